@@ -1,0 +1,161 @@
+"""Strict documents: JSON with one spelling, and typed access to the fields of a document.
+
+JSON follows RFC 8785 (JCS): a document is accepted only if encoding what it says gives the same bytes again, so
+every document has one digest. Files that people write are YAML: see :mod:`nodeseal.settings`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import rfc8785
+
+from nodeseal.errors import MalformedInput
+
+
+class Located(dict[str, object]):
+    """A mapping that remembers the line of each key, for errors about files that people write."""
+
+    def __init__(self, values: dict[str, object], lines: dict[str, int]) -> None:
+        super().__init__(values)
+        self.lines: Final = lines
+
+
+def encode_json(value: object) -> bytes:
+    """Return the canonical JSON bytes (RFC 8785) of ``value``.
+
+    Raises:
+        MalformedInput: ``value`` holds something that has no canonical form (a float that is not finite, an
+            integer beyond 2**53, text with a lone surrogate).
+    """
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]  # the library refuses what does not fit
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise MalformedInput(f"no canonical JSON form: {error}") from error
+
+
+def decode_json(raw: bytes, source: str) -> object:
+    """Parse canonical JSON.
+
+    Args:
+        raw: the whole document.
+        source: what it is, for the error's text.
+
+    Raises:
+        MalformedInput: not JSON, a duplicate key, nested too deep, or not in its canonical spelling.
+    """
+    try:
+        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        canonical = encode_json(value)
+    except (ValueError, RecursionError) as error:
+        raise MalformedInput(f"{source}: not JSON: {error}") from error
+    if canonical != raw:
+        raise MalformedInput(
+            f"{source}: not in canonical form", remedy="write it as RFC 8785 says: sorted keys, no spaces"
+        )
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _refuse_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
+
+
+class Fields:
+    """Typed, exhaustive access to one mapping: every getter consumes its key, :meth:`done` refuses the rest.
+
+    Raises:
+        MalformedInput: from every method, naming the source and the key.
+    """
+
+    def __init__(self, value: object, source: str) -> None:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise MalformedInput(f"{source}: not a mapping")
+        self._left: dict[str, Any] = dict(value)
+        self._lines = value.lines if isinstance(value, Located) else {}
+        self._source = source
+
+    def take(self, key: str) -> object:
+        """Return the value of ``key``, which must be there."""
+        if key not in self._left:
+            raise MalformedInput(f"{self._source}: {key} is missing")
+        return self._left.pop(key)
+
+    def has(self, key: str) -> bool:
+        """Tell whether ``key`` is there and not yet taken."""
+        return key in self._left
+
+    def text(self, key: str, *, max_length: int = 1024) -> str:
+        """Return printable text of at most ``max_length`` characters."""
+        value = self.take(key)
+        if not isinstance(value, str) or len(value) > max_length or not value.isprintable():
+            raise self.wrong(key, f"printable text of at most {max_length} characters")
+        return value
+
+    def texts(self, key: str, *, max_items: int = 1024, max_length: int = 1024) -> tuple[str, ...]:
+        """Return a list of printable texts."""
+        value = self.items(key, max_items=max_items)
+        if not all(isinstance(v, str) and len(v) <= max_length and v.isprintable() for v in value):
+            raise self.wrong(key, f"a list of printable texts of at most {max_length} characters")
+        return tuple(str(v) for v in value)
+
+    def items(self, key: str, *, max_items: int = 1024) -> tuple[object, ...]:
+        """Return a list of at most ``max_items`` values."""
+        value = self.take(key)
+        if not isinstance(value, list) or len(value) > max_items:
+            raise self.wrong(key, f"a list of at most {max_items} items")
+        return tuple(value)
+
+    def integer(self, key: str, *, low: int, high: int) -> int:
+        """Return an integer from ``low`` to ``high``."""
+        value = self.take(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise self.wrong(key, f"an integer from {low} to {high}")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        """Return true or false."""
+        value = self.take(key)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def hex(self, key: str, *, size: int) -> bytes:
+        """Return ``size`` bytes written in lower-case hex."""
+        value = self.take(key)
+        if not isinstance(value, str) or len(value) != 2 * size or set(value) - set("0123456789abcdef"):
+            raise self.wrong(key, f"{size} bytes in lower-case hex")
+        return bytes.fromhex(value)
+
+    def fields(self, key: str) -> Fields:
+        """Return a nested mapping."""
+        return Fields(self.take(key), f"{self._at(key)}: {key}")
+
+    def constant(self, key: str, expected: str) -> None:
+        """Refuse anything but ``expected`` under ``key``."""
+        if self.take(key) != expected:
+            raise self.wrong(key, repr(expected))
+
+    def wrong(self, key: str, expected: str) -> MalformedInput:
+        """Return the error for a value of ``key`` that is not ``expected``."""
+        return MalformedInput(f"{self._at(key)}: {key} is not {expected}")
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys that nobody took yet, sorted."""
+        return tuple(sorted(self._left))
+
+    def done(self) -> None:
+        """Refuse keys that nobody took."""
+        if self._left:
+            first = self.keys()[0]
+            raise MalformedInput(f"{self._at(first)}: unknown key: {first[:80]!a}")
+
+    def _at(self, key: str) -> str:
+        return f"{self._source}, line {self._lines[key]}" if key in self._lines else self._source

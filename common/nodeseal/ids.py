@@ -1,0 +1,99 @@
+"""Identifiers: distinct types for equal shapes, each with the one function that makes it from outside text.
+
+All of them are safe to print and to use as a file name: lower-case letters, digits, ``-``, ``_`` and ``.``,
+never starting with a dot or a dash. Whatever else a peer sends is refused here, so no control character, path
+separator or terminal escape travels further in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import NewType
+
+from nodeseal.errors import MalformedInput
+
+NodeId = NewType("NodeId", str)
+KeyId = NewType("KeyId", str)
+ModelId = NewType("ModelId", str)
+PersonId = NewType("PersonId", str)
+LeaseId = NewType("LeaseId", str)
+Digest = NewType("Digest", str)
+"""SHA-256 in 64 lower-case hex digits: a model digest, a golden digest, an audit leaf."""
+Nonce = NewType("Nonce", bytes)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_NODE = re.compile(r"n-[a-z2-7]{26}")
+_LEASE = re.compile(r"l-[a-z2-7]{26}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
+
+
+def _match(pattern: re.Pattern[str], text: str, what: str, shape: str) -> str:
+    if not pattern.fullmatch(text):
+        raise MalformedInput(f"{what} is not {shape}: {text[:80]!a}")
+    return text
+
+
+def parse_name(text: str, what: str) -> str:
+    """Return ``text`` if it is a name: 1 to 63 of ``a-z 0-9 . _ -``, starting with a letter or digit."""
+    return _match(_NAME, text, what, "1 to 63 of a-z 0-9 . _ - (starting with a letter or digit)")
+
+
+def parse_node_id(text: str) -> NodeId:
+    """Return ``text`` as a node id, ``n-`` and 26 base32 letters."""
+    return NodeId(_match(_NODE, text, "node id", "n- and 26 base32 letters"))
+
+
+def parse_lease_id(text: str) -> LeaseId:
+    """Return ``text`` as a lease id, ``l-`` and 26 base32 letters."""
+    return LeaseId(_match(_LEASE, text, "lease id", "l- and 26 base32 letters"))
+
+
+def parse_key_id(text: str) -> KeyId:
+    """Return ``text`` as the name of a model key."""
+    return KeyId(parse_name(text, "key id"))
+
+
+def parse_model_id(text: str) -> ModelId:
+    """Return ``text`` as the name of a model."""
+    return ModelId(parse_name(text, "model id"))
+
+
+def parse_person_id(text: str) -> PersonId:
+    """Return ``text`` as the name of a person who operates the verifier."""
+    return PersonId(parse_name(text, "person"))
+
+
+def parse_digest(text: str, what: str = "digest") -> Digest:
+    """Return ``text`` as a SHA-256 in 64 lower-case hex digits."""
+    return Digest(_match(_DIGEST, text, what, "64 lower-case hex digits"))
+
+
+def parse_trust_domain(text: str) -> str:
+    """Return ``text`` as a SPIFFE trust domain name."""
+    return _match(_TRUST_DOMAIN, text, "trust domain", "a lower-case DNS name")
+
+
+def node_id_of(ek_name: bytes) -> NodeId:
+    """Derive the node id from the TPM name of the endorsement key (TPM 2.0 Part 1, "Names").
+
+    The id is ``n-`` and the first 130 bits of SHA-256 over the name, in lower-case base32. A changed
+    endorsement key is therefore another node.
+    """
+    return NodeId("n-" + _base32(hashlib.sha256(b"nodeseal node id v1\0" + ek_name).digest()))
+
+
+def lease_id_of(random: bytes) -> LeaseId:
+    """Return the lease id for 32 random bytes."""
+    return LeaseId("l-" + _base32(hashlib.sha256(b"nodeseal lease id v1\0" + random).digest()))
+
+
+def digest_of(content: bytes) -> Digest:
+    """Return the SHA-256 of ``content`` as a :data:`Digest`."""
+    return Digest(hashlib.sha256(content).hexdigest())
+
+
+def _base32(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().lower()[:26]
