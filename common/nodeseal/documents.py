@@ -45,16 +45,24 @@ def decode_json(raw: bytes, source: str) -> object:
     Raises:
         MalformedInput: not JSON, a duplicate key, nested too deep, or not in its canonical spelling.
     """
-    try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        canonical = encode_json(value)
-    except (ValueError, RecursionError) as error:
-        raise MalformedInput(f"{source}: not JSON: {error}") from error
-    if canonical != raw:
+    value = parse_json(raw, source)
+    if encode_json(value) != raw:
         raise MalformedInput(
             f"{source}: not in canonical form", remedy="write it as RFC 8785 says: sorted keys, no spaces"
         )
     return value
+
+
+def parse_json(raw: bytes, source: str) -> object:
+    """Parse JSON in any spelling, for messages that other programs write and nobody hashes.
+
+    Raises:
+        MalformedInput: not JSON in UTF-8, a duplicate key, a number that is not finite, or nested too deep.
+    """
+    try:
+        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedInput(f"{source}: not JSON: {error}") from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
