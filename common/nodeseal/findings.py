@@ -92,6 +92,19 @@ class FindingId(Enum):
         "the TPM did not prove that it holds both the endorsement and the attestation key",
         "make sure that both keys belong to the same TPM, then enrol again",
     )
+    # TLS identities
+    TLS_REQUEST = (
+        "tls.request",
+        Severity.UNTRUSTED,
+        "the certificate request is not signed by its own key, or the key is not accepted",
+        "make a new P-256 key and request; the agent does so when its state directory is empty",
+    )
+    TLS_CERTIFICATE = (
+        "tls.certificate",
+        Severity.UNTRUSTED,
+        "the TLS certificate does not name exactly one node, person or verifier of this system",
+        "use the certificate that the verifier issued",
+    )
     # Quotes
     QUOTE_MALFORMED = (
         "quote.malformed",
