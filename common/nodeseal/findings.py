@@ -242,12 +242,49 @@ class FindingId(Enum):
         "as many leases of this key are running as its grant allows",
         "close a model on another node, or raise the limit of the grant",
     )
+    RELEASE_WRAPPED = (
+        "release.wrapped",
+        Severity.UNTRUSTED,
+        "the verifier's reply does not open with this node's release key and context",
+        "the reply was made for another node, lease or model, or was changed on its way; open the model again",
+    )
     # Local callers of the agent
     CALLER_REFUSED = (
         "caller.refused",
         Severity.UNTRUSTED,
         "the local process is not allowed to ask for keys",
         "add a rule for its user, executable or unit to the agent's configuration",
+    )
+    # Sealed models
+    SEALED_MODEL = (
+        "sealed.model-digest",
+        Severity.UNTRUSTED,
+        "the key was released for another model than the one in the directory",
+        "the directory was changed or mixed with another version; copy the sealed model again",
+    )
+    SEALED_FILE = (
+        "sealed.file",
+        Severity.UNTRUSTED,
+        "a file of a sealed model is missing, has another size, or is not the one its content file covers",
+        "copy the sealed model again; if the file was changed on purpose, seal and register the model anew",
+    )
+    SEALED_HEADER = (
+        "sealed.header",
+        Severity.UNTRUSTED,
+        "the header of a sealed file does not belong to the data key and the content file",
+        "the file was changed, or belongs to another model; copy the sealed model again",
+    )
+    SEALED_SEGMENT = (
+        "sealed.segment",
+        Severity.UNTRUSTED,
+        "a segment of a sealed file was changed, moved, cut or replaced",
+        "copy the sealed model again; if the storage damages files, replace it",
+    )
+    SEALED_LEASE = (
+        "sealed.lease-ended",
+        Severity.UNTRUSTED,
+        "the node lost the right to use the model, or the model was closed",
+        "see the node's findings; open the model again once the node is trusted",
     )
 
     def __init__(self, code: str, severity: Severity, meaning: str, remedy: str) -> None:

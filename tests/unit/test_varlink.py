@@ -30,7 +30,7 @@ def test_parameters_are_not_shown_because_they_may_hold_a_key() -> None:
 def test_messages_come_out_however_the_stream_is_cut() -> None:
     stream = b'{"method":"a.B"}\0{"method":"c.D"}\0'
     for size in range(1, len(stream) + 1):
-        frames, got = Frames(), []
+        frames, got = Frames(), list[bytes]()
         for at in range(0, len(stream), size):
             got += frames.feed(stream[at : at + size])
         assert [varlink.decode_call(raw).method for raw in got] == ["a.B", "c.D"]

@@ -1,0 +1,21 @@
+"""HKDF's two halves (RFC 5869 §2.2 and §2.3; NIST SP 800-56C names the first, SP 800-108 the second)."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+
+def extract_sha256(salt: bytes, ikm: bytes) -> bytes:
+    """Return HKDF-Extract with SHA-256: 32 bytes. An empty ``salt`` means 32 zero bytes."""
+    return HKDF.extract(hashes.SHA256(), salt or None, ikm)
+
+
+def expand_sha256(prk: bytes, info: bytes, size: int) -> bytes:
+    """Return ``size`` bytes of HKDF-Expand with SHA-256."""
+    return HKDFExpand(hashes.SHA256(), size, info).derive(prk)
+
+
+def expand_sha384(prk: bytes, info: bytes, size: int) -> bytes:
+    """Return ``size`` bytes of HKDF-Expand with SHA-384."""
+    return HKDFExpand(hashes.SHA384(), size, info).derive(prk)
