@@ -1,0 +1,177 @@
+"""``nodeseal golden``: the reference values that nodes are judged by."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodeseal.cli import output
+from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.golden import Golden, GoldenDifference, diff_goldens, parse_golden
+from nodeseal.ids import parse_digest, parse_name, parse_node_id
+from nodeseal.v1 import admin_pb2 as pb
+
+app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
+_LAST_PCR = 23
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest))]
+
+
+def _parse_pcrs(text: str) -> list[int]:
+    pcrs = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(pcrs) != len(text.split(",")) or not all(0 <= pcr <= _LAST_PCR for pcr in pcrs):
+        raise MalformedInput(f"not a list of PCR numbers from 0 to 23: {text[:80]!a}")
+    return pcrs
+
+
+@app.command("capture", epilog="Example: nodeseal golden capture n-4xk2… --name rack-a --pcrs 0,2,4,7 -o rack-a.yaml")
+def capture_golden(
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE…", parser=output.argument(parse_node_id))],
+    name: Annotated[str, typer.Option(help="Name of the golden.")],
+    pcrs: Annotated[str, typer.Option(help="PCRs to pin, such as 0,2,4,7; empty: all that are quoted.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a golden from what connected nodes proved last. Read it before you activate it."""
+    pinned = output.argument(_parse_pcrs)(pcrs) if pcrs else []
+    request = pb.CaptureGoldenRequest(name=output.argument(_golden_name)(name), node_ids=nodes, pcrs=pinned)
+    with connect(client) as verifier:
+        document = verifier.goldens.CaptureGolden(request, timeout=CALL_SECONDS).document
+    if out is not None:
+        out.write_bytes(document)
+    golden = parse_golden(document, "captured golden")
+    if as_json:
+        output.print_json({"digest": golden.digest, "name": golden.name, "document": document.decode()})
+    elif out is None:
+        typer.echo(document.decode(), nl=False)
+    else:
+        output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+
+
+def _golden_name(text: str) -> str:
+    return parse_name(text, "golden name")
+
+
+@app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")
+def activate_golden(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A golden in YAML.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Let nodes that match this golden be trusted; other active goldens stay active."""
+    document = file.read_bytes()
+    parse_golden(document, str(file))
+    with connect(client) as verifier:
+        golden = verifier.goldens.ActivateGolden(pb.ActivateGoldenRequest(document=document), timeout=CALL_SECONDS)
+    _print(golden, as_json=as_json)
+
+
+@app.command("retire", epilog="Example: nodeseal golden retire DIGEST")
+def retire_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+    """Stop trusting nodes because of this golden."""
+    with connect(client) as verifier:
+        golden = verifier.goldens.RetireGolden(pb.RetireGoldenRequest(digest=digest), timeout=CALL_SECONDS)
+    _print(golden, as_json=as_json)
+
+
+@app.command("list", epilog="Example: nodeseal golden list --retired")
+def list_goldens(
+    retired: Annotated[bool, typer.Option("--retired", help="Show retired goldens too.")] = False,  # noqa: FBT002 - a flag
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List goldens."""
+    request = pb.ListGoldensRequest(include_retired=retired)
+    with connect(client) as verifier:
+        goldens = verifier.goldens.ListGoldens(request, timeout=CALL_SECONDS).goldens
+    if as_json:
+        output.print_json([output.message_json(golden) for golden in goldens])
+        return
+    rows = ((g.name, _status(g), g.digest, output.show_time(g.activated), output.show_time(g.retired)) for g in goldens)
+    output.print_table(("golden", "status", "digest", "activated", "retired"), rows, empty="no goldens")
+
+
+@app.command("show", epilog="Example: nodeseal golden show DIGEST > rack-a.yaml")
+def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+    """Print a golden as YAML."""
+    with connect(client) as verifier:
+        golden = verifier.goldens.GetGolden(pb.GetGoldenRequest(digest=digest), timeout=CALL_SECONDS)
+    if as_json:
+        output.print_message(golden)
+        return
+    typer.echo(golden.document.decode(), nl=False)
+
+
+@app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")
+def diff_golden(
+    left: Annotated[str, typer.Argument(metavar="A", help="A file, or the digest of a golden of the verifier.")],
+    right: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which PCRs two goldens judge differently; exit 1 if there are any."""
+    differences = diff_goldens(_load(left, client), _load(right, client))
+    if as_json:
+        output.print_json([_plain(d) for d in differences])
+    else:
+        rows = ((f"{d.bank.hashlib_name}:{d.pcr}", _values(d.before), _values(d.after)) for d in differences)
+        output.print_table(("PCR", "A allows", "B allows"), rows, empty="the goldens judge alike")
+    raise typer.Exit(output.REFUSED if differences else 0)
+
+
+def _load(text: str, client: Path) -> Golden:
+    if not _DIGEST.fullmatch(text):
+        return _read(Path(text))
+    with connect(client) as verifier:
+        found = verifier.goldens.GetGolden(pb.GetGoldenRequest(digest=text), timeout=CALL_SECONDS)
+    return parse_golden(found.document, text)
+
+
+def _read(file: Path) -> Golden:
+    try:
+        return parse_golden(file.read_bytes(), str(file))
+    except OSError as error:
+        raise MalformedInput(f"{file}: {error.strerror}") from error
+
+
+def _values(allowed: frozenset[bytes]) -> str:
+    return "\n".join(sorted(value.hex() for value in allowed)) or "any"
+
+
+def _plain(difference: GoldenDifference) -> dict[str, object]:
+    return {
+        "bank": difference.bank.hashlib_name,
+        "pcr": difference.pcr,
+        "a": sorted(value.hex() for value in difference.before),
+        "b": sorted(value.hex() for value in difference.after),
+    }
+
+
+def _status(golden: pb.Golden) -> str:
+    return "active" if golden.active else "retired"
+
+
+def _print(golden: pb.Golden, *, as_json: bool) -> None:
+    if as_json:
+        output.print_message(golden)
+        return
+    output.print_facts(
+        (
+            ("golden", golden.name),
+            ("status", _status(golden)),
+            ("digest", golden.digest),
+            ("activated", output.show_time(golden.activated)),
+            ("retired", output.show_time(golden.retired)),
+        )
+    )
