@@ -1,0 +1,119 @@
+"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2 §4.1, Part 1 §31).
+
+All integers are big-endian and nothing is aligned. :class:`Reader` refuses what does not fit, naming the structure,
+the field and the offset; it never reads past its bytes and never allocates by a length it has not checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from nodeseal.errors import MalformedInput
+
+MAX_DIGEST = 64
+"""Largest TPM2B_DIGEST: SHA-512 (Part 2 §10.4.2)."""
+MAX_NAME = 66
+"""Largest TPM2B_NAME and TPM2B_DATA: a TPMT_HA, two bytes of algorithm and SHA-512 (Part 2 §10.4.3, §10.5.3)."""
+
+_U8 = struct.Struct(">B")
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+
+
+class Reader:
+    """A cursor over the bytes of one structure.
+
+    Args:
+        raw: the bytes.
+        what: name of the structure, for errors.
+
+    Raises:
+        MalformedInput: from every method, when the bytes end early or are too many.
+    """
+
+    __slots__ = ("_at", "_raw", "_what")
+
+    def __init__(self, raw: bytes, what: str) -> None:
+        self._raw = raw
+        self._what = what
+        self._at = 0
+
+    @property
+    def rest(self) -> bytes:
+        """All bytes not read yet; the cursor stays."""
+        return self._raw[self._at :]
+
+    def fault(self, field: str, problem: str) -> MalformedInput:
+        """Return the error that says what is wrong with ``field``."""
+        return MalformedInput(f"{self._what}: {field} {problem}, before byte {self._at} of {len(self._raw)}")
+
+    def unpack(self, layout: struct.Struct, field: str) -> tuple[Any, ...]:
+        """Read neighbouring fields of fixed size at once."""
+        at = self._at
+        self._at = at + layout.size
+        if self._at > len(self._raw):
+            raise self.fault(field, "is cut off")
+        return layout.unpack_from(self._raw, at)
+
+    def take(self, size: int, field: str) -> bytes:
+        """Read ``size`` bytes."""
+        at = self._at
+        self._at = at + size
+        if self._at > len(self._raw):
+            raise self.fault(field, f"is cut off ({size} bytes declared)")
+        return self._raw[at : self._at]
+
+    def u8(self, field: str) -> int:
+        """Read a UINT8."""
+        return int(self.unpack(_U8, field)[0])
+
+    def u16(self, field: str) -> int:
+        """Read a UINT16."""
+        return int(self.unpack(_U16, field)[0])
+
+    def u32(self, field: str) -> int:
+        """Read a UINT32."""
+        return int(self.unpack(_U32, field)[0])
+
+    def u64(self, field: str) -> int:
+        """Read a UINT64."""
+        return int(self.unpack(_U64, field)[0])
+
+    def sized(self, field: str, maximum: int) -> bytes:
+        """Read a TPM2B: a UINT16 size, at most ``maximum``, and that many bytes."""
+        size: int = self.unpack(_U16, field)[0]
+        if size > maximum:
+            raise self.fault(field, f"declares {size} bytes, at most {maximum}")
+        return self.take(size, field)
+
+    def end(self) -> None:
+        """Check that nothing is left."""
+        if self._at != len(self._raw):
+            raise MalformedInput(f"{self._what}: {len(self._raw) - self._at} bytes too many at its end")
+
+
+def u8(value: int) -> bytes:
+    """Return a UINT8."""
+    return _U8.pack(value)
+
+
+def u16(value: int) -> bytes:
+    """Return a UINT16."""
+    return _U16.pack(value)
+
+
+def u32(value: int) -> bytes:
+    """Return a UINT32."""
+    return _U32.pack(value)
+
+
+def u64(value: int) -> bytes:
+    """Return a UINT64."""
+    return _U64.pack(value)
+
+
+def sized(content: bytes) -> bytes:
+    """Return a TPM2B: ``content`` behind its size as UINT16."""
+    return _U16.pack(len(content)) + content
