@@ -1,0 +1,158 @@
+"""Time and reset: does this round continue the one before, follow a reboot, or say what no honest machine says?
+
+The TPM signs its clock (ms), resetCount, restartCount and safe into every quote (TPMS_CLOCK_INFO, TPM Library
+Part 2 §10.11; Part 1, "Timing Components"); the agent claims the kernel's boot id. What an honest TPM can show:
+
+- resetCount grows by each TPM Reset and restartCount by each TPM Restart or Resume; a TPM Reset zeroes restartCount.
+- Clock never runs backwards while the counters stand, and never across an orderly shutdown, which saves it.
+- Clock is saved at least once per 2**22 ms (Part 2 §10.11.2; TPM_PT_CLOCK_UPDATE). After a power loss without
+  TPM2_Shutdown the TPM comes up with the saved value, so up to that much earlier, clears safe, and sets it again when
+  the clock is next saved. Such a power loss is always a TPM Reset, so safe cannot fall otherwise.
+- TPM2_Clear zeroes Clock and both counters; it also ends owner keys, and no fleet does it in mid life.
+
+Counters are compared for change only: for keys outside the endorsement and platform hierarchies the TPM adds a secret
+constant per key (Part 1, "Timing Components", obfuscation), so more and less mean nothing, but equal means equal.
+
+Why attack findings stick (:data:`Continuity.BROKEN` keeps the old baseline)
+    t01: an attacker with root resets the TPM (a pin, a bus command) and extends the old values again; the machine
+    runs on, so its boot id stays. Were the round to become the baseline, the next one would continue it and be
+    trusted. Kept, every round is found ``reset-without-reboot`` until the machine really boots, which shows a new boot
+    id, ends leases and is judged afresh. An agent that lies about the boot id gains no more than that: a reboot.
+    t02: TPM state restored from a copy shows an earlier clock. Waiting until the clock has caught up would heal it, so
+    the finding quarantines: a person looks, and lifting the quarantine drops the baseline. A copy whose clock catches
+    up between two rounds still gives itself away if safe has fallen while the counters stand.
+
+What this cannot see: state restored and caught up with while the verifier heard nothing, and a rollback within the
+2**22 ms that an honest power loss also explains (the node then counts as rebooted, without leases).
+Machines that suspend or hibernate keep their boot id while the TPM restarts: they are found and must be rebooted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from nodeseal.findings import Finding, FindingId
+from nodeseal.tcg.attest import ClockInfo
+from nodeseal.verifier.appraisal.model import Baseline, Continuity
+
+UPDATE_INTERVAL_MS = 1 << 22
+"""The longest that a TPM may run before it saves its clock (Part 2 §10.11.2)."""
+
+
+class Counters(Enum):
+    """What changed in the TPM's counters."""
+
+    STAND = "stand"
+    RESTARTED = "restarted"
+    RESET = "reset"
+
+
+class Boot(Enum):
+    """What changed in the claimed boot id."""
+
+    SAME = "same"
+    NEW = "new"
+
+
+class Clock(Enum):
+    """Where the clock went."""
+
+    FORWARD = "forward"
+    POWER_LOSS = "power loss"
+    """Back by no more than a power loss explains, or safe has fallen."""
+    BACKWARDS = "backwards"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a round follows the one before, and what is wrong with that.
+
+    Attributes:
+        continuity: how.
+        findings: what is wrong; warnings too.
+    """
+
+    continuity: Continuity
+    findings: tuple[Finding, ...]
+
+
+_Outcome = Continuity | tuple[FindingId, ...]
+_RESET = (FindingId.CLOCK_RESET,)
+_ROLLBACK = (FindingId.CLOCK_ROLLBACK,)
+
+DECISIONS: dict[tuple[Counters, Boot, Clock], _Outcome] = {
+    (Counters.STAND, Boot.SAME, Clock.FORWARD): Continuity.CONTINUES,
+    (Counters.STAND, Boot.SAME, Clock.POWER_LOSS): _ROLLBACK,
+    (Counters.STAND, Boot.SAME, Clock.BACKWARDS): _ROLLBACK,
+    # kexec: the TPM runs on, but what holds keys in memory was replaced
+    (Counters.STAND, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
+    (Counters.STAND, Boot.NEW, Clock.POWER_LOSS): _ROLLBACK,
+    (Counters.STAND, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
+    # a TPM restart needs an orderly shutdown, which saves the clock and keeps safe
+    (Counters.RESTARTED, Boot.SAME, Clock.FORWARD): _RESET,
+    (Counters.RESTARTED, Boot.SAME, Clock.POWER_LOSS): _RESET + _ROLLBACK,
+    (Counters.RESTARTED, Boot.SAME, Clock.BACKWARDS): _RESET + _ROLLBACK,
+    (Counters.RESTARTED, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
+    (Counters.RESTARTED, Boot.NEW, Clock.POWER_LOSS): _ROLLBACK,
+    (Counters.RESTARTED, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
+    (Counters.RESET, Boot.SAME, Clock.FORWARD): _RESET,
+    (Counters.RESET, Boot.SAME, Clock.POWER_LOSS): _RESET,
+    (Counters.RESET, Boot.SAME, Clock.BACKWARDS): _RESET + _ROLLBACK,
+    (Counters.RESET, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
+    (Counters.RESET, Boot.NEW, Clock.POWER_LOSS): Continuity.REBOOTED,
+    (Counters.RESET, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
+}
+"""Every combination, and either how the round follows or what it is found guilty of."""
+
+
+def judge(baseline: Baseline | None, seen: ClockInfo, boot_id: str) -> Timing:
+    """Judge the time of one authentic round against the last believable one.
+
+    Args:
+        baseline: what that round proved, or None before the first.
+        seen: the quote's clock and counters.
+        boot_id: the boot id in the claims that the quote covers.
+    """
+    warnings = () if seen.safe else (_UNSAFE,)
+    if baseline is None:
+        return Timing(Continuity.FIRST, warnings)
+    before = baseline.clock_info
+    boot = Boot.SAME if boot_id == baseline.boot_id else Boot.NEW
+    outcome = DECISIONS[_counters(before, seen), boot, _clock(before, seen)]
+    if isinstance(outcome, Continuity):
+        return Timing(outcome, warnings)
+    return Timing(Continuity.BROKEN, tuple(_attack(id_, baseline, seen, boot_id) for id_ in outcome) + warnings)
+
+
+def _counters(before: ClockInfo, seen: ClockInfo) -> Counters:
+    if seen.reset_count != before.reset_count:
+        return Counters.RESET
+    return Counters.STAND if seen.restart_count == before.restart_count else Counters.RESTARTED
+
+
+def _clock(before: ClockInfo, seen: ClockInfo) -> Clock:
+    back_ms = before.clock - seen.clock
+    if back_ms > (0 if seen.safe else UPDATE_INTERVAL_MS):
+        return Clock.BACKWARDS
+    if back_ms > 0 or (before.safe and not seen.safe):
+        return Clock.POWER_LOSS
+    return Clock.FORWARD
+
+
+_UNSAFE = Finding(id=FindingId.CLOCK_UNSAFE, expected="safe = YES", seen="safe = NO", where="clock")
+
+
+def _attack(finding_id: FindingId, baseline: Baseline, seen: ClockInfo, boot_id: str) -> Finding:
+    expected = "unchanged counters or a new boot" if finding_id is FindingId.CLOCK_RESET else "a clock that runs on"
+    return Finding(
+        id=finding_id,
+        expected=f"{expected} after {_text(baseline.clock_info)}, boot {baseline.boot_id}",
+        seen=f"{_text(seen)}, boot {boot_id}",
+        where="clock",
+    )
+
+
+def _text(info: ClockInfo) -> str:
+    safe = "YES" if info.safe else "NO"
+    return f"reset {info.reset_count}, restart {info.restart_count}, clock {info.clock} ms, safe {safe}"

@@ -1,0 +1,160 @@
+"""Checks of a release key: does only this TPM hold it, and only in the state that was just proved? (DESIGN §7)
+
+Three facts, each with its finding:
+
+- the key's public area lets the TPM alone use it, and only by its policy (:func:`check_release_key`);
+- the node's attestation key certified that very key for this release (:func:`check_certify`);
+- its policy is TPM2_PolicyPCR over the values that were quoted in the same exchange (:func:`check_policy`), so if one
+  of them moves, the TPM itself refuses.
+
+The caller appraises the release's evidence first; these functions take what that proved.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
+from nodeseal.evidence import Purpose, qualifying_data
+from nodeseal.findings import Finding, FindingId
+from nodeseal.golden import Golden
+from nodeseal.quote import QuotedPcrs
+from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tcg.attest import Certified, decode_attest
+from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tcg.policy import policy_pcr
+from nodeseal.tcg.public import EccPublic, Scheme, TpmPublic
+from nodeseal.verifier.appraisal.model import Challenge, NodeKeys
+
+RELEASE_KEY_ATTRIBUTES = (
+    ObjectAttributes.FIXED_TPM
+    | ObjectAttributes.FIXED_PARENT
+    | ObjectAttributes.SENSITIVE_DATA_ORIGIN
+    | ObjectAttributes.NO_DA
+    | ObjectAttributes.DECRYPT
+)
+"""Exactly these: made in this TPM, never leaves it, used by policy only (userWithAuth clear), for ECDH only."""
+
+_POLICY_HASH = HashAlg.SHA256
+_SCHEMES = (None, Scheme(Alg.ECDH, HashAlg.SHA256))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certification:
+    """What the agent sent for TPM2_Certify of its release key; nothing in it is proved.
+
+    Attributes:
+        claims: the claims bytes of the evidence in the same exchange.
+        attest: TPMS_ATTEST.
+        signature: TPMT_SIGNATURE over it.
+    """
+
+    claims: bytes
+    attest: bytes
+    signature: bytes
+
+
+def policy_selection(goldens: Iterable[Golden], cap_pcr: int) -> PcrSelection:
+    """Return the PCRs that a release key's policy must cover: all that the matched goldens pin, and the cap PCR.
+
+    The cap PCR is taken in every bank that a golden pins. Goldens never pin PCR 10, so IMA may go on measuring.
+
+    Raises:
+        MalformedInput: there are no goldens.
+    """
+    banks: dict[HashAlg, set[int]] = {}
+    for golden in goldens:
+        for bank, index, _ in golden.rows():
+            banks.setdefault(bank, {cap_pcr}).add(index)
+    return PcrSelection.of(dict(sorted(banks.items())))
+
+
+def check_release_key(public: TpmPublic) -> EccPublic:
+    """Return the release key if it is what a release may be wrapped to.
+
+    Raises:
+        PolicyRefused: with one ``release.key`` finding per fact that is not as it must be.
+    """
+    if not isinstance(public, EccPublic) or public.curve is not CurveId.P256:
+        raise PolicyRefused(_key_finding("curve", "an elliptic curve key on P-256", _kind(public)))
+    facts = (
+        ("nameAlg", HashAlg.SHA256.hashlib_name, public.name_alg.hashlib_name, public.name_alg is _POLICY_HASH),
+        (
+            "objectAttributes",
+            _attributes(RELEASE_KEY_ATTRIBUTES),
+            _attributes(public.attributes),
+            public.attributes == RELEASE_KEY_ATTRIBUTES,
+        ),
+        ("scheme", "none, or ecdh-sha256", str(public.scheme), public.scheme in _SCHEMES),
+        ("symmetric", "none", str(public.symmetric), public.symmetric is None),
+    )
+    findings = [_key_finding(where, expected, seen) for where, expected, seen, holds in facts if not holds]
+    if findings:
+        raise PolicyRefused(*findings)
+    return public
+
+
+def check_certify(certification: Certification, public: EccPublic, challenge: Challenge, keys: NodeKeys) -> None:
+    """Check that the node's attestation key certified ``public`` for this challenge.
+
+    The signature is checked first, over the bytes as they came.
+
+    Raises:
+        ProofFailed: the signature does not hold, this is no certification by a TPM, it certifies another key, or
+            it is bound to another exchange or purpose.
+    """
+    keys.verifier.verify(certification.signature, certification.attest)
+    try:
+        attest = decode_attest(certification.attest)
+    except MalformedInput as error:
+        raise ProofFailed(_certify_finding("a TPMS_ATTEST", str(error))) from error
+    if not isinstance(attest.attested, Certified):
+        raise ProofFailed(_certify_finding("TPMS_CERTIFY_INFO", type(attest.attested).__name__))
+    if not hmac.compare_digest(attest.attested.name, public.name()):
+        raise ProofFailed(_certify_finding(f"name {public.name().hex()}", attest.attested.name.hex()))
+    binding = qualifying_data(Purpose.RELEASE, challenge.nonce, challenge.channel, certification.claims)
+    if not hmac.compare_digest(attest.extra_data, binding):
+        raise ProofFailed(_certify_finding(f"extraData {binding.hex()}", attest.extra_data.hex()))
+
+
+def check_policy(public: EccPublic, pcrs: QuotedPcrs, selection: PcrSelection) -> None:
+    """Check that the key's policy is TPM2_PolicyPCR over the quoted values of ``selection``.
+
+    Args:
+        public: the release key.
+        pcrs: the values that the quote of the same exchange proved.
+        selection: what :func:`policy_selection` gives for the goldens that those values match.
+
+    Raises:
+        ProofFailed: the policy is another one, or a PCR of ``selection`` was not quoted.
+    """
+    values = [pcrs.get(bank, index) for bank, index in selection.indices()]
+    ...
+    expected = policy_pcr(selection, pcr_digest(_POLICY_HASH, values), _POLICY_HASH)
+    if not hmac.compare_digest(public.auth_policy, expected):
+        raise ProofFailed(
+            Finding(
+                id=FindingId.RELEASE_POLICY,
+                expected=f"PolicyPCR over {selection}: {expected.hex()}",
+                seen=public.auth_policy.hex() or "no policy",
+                where="authPolicy",
+            )
+        )
+
+
+def _kind(public: TpmPublic) -> str:
+    return public.curve.name if isinstance(public, EccPublic) else f"RSA {public.key_bits}"
+
+
+def _attributes(attributes: ObjectAttributes) -> str:
+    return "|".join(attribute.name.lower() for attribute in attributes if attribute.name) or "none"
+
+
+def _key_finding(where: str, expected: str, seen: str) -> Finding:
+    return Finding(id=FindingId.RELEASE_KEY, expected=expected, seen=seen, where=where)
+
+
+def _certify_finding(expected: str, seen: str) -> Finding:
+    return Finding(id=FindingId.RELEASE_CERTIFY, expected=expected, seen=seen)
