@@ -6,6 +6,7 @@ every document has one digest. Files that people write are YAML: see :mod:`nodes
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any, Final
 
@@ -51,6 +52,11 @@ def decode_json(raw: bytes, source: str) -> object:
             f"{source}: not in canonical form", remedy="write it as RFC 8785 says: sorted keys, no spaces"
         )
     return value
+
+
+def encode_base64(raw: bytes) -> str:
+    """Return ``raw`` in base64 (RFC 4648 §4, padded), as :meth:`Fields.base64` reads it."""
+    return base64.b64encode(raw).decode()
 
 
 def parse_json(raw: bytes, source: str) -> object:
@@ -141,6 +147,19 @@ class Fields:
         if not isinstance(value, str) or len(value) != 2 * size or set(value) - set("0123456789abcdef"):
             raise self.wrong(key, f"{size} bytes in lower-case hex")
         return bytes.fromhex(value)
+
+    def base64(self, key: str, *, max_size: int) -> bytes:
+        """Return at most ``max_size`` bytes written in base64 (RFC 4648 §4, padded, in its one spelling)."""
+        value = self.take(key)
+        if not isinstance(value, str) or len(value) > 4 * (max_size // 3 + 1):
+            raise self.wrong(key, f"base64 of at most {max_size} bytes")
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise self.wrong(key, "base64") from error
+        if len(raw) > max_size or encode_base64(raw) != value:
+            raise self.wrong(key, f"base64 of at most {max_size} bytes in its one spelling")
+        return raw
 
     def fields(self, key: str) -> Fields:
         """Return a nested mapping."""

@@ -17,8 +17,9 @@ from nodeseal.ids import LeaseId, NodeId, Nonce, parse_lease_id
 
 _LABEL = b"nodeseal binding v1\0"
 NONCE_SIZE = 32
+_SHA256_SIZE = 32
 MAX_CLAIMS = 16 * 1024
-MAX_LEASES = 1024
+MAX_LEASES = 256
 
 
 class Purpose(Enum):
@@ -48,7 +49,12 @@ def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: by
 
     Layout: label, purpose (1 byte), nonce (32), length and text of trust domain and node id (2 bytes big-endian
     each), SHA-256 of the TLS client certificate (32), SHA-256 of the claims (32).
+
+    Raises:
+        MalformedInput: the nonce or the certificate's digest has another size, so the layout would be ambiguous.
     """
+    if len(nonce) != NONCE_SIZE or len(channel.certificate_sha256) != _SHA256_SIZE:
+        raise MalformedInput("binding: nonce and certificate digest have 32 bytes each")
     domain, node = channel.trust_domain.encode(), channel.node_id.encode()
     return hashlib.sha256(
         b"".join(

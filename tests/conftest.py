@@ -1,0 +1,9 @@
+"""Settings that hold for every test."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+# Shared machines stall at times; what a test may cost is bounded by pytest-timeout.
+settings.register_profile("nodeseal", deadline=None)
+settings.load_profile("nodeseal")

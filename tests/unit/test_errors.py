@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from nodeseal import errors
+from nodeseal.findings import Finding, FindingId
+
+NONCE = Finding(id=FindingId.QUOTE_NONCE, expected="an open challenge", seen="a closed one")
+CAPPED = Finding(id=FindingId.PCR_CAPPED, expected="zeros", seen="ff", where="sha256:15")
+
+
+@pytest.mark.parametrize("refusal", [errors.ProofFailed, errors.PolicyRefused])
+def test_a_refusal_says_every_finding(refusal: type[errors.ProofFailed | errors.PolicyRefused]) -> None:
+    error = refusal(NONCE, CAPPED)
+    assert error.findings == (NONCE, CAPPED)
+    assert str(error) == f"{NONCE}; {CAPPED}"
+
+
+def test_a_refusal_has_the_remedy_of_its_first_finding() -> None:
+    assert errors.ProofFailed(CAPPED, NONCE).remedy == CAPPED.remedy
+
+
+@pytest.mark.parametrize("refusal", [errors.ProofFailed, errors.PolicyRefused])
+def test_a_refusal_without_a_finding_cannot_be_made(refusal: type[errors.ProofFailed | errors.PolicyRefused]) -> None:
+    with pytest.raises(ValueError, match="at least one finding"):
+        refusal()
+
+
+def test_an_error_has_no_remedy_unless_given() -> None:
+    assert errors.NotFound("no node").remedy == ""
+    assert errors.NotFound("no node", remedy="enrol it").remedy == "enrol it"
+
+
+def _public_errors() -> list[type[Exception]]:
+    found = vars(errors).values()
+    return [kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception)]
+
+
+def test_every_error_is_in_the_tree_that_the_docstring_draws() -> None:
+    drawn = errors.__doc__ or ""
+    for kind in _public_errors():
+        assert issubclass(kind, errors.NodesealError)
+        assert kind.__name__.startswith("_") or kind.__name__ in drawn
