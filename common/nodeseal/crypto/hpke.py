@@ -247,14 +247,17 @@ def _slot_info(model_digest: Digest, key_id: KeyId) -> bytes:
 
 
 def _load_public(public: ModelPublicKey) -> hpke.MLKEM768X25519PublicKey | ec.EllipticCurvePublicKey:
+    what = f"not a public key of suite {public.suite.value}"
+    if len(public.raw) != public.suite.public_size:
+        raise MalformedInput(f"{what}: {len(public.raw)} bytes")
     try:
-        if public.suite is Suite.P384 and len(public.raw) == public.suite.public_size:
+        if public.suite is Suite.P384:
             return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), public.raw)
         seal = mlkem.MLKEM768PublicKey.from_public_bytes(public.raw[:_MLKEM_PUBLIC])
         agree = x25519.X25519PublicKey.from_public_bytes(public.raw[_MLKEM_PUBLIC:])
         return hpke.MLKEM768X25519PublicKey(seal, agree)
     except ValueError as error:
-        raise MalformedInput(f"not a public key of suite {public.suite.value}") from error
+        raise MalformedInput(what) from error
 
 
 def _hybrid_parts(raw: bytearray) -> tuple[mlkem.MLKEM768PrivateKey, x25519.X25519PrivateKey]:

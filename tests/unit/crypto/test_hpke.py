@@ -185,6 +185,25 @@ def test_keys_of_the_wrong_length_are_refused(suite: Suite, cut: int) -> None:
             ModelPrivateKey(suite, private.to_bytes()[:cut])
 
 
+@pytest.mark.parametrize("suite", Suite)
+def test_a_public_key_of_the_other_suite_is_refused(suite: Suite) -> None:
+    (other,) = set(Suite) - {suite}
+    with pytest.raises(MalformedInput):
+        ModelPublicKey(suite, ModelPrivateKey.generate(other).public.raw)
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_bytes_that_are_no_key_are_refused(suite: Suite) -> None:
+    with pytest.raises(MalformedInput):
+        ModelPublicKey(suite, b"\xff" * suite.public_size)
+
+
+def test_a_scalar_out_of_range_is_refused() -> None:
+    for raw in (bytes(48), b"\xff" * 48):
+        with pytest.raises(MalformedInput):
+            ModelPrivateKey(Suite.P384, raw)
+
+
 def test_a_wiped_key_is_gone() -> None:
     private = ModelPrivateKey.generate(Suite.P384)
     private.wipe()
