@@ -28,11 +28,11 @@ def encode_json(value: object) -> bytes:
 
     Raises:
         MalformedInput: ``value`` holds something that has no canonical form (a float that is not finite, an
-            integer beyond 2**53, text with a lone surrogate).
+            integer beyond 2**53, text with a lone surrogate), or is nested too deep.
     """
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # the library refuses what does not fit
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedInput(f"no canonical JSON form: {error}") from error
 
 
@@ -47,7 +47,11 @@ def decode_json(raw: bytes, source: str) -> object:
         MalformedInput: not JSON, a duplicate key, nested too deep, or not in its canonical spelling.
     """
     value = parse_json(raw, source)
-    if encode_json(value) != raw:
+    try:
+        canonical = encode_json(value)
+    except MalformedInput as error:
+        raise MalformedInput(f"{source}: {error}") from error
+    if canonical != raw:
         raise MalformedInput(
             f"{source}: not in canonical form", remedy="write it as RFC 8785 says: sorted keys, no spaces"
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeseal.documents import Fields, Located, decode_json, encode_json
+from nodeseal.documents import Fields, Located, decode_json, encode_base64, encode_json, parse_json
 from nodeseal.errors import MalformedInput
 
 JSON = st.recursive(
@@ -65,6 +65,14 @@ def test_what_has_no_canonical_form_is_refused(value: object) -> None:
         encode_json(value)
 
 
+def test_a_value_nested_too_deep_to_encode_is_refused() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(MalformedInput, match="canonical"):
+        encode_json(deep)
+
+
 @pytest.mark.parametrize(
     ("raw", "complaint"),
     [
@@ -80,7 +88,7 @@ def test_what_has_no_canonical_form_is_refused(value: object) -> None:
         pytest.param(b"1.0", "canonical", id="an integer as a float"),
         pytest.param(b"-0", "canonical", id="minus zero"),
         pytest.param(rb'"\u0041"', "canonical", id="an escape that is not needed"),
-        pytest.param('"\\ud800"'.encode(), "canonical", id="a lone surrogate"),
+        pytest.param(b'"\\ud800"', "canonical", id="a lone surrogate"),
         pytest.param('"a"'.encode("utf-16"), "not JSON", id="UTF-16"),
         pytest.param(b'\xef\xbb\xbf"a"', "JSON|canonical", id="byte order mark"),
         pytest.param(b'"\xff"', "not JSON", id="not UTF-8"),
@@ -95,8 +103,23 @@ def test_another_spelling_is_refused(raw: bytes, complaint: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"{", b'"\\ud800"', b"{ }"])
 def test_a_refusal_names_the_source(raw: bytes) -> None:
-    with pytest.raises(MalformedInput, match="^golden.json: "):
+    with pytest.raises(MalformedInput, match=r"^golden\.json: "):
         decode_json(raw, "golden.json")
+
+
+def test_a_message_that_nobody_hashes_may_be_spelt_in_any_way() -> None:
+    assert parse_json(b'{ "b": 1.0, "a": "\\u0041" }', "test") == {"a": "A", "b": 1}
+
+
+@pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b"NaN", b"{} {}", b"\xff", b"[" * 100_000])
+def test_a_message_that_could_mean_two_things_is_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedInput, match="^test: not JSON"):
+        parse_json(raw, "test")
+
+
+@given(st.binary(max_size=100))
+def test_base64_survives_the_round_trip(raw: bytes) -> None:
+    assert Fields({"a": encode_base64(raw)}, "test").base64("a", max_size=100) == raw
 
 
 GOOD: dict[str, object] = {
@@ -107,6 +130,7 @@ GOOD: dict[str, object] = {
     "boolean": True,
     "hex": "00ff",
     "inner": {"x": "y"},
+    "base64": "AP8=",
     "constant": "v1",
 }
 GETTERS: dict[str, tuple[Callable[[Fields], object], object]] = {
@@ -116,6 +140,7 @@ GETTERS: dict[str, tuple[Callable[[Fields], object], object]] = {
     "integer": (lambda fields: fields.integer("integer", low=7, high=7), 7),
     "boolean": (lambda fields: fields.boolean("boolean"), True),
     "hex": (lambda fields: fields.hex("hex", size=2), b"\x00\xff"),
+    "base64": (lambda fields: fields.base64("base64", max_size=2), b"\x00\xff"),
     "inner": (lambda fields: fields.fields("inner").text("x"), "y"),
     "constant": (lambda fields: fields.constant("constant", "v1"), None),
 }
@@ -127,7 +152,7 @@ def test_a_getter_returns_the_value_and_takes_its_key(key: str) -> None:
     fields = Fields(GOOD, "test")
     assert getter(fields) == expected
     assert not fields.has(key)
-    assert key not in fields.keys()
+    assert fields.keys() == tuple(sorted(GOOD.keys() - {key}))
 
 
 @pytest.mark.parametrize("key", GETTERS)
@@ -162,6 +187,13 @@ def test_a_missing_key_is_named(key: str) -> None:
         pytest.param("hex", "00 f", id="space in hex"),
         pytest.param("hex", "\u0660" * 4, id="digits of another script"),
         pytest.param("hex", 0, id="number as hex"),
+        pytest.param("base64", "AP8", id="base64 without padding"),
+        pytest.param("base64", "AP9=", id="base64 with bits left over"),
+        pytest.param("base64", "AP8=\n", id="newline after base64"),
+        pytest.param("base64", "A_8=", id="base64 of the other alphabet"),
+        pytest.param("base64", "AP8A", id="base64 of a byte too many"),
+        pytest.param("base64", "\u0660AA=", id="base64 that is not ASCII"),
+        pytest.param("base64", 1, id="number as base64"),
         pytest.param("inner", [], id="list as mapping"),
         pytest.param("inner", {1: 2}, id="mapping with a number as key"),
         pytest.param("constant", "v2", id="another version"),

@@ -20,7 +20,7 @@ from nodeseal.evidence import (
     encode_claims,
     qualifying_data,
 )
-from nodeseal.ids import Nonce, lease_id_of, node_id_of
+from nodeseal.ids import LeaseId, Nonce, lease_id_of, node_id_of
 
 NODE = node_id_of(b"one")
 CHANNEL = Channel(trust_domain="fleet.example", node_id=NODE, certificate_sha256=b"c" * 32)
@@ -86,7 +86,9 @@ def _printable(size: int) -> st.SearchStrategy[str]:
     agent_version=_printable(64),
     leases=st.lists(st.binary(max_size=8).map(lease_id_of), max_size=8).map(tuple),
 )
-def test_claims_survive_the_round_trip(boot_id: str, kernel: str, agent_version: str, leases: tuple[str, ...]) -> None:
+def test_claims_survive_the_round_trip(
+    boot_id: str, kernel: str, agent_version: str, leases: tuple[LeaseId, ...]
+) -> None:
     claims = dataclasses.replace(CLAIMS, boot_id=boot_id, kernel=kernel, agent_version=agent_version, leases=leases)
     assert decode_claims(encode_claims(claims)) == claims
 
