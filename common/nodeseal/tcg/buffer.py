@@ -16,11 +16,6 @@ MAX_DIGEST = 64
 MAX_NAME = 66
 """Largest TPM2B_NAME and TPM2B_DATA: a TPMT_HA, two bytes of algorithm and SHA-512 (Part 2 §10.4.3, §10.5.3)."""
 
-_U8 = struct.Struct(">B")
-_U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-
 
 class Reader:
     """A cursor over the bytes of one structure.
@@ -39,11 +34,6 @@ class Reader:
         self._raw = raw
         self._what = what
         self._at = 0
-
-    @property
-    def rest(self) -> bytes:
-        """All bytes not read yet; the cursor stays."""
-        return self._raw[self._at :]
 
     def fault(self, field: str, problem: str) -> MalformedInput:
         """Return the error that says what is wrong with ``field``."""
@@ -65,28 +55,42 @@ class Reader:
             raise self.fault(field, f"is cut off ({size} bytes declared)")
         return self._raw[at : self._at]
 
+    def span(self, header: int, size_at: int, field: str) -> bytes:
+        """Read an element whose ``header`` bytes hold, at offset ``size_at``, the number of bytes behind them."""
+        start = self._at
+        self._at = start + header
+        if self._at <= len(self._raw):
+            self._at += self._raw[start + size_at]
+        if self._at > len(self._raw):
+            raise self.fault(field, "is cut off")
+        return self._raw[start : self._at]
+
     def u8(self, field: str) -> int:
         """Read a UINT8."""
-        return int(self.unpack(_U8, field)[0])
+        return self.take(1, field)[0]
 
     def u16(self, field: str) -> int:
         """Read a UINT16."""
-        return int(self.unpack(_U16, field)[0])
+        return int.from_bytes(self.take(2, field), "big")
 
     def u32(self, field: str) -> int:
         """Read a UINT32."""
-        return int(self.unpack(_U32, field)[0])
+        return int.from_bytes(self.take(4, field), "big")
 
     def u64(self, field: str) -> int:
         """Read a UINT64."""
-        return int(self.unpack(_U64, field)[0])
+        return int.from_bytes(self.take(8, field), "big")
 
     def sized(self, field: str, maximum: int) -> bytes:
         """Read a TPM2B: a UINT16 size, at most ``maximum``, and that many bytes."""
-        size: int = self.unpack(_U16, field)[0]
+        raw, start = self._raw, self._at + 2
+        size = int.from_bytes(raw[start - 2 : start], "big")
         if size > maximum:
             raise self.fault(field, f"declares {size} bytes, at most {maximum}")
-        return self.take(size, field)
+        self._at = start + size
+        if self._at > len(raw):
+            raise self.fault(field, f"is cut off ({size} bytes declared)")
+        return raw[start : self._at]
 
     def end(self) -> None:
         """Check that nothing is left."""
@@ -96,24 +100,24 @@ class Reader:
 
 def u8(value: int) -> bytes:
     """Return a UINT8."""
-    return _U8.pack(value)
+    return value.to_bytes(1, "big")
 
 
 def u16(value: int) -> bytes:
     """Return a UINT16."""
-    return _U16.pack(value)
+    return value.to_bytes(2, "big")
 
 
 def u32(value: int) -> bytes:
     """Return a UINT32."""
-    return _U32.pack(value)
+    return value.to_bytes(4, "big")
 
 
 def u64(value: int) -> bytes:
     """Return a UINT64."""
-    return _U64.pack(value)
+    return value.to_bytes(8, "big")
 
 
 def sized(content: bytes) -> bytes:
     """Return a TPM2B: ``content`` behind its size as UINT16."""
-    return _U16.pack(len(content)) + content
+    return len(content).to_bytes(2, "big") + content

@@ -19,6 +19,7 @@ PCR_COUNT = 24
 """PCRs of a PC client (PC Client Platform TPM Profile §4.6); higher ones are refused."""
 _SELECT_SIZES = (3, 4)
 _MAX_ENTRIES = 16
+_HEADER, _SIZE_AT = 3, 2
 _WIRE_SIZE = 3
 
 
@@ -78,7 +79,7 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
     count = reader.u32("pcrSelections.count")
     if count > _MAX_ENTRIES:
         raise reader.fault("pcrSelections.count", f"is {count}, at most {_MAX_ENTRIES}")
-    return _selection(tuple(_decode_bank(reader) for _ in range(count)))
+    return _selection(tuple([reader.span(_HEADER, _SIZE_AT, "pcrSelections") for _ in range(count)]))
 
 
 def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
@@ -86,25 +87,23 @@ def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
     return hash_alg.digest(b"".join(values))
 
 
-def _decode_bank(reader: Reader) -> tuple[HashAlg, bytes]:
-    bank = decode_hash(reader, "pcrSelections.hash")
-    size = reader.u8("pcrSelections.sizeofSelect")
-    if size not in _SELECT_SIZES:
-        raise reader.fault("pcrSelections.sizeofSelect", f"is {size}, neither 3 nor 4")
-    return bank, reader.take(size, "pcrSelections.pcrSelect")
-
-
-@lru_cache(maxsize=256)  # a fleet asks for few selections; decoding them anew dominated the cost of a quote
-def _selection(entries: tuple[tuple[HashAlg, bytes], ...]) -> PcrSelection | None:
-    if len({bank for bank, _ in entries}) != len(entries):
+@lru_cache(maxsize=256)  # a fleet is asked for few selections; parsing each anew was most of the cost of a quote
+def _selection(entries: tuple[bytes, ...]) -> PcrSelection | None:
+    banks = [_decode_bank(entry) for entry in entries]
+    if len({bank for bank, _ in banks}) != len(banks):
         raise MalformedInput("TPML_PCR_SELECTION: names a bank twice")
-    banks = tuple((bank, _indices(bitmap)) for bank, bitmap in entries if any(bitmap))
-    return PcrSelection(banks) if banks else None
+    selected = tuple((bank, indices) for bank, indices in banks if indices)
+    return PcrSelection(selected) if selected else None
 
 
-def _indices(bitmap: bytes) -> tuple[int, ...]:
-    bits = int.from_bytes(bitmap, "little")
-    return tuple(index for index in range(len(bitmap) * 8) if bits >> index & 1)
+def _decode_bank(entry: bytes) -> tuple[HashAlg, tuple[int, ...]]:
+    reader = Reader(entry, "TPMS_PCR_SELECTION")
+    bank = decode_hash(reader, "hash")
+    size = reader.u8("sizeofSelect")
+    if size not in _SELECT_SIZES:
+        raise reader.fault("sizeofSelect", f"is {size}, neither 3 nor 4")
+    bits = int.from_bytes(reader.take(size, "pcrSelect"), "little")
+    return bank, tuple(index for index in range(size * 8) if bits >> index & 1)
 
 
 def _encode_bank(bank: HashAlg, indices: tuple[int, ...]) -> bytes:

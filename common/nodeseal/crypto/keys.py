@@ -1,0 +1,135 @@
+"""Public keys between their TPM form and that of `cryptography`, PEM and DER (SubjectPublicKeyInfo, RFC 5280)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tcg.buffer import u16
+from nodeseal.tcg.public import RSA_KEY_BITS, EccPublic, RsaPublic, TpmPublic, decode_public, decode_public_2b
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+MAX_KEY_FILE = 64 * 1024
+_DEFAULT_EXPONENT = 65537
+_EXPONENT_BITS = 32
+_CURVES: dict[CurveId, ec.EllipticCurve] = {
+    CurveId.P192: ec.SECP192R1(),
+    CurveId.P224: ec.SECP224R1(),
+    CurveId.P256: ec.SECP256R1(),
+    CurveId.P384: ec.SECP384R1(),
+    CurveId.P521: ec.SECP521R1(),
+}
+_CURVE_IDS = {curve.name: number for number, curve in _CURVES.items()}
+_PEM, _DER_SEQUENCE = b"-----BEGIN ", b"\x30"
+_TPMT_STARTS = (u16(Alg.RSA), u16(Alg.ECC))
+
+
+def public_key_of(public: TpmPublic) -> PublicKey:
+    """Return the key of a public area as `cryptography` knows it.
+
+    Raises:
+        MalformedInput: the point is not on its curve, or the modulus or exponent cannot be one.
+    """
+    try:
+        if isinstance(public, EccPublic):
+            x, y = int.from_bytes(public.x, "big"), int.from_bytes(public.y, "big")
+            return ec.EllipticCurvePublicNumbers(x, y, _CURVES[public.curve]).public_key()
+        modulus = int.from_bytes(public.modulus, "big")
+        if modulus.bit_length() != public.key_bits:
+            raise MalformedInput(f"RSA key: modulus of {modulus.bit_length()} bits declared as {public.key_bits}")
+        return rsa.RSAPublicNumbers(public.exponent or _DEFAULT_EXPONENT, modulus).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedInput(f"public key: {error}") from error
+
+
+def public_of_key(key: PublicKeyTypes) -> TpmPublic:
+    """Return a public area for a key that came without one: no attributes, no policy, no scheme.
+
+    Raises:
+        MalformedInput: neither RSA nor a NIST curve.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        return _rsa_public(key)
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVE_IDS:
+        return _ecc_public(key)
+    raise MalformedInput("public key: neither RSA nor on a NIST curve")
+
+
+def decode_public_key(raw: bytes) -> TpmPublic:
+    """Decode a public key in any of the forms in use: PEM, DER SubjectPublicKeyInfo, TPM2B_PUBLIC, TPMT_PUBLIC.
+
+    Raises:
+        MalformedInput: none of these, or one of them that does not parse.
+    """
+    if len(raw) > MAX_KEY_FILE:
+        raise MalformedInput(f"public key: {len(raw)} bytes, at most {MAX_KEY_FILE}")
+    if raw.lstrip().startswith(_PEM):
+        return _load(serialization.load_pem_public_key, raw.lstrip())
+    if raw.startswith(_DER_SEQUENCE):
+        return _load(serialization.load_der_public_key, raw)
+    if raw.startswith(_TPMT_STARTS):
+        return decode_public(raw)
+    return decode_public_2b(raw)
+
+
+def subject_public_key_info(public: TpmPublic) -> bytes:
+    """Return the DER SubjectPublicKeyInfo of a TPM key.
+
+    Raises:
+        MalformedInput: as :func:`public_key_of`.
+    """
+    return public_key_of(public).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _load(load: Callable[[bytes], PublicKeyTypes], raw: bytes) -> TpmPublic:
+    try:
+        key = load(raw)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedInput(
+            f"public key: {error}",
+            remedy="give a SubjectPublicKeyInfo (from a certificate: openssl x509 -pubkey -noout), TPM2B_PUBLIC or "
+            "TPMT_PUBLIC",
+        ) from error
+    return public_of_key(key)
+
+
+def _rsa_public(key: rsa.RSAPublicKey) -> RsaPublic:
+    if key.key_size not in RSA_KEY_BITS:
+        raise MalformedInput(f"public key: RSA of {key.key_size} bits, none of {RSA_KEY_BITS}")
+    numbers = key.public_numbers()
+    exponent = 0 if numbers.e == _DEFAULT_EXPONENT else numbers.e
+    if exponent >> _EXPONENT_BITS:
+        raise MalformedInput(f"public key: RSA exponent of more than {_EXPONENT_BITS} bits")
+    return RsaPublic(
+        name_alg=HashAlg.SHA256,
+        attributes=ObjectAttributes(0),
+        auth_policy=b"",
+        symmetric=None,
+        scheme=None,
+        key_bits=key.key_size,
+        exponent=exponent,
+        modulus=numbers.n.to_bytes(key.key_size // 8, "big"),
+    )
+
+
+def _ecc_public(key: ec.EllipticCurvePublicKey) -> EccPublic:
+    curve, numbers = _CURVE_IDS[key.curve.name], key.public_numbers()
+    return EccPublic(
+        name_alg=HashAlg.SHA256,
+        attributes=ObjectAttributes(0),
+        auth_policy=b"",
+        symmetric=None,
+        scheme=None,
+        curve=curve,
+        x=numbers.x.to_bytes(curve.coordinate_size, "big"),
+        y=numbers.y.to_bytes(curve.coordinate_size, "big"),
+    )

@@ -1,0 +1,143 @@
+"""Signatures by TPM keys: what is accepted, and the check itself.
+
+Accepted are RSASSA (PKCS #1 v1.5) and RSAPSS from 2048 bits and ECDSA on P-256, P-384 and P-521, over SHA-256 or
+better, and only in the scheme that the key declares. SHA-1 is refused; :class:`InsecureSha1Verifier` exists for
+forensics on old quotes and is used by nothing that trusts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from nodeseal.crypto.keys import PublicKey, public_key_of
+from nodeseal.errors import MalformedInput, ProofFailed
+from nodeseal.findings import Finding, FindingId
+from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg
+from nodeseal.tcg.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tcg.signature import EccSignature, RsaSignature, TpmSignature, decode_signature
+
+MIN_RSA_BITS = 2048
+_RSA_EXPONENTS = (0, 65537)
+_RSA_SCHEMES = frozenset({Alg.RSASSA, Alg.RSAPSS})
+_ECC_SCHEMES = frozenset({Alg.ECDSA})
+ACCEPTED_CURVES = frozenset({CurveId.P256, CurveId.P384, CurveId.P521})
+_HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
+    HashAlg.SHA1: hashes.SHA1(),  # noqa: S303  # only InsecureSha1Verifier gets this far
+    HashAlg.SHA256: hashes.SHA256(),
+    HashAlg.SHA384: hashes.SHA384(),
+    HashAlg.SHA512: hashes.SHA512(),
+}
+
+
+class SignatureVerifier:
+    """A TPM key prepared for many checks.
+
+    Args:
+        public: the key; its scheme says which signatures it makes (restricted keys always have one).
+
+    Raises:
+        MalformedInput: the key is not a key (see :func:`nodeseal.crypto.keys.public_key_of`).
+        ProofFailed: QUOTE_ALGORITHM, the key declares no scheme, or its size, curve, scheme or hash is not accepted.
+    """
+
+    accepted_hashes: ClassVar[frozenset[HashAlg]] = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
+
+    def __init__(self, public: TpmPublic) -> None:
+        self._scheme = self._accept(public)
+        self._check = _check_with(public_key_of(public), self._scheme)
+
+    @property
+    def hash_alg(self) -> HashAlg:
+        """Hash of the key's scheme: of signatures, and of the digest over quoted PCR values."""
+        return self._scheme.hash_alg
+
+    def verify(self, raw_signature: bytes, message: bytes) -> None:
+        """Check a TPMT_SIGNATURE over ``message``.
+
+        Raises:
+            ProofFailed: QUOTE_MALFORMED, it does not parse; QUOTE_ALGORITHM, another scheme or hash than the
+                key's; QUOTE_SIGNATURE, it does not hold.
+        """
+        try:
+            signature = decode_signature(raw_signature)
+        except MalformedInput as error:
+            raise _failed(FindingId.QUOTE_MALFORMED, "a TPMT_SIGNATURE", str(error)) from error
+        self.verify_decoded(signature, message)
+
+    def verify_decoded(self, signature: TpmSignature, message: bytes) -> None:
+        """Check a decoded signature over ``message``; raises as :meth:`verify`."""
+        if signature.scheme is not self._scheme.alg or signature.hash_alg is not self._scheme.hash_alg:
+            seen = Scheme(signature.scheme, signature.hash_alg)
+            raise _failed(FindingId.QUOTE_ALGORITHM, f"a signature by {self._scheme}", str(seen))
+        try:
+            self._check(signature, message)
+        except InvalidSignature as error:
+            raise _failed(FindingId.QUOTE_SIGNATURE, "a signature by this key", "one that does not hold") from error
+
+    def _accept(self, public: TpmPublic) -> Scheme:
+        if isinstance(public, RsaPublic):
+            schemes, seen = _RSA_SCHEMES, f"RSA {public.key_bits} with exponent {public.exponent}"
+            sound = public.key_bits >= MIN_RSA_BITS and public.exponent in _RSA_EXPONENTS
+        else:
+            schemes, seen = _ECC_SCHEMES, public.curve.name
+            sound = public.curve in ACCEPTED_CURVES
+        if not sound:
+            raise _failed(FindingId.QUOTE_ALGORITHM, "RSA from 2048 bits with 65537, P-256, P-384 or P-521", seen)
+        scheme = public.scheme
+        if scheme is None or scheme.alg not in schemes:
+            raise _failed(FindingId.QUOTE_ALGORITHM, "a key that declares a signing scheme", str(scheme))
+        if scheme.hash_alg not in self.accepted_hashes:
+            raise _failed(FindingId.QUOTE_ALGORITHM, "SHA-256 or better", str(scheme))
+        return scheme
+
+
+class InsecureSha1Verifier(SignatureVerifier):
+    """A verifier that takes SHA-1 as well. For forensics only: SHA-1 signatures can be forged by collision."""
+
+    accepted_hashes = SignatureVerifier.accepted_hashes | {HashAlg.SHA1}
+
+
+def verify_tpm_signature(public: TpmPublic, signature: TpmSignature, message: bytes) -> None:
+    """Check one signature over ``message``; raises as :class:`SignatureVerifier` and its ``verify``."""
+    SignatureVerifier(public).verify_decoded(signature, message)
+
+
+def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes], None]:
+    hash_alg = _HASHES[scheme.hash_alg]
+    if isinstance(key, rsa.RSAPublicKey):
+        return _rsa_check(key, scheme.alg, hash_alg)
+    return _ecdsa_check(key, ec.ECDSA(hash_alg))
+
+
+def _rsa_check(
+    key: rsa.RSAPublicKey, scheme: Alg, hash_alg: hashes.HashAlgorithm
+) -> Callable[[TpmSignature, bytes], None]:
+    # Part 1 §B.7: the salt is as long as fits, or as long as the hash where FIPS 186 rules; hence AUTO
+    pss = padding.PSS(padding.MGF1(hash_alg), padding.PSS.AUTO)
+    form = padding.PKCS1v15() if scheme is Alg.RSASSA else pss
+
+    def check(signature: TpmSignature, message: bytes) -> None:
+        if isinstance(signature, EccSignature):
+            raise InvalidSignature
+        key.verify(signature.signature, message, form, hash_alg)
+
+    return check
+
+
+def _ecdsa_check(key: ec.EllipticCurvePublicKey, ecdsa: ec.ECDSA) -> Callable[[TpmSignature, bytes], None]:
+    def check(signature: TpmSignature, message: bytes) -> None:
+        if isinstance(signature, RsaSignature):
+            raise InvalidSignature
+        key.verify(encode_dss_signature(signature.r, signature.s), message, ecdsa)
+
+    return check
+
+
+def _failed(finding: FindingId, expected: str, seen: str) -> ProofFailed:
+    return ProofFailed(Finding(id=finding, expected=expected, seen=seen))
