@@ -105,6 +105,31 @@ class FindingId(Enum):
         "the TLS certificate does not name exactly one node, person or verifier of this system",
         "use the certificate that the verifier issued",
     )
+    NODE_UNKNOWN = (
+        "node.unknown",
+        Severity.UNTRUSTED,
+        "the verifier knows no such node, or another certificate speaks for it now",
+        "enrol the node again",
+    )
+    NODE_RETIRED = (
+        "node.retired",
+        Severity.UNTRUSTED,
+        "the node was retired, which is for good",
+        "use another machine; a retired node's endorsement key is not accepted again",
+    )
+    # People
+    PERSON_UNKNOWN = (
+        "person.unknown",
+        Severity.UNTRUSTED,
+        "the verifier knows no such person, or another certificate speaks for them now",
+        "ask for a certificate: nodeseal-verifier person add",
+    )
+    PERSON_ROLE = (
+        "person.role",
+        Severity.UNTRUSTED,
+        "the caller has none of the roles that may do this",
+        "ask somebody who has the role, or for the role: nodeseal-verifier person add",
+    )
     # Quotes
     QUOTE_MALFORMED = (
         "quote.malformed",

@@ -1,0 +1,237 @@
+"""``verifier.yaml``: one frozen value, parsed once; unknown keys, wrong types and unsafe numbers are refused.
+
+Paths are relative to the folder of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from nodeseal.documents import Fields
+from nodeseal.errors import MalformedInput
+from nodeseal.golden import DEFAULT_CAP_PCR
+from nodeseal.ids import Digest, parse_digest, parse_trust_domain
+from nodeseal.settings import load_yaml
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.pcr import PcrSelection
+
+_ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_LAST_PORT: Final = 65535
+_LAST_PCR: Final = 23
+_BANKS: Final = {"sha256": HashAlg.SHA256, "sha384": HashAlg.SHA384, "sha512": HashAlg.SHA512}
+
+
+class LogFormat(Enum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Certificates, in PEM.
+
+    Attributes:
+        ca: the authority that signs node and person certificates.
+        ca_key: its private key.
+        certificate: the verifier's own server certificate.
+        key: its private key.
+        node_hours: how long a node's certificate is valid.
+    """
+
+    ca: Path
+    ca_key: Path
+    certificate: Path
+    key: Path
+    node_hours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """Who may enrol, and at what rate.
+
+    Attributes:
+        ek_roots: folder of certificates (PEM or DER) of TPM vendors that are trusted.
+        ek_allow: SHA-256 of endorsement keys that are trusted without a certificate.
+        deadline_seconds: for one whole enrolment.
+        concurrent: enrolments open at once.
+        per_minute: enrolments of one endorsement key.
+    """
+
+    ek_roots: Path
+    ek_allow: frozenset[Digest]
+    deadline_seconds: int
+    concurrent: int
+    per_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """How often nodes prove themselves.
+
+    Attributes:
+        interval_seconds: from one verdict to the next challenge, shortened at random by up to a tenth.
+        trust_seconds: how long a good round is believed, counted from its challenge.
+        answer_within_seconds: a challenge's deadline.
+        selection: the PCRs that every quote covers.
+        cap_pcr: the PCR that ends leases when a node extends it.
+    """
+
+    interval_seconds: int
+    trust_seconds: int
+    answer_within_seconds: int
+    selection: PcrSelection
+    cap_pcr: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of one verifier.
+
+    Attributes:
+        trust_domain: SPIFFE trust domain of every certificate.
+        listen: address for nodes and people, mutual TLS.
+        listen_enrol: address for enrolment, server TLS only.
+        tls: certificates.
+        database: SQLite file.
+        key_folder: where the file key store keeps wrapped model keys.
+        kek: file of the key-encryption key, unless systemd provides it.
+        enrolment: who may enrol.
+        attestation: how often nodes prove themselves.
+        releases_per_minute: key releases that one node may ask for.
+        log_format: how log lines look.
+    """
+
+    trust_domain: str
+    listen: str
+    listen_enrol: str
+    tls: Tls
+    database: Path
+    key_folder: Path
+    kek: Path
+    enrolment: Enrolment
+    attestation: Attestation
+    releases_per_minute: int
+    log_format: LogFormat
+
+
+def load_config(path: Path) -> Config:
+    """Read ``verifier.yaml``.
+
+    Raises:
+        MalformedInput: naming file, line and key.
+    """
+    fields, base = load_yaml(path), path.parent.absolute()
+    keys = fields.fields("keys")
+    config = Config(
+        trust_domain=parse_trust_domain(fields.text("trust_domain")),
+        listen=_address(fields, "listen"),
+        listen_enrol=_address(fields, "listen_enrol"),
+        tls=_tls(fields.fields("tls"), base),
+        database=base / fields.text("database"),
+        key_folder=base / keys.text("folder"),
+        kek=base / keys.text("kek"),
+        enrolment=_enrolment(fields.fields("enrolment"), base),
+        attestation=_attestation(fields.fields("attestation")),
+        releases_per_minute=_releases(fields.fields("release")),
+        log_format=_log_format(fields),
+    )
+    keys.done()
+    fields.done()
+    return config
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Raises:
+        MalformedInput: neither.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[2]) > _LAST_PORT:
+        raise MalformedInput(f"not HOST:PORT or [IPV6]:PORT: {address[:80]!a}")
+    return match[1], int(match[2])
+
+
+def _address(fields: Fields, key: str) -> str:
+    address = fields.text(key, max_length=300)
+    try:
+        split_address(address)
+    except MalformedInput as error:
+        raise fields.wrong(key, "HOST:PORT or [IPV6]:PORT") from error
+    return address
+
+
+def _tls(fields: Fields, base: Path) -> Tls:
+    tls = Tls(
+        ca=base / fields.text("ca"),
+        ca_key=base / fields.text("ca_key"),
+        certificate=base / fields.text("certificate"),
+        key=base / fields.text("key"),
+        node_hours=fields.integer("node_hours", low=1, high=24 * 366),
+    )
+    fields.done()
+    return tls
+
+
+def _enrolment(fields: Fields, base: Path) -> Enrolment:
+    enrolment = Enrolment(
+        ek_roots=base / fields.text("ek_roots"),
+        ek_allow=frozenset(parse_digest(text, "enrolment.ek_allow") for text in fields.texts("ek_allow")),
+        deadline_seconds=fields.integer("deadline_seconds", low=1, high=600),
+        concurrent=fields.integer("concurrent", low=1, high=10_000),
+        per_minute=fields.integer("per_minute", low=1, high=1_000_000),
+    )
+    fields.done()
+    return enrolment
+
+
+def _attestation(fields: Fields) -> Attestation:
+    interval = fields.integer("interval_seconds", low=0, high=3600)
+    answer = fields.integer("answer_within_seconds", low=1, high=600)
+    # A good node must be asked, and have the time to answer, before its trust from the last round ends.
+    trust = fields.integer("trust_seconds", low=interval + 2 * answer, high=24 * 3600)
+    cap = fields.integer("cap_pcr", low=DEFAULT_CAP_PCR, high=DEFAULT_CAP_PCR)
+    selection = _selection(fields, cap)
+    fields.done()
+    return Attestation(
+        interval_seconds=interval,
+        trust_seconds=trust,
+        answer_within_seconds=answer,
+        selection=selection,
+        cap_pcr=cap,
+    )
+
+
+def _selection(fields: Fields, cap: int) -> PcrSelection:
+    banks = fields.fields("pcrs")
+    found: dict[HashAlg, list[int]] = {}
+    for name in banks.keys():
+        if name not in _BANKS:
+            raise banks.wrong(name, f"one of the banks {', '.join(_BANKS)}")
+        pcrs = banks.items(name, max_items=_LAST_PCR + 1)
+        numbers = [pcr for pcr in pcrs if type(pcr) is int and 0 <= pcr <= _LAST_PCR]
+        if len(set(numbers)) != len(pcrs) or cap not in numbers:
+            raise banks.wrong(name, f"a list of different PCRs from 0 to {_LAST_PCR} with the cap PCR {cap} among them")
+        found[_BANKS[name]] = sorted(numbers)
+    if not found:
+        raise fields.wrong("pcrs", "a mapping with at least one bank")
+    return PcrSelection.of(found)
+
+
+def _releases(fields: Fields) -> int:
+    per_minute = fields.integer("per_minute", low=1, high=1_000_000)
+    fields.done()
+    return per_minute
+
+
+def _log_format(fields: Fields) -> LogFormat:
+    text = fields.text("log")
+    if text not in {member.value for member in LogFormat}:
+        raise fields.wrong("log", "json or console")
+    return LogFormat(text)

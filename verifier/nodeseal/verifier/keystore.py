@@ -1,0 +1,95 @@
+"""Key stores hold the private halves of model keys; this one keeps them in files under a key-encryption key.
+
+One file per key version, ``KEY-ID.VERSION.key``, wrapped by :mod:`nodeseal.crypto.keywrap` with id, version and
+suite as its context. The key-encryption key comes from a file only the service can read, or from systemd
+(``$CREDENTIALS_DIRECTORY/nodeseal-kek``), and stays in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from nodeseal.crypto.hpke import ModelPrivateKey, ModelPublicKey, Suite, Wrapped
+from nodeseal.crypto.keywrap import KEK_SIZE, unwrap_private_key, wrap_private_key
+from nodeseal.crypto.secret import wipe
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import Digest, KeyId
+from nodeseal.verifier.files import read_private, write_new
+
+CREDENTIAL: Final = "nodeseal-kek"
+
+
+class KeyStore(Protocol):
+    """Where private model keys live. They never leave it; what goes out is a data key that was sealed to one."""
+
+    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelPublicKey:
+        """Make a key pair and return its public half."""
+
+    def open_slot(self, key_id: KeyId, version: int, suite: Suite, model: Digest, slot: Wrapped) -> bytearray:
+        """Return the data key in a slot of a sealed model; the caller wipes it."""
+
+
+class FileKeyStore:
+    """A folder of wrapped private keys."""
+
+    def __init__(self, folder: Path, kek: bytes) -> None:
+        self._folder: Final = folder
+        self._kek: Final = kek
+
+    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelPublicKey:
+        """Make a key pair; its private half is on disk when this returns.
+
+        Raises:
+            MalformedInput: there is a key of that id and version.
+            Unavailable: the folder cannot be written.
+        """
+        private = ModelPrivateKey.generate(suite)
+        secret = private.to_bytes()
+        try:
+            wrapped = wrap_private_key(self._kek, secret, _context(key_id, version, suite))
+            write_new(self._path(key_id, version), wrapped)
+            return private.public
+        finally:
+            wipe(secret)
+            private.wipe()
+
+    def open_slot(self, key_id: KeyId, version: int, suite: Suite, model: Digest, slot: Wrapped) -> bytearray:
+        """Open a slot.
+
+        Raises:
+            MalformedInput: the key file is absent, altered or of another key.
+            ProofFailed: ``release.slot``: the slot does not open with this key for this model.
+        """
+        raw = read_private(self._path(key_id, version), "model key")
+        secret = unwrap_private_key(self._kek, raw, _context(key_id, version, suite))
+        private = ModelPrivateKey(suite, secret)
+        try:
+            return private.open_slot(model, key_id, slot)
+        finally:
+            wipe(secret)
+            private.wipe()
+
+    def _path(self, key_id: KeyId, version: int) -> Path:
+        return self._folder / f"{key_id}.{version}.key"
+
+
+def load_kek(path: Path) -> bytes:
+    """Return the key-encryption key: systemd's credential where there is one, else the file ``path``.
+
+    Raises:
+        MalformedInput: it cannot be read, is not 32 bytes, or others may read it.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / CREDENTIAL).exists():
+        kek = (Path(credentials) / CREDENTIAL).read_bytes()
+    else:
+        kek = read_private(path, "key-encryption key")
+    if len(kek) != KEK_SIZE:
+        raise MalformedInput(f"key-encryption key: {len(kek)} bytes, not {KEK_SIZE}")
+    return kek
+
+
+def _context(key_id: KeyId, version: int, suite: Suite) -> bytes:
+    return f"{key_id}\0{version}\0{suite.value}".encode()

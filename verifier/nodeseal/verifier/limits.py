@@ -1,0 +1,38 @@
+"""Token buckets: how often one node may do what costs the verifier something."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nodeseal.errors import TooManyRequests
+
+_MAX_BUCKETS: Final = 100_000
+
+
+class RateLimit:
+    """Allows each name so many events a minute, and as many at once; a name that rests is forgotten."""
+
+    def __init__(self, per_minute: int, what: str) -> None:
+        self._size: Final = float(per_minute)
+        self._rate: Final = per_minute / 60
+        self._what: Final = what
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str, now: float) -> None:
+        """Count one event of ``name`` at the steady time ``now``.
+
+        Raises:
+            TooManyRequests: its bucket is empty.
+        """
+        tokens, since = self._buckets.get(name, (self._size, now))
+        tokens = min(self._size, tokens + (now - since) * self._rate)
+        if tokens < 1:
+            seconds = (1 - tokens) / self._rate
+            raise TooManyRequests(f"too many {self._what} of {name}", remedy=f"try again in {seconds:.0f} seconds")
+        if len(self._buckets) >= _MAX_BUCKETS:
+            self._forget(now)
+        self._buckets[name] = (tokens - 1, now)
+
+    def _forget(self, now: float) -> None:
+        full = self._size / self._rate
+        self._buckets = {name: bucket for name, bucket in self._buckets.items() if now - bucket[1] < full}

@@ -1,0 +1,198 @@
+"""``nodeseal-verifier``: sets a verifier up, runs it, and says who may operate it.
+
+Exit codes: 0 done, 1 refused or failed, 2 misused.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import sqlalchemy as sa
+import typer
+import uvloop
+
+from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.errors import NodesealError
+from nodeseal.ids import parse_person_id, parse_trust_domain
+from nodeseal.verifier.config import Config, load_config, split_address
+from nodeseal.verifier.files import read_file
+from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.migrate import check_schema, migrate
+from nodeseal.verifier.store.persons import list_persons
+
+T = TypeVar("T")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Appraise nodes and release model keys to those that have proved what they run.",
+    epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
+)
+person_app = typer.Typer(no_args_is_help=True, help="Say who may operate the verifier, and as what.")
+app.add_typer(person_app, name="person")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
+
+
+def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except NodesealError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return convert
+
+
+def _address(text: str) -> str:
+    split_address(text)
+    return text
+
+
+def _pair(first: Path | None, second: Path | None, names: str) -> tuple[Path, Path] | None:
+    if first is not None and second is not None:
+        return first, second
+    if first is None and second is None:
+        return None
+    raise typer.BadParameter(f"{names} go together")
+
+
+@app.command(
+    "init",
+    epilog="Example: nodeseal-verifier init ./verifier --trust-domain example.org "
+    "--server-name verifier.example.org --ek-roots ./vendors",
+)
+def init_command(  # noqa: PLR0913 - one parameter per option
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    trust_domain: Annotated[
+        str, typer.Option(parser=_parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
+    ],
+    server_name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="DNS name or IP address of the verifier; repeat for more.")
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for nodes and people.")
+    ] = "127.0.0.1:7443",
+    listen_enrol: Annotated[
+        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
+    ] = "127.0.0.1:7444",
+    ek_roots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust.")
+    ] = None,
+    admin: Annotated[
+        str, typer.Option(parser=_parsed(parse_person_id), metavar="NAME", help="The first person.")
+    ] = "admin",
+    ca_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Your own certificate authority.")] = None,
+    ca_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    server_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Your own server certificate.")] = None,
+    server_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+) -> None:
+    """Make a folder with certificates, database, keys, settings and the first person's client."""
+    own = OwnCertificates(
+        authority=_pair(ca_cert, ca_key, "--ca-cert and --ca-key"),
+        server=_pair(server_cert, server_key, "--server-cert and --server-key"),
+    )
+    plan = Plan(
+        trust_domain=trust_domain,
+        server_names=tuple(server_name or ("localhost", "127.0.0.1")),
+        listen=listen,
+        listen_enrol=listen_enrol,
+        ek_roots=ek_roots,
+        admin=parse_person_id(admin),
+        own=own,
+    )
+    initialise(folder, plan, datetime.now(UTC))
+    typer.echo(f"verifier: {folder / 'verifier.yaml'}\nclient:   {folder / 'persons' / admin}")
+
+
+@app.command("run", epilog="Example: nodeseal-verifier run --config /etc/nodeseal/verifier/verifier.yaml")
+def run_command(config: ConfigOption) -> None:
+    """Serve nodes and people until SIGTERM."""
+    from nodeseal.verifier.services.server import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
+
+    uvloop.run(serve(load_config(config)))
+
+
+@app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
+def upgrade_command(config: ConfigOption) -> None:
+    """Bring the database to this version's schema; stop the verifier first."""
+    migrate(open_engine(load_config(config).database))
+
+
+@person_app.command(
+    "add", epilog="Example: nodeseal-verifier person add kim --role operator --role viewer -o ./kim --config verifier.yaml"
+)
+def person_add(
+    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
+    role: Annotated[list[str], typer.Option(metavar="ROLE", help="viewer, operator, approver or auditor; repeatable.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where their client goes.")],
+    config: ConfigOption,
+    verifier: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; default: the first person's.")
+    ] = None,
+) -> None:
+    """Make a client certificate for a person."""
+    settings = load_config(config)
+    authority = CertificateAuthority.load(
+        read_file(settings.tls.ca, "authority"), read_file(settings.tls.ca_key, "authority's key")
+    )
+    newcomer = Newcomer(
+        name=parse_person_id(name),
+        roles=parse_roles(role),
+        trust_domain=settings.trust_domain,
+        verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
+        actor=_local_actor(),
+    )
+    add_person(_engine(settings), authority, newcomer, output, datetime.now(UTC))
+
+
+@person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
+def person_remove(
+    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
+    config: ConfigOption,
+) -> None:
+    """Take a person's access away; it holds from their next call on."""
+    take_back(_engine(load_config(config)), parse_person_id(name), _local_actor(), datetime.now(UTC))
+
+
+@person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
+def person_list(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show who may operate the verifier."""
+    persons = run(_engine(load_config(config)), list_persons)
+    rows = [{"name": p.name, "roles": sorted(role.value for role in p.roles)} for p in persons]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:<24}{' '.join(row['roles'])}")
+
+
+def _engine(config: Config) -> sa.Engine:
+    engine = open_engine(config.database)
+    check_schema(engine)
+    return engine
+
+
+def _local_actor() -> str:
+    """Name who uses the command on the verifier's machine, for the audit log."""
+    return f"local/{getpass.getuser()}"
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        app()
+    except NodesealError as error:
+        hint = f"\n  {error.remedy}" if error.remedy else ""
+        sys.stderr.write(f"nodeseal-verifier: {error}{hint}\n")
+        sys.exit(1)

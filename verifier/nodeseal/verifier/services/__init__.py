@@ -1,0 +1,1 @@
+"""gRPC at the edge: protobuf in, values inside, protobuf out."""

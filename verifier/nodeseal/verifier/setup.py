@@ -1,0 +1,175 @@
+"""``nodeseal-verifier init``: everything a verifier needs, in one folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from nodeseal.crypto.keywrap import new_kek
+from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.ids import PersonId
+from nodeseal.verifier.audit import VERIFIER
+from nodeseal.verifier.config import split_address
+from nodeseal.verifier.files import PUBLIC, read_file, sync_folder, write_new
+from nodeseal.verifier.persons import Newcomer, add_person
+from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.migrate import migrate
+from nodeseal.verifier.store.schema import PEOPLE
+
+_CA_DAYS: Final = 3650
+_SERVER_DAYS: Final = 825
+_CERTIFICATE_NAMES: Final = (".pem", ".crt", ".cer", ".der")
+_CONFIG: Final = """\
+# Settings of nodeseal-verifier. Paths are relative to this folder.
+trust_domain: "{trust_domain}"
+listen: "{listen}"              # nodes and people; both sides show certificates
+listen_enrol: "{listen_enrol}"        # enrolment; only the verifier shows one
+tls:
+  ca: "ca.pem"
+  ca_key: "ca.key"
+  certificate: "server.pem"
+  key: "server.key"
+  node_hours: 24                      # how long a node's certificate is valid
+database: "verifier.sqlite"
+keys:
+  folder: "keys"
+  kek: "kek"                          # systemd's credential nodeseal-kek goes before it
+enrolment:
+  ek_roots: "ek-roots"                # certificates of the TPM vendors you trust
+  ek_allow: []                        # SHA-256 of endorsement keys you trust without a certificate
+  deadline_seconds: 30
+  concurrent: 256
+  per_minute: 30
+attestation:
+  interval_seconds: 30
+  trust_seconds: 120
+  answer_within_seconds: 15
+  cap_pcr: 15
+  pcrs:
+    sha256: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15]
+release:
+  per_minute: 60
+log: "json"                           # or console
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCertificates:
+    """Certificates that exist already, in PEM; what is None is made.
+
+    Attributes:
+        authority: certificate and key of the authority.
+        server: certificate and key of the verifier.
+    """
+
+    authority: tuple[Path, Path] | None = None
+    server: tuple[Path, Path] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to set up.
+
+    Attributes:
+        trust_domain: SPIFFE trust domain.
+        server_names: DNS names and IP addresses under which clients reach the verifier; the first stands in
+            ``client.yaml``.
+        listen: address for nodes and people.
+        listen_enrol: address for enrolment.
+        ek_roots: folder of vendors' certificates, or None.
+        admin: the first person; gets every role.
+        own: certificates that exist already.
+    """
+
+    trust_domain: str
+    server_names: tuple[str, ...]
+    listen: str
+    listen_enrol: str
+    ek_roots: Path | None
+    admin: PersonId
+    own: OwnCertificates
+
+
+def initialise(folder: Path, plan: Plan, at: datetime) -> None:
+    """Make ``folder`` with certificates, database, keys, ``verifier.yaml`` and the first person's bundle.
+
+    Raises:
+        MalformedInput: the folder exists and is not empty, or something in the plan does not parse.
+        Unavailable: the folder cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MalformedInput(f"{folder}: exists already", remedy="name a folder that does not exist yet")
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        try:
+            _fill(draft, plan, at)
+            os.rename(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}") from error
+
+
+def _fill(folder: Path, plan: Plan, at: datetime) -> None:
+    authority = _authority(plan, at)
+    write_new(folder / "ca.pem", authority.certificate_pem, PUBLIC)
+    write_new(folder / "ca.key", authority.private_key_pem())
+    certificate, key = _server(authority, plan, at)
+    write_new(folder / "server.pem", certificate, PUBLIC)
+    write_new(folder / "server.key", key)
+    write_new(folder / "kek", new_kek())
+    (folder / "keys").mkdir(mode=0o700)
+    _copy_roots(plan.ek_roots, folder / "ek-roots")
+    listen = {"listen": plan.listen, "listen_enrol": plan.listen_enrol}
+    write_new(folder / "verifier.yaml", _CONFIG.format(trust_domain=plan.trust_domain, **listen).encode(), PUBLIC)
+    _make_database(folder, plan, authority, at)
+
+
+def _make_database(folder: Path, plan: Plan, authority: CertificateAuthority, at: datetime) -> None:
+    engine = open_engine(folder / "verifier.sqlite")
+    try:
+        migrate(engine)
+        verifier = f"{plan.server_names[0]}:{split_address(plan.listen)[1]}"
+        newcomer = Newcomer(
+            name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
+        )
+        add_person(engine, authority, newcomer, folder / "persons" / plan.admin, at)
+    finally:
+        engine.dispose()
+
+
+def _authority(plan: Plan, at: datetime) -> CertificateAuthority:
+    if plan.own.authority is None:
+        return CertificateAuthority.create(f"nodeseal {plan.trust_domain}", at, _CA_DAYS)
+    certificate, key = plan.own.authority
+    return CertificateAuthority.load(read_file(certificate, "--ca-cert"), read_file(key, "--ca-key"))
+
+
+def _server(authority: CertificateAuthority, plan: Plan, at: datetime) -> tuple[bytes, bytes]:
+    if plan.own.server is not None:
+        certificate, key_file = plan.own.server
+        return read_file(certificate, "--server-cert"), read_file(key_file, "--server-key")
+    key = new_tls_key()
+    request = certificate_request(key, "verifier")
+    lifetime = timedelta(days=_SERVER_DAYS)
+    return to_pem(authority.issue_verifier(request, plan.trust_domain, plan.server_names, at, lifetime)), key
+
+
+def _copy_roots(source: Path | None, folder: Path) -> None:
+    folder.mkdir(mode=0o755)
+    if source is None:
+        return
+    files = [path for path in sorted(source.iterdir()) if path.suffix in _CERTIFICATE_NAMES]
+    if not files:
+        raise MalformedInput(f"{source}: holds no certificates ({', '.join(_CERTIFICATE_NAMES)})")
+    for path in files:
+        write_new(folder / path.name, read_file(path, "--ek-roots"), PUBLIC)

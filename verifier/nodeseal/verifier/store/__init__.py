@@ -1,0 +1,1 @@
+"""What must outlive the verifier's process: schema, transactions, and one module of queries per subject."""

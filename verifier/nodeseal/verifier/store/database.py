@@ -1,0 +1,85 @@
+"""The database behind one worker thread: transactions are functions of a connection.
+
+SQLite in WAL mode with ``synchronous=FULL``: a transaction that :meth:`Store.write` reported is on disk. Whatever
+goes wrong in the database (locked, read-only, full, gone) is :class:`~nodeseal.errors.Unavailable`; the next call
+tries again, so the store recovers when the disk does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from nodeseal.errors import Unavailable
+
+T = TypeVar("T")
+BUSY_SECONDS: Final = 5.0
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
+
+
+def open_engine(path: Path) -> sa.Engine:
+    """Return an engine for the SQLite file ``path``; transactions that write say so before they read."""
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # The driver's own transaction control starts transactions too late (at the first write), so it is off.
+    connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3's
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class Store:
+    """Serialises all transactions on a thread of its own, so that the event loop never waits for a disk."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine: Final = engine
+        self._writer: Final = engine.execution_options(writes=True)
+        self._thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+
+    async def read(self, query: Callable[[sa.Connection], T]) -> T:
+        """Run ``query`` in a transaction that changes nothing.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run, self._engine, query)
+
+    async def write(self, change: Callable[[sa.Connection], T]) -> T:
+        """Run ``change`` in one transaction, which is durable when this returns and leaves no trace if it raises.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run, self._writer, change)
+
+    def close(self) -> None:
+        """Finish what was begun, then let go of the database."""
+        self._thread.shutdown(wait=True)
+        self._engine.dispose()
+
+
+def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    """Run ``work`` in one transaction of ``engine``; errors as :meth:`Store.write`."""
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except sa.exc.DBAPIError as error:
+        raise Unavailable(f"store: {error.orig}", remedy="check the database's disk: space, permissions, load") from error

@@ -1,0 +1,192 @@
+"""Nodes as they outlive the process: identity, state, and the clock that the next round must continue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from nodeseal.documents import Fields, decode_json, encode_json
+from nodeseal.findings import BY_CODE, Finding
+from nodeseal.ids import NodeId
+from nodeseal.tcg.attest import ClockInfo
+from nodeseal.verifier.appraisal.model import Baseline
+from nodeseal.verifier.audit import describe
+from nodeseal.verifier.store.schema import NODES, NodeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What a node said of itself when it enrolled; for people to read."""
+
+    hostname: str
+    boot_id: str
+    tpm_manufacturer: str
+    tpm_firmware: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """One enrolled node.
+
+    Attributes:
+        node_id: derived from the endorsement key.
+        ek_name: TPM name of the endorsement key.
+        ak_name: TPM name of the attestation key.
+        ak_public: its public area (TPMT_PUBLIC).
+        certificate_sha256: the TLS certificate that speaks for the node.
+        next_certificate_sha256: a renewed one that the node has not used yet.
+        facts: what it said of itself.
+        enrolled: when it enrolled last.
+    """
+
+    node_id: NodeId
+    ek_name: bytes
+    ak_name: bytes
+    ak_public: bytes
+    certificate_sha256: bytes
+    next_certificate_sha256: bytes | None
+    facts: NodeFacts
+    enrolled: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStanding:
+    """What is thought of a node.
+
+    Attributes:
+        state: one of the seven.
+        reason: why, where a person or an event decided.
+        findings: of the last round.
+        trusted_until: end of trust, while trusted.
+        last_seen: last authentic evidence.
+        clock: clock and boot of the last believable round.
+    """
+
+    state: NodeState
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+    trusted_until: datetime | None = None
+    last_seen: datetime | None = None
+    clock: Baseline | None = None
+
+
+def load_nodes(connection: sa.Connection) -> list[tuple[NodeRecord, NodeStanding]]:
+    """Return all nodes."""
+    return [(_record(row), _standing(row)) for row in connection.execute(sa.select(NODES))]
+
+
+def find_node(connection: sa.Connection, node_id: NodeId) -> tuple[NodeRecord, NodeStanding] | None:
+    """Return one node, if it is enrolled."""
+    row = connection.execute(sa.select(NODES).where(NODES.c.node_id == node_id)).one_or_none()
+    return None if row is None else (_record(row), _standing(row))
+
+
+def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStanding) -> None:
+    """Add a node, or replace what is known of it."""
+    values = {**_record_values(record), **_standing_values(standing)}
+    changed = connection.execute(NODES.update().where(NODES.c.node_id == record.node_id).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(NODES.insert().values(node_id=record.node_id, ek_name=record.ek_name, **values))
+
+
+def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStanding) -> None:
+    """Keep what is thought of a node."""
+    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**_standing_values(standing)))
+
+
+def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes, following: bytes | None) -> None:
+    """Keep which certificates speak for a node."""
+    values = {"certificate_sha256": current, "next_certificate_sha256": following}
+    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
+
+
+def _record_values(record: NodeRecord) -> dict[str, object]:
+    return {
+        "ak_name": record.ak_name,
+        "ak_public": record.ak_public,
+        "certificate_sha256": record.certificate_sha256,
+        "next_certificate_sha256": record.next_certificate_sha256,
+        "enrolled": record.enrolled,
+        **asdict(record.facts),
+    }
+
+
+def _standing_values(standing: NodeStanding) -> dict[str, object]:
+    return {
+        "state": standing.state,
+        "reason": standing.reason,
+        "findings": encode_json(describe(standing.findings)),
+        "trusted_until": standing.trusted_until,
+        "last_seen": standing.last_seen,
+        "clock": None if standing.clock is None else _encode_clock(standing.clock),
+    }
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> NodeRecord:
+    return NodeRecord(
+        node_id=row.node_id,
+        ek_name=row.ek_name,
+        ak_name=row.ak_name,
+        ak_public=row.ak_public,
+        certificate_sha256=row.certificate_sha256,
+        next_certificate_sha256=row.next_certificate_sha256,
+        facts=NodeFacts(
+            hostname=row.hostname,
+            boot_id=row.boot_id,
+            tpm_manufacturer=row.tpm_manufacturer,
+            tpm_firmware=row.tpm_firmware,
+        ),
+        enrolled=row.enrolled,
+    )
+
+
+def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
+    return NodeStanding(
+        state=row.state,
+        reason=row.reason,
+        findings=_decode_findings(row.findings),
+        trusted_until=row.trusted_until,
+        last_seen=row.last_seen,
+        clock=None if row.clock is None else _decode_clock(row.clock),
+    )
+
+
+def _decode_findings(raw: bytes) -> tuple[Finding, ...]:
+    found = decode_json(raw, "findings")
+    items = [Fields(item, "finding") for item in found] if isinstance(found, list) else []
+    return tuple(
+        Finding(
+            id=BY_CODE[item.text("id")],
+            expected=str(item.take("expected")),
+            seen=str(item.take("seen")),
+            where=str(item.take("where")),
+        )
+        for item in items
+    )
+
+
+def _encode_clock(baseline: Baseline) -> bytes:
+    # 64-bit counters do not fit JSON's numbers, so the clock is text.
+    info = baseline.clock_info
+    return encode_json(
+        {
+            "boot_id": baseline.boot_id,
+            "clock": str(info.clock),
+            "reset_count": info.reset_count,
+            "restart_count": info.restart_count,
+            "safe": info.safe,
+        }
+    )
+
+
+def _decode_clock(raw: bytes) -> Baseline:
+    fields = Fields(decode_json(raw, "clock"), "clock")
+    info = ClockInfo(
+        clock=int(fields.text("clock", max_length=20)),
+        reset_count=fields.integer("reset_count", low=0, high=2**32 - 1),
+        restart_count=fields.integer("restart_count", low=0, high=2**32 - 1),
+        safe=fields.boolean("safe"),
+    )
+    return Baseline(clock_info=info, boot_id=fields.text("boot_id"))

@@ -1,0 +1,70 @@
+"""People who operate the verifier: their roles, and the one certificate each of them holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from nodeseal.ids import PersonId
+from nodeseal.verifier.store.schema import PERSONS, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One person.
+
+    Attributes:
+        name: as in the certificate's SPIFFE ID.
+        roles: what they may do.
+        certificate_sha256: the only certificate that speaks for them.
+        added: when.
+        removed: when they stopped being one of us, or None.
+    """
+
+    name: PersonId
+    roles: frozenset[Role]
+    certificate_sha256: bytes
+    added: datetime
+    removed: datetime | None = None
+
+
+def find_person(connection: sa.Connection, name: PersonId) -> Person | None:
+    """Return the person called ``name``, removed or not."""
+    row = connection.execute(sa.select(PERSONS).where(PERSONS.c.name == name)).one_or_none()
+    return None if row is None else _person(row)
+
+
+def list_persons(connection: sa.Connection) -> list[Person]:
+    """Return everybody who was not removed, by name."""
+    query = sa.select(PERSONS).where(PERSONS.c.removed.is_(None)).order_by(PERSONS.c.name)
+    return [_person(row) for row in connection.execute(query)]
+
+
+def put_person(connection: sa.Connection, person: Person) -> None:
+    """Add a person, or give a removed one a new certificate and new roles."""
+    connection.execute(PERSONS.delete().where(PERSONS.c.name == person.name, PERSONS.c.removed.is_not(None)))
+    connection.execute(
+        PERSONS.insert().values(
+            name=person.name,
+            roles=" ".join(sorted(role.value for role in person.roles)),
+            certificate_sha256=person.certificate_sha256,
+            added=person.added,
+        )
+    )
+
+
+def remove_person(connection: sa.Connection, name: PersonId, at: datetime) -> None:
+    """Note that a person is not one of us any more."""
+    connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(removed=at))
+
+
+def _person(row: sa.Row[tuple[object, ...]]) -> Person:
+    return Person(
+        name=row.name,
+        roles=frozenset(map(Role, row.roles.split())),
+        certificate_sha256=row.certificate_sha256,
+        added=row.added,
+        removed=row.removed,
+    )

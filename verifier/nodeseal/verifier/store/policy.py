@@ -1,0 +1,184 @@
+"""What people decided: goldens, model keys and their grants, registered models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from nodeseal.ids import Digest, KeyId, ModelId, NodeId
+from nodeseal.verifier.store.schema import GOLDENS, GRANTS, KEYS, MODELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenRecord:
+    """A golden as it was activated.
+
+    Attributes:
+        digest: its identity.
+        name: for people.
+        document: YAML, exact bytes.
+        activated: when it was activated last.
+        retired: when it was retired, or None while it is active.
+    """
+
+    digest: Digest
+    name: str
+    document: bytes
+    activated: datetime
+    retired: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A model key.
+
+    Attributes:
+        key_id: its name.
+        version: counts rotations, from 1.
+        suite: spelling of the HPKE suite.
+        public: the public half.
+        created: when.
+        revoked: when it was taken from everybody, or None.
+        grants: how many leases each node may hold at once.
+    """
+
+    key_id: KeyId
+    version: int
+    suite: str
+    public: bytes
+    created: datetime
+    revoked: datetime | None = None
+    grants: tuple[tuple[NodeId, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """A registered model.
+
+    Attributes:
+        digest: SHA-256 of ``content``.
+        model_id: its name.
+        version: of that name; never goes back.
+        size: bytes of all files, decrypted.
+        files: how many.
+        content: ``nodeseal.model.json``, exact bytes.
+        registered: when.
+    """
+
+    digest: Digest
+    model_id: ModelId
+    version: int
+    size: int
+    files: int
+    content: bytes
+    registered: datetime
+
+
+def list_goldens(connection: sa.Connection, *, include_retired: bool) -> list[GoldenRecord]:
+    """Return goldens by digest."""
+    query = sa.select(GOLDENS).order_by(GOLDENS.c.digest)
+    if not include_retired:
+        query = query.where(GOLDENS.c.retired.is_(None))
+    return [GoldenRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+
+
+def find_golden(connection: sa.Connection, digest: Digest) -> GoldenRecord | None:
+    """Return one golden, active or not."""
+    row = connection.execute(sa.select(GOLDENS).where(GOLDENS.c.digest == digest)).one_or_none()
+    return None if row is None else GoldenRecord(**row._mapping)  # noqa: SLF001 - public, despite its name
+
+
+def activate_golden(connection: sa.Connection, golden: GoldenRecord) -> None:
+    """Add a golden, or activate a retired one again."""
+    connection.execute(GOLDENS.delete().where(GOLDENS.c.digest == golden.digest))
+    connection.execute(
+        GOLDENS.insert().values(
+            digest=golden.digest, name=golden.name, document=golden.document, activated=golden.activated
+        )
+    )
+
+
+def retire_golden(connection: sa.Connection, digest: Digest, at: datetime) -> None:
+    """Note that a golden is not active any more."""
+    connection.execute(GOLDENS.update().where(GOLDENS.c.digest == digest).values(retired=at))
+
+
+def list_keys(connection: sa.Connection) -> list[KeyRecord]:
+    """Return model keys with their grants, by id."""
+    grants: dict[str, list[tuple[NodeId, int]]] = {}
+    for row in connection.execute(sa.select(GRANTS).order_by(GRANTS.c.node_id)):
+        grants.setdefault(row.key_id, []).append((row.node_id, row.max_leases))
+    rows = connection.execute(sa.select(KEYS).order_by(KEYS.c.key_id))
+    return [KeyRecord(**row._mapping, grants=tuple(grants.get(row.key_id, ()))) for row in rows]  # noqa: SLF001 - public, despite its name
+
+
+def find_key(connection: sa.Connection, key_id: KeyId) -> KeyRecord | None:
+    """Return one model key with its grants."""
+    row = connection.execute(sa.select(KEYS).where(KEYS.c.key_id == key_id)).one_or_none()
+    if row is None:
+        return None
+    query = sa.select(GRANTS).where(GRANTS.c.key_id == key_id).order_by(GRANTS.c.node_id)
+    grants = tuple((grant.node_id, grant.max_leases) for grant in connection.execute(query))
+    return KeyRecord(**row._mapping, grants=grants)  # noqa: SLF001 - public, despite its name
+
+
+def add_key(connection: sa.Connection, key: KeyRecord) -> None:
+    """Add a model key that nobody is granted yet."""
+    connection.execute(
+        KEYS.insert().values(
+            key_id=key.key_id, version=key.version, suite=key.suite, public=key.public, created=key.created
+        )
+    )
+
+
+def revoke_key(connection: sa.Connection, key_id: KeyId, at: datetime) -> None:
+    """Take a key from everybody, for good."""
+    connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(revoked=at))
+    connection.execute(GRANTS.delete().where(GRANTS.c.key_id == key_id))
+
+
+def grant_key(connection: sa.Connection, key_id: KeyId, node_id: NodeId, max_leases: int) -> None:
+    """Let a node hold up to ``max_leases`` leases of a key at once."""
+    withdraw_grant(connection, key_id, node_id)
+    connection.execute(GRANTS.insert().values(key_id=key_id, node_id=node_id, max_leases=max_leases))
+
+
+def withdraw_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> bool:
+    """Take a key from a node; tell whether it had been granted."""
+    gone = connection.execute(GRANTS.delete().where(GRANTS.c.key_id == key_id, GRANTS.c.node_id == node_id))
+    return gone.rowcount > 0
+
+
+def list_models(connection: sa.Connection) -> list[ModelRecord]:
+    """Return registered models by name and version."""
+    query = sa.select(MODELS).order_by(MODELS.c.model_id, MODELS.c.version)
+    return [ModelRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+
+
+def find_model(connection: sa.Connection, digest: Digest) -> ModelRecord | None:
+    """Return one registered model."""
+    row = connection.execute(sa.select(MODELS).where(MODELS.c.digest == digest)).one_or_none()
+    return None if row is None else ModelRecord(**row._mapping)  # noqa: SLF001 - public, despite its name
+
+
+def latest_version(connection: sa.Connection, model_id: ModelId) -> int | None:
+    """Return the highest registered version of a model."""
+    query = sa.select(sa.func.max(MODELS.c.version)).where(MODELS.c.model_id == model_id)
+    return connection.execute(query).scalar_one()
+
+
+def add_model(connection: sa.Connection, model: ModelRecord) -> None:
+    """Register a model."""
+    connection.execute(
+        MODELS.insert().values(
+            digest=model.digest,
+            model_id=model.model_id,
+            version=model.version,
+            size=model.size,
+            files=model.files,
+            content=model.content,
+            registered=model.registered,
+        )
+    )

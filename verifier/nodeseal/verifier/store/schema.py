@@ -1,0 +1,174 @@
+"""The verifier's tables. Migrations under ``migrations/`` make them; a test compares both.
+
+Times are microseconds since 1970 (UTC), documents are kept as the exact bytes they arrived in, and nothing is ever
+deleted: what ended carries the time it ended.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NodeState(Enum):
+    """What an operator can tell apart (DESIGN §5)."""
+
+    PENDING = "pending"
+    """Enrolled; nobody has admitted it yet."""
+    TRUSTED = "trusted"
+    """The last round was good and its time has not passed."""
+    REBOOTING = "rebooting"
+    """A new boot was seen and its values have yet to arrive."""
+    STALE = "stale"
+    """Not heard from for too long."""
+    UNTRUSTED = "untrusted"
+    """The last evidence failed."""
+    QUARANTINED = "quarantined"
+    """A person must decide."""
+    RETIRED = "retired"
+    """Gone for good."""
+
+
+class Role(Enum):
+    """What a caller may be; people hold any number of the last four."""
+
+    ANONYMOUS = "anonymous"
+    """Nobody showed a certificate: the enrolment port."""
+    NODE = "node"
+    """An enrolled node with its current certificate."""
+    VIEWER = "viewer"
+    """Sees nodes, goldens, keys and models."""
+    OPERATOR = "operator"
+    """Keeps the fleet running: captures goldens, quarantines, retires, takes away."""
+    APPROVER = "approver"
+    """Decides what is trusted: admits, activates, creates, grants, registers."""
+    AUDITOR = "auditor"
+    """Reads the audit log."""
+
+
+PEOPLE: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR})
+
+
+class Instant(sa.TypeDecorator[datetime]):
+    """A point in time as microseconds since 1970."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's
+        """Store."""
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's
+        """Load."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def _state() -> sa.Enum:
+    return sa.Enum(
+        NodeState, native_enum=False, length=16, values_callable=lambda members: [member.value for member in members]
+    )
+
+
+METADATA: Final = sa.MetaData()
+
+AUDIT: Final = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("leaf_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+PERSONS: Final = sa.Table(
+    "persons",
+    METADATA,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("roles", sa.String(64), nullable=False),
+    sa.Column("certificate_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("added", Instant, nullable=False),
+    sa.Column("removed", Instant),
+)
+
+NODES: Final = sa.Table(
+    "nodes",
+    METADATA,
+    sa.Column("node_id", sa.String(28), primary_key=True),
+    sa.Column("state", _state(), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("findings", sa.LargeBinary, nullable=False),
+    sa.Column("ek_name", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("ak_name", sa.LargeBinary, nullable=False),
+    sa.Column("ak_public", sa.LargeBinary, nullable=False),
+    sa.Column("certificate_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("next_certificate_sha256", sa.LargeBinary(32)),
+    sa.Column("hostname", sa.String(253), nullable=False),
+    sa.Column("boot_id", sa.String(64), nullable=False),
+    sa.Column("tpm_manufacturer", sa.String(64), nullable=False),
+    sa.Column("tpm_firmware", sa.String(64), nullable=False),
+    sa.Column("enrolled", Instant, nullable=False),
+    sa.Column("last_seen", Instant),
+    sa.Column("trusted_until", Instant),
+    sa.Column("clock", sa.LargeBinary),
+)
+
+GOLDENS: Final = sa.Table(
+    "goldens",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("activated", Instant, nullable=False),
+    sa.Column("retired", Instant),
+)
+
+KEYS: Final = sa.Table(
+    "model_keys",
+    METADATA,
+    sa.Column("key_id", sa.String(63), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("suite", sa.String(64), nullable=False),
+    sa.Column("public", sa.LargeBinary, nullable=False),
+    sa.Column("created", Instant, nullable=False),
+    sa.Column("revoked", Instant),
+)
+
+GRANTS: Final = sa.Table(
+    "grants",
+    METADATA,
+    sa.Column("key_id", sa.ForeignKey("model_keys.key_id"), primary_key=True),
+    sa.Column("node_id", sa.ForeignKey("nodes.node_id"), primary_key=True),
+    sa.Column("max_leases", sa.Integer, nullable=False),
+)
+
+MODELS: Final = sa.Table(
+    "models",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("model_id", sa.String(63), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.Integer, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("registered", Instant, nullable=False),
+    sa.UniqueConstraint("model_id", "version"),
+)
+
+LEASES: Final = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("lease_id", sa.String(28), primary_key=True),
+    sa.Column("node_id", sa.ForeignKey("nodes.node_id"), nullable=False),
+    sa.Column("key_id", sa.ForeignKey("model_keys.key_id"), nullable=False),
+    sa.Column("model_digest", sa.ForeignKey("models.digest"), nullable=False),
+    sa.Column("issued", Instant, nullable=False),
+    sa.Column("ended", Instant),
+    sa.Column("end_reason", sa.Text),
+    sa.Index("leases_of_node", "node_id", "ended"),
+)
