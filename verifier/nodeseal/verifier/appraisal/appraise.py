@@ -131,7 +131,7 @@ def _proved_values(
         return prove_pcr_values(quoted, keys.verifier.hash_alg, authentic.values)
     if continuity in (Continuity.REBOOTED, Continuity.BROKEN):
         return None
-    if known is None or known.pcrs.selection != quoted.selection or known.pcrs.digest != quoted.pcr_digest:
+    if known is None or known.pcrs.quoted != quoted:
         raise ProofFailed(_values_missing(quoted))
     return known.pcrs
 

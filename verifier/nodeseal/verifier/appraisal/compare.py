@@ -33,7 +33,7 @@ def _unextended(pcrs: QuotedPcrs) -> Iterator[Finding]:
     That is all zeros or all ones, but for the last byte: PCR 0 starts with the locality of TPM2_Startup or the
     H-CRTM mark there (PC Client Platform Firmware Profile, "PCR[0]" and StartupLocality event).
     """
-    for bank, index, value in pcrs.items():
+    for (bank, index), value in pcrs.items():
         if index in _BOOT_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
             yield Finding(
                 id=FindingId.PCR_UNEXTENDED,
