@@ -113,7 +113,7 @@ def test_a_message_that_nobody_hashes_may_be_spelt_in_any_way() -> None:
 
 @pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b"NaN", b"{} {}", b"\xff", b"[" * 100_000])
 def test_a_message_that_could_mean_two_things_is_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedInput, match="^test: not JSON"):
+    with pytest.raises(MalformedInput, match=r"^test: not JSON"):
         parse_json(raw, "test")
 
 

@@ -1,0 +1,133 @@
+"""Rules of the repository itself: what is generated is current, and nothing of one machine leaks in."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOTS = ("agent", "cli", "common", "loader", "protos", "swtpm", "verifier")
+MAX_FUNCTION_LINES = 50
+MAX_MODULE_LINES = 400
+MAX_FILE_BYTES = 1_000_000
+SKIPPED = {".git", "__pycache__", "build", "dist", "demo-state", "fuzz-corpus"}
+MACHINE = re.compile(r"(?<![\w.])/(?:root|home/\w+|work|opt/pypi)\b")
+REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|index-url|find-links")
+LATER = re.compile(r"#.*\b(?:TODO|FIXME|XXX)\b")
+SELF = Path(__file__).resolve()
+
+
+def _files(folder: Path = ROOT) -> Iterator[Path]:
+    """Return the project's files: everything but caches, environments and what a run leaves behind."""
+    for path in sorted(folder.iterdir()):
+        hidden = path.name.startswith(".") and path.name not in {".ci", ".gitignore"}
+        if hidden or path.name in SKIPPED or path.name.endswith(".egg-info") or path.is_symlink():
+            continue
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _python() -> Iterator[Path]:
+    return (path for path in _files() if path.suffix == ".py" and "_pb2" not in path.name)
+
+
+def _named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_namespace_roots_have_no_init_module() -> None:
+    assert not list(ROOT.glob("*/nodeseal/__init__.py"))
+
+
+def test_every_part_says_that_it_is_typed() -> None:
+    parts = {path for root in ROOTS for path in (ROOT / root / "nodeseal").iterdir() if path.is_dir()}
+    assert not [_named(path) for path in parts if path.name != "__pycache__" and not (path / "py.typed").exists()]
+
+
+def test_generated_protobuf_modules_are_current(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "generate_protobuf.py", tmp_path], check=True, capture_output=True)
+    generated = {path.name: path.read_bytes() for path in tmp_path.rglob("*_pb2*")}
+    committed = {path.name: path.read_bytes() for path in (ROOT / "protos").rglob("*_pb2*") if path.suffix != ".pyc"}
+    assert generated.keys() == committed.keys()
+    assert [name for name in generated if generated[name] != committed[name]] == [], "make proto"
+
+
+def test_the_page_of_findings_is_current() -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "generate_findings.py", "--check"], check=True)
+
+
+def _functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            yield node.name, (node.end_lineno or 0) - first.lineno + 1
+
+
+def test_no_function_is_long() -> None:
+    assert [
+        f"{_named(path)}: {name} has {lines} lines"
+        for path in _python()
+        for name, lines in _functions(path)
+        if lines > MAX_FUNCTION_LINES
+    ] == []
+
+
+def test_no_module_is_long() -> None:
+    lengths = {_named(path): path.read_bytes().count(b"\n") for path in _python() if "tests" not in path.parts}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_MODULE_LINES} == {}
+
+
+def test_no_file_is_large() -> None:
+    assert [_named(path) for path in _files() if path.stat().st_size > MAX_FILE_BYTES] == []
+
+
+@pytest.mark.parametrize("leak", [MACHINE, REGISTRY], ids=["path of one machine", "address of a registry"])
+def test_no_file_holds_what_belongs_to_one_machine(leak: re.Pattern[str]) -> None:
+    own = {SELF, ROOT / "Makefile"} if leak is REGISTRY else {SELF}  # the Makefile switches indexes off by name
+    found = {
+        _named(path): match.group()
+        for path in _files()
+        if path not in own and (match := leak.search(path.read_text(errors="replace")))
+    }
+    assert found == {}
+
+
+def test_requirements_are_pinned_by_hash_alone() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        for line in path.read_text().splitlines():
+            assert re.fullmatch(r"#.*|[a-z0-9-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|", line), (
+                path.name,
+                line,
+            )
+
+
+def test_pages_link_to_files_that_exist() -> None:
+    broken = []
+    for page in (path for path in _files() if path.suffix == ".md"):
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
+            if not (page.parent / target).exists():
+                broken.append(f"{_named(page)}: {target}")
+    assert broken == []
+
+
+def test_tests_that_the_threat_model_names_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "threat-model.md").read_text()))
+    defined = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert named - defined == set()
+
+
+def test_no_code_is_left_for_later() -> None:
+    assert [_named(path) for path in _python() if path != SELF and LATER.search(path.read_text())] == []
