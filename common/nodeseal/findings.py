@@ -273,6 +273,12 @@ class FindingId(Enum):
         "the verifier's reply does not open with this node's release key and context",
         "the reply was made for another node, lease or model, or was changed on its way; open the model again",
     )
+    RELEASE_TPM = (
+        "release.tpm-refused",
+        Severity.UNTRUSTED,
+        "the TPM refused to use the release key: a measured PCR changed since the release, or the TPM was reset",
+        "open the model again; if that is refused too, see the node's findings",
+    )
     # Local callers of the agent
     CALLER_REFUSED = (
         "caller.refused",

@@ -1,0 +1,156 @@
+"""Configuration: one YAML file, read once, frozen. Relative paths start at the folder of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from nodeseal.agent.callers import CallerRule
+from nodeseal.documents import Fields
+from nodeseal.golden import DEFAULT_CAP_PCR
+from nodeseal.settings import load_yaml
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_MAX_UID: Final = 2**32 - 2
+_DIGEST_SIZE: Final = 32
+_MAX_SOCKET_PATH: Final = 107
+"""unix(7): sun_path has 108 bytes."""
+_FIRST_CAP: Final = 8
+_LAST_CAP: Final = 15
+"""PCR 8 to 15 belong to the operating system and keep their values until the next reset (PC Client Profile §4.6.2)."""
+
+
+class LogFormat(Enum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierConfig:
+    """Where the verifier is and how to know it.
+
+    Attributes:
+        address: ``host:port`` of the port for enrolled nodes.
+        enrol_address: ``host:port`` of the port for enrolment.
+        ca_file: certificate of the verifier's authority, PEM; the only one that is believed.
+        server_name: the name in the verifier's certificate, where it differs from the host; else empty.
+    """
+
+    address: str
+    enrol_address: str
+    ca_file: Path
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """All settings of one agent. ``deploy/agent.example.yaml`` explains each.
+
+    Attributes:
+        verifier: where the verifier is.
+        tcti: the TPM, as tpm2-tools write it.
+        tpm_timeout_seconds: how long one TPM operation may take.
+        state_directory: identity of this node; only the agent may read it.
+        socket: path of the local key socket.
+        callers: who may ask there; an empty list allows nobody.
+        cap_pcr: the PCR that is extended when leases end by force; the verifier's configuration names the same.
+        on_revocation: programs to run when leases end by force, each as argument list; no shell.
+        revocation_timeout_seconds: how long each of them may run.
+        boot_id_file: where the kernel shows the id of this boot.
+        log_format: how log lines look.
+    """
+
+    verifier: VerifierConfig
+    tcti: str
+    tpm_timeout_seconds: int
+    state_directory: Path
+    socket: Path
+    callers: tuple[CallerRule, ...]
+    cap_pcr: int
+    on_revocation: tuple[tuple[str, ...], ...]
+    revocation_timeout_seconds: int
+    boot_id_file: Path
+    log_format: LogFormat
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read the configuration file.
+
+    Raises:
+        MalformedInput: naming file, line and key.
+    """
+    fields, folder = load_yaml(path), path.parent
+    config = AgentConfig(
+        verifier=_verifier(fields.fields("verifier"), folder),
+        tcti=fields.text("tcti"),
+        tpm_timeout_seconds=_optional_integer(fields, "tpm_timeout_seconds", 30, high=600),
+        state_directory=folder / fields.text("state_directory"),
+        socket=folder / fields.text("socket", max_length=_MAX_SOCKET_PATH),
+        callers=tuple(_caller(item, f"{path}: callers") for item in fields.items("callers")),
+        cap_pcr=fields.integer("cap_pcr", low=_FIRST_CAP, high=_LAST_CAP) if fields.has("cap_pcr") else DEFAULT_CAP_PCR,
+        on_revocation=_commands(fields),
+        revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
+        boot_id_file=folder / fields.text("boot_id_file") if fields.has("boot_id_file") else _BOOT_ID,
+        log_format=_log_format(fields),
+    )
+    fields.done()
+    return config
+
+
+def _verifier(fields: Fields, folder: Path) -> VerifierConfig:
+    verifier = VerifierConfig(
+        address=_address(fields, "address"),
+        enrol_address=_address(fields, "enrol_address"),
+        ca_file=folder / fields.text("ca_file"),
+        server_name=fields.text("server_name") if fields.has("server_name") else "",
+    )
+    fields.done()
+    return verifier
+
+
+def _address(fields: Fields, key: str) -> str:
+    text = fields.text(key)
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not port.isdecimal():
+        raise fields.wrong(key, "host:port")
+    return text
+
+
+def _caller(item: object, source: str) -> CallerRule:
+    fields = Fields(item, source)
+    rule = CallerRule(
+        uid=fields.integer("uid", low=0, high=_MAX_UID),
+        gid=fields.integer("gid", low=0, high=_MAX_UID) if fields.has("gid") else None,
+        executable_sha256=fields.hex("executable_sha256", size=_DIGEST_SIZE)
+        if fields.has("executable_sha256")
+        else None,
+        unit=fields.text("unit", max_length=256) if fields.has("unit") else None,
+    )
+    fields.done()
+    return rule
+
+
+def _log_format(fields: Fields) -> LogFormat:
+    if not fields.has("log_format"):
+        return LogFormat.JSON
+    text = fields.text("log_format")
+    if text not in {each.value for each in LogFormat}:
+        raise fields.wrong("log_format", "json or console")
+    return LogFormat(text)
+
+
+def _commands(fields: Fields) -> tuple[tuple[str, ...], ...]:
+    if not fields.has("on_revocation"):
+        return ()
+    commands = fields.items("on_revocation", max_items=16)
+    if not all(isinstance(c, list) and c and all(isinstance(a, str) for a in c) for c in commands):
+        raise fields.wrong("on_revocation", "a list of commands, each a list of texts: [[program, argument]]")
+    return tuple(tuple(str(a) for a in c) for c in commands if isinstance(c, list))
+
+
+def _optional_integer(fields: Fields, key: str, default: int, *, high: int) -> int:
+    return fields.integer(key, low=1, high=high) if fields.has(key) else default

@@ -1,0 +1,176 @@
+"""What the agent keeps on disk: which attestation key is its own, and who the verifier says it is.
+
+Two files in a directory of mode 0700, each written whole or not at all: ``ak-unique`` (random bytes that make the
+attestation key again, of no use without the TPM) and ``identity.json`` (node id, trust domain, TLS key and
+certificates in one file, so that key and certificate always belong together). Nothing else outlives the process.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from nodeseal import documents
+from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity, to_pem
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.evidence import Channel
+from nodeseal.ids import NodeId, parse_node_id
+
+AK_UNIQUE_SIZE: Final = 64
+_FORMAT: Final = "nodeseal/identity/1"
+_MAX_BYTES: Final = 1 << 20
+_MAX_CHAIN: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A certificate of the verifier and the key it is for.
+
+    Attributes:
+        private_key: of TLS, PEM.
+        certificates: DER, leaf first.
+        peer: what the leaf says: node id, trust domain, digest, end.
+    """
+
+    private_key: bytes = field(repr=False)
+    certificates: tuple[bytes, ...]
+    peer: PeerIdentity
+
+    @classmethod
+    def of(cls, private_key: bytes, certificates: tuple[bytes, ...]) -> Identity:
+        """Return the identity for a key and its certificates.
+
+        Raises:
+            MalformedInput: no certificates, or the leaf is not that of a node.
+            ProofFailed: the leaf's names or usage are wrong.
+        """
+        if not 1 <= len(certificates) <= _MAX_CHAIN:
+            raise MalformedInput(f"certificate chain: {len(certificates)} certificates, 1 to {_MAX_CHAIN} accepted")
+        peer = peer_identity(certificates[0])
+        if peer.kind is not PeerKind.NODE:
+            raise MalformedInput(f"certificate chain: made for a {peer.kind.value}, not for a node")
+        return cls(private_key=private_key, certificates=certificates, peer=peer)
+
+    @property
+    def node_id(self) -> NodeId:
+        """Who this node is."""
+        return parse_node_id(self.peer.name)
+
+    @property
+    def channel(self) -> Channel:
+        """What quotes over this identity's connection are bound to."""
+        return Channel(
+            trust_domain=self.peer.trust_domain,
+            node_id=self.node_id,
+            certificate_sha256=self.peer.certificate_sha256,
+        )
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The certificates as TLS libraries ask for them."""
+        return to_pem(*self.certificates)
+
+
+class StateDirectory:
+    """The agent's files.
+
+    Raises:
+        Unavailable: from every method, where the file system refuses.
+        MalformedInput: from every method, where a file is not what the agent wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError as error:
+            raise _refused(path, error) from error
+        if mode & 0o077:
+            raise MalformedInput(f"{path}: open to other users (mode {mode:o})", remedy=f"chmod 700 {path}")
+
+    def ak_unique(self) -> bytes:
+        """Return what makes this node's attestation key; made up at first, together with a new identity."""
+        found = self._read("ak-unique")
+        if found is None:
+            self.forget_identity()
+            found = secrets.token_bytes(AK_UNIQUE_SIZE)
+            self._write("ak-unique", found)
+        if len(found) != AK_UNIQUE_SIZE:
+            raise MalformedInput(f"{self._path / 'ak-unique'}: {len(found)} bytes, not {AK_UNIQUE_SIZE}")
+        return found
+
+    def identity(self) -> Identity | None:
+        """Return who this node is, or None before enrolment."""
+        raw = self._read("identity.json")
+        if raw is None:
+            return None
+        source = str(self._path / "identity.json")
+        fields = documents.Fields(documents.decode_json(raw, source), source)
+        fields.constant("format", _FORMAT)
+        key = fields.base64("private_key", max_size=_MAX_BYTES)
+        certificates = fields.items("certificates", max_items=_MAX_CHAIN)
+        fields.done()
+        return Identity.of(key, tuple(_certificate(item, source) for item in certificates))
+
+    def save_identity(self, identity: Identity) -> None:
+        """Replace the identity; durable when this returns."""
+        document = {
+            "certificates": [{"der": documents.encode_base64(der)} for der in identity.certificates],
+            "format": _FORMAT,
+            "private_key": documents.encode_base64(identity.private_key),
+        }
+        self._write("identity.json", documents.encode_json(document))
+
+    def forget_identity(self) -> None:
+        """Remove the identity, so that the next start enrols."""
+        try:
+            (self._path / "identity.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused(self._path, error) from error
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            with (self._path / name).open("rb") as file:
+                return file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused(self._path / name, error) from error
+
+    def _write(self, name: str, content: bytes) -> None:
+        temporary = self._path / f"{name}.new"
+        try:
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(self._path / name)
+            _sync_directory(self._path)
+        except OSError as error:
+            raise _refused(self._path / name, error) from error
+
+
+def _certificate(item: object, source: str) -> bytes:
+    fields = documents.Fields(item, f"{source}: certificates")
+    der = fields.base64("der", max_size=_MAX_BYTES)
+    fields.done()
+    return der
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"{path}: {error.strerror}")

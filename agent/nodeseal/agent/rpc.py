@@ -1,0 +1,103 @@
+"""Calls to the verifier: channels, and what its refusals mean in nodeseal's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from nodeseal.agent.config import VerifierConfig
+from nodeseal.agent.identity import Identity
+from nodeseal.agent.messages import parse_findings
+from nodeseal.errors import (
+    MalformedInput,
+    NodesealError,
+    NotFound,
+    OutOfOrder,
+    PolicyRefused,
+    ProofFailed,
+    TooManyRequests,
+    Unavailable,
+)
+from nodeseal.findings import Finding
+from nodeseal.v1 import attestation_pb2
+
+CALL_SECONDS: Final = 60
+_FINDINGS: Final = "nodeseal-findings-bin"
+_MAX_MESSAGE: Final = 1 << 20
+_KEEPALIVE_MS: Final = 30_000
+_MEANINGS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: MalformedInput,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: OutOfOrder,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: TooManyRequests,
+}
+
+
+def enrolment_channel(config: VerifierConfig) -> grpc.aio.Channel:
+    """Return a channel on which the verifier proves itself and the node does not."""
+    credentials = grpc.ssl_channel_credentials(_authority(config))
+    return grpc.aio.secure_channel(config.enrol_address, credentials, _options(config))
+
+
+def node_channel(config: VerifierConfig, identity: Identity) -> grpc.aio.Channel:
+    """Return a channel on which both prove themselves."""
+    credentials = grpc.ssl_channel_credentials(_authority(config), identity.private_key, identity.chain_pem)
+    return grpc.aio.secure_channel(config.address, credentials, _options(config))
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Turn failures of calls to ``address`` into nodeseal's errors.
+
+    Raises:
+        ProofFailed: the verifier found the node's proofs wanting.
+        PolicyRefused: it does not allow what was asked.
+        Unavailable: it could not be reached, or failed itself.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _meaning(error, address) from error
+
+
+def closed(address: str) -> Unavailable:
+    """Return the error for a stream that ended before its time without one."""
+    return Unavailable(f"verifier {address}: closed the stream")
+
+
+def _meaning(error: grpc.aio.AioRpcError, address: str) -> NodesealError:
+    code, text = error.code(), f"verifier {address}: {error.details()}"
+    findings = _findings(error)
+    if findings:
+        return ProofFailed(*findings) if code is grpc.StatusCode.UNAUTHENTICATED else PolicyRefused(*findings)
+    return _MEANINGS.get(code, Unavailable)(text)
+
+
+def _findings(error: grpc.aio.AioRpcError) -> tuple[Finding, ...]:
+    for key, value in error.trailing_metadata():
+        if key == _FINDINGS and isinstance(value, bytes):
+            return parse_findings(attestation_pb2.Verdict.FromString(value).findings)
+    return ()
+
+
+def _authority(config: VerifierConfig) -> bytes:
+    try:
+        return config.ca_file.read_bytes()
+    except OSError as error:
+        raise MalformedInput(f"{config.ca_file}: {error.strerror}") from error
+
+
+def _options(config: VerifierConfig) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_retries", 0),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ]
+    if config.server_name:
+        options.append(("grpc.ssl_target_name_override", config.server_name))
+    return options

@@ -1,0 +1,127 @@
+"""One connection to a TPM: keys, sessions and commands whose handles cannot outlive their ``with`` block.
+
+Between uses a key lies saved outside the TPM (TPM2_ContextSave, Part 1 "Context Management"), so that at most the
+keys of one command are loaded. Sessions are salted to the endorsement key and encrypt the first parameter of
+command and response with AES-128 in CFB mode (Part 1, "Session-Based Encryption"), so that what crosses the bus is
+of no use to someone who listens. Nothing here is thread-safe or asynchronous: see :mod:`nodeseal.agent.tpm.owner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP, TPM2_SE, TPMA_SESSION
+from tpm2_pytss.ESAPI import ESAPI
+from tpm2_pytss.types import TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPML_PCR_SELECTION, TPMS_CONTEXT, TPMT_PUBLIC
+
+from nodeseal.agent.tpm.failures import wrapped
+from nodeseal.tcg.pcr import PcrSelection
+
+Handle = Any
+"""ESYS_TR: a number of the stack, of no meaning to the TPM."""
+MAX_HANDLES: Final = 254
+"""The most handles that one TPM2_GetCapability answers (MAX_CAP_HANDLES, Part 2 §10.9.3)."""
+
+NV_CHUNK: Final = 512
+"""Bytes that every TPM lets one TPM2_NV_Read return (the smallest TPM_PT_NV_BUFFER_MAX in use)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedKey:
+    """A key outside the TPM: useless without this TPM, and after its next reset.
+
+    Attributes:
+        public: TPMT_PUBLIC.
+        context: what TPM2_ContextLoad takes, or None for a persistent key.
+        handle: the ESAPI handle of a persistent key, or None.
+    """
+
+    public: bytes
+    context: TPMS_CONTEXT | None = field(repr=False)
+    handle: Handle = field(default=None, repr=False)
+
+
+class Connection:
+    """An open connection. Every method raises :class:`~nodeseal.agent.tpm.failures.TpmFailed` or a kind of it."""
+
+    def __init__(self, tcti: str) -> None:
+        with wrapped(f"connect to {tcti}"):
+            self.esys: Final = ESAPI(tcti)
+
+    def close(self) -> None:
+        """Close the connection; the TPM forgets nothing by it."""
+        self.esys.close()
+
+    def handles(self, first: int) -> tuple[int, ...]:
+        """Return the TPM's handles of the kind of ``first``, from ``first`` on (TPM2_GetCapability)."""
+        with wrapped("TPM2_GetCapability(handles)"):
+            _, found = self.esys.get_capability(TPM2_CAP.HANDLES, first, MAX_HANDLES)
+        return tuple(int(handle) for handle in found.data.handles if handle >> 24 == first >> 24)
+
+    def create_primary(self, hierarchy: Handle, template: bytes) -> SavedKey:
+        """Create a primary key from a TPMT_PUBLIC template and return it saved (TPM2_CreatePrimary)."""
+        area = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(template)[0])
+        with wrapped("TPM2_CreatePrimary"):
+            handle, public, *_ = self.esys.create_primary(TPM2B_SENSITIVE_CREATE(), area, hierarchy)
+        with self._flushed(handle), wrapped("TPM2_ContextSave"):
+            return SavedKey(public=public.publicArea.marshal(), context=self.esys.context_save(handle))
+
+    def persistent(self, handle: int) -> SavedKey:
+        """Return the persistent key under a TPM handle (TPM2_ReadPublic)."""
+        with wrapped("TPM2_ReadPublic"):
+            known = self.esys.tr_from_tpmpublic(handle)
+            public, *_ = self.esys.read_public(known)
+        return SavedKey(public=public.publicArea.marshal(), context=None, handle=known)
+
+    def read_nv(self, index: int) -> bytes:
+        """Return the whole content of an NV index that its empty password may read (TPM2_NV_Read)."""
+        with wrapped(f"TPM2_NV_ReadPublic(0x{index:08x})"):
+            known = self.esys.tr_from_tpmpublic(index)
+        try:
+            with wrapped(f"TPM2_NV_Read(0x{index:08x})"):
+                size = int(self.esys.nv_read_public(known)[0].nvPublic.dataSize)
+                parts = (
+                    bytes(self.esys.nv_read(known, min(NV_CHUNK, size - at), at)) for at in range(0, size, NV_CHUNK)
+                )
+                return b"".join(parts)
+        finally:
+            self.esys.tr_close(known)
+
+    @contextmanager
+    def loaded(self, key: SavedKey) -> Iterator[Handle]:
+        """Load a saved key for as long as the block runs."""
+        if key.context is None:
+            yield key.handle
+            return
+        with wrapped("TPM2_ContextLoad"):
+            handle = self.esys.context_load(key.context)
+        with self._flushed(handle):
+            yield handle
+
+    @contextmanager
+    def session(self, salt: SavedKey, *, policy: bool, hash_alg: int) -> Iterator[Handle]:
+        """Run a salted HMAC or policy session that encrypts parameters both ways (TPM2_StartAuthSession)."""
+        kind = TPM2_SE.POLICY if policy else TPM2_SE.HMAC
+        with self.loaded(salt) as salt_key, wrapped("TPM2_StartAuthSession"):
+            session = self.esys.start_auth_session(salt_key, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG(hash_alg))
+        with self._flushed(session):
+            attributes = TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT | TPMA_SESSION.ENCRYPT
+            with wrapped("session attributes"):
+                self.esys.trsess_set_attributes(session, attributes)
+            yield session
+
+    @contextmanager
+    def _flushed(self, handle: Handle) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with wrapped("TPM2_FlushContext"):
+                self.esys.flush_context(handle)
+
+
+def tss_selection(selection: PcrSelection) -> TPML_PCR_SELECTION:
+    """Return the stack's form of a PCR selection."""
+    return TPML_PCR_SELECTION.unmarshal(selection.encode())[0]

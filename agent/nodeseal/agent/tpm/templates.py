@@ -1,0 +1,43 @@
+"""Templates of the keys that the agent creates (TPMT_PUBLIC, Part 2 §12.2.4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tcg.public import EccPublic, Scheme
+
+UNIQUE_SIZE: Final = 64
+_COORDINATE: Final = 32
+_OF_THIS_TPM: Final = (
+    ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT | ObjectAttributes.SENSITIVE_DATA_ORIGIN
+)
+_SIGNS_TPM_STRUCTURES: Final = ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN_ENCRYPT
+
+
+def attestation_key(unique: bytes) -> EccPublic:
+    """Return the template of an attestation key: restricted, ECDSA over P-256 with SHA-256, empty password."""
+    return EccPublic(
+        name_alg=HashAlg.SHA256,
+        attributes=_OF_THIS_TPM | _SIGNS_TPM_STRUCTURES | ObjectAttributes.USER_WITH_AUTH | ObjectAttributes.NO_DA,
+        auth_policy=b"",
+        symmetric=None,
+        scheme=Scheme(Alg.ECDSA, HashAlg.SHA256),
+        curve=CurveId.P256,
+        x=unique[:_COORDINATE],
+        y=unique[_COORDINATE:],
+    )
+
+
+def release_key(policy: bytes, unique: bytes) -> EccPublic:
+    """Return the template of a release key: ECDH over P-256, usable by ``policy`` alone."""
+    return EccPublic(
+        name_alg=HashAlg.SHA256,
+        attributes=_OF_THIS_TPM | ObjectAttributes.DECRYPT | ObjectAttributes.NO_DA,
+        auth_policy=policy,
+        symmetric=None,
+        scheme=None,
+        curve=CurveId.P256,
+        x=unique[:_COORDINATE],
+        y=unique[_COORDINATE:],
+    )
