@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def judge(seen: ClockInfo, boot_id: str = BOOT, before: ClockInfo = BEFORE) -> t
     ],
 )
 def test_each_row_of_the_table(
-    change: dict[str, int], boot_id: str, expected: tuple[Continuity, tuple[FindingId, ...]]
+    change: dict[str, Any], boot_id: str, expected: tuple[Continuity, tuple[FindingId, ...]]
 ) -> None:
     assert judge(replace(BEFORE, **change), boot_id) == expected
 
