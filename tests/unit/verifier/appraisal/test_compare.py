@@ -1,0 +1,172 @@
+"""PCR values against policy: what is found, where, and against which golden (q10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from nodeseal.findings import FindingId
+from nodeseal.golden import Golden
+from nodeseal.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.attest import Quoted
+from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.verifier.appraisal.compare import compare
+from nodeseal.verifier.appraisal.model import Judgement, Policy
+from support.rounds import GOLDEN, PCRS, SELECTION, SHA256, golden_of
+
+OTHER = b"n" * 32
+
+
+def proved_values(selection: PcrSelection, values: Sequence[bytes]) -> QuotedPcrs:
+    return prove_pcr_values(Quoted(selection, pcr_digest(SHA256, values)), SHA256, values)
+
+
+def proved(pcrs: Mapping[int, bytes], selection: PcrSelection = SELECTION) -> QuotedPcrs:
+    return proved_values(selection, [pcrs[index] for _, index in selection.indices()])
+
+
+def judge(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
+    return compare(proved(pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr))
+
+
+def found(judgement: Judgement) -> list[tuple[FindingId, str]]:
+    return [(finding.id, finding.where) for finding in judgement.findings]
+
+
+def test_values_that_match_one_golden_whole_are_found_good() -> None:
+    judgement = judge(PCRS, GOLDEN)
+    assert judgement.findings == ()
+    assert judgement.goldens == (GOLDEN,)
+
+
+def test_no_golden_means_nothing_is_trusted() -> None:
+    judgement = judge(PCRS)
+    assert found(judgement) == [(FindingId.GOLDEN_NONE, "")]
+    assert judgement.goldens == ()
+
+
+def test_any_one_of_several_goldens_is_enough_and_all_that_match_are_named() -> None:
+    other = golden_of({**PCRS, 4: OTHER}, name="rack-b")
+    wider = golden_of(PCRS, only=range(9), name="rack-c")
+    judgement = judge(PCRS, other, GOLDEN, wider)
+    assert judgement.findings == ()
+    assert judgement.goldens == (GOLDEN, wider)
+
+
+def test_matching_one_half_of_each_of_two_goldens_is_not_enough() -> None:
+    first = golden_of({**PCRS, 4: OTHER}, name="rack-a")
+    second = golden_of({**PCRS, 7: OTHER}, name="rack-b")
+    assert judge(PCRS, first, second).goldens == ()
+
+
+def test_each_pcr_that_differs_is_a_finding_with_what_was_expected_and_seen() -> None:
+    judgement = judge({**PCRS, 4: OTHER, 7: OTHER}, GOLDEN)
+    assert found(judgement) == [
+        (FindingId.PCR_MISMATCH, "sha256 PCR 4, golden rack-a"),
+        (FindingId.PCR_MISMATCH, "sha256 PCR 7, golden rack-a"),
+    ]
+    assert judgement.findings[0].expected == PCRS[4].hex()
+    assert judgement.findings[0].seen == OTHER.hex()
+
+
+def test_differences_are_told_against_the_nearest_golden() -> None:
+    far = golden_of({**PCRS, 1: OTHER, 2: OTHER}, name="far")
+    near = golden_of({**PCRS, 4: OTHER}, name="near")
+    for order in ((far, near), (near, far)):
+        assert found(judge(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 4, golden near")]
+
+
+def test_of_two_goldens_as_near_the_first_by_name_is_told() -> None:
+    a, b = golden_of({**PCRS, 1: OTHER}, name="a"), golden_of({**PCRS, 2: OTHER}, name="b")
+    for order in ((a, b), (b, a)):
+        assert found(judge(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 1, golden a")]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        pytest.param(2, f"{'01' * 32} or {'02' * 32}", id="a few values are all shown"),
+        pytest.param(5, f"{'01' * 32} or {'02' * 32} or {'03' * 32} or 2 more", id="of many values three are shown"),
+    ],
+)
+def test_allowed_values_are_shown(count: int, expected: str) -> None:
+    allowed = frozenset(bytes([n]) * 32 for n in range(1, count + 1))
+    judgement = judge({**PCRS, 4: OTHER}, Golden(name="rack-a", pcrs={SHA256: {4: allowed}}))
+    assert judgement.findings[0].expected == expected
+
+
+@pytest.mark.parametrize("value", [b"\x01" * 32, b"\x02" * 32])
+def test_any_allowed_value_of_a_pcr_will_do(value: bytes) -> None:
+    either = Golden(name="rack-a", pcrs={SHA256: {4: frozenset({b"\x01" * 32, b"\x02" * 32})}})
+    assert judge({**PCRS, 4: value}, either).goldens == (either,)
+
+
+@pytest.mark.parametrize(
+    ("bank", "index"),
+    [pytest.param(SHA256, 17, id="a PCR"), pytest.param(HashAlg.SHA384, 4, id="a bank")],
+)
+def test_what_a_golden_pins_but_the_quote_does_not_cover_does_not_match(bank: HashAlg, index: int) -> None:
+    golden = Golden(name="rack-a", pcrs={bank: {index: frozenset({PCRS[4].ljust(bank.digest_size, b"\0")})}})
+    judgement = judge(PCRS, golden)
+    assert found(judgement) == [(FindingId.PCR_MISMATCH, f"{bank.hashlib_name} PCR {index}, golden rack-a")]
+    assert judgement.findings[0].seen == "not quoted"
+
+
+@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(bytes(32), id="all zeros"),
+        pytest.param(b"\xff" * 32, id="all ones"),
+        pytest.param(bytes(31) + b"\x03", id="a startup locality and nothing else"),
+        pytest.param(bytes(31) + b"\x04", id="an H-CRTM mark and nothing else"),
+    ],
+)
+def test_q10_a_boot_pcr_that_firmware_never_extended_is_found_even_if_a_golden_allows_it(
+    index: int, value: bytes
+) -> None:
+    pcrs = {**PCRS, index: value}
+    judgement = judge(pcrs, golden_of(pcrs))
+    assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha256 PCR {index}")]
+    assert judgement.findings[0].seen == value.hex()
+
+
+def test_q10_a_bank_that_firmware_never_extended_is_found_beside_a_good_one() -> None:
+    selection = PcrSelection.of({SHA256: [*range(8), 15], HashAlg.SHA512: [*range(8), 15]})
+    values = [PCRS[index] if bank is SHA256 else bytes(64) for bank, index in selection.indices()]
+    judgement = compare(proved_values(selection, values), Policy(goldens=(GOLDEN,), trust_seconds=60))
+    assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha512 PCR {index}") for index in range(8)]
+
+
+def test_a_pcr_of_the_operating_system_may_still_be_zero() -> None:
+    assert judge({**PCRS, 8: bytes(32), 9: bytes(32), 14: bytes(32)}, GOLDEN).findings == ()
+
+
+@pytest.mark.parametrize("value", [OTHER, bytes(31) + b"\x01", b"\xff" * 32])
+def test_a_cap_pcr_that_is_not_zero_is_found(value: bytes) -> None:
+    judgement = judge({**PCRS, 15: value}, GOLDEN)
+    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
+    assert judgement.findings[0].expected == bytes(32).hex()
+    assert judgement.goldens == (GOLDEN,)
+
+
+def test_another_cap_pcr_may_be_chosen() -> None:
+    zero_14 = {**PCRS, 14: bytes(32), 15: OTHER}
+    assert judge(zero_14, GOLDEN, cap_pcr=14).findings == ()
+    assert found(judge({**PCRS, 15: OTHER}, GOLDEN, cap_pcr=14)) == [(FindingId.PCR_CAPPED, "sha256 PCR 14")]
+
+
+def test_a_cap_pcr_that_was_not_quoted_is_not_taken_for_zero() -> None:
+    judgement = compare(proved(PCRS, PcrSelection.of({SHA256: range(8)})), Policy(goldens=(GOLDEN,), trust_seconds=60))
+    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
+    assert judgement.findings[0].seen == "not quoted"
+
+
+def test_a_cap_pcr_counts_in_every_bank() -> None:
+    selection = PcrSelection.of({SHA256: [4, 15], HashAlg.SHA384: [4, 15]})
+    values = [PCRS[4], bytes(32), b"m" * 48, b"c" * 48]
+    golden = golden_of(PCRS, only=range(4, 5))
+    judgement = compare(proved_values(selection, values), Policy(goldens=(golden,), trust_seconds=60))
+    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha384 PCR 15")]
