@@ -95,9 +95,11 @@ $(STAMPS)/fuzz: requirements/fuzz.txt $(STAMPS)/requirements
 	@$(INSTALL) -r requirements/fuzz.txt
 	@touch $@
 
+MUTANTS_INSTALL = $(VENV)-mutants/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
+
 # A place of its own: the tool mutates a copy of the tree, and its dependencies are none of ours.
 $(STAMPS)/mutants: requirements/mutants.txt $(STAMPS)/requirements
 	@$(BIN)/python -m venv $(VENV)-mutants
-	@$(VENV)-mutants/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
-		--only-binary :all: -r requirements/mutants.txt
+	@$(MUTANTS_INSTALL) --only-binary :all: -r requirements/build.txt
+	@$(MUTANTS_INSTALL) --no-build-isolation -r requirements/mutants.txt
 	@touch $@

@@ -110,12 +110,13 @@ def test_requirements_are_pinned_by_hash_alone() -> None:
 
 
 def test_pages_link_to_files_that_exist() -> None:
-    broken = []
-    for page in (path for path in _files() if path.suffix == ".md"):
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
-            if not (page.parent / target).exists():
-                broken.append(f"{_named(page)}: {target}")
-    assert broken == []
+    links = (
+        (page, target)
+        for page in _files()
+        if page.suffix == ".md"
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+    )
+    assert [f"{_named(page)}: {target}" for page, target in links if not (page.parent / target).exists()] == []
 
 
 def test_tests_that_the_threat_model_names_exist() -> None:
