@@ -51,13 +51,12 @@ class QuotedPcrs:
         return iter(self._values.items())
 
 
-def authenticate(attest: bytes, signature: bytes, verifier: SignatureVerifier) -> Attest:
-    """Check the signature over ``attest`` as it came, then decode it as a quote.
+def decode_signed_quote(attest: bytes) -> Attest:
+    """Decode a TPMS_ATTEST, whose signature held, as a quote.
 
     Raises:
-        ProofFailed: as :meth:`SignatureVerifier.verify`; QUOTE_MALFORMED, signed but not a quote.
+        ProofFailed: QUOTE_MALFORMED, it is signed but not a quote.
     """
-    verifier.verify(signature, attest)
     try:
         decoded = decode_attest(attest)
         _ = decoded.quoted
@@ -83,9 +82,10 @@ def verify_quote(
         expected_selection: the PCRs that were asked for, in that order of banks.
 
     Raises:
-        ProofFailed: as :func:`authenticate`; QUOTE_BINDING; QUOTE_SELECTION.
+        ProofFailed: as :meth:`SignatureVerifier.verify`; QUOTE_MALFORMED; QUOTE_BINDING; QUOTE_SELECTION.
     """
-    decoded = authenticate(attest, signature, verifier)
+    verifier.verify(signature, attest)
+    decoded = decode_signed_quote(attest)
     if decoded.extra_data != expected_extra_data:
         raise _failed(FindingId.QUOTE_BINDING, expected_extra_data.hex(), decoded.extra_data.hex() or "none")
     if decoded.quoted.selection != expected_selection:

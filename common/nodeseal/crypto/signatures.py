@@ -13,7 +13,7 @@ from typing import ClassVar
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from nodeseal.crypto.keys import PublicKey, public_key_of
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -101,6 +101,30 @@ class InsecureSha1Verifier(SignatureVerifier):
     """A verifier that takes SHA-1 as well. For forensics only: SHA-1 signatures can be forged by collision."""
 
     accepted_hashes = SignatureVerifier.accepted_hashes | {HashAlg.SHA1}
+
+
+def decode_plain_signature(raw: bytes, scheme: Scheme, public: TpmPublic) -> TpmSignature:
+    """Take a signature that came without TPMT_SIGNATURE around it.
+
+    Args:
+        raw: RSA: as long as the modulus. ECDSA: DER (RFC 3279 §2.2.3), or r and s, each as long as a coordinate.
+        scheme: what the sender says it is.
+        public: the key it should be by.
+
+    Raises:
+        MalformedInput: an ECDSA signature that is neither of the two, or a scheme that is not for such a key.
+    """
+    if isinstance(public, RsaPublic) and scheme.alg in _RSA_SCHEMES:
+        return RsaSignature(scheme.alg, scheme.hash_alg, raw)
+    if isinstance(public, RsaPublic) or scheme.alg not in _ECC_SCHEMES:
+        raise MalformedInput(f"signature: {scheme} is not a scheme of this type of key")
+    size = public.curve.coordinate_size
+    if len(raw) == 2 * size:
+        return EccSignature(scheme.hash_alg, int.from_bytes(raw[:size], "big"), int.from_bytes(raw[size:], "big"))
+    try:
+        return EccSignature(scheme.hash_alg, *decode_dss_signature(raw))
+    except ValueError as error:
+        raise MalformedInput(f"signature: neither DER nor {2 * size} bytes of r and s") from error
 
 
 def verify_tpm_signature(public: TpmPublic, signature: TpmSignature, message: bytes) -> None:
