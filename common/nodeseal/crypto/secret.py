@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import mmap
 
+_STEP = 1 << 20
+
 
 def wipe(buffer: bytearray | memoryview) -> None:
     """Overwrite ``buffer`` with zeros, in place."""
-    buffer[:] = bytes(len(buffer))
+    for start in range(0, len(buffer), _STEP):
+        stop = min(start + _STEP, len(buffer))
+        buffer[start:stop] = bytes(stop - start)
 
 
 def allocate(size: int) -> memoryview:

@@ -1,0 +1,182 @@
+"""Data keys from the node's agent: the client of ``io.nodeseal.Keys`` (``io.nodeseal.Keys.varlink``).
+
+One connection is one open model. A thread listens on it for renewals and for the end: a revocation, a closed
+connection, a message that does not parse and an expiry without renewal all end the lease. After a fork only the parent
+listens: open models in the process that uses them.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+
+from nodeseal import varlink
+from nodeseal.crypto import floe
+from nodeseal.documents import Fields
+from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
+from nodeseal.findings import BY_CODE, Finding
+from nodeseal.ids import parse_digest
+from nodeseal.loader.keys import Lease
+from nodeseal.sealed.slots import Slots
+from nodeseal.varlink import Call, Frames, Reply
+
+DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
+ANSWER_SECONDS = 60.0
+"""For the first reply: the agent may have to attest and to create a key in its TPM."""
+_READ_SIZE = 65536
+
+
+class AgentKeys:
+    """Asks the agent of this node."""
+
+    def __init__(self, path: Path = DEFAULT_SOCKET, *, now: Callable[[], float] = time.time) -> None:
+        """Connect later, in :meth:`open`.
+
+        Args:
+            path: the agent's key socket.
+            now: seconds since 1970 in UTC, the clock that leases run out by.
+        """
+        self._path = path
+        self._now = now
+
+    def open(self, slots: Slots) -> Lease:
+        """Ask for the model's data key and stay connected.
+
+        Raises:
+            PolicyRefused: with the findings of the verifier or of the agent's own rules.
+            Unavailable: no agent answers, or it cannot reach TPM or verifier.
+            MalformedInput: the answer is not one of this interface.
+        """
+        connection = _Connection(self._path, self._now)
+        try:
+            return connection.open(slots)
+        except BaseException:
+            connection.drop()
+            raise
+
+
+class _Connection:
+    """One call of Open, from the first reply to the last."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._now = now
+        self._frames = Frames()
+        self._ready: list[bytes] = []
+        self._expires = 0.0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(ANSWER_SECONDS)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            remedy = "start nodeseal-agent, or name its socket"
+            raise Unavailable(f"no agent answers at {path}: {error.strerror or error}", remedy=remedy) from error
+
+    def open(self, slots: Slots) -> Lease:
+        parameters = {"model_digest": slots.model_digest, "slots": [slot.to_json() for slot in slots.slots]}
+        call = Call(method=f"{varlink.KEYS_INTERFACE}.Open", parameters=parameters, more=True)
+        try:
+            self._socket.sendall(varlink.encode_call(call))
+            reply = self._receive()
+        except OSError as error:
+            raise Unavailable(f"the agent does not answer: {error.strerror or error}") from error
+        lease = self._accept(reply)
+        Thread(target=self._listen, args=(lease,), name="nodeseal lease", daemon=True).start()
+        return lease
+
+    def _accept(self, reply: Reply) -> Lease:
+        _raise_error(reply)
+        fields = Fields(reply.parameters, "answer of the agent")
+        if fields.has("revoked") or not reply.continues:
+            raise Unavailable("the agent ended the lease before it began")
+        self._expires = _parse_time(fields, "expires")
+        fields.text("lease_id")
+        digest = parse_digest(fields.text("model_digest"), "model_digest")
+        data_key = bytearray(fields.base64("data_key", max_size=floe.KEY_SIZE))
+        lease = Lease(digest, data_key, release=self.hang_up)
+        fields.done()
+        return lease
+
+    def _listen(self, lease: Lease) -> None:
+        reason = "the agent's answer did not make sense"
+        with suppress(NodesealError):
+            reason = self._wait_for_end()
+        lease.end(reason)
+        self.drop()
+
+    def _wait_for_end(self) -> str:
+        while (left := self._expires - self._now()) > 0:
+            try:
+                self._socket.settimeout(left)
+                reply = self._receive()
+            except TimeoutError:
+                continue
+            except (OSError, Unavailable):
+                return "the agent closed the connection"
+            _raise_error(reply)
+            fields = Fields(reply.parameters, "answer of the agent")
+            if fields.has("revoked"):
+                return fields.text("revoked")
+            self._expires = _parse_time(fields, "expires")
+            fields.done()
+        return "the lease ran out without a renewal"
+
+    def _receive(self) -> Reply:
+        while not self._ready:
+            data = self._socket.recv(_READ_SIZE)
+            if not data:
+                raise Unavailable("the agent closed the connection")
+            self._ready.extend(self._frames.feed(data))
+        return varlink.decode_reply(self._ready.pop(0))
+
+    def hang_up(self) -> None:
+        """Give the model back; wakes the thread that listens, which drops the connection."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def drop(self) -> None:
+        """Close the socket, when nobody listens any more."""
+        self._socket.close()
+
+
+def _raise_error(reply: Reply) -> None:
+    if not reply.error:
+        return
+    fields = Fields(reply.parameters, "answer of the agent")
+    if reply.error == f"{varlink.KEYS_INTERFACE}.Refused":
+        raise PolicyRefused(*_findings(fields))
+    if reply.error == f"{varlink.KEYS_INTERFACE}.Unavailable":
+        raise Unavailable(f"the agent cannot open the model now: {fields.text('reason')}")
+    raise MalformedInput(f"the agent answered {reply.error[:80]!a}")
+
+
+def _findings(fields: Fields) -> Iterator[Finding]:
+    items = fields.items("findings")
+    if not items:
+        raise MalformedInput("the agent refused without a reason")
+    for item in items:
+        finding = Fields(item, "finding of the agent")
+        code = finding.text("id")
+        if code not in BY_CODE:
+            raise MalformedInput(f"the agent found {code[:80]!a}, which is not known here")
+        yield Finding(
+            id=BY_CODE[code],
+            expected=finding.text("expected"),
+            seen=finding.text("seen"),
+            where=finding.text("where"),
+        )
+
+
+def _parse_time(fields: Fields, key: str) -> float:
+    try:
+        when = datetime.fromisoformat(fields.text(key, max_length=40))
+    except ValueError as error:
+        raise fields.wrong(key, "a time in RFC 3339") from error
+    if when.tzinfo != UTC:
+        raise fields.wrong(key, "a time in UTC")
+    return when.timestamp()

@@ -1,0 +1,147 @@
+"""Where data keys come from, and how long they last.
+
+A key comes with a lease: the right of this node to use the model. It ends when the model is closed, when the agent says
+so, or when the agent falls silent past its expiry; the key is wiped at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from nodeseal import documents
+from nodeseal.crypto import floe
+from nodeseal.crypto.hpke import ModelPrivateKey
+from nodeseal.crypto.secret import wipe
+from nodeseal.documents import Fields
+from nodeseal.errors import MalformedInput, NotFound, PolicyRefused
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest, KeyId, parse_key_id
+from nodeseal.loader.files import read_small
+from nodeseal.sealed.slots import Slots, parse_suite
+
+CLOSED = "the model was closed"
+_INSECURE_FORMAT = "nodeseal/insecure-model-key/1"
+_MAX_PRIVATE = 1024
+
+
+class Lease:
+    """A data key and the right to use it. Safe to use from several threads; the first end is the one that counts."""
+
+    def __init__(
+        self, model_digest: Digest, data_key: bytearray, *, release: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take ownership of ``data_key``.
+
+        Args:
+            model_digest: the model that the key was released for.
+            data_key: 32 bytes; wiped when the lease ends.
+            release: called once when the lease ends, to tell whoever gave it.
+
+        Raises:
+            MalformedInput: not 32 bytes.
+        """
+        if len(data_key) != floe.KEY_SIZE:
+            raise MalformedInput(f"data key of {len(data_key)} bytes, expected {floe.KEY_SIZE}")
+        self.model_digest = model_digest
+        self._data_key = data_key
+        self._release = release
+        self._lock = Lock()
+        self._ended = ""
+        self._on_end: Callable[[str], None] = lambda _: None
+
+    def watch(self, on_end: Callable[[str], None]) -> None:
+        """Have ``on_end`` called with the reason when the lease ends; at once if it has ended."""
+        with self._lock:
+            self._on_end = on_end
+            ended = self._ended
+        if ended:
+            on_end(ended)
+
+    def check(self) -> None:
+        """Refuse to go on once the lease has ended.
+
+        Raises:
+            PolicyRefused: with ``sealed.lease-ended`` and the reason.
+        """
+        if self._ended:
+            expected = "a lease that is in force"
+            raise PolicyRefused(Finding(id=FindingId.SEALED_LEASE, expected=expected, seen=self._ended))
+
+    def data_key(self) -> bytearray:
+        """Return the key, not a copy: it turns to zeros when the lease ends.
+
+        Raises:
+            PolicyRefused: with ``sealed.lease-ended``.
+        """
+        self.check()
+        return self._data_key
+
+    def end(self, reason: str) -> None:
+        """Wipe the key and tell who watches. Later calls do nothing."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = reason
+            wipe(self._data_key)
+            on_end = self._on_end
+        self._release()
+        on_end(reason)
+
+
+class KeyProvider(Protocol):
+    """Opens one of a model's slots."""
+
+    def open(self, slots: Slots) -> Lease:
+        """Return the data key of the model.
+
+        Raises:
+            PolicyRefused: with every reason.
+            ProofFailed: no slot opens.
+            Unavailable: who could answer cannot be reached now.
+        """
+        ...
+
+
+class InsecureFileKeys:
+    """Opens slots with a private key from a file: no attestation, no lease, no audit. For tests and vectors only."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the key.
+
+        Raises:
+            MalformedInput: not a key file that :func:`encode_insecure_key` made.
+            Unavailable: the file cannot be read.
+        """
+        fields = Fields(documents.decode_json(read_small(path, _MAX_PRIVATE), str(path)), str(path))
+        fields.constant("format", _INSECURE_FORMAT)
+        self._key_id = parse_key_id(fields.text("key_id"))
+        suite = parse_suite(fields.text("suite"))
+        self._private = ModelPrivateKey(suite, fields.base64("private", max_size=_MAX_PRIVATE))
+        fields.done()
+
+    def open(self, slots: Slots) -> Lease:
+        """Open the slot of this key; HPKE's ``info`` proves that it belongs to the model.
+
+        Raises:
+            NotFound: the model has no slot for this key.
+            ProofFailed: with ``release.slot``: the slot does not open.
+        """
+        for slot in slots.slots:
+            if slot.key_id == self._key_id:
+                return Lease(slots.model_digest, self._private.open_slot(slots.model_digest, slot.key_id, slot.sealed))
+        raise NotFound(f"the model is not sealed to {self._key_id}")
+
+
+def encode_insecure_key(key_id: KeyId, private: ModelPrivateKey) -> bytes:
+    """Return the file that :class:`InsecureFileKeys` reads. Whoever has it opens every model sealed to the key."""
+    return documents.encode_json(
+        {
+            "format": _INSECURE_FORMAT,
+            "key_id": key_id,
+            "private": documents.encode_base64(bytes(private.to_bytes())),
+            "suite": private.suite.value,
+        }
+    )

@@ -1,0 +1,188 @@
+"""Sealing: from a folder with a model to a directory that opens on attested nodes only.
+
+Needs no secret and no network: whoever has the public half of a model key can seal. The data key is made here, wrapped
+into the slots and forgotten. See ``docs/sealed-format.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nodeseal.crypto import floe
+from nodeseal.crypto.secret import allocate, wipe
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.ids import Digest, ModelId
+from nodeseal.loader.files import naming, opened, read_exactly, write_exactly
+from nodeseal.loader.source import SourceFile
+from nodeseal.loader.staging import new_file, staged, write_file
+from nodeseal.loader.stripes import for_each
+from nodeseal.sealed import container
+from nodeseal.sealed.container import Layout, Meta
+from nodeseal.sealed.content import DEFAULT_SEGMENT_SIZE, FILE_ID_SIZE, SEGMENT_SIZES, Content, PlainFile, SealedFile
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX, SLOTS_NAME, refuse_collisions
+from nodeseal.sealed.slots import MAX_SLOTS, Slots
+
+Progress = Callable[[int], None]
+"""Called with bytes of plaintext that are done, from several threads."""
+_COPY_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What the content file says besides its files.
+
+    Attributes:
+        model_id: name that all versions share.
+        version: counter, from 1.
+        created: by the clock of whoever seals.
+        segment_size: bytes of a full segment, one of :data:`~nodeseal.sealed.content.SEGMENT_SIZES`.
+    """
+
+    model_id: ModelId
+    version: int
+    created: datetime
+    segment_size: int = DEFAULT_SEGMENT_SIZE
+
+
+def seal_model(
+    files: Sequence[SourceFile],
+    destination: Path,
+    keys: Sequence[ModelKey],
+    label: Label,
+    *,
+    progress: Progress = lambda _: None,
+) -> Content:
+    """Seal ``files`` into the new directory ``destination``, which appears when all of it is on the disk.
+
+    Args:
+        files: from :func:`nodeseal.loader.source.survey`.
+        destination: must not exist.
+        keys: public halves; each of them alone can open the model.
+        label: what the content file says besides its files.
+        progress: told of bytes that are done.
+
+    Returns:
+        The content; its digest is what gets registered.
+
+    Raises:
+        MalformedInput: no key, two keys of one id and version, names that collide, or ``destination`` exists.
+        Unavailable: a file cannot be read or changed meanwhile, or the disk is full; nothing is left behind.
+    """
+    _check(files, keys, label)
+    data_key = bytearray(os.urandom(floe.KEY_SIZE))
+    try:
+        with staged(destination) as folder:
+            sealed = [_add(file, folder, data_key, label, progress) for file in files]
+            created = label.created.astimezone(UTC).replace(microsecond=0)
+            content = Content(model_id=label.model_id, version=label.version, created=created, files=tuple(sealed))
+            slots = Slots(content.digest, tuple(key.slot(content.digest, data_key) for key in keys))
+            write_file(folder / SLOTS_NAME, slots.encode())
+            write_file(folder / CONTENT_NAME, content.encode())
+    finally:
+        wipe(data_key)
+    return content
+
+
+def _check(files: Sequence[SourceFile], keys: Sequence[ModelKey], label: Label) -> None:
+    if not 1 <= len(keys) <= MAX_SLOTS or len({(key.key_id, key.key_version) for key in keys}) != len(keys):
+        raise MalformedInput(f"sealing needs 1 to {MAX_SLOTS} different keys")
+    if label.segment_size not in SEGMENT_SIZES:
+        raise MalformedInput(f"segment size {label.segment_size} is not one of {', '.join(map(str, SEGMENT_SIZES))}")
+    refuse_collisions([file.path + SEALED_SUFFIX * file.sealed for file in files])
+    refuse_collisions([file.path for file in files])
+
+
+def _add(
+    file: SourceFile, folder: Path, data_key: bytearray, label: Label, progress: Progress
+) -> SealedFile | PlainFile:
+    with opened(file.location) as source:
+        before = os.fstat(source)
+        if before.st_size != file.size:
+            raise Unavailable(f"{file.location}: changed while it was sealed")
+        if file.sealed:
+            added: SealedFile | PlainFile = _Sealer(file, source, data_key, label, progress).write(folder)
+        else:
+            added = _copy(file, source, folder, progress)
+        after = os.fstat(source)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Unavailable(f"{file.location}: changed while it was sealed")
+    return added
+
+
+def _copy(file: SourceFile, source: int, folder: Path, progress: Progress) -> PlainFile:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPY_SIZE))
+    with new_file(folder / file.path) as target:
+        for offset in range(0, file.size, _COPY_SIZE):
+            chunk = buffer[: min(_COPY_SIZE, file.size - offset)]
+            read_exactly(source, chunk, offset, file.location)
+            digest.update(chunk)
+            write_exactly(target, chunk, offset, folder / file.path)
+            progress(len(chunk))
+    return PlainFile(path=file.path, size=file.size, sha256=Digest(digest.hexdigest()))
+
+
+class _Sealer:
+    """Seals one file; every thread encrypts and writes segments of its own."""
+
+    def __init__(self, file: SourceFile, source: int, data_key: bytearray, label: Label, progress: Progress) -> None:
+        self._file = file
+        self._source = source
+        self._progress = progress
+        self._layout = Layout(file.size, label.segment_size)
+        self._tags = bytearray(self._layout.count * floe.TAG_SIZE)
+        self._meta = Meta(
+            file_id=os.urandom(FILE_ID_SIZE),
+            path=file.path,
+            model_id=label.model_id,
+            size=file.size,
+            segment_size=label.segment_size,
+            media_type=_media_type(file.path),
+        )
+        self._aad = container.associated_data(self._meta)
+        self._floe = floe.Encryptor(data_key, self._aad, floe.Parameters(label.segment_size))
+
+    def write(self, folder: Path) -> SealedFile:
+        """Write the container below ``folder`` and return its entry of the content file."""
+        path = folder / (self._file.path + SEALED_SUFFIX)
+        header = container.encode_header(self._aad, self._floe.header)
+        try:
+            with new_file(path) as target:
+                with naming(path):
+                    os.posix_fallocate(target, 0, len(header) + self._layout.body_size)
+                write_exactly(target, memoryview(header), 0, path)
+                for_each(self._layout.count, lambda: self._worker(target, path, len(header)))
+        finally:
+            self._floe.close()
+        return SealedFile(
+            path=self._meta.path,
+            size=self._meta.size,
+            file_id=self._meta.file_id,
+            segment_size=self._meta.segment_size,
+            header_tag=self._floe.header[-floe.HEADER_TAG_SIZE :],
+            tags_digest=Digest(hashlib.sha256(self._tags).hexdigest()),
+        )
+
+    def _worker(self, target: int, path: Path, start: int) -> Callable[[int], None]:
+        plaintext = allocate(self._layout.capacity)
+        segment = memoryview(bytearray(self._layout.segment_size))
+
+        def seal(position: int) -> None:
+            size = self._layout.plaintext_size(position)
+            chunk, out = plaintext[:size], segment[: size + floe.SEGMENT_OVERHEAD]
+            read_exactly(self._source, chunk, position * self._layout.capacity, self._file.location)
+            self._floe.encrypt_into(position, chunk, out, final=position == self._layout.count - 1)
+            self._tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = out[-floe.TAG_SIZE :]
+            write_exactly(target, out, start + position * self._layout.segment_size, path)
+            self._progress(size)
+
+        return seal
+
+
+def _media_type(path: str) -> str:
+    return "application/x-safetensors" if path.endswith(".safetensors") else "application/octet-stream"

@@ -1,0 +1,121 @@
+"""What is in a model's folder before it is sealed, and what becomes of each file.
+
+Weights must not leak because somebody uses a file type that this list does not know, so it names what may stay
+readable; everything else is sealed. Pickles are refused unless asked for: loading one runs its author's code, and
+sealing would lend it our good name. Folders whose name starts with a dot (version control, download caches) are left
+out.
+
+Symbolic links to files are read through, as snapshots of Hugging Face's cache consist of them, but only to files inside
+the model's folder or in that cache's ``blobs`` folder: a link elsewhere would carry a foreign file into the model.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nodeseal.errors import MalformedInput
+from nodeseal.loader.files import naming
+from nodeseal.sealed.content import MAX_FILES
+from nodeseal.sealed.paths import CONTENT_NAME, parse_path
+
+MAX_PLAIN_SIZE = 64 << 20
+"""Bytes; a tokenizer rarely has a quarter of it, and plain files are checked whole whenever a model is opened."""
+
+_PLAIN_SUFFIXES = frozenset(
+    (".cfg", ".jinja", ".json", ".md", ".model", ".py", ".tiktoken", ".toml", ".txt", ".yaml", ".yml")
+)
+_PLAIN_NAMES = frozenset((".gitattributes", ".gitignore", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
+_PICKLE_SUFFIXES = frozenset((".bin", ".ckpt", ".dill", ".joblib", ".nemo", ".pickle", ".pkl", ".pt", ".pth"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file to be sealed or copied.
+
+    Attributes:
+        path: in the model.
+        location: on disk, links followed.
+        size: in bytes, when it was found.
+        sealed: whether it becomes ciphertext.
+    """
+
+    path: str
+    location: Path
+    size: int
+    sealed: bool
+
+
+def survey(folder: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
+    """Return the files of a model's folder in the order of the content file.
+
+    Args:
+        folder: with the model as it was downloaded or saved.
+        seal_all: seal what could stay readable, too.
+        allow_pickle: accept files that run code when they are loaded.
+
+    Raises:
+        MalformedInput: a pickle, a link that leads elsewhere, a name that no content file may hold, a device or pipe,
+            a folder that is sealed already, or nothing to seal.
+        Unavailable: the folder cannot be read.
+    """
+    if (folder / CONTENT_NAME).exists():
+        raise MalformedInput(f"{folder}: sealed already")
+    found = sorted((_examine(folder, path, seal_all=seal_all) for path in _walk(folder)), key=lambda file: file.path)
+    if not allow_pickle:
+        _refuse_pickles(found)
+    if len(found) > MAX_FILES:
+        raise MalformedInput(f"{folder}: {len(found)} files, at most {MAX_FILES}")
+    if not any(file.sealed for file in found):
+        raise MalformedInput(f"{folder}: nothing to seal", remedy="name a folder with weights, or use --all")
+    return tuple(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    with naming(folder):
+        entries = sorted(folder.iterdir())
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            if not entry.name.startswith("."):
+                yield from _walk(entry)
+        else:
+            yield entry
+
+
+def _examine(folder: Path, entry: Path, *, seal_all: bool) -> SourceFile:
+    location = _follow(folder, entry)
+    with naming(entry):
+        status = location.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise MalformedInput(f"{entry}: not a regular file")
+    path = parse_path(entry.relative_to(folder).as_posix())
+    plain = not seal_all and status.st_size <= MAX_PLAIN_SIZE and _may_stay_plain(PurePosixPath(path))
+    return SourceFile(path=path, location=location, size=status.st_size, sealed=not plain)
+
+
+def _follow(folder: Path, entry: Path) -> Path:
+    if not entry.is_symlink():
+        return entry
+    target, root = Path(os.path.realpath(entry)), Path(os.path.realpath(folder))
+    # models--ORG--NAME/snapshots/REVISION/FILE -> ../../blobs/DIGEST
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+    if not target.is_relative_to(root) and not target.is_relative_to(blobs):
+        raise MalformedInput(f"{entry}: a link that leaves the model's folder", remedy="replace it by the file itself")
+    return target
+
+
+def _may_stay_plain(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in _PLAIN_SUFFIXES or path.name in _PLAIN_NAMES
+
+
+def _refuse_pickles(files: list[SourceFile]) -> None:
+    pickles = [file.path for file in files if PurePosixPath(file.path).suffix.lower() in _PICKLE_SUFFIXES]
+    if pickles:
+        more = f" and {len(pickles) - 1} more" if len(pickles) > 1 else ""
+        raise MalformedInput(
+            f"{pickles[0]}{more}: loading a pickle runs code",
+            remedy="convert the weights to safetensors; --allow-pickle seals them all the same",
+        )

@@ -1,0 +1,83 @@
+"""A directory that appears whole or not at all: written under a temporary name, synced, renamed.
+
+If the process dies, what it wrote stays under the temporary name, a hidden sibling of the destination, and can be
+deleted. Sealing never continues there: it starts again, with a new key.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodeseal.errors import MalformedInput
+from nodeseal.loader.files import naming, write_exactly
+
+
+@contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    """Give an empty directory that becomes ``destination`` when the block ends well, and is deleted otherwise.
+
+    Raises:
+        MalformedInput: ``destination`` exists.
+        Unavailable: the disk refuses.
+    """
+    if destination.exists() or destination.is_symlink():
+        raise MalformedInput(f"{destination}: exists already", remedy="name a folder that does not exist yet")
+    temporary = destination.parent / f".{destination.name}.{secrets.token_hex(4)}.sealing"
+    with naming(temporary):
+        temporary.mkdir()
+    try:
+        yield temporary
+        with naming(destination):
+            _sync_tree(temporary)
+            temporary.rename(destination)
+            sync_folder(destination.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[int]:
+    """Give the descriptor of a new file, which is on the disk when the block ends.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+        with naming(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file and see it to the disk.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    with new_file(path) as descriptor:
+        write_exactly(descriptor, memoryview(content), 0, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """See the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder):
+        sync_folder(Path(parent))
