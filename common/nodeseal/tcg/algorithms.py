@@ -106,7 +106,8 @@ class ObjectAttributes(IntFlag):
     X509_SIGN = 1 << 19
 
 
-ALL_ATTRIBUTES = ObjectAttributes(sum(ObjectAttributes))
+ATTRIBUTE_BITS = sum(attribute.value for attribute in ObjectAttributes)
+"""All bits that are not reserved."""
 _ALGORITHMS: dict[int, Alg] = {alg.value: alg for alg in Alg}
 _HASH_NUMBERS: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
 _CURVES: dict[int, CurveId] = {curve.value: curve for curve in CurveId}

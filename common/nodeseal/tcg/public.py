@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodeseal.tcg.algorithms import (
-    ALL_ATTRIBUTES,
+    ATTRIBUTE_BITS,
     Alg,
     CurveId,
     HashAlg,
@@ -217,7 +217,7 @@ def _decode_ecc(reader: Reader) -> EccPublic:
 def _decode_head(reader: Reader) -> tuple[HashAlg, ObjectAttributes, bytes]:
     name_alg = decode_hash(reader, "nameAlg")
     attributes = reader.u32("objectAttributes")
-    if attributes & ~ALL_ATTRIBUTES:
+    if attributes & ~ATTRIBUTE_BITS:
         raise reader.fault("objectAttributes", f"is 0x{attributes:08x}, with reserved bits")
     policy = reader.sized("authPolicy", MAX_DIGEST)
     if len(policy) not in (0, name_alg.digest_size):
