@@ -43,6 +43,12 @@ class FindingId(Enum):
         "the endorsement key certificate does not chain to a trusted root",
         "add the TPM vendor's root (and intermediates) to enrolment.ek_roots if you trust that vendor",
     )
+    EK_SIGNATURE = (
+        "ek.certificate-signature",
+        Severity.UNTRUSTED,
+        "a certificate of the endorsement key's chain is not signed by its issuer in an accepted way",
+        "check the intermediates; a TPM below an authority that uses SHA-1 can only be put on the allow list",
+    )
     EK_EXPIRED = (
         "ek.certificate-expired",
         Severity.UNTRUSTED,
@@ -116,6 +122,12 @@ class FindingId(Enum):
         Severity.UNTRUSTED,
         "the node was retired, which is for good",
         "use another machine; a retired node's endorsement key is not accepted again",
+    )
+    NODE_NOT_TRUSTED = (
+        "node.not-trusted",
+        Severity.UNTRUSTED,
+        "only a node that is trusted now may do this",
+        "see the node's findings: nodeseal node show NODE",
     )
     # People
     PERSON_UNKNOWN = (

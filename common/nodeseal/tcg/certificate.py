@@ -42,6 +42,7 @@ _UNIQUE_IDS = (
     (der.context(2, constructed=False), "subject id"),
 )
 _UNCOMPRESSED = 4
+_MAX_NAME_TEXT = 160
 
 _RSA: Final = frozenset({"1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7"})
 _EC: Final = "1.2.840.10045.2.1"
@@ -132,6 +133,22 @@ def split_certificates(raw: bytes) -> tuple[bytes, ...]:
         found.append(DerReader(rest[:MAX_CERTIFICATE], "certificate").element(der.SEQUENCE, "certificate").raw)
         rest = rest[len(found[-1]) :].lstrip(_FILLER)
     return tuple(found)
+
+
+def name_text(name: bytes) -> str:
+    """Return the values of a Name, the last first, for people to read: never for decisions."""
+    found: list[str] = []
+    try:
+        rdns = DerReader(name, "name").inside(der.SEQUENCE, "name")
+        while not rdns.at_end():
+            rdn = rdns.inside(der.SET, "RDN")
+            while not rdn.at_end():
+                pair = rdn.inside(der.SEQUENCE, "attribute")
+                pair.oid("type")
+                found.append(ascii(pair.any("value").content.decode("latin-1"))[1:-1])
+    except MalformedInput:
+        found.append("(unreadable)")
+    return ", ".join(reversed(found))[:_MAX_NAME_TEXT] or "(empty name)"
 
 
 def _decode(raw: bytes) -> Certificate:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import Certificate, EcKey, RsaKey, decode_certificate, split_certificates
+from nodeseal.tcg.certificate import Certificate, EcKey, RsaKey, decode_certificate, name_text, split_certificates
 from nodeseal.tcg.certificate_extensions import BasicConstraints, KeyUsage, TpmModel
 from support import certificates as made
 from support.certificates import EK, RSA_EK, ec_key, extension, integer, name, oid, rsa_key, sequence, tlv
@@ -171,6 +171,21 @@ def _value(identifier: str, raw: str) -> made.Facts:
 def test_what_does_not_decode_is_refused(facts: made.Facts, message: str) -> None:
     with pytest.raises(MalformedInput, match=message):
         ek(facts)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        pytest.param(name("Root"), "Root", id="a common name"),
+        pytest.param(sequence(tlv(0x31, _tpm(1, "CH")), tlv(0x31, _tpm(2, "Maker"))), "Maker, CH", id="the last first"),
+        pytest.param(sequence(), "(empty name)", id="empty"),
+        pytest.param(name("a\nb\x1b[2J"), "a\\nb\\x1b[2J", id="control characters"),
+        pytest.param(name("x" * 999), "x" * 160, id="long"),
+        pytest.param(b"\x30\x01\x31", "(unreadable)", id="not a name"),
+    ],
+)
+def test_names_are_shown_in_one_safe_line(raw: bytes, expected: str) -> None:
+    assert name_text(raw) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Whether one certificate was signed by the key of another: arithmetic only, no chains (RFC 5280 §6.1.3 (a) (1)).
+
+Accepted are RSA (PKCS #1 v1.5 and PSS) with at least 2048 bits and ECDSA on P-256, P-384 and P-521, with SHA-256 or
+better. SHA-1 is refused even though some makers' intermediates (Infineon to 2013) still carry it: chosen-prefix
+collisions are affordable, and a TPM below such an intermediate can be put on the allow list. MD5 needs no reason.
+Keys are built from the numbers in :mod:`nodeseal.tcg.certificate`, so that no second parser sees the certificate.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg import der
+from nodeseal.tcg.algorithms import CurveId
+from nodeseal.tcg.certificate import AlgorithmIdentifier, Certificate, EcKey, RsaKey
+from nodeseal.tcg.der import DerReader
+
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 8192
+CURVES: Final[dict[CurveId, ec.EllipticCurve]] = {
+    CurveId.P256: ec.SECP256R1(),
+    CurveId.P384: ec.SECP384R1(),
+    CurveId.P521: ec.SECP521R1(),
+}
+_SHA256, _SHA384, _SHA512 = hashes.SHA256(), hashes.SHA384(), hashes.SHA512()
+_RSA: Final[dict[str, hashes.HashAlgorithm]] = {
+    "1.2.840.113549.1.1.11": _SHA256,
+    "1.2.840.113549.1.1.12": _SHA384,
+    "1.2.840.113549.1.1.13": _SHA512,
+}
+_ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
+    "1.2.840.10045.4.3.2": _SHA256,
+    "1.2.840.10045.4.3.3": _SHA384,
+    "1.2.840.10045.4.3.4": _SHA512,
+}
+_PSS: Final = "1.2.840.113549.1.1.10"
+_MGF1: Final = "1.2.840.113549.1.1.8"
+_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
+    "2.16.840.1.101.3.4.2.1": _SHA256,
+    "2.16.840.1.101.3.4.2.2": _SHA384,
+    "2.16.840.1.101.3.4.2.3": _SHA512,
+}
+_REFUSED: Final = {
+    "1.2.840.113549.1.1.4": "MD5 with RSA",
+    "1.2.840.113549.1.1.5": "SHA-1 with RSA",
+    "1.2.840.10045.4.1": "SHA-1 with ECDSA",
+}
+
+
+def signature_fault(certificate: Certificate, issuer: Certificate) -> str:
+    """Return what is wrong with the signature of ``certificate`` by the key of ``issuer``, or an empty text."""
+    try:
+        if isinstance(issuer.key, RsaKey):
+            _verify_rsa(certificate, issuer.key)
+        else:
+            _verify_ecdsa(certificate, issuer.key)
+    except InvalidSignature:
+        return "a signature that is not by the issuer's key"
+    except MalformedInput as error:
+        return str(error)
+    except (ValueError, UnsupportedAlgorithm):
+        return "an issuer's key that is not valid"
+    return ""
+
+
+def _verify_rsa(certificate: Certificate, key: RsaKey) -> None:
+    if not MIN_RSA_BITS <= key.modulus.bit_length() <= MAX_RSA_BITS:
+        raise MalformedInput(f"an issuer's RSA key of {key.modulus.bit_length()} bits")
+    scheme, hash_alg = _rsa_scheme(certificate.algorithm)
+    public = rsa.RSAPublicNumbers(key.exponent, key.modulus).public_key()
+    public.verify(certificate.signature, certificate.signed, scheme, hash_alg)
+
+
+def _verify_ecdsa(certificate: Certificate, key: EcKey) -> None:
+    if key.curve not in CURVES:
+        raise MalformedInput(f"an issuer's key on {key.curve.name}")
+    hash_alg = _ECDSA.get(certificate.algorithm.oid) or _unknown(certificate.algorithm)
+    public = ec.EllipticCurvePublicNumbers(key.x, key.y, CURVES[key.curve]).public_key()
+    public.verify(certificate.signature, certificate.signed, ec.ECDSA(hash_alg))
+
+
+def _rsa_scheme(algorithm: AlgorithmIdentifier) -> tuple[padding.AsymmetricPadding, hashes.HashAlgorithm]:
+    if algorithm.oid == _PSS:
+        return _pss(DerReader(algorithm.parameters, "RSASSA-PSS parameters"))
+    return padding.PKCS1v15(), _RSA.get(algorithm.oid) or _unknown(algorithm)
+
+
+def _pss(reader: DerReader) -> tuple[padding.PSS, hashes.HashAlgorithm]:
+    """Read RSASSA-PSS-params (RFC 4055 §3.1); the defaults mean SHA-1, so hash and mask must be written."""
+    inside = reader.inside(der.SEQUENCE, "content")
+    reader.end()
+    hash_alg = _hash(inside.inside(der.context(0), "hash"))
+    wrapper = inside.inside(der.context(1), "mask")
+    mask = wrapper.inside(der.SEQUENCE, "mask")
+    if mask.oid("mask function") != _MGF1 or _hash(mask) is not hash_alg:
+        raise inside.fault("mask", "is not MGF1 with the same hash")
+    salt = inside.inside(der.context(2), "salt").integer("salt length")
+    if inside.next_is(der.context(3)) and inside.inside(der.context(3), "trailer").integer("trailer") != 1:
+        raise inside.fault("trailer", "is not 1")
+    inside.end()
+    if not 0 <= salt <= _SHA512.digest_size:
+        raise inside.fault("salt", f"has {salt} bytes")
+    return padding.PSS(padding.MGF1(hash_alg), salt), hash_alg
+
+
+def _hash(reader: DerReader) -> hashes.HashAlgorithm:
+    oid = reader.inside(der.SEQUENCE, "hash").oid("hash algorithm")
+    reader.end()
+    if oid not in _HASHES:
+        raise reader.fault("hash", f"{oid} is not accepted")
+    return _HASHES[oid]
+
+
+def _unknown(algorithm: AlgorithmIdentifier) -> hashes.HashAlgorithm:
+    name = _REFUSED.get(algorithm.oid, algorithm.oid)
+    raise MalformedInput(f"the signature algorithm {name}")
