@@ -6,7 +6,6 @@ so the node's deadline is never later than the verifier's.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -69,7 +68,8 @@ class AttestationStream:
         self._challenged_at = clock()
         self._sent: tuple[bytes, ...] = ()
         self._accepted: tuple[bytes, ...] = ()
-        self.became_trusted: Final = asyncio.Event()
+        self.heard = False
+        """Whether the verifier judged this node at least once on this stream."""
 
     async def run(self) -> None:
         """Answer challenges until the stream breaks.
@@ -105,6 +105,7 @@ class AttestationStream:
         self._leases.end(f"revoked: {revocation.reason}", lease_ids or None)
 
     def _judge(self, verdict: attestation_pb2.Verdict) -> None:
+        self.heard = True
         trusted = verdict.state == attestation_pb2.NODE_STATE_TRUSTED and verdict.trusted_for_ms > 0
         state, findings = _NAMES.get(verdict.state, "unknown"), parse_findings(verdict.findings)
         if state != self._standing.state or findings != self._standing.findings:
@@ -113,7 +114,6 @@ class AttestationStream:
         if trusted:
             self._accepted = self._sent
             self._leases.trust_until(self._challenged_at + verdict.trusted_for_ms / 1000)
-            self.became_trusted.set()
         else:
             self._accepted = ()
             self._leases.end(f"the verifier's verdict is {state}")

@@ -20,7 +20,7 @@ from typing import Final
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import Finding, FindingId
 
-_UCRED: Final = struct.Struct("3i")
+_UCRED: Final = struct.Struct("iII")
 _PROC: Final = Path("/proc")
 _MAX_CGROUP: Final = 64 * 1024
 _MAX_EXECUTABLE: Final = 1 << 30
@@ -77,13 +77,18 @@ class Caller:
         return f"uid {self.uid}, gid {self.gid}, executable {executable}, unit {'/'.join(self.units) or 'unknown'}"
 
 
+def peer_user(connection: socket.socket) -> int:
+    """Return the effective user id of the process that connected, as it was at connect(2)."""
+    return _peer(connection)[1]
+
+
 def identify(connection: socket.socket) -> Caller:
     """Return the process that connected; it blocks for as long as hashing its executable takes.
 
     Raises:
         PolicyRefused: the process is gone, so nothing can be said of it.
     """
-    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    pid, uid, gid = _peer(connection)
     try:
         pinned = os.pidfd_open(pid)
     except OSError as error:
@@ -105,6 +110,11 @@ def check_caller(caller: Caller, rules: tuple[CallerRule, ...]) -> None:
     """
     if not any(rule.fits(caller) for rule in rules):
         raise _refusal(f"a caller that one of the {len(rules)} rules describes", str(caller))
+
+
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
 
 
 def _refusal(expected: str, seen: str) -> PolicyRefused:

@@ -181,6 +181,15 @@ class Leases:
             _log.warning("leases ended", reason=reason, leases=ids)
             self._on_end(reason)
 
+    def close(self, reason: str) -> tuple[LeaseId, ...]:
+        """Forget all leases without force, because the agent stops, and return their ids."""
+        ids = self.ids()
+        for lease in self._leases.values():
+            for subscription in lease.subscriptions:
+                subscription.revoke(reason)
+        self._leases.clear()
+        return ids
+
     async def watch(self) -> None:
         """End all leases when trust runs out; runs until cancelled."""
         while True:

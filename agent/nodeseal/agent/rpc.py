@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -62,6 +63,11 @@ def translated(address: str) -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise _meaning(error, address) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise closed(address) from error  # grpc.aio's word for a channel that was closed under a call
 
 
 def closed(address: str) -> Unavailable:

@@ -59,7 +59,8 @@ class PeerIdentity:
         name: the node id, the person's name, or ``verifier``.
         trust_domain: the SPIFFE trust domain.
         certificate_sha256: SHA-256 of the certificate in DER; quotes are bound to it.
-        not_after: when the certificate ends. TLS checks it in the handshake only, so whoever keeps a connection
+        not_before: when the certificate begins.
+        not_after: when it ends. TLS checks it in the handshake only, so whoever keeps a connection
             open checks it again.
     """
 
@@ -67,6 +68,7 @@ class PeerIdentity:
     name: str
     trust_domain: str
     certificate_sha256: bytes
+    not_before: datetime
     not_after: datetime
 
 
@@ -266,6 +268,7 @@ def peer_identity(certificate_der: bytes) -> PeerIdentity:
         name=name,
         trust_domain=trust_domain,
         certificate_sha256=hashlib.sha256(certificate_der).digest(),
+        not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
 

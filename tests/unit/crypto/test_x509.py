@@ -48,6 +48,7 @@ def test_a_node_certificate_names_the_node(authority: CertificateAuthority, requ
         name=NODE,
         trust_domain=DOMAIN,
         certificate_sha256=x509.load_der_x509_certificate(der).fingerprint(hashes.SHA256()),
+        not_before=AT.replace(microsecond=0) - BACK_DATED,
         not_after=AT.replace(microsecond=0) + DAY,
     )
 

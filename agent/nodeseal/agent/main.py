@@ -1,0 +1,144 @@
+"""``nodeseal-agent``: enrol, run, status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+
+from nodeseal.agent.config import AgentConfig, LogFormat, load_config
+from nodeseal.agent.service import Agent
+from nodeseal.errors import NodesealError, Unavailable
+from nodeseal.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+
+_STATUS_SECONDS: Final = 10
+_CHUNK: Final = 64 * 1024
+app = typer.Typer(
+    name="nodeseal-agent",
+    help="Proves to the verifier what this machine booted, and opens sealed models for its loaders while that holds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The agent's YAML file; see agent.example.yaml.", show_default=True)
+]
+_DEFAULT_CONFIG: Final = Path("/etc/nodeseal/agent.yaml")
+
+
+@app.command()
+def enrol(config: _ConfigOption = _DEFAULT_CONFIG) -> None:
+    """Enrol this machine's TPM with the verifier, and print the node id.
+
+    `run` does the same when it has to, so this is for trying it out, and for enrolling anew.
+
+    Example: nodeseal-agent enrol --config /etc/nodeseal/agent.yaml
+    """
+    settings = _settings(config)
+    print(asyncio.run(_enrol(settings)))  # noqa: T201  # the command's result
+
+
+@app.command()
+def run(config: _ConfigOption = _DEFAULT_CONFIG) -> None:
+    """Attest to the verifier and serve keys to local loaders, until SIGTERM or SIGINT.
+
+    Example: nodeseal-agent run --config /etc/nodeseal/agent.yaml
+    """
+    asyncio.run(_run(_settings(config)))
+
+
+@app.command()
+def status(
+    config: _ConfigOption = _DEFAULT_CONFIG,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the agent answers as JSON.")] = False,
+) -> None:
+    """Ask the running agent how this node stands. Exit status 1 when it is not trusted.
+
+    Example: nodeseal-agent status --json
+    """
+    reply = _ask(load_config(config).socket, Call(method=f"{KEYS_INTERFACE}.Status"))
+    print(json.dumps(reply.parameters, indent=2) if as_json else _as_text(reply))  # noqa: T201  # the result
+    if "trusted_until" not in reply.parameters:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; refusals and failures become one line on stderr and exit status 1."""
+    os.environ.setdefault("TSS2_LOG", "all+NONE")  # the TPM stack's log repeats what our errors say
+    try:
+        app()
+    except NodesealError as error:
+        remedy = f"\n  {error.remedy}" if error.remedy else ""
+        print(f"nodeseal-agent: {error}{remedy}", file=sys.stderr)  # noqa: T201  # a command's error
+        raise SystemExit(1) from None
+
+
+async def _enrol(settings: AgentConfig) -> str:
+    agent = Agent(settings)
+    try:
+        return (await agent.enrol()).node_id
+    finally:
+        await agent.close()
+
+
+async def _run(settings: AgentConfig) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    await Agent(settings).run(stop)
+
+
+def _settings(path: Path) -> AgentConfig:
+    settings = load_config(path)
+    as_json = settings.log_format is LogFormat.JSON
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.get_logger("nodeseal.agent").info("nodeseal-agent", version=distribution_version("nodeseal"))
+    return settings
+
+
+def _ask(path: Path, call: Call) -> Reply:
+    frames = Frames()
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_STATUS_SECONDS)
+            connection.connect(str(path))
+            connection.sendall(encode_call(call))
+            while data := connection.recv(_CHUNK):
+                for message in frames.feed(data):
+                    return _checked(decode_reply(message))
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror or error}", remedy="is nodeseal-agent running?") from error
+    raise Unavailable(f"{path}: the agent closed the connection")
+
+
+def _checked(reply: Reply) -> Reply:
+    if reply.error:
+        raise Unavailable(f"the agent refused: {reply.error} {json.dumps(reply.parameters)}")
+    return reply
+
+
+def _as_text(reply: Reply) -> str:
+    return "\n".join(
+        f"{key:14} {value if isinstance(value, str) else json.dumps(value)}" for key, value in reply.parameters.items()
+    )

@@ -1,0 +1,184 @@
+"""The agent as a whole: who it is, one connection at a time, and what runs beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from nodeseal.agent.attest import AttestationStream, Standing
+from nodeseal.agent.attester import Attester, hostname
+from nodeseal.agent.backoff import Backoff
+from nodeseal.agent.config import AgentConfig
+from nodeseal.agent.enrol import enrol
+from nodeseal.agent.identity import Identity, StateDirectory
+from nodeseal.agent.key_socket import KeySocket
+from nodeseal.agent.keys_service import KeysService
+from nodeseal.agent.leases import Leases
+from nodeseal.agent.release import Link, Releaser
+from nodeseal.agent.revocation import Revoker
+from nodeseal.agent.rpc import CALL_SECONDS, node_channel, translated
+from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
+from nodeseal.ids import node_id_of
+from nodeseal.tcg.public import decode_public
+from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
+
+_FIRST_DELAY_SECONDS: Final = 0.5
+_LONGEST_DELAY_SECONDS: Final = 30.0
+_FAREWELL_SECONDS: Final = 5.0
+_EXPIRY_MARGIN: Final = timedelta(minutes=1)
+_RENEWAL_RETRY_SECONDS: Final = 30.0
+_clock: Final = time.monotonic
+_log = structlog.get_logger("nodeseal.agent")
+
+
+class Agent:
+    """All parts of one agent, wired.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        MalformedInput: the state directory is not as the agent left it.
+        Unavailable: it cannot be used.
+    """
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config: Final = config
+        self._state: Final = StateDirectory(config.state_directory)
+        self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds)
+        self._attester: Final = Attester(self._tpm, config.boot_id_file)
+        self._revoker: Final = Revoker(
+            self._tpm, config.cap_pcr, config.on_revocation, config.revocation_timeout_seconds
+        )
+        self._leases: Final = Leases(_clock, self._revoker.begin)
+        self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, config.cap_pcr)
+        self._standing: Final = Standing()
+        self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
+
+    async def enrol(self) -> Identity:
+        """Enrol anew and keep the identity.
+
+        Raises:
+            ProofFailed: the verifier does not accept this TPM.
+            Unavailable: TPM or verifier cannot be reached.
+        """
+        identity = await enrol(self._config.verifier, self._tpm, self._attester)
+        self._state.save_identity(identity)
+        _log.info("enrolled", node=identity.node_id, until=identity.peer.not_after.isoformat())
+        return identity
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Attest and serve keys until ``stop`` is set, then give all leases back.
+
+        Raises:
+            ExceptionGroup: a part failed for good.
+        """
+        service = KeysService(self._config.callers, self._releaser, self._leases, self._standing, _clock)
+        socket = KeySocket(self._config.socket, service)
+        async with asyncio.TaskGroup() as group:
+            parts = [group.create_task(part) for part in (self._belong(), socket.serve(), self._leases.watch())]
+            await stop.wait()
+            await self._farewell()
+            for part in parts:
+                part.cancel()
+        await self.close()
+
+    async def close(self) -> None:
+        """Let what was begun end, and let go of the TPM."""
+        await self._revoker.finished()
+        self._tpm.close()
+
+    async def _farewell(self) -> None:
+        ids = self._leases.close("the agent on this node stops")
+        try:
+            await asyncio.wait_for(self._releaser.tell_returned(ids), _FAREWELL_SECONDS)
+        except TimeoutError:
+            _log.warning("leases not returned in time", leases=ids)
+
+    async def _belong(self) -> None:
+        while True:
+            try:
+                await self._connection()
+            except NotFound as error:
+                _log.warning("the verifier does not know this node, enrolling again", error=str(error))
+                self._state.forget_identity()
+            except NodesealError as error:
+                self._disconnected(error)
+            await asyncio.sleep(self._backoff.next())
+
+    def _disconnected(self, error: NodesealError) -> None:
+        _log.warning("not connected", error=str(error), remedy=error.remedy)
+        self._standing.state = "disconnected"
+        if isinstance(error, ProofFailed | PolicyRefused):
+            self._standing.findings = error.findings
+
+    async def _connection(self) -> None:
+        """Hold one connection until it breaks, which raises, or its certificate was renewed or ran out."""
+        identity = await self._identity()
+        channel = node_channel(self._config.verifier, identity)
+        link = Link(channel=channel, identity=identity, address=self._config.verifier.address)
+        stream = AttestationStream(link, self._attester, self._leases, self._standing, _clock)
+        self._releaser.link = link
+        try:
+            await _first_to_end(stream.run(), self._renewal(link))
+        finally:
+            self._releaser.link = None
+            if stream.heard:
+                self._backoff.reset()
+            await channel.close(_FAREWELL_SECONDS)
+
+    async def _identity(self) -> Identity:
+        identity = self._state.identity()
+        if identity is None or identity.peer.not_after - _EXPIRY_MARGIN <= datetime.now(UTC):
+            return await self.enrol()
+        shown = await self._tpm.call(lambda device: device.identity())
+        if node_id_of(decode_public(shown.ek_public).name()) != identity.node_id:
+            _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
+            return await self.enrol()
+        return identity
+
+    async def _renewal(self, link: Link) -> None:
+        """Return when the node has a new certificate, or needs one and cannot have it by renewal."""
+        peer = link.identity.peer
+        due = peer.not_before + (peer.not_after - peer.not_before) * 2 / 3
+        await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+        while datetime.now(UTC) < peer.not_after - _EXPIRY_MARGIN:
+            if self._leases.trusted:
+                try:
+                    await self._renew(link)
+                except NodesealError as error:
+                    _log.warning("certificate not renewed", error=str(error))
+                else:
+                    return
+            await asyncio.sleep(_RENEWAL_RETRY_SECONDS)
+
+    async def _renew(self, link: Link) -> None:
+        key = new_tls_key()
+        request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, hostname()))
+        with translated(link.address):
+            stub = attestation_pb2_grpc.AttestationStub(link.channel)
+            response = await stub.Renew(request, timeout=CALL_SECONDS)
+        renewed = Identity.of(key, tuple(response.certificate_chain))
+        if renewed.channel.node_id != link.identity.node_id:
+            raise MalformedInput("renewal: the certificate names another node")
+        self._state.save_identity(renewed)
+        _log.info("certificate renewed", node=renewed.node_id, until=renewed.peer.not_after.isoformat())
+
+
+async def _first_to_end(*parts: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
