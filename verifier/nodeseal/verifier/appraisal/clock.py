@@ -30,7 +30,7 @@ Machines that suspend or hibernate keep their boot id while the TPM restarts: th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.attest import ClockInfo
@@ -40,7 +40,7 @@ UPDATE_INTERVAL_MS = 1 << 22
 """The longest that a TPM may run before it saves its clock (Part 2 §10.11.2)."""
 
 
-class Counters(Enum):
+class Counters(StrEnum):
     """What changed in the TPM's counters."""
 
     STAND = "stand"
@@ -48,14 +48,14 @@ class Counters(Enum):
     RESET = "reset"
 
 
-class Boot(Enum):
+class Boot(StrEnum):
     """What changed in the claimed boot id."""
 
     SAME = "same"
     NEW = "new"
 
 
-class Clock(Enum):
+class Clock(StrEnum):
     """Where the clock went."""
 
     FORWARD = "forward"
