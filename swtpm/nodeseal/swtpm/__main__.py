@@ -1,0 +1,76 @@
+"""``python -m nodeseal.swtpm``: software-TPM machines by hand.
+
+``vendor DIR`` makes a TPM vendor; ``manufacture DIR NAME --vendor DIR`` a machine; ``sample-log FILE`` a boot log;
+``run DIR [--boot LOG]`` runs a machine in the foreground, prints its TCTI, and stops it on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from nodeseal.errors import NodesealError
+from nodeseal.swtpm.machine import Machine
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.vendor import TpmVendor
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except (NodesealError, OSError) as error:
+        print(f"nodeseal.swtpm: {error}", file=sys.stderr)  # noqa: T201 # a command's message
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nodeseal.swtpm", description="software-TPM machines")
+    commands = parser.add_subparsers(required=True)
+    vendor = commands.add_parser("vendor", help="make a TPM vendor")
+    vendor.add_argument("directory", type=Path)
+    vendor.set_defaults(run=lambda given: TpmVendor.create(given.directory))
+    manufacture = commands.add_parser("manufacture", help="make a machine in DIRECTORY/NAME")
+    manufacture.add_argument("directory", type=Path)
+    manufacture.add_argument("name")
+    manufacture.add_argument("--vendor", type=Path, required=True)
+    manufacture.add_argument("--ek", default="ecc", help="ecc, rsa, or a template such as H-3")
+    manufacture.add_argument("--bank", action="append", dest="banks", help="sha256 if not given")
+    manufacture.set_defaults(run=_manufacture)
+    sample = commands.add_parser("sample-log", help="write a sample boot log")
+    sample.add_argument("file", type=Path)
+    sample.add_argument("--boot-loader", default=BootChain().boot_loader.decode(), help="text instead of an image")
+    sample.set_defaults(run=_sample_log)
+    run = commands.add_parser("run", help="run a machine until SIGTERM")
+    run.add_argument("directory", type=Path)
+    run.add_argument("--boot", type=Path, metavar="LOG", help="event log to boot from")
+    run.set_defaults(run=_run)
+    return parser
+
+
+def _manufacture(given: argparse.Namespace) -> None:
+    banks = tuple(given.banks or ("sha256",))
+    vendor = TpmVendor.load(given.vendor)
+    Machine.manufacture(given.directory, name=given.name, vendor=vendor, ek=given.ek, banks=banks)
+
+
+def _sample_log(given: argparse.Namespace) -> None:
+    given.file.write_bytes(sample_boot_log(BootChain(boot_loader=given.boot_loader.encode())))
+
+
+def _run(given: argparse.Namespace) -> None:
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the machine's thread, which inherits it
+    with Machine(given.directory) as machine:
+        if given.boot:
+            machine.boot(given.boot.read_bytes())
+        print(machine.tcti, flush=True)  # noqa: T201 # what the caller waits for
+        signal.sigwait(ends)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""A machine with a software TPM: manufactured by a vendor, booted from an event log, tampered with by real extends.
+
+What a machine does to its TPM, this does to swtpm: power, reset, measured boot. Whatever an operating system would do
+(agents, tpm2-tools) connects to :attr:`Machine.tcti`, several processes at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from nodeseal.errors import NotFound, OutOfOrder
+from nodeseal.swtpm import commands
+from nodeseal.swtpm.process import TpmProcess
+from nodeseal.swtpm.resource_manager import ResourceManager
+from nodeseal.swtpm.server import TpmServer
+from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.ek_template import EkTemplate, template
+from nodeseal.tcg.event_log import EventLog, decode_event_log, startup_locality
+from nodeseal.tcg.public import TpmPublic, decode_public_2b
+
+EK_TEMPLATES: Final = {"rsa": "L-1", "ecc": "L-2"}
+"""Short names for the two endorsement keys that nearly every TPM has; others go by their template's name."""
+_CHAIN_NV: Final = 0x01C00100
+"""Where the vendor's intermediate certificates start (EK Credential Profile v2.5 §2.2.1.5.2)."""
+_STATE, _SOCKET, _LOG = "state", "tpm", "swtpm.log"
+
+
+class Machine:
+    """One machine in ``directory``; :meth:`manufacture` makes one, the constructor opens what is there.
+
+    Use it as a context manager: it is started on entry and stopped on exit.
+
+    Raises:
+        NotFound: there is no machine in ``directory``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        if not (self.directory / _STATE).is_dir():
+            raise NotFound(f"{directory}: no machine here", remedy="manufacture one first")
+        self._process: TpmProcess | None = None
+        self._server: TpmServer | None = None
+
+    @classmethod
+    def manufacture(
+        cls, directory: Path, *, name: str, vendor: TpmVendor, ek: str = "ecc", banks: tuple[str, ...] = ("sha256",)
+    ) -> Self:
+        """Make a machine in ``directory/name``; its TPM has seeds of its own and a certificate of ``vendor``.
+
+        Args:
+            directory: where machines live; keep it short, for a socket's path has at most 108 bytes.
+            name: of the machine.
+            vendor: who signs the endorsement key's certificate.
+            ek: ``ecc`` (P-256), ``rsa`` (2048) or a template of the EK Credential Profile, such as ``H-3``.
+            banks: PCR banks that are active.
+
+        Raises:
+            MalformedInput: an unknown bank or template.
+            Unavailable: swtpm is not installed or refuses.
+        """
+        ek_template = template(EK_TEMPLATES.get(ek, ek))
+        active = frozenset(map(HashAlg.from_name, banks))
+        home = directory / name
+        (home / _STATE).mkdir(parents=True)
+        process = TpmProcess(home / _STATE, home / _LOG)
+        try:
+            _provision(process, vendor, ek_template, active)
+        finally:
+            process.close()
+        return cls(home)
+
+    @property
+    def name(self) -> str:
+        """Name of the machine."""
+        return self.directory.name
+
+    @property
+    def tcti(self) -> str:
+        """What to tell tpm2-tss: ``swtpm:path=…``; good while the machine runs, for any number of processes."""
+        return f"swtpm:path={self.directory / _SOCKET}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine has power."""
+        return self._process is not None
+
+    def start(self, locality: int = 0) -> None:
+        """Turn the machine on with TPM2_Startup(CLEAR) from ``locality``. Nothing is measured: see :meth:`boot`."""
+        if self._process is not None:
+            raise OutOfOrder(f"{self.name}: already running")
+        process = TpmProcess(self.directory / _STATE, self.directory / _LOG)
+        try:
+            process.startup(locality)
+            self._server = TpmServer(self.directory / _SOCKET, ResourceManager(process.transact))
+        except BaseException:
+            process.kill()
+            raise
+        self._process = process
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Turn the machine off in order (TPM2_Shutdown); nothing happens when it is off."""
+        if self._process is not None:
+            self._process.transact(commands.shutdown())
+            self._end().close()
+
+    def power_cut(self) -> None:
+        """Take the power away, as a pulled plug does: without TPM2_Shutdown, so the clock is not safe afterwards."""
+        if self._process is not None:
+            self._end().kill()
+
+    def reset(self, locality: int = 0) -> None:
+        """Reboot: resetCount grows by one, PCRs start anew, all clients' objects and sessions are gone."""
+        process, server = self._on()
+        process.transact(commands.shutdown())
+        server.reset(lambda: process.reset(locality))
+
+    def boot(self, event_log: bytes) -> EventLog:
+        """Start or reboot, then extend every event of ``event_log`` in all its banks, as firmware and loaders did.
+
+        Raises:
+            MalformedInput: the log does not parse.
+            Unavailable: the TPM refuses an extend.
+        """
+        log = decode_event_log(event_log)
+        power_on = self.reset if self.running else self.start
+        power_on(startup_locality(log))
+        for event in log.extended():
+            self._extend(event.pcr, event.digests)
+        return log
+
+    def extend(self, pcr: int, digest: bytes, bank: str = "sha256") -> None:
+        """Extend one PCR of one bank: what software does that measures, and what a tampered machine cannot avoid."""
+        self._extend(pcr, {HashAlg.from_name(bank): digest})
+
+    def read_pcrs(self, bank: str = "sha256") -> dict[int, bytes]:
+        """Return all PCRs of a bank; empty when the bank is not active."""
+        process, _ = self._on()
+        alg, values = HashAlg.from_name(bank), dict[int, bytes]()
+        for command in commands.pcr_reads(alg):
+            values |= commands.decode_pcr_read(process.transact(command))
+        return values
+
+    def snapshot(self, target: Path) -> None:
+        """Copy the TPM's state, as an attacker with access to the storage behind a virtual TPM can."""
+        shutil.copytree(self.directory / _STATE, target)
+
+    def restore(self, snapshot: Path) -> None:
+        """Put an earlier :meth:`snapshot` in the TPM's place.
+
+        Raises:
+            OutOfOrder: the machine runs.
+        """
+        if self.running:
+            raise OutOfOrder(f"{self.name}: still running")
+        shutil.rmtree(self.directory / _STATE)
+        shutil.copytree(snapshot, self.directory / _STATE)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
+        process, _ = self._on()
+        commands.body(process.transact(commands.pcr_extend(pcr, digests)), f"TPM2_PCR_Extend of PCR {pcr}")
+
+    def _on(self) -> tuple[TpmProcess, TpmServer]:
+        if self._process is None or self._server is None:
+            raise OutOfOrder(f"{self.name}: not running")
+        return self._process, self._server
+
+    def _end(self) -> TpmProcess:
+        process, server = self._on()
+        server.close()
+        self._process = self._server = None
+        atexit.unregister(self.stop)
+        return process
+
+
+def _provision(process: TpmProcess, vendor: TpmVendor, ek: EkTemplate, banks: frozenset[HashAlg]) -> None:
+    process.startup()
+    commands.body(process.transact(commands.pcr_allocate(banks)), "TPM2_PCR_Allocate")
+    process.transact(commands.shutdown())
+    process.reset()
+    _write_certificate(process, ek.certificate_nv_index, vendor.issue(_endorsement_key(process, ek)))
+    _write_certificate(process, _CHAIN_NV, vendor.intermediate)
+    process.transact(commands.shutdown())
+
+
+def _endorsement_key(process: TpmProcess, ek: EkTemplate) -> TpmPublic:
+    response = commands.body(
+        process.transact(commands.create_primary(commands.RH_ENDORSEMENT, ek.public)), "TPM2_CreatePrimary"
+    )
+    handle = response.u32("objectHandle")
+    response.u32("parameterSize")
+    public = response.sized("outPublic", 1024)
+    process.transact(commands.flush_context(handle))
+    return decode_public_2b(len(public).to_bytes(2, "big") + public)
+
+
+def _write_certificate(process: TpmProcess, index: int, certificate: bytes) -> None:
+    for command in (commands.nv_define_certificate(index, len(certificate)), *commands.nv_writes(index, certificate)):
+        commands.body(process.transact(command), f"writing NV index 0x{index:08x}")

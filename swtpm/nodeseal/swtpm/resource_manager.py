@@ -1,0 +1,312 @@
+"""A resource manager: several clients share one TPM that has three slots for objects and three for sessions.
+
+Does for a software TPM what the kernel's ``/dev/tpmrm0`` does for a real one (TPM Library Part 1 §30 "Context
+Management"; Linux ``drivers/char/tpm/tpm2-space.c``): each client sees only its own transient objects, under virtual
+handles, and its own sessions. What does not fit is saved by TPM2_ContextSave, oldest first, and loaded again when a
+command names it. What a client leaves behind is flushed when it is gone.
+
+Which part of a command is handles is learnt from the TPM (TPMA_CC, Part 2 §8.9), as the kernel does. Sessions keep
+their handles, since the TPM itself keeps them across saving. A session that a client saved by itself is no longer
+its client's: another process may load it, which is how tpm2-tools work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.swtpm import commands
+from nodeseal.swtpm.commands import HEADER_SIZE, CommandCode, response_code
+from nodeseal.tcg.buffer import Reader, u8, u16, u32
+
+_CAP_HANDLES, _CAP_COMMANDS = 1, 2
+_MAX_COMMANDS: Final = 254
+_HT_HMAC, _HT_POLICY, _HT_TRANSIENT = 0x02, 0x03, 0x80
+_SESSION_TYPES: Final = (_HT_HMAC, _HT_POLICY)
+_FIRST_VIRTUAL: Final = 0x80FFFFFF
+_MAX_OBJECTS: Final = 64
+"""Objects per client; the kernel allows three."""
+_MAX_RETRIES: Final = 16
+
+# Response codes (Part 2 §6.6)
+_RC_SUCCESS = 0x000
+_RC_COMMAND_SIZE = 0x142
+_RC_AUTH_CONTEXT = 0x145
+_RC_HANDLE_1 = 0x1CB
+_RC_CONTEXT_GAP = 0x901
+_RC_OBJECT_MEMORY, _RC_SESSION_MEMORY = 0x902, 0x903
+_RC_REFERENCE_H0 = 0x910
+_RC_REFERENCE_S0 = 0x918
+
+ClientId = int
+
+
+@dataclass(slots=True, eq=False)
+class _Resource:
+    """A transient object or session.
+
+    Attributes:
+        owner: whose it is.
+        handle: the TPM's handle; for an object, meaningless while saved.
+        context: the saved context; None while it is loaded.
+    """
+
+    owner: ClientId
+    handle: int
+    context: bytes | None = None
+
+    @property
+    def is_session(self) -> bool:
+        return self.handle >> 24 in _SESSION_TYPES
+
+
+@dataclass(slots=True)
+class _Client:
+    objects: dict[int, _Resource] = field(default_factory=dict)
+    next_virtual: int = _FIRST_VIRTUAL
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What TPMA_CC says of one command."""
+
+    handles: int
+    returns_handle: bool
+    flushes: bool
+
+
+class _Refused(Exception):
+    def __init__(self, code: int) -> None:
+        self.response = u16(commands.NO_SESSIONS) + u32(HEADER_SIZE) + u32(code)
+
+
+class ResourceManager:
+    """Gives each client its own view of the TPM behind ``transact``. Not thread-safe: one command at a time."""
+
+    def __init__(self, transact: Callable[[bytes], bytes]) -> None:
+        self._transact = transact
+        self._shapes = _command_shapes(transact)
+        self._clients: dict[ClientId, _Client] = {}
+        self._sessions: dict[int, _Resource] = {}
+        self._loaded: list[_Resource] = []
+        """Loaded objects and sessions, the one used last at the end."""
+
+    def execute(self, client: ClientId, command: bytes) -> bytes:
+        """Run one whole command for ``client`` and return the response as that client should see it."""
+        try:
+            return self._execute(client, command)
+        except _Refused as refused:
+            return refused.response
+        except MalformedInput:
+            return _Refused(_RC_COMMAND_SIZE).response
+
+    def forget(self, client: ClientId) -> None:
+        """Flush all that ``client`` holds, because it is gone."""
+        for resource in list(self._resources_of(client)):
+            if resource.context is None or resource.is_session:
+                self._transact(commands.flush_context(resource.handle))
+            self._drop(resource)
+        self._clients.pop(client, None)
+
+    def forget_all(self) -> None:
+        """Forget all objects and sessions, because the TPM was reset and lost them."""
+        self._clients.clear()
+        self._sessions.clear()
+        self._loaded.clear()
+
+    def _execute(self, client: ClientId, command: bytes) -> bytes:
+        code = int.from_bytes(command[6:HEADER_SIZE], "big")
+        if code == CommandCode.GET_CAPABILITY and (answer := self._own_handles(client, command)) is not None:
+            return answer
+        shape = self._shapes.get(code, _Shape(0, returns_handle=False, flushes=False))
+        reader = Reader(command, "command")
+        reader.take(HEADER_SIZE, "header")
+        handles = [reader.u32("handle") for _ in range(shape.handles)]
+        if code == CommandCode.FLUSH_CONTEXT:
+            return self._flush(client, handles[0])
+        named = [self._resource(client, handle, _RC_REFERENCE_H0 + i) for i, handle in enumerate(handles)]
+        sessions = _authorisation_sessions(command, reader)
+        used = named + [self._resource(client, handle, _RC_REFERENCE_S0 + i) for i, handle in enumerate(sessions)]
+        keep = [resource for resource in used if resource]
+        for resource in keep:
+            self._load(resource, keep)
+        real = [found.handle if found else handle for found, handle in zip(named, handles, strict=True)]
+        response = self._run(_with_handles(command, real), keep)
+        if response_code(response) != _RC_SUCCESS:
+            return response
+        return self._note(client, code, shape, [found for found in named if found], response)
+
+    def _note(self, client: ClientId, code: int, shape: _Shape, named: list[_Resource], response: bytes) -> bytes:
+        """Record what a successful command made or ended; return the response with a virtual handle."""
+        if shape.flushes or code == CommandCode.CONTEXT_SAVE:
+            for resource in named:
+                if shape.flushes or resource.is_session:
+                    self._drop(resource)
+        if not shape.returns_handle:
+            return response
+        handle = int.from_bytes(response[HEADER_SIZE : HEADER_SIZE + 4], "big")
+        return _with_handles(response, [self._adopt(client, handle)])
+
+    def _adopt(self, client: ClientId, handle: int) -> int:
+        """Take a new object or session into the client's view; return its handle there."""
+        resource = _Resource(client, handle)
+        if resource.is_session:
+            if stale := self._sessions.get(handle):
+                self._drop(stale)
+            self._sessions[handle] = resource
+        elif handle >> 24 == _HT_TRANSIENT:
+            view = self._clients.setdefault(client, _Client())
+            if len(view.objects) >= _MAX_OBJECTS:
+                self._transact(commands.flush_context(handle))
+                raise _Refused(_RC_OBJECT_MEMORY)
+            view.objects[view.next_virtual] = resource
+            handle, view.next_virtual = view.next_virtual, view.next_virtual - 1
+        else:
+            return handle
+        self._loaded.append(resource)
+        return handle
+
+    def _flush(self, client: ClientId, handle: int) -> bytes:
+        """TPM2_FlushContext: the handle is a parameter there, and may name what is saved."""
+        resource = self._resource(client, handle, _RC_HANDLE_1)
+        if resource is None or resource.context is None or resource.is_session:
+            response = self._transact(commands.flush_context(resource.handle if resource else handle))
+        else:
+            response = _Refused(_RC_SUCCESS).response
+        if resource:
+            self._drop(resource)
+        return response
+
+    def _resource(self, client: ClientId, handle: int, refusal: int) -> _Resource | None:
+        """Return what the client means by ``handle``; None for what is not managed here."""
+        if handle >> 24 == _HT_TRANSIENT:
+            view = self._clients.get(client)
+            if view is None or handle not in view.objects:
+                raise _Refused(refusal)
+            return view.objects[handle]
+        session = self._sessions.get(handle)
+        if session and session.owner != client:
+            raise _Refused(refusal)
+        return session
+
+    def _load(self, resource: _Resource, keep: list[_Resource]) -> None:
+        if resource.context is not None:
+            response = self._run(commands.context_load(resource.context), keep)
+            if response_code(response) != _RC_SUCCESS:
+                self._drop(resource)
+                raise _Refused(response_code(response))
+            resource.handle = int.from_bytes(response[HEADER_SIZE : HEADER_SIZE + 4], "big")
+            resource.context = None
+        elif resource in self._loaded:
+            self._loaded.remove(resource)
+        self._loaded.append(resource)
+
+    def _run(self, command: bytes, keep: list[_Resource]) -> bytes:
+        """Send a command; when the TPM is full, make room and send it again."""
+        for _ in range(_MAX_RETRIES):
+            response = self._transact(command)
+            code = response_code(response)
+            if code == _RC_CONTEXT_GAP:
+                self._renew_saved_sessions()
+            elif not self._make_room(code, keep):
+                return response
+        return response
+
+    def _make_room(self, code: int, keep: list[_Resource]) -> bool:
+        """Save what was used longest ago, if ``code`` says that the TPM is full and something can go."""
+        if code not in (_RC_OBJECT_MEMORY, _RC_SESSION_MEMORY):
+            return False
+        sessions = code == _RC_SESSION_MEMORY
+        victim = next((each for each in self._loaded if each.is_session is sessions and each not in keep), None)
+        if victim is not None:
+            self._save(victim)
+        return victim is not None
+
+    def _save(self, victim: _Resource) -> None:
+        """Save and unload; a session or object that the TPM no longer knows is dropped."""
+        response = self._transact(commands.context_save(victim.handle))
+        if response_code(response) == _RC_CONTEXT_GAP:
+            self._renew_saved_sessions()
+            response = self._transact(commands.context_save(victim.handle))
+        if response_code(response) != _RC_SUCCESS:
+            self._drop(victim)
+            return
+        victim.context = response[HEADER_SIZE:]
+        self._loaded.remove(victim)
+        if not victim.is_session:
+            self._transact(commands.flush_context(victim.handle))
+
+    def _renew_saved_sessions(self) -> None:
+        """Load and save again the sessions saved longest ago, whose context ids the TPM can no longer tell apart."""
+        for session in [each for each in self._sessions.values() if each.context is not None]:
+            if (
+                session.context is not None
+                and response_code(self._transact(commands.context_load(session.context))) == _RC_SUCCESS
+            ):
+                session.context = self._transact(commands.context_save(session.handle))[HEADER_SIZE:]
+
+    def _own_handles(self, client: ClientId, command: bytes) -> bytes | None:
+        """Answer TPM2_GetCapability(HANDLES) for transient objects and loaded sessions; None for all else."""
+        reader = Reader(command[-12:], "TPM2_GetCapability")
+        capability, first, count = reader.u32("capability"), reader.u32("property"), reader.u32("count")
+        if capability != _CAP_HANDLES or first >> 24 not in (_HT_HMAC, _HT_TRANSIENT):
+            return None
+        if int.from_bytes(command[:2], "big") != commands.NO_SESSIONS:
+            raise _Refused(_RC_AUTH_CONTEXT)
+        view = self._clients.get(client, _Client())
+        own = view.objects if first >> 24 == _HT_TRANSIENT else self._session_handles(client)
+        handles = sorted(handle for handle in own if handle >= first)
+        shown = handles[: min(count, _MAX_COMMANDS)]
+        answer = u8(len(shown) < len(handles)) + u32(_CAP_HANDLES) + u32(len(shown)) + b"".join(map(u32, shown))
+        return u16(commands.NO_SESSIONS) + u32(HEADER_SIZE + len(answer)) + u32(_RC_SUCCESS) + answer
+
+    def _session_handles(self, client: ClientId) -> list[int]:
+        return [handle for handle, session in self._sessions.items() if session.owner == client]
+
+    def _resources_of(self, client: ClientId) -> Iterator[_Resource]:
+        yield from self._clients.get(client, _Client()).objects.values()
+        yield from (session for session in self._sessions.values() if session.owner == client)
+
+    def _drop(self, resource: _Resource) -> None:
+        if resource in self._loaded:
+            self._loaded.remove(resource)
+        if resource.is_session:
+            self._sessions.pop(resource.handle, None)
+            return
+        objects = self._clients[resource.owner].objects
+        objects.pop(next(virtual for virtual, each in objects.items() if each is resource))
+
+
+def _command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, _Shape]:
+    """Ask the TPM for its commands' attributes (TPM_CAP_COMMANDS, Part 3 §30.2; TPMA_CC, Part 2 §8.9)."""
+    reader = commands.body(transact(commands.get_capability(_CAP_COMMANDS, 0x11F, _MAX_COMMANDS)), "TPM_CAP_COMMANDS")
+    reader.take(5, "moreData, capability")
+    attributes = [reader.u32("command") for _ in range(reader.u32("count"))]
+    shapes = {
+        each & 0xFFFF: _Shape(each >> 25 & 7, returns_handle=bool(each >> 28 & 1), flushes=bool(each >> 24 & 1))
+        for each in attributes
+    }
+    # its handle is a parameter, but stands where handles stand
+    shapes[CommandCode.FLUSH_CONTEXT] = _Shape(1, returns_handle=False, flushes=False)
+    return shapes
+
+
+def _authorisation_sessions(command: bytes, reader: Reader) -> list[int]:
+    """Return the session handles of the authorisation area that ``reader`` stands before (Part 1 §18.3)."""
+    if int.from_bytes(command[:2], "big") != commands.SESSIONS:
+        return []
+    area = reader.take(reader.u32("authorizationSize"), "authorization area")
+    sessions, reader = [], Reader(area, "authorization area")
+    at = 0
+    while at < len(area):
+        sessions.append(reader.u32("sessionHandle"))
+        nonce = reader.sized("nonceCaller", 64)
+        reader.u8("sessionAttributes")
+        at += 9 + len(nonce) + len(reader.sized("hmac", 256))
+    return sessions
+
+
+def _with_handles(message: bytes, handles: list[int]) -> bytes:
+    return message[:HEADER_SIZE] + b"".join(map(u32, handles)) + message[HEADER_SIZE + 4 * len(handles) :]

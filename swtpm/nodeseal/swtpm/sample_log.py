@@ -1,0 +1,169 @@
+"""A small but realistic boot log: Secure Boot variables, shim, boot loader, kernel and initial RAM disk.
+
+Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Profile v1.06 §3.3.4 "PCR Usage", §10.4;
+shim and GRUB measure into 4, 8, 9 and 14). What differs between two machines is a :class:`BootChain`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
+
+_GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+"""EFI_GLOBAL_VARIABLE (UEFI §3.3)."""
+_SECURITY: Final = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+"""EFI_IMAGE_SECURITY_DATABASE_GUID (UEFI §32.4.1), of db and dbx."""
+_SHIM: Final = uuid.UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
+_VARIABLE: Final = struct.Struct("<16sQQ")
+_IMAGE_LOAD: Final = struct.Struct("<QQQQ")
+_FIRMWARE_BLOB: Final = struct.Struct("<QQ")
+_GPT: Final = struct.Struct("<8sIIIIQQQQ16sQIIIQ")
+_SEPARATOR: Final = bytes(4)
+_SEPARATED: Final = range(8)
+
+
+class _Type(IntEnum):
+    """Event types (PFP §10.4.1, table 27)."""
+
+    NO_ACTION = 0x00000003
+    SEPARATOR = 0x00000004
+    S_CRTM_VERSION = 0x00000008
+    IPL = 0x0000000D
+    EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
+    EFI_VARIABLE_BOOT = 0x80000002
+    EFI_BOOT_SERVICES_APPLICATION = 0x80000003
+    EFI_GPT_EVENT = 0x80000006
+    EFI_ACTION = 0x80000007
+    EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootChain:
+    """What a machine boots. Images are any bytes: their digests are what is measured.
+
+    Attributes:
+        firmware: the platform's firmware.
+        firmware_version: its version, as S-CRTM version.
+        secure_boot: whether the firmware checks signatures.
+        shim: the first boot loader, loaded by the firmware.
+        boot_loader: the second, loaded by shim.
+        kernel: the kernel image.
+        initrd: the initial RAM disk.
+        command_line: the kernel's command line, as GRUB writes it.
+    """
+
+    firmware: bytes = b"nodeseal sample firmware"
+    firmware_version: str = "nodeseal sample 1.0"
+    secure_boot: bool = True
+    shim: bytes = b"nodeseal sample shim"
+    boot_loader: bytes = b"nodeseal sample boot loader"
+    kernel: bytes = b"nodeseal sample kernel"
+    initrd: bytes = b"nodeseal sample initrd"
+    command_line: str = "/vmlinuz root=LABEL=root ro quiet"
+
+
+def sample_boot_log(chain: BootChain, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
+    """Return the crypto-agile event log of a machine that boots ``chain``; the same chain gives the same log."""
+    writer = _Writer(banks)
+    _firmware(writer, chain)
+    _loaders(writer, chain)
+    _grub(writer, chain)
+    writer.add(5, _Type.EFI_ACTION, b"Exit Boot Services Invocation")
+    writer.add(5, _Type.EFI_ACTION, b"Exit Boot Services Returned with Success")
+    return encode_event_log(EventLog(banks, tuple(writer.events)))
+
+
+class _Writer:
+    def __init__(self, banks: tuple[HashAlg, ...]) -> None:
+        self._banks = banks
+        self.events: list[Event] = []
+
+    def add(self, pcr: int, claimed_type: _Type, data: bytes, measured: bytes | None = None) -> None:
+        """Add an event whose digests are of ``measured``, or of its data when that is None."""
+        digests = {bank: bank.digest(data if measured is None else measured) for bank in self._banks}
+        self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
+
+    def variable(self, pcr: int, claimed_type: _Type, vendor: uuid.UUID, name: str, content: bytes) -> None:
+        """Add a UEFI_VARIABLE_DATA (PFP §10.2.6); GUIDs and text are little-endian."""
+        head = _VARIABLE.pack(vendor.bytes_le, len(name), len(content))
+        self.add(pcr, claimed_type, head + name.encode("utf-16-le") + content)
+
+
+def _firmware(writer: _Writer, chain: BootChain) -> None:
+    writer.add(0, _Type.S_CRTM_VERSION, chain.firmware_version.encode("utf-16-le") + b"\0\0")
+    blob = _FIRMWARE_BLOB.pack(0x820000, len(chain.firmware))
+    writer.add(0, _Type.EFI_PLATFORM_FIRMWARE_BLOB, blob, chain.firmware)
+    state = bytes([chain.secure_boot])
+    for vendor, name, content in (
+        (_GLOBAL, "SecureBoot", state),
+        (_GLOBAL, "PK", _signature_list(b"platform key")),
+        (_GLOBAL, "KEK", _signature_list(b"key exchange key")),
+        (_SECURITY, "db", _signature_list(b"allowed signer")),
+        (_SECURITY, "dbx", _signature_list(b"revoked image")),
+    ):
+        writer.variable(7, _Type.EFI_VARIABLE_DRIVER_CONFIG, vendor, name, content)
+    writer.variable(1, _Type.EFI_VARIABLE_BOOT, _GLOBAL, "BootOrder", struct.pack("<H", 1))
+    writer.variable(1, _Type.EFI_VARIABLE_BOOT, _GLOBAL, "Boot0001", _load_option("sample", _path("shimx64.efi")))
+    writer.add(4, _Type.EFI_ACTION, b"Calling EFI Application from Boot Option")
+    for pcr in _SEPARATED:
+        writer.add(pcr, _Type.SEPARATOR, _SEPARATOR)
+
+
+def _loaders(writer: _Writer, chain: BootChain) -> None:
+    writer.add(5, _Type.EFI_GPT_EVENT, _partition_table())
+    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
+    for name in (b"MokList\0", b"MokListX\0"):
+        writer.add(14, _Type.IPL, name, _signature_list(name, _SHIM))
+    loader = chain.boot_loader
+    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("grubx64.efi", loader), loader)
+
+
+def _grub(writer: _Writer, chain: BootChain) -> None:
+    commands = (f"linux {chain.command_line}", "initrd /initrd.img", "boot")
+    for line in commands:
+        writer.add(8, _Type.IPL, f"grub_cmd: {line}".encode() + b"\0", line.encode())
+    command_line = chain.command_line.encode()
+    writer.add(8, _Type.IPL, b"kernel_cmdline: " + command_line + b"\0", command_line)
+    writer.add(9, _Type.IPL, b"/vmlinuz\0", chain.kernel)
+    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("vmlinuz", chain.kernel), chain.kernel)
+    writer.add(9, _Type.IPL, b"/initrd.img\0", chain.initrd)
+
+
+def _signature_list(content: bytes, owner: uuid.UUID = _SECURITY) -> bytes:
+    """Return an EFI_SIGNATURE_LIST (UEFI §32.4.1) of one SHA-256 digest."""
+    sha256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
+    signature = owner.bytes_le + hashlib.sha256(content).digest()
+    return sha256.bytes_le + struct.pack("<III", 28 + len(signature), 0, len(signature)) + signature
+
+
+def _path(file: str) -> bytes:
+    """Return a device path (UEFI §10.3) of one file node and its end."""
+    name = f"\\EFI\\sample\\{file}".encode("utf-16-le") + b"\0\0"
+    return struct.pack("<BBH", 4, 4, 4 + len(name)) + name + struct.pack("<BBH", 0x7F, 0xFF, 4)
+
+
+def _load_option(description: str, path: bytes) -> bytes:
+    """Return an EFI_LOAD_OPTION (UEFI §3.1.3), active."""
+    return struct.pack("<IH", 1, len(path)) + description.encode("utf-16-le") + b"\0\0" + path
+
+
+def _image_load(file: str, image: bytes) -> bytes:
+    """Return a UEFI_IMAGE_LOAD_EVENT (PFP §10.2.3)."""
+    path = _path(file)
+    return _IMAGE_LOAD.pack(0x7E000000, len(image), 0, len(path)) + path
+
+
+def _partition_table() -> bytes:
+    """Return a UEFI_GPT_DATA (PFP §10.2.5) of a disk with one EFI system partition."""
+    disk, partition = uuid.UUID(int=0x5EA1), uuid.UUID(int=0x5EA2)
+    system = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
+    header = _GPT.pack(b"EFI PART", 0x10000, 92, 0, 0, 1, 409599, 34, 409566, disk.bytes_le, 2, 128, 128, 0, 1)
+    entry = system.bytes_le + partition.bytes_le + struct.pack("<QQQ", 2048, 206847, 0)
+    return header[:92] + struct.pack("<Q", 1) + entry + "EFI system".encode("utf-16-le").ljust(72, b"\0")
