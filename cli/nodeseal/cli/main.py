@@ -47,6 +47,10 @@ for _name, _group in {
 }.items():
     app.add_typer(_group.app, name=_name)
 
+app.command("seal", epilog="Example: nodeseal seal ./llama-plain --key llama.pub -o ./llama")(seal.seal)
+app.command("inspect", epilog="Example: nodeseal inspect ./llama")(inspect.inspect)
+app.command("open", epilog="Example: nodeseal open ./llama")(open.open_sealed)
+
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""

@@ -113,7 +113,7 @@ class SealedModel:
             MalformedInput: not safetensors, or a type that NumPy and ml_dtypes do not have.
             NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
         """
-        from nodeseal.loader.safetensors import decode_tensors  # noqa: PLC0415 - sealing needs no NumPy
+        from nodeseal.loader.arrays import decode_tensors  # noqa: PLC0415 - sealing needs no NumPy
 
         return decode_tensors(self.read(path), path)
 

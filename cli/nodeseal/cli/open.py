@@ -1,0 +1,136 @@
+"""``nodeseal open``: open a sealed model on this node, verify all of it and show what is in it.
+
+Nothing is written: plaintext stays in this process. The SHA-256 of each file is that of the original.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from nodeseal.cli import output
+from nodeseal.cli.output import JsonOption
+from nodeseal.loader import AgentKeys, SealedModel, open_model
+from nodeseal.loader.agent_keys import DEFAULT_SOCKET
+from nodeseal.loader.safetensors import TensorEntry, decode_header
+from nodeseal.sealed.content import PlainFile, SealedFile
+
+_SHOWN_TENSORS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A file that verified.
+
+    Attributes:
+        file: its entry of the content file.
+        sha256: of the plaintext, or empty when it was not kept.
+        tensors: of a safetensors file.
+    """
+
+    file: SealedFile | PlainFile
+    sha256: str = ""
+    tensors: tuple[TensorEntry, ...] = ()
+
+
+def open_sealed(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
+    socket: Annotated[Path, typer.Option(metavar="PATH", help="The agent's key socket.")] = DEFAULT_SOCKET,
+    *,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Keep no plaintext in memory; show neither digests nor tensors.")
+    ] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Stay open until the node loses the model, or Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a sealed model through this node's agent and verify all of it."""
+    revoked = _Revocation()
+    started = time.monotonic()
+    with open_model(directory, AgentKeys(socket), on_revoked=revoked.tell) as model:
+        seen = [_verify(model, file, verify_only=verify_only) for file in model.files()]
+        seconds = time.monotonic() - started
+        if as_json:
+            output.print_json(_describe(model, seen, seconds))
+        else:
+            _print(model, seen, seconds)
+        if hold:
+            revoked.wait()
+
+
+class _Revocation:
+    """Waits for the end of a lease."""
+
+    def __init__(self) -> None:
+        self._happened = Event()
+        self._reason = ""
+
+    def tell(self, reason: str) -> None:
+        self._reason = reason
+        self._happened.set()
+
+    def wait(self) -> None:
+        output.errors.print("open until the node loses the model; Ctrl-C gives it back", highlight=False)
+        try:
+            self._happened.wait()
+        except KeyboardInterrupt:
+            return
+        output.errors.print(f"the model is closed, its keys are wiped: {escape(self._reason)}", highlight=False)
+        raise typer.Exit(output.REFUSED)
+
+
+def _verify(model: SealedModel, file: SealedFile | PlainFile, *, verify_only: bool) -> _Seen:
+    if verify_only:
+        model.verify(file.path)
+        return _Seen(file=file)
+    plaintext = model.read(file.path)
+    tensors = decode_header(plaintext, file.path)[0] if file.path.endswith(".safetensors") else ()
+    return _Seen(file=file, sha256=hashlib.sha256(plaintext).hexdigest(), tensors=tensors)
+
+
+def _describe(model: SealedModel, seen: list[_Seen], seconds: float) -> dict[str, object]:
+    return {
+        "model_digest": model.content.digest,
+        "model_id": model.content.model_id,
+        "version": model.content.version,
+        "bytes": model.content.size,
+        "seconds": round(seconds, 3),
+        "files": [
+            {
+                "path": one.file.path,
+                "size": one.file.size,
+                "sealed": isinstance(one.file, SealedFile),
+                "sha256": one.sha256 or None,
+                "tensors": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in one.tensors],
+            }
+            for one in seen
+        ],
+    }
+
+
+def _print(model: SealedModel, seen: list[_Seen], seconds: float) -> None:
+    content = model.content
+    speed = content.size / 1e9 / seconds
+    output.print_facts(
+        [
+            ("model", f"{content.model_id}, version {content.version}"),
+            ("digest", content.digest),
+            ("verified", f"{len(seen)} files, {content.size:,} bytes in {seconds:.2f} s, {speed:.2f} GB/s"),
+        ]
+    )
+    output.console.print()
+    rows = ((one.file.path, f"{one.file.size:,}", one.sha256 or "not kept") for one in seen)
+    output.print_table(("file", "bytes", "SHA-256"), rows, empty="no files")
+    tensors = [tensor for one in seen for tensor in one.tensors]
+    if tensors:
+        output.console.print()
+        shown = ((t.name, t.dtype, " x ".join(map(str, t.shape)) or "scalar") for t in tensors[:_SHOWN_TENSORS])
+        output.print_table(("tensor", "type", "shape"), shown, empty="")
+        if len(tensors) > _SHOWN_TENSORS:
+            output.console.print(f"and {len(tensors) - _SHOWN_TENSORS} more; --json shows all")

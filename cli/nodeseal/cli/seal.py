@@ -1,0 +1,103 @@
+"""``nodeseal seal``: from a model's folder to a directory that opens on attested nodes only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from nodeseal.cli import output
+from nodeseal.cli.output import JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import ModelId, parse_model_id
+from nodeseal.loader.files import read_small
+from nodeseal.loader.seal import Label, seal_model
+from nodeseal.loader.source import SourceFile, survey
+from nodeseal.sealed.content import Content
+from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
+
+
+def seal(  # noqa: PLR0913 - a command's options
+    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="The model, readable.")],
+    keys: Annotated[
+        list[Path], typer.Option("--key", metavar="PUBLIC", exists=True, help="A model key's public file. Repeatable.")
+    ],
+    destination: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The folder to make.")],
+    model_id: Annotated[
+        str, typer.Option("--id", metavar="NAME", help="Name of the model; the name of OUT if left out.")
+    ] = "",
+    version: Annotated[int, typer.Option(min=1, help="Version of the model; count up.")] = 1,
+    *,
+    seal_all: Annotated[bool, typer.Option("--all", help="Seal configuration and tokenizer, too.")] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Accept files that run code on loading.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Seal a model. Needs no secret and no network: only the public half of a model key."""
+    label = Label(model_id=_model_id(model_id, destination), version=version, created=datetime.now(UTC))
+    recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
+    files = survey(folder, seal_all=seal_all, allow_pickle=allow_pickle)
+    started = time.monotonic()
+    content = _seal(files, destination, recipients, label)
+    _print(content, destination, time.monotonic() - started, as_json=as_json)
+
+
+def _model_id(given: str, destination: Path) -> ModelId:
+    try:
+        return parse_model_id(given or destination.resolve().name.lower())
+    except MalformedInput as error:
+        raise MalformedInput(str(error), remedy="name the model with --id") from error
+
+
+def _seal(files: Sequence[SourceFile], destination: Path, keys: Sequence[ModelKey], label: Label) -> Content:
+    columns = (
+        TextColumn("sealing"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.errors, transient=True) as bar:
+        task = bar.add_task("sealing", total=sum(file.size for file in files))
+        return seal_model(files, destination, keys, label, progress=lambda done: bar.advance(task, done))
+
+
+def _print(content: Content, destination: Path, seconds: float, *, as_json: bool) -> None:
+    sealed = len(list(content.sealed()))
+    if as_json:
+        output.print_json(
+            {
+                "directory": str(destination),
+                "model_id": content.model_id,
+                "version": content.version,
+                "model_digest": content.digest,
+                "files_sealed": sealed,
+                "files_plain": len(content.files) - sealed,
+                "bytes": content.size,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    output.print_facts(
+        [
+            ("directory", str(destination)),
+            ("model", f"{content.model_id}, version {content.version}"),
+            ("digest", content.digest),
+            ("files", f"{sealed} sealed, {len(content.files) - sealed} readable but covered"),
+            ("bytes", f"{content.size:,} in {seconds:.1f} s, {content.size / 1e9 / seconds:.2f} GB/s"),
+            ("next", f"nodeseal model register {destination}"),
+        ]
+    )
