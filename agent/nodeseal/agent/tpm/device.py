@@ -23,7 +23,7 @@ from tpm2_pytss.types import (
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey, tss_selection
 from nodeseal.agent.tpm.endorsement import EndorsementKey, find_endorsement_key
-from nodeseal.agent.tpm.failures import TpmLost, TpmPolicyFailed, wrapped
+from nodeseal.agent.tpm.failures import TpmForgot, TpmPolicyFailed, wrapped
 from nodeseal.errors import Unavailable
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import decode_attest
@@ -187,7 +187,7 @@ class Device:
             try:
                 with self._tpm.loaded(release_key) as handle, wrapped("TPM2_ECDH_ZGen"):
                     shared = self._tpm.esys.ecdh_zgen(handle, peer, session)
-            except TpmLost as error:
+            except TpmForgot as error:
                 raise TpmPolicyFailed(f"the release key is gone: {error}", error.code) from error
         return bytes(shared.point.x)
 

@@ -67,6 +67,10 @@ class TpmLost(TpmFailed):
     """Connection, handles or saved contexts are gone: the TPM was reset or its connection broke."""
 
 
+class TpmForgot(TpmLost):
+    """The TPM itself says so: handles and saved contexts are of a time before its reset."""
+
+
 class TpmPolicyFailed(TpmFailed):
     """The TPM refused to use a key, because the PCRs are not what the key's policy asks for."""
 
@@ -83,8 +87,10 @@ def wrapped(what: str) -> Iterator[None]:
 
 
 def _kind(layer: int, code: int) -> type[TpmFailed]:
-    if layer not in _LAYERS_OF_THE_TPM or code in _FORGOTTEN:
+    if layer not in _LAYERS_OF_THE_TPM:
         return TpmLost
+    if code in _FORGOTTEN:
+        return TpmForgot
     if code in _BUSY:
         return TpmBusy
     return TpmPolicyFailed if code in _POLICY else TpmFailed

@@ -1,0 +1,229 @@
+"""The agent's TPM layer against software TPMs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from nodeseal.agent.tpm.connection import Connection, SavedKey
+from nodeseal.agent.tpm.device import CAP_LABEL, Device
+from nodeseal.agent.tpm.failures import TpmForgot, TpmLost, TpmPolicyFailed
+from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.crypto.credential import make_credential
+from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.errors import Unavailable
+from nodeseal.quote import prove_pcr_values, verify_quote
+from nodeseal.swtpm.machine import Machine
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.attest import decode_attest
+from nodeseal.tcg.ek_template import identify_ek_template
+from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tcg.policy import policy_pcr
+from nodeseal.tcg.public import EccPublic, decode_public
+from nodeseal.verifier.appraisal.release import RELEASE_KEY_ATTRIBUTES, check_release_key
+from support.machines import a_machine, a_vendor
+
+UNIQUE = bytes(range(64))
+ALL = PcrSelection.of({HashAlg.SHA256: range(16)})
+POLICY = PcrSelection.of({HashAlg.SHA256: (0, 2, 4, 15)})
+ROUNDS = int(os.environ.get("NODESEAL_TPM_ROUNDS", "200"))
+TRANSIENT, HMAC_SESSIONS, SAVED_SESSIONS = 0x80000000, 0x02000000, 0x03000000
+
+
+@pytest.fixture(name="machine", scope="module")
+def _machine() -> Iterator[Machine]:
+    with a_vendor() as vendor, a_machine(vendor) as machine:
+        yield machine
+
+
+@pytest.fixture(name="device")
+def _device(machine: Machine) -> Iterator[Device]:
+    device = Device(Connection(machine.tcti), UNIQUE)
+    yield device
+    device.close()
+
+
+def handles(device: Device) -> tuple[tuple[int, ...], ...]:
+    """What the TPM still holds for this connection."""
+    return tuple(device._tpm.handles(kind) for kind in (TRANSIENT, HMAC_SESSIONS, SAVED_SESSIONS))
+
+
+def new_release_key(device: Device) -> SavedKey:
+    values = device.read_pcrs(POLICY)
+    return device.create_release_key(policy_pcr(POLICY, pcr_digest(HashAlg.SHA256, values)))
+
+
+def agreed(device: Device, key: SavedKey) -> tuple[bytes, bytes]:
+    """Let the TPM and `cryptography` agree on a point; both results."""
+    public, peer = decode_public(key.public), ec.generate_private_key(ec.SECP256R1())
+    assert isinstance(public, EccPublic)
+    ours = ec.EllipticCurvePublicNumbers(
+        int.from_bytes(public.x, "big"), int.from_bytes(public.y, "big"), ec.SECP256R1()
+    ).public_key()
+    point = peer.public_key().public_numbers()
+    here = device.agree(key, POLICY, (point.x.to_bytes(32, "big"), point.y.to_bytes(32, "big")))
+    return here.rjust(32, b"\0"), peer.exchange(ec.ECDH(), ours)
+
+
+@pytest.mark.parametrize("template", ["L-1", "L-2", "H-1", "H-2", "H-3", "H-4", "H-6"])
+def test_every_kind_of_endorsement_key_activates_a_credential(template: str) -> None:
+    with a_vendor() as vendor, a_machine(vendor, ek=template) as machine:
+        device = Device(Connection(machine.tcti), UNIQUE)
+        shown = device.identity()
+        ek = decode_public(shown.ek_public)
+        assert identify_ek_template(ek).name == template
+        assert shown.ek_chain[0].startswith(vendor.intermediate)
+        assert len(shown.ek_certificates) == 1
+        secret = os.urandom(32)
+        made = make_credential(ek, decode_public(shown.ak_public).name(), secret)
+        assert device.activate(made.id_object, made.encrypted_secret) == secret
+        assert handles(device) == ((), (), ())
+        device.close()
+
+
+def test_a_tpm_without_certificates_shows_the_low_range_p256_key() -> None:
+    from support.bare_tpm import bare_tpm  # noqa: PLC0415  # the only test without a machine
+
+    with bare_tpm() as tcti:
+        device = Device(Connection(tcti), UNIQUE)
+        shown = device.identity()
+        device.close()
+    assert identify_ek_template(decode_public(shown.ek_public)).name == "L-2"
+    assert shown.ek_certificates == shown.ek_chain == ()
+    assert shown.manufacturer == "IBM"
+
+
+def test_the_attestation_key_comes_again_from_its_unique_and_only_from_it(machine: Machine, device: Device) -> None:
+    again, other = Device(Connection(machine.tcti), UNIQUE), Device(Connection(machine.tcti), bytes(64))
+    try:
+        assert again.identity().ak_public == device.identity().ak_public
+        assert other.identity().ak_public != device.identity().ak_public
+    finally:
+        again.close()
+        other.close()
+
+
+def test_a_quote_proves_the_values_that_come_with_it(machine: Machine, device: Device) -> None:
+    verifier = SignatureVerifier(decode_public(device.identity().ak_public))
+    for _ in range(2):
+        machine.extend(11, os.urandom(32))
+        made = device.quote(ALL, b"n" * 32)
+        attest = verify_quote(made.signed.attest, made.signed.signature, verifier, b"n" * 32, ALL)
+        proved = prove_pcr_values(attest.quoted, HashAlg.SHA256, made.values)
+        assert proved.get(HashAlg.SHA256, 11) == machine.read_pcrs()[11]
+
+
+def test_asking_for_a_bank_that_the_tpm_lacks_is_an_error(device: Device) -> None:
+    with pytest.raises(Unavailable, match="0 of the 1 PCRs"):
+        device.read_pcrs(PcrSelection.of({HashAlg.SHA384: (0,)}))
+
+
+def test_a_release_key_is_what_the_verifier_demands_and_opens_under_its_policy(device: Device) -> None:
+    key = new_release_key(device)
+    public = check_release_key(decode_public(key.public))
+    assert public.attributes == RELEASE_KEY_ATTRIBUTES
+    here, there = agreed(device, key)
+    assert here == there
+
+
+def test_two_release_keys_are_never_the_same(device: Device) -> None:
+    assert new_release_key(device).public != new_release_key(device).public
+
+
+def test_the_attestation_key_certifies_a_release_key_under_the_binding(device: Device) -> None:
+    key = new_release_key(device)
+    signed = device.certify(key, b"b" * 32)
+    SignatureVerifier(decode_public(device.identity().ak_public)).verify(signed.signature, signed.attest)
+    attest = decode_attest(signed.attest)
+    assert (attest.certified.name, attest.extra_data) == (decode_public(key.public).name(), b"b" * 32)
+
+
+def test_k03_the_tpm_refuses_a_release_key_after_a_selected_pcr_moved(machine: Machine, device: Device) -> None:
+    key = new_release_key(device)
+    machine.extend(4, os.urandom(32))
+    with pytest.raises(TpmPolicyFailed):
+        agreed(device, key)
+    assert handles(device) == ((), (), ())
+
+
+def test_a_pcr_outside_the_policy_may_move(machine: Machine, device: Device) -> None:
+    key = new_release_key(device)
+    machine.extend(10, os.urandom(32))
+    here, there = agreed(device, key)
+    assert here == there
+
+
+def test_extending_the_cap_closes_release_keys(device: Device) -> None:
+    key, before = new_release_key(device), device.read_pcrs(POLICY)[-1]
+    device.extend_cap(15)
+    digest = HashAlg.SHA256.digest
+    assert device.read_pcrs(POLICY)[-1] == digest(before + digest(CAP_LABEL))
+    with pytest.raises(TpmPolicyFailed):
+        agreed(device, key)
+
+
+def test_the_cap_reaches_every_bank() -> None:
+    with a_vendor() as vendor, a_machine(vendor, banks=("sha256", "sha384")) as machine:
+        device = Device(Connection(machine.tcti), UNIQUE)
+        device.extend_cap(15)
+        device.close()
+        assert machine.read_pcrs("sha384")[15] == HashAlg.SHA384.digest(bytes(48) + HashAlg.SHA384.digest(CAP_LABEL))
+
+
+def test_no_handle_or_session_is_left_after_many_rounds(device: Device) -> None:
+    device.identity()
+    before = handles(device)
+    for number in range(ROUNDS):
+        device.quote(ALL, number.to_bytes(32, "big"))
+        if number % 10 == 0:
+            key = new_release_key(device)
+            device.certify(key, b"")
+            agreed(device, key)
+    assert handles(device) == before == ((), (), ())
+
+
+def test_a_saved_release_key_dies_with_a_reset(machine: Machine) -> None:
+    device = Device(Connection(machine.tcti), UNIQUE)
+    device.identity()
+    key = new_release_key(device)
+    machine.reset()
+    with pytest.raises(TpmForgot):
+        agreed(device, key)
+    device.close()
+    device = Device(Connection(machine.tcti), UNIQUE)
+    with pytest.raises(TpmPolicyFailed, match="gone"):
+        agreed(device, key)
+    device.close()
+
+
+def test_the_owner_opens_the_tpm_again_after_a_restart(machine: Machine) -> None:
+    async def scenario() -> None:
+        owner = TpmOwner(machine.tcti, UNIQUE, 30)
+        before = await owner.call(lambda device: device.identity())
+        machine.stop()
+        with pytest.raises(TpmLost):
+            await owner.call(lambda device: device.read_pcrs(ALL))
+        machine.start()
+        made = await owner.call(lambda device: device.quote(ALL, b""))
+        verifier = SignatureVerifier(decode_public(before.ak_public))
+        verifier.verify(made.signed.signature, made.signed.attest)
+        owner.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_owner_sets_its_keys_up_again_after_a_reset(machine: Machine) -> None:
+    async def scenario() -> None:
+        owner = TpmOwner(machine.tcti, UNIQUE, 30)
+        first = await owner.call(lambda device: device.quote(ALL, b""))
+        machine.reset()
+        second = await owner.call(lambda device: device.quote(ALL, b""))
+        clocks = [decode_attest(made.signed.attest).clock_info for made in (first, second)]
+        assert clocks[1].reset_count == clocks[0].reset_count + 1
+        owner.close()
+
+    asyncio.run(scenario())
