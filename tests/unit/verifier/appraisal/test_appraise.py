@@ -78,6 +78,13 @@ def test_a_steady_round_needs_no_values_and_keeps_leases(good: Round) -> None:
     assert third_round.appraise(third_round.evidence(values=False)).trusted
 
 
+def test_leases_end_with_trust(good: Round) -> None:
+    tampered = good.then(good.appraise(), pcrs={**PCRS, 4: b"n" * 32}).appraise()
+    assert tampered.continuity is Continuity.CONTINUES
+    assert not tampered.trusted
+    assert not tampered.keeps_leases
+
+
 def test_a_first_round_keeps_no_leases(good: Round) -> None:
     assert not good.appraise().keeps_leases
 
@@ -311,6 +318,13 @@ def test_t02_a_rollback_quarantines_even_after_the_clock_caught_up(good: Round) 
 def test_an_attack_on_time_does_not_hide_what_else_is_wrong(good: Round) -> None:
     attacked = good.then(good.appraise(), clock_info=RESET, pcrs={**PCRS, 4: b"n" * 32, 15: b"n" * 32})
     assert ids(attacked.appraise()) == [FindingId.CLOCK_RESET, FindingId.PCR_CAPPED, FindingId.PCR_MISMATCH]
+
+
+def test_an_attack_on_time_is_named_even_if_changed_values_were_left_out(good: Round) -> None:
+    attacked = good.then(good.appraise(), clock_info=RESET, pcrs={**PCRS, 4: b"n" * 32})
+    appraisal = attacked.appraise(attacked.evidence(values=False))
+    assert ids(appraisal) == [FindingId.CLOCK_RESET]
+    assert appraisal.pcrs is None
 
 
 def test_an_unsafe_clock_is_reported_but_trusted(good: Round) -> None:
