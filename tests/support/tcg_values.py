@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted
 from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, Symmetric
+from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, Symmetric, TpmPublic
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: (0, 1, 7), HashAlg.SHA1: (10, 23)})
 CLOCK = ClockInfo(clock=1_234_567_890_123, reset_count=7, restart_count=2, safe=True)
@@ -23,7 +23,7 @@ def attest(attested: Quoted | Certified | Created | None = None, extra_data: byt
     )
 
 
-ATTESTED = {
+ATTESTED: dict[str, Quoted | Certified | Created] = {
     "a quote": Quoted(SELECTION, bytes(32)),
     "a quote of nothing": Quoted(None, bytes(32)),
     "a certification": Certified(NAME, NAME[::-1]),
@@ -50,4 +50,4 @@ RSA = RsaPublic(
     exponent=0,
     modulus=bytes(range(256)),
 )
-PUBLICS = {"an ECC signing key": ECC, "an RSA storage key": RSA}
+PUBLICS: dict[str, TpmPublic] = {"an ECC signing key": ECC, "an RSA storage key": RSA}
