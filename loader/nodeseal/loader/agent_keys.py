@@ -29,6 +29,7 @@ DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
 ANSWER_SECONDS = 60.0
 """For the first reply: the agent may have to attest and to create a key in its TPM."""
 _READ_SIZE = 65536
+_MAX_TEXT = 16384
 
 
 class AgentKeys:
@@ -166,8 +167,8 @@ def _findings(fields: Fields) -> Iterator[Finding]:
             raise MalformedInput(f"the agent found {code[:80]!a}, which is not known here")
         yield Finding(
             id=BY_CODE[code],
-            expected=finding.text("expected"),
-            seen=finding.text("seen"),
+            expected=finding.text("expected", max_length=_MAX_TEXT),
+            seen=finding.text("seen", max_length=_MAX_TEXT),
             where=finding.text("where"),
         )
 
