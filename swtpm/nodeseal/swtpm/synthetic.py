@@ -1,0 +1,207 @@
+"""A TPM in a few kilobytes of memory: real keys and real signatures, no process. For load generators and tests.
+
+What it answers cannot be told from a TPM's answers: keys from the same templates, a vendor's endorsement certificate,
+TPMS_ATTEST with clock and counters, PCRs that only extends change, release keys that a policy guards. What no part of
+nodeseal asks a TPM for, it cannot do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from nodeseal.crypto.synthetic import SyntheticKey
+from nodeseal.errors import OutOfOrder
+from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
+from nodeseal.tcg.buffer import u16, u32
+from nodeseal.tcg.ek_template import template
+from nodeseal.tcg.event_log import EventLog, decode_event_log, startup_locality
+from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection, pcr_digest
+from nodeseal.tcg.policy import policy_pcr
+from nodeseal.tcg.public import EccPublic, Scheme
+
+_FIRMWARE_VERSION: Final = 0x0001_0000_0000_0000
+_RH_ENDORSEMENT, _RH_NULL = 0x4000000B, 0x40000007
+_OF_THIS_TPM: Final = (
+    ObjectAttributes.FIXED_TPM
+    | ObjectAttributes.FIXED_PARENT
+    | ObjectAttributes.SENSITIVE_DATA_ORIGIN
+    | ObjectAttributes.NO_DA
+)
+_AK_ATTRIBUTES: Final = (
+    _OF_THIS_TPM | ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN_ENCRYPT | ObjectAttributes.USER_WITH_AUTH
+)
+_RELEASE_KEY_ATTRIBUTES: Final = _OF_THIS_TPM | ObjectAttributes.DECRYPT
+_DYNAMIC: Final = range(17, 23)
+"""PCRs of a dynamic launch start at all ones (PC Client PTP §4.6.2)."""
+
+
+class Attestation(NamedTuple):
+    """What TPM2_Quote and TPM2_Certify return.
+
+    Attributes:
+        attest: TPMS_ATTEST.
+        signature: TPMT_SIGNATURE over it by the attestation key.
+    """
+
+    attest: bytes
+    signature: bytes
+
+
+def _monotonic_milliseconds() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class SyntheticTpm:
+    """A TPM with a P-256 endorsement key (template L-2) and a P-256 attestation key.
+
+    Args:
+        vendor: who certifies the endorsement key.
+        banks: PCR banks.
+        milliseconds: what the TPM's clock counts.
+
+    Attributes:
+        ek: public area of the endorsement key.
+        ek_certificate: its certificate in DER.
+        ak: public area of the attestation key, a primary key of the endorsement hierarchy.
+    """
+
+    def __init__(
+        self,
+        vendor: TpmVendor,
+        banks: tuple[HashAlg, ...] = (HashAlg.SHA256,),
+        milliseconds: Callable[[], int] = _monotonic_milliseconds,
+    ) -> None:
+        self._ek, self._ak = SyntheticKey(), SyntheticKey()
+        l2 = template("L-2").public
+        if not isinstance(l2, EccPublic):
+            raise TypeError("template L-2 is ECC")
+        self.ek = replace(l2, x=self._ek.x, y=self._ek.y)
+        self.ek_certificate = vendor.issue(self.ek)
+        self.ak = _public(self._ak, _AK_ATTRIBUTES, Scheme(Alg.ECDSA, HashAlg.SHA256))
+        self._signer = _qualified_name(self.ak, _RH_ENDORSEMENT)
+        self._milliseconds = milliseconds
+        self._reset_count = 0
+        self._banks = banks
+        self.reset()
+
+    def reset(self, locality: int = 0) -> None:
+        """Reboot: resetCount grows by one, PCRs start anew, release keys are gone."""
+        self._reset_count += 1
+        self._release_keys: dict[bytes, SyntheticKey] = {}
+        self._pcrs = {bank: [_start(bank, pcr, locality) for pcr in range(PCR_COUNT)] for bank in self._banks}
+
+    def boot(self, event_log: bytes) -> EventLog:
+        """Reboot, then extend every event of ``event_log``.
+
+        Raises:
+            MalformedInput: the log does not parse.
+        """
+        log = decode_event_log(event_log)
+        self.reset(startup_locality(log))
+        for event in log.extended():
+            self.extend(event.pcr, event.digests)
+        return log
+
+    def extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
+        """Extend a PCR in all active banks among those named (TPM2_PCR_Extend)."""
+        for bank in self._pcrs.keys() & digests.keys():
+            values = self._pcrs[bank]
+            values[pcr] = bank.digest(values[pcr] + digests[bank])
+
+    def read_pcrs(self, selection: PcrSelection) -> tuple[bytes, ...]:
+        """Return the selected values in the TPM's order."""
+        return tuple(self._pcrs[bank][pcr] for bank, pcr in selection.indices())
+
+    def clock_info(self) -> ClockInfo:
+        """Return clock and counters as the next attestation will have them."""
+        return ClockInfo(clock=self._milliseconds(), reset_count=self._reset_count, restart_count=0, safe=True)
+
+    def quote(self, extra_data: bytes, selection: PcrSelection) -> Attestation:
+        """Sign the selected PCRs (TPM2_Quote)."""
+        return self._attest(extra_data, Quoted(selection, self._digest(selection)))
+
+    def certify(self, key: EccPublic, extra_data: bytes) -> Attestation:
+        """Sign that this TPM holds ``key`` (TPM2_Certify).
+
+        Raises:
+            OutOfOrder: it does not, or no longer.
+        """
+        self._held(key)
+        return self._attest(extra_data, Certified(key.name(), _qualified_name(key, _RH_NULL)))
+
+    def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
+        """Return the secret that was wrapped for both keys (TPM2_ActivateCredential).
+
+        Raises:
+            MalformedInput: it was made for other keys.
+        """
+        return self._ek.activate(self.ak.name(), id_object, encrypted_secret)
+
+    def create_release_key(self, selection: PcrSelection) -> EccPublic:
+        """Create an ECDH key in the NULL hierarchy that serves only while the selected PCRs are what they are now."""
+        key = SyntheticKey()
+        policy = policy_pcr(selection, self._digest(selection))
+        public = _public(key, _RELEASE_KEY_ATTRIBUTES, None, policy)
+        self._release_keys[public.name()] = key
+        return public
+
+    def ecdh(self, key: EccPublic, selection: PcrSelection, x: bytes, y: bytes) -> bytes:
+        """Return the x coordinate of the point shared with ``(x, y)``: TPM2_ECDH_ZGen under TPM2_PolicyPCR.
+
+        Raises:
+            OutOfOrder: the key is not held here, or a selected PCR moved since it was created.
+            MalformedInput: not a point on P-256.
+        """
+        held = self._held(key)
+        if policy_pcr(selection, self._digest(selection)) != key.auth_policy:
+            raise OutOfOrder("synthetic TPM: the key's policy does not hold")
+        return held.agree(x, y)
+
+    def _held(self, key: EccPublic) -> SyntheticKey:
+        if key.name() not in self._release_keys:
+            raise OutOfOrder("synthetic TPM: does not hold this key")
+        return self._release_keys[key.name()]
+
+    def _digest(self, selection: PcrSelection) -> bytes:
+        return pcr_digest(HashAlg.SHA256, self.read_pcrs(selection))
+
+    def _attest(self, extra_data: bytes, attested: Quoted | Certified) -> Attestation:
+        attest = encode_attest(
+            Attest(
+                qualified_signer=self._signer,
+                extra_data=extra_data,
+                clock_info=self.clock_info(),
+                firmware_version=_FIRMWARE_VERSION,
+                attested=attested,
+            )
+        )
+        return Attestation(attest, self._ak.sign(attest))
+
+
+def _public(key: SyntheticKey, attributes: ObjectAttributes, scheme: Scheme | None, policy: bytes = b"") -> EccPublic:
+    return EccPublic(
+        name_alg=HashAlg.SHA256,
+        attributes=attributes,
+        auth_policy=policy,
+        symmetric=None,
+        scheme=scheme,
+        curve=CurveId.P256,
+        x=key.x,
+        y=key.y,
+    )
+
+
+def _qualified_name(key: EccPublic, hierarchy: int) -> bytes:
+    """Return the qualified name of a primary key (Part 1 §26.5): over the hierarchy's handle and the key's name."""
+    return u16(key.name_alg) + key.name_alg.digest(u32(hierarchy) + key.name())
+
+
+def _start(bank: HashAlg, pcr: int, locality: int) -> bytes:
+    if pcr in _DYNAMIC:
+        return b"\xff" * bank.digest_size
+    return (locality if pcr == 0 else 0).to_bytes(bank.digest_size, "big")
