@@ -74,7 +74,7 @@ def _copy(folder: Path) -> Path:
 def _run(copy: Path, *command: str | Path) -> None:
     roots = os.pathsep.join(str(copy / part) for part in PARTS)
     environment = os.environ | {"PYTHONPATH": roots}
-    subprocess.run(command, cwd=copy, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+    subprocess.run(command, cwd=copy, env=environment, check=True)  # noqa: S603 - ours
 
 
 def _session(copy: Path, target: str) -> Path:

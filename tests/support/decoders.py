@@ -1,0 +1,112 @@
+"""Every decoder of bytes that a peer, a file or a TPM hands over, with good examples to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nodeseal import documents
+from nodeseal.evidence import Claims, decode_claims, encode_claims
+from nodeseal.golden import parse_golden
+from nodeseal.ids import lease_id_of
+from nodeseal.release_context import decode_release_context
+from nodeseal.sealed.container import decode_header, header_size, parse_meta
+from nodeseal.sealed.content import parse_content
+from nodeseal.sealed.model_key import parse_model_key
+from nodeseal.sealed.slots import parse_slots
+from nodeseal.settings import parse_yaml
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
+from nodeseal.tcg.buffer import Reader
+from nodeseal.tcg.certificate import decode_certificate_file, split_certificates
+from nodeseal.tcg.ek_template import TEMPLATES
+from nodeseal.tcg.event_log import Event, EventLog, decode_event_log, encode_event_log
+from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
+from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
+from nodeseal.tcg.signature import EccSignature, decode_signature, encode_signature
+from nodeseal.tcg.tools import decode_pcr_file
+from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
+
+SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """A decoder and inputs that it accepts.
+
+    Attributes:
+        decode: refuses with :class:`~nodeseal.errors.NodesealError` or returns; nothing else may come out.
+        good: inputs that decode.
+        exact: every proper prefix and every longer input is refused.
+    """
+
+    decode: Callable[[bytes], object]
+    good: tuple[bytes, ...] = ()
+    exact: bool = True
+
+
+def _attest(attested: Quoted | Certified | Created) -> bytes:
+    clock = ClockInfo(clock=1, reset_count=2, restart_count=3, safe=True)
+    return encode_attest(
+        Attest(
+            qualified_signer=b"\x00\x0b" + bytes(32),
+            extra_data=bytes(32),
+            clock_info=clock,
+            firmware_version=7,
+            attested=attested,
+        )
+    )
+
+
+def _selection(raw: bytes) -> PcrSelection | None:
+    reader = Reader(raw, "TPML_PCR_SELECTION")
+    selection = decode_pcr_selection(reader)
+    reader.end()
+    return selection
+
+
+def _header(raw: bytes) -> object:
+    size = header_size(raw[:16], "x.sealed")
+    return parse_meta(decode_header(raw[:size], "x.sealed").aad[16:], "x.sealed")
+
+
+def _frames(raw: bytes) -> list[object]:
+    return [decode_call(message) for message in Frames().feed(raw)]
+
+
+CLAIMS = Claims(boot_id="b", kernel="6.1", agent_version="0.1.0", leases=(lease_id_of(b""),))
+GOLDEN = b'format: nodeseal/golden/1\nname: rack-a\npcrs:\n  sha256:\n    "0": ["' + b"ab" * 32 + b'"]\n'
+LOG = EventLog((HashAlg.SHA256,), (Event(pcr=4, claimed_type=13, digests={HashAlg.SHA256: bytes(32)}, data=b"boot"),))
+NAME = b"\x00\x0b" + bytes(32)
+
+DECODERS = {
+    "attest": Decoder(
+        decode=decode_attest,
+        good=(
+            _attest(Quoted(SELECTION, bytes(32))),
+            _attest(Quoted(None, bytes(32))),
+            _attest(Certified(NAME, NAME)),
+            _attest(Created(NAME, bytes(32))),
+        ),
+    ),
+    "public": Decoder(decode=decode_public, good=tuple(each.public.encode() for each in TEMPLATES)),
+    "public-2b": Decoder(decode=decode_public_2b, good=(encode_public_2b(TEMPLATES[0].public),)),
+    "signature": Decoder(decode=decode_signature, good=(encode_signature(EccSignature(HashAlg.SHA256, 1, 2)),)),
+    "pcr-selection": Decoder(decode=_selection, good=(SELECTION.encode(),)),
+    "pcr-file": Decoder(decode=lambda raw: decode_pcr_file(raw, SELECTION), exact=False),
+    "certificates": Decoder(
+        decode=lambda raw: (split_certificates(raw), decode_certificate_file(raw, "nv")), exact=False
+    ),
+    "event-log": Decoder(decode=decode_event_log, good=(encode_event_log(LOG),), exact=False),
+    "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
+    "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),
+    "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN,), exact=False),
+    "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
+    "release-context": Decoder(decode=decode_release_context),
+    "content": Decoder(decode=parse_content),
+    "slots": Decoder(decode=parse_slots),
+    "model-key": Decoder(decode=lambda raw: parse_model_key(raw, "x")),
+    "sealed-header": Decoder(decode=_header, exact=False),
+    "varlink-call": Decoder(decode=_frames, good=(encode_call(Call(method="io.nodeseal.Keys.Status")),), exact=False),
+    "varlink-reply": Decoder(decode=decode_reply, good=(b'{"parameters":{}}',), exact=False),
+}
