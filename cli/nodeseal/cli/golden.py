@@ -31,7 +31,7 @@ def _parse_pcrs(text: str) -> list[int]:
 
 
 @app.command("capture", epilog="Example: nodeseal golden capture n-4xk2… --name rack-a --pcrs 0,2,4,7 -o rack-a.yaml")
-def capture_golden(
+def capture_golden(  # noqa: PLR0913 - a command's options
     nodes: Annotated[list[str], typer.Argument(metavar="NODE…", parser=output.argument(parse_node_id))],
     name: Annotated[str, typer.Option(help="Name of the golden.")],
     pcrs: Annotated[str, typer.Option(help="PCRs to pin, such as 0,2,4,7; empty: all that are quoted.")] = "",

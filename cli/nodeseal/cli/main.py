@@ -11,7 +11,11 @@ from typing import Annotated
 
 import typer
 
-from nodeseal.cli import audit, demo, golden, inspect, key, model, node, open, output, quote, seal  # noqa: A004 - the command's name
+from nodeseal.cli import audit, golden, key, model, node, output, quote
+from nodeseal.cli.demo.command import demo
+from nodeseal.cli.inspect import inspect
+from nodeseal.cli.open import open_sealed
+from nodeseal.cli.seal import seal
 from nodeseal.errors import NodesealError
 
 app = typer.Typer(
@@ -30,26 +34,31 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a callback of typer's
 
 @app.callback()
 def _options(
+    *,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
-    ] = False,  # noqa: FBT002 - a flag
+    ] = False,
 ) -> None:
     """Keep model weights sealed everywhere but on machines that have proved what they run."""
 
 
 for _name, _group in {
-    "node": node,
-    "golden": golden,
-    "key": key,
-    "model": model,
-    "quote": quote,
-    "audit": audit,
+    "node": node.app,
+    "golden": golden.app,
+    "key": key.app,
+    "model": model.app,
+    "quote": quote.app,
+    "audit": audit.app,
 }.items():
-    app.add_typer(_group.app, name=_name)
+    app.add_typer(_group, name=_name)
 
-app.command("seal", epilog="Example: nodeseal seal ./llama-plain --key llama.pub -o ./llama")(seal.seal)
-app.command("inspect", epilog="Example: nodeseal inspect ./llama")(inspect.inspect)
-app.command("open", epilog="Example: nodeseal open ./llama")(open.open_sealed)
+for _name, _command, _example in (
+    ("seal", seal, "nodeseal seal ./llama-plain --key llama-70b.pub -o ./llama"),
+    ("inspect", inspect, "nodeseal inspect ./llama"),
+    ("open", open_sealed, "nodeseal open ./llama"),
+    ("demo", demo, "nodeseal demo --keep"),
+):
+    app.command(_name, epilog=f"Example: {_example}")(_command)
 
 
 def main() -> None:

@@ -1,0 +1,273 @@
+"""The demo's story: two machines, one golden, one real model, and what happens when a machine is tampered with.
+
+Every line that starts with ``$`` is a command that was really run; every line with a tick was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nodeseal.cli.demo.narrator import Narrator
+from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
+from nodeseal.loader import AgentKeys, open_model
+from nodeseal.loader.arrays import decode_tensors
+from nodeseal.swtpm.machine import Machine
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.vendor import TpmVendor
+
+_INTERVAL_SECONDS = 6
+_TRUST_SECONDS = 30
+_MODEL = "model.safetensors"
+_TAMPERED_PCR = 8
+"""GRUB measures every command and the kernel's command line into it."""
+
+_AGENT = """\
+verifier:
+  address: "127.0.0.1:{port}"
+  enrol_address: "127.0.0.1:{enrol_port}"
+  ca_file: "{ca}"
+tcti: "{tcti}"
+state_directory: "{home}/agent"
+socket: "{home}/keys.sock"
+boot_id_file: "{home}/boot_id"
+hostname: "{name}"
+log: "console"
+callers:
+  - uid: {uid}          # whoever runs this demo may ask for keys
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The verifier's two ports."""
+
+    main: int
+    enrol: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine with its agent.
+
+    Attributes:
+        name: what the story calls it.
+        home: its folder.
+        tcti: where its TPM is.
+    """
+
+    name: str
+    home: Path
+    tcti: str
+
+    @property
+    def socket(self) -> Path:
+        """Where loaders ask for keys."""
+        return self.home / "keys.sock"
+
+
+def build_machines(stage: Stage, narrator: Narrator) -> tuple[Node, Node]:
+    """Manufacture two machines and boot them, the second with another boot loader."""
+    narrator.act("Two machines with TPMs")
+    narrator.say(
+        "Each gets a TPM (swtpm) with an endorsement key that its maker certified, as real ones come from the factory."
+    )
+    vendor = TpmVendor.create(stage.directory / "tpm-vendor")
+    first = _build(stage, vendor, "node-1", BootChain())
+    second = _build(stage, vendor, "node-2", BootChain(boot_loader=b"a boot loader that somebody replaced"))
+    narrator.say(
+        "Both have booted: firmware and boot loader measured every step into the TPM's PCRs. They booted the same,"
+        " but for one thing: node-2's boot loader is another one."
+    )
+    return first, second
+
+
+def _build(stage: Stage, vendor: TpmVendor, name: str, chain: BootChain) -> Node:
+    machine = Machine.manufacture(stage.directory, name=name, vendor=vendor)
+    (machine.directory / "boot.log").write_bytes(sample_boot_log(chain))
+    (machine.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
+    argv = ("python", "-m", "nodeseal.swtpm", "run", str(machine.directory))
+    stage.start(f"{name}-machine", *argv, "--boot", str(machine.directory / "boot.log"))
+    log = stage.log(f"{name}-machine")
+    stage.until(f"{name} has booted", lambda: machine.tcti in log.read_text())
+    return Node(name=name, home=machine.directory, tcti=machine.tcti)
+
+
+def start_verifier(stage: Stage, narrator: Narrator) -> Ports:
+    """Set the verifier up and start it on loopback."""
+    narrator.act("The verifier")
+    ports = Ports(main=free_port(), enrol=free_port())
+    stage.type(
+        *("nodeseal-verifier", "init", "verifier", "--trust-domain", "demo.example"),
+        *("--server-name", "127.0.0.1", "--ek-roots", "tpm-vendor/roots", "--admin", "admin"),
+        *("--listen", f"127.0.0.1:{ports.main}", "--listen-enrol", f"127.0.0.1:{ports.enrol}"),
+    )
+    config = stage.directory / "verifier" / "verifier.yaml"
+    config.write_text(_hurried(config.read_text()))
+    stage.start("verifier", "nodeseal-verifier", "run", "--config", str(config))
+    stage.until("the verifier answers", lambda: _verifier_answers(stage))
+    narrator.say(
+        f"It trusts one TPM maker and asks every node for a fresh quote each {_INTERVAL_SECONDS} seconds"
+        f" (30 by default). A node that falls silent is trusted for {_TRUST_SECONDS} seconds, no longer."
+    )
+    return ports
+
+
+def _hurried(config: str) -> str:
+    config = re.sub(r"interval_seconds: \d+", f"interval_seconds: {_INTERVAL_SECONDS}", config)
+    return re.sub(r"trust_seconds: \d+", f"trust_seconds: {_TRUST_SECONDS}", config)
+
+
+def _verifier_answers(stage: Stage) -> bool:
+    try:
+        return stage.type("nodeseal", "node", "list", "--json", shown=False).strip() == "[]"
+    except DemoFailed:
+        return False
+
+
+def enrol(stage: Stage, narrator: Narrator, nodes: tuple[Node, Node], ports: Ports) -> tuple[str, str]:
+    """Start both agents and return the node ids."""
+    narrator.act("Enrolment: a node is its endorsement key")
+    for node in nodes:
+        config = node.home / "agent.yaml"
+        facts = {"port": ports.main, "enrol_port": ports.enrol, "ca": stage.directory / "verifier" / "ca.pem"}
+        config.write_text(_AGENT.format(**facts, tcti=node.tcti, home=node.home, name=node.name, uid=os.geteuid()))
+        stage.start(f"{node.name}-agent", "nodeseal-agent", "run", "--config", str(config))
+    found = stage.until("both nodes have enrolled", lambda: _enrolled(stage))
+    stage.type("nodeseal", "node", "list")
+    narrator.proved("both TPMs proved that they hold a certified endorsement key and the attestation key")
+    return found[nodes[0].name], found[nodes[1].name]
+
+
+def _nodes(stage: Stage) -> list[dict[str, object]]:
+    return list(json.loads(stage.type("nodeseal", "node", "list", "--json", shown=False)))
+
+
+def _enrolled(stage: Stage) -> dict[str, str]:
+    found = {str(node["hostname"]): str(node["node_id"]) for node in _nodes(stage) if node["last_seen"]}
+    return found if len(found) == 2 else {}  # noqa: PLR2004 - two nodes
+
+
+def decide_trust(stage: Stage, narrator: Narrator, ids: tuple[str, str]) -> None:
+    """Admit both nodes and make node-1's measurements the golden ones."""
+    narrator.act("What counts as trustworthy")
+    narrator.say("Nothing is trusted yet, since no golden measurement is active. node-1 is known to be good:")
+    for node_id in ids:
+        stage.type("nodeseal", "node", "admit", node_id, "--json", shown=False)
+    stage.type("nodeseal", "golden", "capture", ids[0], "--name", "demo", "-o", "golden.yaml")
+    stage.type("nodeseal", "golden", "activate", "golden.yaml")
+    wanted = {ids[0]: "trusted", ids[1]: "untrusted"}
+    stage.until("node-1 is trusted and node-2 is not", lambda: _states(stage) == wanted)
+    stage.type("nodeseal", "node", "list")
+    stage.type("nodeseal", "node", "show", ids[1])
+    narrator.proved("node-2's boot loader is measured into PCR 4, and PCR 4 is what differs")
+
+
+def _states(stage: Stage) -> dict[str, object]:
+    return {str(node["node_id"]): node["state"] for node in _nodes(stage)}
+
+
+def seal(stage: Stage, narrator: Narrator, model: Path, ids: tuple[str, str]) -> Path:
+    """Seal the model and let both nodes ask for it; return the sealed folder."""
+    narrator.act("A real model is sealed")
+    narrator.say("Sealing takes only a public key: no secret, no network, no TPM.")
+    stage.type("nodeseal", "key", "create", "demo-model", "--public", "demo-model.pub")
+    stage.type("nodeseal", "seal", str(model), "--key", "demo-model.pub", "-o", "sealed", "--id", "all-minilm-l6-v2")
+    stage.type("nodeseal", "model", "register", "sealed")
+    for node_id in ids:
+        stage.type("nodeseal", "key", "grant", "demo-model", "--node", node_id)
+    return stage.directory / "sealed"
+
+
+def open_on_good_node(stage: Stage, narrator: Narrator, node: Node, model: Path, sealed: Path) -> None:
+    """Open on node-1 and compare every tensor with the original."""
+    narrator.act("node-1 opens it")
+    stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket))
+    original = (model / _MODEL).read_bytes()
+    expected = decode_tensors(memoryview(original), _MODEL)
+    with open_model(sealed, AgentKeys(node.socket)) as opened:
+        tensors = opened.load(_MODEL)
+        same_file = hashlib.sha256(opened.read(_MODEL)).digest() == hashlib.sha256(original).digest()
+    same = all(np.array_equal(tensors[name].view(np.uint8), value.view(np.uint8)) for name, value in expected.items())
+    if tensors.keys() != expected.keys() or not same or not same_file:
+        raise DemoFailed("the tensors differ from the originals")
+    narrator.proved(f"all {len(tensors)} tensors, {len(original):,} bytes, equal the originals bit for bit")
+    if original[:1024] in (sealed / f"{_MODEL}.sealed").read_bytes():
+        raise DemoFailed("the sealed file holds plaintext")
+    narrator.proved("the file on disk holds none of them readable")
+
+
+def refuse_bad_node(stage: Stage, narrator: Narrator, node: Node) -> None:
+    """Ask for the same model on node-2."""
+    narrator.act("node-2 is refused")
+    answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
+    if "pcr.mismatch" not in answer:
+        raise DemoFailed("node-2 was refused for another reason")
+    narrator.proved("same grant, same model, same agent: what it booted is the difference")
+
+
+def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
+    """Tamper with node-1 while a loader holds the model."""
+    narrator.act("node-1 is tampered with while it holds the key")
+    narrator.say("A loader keeps the model open; then somebody runs something that is measured:")
+    argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--verify-only", "--hold")
+    narrator.command(" ".join(argv) + "   # in the background")
+    holder = stage.begin("loader", *argv)
+    stage.until("the loader has the model open", lambda: "open until" in stage.log("loader").read_text())
+    _await_round(stage, node_id)
+    digest = hashlib.sha256(b"init=/bin/sh").hexdigest()
+    stage.type("tpm2_pcrextend", "-T", node.tcti, f"{_TAMPERED_PCR}:sha256={digest}")
+    answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
+    if "release.tpm-refused" not in answer:
+        raise DemoFailed("the second loader was refused for another reason")
+    narrator.proved("the lease still runs, nobody was told yet, and the TPM already refuses to use the key")
+    stage.until("the loader lost the model", lambda: holder.poll() is not None)
+    narrator.result(stage.log("loader").read_text().splitlines()[-1])
+    narrator.proved("the next round ended the lease, the agent capped its PCR, and the loader was told")
+    stage.until("node-1 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
+    stage.type("nodeseal", "node", "list")
+
+
+def _await_round(stage: Stage, node_id: str) -> None:
+    """Wait for the end of a round, so that what follows comes well before the next one."""
+    before = _last_seen(stage, node_id)
+    stage.until("another round", lambda: _last_seen(stage, node_id) != before)
+
+
+def _last_seen(stage: Stage, node_id: str) -> object:
+    return next(node["last_seen"] for node in _nodes(stage) if node["node_id"] == node_id)
+
+
+def show_records(stage: Stage, narrator: Narrator) -> None:
+    """Print the audit trail."""
+    narrator.act("What was recorded")
+    stage.type("nodeseal", "audit", "list")
+    narrator.say("Each record was on disk before its effect was visible.")
+
+
+def tell_where(stage: Stage, narrator: Narrator, nodes: tuple[Node, Node], *, running: bool) -> None:
+    """Say where everything lies and what to try next."""
+    narrator.act("Where everything lies")
+    for name, meaning in {
+        "verifier/": "configuration, certificates, database, key store",
+        "node-1/, node-2/": "TPM state, boot log, agent",
+        "golden.yaml": "the golden measurement",
+        "sealed/": "the sealed model; try: nodeseal inspect sealed",
+        "logs/": "what each program logged",
+    }.items():
+        narrator.result(f"{stage.directory}/{name:<18} {meaning}")
+    if running:
+        narrator.say("All of it still runs. In another terminal:")
+        narrator.result(f"cd {stage.directory}; export NODESEAL_CLIENT={stage.client}")
+        narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden show …")
+        narrator.result(f"tpm2_pcrread -T {nodes[0].tcti} sha256:4,8,15")
+        narrator.say("Ctrl-C ends it.")
+    else:
+        narrator.say("Everything is stopped. --keep leaves it running to poke at.")
