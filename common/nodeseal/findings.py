@@ -29,7 +29,7 @@ class FindingId(Enum):
         "ek.certificate-missing",
         Severity.UNTRUSTED,
         "the TPM shows no endorsement key certificate and the key is not on the allow list",
-        "add the SHA-256 of the EK public key to enrolment.ek_allow, or provision a certificate",
+        "add the SHA-256 shown to enrolment.ek_allow if you know this TPM, or provision a certificate",
     )
     EK_MALFORMED = (
         "ek.certificate-malformed",

@@ -20,6 +20,8 @@ No policy here: what decodes may still be worth nothing.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -42,6 +44,7 @@ _UNIQUE_IDS = (
     (der.context(2, constructed=False), "subject id"),
 )
 _UNCOMPRESSED = 4
+_PEM_BEGIN, _PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _MAX_NAME_TEXT = 160
 
 _RSA: Final = frozenset({"1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7"})
@@ -135,6 +138,22 @@ def split_certificates(raw: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def decode_certificate_file(raw: bytes, source: str) -> tuple[Certificate, ...]:
+    """Decode a file of certificates: PEM with or without text between them (RFC 7468), or DER.
+
+    Raises:
+        MalformedInput: no certificate in it, or one that does not decode; names ``source``.
+    """
+    try:
+        found = map(_pem_content, raw.split(_PEM_BEGIN)[1:]) if _PEM_BEGIN in raw else split_certificates(raw)
+        certificates = tuple(map(decode_certificate, found))
+    except MalformedInput as error:
+        raise MalformedInput(f"{source}: {error}") from error
+    if not certificates:
+        raise MalformedInput(f"{source}: there is no certificate in it")
+    return certificates
+
+
 def name_text(name: bytes) -> str:
     """Return the values of a Name, the last first, for people to read: never for decisions."""
     found: list[str] = []
@@ -149,6 +168,16 @@ def name_text(name: bytes) -> str:
     except MalformedInput:
         found.append("(unreadable)")
     return ", ".join(reversed(found))[:_MAX_NAME_TEXT] or "(empty name)"
+
+
+def _pem_content(block: bytes) -> bytes:
+    text, end, _ = block.partition(_PEM_END)
+    if not end:
+        raise MalformedInput("PEM: a certificate has no end")
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise MalformedInput(f"PEM: {error}") from error
 
 
 def _decode(raw: bytes) -> Certificate:
