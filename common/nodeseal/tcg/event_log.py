@@ -163,8 +163,12 @@ class _Reader:
 
     def only_filler_left(self) -> bool:
         """Tell whether what is left is nothing or filler; an event that could be confused with it has no digests."""
-        rest = self._raw[self._at :]
-        return not rest or (rest[:1] in _FILLER and not rest.strip(rest[:1]))
+        header = self._raw[self._at : self._at + _HEADER.size]
+        if not header:
+            return True
+        # the whole rest only where no event can begin: else the time would be quadratic
+        filler = header[:1]
+        return filler in _FILLER and not header.strip(filler) and not self._raw[self._at :].strip(filler)
 
 
 def _decode_specification_id(reader: _Reader) -> tuple[HashAlg, ...]:
