@@ -1,4 +1,4 @@
-"""Wraps private keys for storage under a key-encryption key.
+r"""Wraps private keys for storage under a key-encryption key.
 
 AES-256-GCM with a random 96-bit nonce (SP 800-38D §8.2.2; one key-encryption key wraps far fewer than 2**32 keys).
 The AAD binds what the key is, so that files cannot be swapped. Layout: ``"nodeseal wrap 1\\0"`` (16), nonce (12),

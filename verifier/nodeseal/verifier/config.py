@@ -211,7 +211,8 @@ def _attestation(fields: Fields) -> Attestation:
 def _selection(fields: Fields, cap: int) -> PcrSelection:
     banks = fields.fields("pcrs")
     found: dict[HashAlg, list[int]] = {}
-    for name in banks.keys():
+    names = banks.keys()
+    for name in names:
         if name not in _BANKS:
             raise banks.wrong(name, f"one of the banks {', '.join(_BANKS)}")
         pcrs = banks.items(name, max_items=_LAST_PCR + 1)

@@ -69,7 +69,7 @@ def _pair(first: Path | None, second: Path | None, names: str) -> tuple[Path, Pa
     epilog="Example: nodeseal-verifier init ./verifier --trust-domain example.org "
     "--server-name verifier.example.org --ek-roots ./vendors",
 )
-def init_command(  # noqa: PLR0913 - one parameter per option
+def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     trust_domain: Annotated[
         str, typer.Option(parser=_parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
@@ -127,7 +127,8 @@ def upgrade_command(config: ConfigOption) -> None:
 
 
 @person_app.command(
-    "add", epilog="Example: nodeseal-verifier person add kim --role operator --role viewer -o ./kim --config verifier.yaml"
+    "add",
+    epilog="Example: nodeseal-verifier person add kim --role operator --role viewer -o ./kim --config verifier.yaml",
 )
 def person_add(
     name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],

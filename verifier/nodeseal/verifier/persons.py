@@ -51,7 +51,9 @@ def parse_roles(texts: Iterable[str]) -> frozenset[Role]:
     known = {role.value: role for role in PEOPLE}
     names = frozenset(texts)
     if not names or not names <= known.keys():
-        raise MalformedInput(f"not roles: {', '.join(sorted(names)) or 'none'}", remedy=f"choose of {', '.join(sorted(known))}")
+        raise MalformedInput(
+            f"not roles: {', '.join(sorted(names)) or 'none'}", remedy=f"choose of {', '.join(sorted(known))}"
+        )
     return frozenset(known[name] for name in names)
 
 
@@ -69,9 +71,7 @@ def add_person(
     request = certificate_request(key, newcomer.name)
     days = timedelta(days=PERSON_DAYS)
     certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, at, days)
-    person = Person(
-        name=newcomer.name, roles=newcomer.roles, certificate_sha256=sha256(certificate).digest(), added=at
-    )
+    person = Person(name=newcomer.name, roles=newcomer.roles, certificate_sha256=sha256(certificate).digest(), added=at)
     run(engine.execution_options(writes=True), lambda connection: _record(connection, person, newcomer.actor))
     _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def initialise(folder: Path, plan: Plan, at: datetime) -> None:
         draft.mkdir(mode=0o700)
         try:
             _fill(draft, plan, at)
-            os.rename(draft, folder)
+            draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         sync_folder(folder.parent)

@@ -34,7 +34,7 @@ def open_engine(path: Path) -> sa.Engine:
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     # The driver's own transaction control starts transactions too late (at the first write), so it is off.
-    connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3's
+    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
@@ -82,4 +82,6 @@ def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.begin() as connection:
             return work(connection)
     except sa.exc.DBAPIError as error:
-        raise Unavailable(f"store: {error.orig}", remedy="check the database's disk: space, permissions, load") from error
+        raise Unavailable(
+            f"store: {error.orig}", remedy="check the database's disk: space, permissions, load"
+        ) from error

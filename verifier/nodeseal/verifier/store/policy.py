@@ -166,7 +166,8 @@ def find_model(connection: sa.Connection, digest: Digest) -> ModelRecord | None:
 def latest_version(connection: sa.Connection, model_id: ModelId) -> int | None:
     """Return the highest registered version of a model."""
     query = sa.select(sa.func.max(MODELS.c.version)).where(MODELS.c.model_id == model_id)
-    return connection.execute(query).scalar_one()
+    highest: int | None = connection.execute(query).scalar_one()
+    return highest
 
 
 def add_model(connection: sa.Connection, model: ModelRecord) -> None:

@@ -1,0 +1,467 @@
+"""A real verifier on loopback, people who operate it, and nodes with synthetic TPMs that talk to it.
+
+Everything goes through the public API: the process ``nodeseal-verifier run``, mutual TLS and gRPC. A test is a
+coroutine under :func:`asyncio.run`::
+
+    with a_verifier(tmp_path) as verifier:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin, node.attesting() as stream:
+            await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.evidence import Channel, Claims, Purpose, encode_claims, qualifying_data
+from nodeseal.ids import LeaseId, NodeId, Nonce, PersonId
+from nodeseal.swtpm.synthetic import SyntheticTpm
+from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    attestation_pb2,
+    attestation_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    key_release_pb2,
+    key_release_pb2_grpc,
+)
+from nodeseal.verifier.persons import Newcomer, add_person
+from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.schema import Role
+
+TRUST_DOMAIN = "test.example"
+FAST: Mapping[str, object] = {"interval_seconds": 1, "trust_seconds": 30, "answer_within_seconds": 5}
+_READY_SECONDS = 20.0
+_LOCAL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
+
+
+class RunningVerifier:
+    """A verifier's folder, and the process that serves it.
+
+    Attributes:
+        folder: what ``init`` made.
+        vendor: the only TPM vendor it trusts.
+        listen: address for nodes and people.
+        listen_enrol: address for enrolment.
+    """
+
+    def __init__(self, folder: Path, vendor: TpmVendor) -> None:
+        self.folder = folder
+        self.vendor = vendor
+        self.listen = self.listen_enrol = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ca(self) -> bytes:
+        return (self.folder / "ca.pem").read_bytes()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready; a restart keeps the ports."""
+        log = self.folder / "log"
+        seen = len(self._lines())
+        with log.open("ab") as stream:
+            program = [sys.executable, "-m", "nodeseal.verifier", "run", "--config", str(self.folder / "verifier.yaml")]
+            self._process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+        end = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < end and self._process.poll() is None:
+            ready = [line for line in self._lines()[seen:] if '"event": "ready"' in line]
+            if ready:
+                addresses = json.loads(ready[0])
+                self.listen, self.listen_enrol = addresses["listen"], addresses["listen_enrol"]
+                self._keep_ports()
+                return
+            time.sleep(0.02)
+        self.kill()
+        raise AssertionError(f"the verifier did not start: {log.read_text()}")
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+    def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(timeout=20)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return its log lines; each must be one JSON document."""
+        return [json.loads(line) for line in self._lines()]
+
+    def _lines(self) -> list[str]:
+        path = self.folder / "log"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the audit log's documents straight from the database, oldest first."""
+        with sqlite3.connect(f"file:{self.folder / 'verifier.sqlite'}?mode=ro", uri=True) as database:
+            return [json.loads(row[0]) for row in database.execute("SELECT content FROM audit ORDER BY sequence")]
+
+    def actions(self, subject: str) -> list[str]:
+        """Return the audited actions on one subject, oldest first."""
+        return [record["action"] for record in self.records() if record["subject"] == subject]
+
+    def authority(self) -> CertificateAuthority:
+        return CertificateAuthority.load(self.ca, (self.folder / "ca.key").read_bytes())
+
+    def add_person(self, name: str, *roles: Role) -> Path:
+        """Give a person roles and a client; return its folder."""
+        folder = self.folder / "persons" / name
+        newcomer = Newcomer(
+            name=PersonId(name),
+            roles=frozenset(roles),
+            trust_domain=TRUST_DOMAIN,
+            verifier=self.listen,
+            actor="test",
+        )
+        engine = open_engine(self.folder / "verifier.sqlite")
+        add_person(engine, self.authority(), newcomer, folder, datetime.now(UTC))
+        engine.dispose()
+        return folder
+
+    @asynccontextmanager
+    async def person(self, name: str = "admin") -> AsyncIterator[Stubs]:
+        """Connect as a person."""
+        folder = self.folder / "persons" / name
+        async with self.channel((folder / "person.key").read_bytes(), (folder / "person.pem").read_bytes()) as channel:
+            yield Stubs(channel)
+
+    def channel(self, key: bytes, chain: bytes) -> aio.Channel:
+        """Return a channel to ``listen`` with a client certificate (PEM)."""
+        credentials = grpc.ssl_channel_credentials(self.ca, key, chain)
+        return aio.secure_channel(self.listen, credentials, _LOCAL_OPTIONS)
+
+    def enrolment_channel(self) -> aio.Channel:
+        """Return a channel to ``listen_enrol``."""
+        return aio.secure_channel(self.listen_enrol, grpc.ssl_channel_credentials(self.ca), _LOCAL_OPTIONS)
+
+    def _keep_ports(self) -> None:
+        path = self.folder / "verifier.yaml"
+        text = path.read_text()
+        text = text.replace('listen: "127.0.0.1:0"', f'listen: "{self.listen}"')
+        path.write_text(text.replace('listen_enrol: "127.0.0.1:0"', f'listen_enrol: "{self.listen_enrol}"'))
+
+
+class Stubs:
+    """All services over one channel."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self.channel = channel
+        self.nodes = admin_pb2_grpc.NodesStub(channel)
+        self.goldens = admin_pb2_grpc.GoldensStub(channel)
+        self.keys = admin_pb2_grpc.KeysStub(channel)
+        self.models = admin_pb2_grpc.ModelsStub(channel)
+        self.audit = admin_pb2_grpc.AuditStub(channel)
+        self.attestation = attestation_pb2_grpc.AttestationStub(channel)
+        self.release = key_release_pb2_grpc.KeyReleaseStub(channel)
+        self.enrollment = enrollment_pb2_grpc.EnrollmentStub(channel)
+
+
+@contextmanager
+def a_verifier(
+    folder: Path, vendor: TpmVendor | None = None, *, start: bool = True, **attestation: object
+) -> Iterator[RunningVerifier]:
+    """Set a verifier up below ``folder`` and run it; ``attestation`` overrides :data:`FAST`."""
+    vendor = vendor or TpmVendor.create(folder / "vendor")
+    verifier = RunningVerifier(folder / "verifier", vendor)
+    plan = Plan(
+        trust_domain=TRUST_DOMAIN,
+        server_names=("localhost", "127.0.0.1"),
+        listen="127.0.0.1:0",
+        listen_enrol="127.0.0.1:0",
+        ek_roots=vendor.roots_dir,
+        admin=PersonId("admin"),
+        own=OwnCertificates(),
+    )
+    initialise(verifier.folder, plan, datetime.now(UTC))
+    set_config(verifier, **{**FAST, **attestation})
+    try:
+        if start:
+            verifier.start()
+        yield verifier
+    finally:
+        verifier.kill()
+
+
+def set_config(verifier: RunningVerifier, **values: object) -> None:
+    """Change integers in ``verifier.yaml`` by key; the verifier reads them when it starts."""
+    path = verifier.folder / "verifier.yaml"
+    lines = path.read_text().splitlines()
+    for key, value in values.items():
+        places = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
+        assert len(places) == 1, f"{key} is in verifier.yaml {len(places)} times"
+        indent = lines[places[0]][: len(lines[places[0]]) - len(lines[places[0]].lstrip())]
+        lines[places[0]] = f"{indent}{key}: {value}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a call failed.
+
+    Attributes:
+        code: gRPC status.
+        details: its text.
+        findings: ids of the findings that came with it.
+    """
+
+    code: grpc.StatusCode
+    details: str
+    findings: tuple[str, ...]
+
+
+def refusal_of(error: aio.AioRpcError) -> Refusal:
+    """Return what an error of a call says."""
+    found = [
+        value
+        for key, value in error.trailing_metadata()
+        if key == "nodeseal-findings-bin" and isinstance(value, bytes)
+    ]
+    findings = attestation_pb2.Verdict.FromString(found[0]).findings if found else ()
+    return Refusal(error.code(), error.details() or "", tuple(finding.id for finding in findings))
+
+
+class FakeNode:
+    """A node with a synthetic TPM; every step of the protocol can be taken by itself.
+
+    Attributes:
+        tpm: its TPM.
+        node_id: its id, once enrolled.
+        leases: what its claims say it holds.
+    """
+
+    def __init__(self, verifier: RunningVerifier, tpm: SyntheticTpm) -> None:
+        self.verifier = verifier
+        self.tpm = tpm
+        self.key = new_tls_key()
+        self.chain: tuple[bytes, ...] = ()
+        self.node_id = ""
+        self.leases: tuple[str, ...] = ()
+        self.boot_id = "3f0c7c9e-0000-4000-8000-000000000001"
+
+    def identity(self, **changes: Any) -> enrollment_pb2.Identity:
+        """Return an honest identity with some fields changed."""
+        facts = enrollment_pb2.NodeFacts(
+            hostname="rack1-node7", boot_id=self.boot_id, tpm_manufacturer="IBM", tpm_firmware="1.2"
+        )
+        fields = {
+            "ek_public": self.tpm.ek.encode(),
+            "ek_certificates": [self.tpm.ek_certificate],
+            "ek_chain": [self.verifier.vendor.intermediate],
+            "ak_public": self.tpm.ak.encode(),
+            "certificate_request": certificate_request(self.key, "node"),
+            "facts": facts,
+        }
+        return enrollment_pb2.Identity(**{**fields, **changes})
+
+    async def enrol(self, identity: enrollment_pb2.Identity | None = None) -> None:
+        """Enrol; raises ``AioRpcError`` when refused."""
+        async with self.verifier.enrolment_channel() as channel:
+            call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=20)
+            await call.write(enrollment_pb2.EnrollRequest(identity=identity or self.identity()))
+            challenge = (await received(call)).challenge
+            secret = self.tpm.activate(challenge.id_object, challenge.encrypted_secret)
+            await call.write(enrollment_pb2.EnrollRequest(activation=enrollment_pb2.Activation(secret=secret)))
+            enrolled = (await received(call)).enrolled
+        self.node_id, self.chain = enrolled.node_id, tuple(enrolled.certificate_chain)
+
+    def channel(self) -> aio.Channel:
+        """Return a channel with the node's certificate."""
+        return self.verifier.channel(self.key, to_pem(*self.chain))
+
+    @property
+    def binding(self) -> Channel:
+        """What this node's quotes are bound to."""
+        return Channel(
+            trust_domain=TRUST_DOMAIN,
+            node_id=NodeId(self.node_id),
+            certificate_sha256=hashlib.sha256(self.chain[0]).digest(),
+        )
+
+    def claims(self) -> bytes:
+        """Return what the node says of itself."""
+        leases = tuple(LeaseId(lease) for lease in self.leases)
+        return encode_claims(Claims(boot_id=self.boot_id, kernel="6.1.0", agent_version="0.1.0", leases=leases))
+
+    def qualifying(self, challenge: attestation_pb2.Challenge, purpose: Purpose) -> bytes:
+        """Return the qualifying data for a challenge."""
+        return qualifying_data(purpose, Nonce(challenge.nonce), self.binding, self.claims())
+
+    def evidence(
+        self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST
+    ) -> attestation_pb2.Evidence:
+        """Return honest evidence, values included."""
+        selection = selection_of(challenge.pcr_selection)
+        quote = self.tpm.quote(self.qualifying(challenge, purpose), selection)
+        return attestation_pb2.Evidence(
+            claims=self.claims(),
+            attest=quote.attest,
+            signature=quote.signature,
+            pcr_values=self.tpm.read_pcrs(selection),
+        )
+
+    @asynccontextmanager
+    async def attesting(self) -> AsyncIterator[FakeStream]:
+        """Open an attestation stream; nothing is answered by itself."""
+        async with self.channel() as channel:
+            call = attestation_pb2_grpc.AttestationStub(channel).Attest()
+            try:
+                yield FakeStream(self, call)
+            finally:
+                call.cancel()
+
+    async def release(self, model_digest: str, slots: list[key_release_pb2.Slot]) -> key_release_pb2.Released:
+        """Ask for a key and prove what is asked; raises ``AioRpcError`` when refused."""
+        async with self.channel() as channel:
+            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
+            ask = key_release_pb2.Ask(model_digest=model_digest, slots=slots)
+            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+            challenge = (await received(call)).challenge
+            await call.write(key_release_pb2.ReleaseRequest(proof=self.proof(challenge)))
+            released: key_release_pb2.Released = (await received(call)).released
+        self.leases = (*self.leases, released.lease_id)
+        return released
+
+    def proof(self, challenge: key_release_pb2.ReleaseChallenge, **changes: Any) -> key_release_pb2.Proof:
+        """Return an honest proof of a new release key, with some fields changed."""
+        public = self.tpm.create_release_key(selection_of(challenge.policy_selection))
+        certify = self.tpm.certify(public, self.qualifying(challenge.challenge, Purpose.RELEASE))
+        fields = {
+            "evidence": self.evidence(challenge.challenge, Purpose.RELEASE),
+            "release_public": public.encode(),
+            "certify_attest": certify.attest,
+            "certify_signature": certify.signature,
+        }
+        return key_release_pb2.Proof(**{**fields, **changes})
+
+
+class FakeStream:
+    """The node's end of an attestation stream."""
+
+    def __init__(
+        self, node: FakeNode, call: aio.StreamStreamCall[attestation_pb2.Evidence, attestation_pb2.Instruction]
+    ) -> None:
+        self.node = node
+        self.call = call
+        self._challenges: list[attestation_pb2.Challenge] = []
+        self._verdicts: list[attestation_pb2.Verdict] = []
+        self._revocations: list[attestation_pb2.Revocation] = []
+
+    async def challenge(self) -> attestation_pb2.Challenge:
+        """Wait for the next challenge."""
+        while not self._challenges:
+            await self._read()
+        return self._challenges.pop(0)
+
+    async def verdict(self) -> attestation_pb2.Verdict:
+        """Wait for the next verdict."""
+        while not self._verdicts:
+            await self._read()
+        return self._verdicts.pop(0)
+
+    async def revocation(self) -> attestation_pb2.Revocation:
+        """Wait for the next revocation."""
+        while not self._revocations:
+            await self._read()
+        return self._revocations.pop(0)
+
+    async def send(self, evidence: attestation_pb2.Evidence) -> None:
+        """Send evidence."""
+        await self.call.write(evidence)
+
+    async def round(self) -> attestation_pb2.Verdict:
+        """Answer the next challenge honestly and return the verdict on it."""
+        await self.send(self.node.evidence(await self.challenge()))
+        return await self.verdict()
+
+    async def round_until(self, state: attestation_pb2.NodeState.ValueType) -> attestation_pb2.Verdict:
+        """Answer honestly until the verdict is ``state``, at most ten times."""
+        for _ in range(10):
+            verdict = await self.round()
+            if verdict.state == state:
+                return verdict
+        raise AssertionError(f"never {attestation_pb2.NodeState.Name(state)}: {verdict}")
+
+    async def end(self) -> Refusal:
+        """Wait for the verifier to end the stream with an error."""
+        try:
+            while True:
+                await self._read()
+        except aio.AioRpcError as error:
+            return refusal_of(error)
+
+    async def _read(self) -> None:
+        instruction = await received(self.call)
+        if instruction.HasField("revocation"):
+            self._revocations.append(instruction.revocation)
+        if instruction.HasField("verdict"):
+            self._verdicts.append(instruction.verdict)
+        if instruction.HasField("challenge"):
+            self._challenges.append(instruction.challenge)
+
+
+async def received(call: Any) -> Any:
+    """Return the next message of a stream; a stream that ends in order is an error here."""
+    message = await call.read()
+    if message is aio.EOF:
+        code = await call.code()
+        if code is grpc.StatusCode.OK:
+            raise AssertionError("the verifier ended the stream without a message")
+        raise aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), await call.details())
+    return message
+
+
+def selection_of(message: attestation_pb2.PcrSelection) -> PcrSelection:
+    """Return a selection from its message."""
+    return PcrSelection.of({HashAlg(bank.hash): list(bank.pcrs) for bank in message.banks})
+
+
+def a_node(verifier: RunningVerifier) -> FakeNode:
+    """Return a node with a TPM of the trusted vendor, booted."""
+    tpm = SyntheticTpm(verifier.vendor)
+    for pcr in range(10):
+        tpm.extend(pcr, {HashAlg.SHA256: hashlib.sha256(f"boot {pcr}".encode()).digest()})
+    return FakeNode(verifier, tpm)
+
+
+async def trusted_node(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
+    """Return a node that is enrolled, admitted, and covered by a golden captured from it; its stream is closed."""
+    node = a_node(verifier)
+    await node.enrol()
+    async with node.attesting() as stream:
+        await stream.round()
+        captured = await admin.goldens.CaptureGolden(
+            admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node.node_id], pcrs=range(8))
+        )
+        await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+        await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
+    return node

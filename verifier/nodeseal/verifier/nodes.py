@@ -1,0 +1,147 @@
+"""A node while the verifier runs: what is thought of it now, without asking the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.errors import NodesealError
+from nodeseal.findings import Finding
+from nodeseal.golden import Golden
+from nodeseal.ids import LeaseId
+from nodeseal.tcg.public import decode_public
+from nodeseal.verifier.appraisal.model import Baseline, NodeKeys
+from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
+from nodeseal.verifier.store.schema import NodeState
+
+if TYPE_CHECKING:
+    from nodeseal.verifier.changes import Decision
+
+
+class Stream(Protocol):
+    """The open attestation stream of a node, as far as others may use it."""
+
+    def revoke(self, leases: tuple[LeaseId, ...], reason: str) -> None:
+        """Tell the node at once that it must forget the keys of these leases."""
+
+    def challenge_now(self) -> None:
+        """Challenge the node without waiting for the interval."""
+
+    def close(self, error: NodesealError) -> None:
+        """End the stream after what is waiting has been sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a node is told about itself.
+
+    Attributes:
+        state: one of the seven.
+        trusted_until: end of trust, or None.
+        trusted_for_ms: the same as a duration from when the node received the challenge; 0: not trusted.
+        findings: of the round.
+    """
+
+    state: NodeState
+    trusted_until: datetime | None
+    trusted_for_ms: int
+    findings: tuple[Finding, ...]
+
+
+class Node:
+    """One enrolled node.
+
+    Attributes:
+        record: its identity.
+        state: as it was last recorded; see :meth:`trusted` for whether it counts now.
+        reason: why, where a person or an event decided.
+        findings: of the last round.
+        trusted_until: end of trust for people to read.
+        trust_ends: the same on the steady clock; this one decides.
+        last_seen: last authentic evidence.
+        baseline: what the next round must continue.
+        goldens: the goldens that the last good round matched.
+        leases: running leases.
+        stream: its attestation stream, if it is connected.
+        unrecorded: a decision against the node that the store could not record yet; it holds already.
+    """
+
+    __slots__ = (
+        "_keys",
+        "baseline",
+        "findings",
+        "goldens",
+        "last_seen",
+        "leases",
+        "reason",
+        "record",
+        "state",
+        "stream",
+        "trust_ends",
+        "trusted_until",
+        "unrecorded",
+    )
+
+    def __init__(self, record: NodeRecord, standing: NodeStanding) -> None:
+        self.record = record
+        self.goldens: tuple[Golden, ...] = ()
+        self.leases: dict[LeaseId, Lease] = {}
+        self.stream: Stream | None = None
+        self.unrecorded: Decision | None = None
+        self.trust_ends = 0.0
+        self.baseline: Baseline | None = standing.clock
+        self.last_seen: datetime | None = standing.last_seen
+        self._keys: NodeKeys | None = None
+        self.stand(standing)
+
+    def stand(self, standing: NodeStanding) -> None:
+        """Take over what was decided; clock and last evidence have their own way in."""
+        self.state = standing.state
+        self.reason = standing.reason
+        self.findings = standing.findings
+        self.trusted_until = standing.trusted_until
+
+    def enrol(self, record: NodeRecord) -> None:
+        """Take over a new attestation key and certificate."""
+        self.record = record
+        self._keys = None
+        # PCR values were proved with the old key; the clock is the TPM's, whatever key signs it
+        if self.baseline is not None:
+            self.baseline = Baseline(clock_info=self.baseline.clock_info, boot_id=self.baseline.boot_id)
+
+    @property
+    def keys(self) -> NodeKeys:
+        """Its attestation key, ready to verify with."""
+        if self._keys is None:
+            verifier = SignatureVerifier(decode_public(self.record.ak_public))
+            self._keys = NodeKeys(ak_name=self.record.ak_name, verifier=verifier)
+        return self._keys
+
+    @property
+    def actor(self) -> str:
+        """How the audit log calls it."""
+        return f"node/{self.record.node_id}"
+
+    def trusted(self, now: float) -> bool:
+        """Tell whether the node is trusted at the steady time ``now``."""
+        return self.state is NodeState.TRUSTED and self.unrecorded is None and now < self.trust_ends
+
+    def state_at(self, now: float) -> NodeState:
+        """Return the state that people are to see at the steady time ``now``."""
+        if self.state is NodeState.TRUSTED and now >= self.trust_ends:
+            return NodeState.STALE
+        return self.state
+
+    def standing(self) -> NodeStanding:
+        """Return what is to be stored."""
+        return NodeStanding(
+            state=self.state,
+            reason=self.reason,
+            findings=self.findings,
+            trusted_until=self.trusted_until,
+            last_seen=self.last_seen,
+            clock=self.baseline,
+        )

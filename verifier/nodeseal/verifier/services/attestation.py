@@ -1,0 +1,102 @@
+"""``nodeseal.v1.Attestation``: moves messages between a node's stream and its session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from grpc import aio
+
+from nodeseal.errors import OutOfOrder
+from nodeseal.evidence import Channel
+from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
+from nodeseal.verifier.callers import Caller
+from nodeseal.verifier.certificates import Certificates
+from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.limits import RateLimit
+from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.rounds import Rounds
+from nodeseal.verifier.services.convert import evidence_from_proto, instruction_to_proto
+from nodeseal.verifier.services.interceptor import caller
+from nodeseal.verifier.sessions import Peer, Session
+
+_STREAMS_PER_MINUTE: Final = 60
+_Stream = aio.ServicerContext[attestation_pb2.Evidence, attestation_pb2.Instruction]
+
+
+class AttestationService(attestation_pb2_grpc.AttestationServicer):
+    """Streams of nodes."""
+
+    def __init__(self, fleet: Fleet, rounds: Rounds, certificates: Certificates) -> None:
+        self._fleet: Final = fleet
+        self._rounds: Final = rounds
+        self._certificates: Final = certificates
+        self._limit: Final = RateLimit(_STREAMS_PER_MINUTE, "attestation streams")
+
+    async def Attest(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
+        self, _requests: AsyncIterator[attestation_pb2.Evidence], context: _Stream
+    ) -> None:
+        """Lead a node's stream until one side ends it; a node's new stream replaces its old one."""
+        node, peer = node_of(caller())
+        self._limit.take(node.record.node_id, self._fleet.clock.steady())
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - handlers run in tasks
+        session = Session(node, peer, self._rounds, task.cancel)
+        if node.stream is not None:
+            node.stream.close(OutOfOrder("the node has opened another attestation stream"))
+        node.stream = session
+        await _serve(session, context)
+
+    async def Renew(  # noqa: N802 - gRPC's spelling
+        self,
+        request: attestation_pb2.RenewRequest,
+        context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - gRPC's
+    ) -> attestation_pb2.RenewResponse:
+        """Return a fresh certificate for a node that is trusted now."""
+        node, _ = node_of(caller())
+        chain = await self._certificates.renew(node, request.certificate_request)
+        return attestation_pb2.RenewResponse(certificate_chain=chain)
+
+
+def node_of(who: Caller) -> tuple[Node, Peer]:
+    """Return the calling node and its end of the channel; the table of roles lets nobody else through."""
+    if who.node is None or who.identity is None:
+        raise OutOfOrder("only a node may call this")
+    channel = Channel(
+        trust_domain=who.identity.trust_domain,
+        node_id=who.node.record.node_id,
+        certificate_sha256=who.identity.certificate_sha256,
+    )
+    return who.node, Peer(channel=channel, not_after=who.identity.not_after)
+
+
+async def _serve(session: Session, context: _Stream) -> None:
+    writer = asyncio.create_task(_write(session, context))
+    try:
+        while isinstance(message := await context.read(), attestation_pb2.Evidence):
+            await session.answer(evidence_from_proto(message))
+    except asyncio.CancelledError:
+        if session.failure is None:
+            raise
+        _uncancel()
+        raise session.failure from None
+    finally:
+        session.detach()
+        writer.cancel()
+
+
+async def _write(session: Session, context: _Stream) -> None:
+    try:
+        while (instruction := await session.instruction()) is not None:
+            await context.write(instruction_to_proto(instruction))
+    except aio.BaseError:
+        pass  # the peer has gone
+    finally:
+        session.finish()
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

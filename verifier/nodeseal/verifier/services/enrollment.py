@@ -1,0 +1,100 @@
+"""``nodeseal.v1.Enrollment``: one stream is one attempt, with one deadline over all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from grpc import aio
+
+from nodeseal.errors import OutOfOrder, TooManyRequests
+from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
+from nodeseal.verifier.config import Enrolment
+from nodeseal.verifier.enroller import Attempt, Enrolled, Enroller, parse_facts
+from nodeseal.verifier.enrolment import ClaimedIdentity
+from nodeseal.verifier.store.nodes import NodeFacts
+
+_Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
+
+
+class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
+    """Enrolments, so many at once."""
+
+    def __init__(self, enroller: Enroller, settings: Enrolment) -> None:
+        self._enroller: Final = enroller
+        self._settings: Final = settings
+        self._open = 0
+
+    async def Enroll(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
+        self, _requests: AsyncIterator[enrollment_pb2.EnrollRequest], context: _Stream
+    ) -> None:
+        """Take one node in."""
+        try:
+            with self._slot():
+                async with asyncio.timeout(self._settings.deadline_seconds):
+                    await self._enrol(context)
+        except TimeoutError as error:
+            raise OutOfOrder(f"enrolment took longer than {self._settings.deadline_seconds} seconds") from error
+
+    async def _enrol(self, context: _Stream) -> None:
+        identity = (await _expect(context, "identity")).identity
+        attempt = self._enroller.begin(_claimed(identity), _facts(identity))
+        await context.write(_challenge(attempt))
+        activation = (await _expect(context, "activation")).activation
+        await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self._open >= self._settings.concurrent:
+            raise TooManyRequests("too many enrolments are open", remedy="try again in a few seconds")
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+
+async def _expect(context: _Stream, step: Literal["identity", "activation"]) -> enrollment_pb2.EnrollRequest:
+    message: object = await context.read()  # or the end of the stream, whatever the stubs say
+    if not isinstance(message, enrollment_pb2.EnrollRequest) or message.WhichOneof("step") != step:
+        raise OutOfOrder(f"{step} was expected")
+    return message
+
+
+def _claimed(identity: enrollment_pb2.Identity) -> ClaimedIdentity:
+    return ClaimedIdentity(
+        ek_public=identity.ek_public,
+        ek_certificates=tuple(identity.ek_certificates),
+        ek_chain=tuple(identity.ek_chain),
+        ak_public=identity.ak_public,
+        certificate_request=identity.certificate_request,
+    )
+
+
+def _facts(identity: enrollment_pb2.Identity) -> NodeFacts:
+    facts = identity.facts
+    return parse_facts(
+        hostname=facts.hostname,
+        boot_id=facts.boot_id,
+        tpm_manufacturer=facts.tpm_manufacturer,
+        tpm_firmware=facts.tpm_firmware,
+    )
+
+
+def _challenge(attempt: Attempt) -> enrollment_pb2.EnrollResponse:
+    credential = attempt.challenge.credential
+    challenge = enrollment_pb2.CredentialChallenge(
+        id_object=credential.id_object, encrypted_secret=credential.encrypted_secret
+    )
+    return enrollment_pb2.EnrollResponse(challenge=challenge)
+
+
+def _enrolled(enrolled: Enrolled) -> enrollment_pb2.EnrollResponse:
+    message = enrollment_pb2.Enrolled(
+        node_id=enrolled.node_id,
+        trust_domain=enrolled.trust_domain,
+        certificate_chain=enrolled.certificate_chain,
+    )
+    return enrollment_pb2.EnrollResponse(enrolled=message)

@@ -1,0 +1,64 @@
+"""From errors to gRPC status: one table, and the only place that names codes.
+
+Findings travel in the trailing metadata ``nodeseal-findings-bin``, a serialised :class:`Verdict` with nothing else
+in it. What is not in the table is our own fault: the peer gets a fixed text, the log the details.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from nodeseal.errors import (
+    MalformedInput,
+    NodesealError,
+    NotFound,
+    OutOfOrder,
+    PolicyRefused,
+    ProofFailed,
+    TooManyRequests,
+    Unavailable,
+)
+from nodeseal.v1 import attestation_pb2
+from nodeseal.verifier.services.convert import findings_to_proto
+
+FINDINGS_METADATA: Final = "nodeseal-findings-bin"
+INTERNAL: Final = "the verifier failed; its log says why"
+_MAX_DETAILS: Final = 1000
+_MAX_FINDINGS: Final = 64
+CODES: Final[dict[type[NodesealError], grpc.StatusCode]] = {
+    MalformedInput: grpc.StatusCode.INVALID_ARGUMENT,
+    ProofFailed: grpc.StatusCode.UNAUTHENTICATED,
+    PolicyRefused: grpc.StatusCode.PERMISSION_DENIED,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    OutOfOrder: grpc.StatusCode.FAILED_PRECONDITION,
+    TooManyRequests: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    """Return the status code of an error."""
+    return (
+        CODES.get(type(error), grpc.StatusCode.INTERNAL)
+        if isinstance(error, NodesealError)
+        else grpc.StatusCode.INTERNAL
+    )
+
+
+def details_of(error: Exception) -> str:
+    """Return what the peer is told: the error and its remedy, on one printable line."""
+    if code_of(error) is grpc.StatusCode.INTERNAL:
+        return INTERNAL
+    remedy = getattr(error, "remedy", "")
+    text = f"{error} ({remedy})" if remedy else str(error)
+    return text[:_MAX_DETAILS].encode("unicode_escape").decode("ascii")
+
+
+def metadata_of(error: Exception) -> tuple[tuple[str, bytes], ...]:
+    """Return the trailing metadata: findings, where the error has some."""
+    if not isinstance(error, (ProofFailed, PolicyRefused)):
+        return ()
+    verdict = attestation_pb2.Verdict(findings=findings_to_proto(error.findings[:_MAX_FINDINGS]))
+    return ((FINDINGS_METADATA, verdict.SerializeToString()),)

@@ -1,0 +1,200 @@
+"""One attestation stream: when to challenge, when an answer counts, what to say when.
+
+The verifier leads. A challenge is open until it is answered or its time has passed; evidence that arrives while none
+is open (a second answer, an answer out of turn) ends the stream with ``quote.nonce``, and so does silence, which
+leaves the node's end of trust where it was. Reading and writing are separate, so a revocation never waits for an
+answer. This module knows neither gRPC nor protobuf: :mod:`nodeseal.verifier.services.attestation` moves the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from nodeseal.errors import NodesealError, ProofFailed
+from nodeseal.evidence import Channel, Evidence, Purpose
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import LeaseId
+from nodeseal.verifier.clock import Clock
+from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.nodes import Node, Verdict
+from nodeseal.verifier.rounds import Asked, Rounds
+
+_JITTER: Final = 0.1
+_DRAIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What goes to the node in one message; parts may be None.
+
+    Attributes:
+        revoked: leases whose keys it must forget, and why.
+        verdict: on its last answer.
+        asked: the next challenge.
+    """
+
+    revoked: tuple[tuple[LeaseId, ...], str] | None = None
+    verdict: Verdict | None = None
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The other end of a stream.
+
+    Attributes:
+        channel: what quotes are bound to.
+        not_after: when its certificate ends.
+    """
+
+    channel: Channel
+    not_after: datetime
+
+
+class Session:
+    """The stream of one node. All methods run on the event loop; ``cancel`` ends the task that reads."""
+
+    __slots__ = (
+        "_asked",
+        "_cancel",
+        "_clock",
+        "_due",
+        "_failure",
+        "_loop",
+        "_node",
+        "_peer",
+        "_revoked",
+        "_rounds",
+        "_settings",
+        "_timer",
+        "_verdict",
+        "_wake",
+    )
+
+    def __init__(self, node: Node, peer: Peer, rounds: Rounds, cancel: Callable[[], object]) -> None:
+        self._node: Final = node
+        self._peer: Final = peer
+        self._rounds: Final = rounds
+        self._clock: Final[Clock] = rounds.clock
+        self._settings: Final[Attestation] = rounds.settings
+        self._cancel: Final = cancel
+        self._loop: Final = asyncio.get_running_loop()
+        self._asked: Asked | None = None
+        self._due = True
+        self._verdict: Verdict | None = None
+        self._revoked: list[tuple[tuple[LeaseId, ...], str]] = []
+        self._failure: NodesealError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake: asyncio.Future[None] | None = None
+
+    @property
+    def failure(self) -> NodesealError | None:
+        """Why the stream ends, once it does."""
+        return self._failure
+
+    def revoke(self, leases: tuple[LeaseId, ...], reason: str) -> None:
+        """Tell the node at once that it must forget the keys of these leases."""
+        self._revoked.append((leases, reason))
+        self._notify()
+
+    def challenge_now(self) -> None:
+        """Challenge the node without waiting for the interval."""
+        if self._asked is None and not self._due:
+            self._come_due()
+
+    def close(self, error: NodesealError) -> None:
+        """End the stream with ``error`` after what is waiting has been sent, or after five seconds."""
+        if self._failure is None:
+            self._failure = error
+            self._set_timer(_DRAIN_SECONDS, self._cancel)
+            self._notify()
+
+    def finish(self) -> None:
+        """End the stream now: all that was waiting has been sent."""
+        self._cancel()
+
+    def detach(self) -> None:
+        """Let go of timers and of the node."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._node.stream is self:
+            self._node.stream = None
+
+    async def answer(self, evidence: Evidence) -> None:
+        """Take evidence from the node.
+
+        Raises:
+            ProofFailed: ``quote.nonce``: no challenge is open.
+            Unavailable: the outcome cannot be recorded now.
+        """
+        asked, self._asked = self._asked, None
+        if asked is None:
+            raise ProofFailed(_unasked("evidence while no challenge was open"))
+        judged = await self._rounds.judge(self._node, evidence, asked)
+        if judged.unknown:
+            self._revoked.append((judged.unknown, "no such lease is running"))
+        self._verdict = judged.verdict
+        if judged.again or self._settings.interval_seconds == 0:
+            self._come_due()
+        else:
+            jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
+            self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
+            self._notify()
+
+    async def instruction(self) -> Instruction | None:
+        """Wait for what is to be sent next; None: nothing more, the stream ends."""
+        while True:
+            if self._revoked or self._verdict is not None or (self._due and self._failure is None):
+                return self._take()
+            if self._failure is not None:
+                return None
+            self._wake = self._loop.create_future()
+            await self._wake
+
+    def _take(self) -> Instruction:
+        revoked = self._revoked.pop(0) if self._revoked else None
+        verdict, self._verdict = self._verdict, None
+        return Instruction(revoked=revoked, verdict=verdict, asked=self._ask())
+
+    def _ask(self) -> Asked | None:
+        if not self._due or self._failure is not None:
+            return None
+        if self._clock.wall() >= self._peer.not_after:
+            self.close(ProofFailed(_expired(self._peer.not_after)))
+            return None
+        self._due = False
+        self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel)
+        self._set_timer(self._settings.answer_within_seconds, self._overdue)
+        return self._asked
+
+    def _overdue(self) -> None:
+        self._asked = None
+        self.close(ProofFailed(_unasked(f"no answer within {self._settings.answer_within_seconds} seconds")))
+
+    def _come_due(self) -> None:
+        self._due = True
+        self._notify()
+
+    def _set_timer(self, seconds: float, callback: Callable[[], object]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, callback)
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def _unasked(seen: str) -> Finding:
+    return Finding(id=FindingId.QUOTE_NONCE, expected="one answer to each challenge, in time", seen=seen)
+
+
+def _expired(not_after: datetime) -> Finding:
+    return Finding(
+        id=FindingId.TLS_CERTIFICATE, expected="a certificate that is valid now", seen=f"one until {not_after}"
+    )
