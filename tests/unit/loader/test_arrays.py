@@ -1,0 +1,134 @@
+"""Safetensors into NumPy, against the reference implementation, and every refusal of its header."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader.arrays import decode_tensors
+from support.sealed import safetensors_bytes
+
+NUMPY_TYPES = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8", "<c8"]
+
+
+def decode(raw: bytes) -> dict[str, np.ndarray]:
+    return decode_tensors(memoryview(bytearray(raw)), "x.safetensors")
+
+
+@pytest.mark.parametrize("dtype", NUMPY_TYPES)
+def test_types_of_numpy_come_back_as_the_reference_wrote_them(dtype: str) -> None:
+    tensors = {
+        "matrix": np.arange(12).reshape(3, 4).astype(dtype),
+        "scalar": np.array(1).astype(dtype),
+        "empty": np.zeros((0, 5), dtype),
+    }
+    decoded = decode(save(tensors))
+    assert set(decoded) == set(tensors)
+    for name, expected in tensors.items():
+        assert decoded[name].dtype == expected.dtype
+        assert decoded[name].shape == expected.shape
+        assert np.array_equal(decoded[name], expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("BF16", ml_dtypes.bfloat16),
+        ("F8_E4M3", ml_dtypes.float8_e4m3fn),
+        ("F8_E5M2", ml_dtypes.float8_e5m2),
+        ("F8_E8M0", ml_dtypes.float8_e8m0fnu),
+    ],
+)
+def test_types_that_numpy_lacks_keep_their_meaning(dtype: str, expected: type) -> None:
+    values: np.ndarray = np.array([1, 2, 0.5]).astype(expected)
+    decoded = decode(safetensors_bytes({"t": (dtype, [3], values.tobytes())}))["t"]
+    assert decoded.dtype == expected
+    assert decoded.astype(float).tolist() == [1.0, 2.0, 0.5]
+
+
+def test_without_ml_dtypes_such_a_tensor_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(Unavailable, match="BF16") as caught:
+        decode(safetensors_bytes({"t": ("BF16", [1], b"\0\0")}))
+    assert caught.value.remedy == "pip install ml-dtypes"
+
+
+def test_arrays_are_views_that_can_be_written() -> None:
+    raw = memoryview(bytearray(safetensors_bytes({"t": ("U8", [2], b"\1\2")})))
+    tensor = decode_tensors(raw, "x")["t"]
+    tensor[0] = 9
+    assert raw[-2] == 9
+
+
+def header(text: object, data: bytes = b"") -> bytes:
+    raw = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return len(raw).to_bytes(8, "little") + raw + data
+
+
+def entry(**changes: object) -> dict[str, object]:
+    return {"t": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("why", "raw"),
+    [
+        ("nothing", b""),
+        ("a length alone", bytes(7)),
+        ("a header longer than the file", (1 << 63).to_bytes(8, "little")),
+        ("a header one byte too long", header(entry(), b"12")[:-3]),
+        ("no JSON", header(b"{")),
+        ("a list", header([])),
+        ("a duplicate tensor", header(b'{"t":{},"t":{}}')),
+        ("data after the last tensor", header(entry(), b"123")),
+        ("data that ends early", header(entry(), b"1")),
+        ("a hole before the first tensor", header(entry(data_offsets=[1, 3]), b"123")),
+        ("begin after end", header(entry(data_offsets=[2, 0]), b"12")),
+        ("three offsets", header(entry(data_offsets=[0, 1, 2]), b"12")),
+        ("a negative offset", header(entry(data_offsets=[-2, 0]), b"")),
+        ("a negative dimension", header(entry(shape=[-2]), b"12")),
+        ("a dimension that is true", header(entry(shape=[True, 2]), b"12")),
+        ("a shape that needs more", header(entry(shape=[3]), b"12")),
+        ("a shape whose product overflows", header(entry(shape=[1 << 62, 1 << 62]), b"12")),
+        ("an unknown type", header(entry(dtype="U128"), b"12")),
+        ("a type of half a byte", header(entry(dtype="F4"), b"12")),
+        ("an unknown key", header(entry(order="F"), b"12")),
+        ("no type", header({"t": {"shape": [2], "data_offsets": [0, 2]}}, b"12")),
+        (
+            "tensors that overlap",
+            header({**entry(), "u": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}, b"123"),
+        ),
+    ],
+)
+def test_a_file_is_refused_for(why: str, raw: bytes) -> None:
+    with pytest.raises(MalformedInput):
+        decode(raw)
+    assert why
+
+
+def test_an_empty_model_has_no_tensors() -> None:
+    assert decode(header({"__metadata__": {"format": "pt"}})) == {}
+
+
+def test_sealing_and_opening_need_no_numpy() -> None:
+    code = "import sys; sys.modules['numpy'] = None; import nodeseal.loader, nodeseal.loader.seal"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_real_files_of_the_reference_decode(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {f"layer.{index}.weight": rng.standard_normal((7, index)).astype("<f4") for index in range(50)}
+    (tmp_path / "x").write_bytes(save(tensors))
+    decoded = decode((tmp_path / "x").read_bytes())
+    assert all(np.array_equal(decoded[name], tensor) for name, tensor in tensors.items())
