@@ -98,7 +98,7 @@ def plain_model(folder: Path) -> Path:
 def key_file(folder: Path, key: ModelKey, private: ModelPrivateKey) -> Path:
     """Write the private key where :class:`InsecureFileKeys` finds it."""
     path = folder / f"{key.key_id}.insecure"
-    path.write_bytes(encode_insecure_key(key.key_id, private))
+    path.write_bytes(encode_insecure_key(key.key_id, key.key_version, private))
     return path
 
 

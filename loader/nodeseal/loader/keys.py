@@ -20,7 +20,7 @@ from nodeseal.errors import MalformedInput, NotFound, PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, KeyId, parse_key_id
 from nodeseal.loader.files import read_small
-from nodeseal.sealed.slots import Slots, parse_suite
+from nodeseal.sealed.slots import MAX_KEY_VERSION, Slots, parse_suite
 
 CLOSED = "the model was closed"
 _INSECURE_FORMAT = "nodeseal/insecure-model-key/1"
@@ -118,6 +118,7 @@ class InsecureFileKeys:
         fields = Fields(documents.decode_json(read_small(path, _MAX_PRIVATE), str(path)), str(path))
         fields.constant("format", _INSECURE_FORMAT)
         self._key_id = parse_key_id(fields.text("key_id"))
+        self._key_version = fields.integer("key_version", low=1, high=MAX_KEY_VERSION)
         suite = parse_suite(fields.text("suite"))
         self._private = ModelPrivateKey(suite, fields.base64("private", max_size=_MAX_PRIVATE))
         fields.done()
@@ -130,17 +131,18 @@ class InsecureFileKeys:
             ProofFailed: with ``release.slot``: the slot does not open.
         """
         for slot in slots.slots:
-            if slot.key_id == self._key_id:
+            if (slot.key_id, slot.key_version) == (self._key_id, self._key_version):
                 return Lease(slots.model_digest, self._private.open_slot(slots.model_digest, slot.key_id, slot.sealed))
-        raise NotFound(f"the model is not sealed to {self._key_id}")
+        raise NotFound(f"the model is not sealed to version {self._key_version} of {self._key_id}")
 
 
-def encode_insecure_key(key_id: KeyId, private: ModelPrivateKey) -> bytes:
+def encode_insecure_key(key_id: KeyId, key_version: int, private: ModelPrivateKey) -> bytes:
     """Return the file that :class:`InsecureFileKeys` reads. Whoever has it opens every model sealed to the key."""
     return documents.encode_json(
         {
             "format": _INSECURE_FORMAT,
             "key_id": key_id,
+            "key_version": key_version,
             "private": documents.encode_base64(bytes(private.to_bytes())),
             "suite": private.suite.value,
         }
