@@ -57,8 +57,11 @@ class KeySocket:
             self._path.chmod(0o666)
         except OSError as error:
             raise Unavailable(f"{self._path}: {error.strerror}") from error
-        async with server:
-            await server.serve_forever()
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            self._path.unlink(missing_ok=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_user(writer.get_extra_info("socket"))

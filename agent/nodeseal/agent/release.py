@@ -144,11 +144,13 @@ class Releaser:
         ask = key_release_pb2.Ask(model_digest=model_digest, slots=map(slot_message, slots))
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
-            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-            challenge = (await _next(call, link)).challenge
-            proved = await self._prove(challenge, link.identity)
-            await call.write(key_release_pb2.ReleaseRequest(proof=proved.proof))
-            released = (await _next(call, link)).released
+            try:
+                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+                proved = await self._prove((await _next(call, link)).challenge, link.identity)
+                await call.write(key_release_pb2.ReleaseRequest(proof=proved.proof))
+                released = (await _next(call, link)).released
+            finally:
+                call.cancel()
         context = _checked_context(released, model_digest, link.identity)
         return _released(released, context, proved)
 

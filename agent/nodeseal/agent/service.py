@@ -34,6 +34,7 @@ _LONGEST_DELAY_SECONDS: Final = 30.0
 _FAREWELL_SECONDS: Final = 5.0
 _EXPIRY_MARGIN: Final = timedelta(minutes=1)
 _RENEWAL_RETRY_SECONDS: Final = 30.0
+_TRUST_POLL_SECONDS: Final = 1.0
 _clock: Final = time.monotonic
 _log = structlog.get_logger("nodeseal.agent")
 
@@ -155,9 +156,10 @@ class Agent:
                     await self._renew(link)
                 except NodesealError as error:
                     _log.warning("certificate not renewed", error=str(error))
+                    await asyncio.sleep(_RENEWAL_RETRY_SECONDS)
                 else:
                     return
-            await asyncio.sleep(_RENEWAL_RETRY_SECONDS)
+            await asyncio.sleep(_TRUST_POLL_SECONDS)
 
     async def _renew(self, link: Link) -> None:
         key = new_tls_key()

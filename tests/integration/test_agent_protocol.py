@@ -1,0 +1,432 @@
+"""The whole agent in this process against a scripted verifier and a software TPM."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from nodeseal.agent import service
+from nodeseal.agent.config import AgentConfig
+from nodeseal.agent.identity import StateDirectory
+from nodeseal.agent.tpm.device import CAP_LABEL
+from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.evidence import Channel, Purpose, qualifying_data
+from nodeseal.ids import Digest, Nonce
+from nodeseal.swtpm.machine import Machine
+from nodeseal.tcg.attest import decode_attest
+from nodeseal.tcg.public import decode_public
+from nodeseal.v1 import attestation_pb2
+from nodeseal.varlink import KEYS_INTERFACE
+from support.agents import (
+    DATA_KEY,
+    DOMAIN,
+    MODEL,
+    Loader,
+    ScriptedVerifier,
+    agent_config,
+    eventually,
+    loader,
+    running,
+    scripted_verifier,
+    short_folder,
+)
+from support.machines import a_machine, a_vendor
+
+OTHER = Digest("cd" * 32)
+CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A machine, a verifier and an agent's configuration."""
+
+    machine: Machine
+    verifier: ScriptedVerifier
+    config: AgentConfig
+
+    @property
+    def cap(self) -> bytes:
+        """The cap PCR's value."""
+        return self.machine.read_pcrs()[15]
+
+
+@pytest.fixture(name="machine")
+def _machine() -> Iterator[Machine]:
+    with a_vendor() as vendor, a_machine(vendor) as machine:
+        yield machine
+
+
+@asynccontextmanager
+async def world(machine: Machine) -> AsyncIterator[World]:
+    async with scripted_verifier() as verifier, short_folder() as folder:
+        yield World(machine=machine, verifier=verifier, config=agent_config(folder, machine.tcti, verifier))
+
+
+def play(machine: Machine, scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with world(machine) as here:
+            await scenario(here)
+
+    asyncio.run(whole())
+
+
+@asynccontextmanager
+async def opened(here: World) -> AsyncIterator[Loader]:
+    """A loader that has opened the model."""
+    async with loader(here.config) as client:
+        await trusted(here)
+        reply = await client.open()
+        assert not reply.error, reply
+        yield client
+
+
+async def trusted(here: World) -> None:
+    """Wait until the agent has heard that it is trusted."""
+    async with loader(here.config) as client:
+        for _ in range(500):
+            if "trusted_until" in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters:
+                return
+            await asyncio.sleep(0.02)
+    pytest.fail("not trusted in time")
+
+
+def test_a_node_enrols_attests_and_is_trusted(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here)
+            status = (await client.call(f"{KEYS_INTERFACE}.Status")).parameters
+        identity = StateDirectory(here.config.state_directory).identity()
+        assert identity is not None
+        assert (status["node_id"], status["state"]) == (identity.node_id, "trusted")
+        assert identity.peer.trust_domain == DOMAIN
+        assert len(here.verifier.enrolments) == 1
+
+    play(machine, scenario)
+
+
+def test_a_quote_is_bound_to_challenge_node_channel_and_claims(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(here: World) -> None:
+        nonce = b"n" * 32
+        challenge = here.verifier.challenge()
+        challenge.nonce = nonce
+        monkeypatch.setattr(ScriptedVerifier, "challenge", lambda _self: challenge)
+        async with running(here.config):
+            await eventually(lambda: here.verifier.seen)
+        evidence, der = here.verifier.seen[0], ssl.PEM_cert_to_DER_cert(here.verifier.peers[0].decode())
+        identity = StateDirectory(here.config.state_directory).identity()
+        assert identity is not None
+        channel = Channel(
+            trust_domain=DOMAIN, node_id=identity.node_id, certificate_sha256=hashlib.sha256(der).digest()
+        )
+        expected = qualifying_data(Purpose.ATTEST, Nonce(nonce), channel, evidence.claims)
+        assert decode_attest(evidence.attest).extra_data == expected
+        ak = decode_public(here.verifier.enrolments[0].ak_public)
+        SignatureVerifier(ak).verify(evidence.signature, evidence.attest)
+
+    play(machine, scenario)
+
+
+def test_values_travel_only_when_they_changed_or_are_required(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        seen = here.verifier.seen
+        async with running(here.config):
+            await eventually(lambda: len(seen) >= 3)
+            assert [len(each.pcr_values) for each in seen[:3]] == [16, 0, 0]
+            await asyncio.to_thread(machine.extend, 12, bytes(32))
+            await eventually(lambda: any(each.pcr_values for each in seen[3:]))
+            here.verifier.values_required = True
+            count = len(seen)
+            await eventually(lambda: len(seen) >= count + 3)
+            assert len(seen[-1].pcr_values) == 16
+
+    play(machine, scenario)
+
+
+def test_values_travel_again_until_a_round_is_accepted(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.state = attestation_pb2.NODE_STATE_PENDING
+        async with running(here.config):
+            await eventually(lambda: len(here.verifier.seen) >= 3)
+        assert all(len(each.pcr_values) == 16 for each in here.verifier.seen)
+
+    play(machine, scenario)
+
+
+def test_a_loader_opens_a_model_and_hears_of_renewals(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here)
+            first = await client.open()
+            assert base64.b64decode(str(first.parameters["data_key"])) == DATA_KEY
+            assert first.parameters["model_digest"] == MODEL
+            assert first.continues
+            renewal = await client.reply()
+            assert renewal.parameters.keys() == {"expires"}
+            assert str(renewal.parameters["expires"]) > str(first.parameters["expires"])
+            lease = str(first.parameters["lease_id"])
+            await eventually(lambda: lease in here.verifier.claims().leases)
+
+    play(machine, scenario)
+
+
+def test_a_loader_that_closes_gives_its_lease_back_without_a_cap(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            async with opened(here):
+                pass
+            await eventually(lambda: here.verifier.returned)
+            await eventually(lambda: not here.verifier.claims().leases)
+        assert here.cap == bytes(32)
+
+    play(machine, scenario)
+
+
+def test_two_loaders_of_one_model_share_a_lease_until_the_last_one_closes(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            async with opened(here):
+                async with opened(here):
+                    pass
+                await asyncio.sleep(0.2)
+                assert not here.verifier.returned
+            await eventually(lambda: here.verifier.returned)
+        assert len(here.verifier.releases) == len(here.verifier.returned) == 1
+
+    play(machine, scenario)
+
+
+def test_k03_the_tpm_refuses_the_second_opening_after_a_pcr_moved(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config), opened(here), loader(here.config) as late:
+            await asyncio.to_thread(machine.extend, 4, os.urandom(32))
+            reply = await late.open()
+            assert reply.error == f"{KEYS_INTERFACE}.Refused"
+            assert "data_key" not in reply.parameters
+            assert "'id': 'release.tpm-refused'" in str(reply.parameters)
+        assert len(here.verifier.releases) == 1
+
+    play(machine, scenario)
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        pytest.param({"node_id": "n-" + "a" * 26}, "another node", id="of another node"),
+        pytest.param({"model_digest": OTHER}, "another node, model or lease", id="of another model"),
+        pytest.param({"lease_id": "l-" + "a" * 26}, "another node, model or lease", id="of another lease"),
+    ],
+)
+def test_k04_a_release_made_for_something_else_is_not_used(machine: Machine, context: dict[str, str], why: str) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.context = context
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here)
+            reply = await client.open()
+            assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
+            assert why in str(reply.parameters["reason"])
+
+    play(machine, scenario)
+
+
+def test_a_policy_that_leaves_out_the_cap_pcr_is_refused(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.policy_pcrs = (0, 4)
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here)
+            assert "leaves out the cap PCR 15" in str((await client.open()).parameters["reason"])
+        assert not here.verifier.releases
+
+    play(machine, scenario)
+
+
+def revoke_all(here: World) -> None:
+    ids = here.verifier.claims().leases
+    revocation = attestation_pb2.Revocation(lease_ids=ids, reason="the test says so")
+    here.verifier.instructions.put_nowait(attestation_pb2.Instruction(revocation=revocation))
+
+
+def lose_trust(here: World) -> None:
+    here.verifier.state = attestation_pb2.NODE_STATE_UNTRUSTED
+
+
+def let_trust_run_out(here: World) -> None:
+    here.verifier.interval = 3600
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        pytest.param(revoke_all, "revoked: the test says so", id="revocation"),
+        pytest.param(lose_trust, "the verifier's verdict is untrusted", id="an untrusted verdict"),
+        pytest.param(let_trust_run_out, "the node's trust ran out", id="silence past the deadline"),
+    ],
+)
+def test_k09_an_end_by_force_forgets_keys_caps_tells_the_loader_and_runs_the_stop_action_once(
+    machine: Machine, event: Callable[[World], None], reason: str
+) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.trusted_for_ms = 1500
+        ran = here.config.socket.with_name("ran")
+        config = replace(here.config, on_revocation=(("/bin/sh", "-c", f"echo x >> {ran}"),))
+        async with running(config):
+            async with opened(here) as client:
+                await eventually(lambda: here.verifier.claims().leases)
+                event(here)
+                assert await client.revoked() == reason
+                with pytest.raises(EOFError):
+                    await client.reply()
+            await eventually(lambda: here.cap == CAPPED)
+            await eventually(ran.exists)
+            await asyncio.sleep(0.3)
+        assert ran.read_text() == "x\n"
+        assert here.cap == CAPPED
+        assert not here.verifier.returned
+
+    play(machine, scenario)
+
+
+def test_k09_the_deadline_holds_when_the_verifier_is_gone(machine: Machine) -> None:
+    async def scenario() -> None:
+        async with short_folder() as folder:
+            async with scripted_verifier() as verifier:
+                verifier.trusted_for_ms = 2000
+                config = agent_config(folder, machine.tcti, verifier)
+                here = World(machine=machine, verifier=verifier, config=config)
+                agent = running(config)
+                await agent.__aenter__()
+                session = opened(here)
+                client = await session.__aenter__()
+            gone = asyncio.get_running_loop().time()
+            assert await client.revoked() == "the node's trust ran out"
+            assert asyncio.get_running_loop().time() - gone < 2.5
+            await eventually(lambda: here.cap == CAPPED)
+            await session.__aexit__(None, None, None)
+            await agent.__aexit__(None, None, None)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_without_leases_is_not_capped_when_it_is_not_trusted(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.state = attestation_pb2.NODE_STATE_UNTRUSTED
+        async with running(here.config):
+            await eventually(lambda: len(here.verifier.seen) >= 3)
+        assert here.cap == bytes(32)
+
+    play(machine, scenario)
+
+
+def test_a_release_that_trust_did_not_outlive_is_not_used_and_given_back(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.release_delay = 0.5
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here)
+            answer = asyncio.create_task(client.open())
+            await eventually(lambda: here.verifier.releases)
+            lose_trust(here)
+            reply = await answer
+            assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
+            assert "trust ended during the release" in str(reply.parameters["reason"])
+            await eventually(lambda: here.verifier.returned)
+
+    play(machine, scenario)
+
+
+def test_an_agent_that_is_told_to_stop_gives_leases_back_without_a_cap(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        agent = running(here.config)
+        await agent.__aenter__()
+        async with opened(here) as client:
+            await agent.__aexit__(None, None, None)
+            assert await client.revoked() == "the agent on this node stops"
+        assert len(here.verifier.returned) == 1
+        assert here.cap == bytes(32)
+
+    play(machine, scenario)
+
+
+def test_an_unknown_node_enrols_again(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            await trusted(here)
+            here.verifier.refuse = grpc.StatusCode.NOT_FOUND
+            await eventually(lambda: len(here.verifier.enrolments) >= 2)
+            here.verifier.refuse = None
+            count = len(here.verifier.seen)
+            await eventually(lambda: len(here.verifier.seen) > count)
+        assert len({each.ak_public for each in here.verifier.enrolments}) == 1
+
+    play(machine, scenario)
+
+
+def test_a_restarted_agent_keeps_its_identity(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        for _ in range(2):
+            async with running(here.config):
+                await trusted(here)
+        assert len(here.verifier.enrolments) == 1
+
+    play(machine, scenario)
+
+
+def test_a_certificate_that_ran_out_leads_to_a_new_enrolment(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            await trusted(here)
+        monkeypatch.setattr(service, "_EXPIRY_MARGIN", timedelta(days=2))
+        async with running(here.config):
+            await eventually(lambda: len(here.verifier.enrolments) >= 2)
+
+    play(machine, scenario)
+
+
+def test_a_trusted_node_renews_its_certificate_and_quotes_under_the_new_one(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.lifetime = timedelta(minutes=2)  # certificates begin five minutes early: two thirds are over
+        async with running(here.config):
+            await eventually(lambda: here.verifier.renewals >= 1)
+            here.verifier.lifetime = timedelta(days=1)
+            await eventually(lambda: len(set(here.verifier.peers)) >= 2)
+            count = len(here.verifier.seen)
+            await eventually(lambda: len(here.verifier.seen) > count)
+        assert len(here.verifier.enrolments) == 1
+
+    play(machine, scenario)
+
+
+def test_another_tpm_is_another_node(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            await trusted(here)
+        with a_vendor() as vendor, a_machine(vendor) as other:
+            async with running(replace(here.config, tcti=other.tcti)):
+                await trusted(here)
+        assert len({each.ek_public for each in here.verifier.enrolments}) == 2
+
+    play(machine, scenario)
+
+
+def test_a_tpm_reset_ends_what_was_released_and_the_agent_goes_on(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config), opened(here), loader(here.config) as late:
+            await asyncio.to_thread(machine.reset)
+            reply = await late.open()
+            assert "release.tpm-refused" in str(reply.parameters)
+            count = len(here.verifier.seen)
+            await eventually(lambda: len(here.verifier.seen) > count)
+            newest, first = (decode_attest(here.verifier.seen[at].attest).clock_info for at in (-1, 0))
+            assert newest.reset_count == first.reset_count + 1
+
+    play(machine, scenario)

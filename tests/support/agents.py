@@ -1,0 +1,356 @@
+"""Agents under test: a verifier that says what a test tells it to, an agent in this process, and a loader.
+
+:class:`ScriptedVerifier` speaks the real protocols over real TLS and makes real cryptography, but judges nothing: a
+test sets its verdicts and answers. What agents send is kept for the test to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from nodeseal.agent.callers import CallerRule
+from nodeseal.agent.config import AgentConfig, LogFormat, VerifierConfig
+from nodeseal.agent.service import Agent
+from nodeseal.crypto.credential import make_credential
+from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
+from nodeseal.crypto.x509 import (
+    CertificateAuthority,
+    certificate_request,
+    new_tls_key,
+    peer_identity,
+    to_pem,
+)
+from nodeseal.documents import encode_base64
+from nodeseal.evidence import Claims, decode_claims
+from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
+from nodeseal.release_context import ReleaseContext, encode_release_context
+from nodeseal.tcg.public import EccPublic, decode_public
+from nodeseal.v1 import (
+    attestation_pb2,
+    attestation_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    key_release_pb2,
+    key_release_pb2_grpc,
+)
+from nodeseal.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+
+DOMAIN = "test.example"
+DATA_KEY = bytes(range(32))
+SHA256 = 0x000B
+SLOT = {
+    "key_id": "llama",
+    "key_version": 1,
+    "suite": "DHKEM(P-384, HKDF-SHA384) / HKDF-SHA384 / AES-256-GCM",
+    "enc": encode_base64(bytes(97)),
+    "wrapped": encode_base64(bytes(48)),
+}
+MODEL = Digest("ab" * 32)
+
+
+@dataclass(slots=True, kw_only=True)
+class ScriptedVerifier:
+    """What the verifier does; a test changes it while agents run.
+
+    Attributes:
+        state: the verdict on every round.
+        trusted_for_ms: as in ``Verdict``.
+        interval: seconds between rounds.
+        lifetime: of node certificates.
+        refuse: status that ends every attestation stream, or None.
+        values_required: as in ``Challenge``.
+        policy_pcrs: what the release key's policy must cover.
+        context: changes to the release context before it is sent.
+        release_delay: seconds between a release's proof and its answer.
+        seen: evidence in order of arrival.
+        enrolments: what each enrolment showed.
+        releases: proofs of releases.
+        returned: leases given back.
+        renewals: how often a certificate was renewed.
+        peers: client certificates of attestation streams, PEM.
+        instructions: sent on the open stream as soon as they are here.
+    """
+
+    state: attestation_pb2.NodeState.ValueType = attestation_pb2.NODE_STATE_TRUSTED
+    trusted_for_ms: int = 60_000
+    interval: float = 0.05
+    lifetime: timedelta = timedelta(days=1)
+    refuse: grpc.StatusCode | None = None
+    values_required: bool = False
+    policy_pcrs: tuple[int, ...] = (0, 4, 15)
+    context: dict[str, Any] = field(default_factory=dict)
+    release_delay: float = 0.0
+    seen: list[attestation_pb2.Evidence] = field(default_factory=list)
+    releases: list[key_release_pb2.Proof] = field(default_factory=list)
+    enrolments: list[enrollment_pb2.Identity] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    renewals: int = 0
+    peers: list[bytes] = field(default_factory=list)
+    instructions: asyncio.Queue[attestation_pb2.Instruction] = field(default_factory=asyncio.Queue)
+    authority: CertificateAuthority = field(
+        default_factory=lambda: CertificateAuthority.create("test authority", datetime.now(UTC), 30)
+    )
+    address: str = ""
+    enrol_address: str = ""
+
+    def certify(self, request: bytes, node: NodeId) -> bytes:
+        return self.authority.issue_node(request, DOMAIN, node, datetime.now(UTC), self.lifetime)
+
+    def challenge(self) -> attestation_pb2.Challenge:
+        banks = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=range(16))]
+        return attestation_pb2.Challenge(
+            nonce=os.urandom(32),
+            pcr_selection=attestation_pb2.PcrSelection(banks=banks),
+            answer_within_ms=10_000,
+            values_required=self.values_required,
+        )
+
+    def verdict(self) -> attestation_pb2.Verdict:
+        trusted = self.state == attestation_pb2.NODE_STATE_TRUSTED
+        return attestation_pb2.Verdict(state=self.state, trusted_for_ms=self.trusted_for_ms if trusted else 0)
+
+    def claims(self) -> Claims:
+        """The newest claims."""
+        return decode_claims(self.seen[-1].claims)
+
+
+class _Enrollment(enrollment_pb2_grpc.EnrollmentServicer):
+    def __init__(self, script: ScriptedVerifier) -> None:
+        self._script = script
+
+    async def Enroll(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
+        identity = (await context.read()).identity
+        self._script.enrolments.append(identity)
+        ek, secret = decode_public(identity.ek_public), os.urandom(32)
+        made = make_credential(ek, decode_public(identity.ak_public).name(), secret)
+        challenge = enrollment_pb2.CredentialChallenge(id_object=made.id_object, encrypted_secret=made.encrypted_secret)
+        await context.write(enrollment_pb2.EnrollResponse(challenge=challenge))
+        assert (await context.read()).activation.secret == secret
+        node = node_id_of(ek.name())
+        enrolled = enrollment_pb2.Enrolled(
+            node_id=node,
+            trust_domain=DOMAIN,
+            certificate_chain=[self._script.certify(identity.certificate_request, node)],
+        )
+        await context.write(enrollment_pb2.EnrollResponse(enrolled=enrolled))
+
+
+class _Attestation(attestation_pb2_grpc.AttestationServicer):
+    def __init__(self, script: ScriptedVerifier) -> None:
+        self._script = script
+
+    async def Attest(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
+        script = self._script
+        script.peers.append(context.auth_context()["x509_pem_cert"][0])
+        sender = asyncio.create_task(_forward(script.instructions, context))
+        try:
+            instruction = attestation_pb2.Instruction(challenge=script.challenge())
+            while True:
+                if script.refuse is not None:
+                    await context.abort(script.refuse, "as the test says")
+                await context.write(instruction)
+                evidence = await context.read()
+                if evidence is grpc.aio.EOF:
+                    return
+                script.seen.append(evidence)
+                await context.write(attestation_pb2.Instruction(verdict=script.verdict()))
+                await asyncio.sleep(script.interval)
+                instruction = attestation_pb2.Instruction(challenge=script.challenge())
+        finally:
+            sender.cancel()
+
+    async def Renew(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's
+        self._script.renewals += 1
+        der = self._script.certify(request.certificate_request, _node(context))
+        return attestation_pb2.RenewResponse(certificate_chain=[der])
+
+
+class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
+    def __init__(self, script: ScriptedVerifier) -> None:
+        self._script = script
+
+    async def Release(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
+        script = self._script
+        ask = (await context.read()).ask
+        policy = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=script.policy_pcrs)]
+        challenge = key_release_pb2.ReleaseChallenge(
+            challenge=script.challenge(), policy_selection=attestation_pb2.PcrSelection(banks=policy)
+        )
+        await context.write(key_release_pb2.ReleaseResponse(challenge=challenge))
+        proof = (await context.read()).proof
+        script.releases.append(proof)
+        await asyncio.sleep(script.release_delay)
+        released = self._released(Digest(ask.model_digest), _node(context), decode_public(proof.release_public))
+        await context.write(key_release_pb2.ReleaseResponse(released=released))
+
+    async def Return(self, request: Any, _context: Any) -> Any:  # noqa: N802  # gRPC's
+        self._script.returned.extend(request.lease_ids)
+        return key_release_pb2.ReturnResponse()
+
+    def _released(self, model: Digest, node: NodeId, public: object) -> key_release_pb2.Released:
+        assert isinstance(public, EccPublic)
+        lease = lease_id_of(os.urandom(32))
+        honest = ReleaseContext(
+            audit_leaf=Digest("00" * 32),
+            goldens=(Digest("11" * 32),),
+            key_id=KeyId("llama"),
+            key_version=1,
+            lease_id=lease,
+            model_digest=model,
+            node_id=node,
+        )
+        context = encode_release_context(replace(honest, **self._script.context))
+        sealed = wrap_for_release(uncompressed_point(public.x, public.y), context, DATA_KEY)
+        return key_release_pb2.Released(
+            lease_id=lease, context=context, enc=sealed.enc, wrapped=sealed.wrapped, expires_in_ms=60_000
+        )
+
+
+def _node(context: Any) -> NodeId:
+    der = ssl.PEM_cert_to_DER_cert(context.auth_context()["x509_pem_cert"][0].decode())
+    return NodeId(peer_identity(der).name)
+
+
+async def _forward(queue: asyncio.Queue[attestation_pb2.Instruction], context: Any) -> None:
+    while True:
+        await context.write(await queue.get())
+
+
+@asynccontextmanager
+async def scripted_verifier() -> AsyncIterator[ScriptedVerifier]:
+    """Run a scripted verifier on two free ports."""
+    script = ScriptedVerifier()
+    key = new_tls_key()
+    server_der = script.authority.issue_verifier(
+        certificate_request(key, "verifier"), DOMAIN, ("localhost",), datetime.now(UTC), timedelta(days=1)
+    )
+    pair, root = [(key, to_pem(server_der))], script.authority.certificate_pem
+    server = grpc.aio.server()
+    enrollment_pb2_grpc.add_EnrollmentServicer_to_server(_Enrollment(script), server)
+    attestation_pb2_grpc.add_AttestationServicer_to_server(_Attestation(script), server)
+    key_release_pb2_grpc.add_KeyReleaseServicer_to_server(_KeyRelease(script), server)
+    mutual = grpc.ssl_server_credentials(pair, root_certificates=root, require_client_auth=True)
+    script.address = f"localhost:{server.add_secure_port('localhost:0', mutual)}"
+    script.enrol_address = f"localhost:{server.add_secure_port('localhost:0', grpc.ssl_server_credentials(pair))}"
+    await server.start()
+    try:
+        yield script
+    finally:
+        await server.stop(0)
+
+
+def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConfig:
+    """Write what an agent needs into ``folder`` and return its configuration; this process may open models."""
+    (folder / "ca.pem").write_bytes(script.authority.certificate_pem)
+    (folder / "boot_id").write_text("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n")
+    return AgentConfig(
+        verifier=VerifierConfig(
+            address=script.address, enrol_address=script.enrol_address, ca_file=folder / "ca.pem", server_name=""
+        ),
+        tcti=tcti,
+        tpm_timeout_seconds=20,
+        state_directory=folder / "state",
+        socket=folder / "keys.sock",
+        callers=(CallerRule(uid=os.geteuid()),),
+        cap_pcr=15,
+        on_revocation=(),
+        revocation_timeout_seconds=10,
+        boot_id_file=folder / "boot_id",
+        log_format=LogFormat.JSON,
+    )
+
+
+@asynccontextmanager
+async def running(config: AgentConfig) -> AsyncIterator[Agent]:
+    """Run an agent in this process until the block ends."""
+    agent, stop = Agent(config), asyncio.Event()
+    task = asyncio.create_task(agent.run(stop))
+    try:
+        await eventually(lambda: task.done() or config.socket.is_socket())
+        yield agent
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+class Loader:
+    """A connection to the key socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._frames = Frames()
+        self._replies: list[Reply] = []
+
+    async def call(self, method: str, parameters: dict[str, object] | None = None, *, more: bool = False) -> Reply:
+        """Call a method and return its first reply."""
+        self.writer.write(encode_call(Call(method=method, parameters=parameters or {}, more=more)))
+        return await self.reply()
+
+    async def open(self, model: Digest = MODEL) -> Reply:
+        """Call ``Open`` and return the first reply."""
+        return await self.call(f"{KEYS_INTERFACE}.Open", {"model_digest": model, "slots": [SLOT]}, more=True)
+
+    async def reply(self) -> Reply:
+        """Return the next reply.
+
+        Raises:
+            EOFError: the agent closed the connection.
+        """
+        while not self._replies:
+            data = await asyncio.wait_for(self._reader.read(65536), 10)
+            if not data:
+                raise EOFError
+            self._replies.extend(map(decode_reply, self._frames.feed(data)))
+        return self._replies.pop(0)
+
+    async def revoked(self) -> str:
+        """Skip renewals and return why the lease ended."""
+        while True:
+            reply = await self.reply()
+            if "revoked" in reply.parameters:
+                assert not reply.continues
+                return str(reply.parameters["revoked"])
+
+
+@asynccontextmanager
+async def loader(config: AgentConfig) -> AsyncIterator[Loader]:
+    """Connect to an agent's key socket, waiting until it is there."""
+    await eventually(config.socket.is_socket)
+    reader, writer = await asyncio.open_unix_connection(config.socket)
+    try:
+        yield Loader(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def eventually(condition: Any, seconds: float = 15.0) -> None:
+    """Wait until ``condition()`` is true.
+
+    Raises:
+        AssertionError: it does not become true in time.
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def short_folder() -> AsyncIterator[Path]:
+    """A folder with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="agent") as folder:
+        yield Path(folder)
