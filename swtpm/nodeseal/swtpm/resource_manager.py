@@ -128,14 +128,17 @@ class ResourceManager:
             return self._flush(client, handles[0])
         named = [self._resource(client, handle, _RC_REFERENCE_H0 + i) for i, handle in enumerate(handles)]
         sessions = _authorisation_sessions(command, reader)
-        used = named + [self._resource(client, handle, _RC_REFERENCE_S0 + i) for i, handle in enumerate(sessions)]
-        keep = [resource for resource in used if resource]
+        authorising = [self._resource(client, handle, _RC_REFERENCE_S0 + i) for i, handle in enumerate(sessions)]
+        keep = [resource for resource in (*named, *authorising) if resource]
         for resource in keep:
             self._load(resource, keep)
         real = [found.handle if found else handle for found, handle in zip(named, handles, strict=True)]
         response = self._run(_with_handles(command, real), keep)
         if response_code(response) != _RC_SUCCESS:
             return response
+        for session, continues in zip(authorising, sessions.values(), strict=True):
+            if session and not continues:
+                self._drop(session)
         return self._note(client, code, shape, [found for found in named if found], response)
 
     def _note(self, client: ClientId, code: int, shape: _Shape, named: list[_Resource], response: bytes) -> bytes:
@@ -207,15 +210,14 @@ class ResourceManager:
         """Send a command; when the TPM is full, make room and send it again."""
         for _ in range(_MAX_RETRIES):
             response = self._transact(command)
-            code = response_code(response)
-            if code == _RC_CONTEXT_GAP:
-                self._renew_saved_sessions()
-            elif not self._make_room(code, keep):
-                return response
+            if not self._make_room(response_code(response), keep):
+                break
         return response
 
     def _make_room(self, code: int, keep: list[_Resource]) -> bool:
-        """Save what was used longest ago, if ``code`` says that the TPM is full and something can go."""
+        """Do what ``code`` says that the TPM needs before it can go on; False when that is nothing or impossible."""
+        if code == _RC_CONTEXT_GAP:
+            return self._renew_oldest_session()
         if code not in (_RC_OBJECT_MEMORY, _RC_SESSION_MEMORY):
             return False
         sessions = code == _RC_SESSION_MEMORY
@@ -226,26 +228,31 @@ class ResourceManager:
 
     def _save(self, victim: _Resource) -> None:
         """Save and unload; a session or object that the TPM no longer knows is dropped."""
-        response = self._transact(commands.context_save(victim.handle))
-        if response_code(response) == _RC_CONTEXT_GAP:
-            self._renew_saved_sessions()
-            response = self._transact(commands.context_save(victim.handle))
+        response = self._run(commands.context_save(victim.handle), [victim])
         if response_code(response) != _RC_SUCCESS:
             self._drop(victim)
             return
         victim.context = response[HEADER_SIZE:]
         self._loaded.remove(victim)
-        if not victim.is_session:
+        if victim.is_session:
+            self._sessions[victim.handle] = self._sessions.pop(victim.handle)  # saved sessions stay in order
+        else:
             self._transact(commands.flush_context(victim.handle))
 
-    def _renew_saved_sessions(self) -> None:
-        """Load and save again the sessions saved longest ago, whose context ids the TPM can no longer tell apart."""
-        for session in [each for each in self._sessions.values() if each.context is not None]:
-            if (
-                session.context is not None
-                and response_code(self._transact(commands.context_load(session.context))) == _RC_SUCCESS
-            ):
-                session.context = self._transact(commands.context_save(session.handle))[HEADER_SIZE:]
+    def _renew_oldest_session(self) -> bool:
+        """Load and save again the session saved longest ago: its number is the one that the TPM needs (Part 1 §30.5).
+
+        The TPM keeps its last free slot for just that.
+        """
+        oldest = next((each for each in self._sessions.values() if each.context is not None), None)
+        if oldest is None or oldest.context is None:
+            return False
+        if response_code(self._transact(commands.context_load(oldest.context))) != _RC_SUCCESS:
+            return False
+        oldest.context = None
+        self._loaded.append(oldest)
+        self._save(oldest)
+        return True
 
     def _own_handles(self, client: ClientId, command: bytes) -> bytes | None:
         """Answer TPM2_GetCapability(HANDLES) for transient objects and loaded sessions; None for all else."""
@@ -293,17 +300,18 @@ def _command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, _Shape]:
     return shapes
 
 
-def _authorisation_sessions(command: bytes, reader: Reader) -> list[int]:
-    """Return the session handles of the authorisation area that ``reader`` stands before (Part 1 §18.3)."""
+def _authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
+    """Return the sessions of the authorisation area that ``reader`` stands before, and whether each continues.
+
+    Part 1 §18.3; continueSession is bit 0 of TPMA_SESSION (Part 2 §8.4).
+    """
     if int.from_bytes(command[:2], "big") != commands.SESSIONS:
-        return []
+        return {}
     area = reader.take(reader.u32("authorizationSize"), "authorization area")
-    sessions, reader = [], Reader(area, "authorization area")
-    at = 0
+    sessions, reader, at = dict[int, bool](), Reader(area, "authorization area"), 0
     while at < len(area):
-        sessions.append(reader.u32("sessionHandle"))
-        nonce = reader.sized("nonceCaller", 64)
-        reader.u8("sessionAttributes")
+        handle, nonce = reader.u32("sessionHandle"), reader.sized("nonceCaller", 64)
+        sessions[handle] = bool(reader.u8("sessionAttributes") & 1)
         at += 9 + len(nonce) + len(reader.sized("hmac", 256))
     return sessions
 
