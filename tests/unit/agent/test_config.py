@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nodeseal.agent.callers import CallerRule
+from nodeseal.agent.config import LogFormat, load_config
+from nodeseal.errors import MalformedInput
+
+GOOD = """\
+verifier:
+  address: "verifier.example:7443"
+  enrol_address: "verifier.example:7444"
+  ca_file: ca.pem
+tcti: "device:/dev/tpmrm0"
+state_directory: /var/lib/nodeseal-agent
+socket: /run/nodeseal/keys.sock
+callers:
+  - uid: 1000
+"""
+EXAMPLE = Path(__file__).resolve().parents[3] / "deploy" / "agent.example.yaml"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "agent.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_short_file_has_safe_defaults(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, GOOD))
+    assert config.verifier.ca_file == tmp_path / "ca.pem"
+    assert config.callers == (CallerRule(uid=1000),)
+    assert (config.cap_pcr, config.on_revocation, config.log_format) == (15, (), LogFormat.JSON)
+    assert config.boot_id_file == Path("/proc/sys/kernel/random/boot_id")
+
+
+def test_every_setting_is_read(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "  - uid: 1000",
+        f'  - {{uid: 1000, gid: 100, executable_sha256: "{"ab" * 32}", unit: vllm.service}}\n'
+        "on_revocation:\n  - [/bin/systemctl, stop, vllm.service]\n"
+        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\nlog_format: console",
+    ).replace("  ca_file: ca.pem", "  ca_file: ca.pem\n  server_name: localhost")
+    config = load_config(written(tmp_path, text))
+    rule = CallerRule(uid=1000, gid=100, executable_sha256=b"\xab" * 32, unit="vllm.service")
+    assert config.callers == (rule,)
+    assert config.on_revocation == (("/bin/systemctl", "stop", "vllm.service"),)
+    assert (config.cap_pcr, config.revocation_timeout_seconds, config.tpm_timeout_seconds) == (14, 5, 6)
+    assert (config.boot_id_file, config.log_format) == (tmp_path / "id", LogFormat.CONSOLE)
+    assert config.verifier.server_name == "localhost"
+
+
+def test_an_empty_list_of_callers_is_accepted_and_allows_nobody(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, GOOD.replace("callers:\n  - uid: 1000", "callers: []"))).callers == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        pytest.param("tcti:", "tctl:", "tcti is missing", id="a misspelt key"),
+        pytest.param("tcti:", "colour: red\ntcti:", "line 5: unknown key: 'colour'", id="an unknown key"),
+        pytest.param("  - uid: 1000", "  - gid: 1000", "uid is missing", id="a rule without a user"),
+        pytest.param(
+            "  - uid: 1000", "  - {uid: 1000, exe: x}", "unknown key: 'exe'", id="a rule with an unknown fact"
+        ),
+        pytest.param("  - uid: 1000", "  - {uid: -1}", "uid is not an integer from 0", id="a negative user id"),
+        pytest.param("callers:\n  - uid: 1000\n", "", "callers is missing", id="no rules at all"),
+        pytest.param("verifier.example:7443", "verifier.example", "host:port", id="an address without a port"),
+        pytest.param("callers:", "cap_pcr: 16\ncallers:", "cap_pcr is not", id="a cap PCR that software can reset"),
+        pytest.param(
+            "callers:", "on_revocation: [reboot]\ncallers:", "list of commands", id="a command that needs a shell"
+        ),
+        pytest.param("callers:", "log_format: xml\ncallers:", "json or console", id="an unknown log format"),
+        pytest.param("/run/nodeseal", "/run/" + "n" * 120, "socket is not", id="a socket path that is too long"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_file_and_key(tmp_path: Path, old: str, new: str, error: str) -> None:
+    assert old in GOOD
+    path = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(MalformedInput) as caught:
+        load_config(path)
+    assert error in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_the_example_is_a_configuration() -> None:
+    config = load_config(EXAMPLE)
+    assert config.tcti == "device:/dev/tpmrm0"
+    assert config.callers
