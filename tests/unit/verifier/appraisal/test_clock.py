@@ -90,6 +90,16 @@ def test_each_row_of_the_table(
     assert judge(replace(BEFORE, **change), boot_id) == expected
 
 
+def test_boot_ids_have_no_order() -> None:
+    baseline = Baseline(clock_info=BEFORE, boot_id=OTHER)
+    assert clock.judge(baseline, BEFORE, BOOT).continuity is REBOOTED
+
+
+def test_obfuscated_counters_are_large_and_equal_by_value() -> None:
+    obfuscated = [replace(BEFORE, reset_count=int("3735928559"), restart_count=int("3405691582")) for _ in range(2)]
+    assert judge(obfuscated[1], before=obfuscated[0]) == (CONTINUES, ())
+
+
 def test_an_unsafe_clock_is_a_warning_until_it_is_safe_again() -> None:
     unsafe = replace(BEFORE, safe=False)
     assert judge(unsafe, before=unsafe) == (CONTINUES, (UNSAFE,))

@@ -140,6 +140,20 @@ def test_q10_a_bank_that_firmware_never_extended_is_found_beside_a_good_one() ->
     assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha512 PCR {index}") for index in range(8)]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"\0\xff" * 16, id="a value that starts with a zero"),
+        pytest.param(b"\xff\0" * 16, id="a value that starts with ones"),
+        pytest.param(bytes(30) + b"\x01\x03", id="zeros but for more than the last byte"),
+        pytest.param(b"\x01" + bytes(31), id="zeros but for the first byte"),
+    ],
+)
+def test_a_boot_pcr_that_firmware_extended_may_have_any_other_value(value: bytes) -> None:
+    pcrs = {**PCRS, 0: value}
+    assert judge(pcrs, golden_of(pcrs)).findings == ()
+
+
 def test_a_pcr_of_the_operating_system_may_still_be_zero() -> None:
     assert judge({**PCRS, 8: bytes(32), 9: bytes(32), 14: bytes(32)}, GOLDEN).findings == ()
 

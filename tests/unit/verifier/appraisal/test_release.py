@@ -86,6 +86,7 @@ def test_a_key_that_only_its_policy_opens_is_accepted(scheme: Scheme | None) -> 
         ),
         pytest.param({"curve": CurveId.P384}, "curve", id="another curve"),
         pytest.param({"name_alg": HashAlg.SHA384}, "nameAlg", id="another name algorithm"),
+        pytest.param({"name_alg": HashAlg.SHA1}, "nameAlg", id="a name algorithm that has collisions"),
         pytest.param({"scheme": Scheme(Alg.ECDSA, SHA256)}, "scheme", id="a signing scheme"),
         pytest.param({"scheme": Scheme(Alg.ECDH, HashAlg.SHA1)}, "scheme", id="ECDH with SHA-1"),
         pytest.param({"symmetric": Symmetric(128)}, "symmetric", id="a storage key's cipher"),
