@@ -18,11 +18,18 @@ from typing import Final
 
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm import commands
+from nodeseal.swtpm.command_shape import (
+    NO_HANDLES,
+    CommandShape,
+    authorisation_sessions,
+    command_shapes,
+    with_handles,
+)
 from nodeseal.swtpm.commands import HEADER_SIZE, CommandCode, response_code
 from nodeseal.tcg.buffer import Reader, u8, u16, u32
 
-_CAP_HANDLES, _CAP_COMMANDS = 1, 2
-_MAX_COMMANDS: Final = 254
+_CAP_HANDLES: Final = 1
+_MAX_HANDLES: Final = 254
 _HT_HMAC, _HT_POLICY, _HT_TRANSIENT = 0x02, 0x03, 0x80
 _SESSION_TYPES: Final = (_HT_HMAC, _HT_POLICY)
 _FIRST_VIRTUAL: Final = 0x80FFFFFF
@@ -68,15 +75,6 @@ class _Client:
     next_virtual: int = _FIRST_VIRTUAL
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What TPMA_CC says of one command."""
-
-    handles: int
-    returns_handle: bool
-    flushes: bool
-
-
 class _Refused(Exception):
     def __init__(self, code: int) -> None:
         self.response = u16(commands.NO_SESSIONS) + u32(HEADER_SIZE) + u32(code)
@@ -87,7 +85,7 @@ class ResourceManager:
 
     def __init__(self, transact: Callable[[bytes], bytes]) -> None:
         self._transact = transact
-        self._shapes = _command_shapes(transact)
+        self._shapes = command_shapes(transact)
         self._clients: dict[ClientId, _Client] = {}
         self._sessions: dict[int, _Resource] = {}
         self._loaded: list[_Resource] = []
@@ -120,20 +118,20 @@ class ResourceManager:
         code = int.from_bytes(command[6:HEADER_SIZE], "big")
         if code == CommandCode.GET_CAPABILITY and (answer := self._own_handles(client, command)) is not None:
             return answer
-        shape = self._shapes.get(code, _Shape(0, returns_handle=False, flushes=False))
+        shape = self._shapes.get(code, NO_HANDLES)
         reader = Reader(command, "command")
         reader.take(HEADER_SIZE, "header")
         handles = [reader.u32("handle") for _ in range(shape.handles)]
         if code == CommandCode.FLUSH_CONTEXT:
             return self._flush(client, handles[0])
         named = [self._resource(client, handle, _RC_REFERENCE_H0 + i) for i, handle in enumerate(handles)]
-        sessions = _authorisation_sessions(command, reader)
+        sessions = authorisation_sessions(command, reader)
         authorising = [self._resource(client, handle, _RC_REFERENCE_S0 + i) for i, handle in enumerate(sessions)]
         keep = [resource for resource in (*named, *authorising) if resource]
         for resource in keep:
             self._load(resource, keep)
         real = [found.handle if found else handle for found, handle in zip(named, handles, strict=True)]
-        response = self._run(_with_handles(command, real), keep)
+        response = self._run(with_handles(command, real), keep)
         if response_code(response) != _RC_SUCCESS:
             return response
         for session, continues in zip(authorising, sessions.values(), strict=True):
@@ -141,7 +139,7 @@ class ResourceManager:
                 self._drop(session)
         return self._note(client, code, shape, [found for found in named if found], response)
 
-    def _note(self, client: ClientId, code: int, shape: _Shape, named: list[_Resource], response: bytes) -> bytes:
+    def _note(self, client: ClientId, code: int, shape: CommandShape, named: list[_Resource], response: bytes) -> bytes:
         """Record what a successful command made or ended; return the response with a virtual handle."""
         if shape.flushes or code == CommandCode.CONTEXT_SAVE:
             for resource in named:
@@ -150,7 +148,7 @@ class ResourceManager:
         if not shape.returns_handle:
             return response
         handle = int.from_bytes(response[HEADER_SIZE : HEADER_SIZE + 4], "big")
-        return _with_handles(response, [self._adopt(client, handle)])
+        return with_handles(response, [self._adopt(client, handle)])
 
     def _adopt(self, client: ClientId, handle: int) -> int:
         """Take a new object or session into the client's view; return its handle there."""
@@ -265,7 +263,7 @@ class ResourceManager:
         view = self._clients.get(client, _Client())
         own = view.objects if first >> 24 == _HT_TRANSIENT else self._session_handles(client)
         handles = sorted(handle for handle in own if handle >= first)
-        shown = handles[: min(count, _MAX_COMMANDS)]
+        shown = handles[: min(count, _MAX_HANDLES)]
         answer = u8(len(shown) < len(handles)) + u32(_CAP_HANDLES) + u32(len(shown)) + b"".join(map(u32, shown))
         return u16(commands.NO_SESSIONS) + u32(HEADER_SIZE + len(answer)) + u32(_RC_SUCCESS) + answer
 
@@ -284,37 +282,3 @@ class ResourceManager:
             return
         objects = self._clients[resource.owner].objects
         objects.pop(next(virtual for virtual, each in objects.items() if each is resource))
-
-
-def _command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, _Shape]:
-    """Ask the TPM for its commands' attributes (TPM_CAP_COMMANDS, Part 3 §30.2; TPMA_CC, Part 2 §8.9)."""
-    reader = commands.body(transact(commands.get_capability(_CAP_COMMANDS, 0x11F, _MAX_COMMANDS)), "TPM_CAP_COMMANDS")
-    reader.take(5, "moreData, capability")
-    attributes = [reader.u32("command") for _ in range(reader.u32("count"))]
-    shapes = {
-        each & 0xFFFF: _Shape(each >> 25 & 7, returns_handle=bool(each >> 28 & 1), flushes=bool(each >> 24 & 1))
-        for each in attributes
-    }
-    # its handle is a parameter, but stands where handles stand
-    shapes[CommandCode.FLUSH_CONTEXT] = _Shape(1, returns_handle=False, flushes=False)
-    return shapes
-
-
-def _authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
-    """Return the sessions of the authorisation area that ``reader`` stands before, and whether each continues.
-
-    Part 1 §18.3; continueSession is bit 0 of TPMA_SESSION (Part 2 §8.4).
-    """
-    if int.from_bytes(command[:2], "big") != commands.SESSIONS:
-        return {}
-    area = reader.take(reader.u32("authorizationSize"), "authorization area")
-    sessions, reader, at = dict[int, bool](), Reader(area, "authorization area"), 0
-    while at < len(area):
-        handle, nonce = reader.u32("sessionHandle"), reader.sized("nonceCaller", 64)
-        sessions[handle] = bool(reader.u8("sessionAttributes") & 1)
-        at += 9 + len(nonce) + len(reader.sized("hmac", 256))
-    return sessions
-
-
-def _with_handles(message: bytes, handles: list[int]) -> bytes:
-    return message[:HEADER_SIZE] + b"".join(map(u32, handles)) + message[HEADER_SIZE + 4 * len(handles) :]

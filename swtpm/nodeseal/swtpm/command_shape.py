@@ -1,0 +1,76 @@
+"""Where handles and sessions stand in commands and responses, without knowing what any command means.
+
+The TPM says how many handles each command takes and whether it returns one (TPMA_CC, TPM Library Part 2 §8.9), as the
+kernel's resource manager learns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nodeseal.swtpm import commands
+from nodeseal.swtpm.commands import HEADER_SIZE, CommandCode
+from nodeseal.tcg.buffer import Reader, u32
+
+_CAP_COMMANDS: Final = 2
+_FIRST_COMMAND: Final = 0x11F
+_MAX_COMMANDS: Final = 254
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandShape:
+    """What TPMA_CC says of one command.
+
+    Attributes:
+        handles: how many it takes.
+        returns_handle: whether its response starts with one.
+        flushes: whether it ends the transient objects it names.
+    """
+
+    handles: int
+    returns_handle: bool
+    flushes: bool
+
+
+NO_HANDLES: Final = CommandShape(handles=0, returns_handle=False, flushes=False)
+
+
+def command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, CommandShape]:
+    """Ask the TPM for its commands' attributes (TPM_CAP_COMMANDS, Part 3 §30.2; TPMA_CC, Part 2 §8.9)."""
+    reader = commands.body(
+        transact(commands.get_capability(_CAP_COMMANDS, _FIRST_COMMAND, _MAX_COMMANDS)), "TPM_CAP_COMMANDS"
+    )
+    reader.take(5, "moreData, capability")
+    attributes = [reader.u32("command") for _ in range(reader.u32("count"))]
+    shapes = {
+        each & 0xFFFF: CommandShape(
+            handles=each >> 25 & 7, returns_handle=bool(each >> 28 & 1), flushes=bool(each >> 24 & 1)
+        )
+        for each in attributes
+    }
+    # its handle is a parameter, but stands where handles stand
+    shapes[CommandCode.FLUSH_CONTEXT] = CommandShape(handles=1, returns_handle=False, flushes=False)
+    return shapes
+
+
+def authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
+    """Return the sessions of the authorisation area that ``reader`` stands before, and whether each continues.
+
+    Part 1 §18.3; continueSession is bit 0 of TPMA_SESSION (Part 2 §8.4).
+    """
+    if int.from_bytes(command[:2], "big") != commands.SESSIONS:
+        return {}
+    area = reader.take(reader.u32("authorizationSize"), "authorization area")
+    sessions, reader, at = dict[int, bool](), Reader(area, "authorization area"), 0
+    while at < len(area):
+        handle, nonce = reader.u32("sessionHandle"), reader.sized("nonceCaller", 64)
+        sessions[handle] = bool(reader.u8("sessionAttributes") & 1)
+        at += 9 + len(nonce) + len(reader.sized("hmac", 256))
+    return sessions
+
+
+def with_handles(message: bytes, handles: list[int]) -> bytes:
+    """Return a command or response with other handles in place of its own."""
+    return message[:HEADER_SIZE] + b"".join(map(u32, handles)) + message[HEADER_SIZE + 4 * len(handles) :]
