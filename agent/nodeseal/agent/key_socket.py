@@ -8,7 +8,6 @@ is dropped when a message is too long or makes no sense, or when sending a call 
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections import Counter
 from contextlib import aclosing
 from pathlib import Path
@@ -33,7 +32,7 @@ class KeySocket:
     """Serves one Unix socket.
 
     Args:
-        path: where; a socket that a dead agent left there is replaced.
+        path: where; asyncio replaces a socket that a dead agent left there, and nothing else.
         service: answers calls.
         call_seconds: see :data:`CALL_SECONDS`.
     """
@@ -51,8 +50,6 @@ class KeySocket:
             Unavailable: the socket cannot be made.
         """
         try:
-            if self._path.exists() and stat.S_ISSOCK(self._path.stat().st_mode):
-                self._path.unlink()
             server = await asyncio.start_unix_server(self._accept, self._path)
             self._path.chmod(0o666)
         except OSError as error:
