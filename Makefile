@@ -71,14 +71,15 @@ clean: ## Forget the Python environments and caches
 # Set-up: each step leaves a stamp and runs again only when what it depends on has changed.
 
 $(STAMPS)/python: tools/system-packages.sh tools/find-python.sh
-	@python=$${PYTHON:-$$(tools/find-python.sh)} && tools/system-packages.sh "$$python" && \
+	@tools/system-packages.sh "$${PYTHON:-$$(tools/find-python.sh 2>/dev/null || echo python3)}"
+	@python=$${PYTHON:-$$(tools/find-python.sh)} && \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		echo "nodeseal: creating $(VENV) with $$python" && "$$python" -m venv --clear $(VENV); fi
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/requirements: requirements/build.txt requirements/dev.txt $(STAMPS)/python
 	@echo "nodeseal: installing pinned Python packages (a minute or two the first time)"
-	@$(INSTALL) -r requirements/build.txt
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 

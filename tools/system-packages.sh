@@ -19,6 +19,7 @@ need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
 need pkg-config command -v pkg-config
 need libtss2-dev pkg-config --exists tss2-esys tss2-mu tss2-rc tss2-tctildr
+need python3 command -v "$python"
 need python3-venv "$python" -c 'import ensurepip, venv'
 need python3-dev "$python" -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()'
 
