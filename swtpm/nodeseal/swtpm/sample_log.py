@@ -42,6 +42,7 @@ class _Type(IntEnum):
     EFI_GPT_EVENT = 0x80000006
     EFI_ACTION = 0x80000007
     EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
+    EFI_VARIABLE_AUTHORITY = 0x800000E0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,9 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
 
 def _loaders(writer: _Writer, chain: BootChain) -> None:
     writer.add(5, _Type.EFI_GPT_EVENT, _partition_table())
+    if chain.secure_boot:
+        signer = _SECURITY.bytes_le + hashlib.sha256(b"allowed signer").digest()
+        writer.variable(7, _Type.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
     writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
     for name in (b"MokList\0", b"MokListX\0"):
         writer.add(14, _Type.IPL, name, _signature_list(name, _SHIM))
@@ -161,9 +165,9 @@ def _image_load(file: str, image: bytes) -> bytes:
 
 
 def _partition_table() -> bytes:
-    """Return a UEFI_GPT_DATA (PFP §10.2.5) of a disk with one EFI system partition."""
+    """Return a UEFI_GPT_DATA (PFP §10.2.5): GPT header, number of partitions, one EFI system partition."""
     disk, partition = uuid.UUID(int=0x5EA1), uuid.UUID(int=0x5EA2)
     system = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
     header = _GPT.pack(b"EFI PART", 0x10000, 92, 0, 0, 1, 409599, 34, 409566, disk.bytes_le, 2, 128, 128, 0, 1)
     entry = system.bytes_le + partition.bytes_le + struct.pack("<QQQ", 2048, 206847, 0)
-    return header[:92] + struct.pack("<Q", 1) + entry + "EFI system".encode("utf-16-le").ljust(72, b"\0")
+    return header + entry + "EFI system".encode("utf-16-le").ljust(72, b"\0")
