@@ -115,21 +115,30 @@ _CURVES: dict[int, CurveId] = {curve.value: curve for curve in CurveId}
 
 def decode_alg(reader: Reader, field: str) -> Alg:
     """Read a TPM_ALG_ID that is not a hash."""
-    return _known(_ALGORITHMS, reader, field)
+    return known_alg(reader.u16(field), reader, field)
 
 
 def decode_hash(reader: Reader, field: str) -> HashAlg:
     """Read a TPMI_ALG_HASH."""
-    return _known(_HASH_NUMBERS, reader, field)
+    return known_hash(reader.u16(field), reader, field)
 
 
 def decode_curve(reader: Reader, field: str) -> CurveId:
     """Read a TPM_ECC_CURVE."""
-    return _known(_CURVES, reader, field)
+    return _known(_CURVES, reader.u16(field), reader, field)
 
 
-def _known(table: dict[int, _Known], reader: Reader, field: str) -> _Known:
-    number = reader.u16(field)
+def known_alg(number: int, reader: Reader, field: str) -> Alg:
+    """Return the algorithm of this number, just read by ``reader``."""
+    return _known(_ALGORITHMS, number, reader, field)
+
+
+def known_hash(number: int, reader: Reader, field: str) -> HashAlg:
+    """Return the hash algorithm of this number, just read by ``reader``."""
+    return _known(_HASH_NUMBERS, number, reader, field)
+
+
+def _known(table: dict[int, _Known], number: int, reader: Reader, field: str) -> _Known:
     found = table.get(number)
     if found is None:
         raise reader.fault(field, f"is 0x{number:04x}, which is unknown or not accepted")

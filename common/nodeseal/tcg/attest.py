@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.buffer import MAX_DIGEST, MAX_NAME, Reader, sized
@@ -126,25 +127,32 @@ def decode_attest(raw: bytes) -> Attest:
     clock, resets, restarts, safe, firmware = reader.unpack(_CLOCK, "clockInfo")
     if safe > 1:
         raise reader.fault("clockInfo.safe", f"is {safe}, neither 0 nor 1")
-    attested = _decode_attested(reader, kind)
-    reader.end()
     return Attest(
         qualified_signer=signer,
         extra_data=extra_data,
         clock_info=ClockInfo(clock=clock, reset_count=resets, restart_count=restarts, safe=safe == 1),
         firmware_version=firmware,
-        attested=attested,
+        attested=_decode_attested(kind, reader.rest()),
     )
 
 
-def _decode_attested(reader: Reader, kind: int) -> Quoted | Certified | Created:
+@lru_cache(maxsize=4096)
+def _decode_attested(kind: int, raw: bytes) -> Quoted | Certified | Created:
+    """Decode TPMU_ATTEST; cached, because a node whose PCRs rest quotes the same bytes round after round."""
+    reader = Reader(raw, "TPMS_ATTEST.attested")
+    attested = _read_attested(reader, kind)
+    reader.end()
+    return attested
+
+
+def _read_attested(reader: Reader, kind: int) -> Quoted | Certified | Created:
     if kind == QUOTE:
         return Quoted(decode_pcr_selection(reader), reader.sized("pcrDigest", MAX_DIGEST))
     if kind == CERTIFY:
         return Certified(reader.sized("name", MAX_NAME), reader.sized("qualifiedName", MAX_NAME))
     if kind == CREATION:
         return Created(reader.sized("objectName", MAX_NAME), reader.sized("creationHash", MAX_DIGEST))
-    raise reader.fault("type", f"is 0x{kind:04x}, neither quote, certify nor creation")
+    raise MalformedInput(f"TPMS_ATTEST: type is 0x{kind:04x}, neither quote, certify nor creation")
 
 
 def encode_attest(attest: Attest) -> bytes:

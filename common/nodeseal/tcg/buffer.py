@@ -39,6 +39,12 @@ class Reader:
         """Return the error that says what is wrong with ``field``."""
         return MalformedInput(f"{self._what}: {field} {problem}, before byte {self._at} of {len(self._raw)}")
 
+    def rest(self) -> bytes:
+        """Read all that is left."""
+        start = self._at
+        self._at = len(self._raw)
+        return self._raw[start:]
+
     def unpack(self, layout: struct.Struct, field: str) -> tuple[Any, ...]:
         """Read neighbouring fields of fixed size at once."""
         at = self._at
@@ -54,16 +60,6 @@ class Reader:
         if self._at > len(self._raw):
             raise self.fault(field, f"is cut off ({size} bytes declared)")
         return self._raw[at : self._at]
-
-    def span(self, header: int, size_at: int, field: str) -> bytes:
-        """Read an element whose ``header`` bytes hold, at offset ``size_at``, the number of bytes behind them."""
-        start = self._at
-        self._at = start + header
-        if self._at <= len(self._raw):
-            self._at += self._raw[start + size_at]
-        if self._at > len(self._raw):
-            raise self.fault(field, "is cut off")
-        return self._raw[start : self._at]
 
     def u8(self, field: str) -> int:
         """Read a UINT8."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg, decode_hash
@@ -19,7 +18,6 @@ PCR_COUNT = 24
 """PCRs of a PC client (PC Client Platform TPM Profile §4.6); higher ones are refused."""
 _SELECT_SIZES = (3, 4)
 _MAX_ENTRIES = 16
-_HEADER, _SIZE_AT = 3, 2
 _WIRE_SIZE = 3
 
 
@@ -79,7 +77,11 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
     count = reader.u32("pcrSelections.count")
     if count > _MAX_ENTRIES:
         raise reader.fault("pcrSelections.count", f"is {count}, at most {_MAX_ENTRIES}")
-    return _selection(tuple([reader.span(_HEADER, _SIZE_AT, "pcrSelections") for _ in range(count)]))
+    banks = [_decode_bank(reader) for _ in range(count)]
+    if len({bank for bank, _ in banks}) != count:
+        raise reader.fault("pcrSelections", "name a bank twice")
+    selected = tuple((bank, indices) for bank, indices in banks if indices)
+    return PcrSelection(selected) if selected else None
 
 
 def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
@@ -87,22 +89,12 @@ def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
     return hash_alg.digest(b"".join(values))
 
 
-@lru_cache(maxsize=256)  # a fleet is asked for few selections; parsing each anew was most of the cost of a quote
-def _selection(entries: tuple[bytes, ...]) -> PcrSelection | None:
-    banks = [_decode_bank(entry) for entry in entries]
-    if len({bank for bank, _ in banks}) != len(banks):
-        raise MalformedInput("TPML_PCR_SELECTION: names a bank twice")
-    selected = tuple((bank, indices) for bank, indices in banks if indices)
-    return PcrSelection(selected) if selected else None
-
-
-def _decode_bank(entry: bytes) -> tuple[HashAlg, tuple[int, ...]]:
-    reader = Reader(entry, "TPMS_PCR_SELECTION")
-    bank = decode_hash(reader, "hash")
-    size = reader.u8("sizeofSelect")
+def _decode_bank(reader: Reader) -> tuple[HashAlg, tuple[int, ...]]:
+    bank = decode_hash(reader, "pcrSelections.hash")
+    size = reader.u8("pcrSelections.sizeofSelect")
     if size not in _SELECT_SIZES:
-        raise reader.fault("sizeofSelect", f"is {size}, neither 3 nor 4")
-    bits = int.from_bytes(reader.take(size, "pcrSelect"), "little")
+        raise reader.fault("pcrSelections.sizeofSelect", f"is {size}, neither 3 nor 4")
+    bits = int.from_bytes(reader.take(size, "pcrSelections.pcrSelect"), "little")
     return bank, tuple(index for index in range(size * 8) if bits >> index & 1)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
-from nodeseal.tcg.algorithms import Alg, HashAlg, decode_alg, decode_hash
+from nodeseal.tcg.algorithms import Alg, HashAlg, known_alg, known_hash
 from nodeseal.tcg.buffer import Reader, sized, u16
 
 MAX_RSA_BYTES = 512
 MAX_COORDINATE = 66
+_HEAD = struct.Struct(">HH")
+_SIGNING = frozenset({Alg.ECDSA, Alg.RSASSA, Alg.RSAPSS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,17 @@ def decode_signature(raw: bytes) -> TpmSignature:
         MalformedInput: cut off, too long, or of a scheme or hash that is not accepted.
     """
     reader = Reader(raw, "TPMT_SIGNATURE")
-    scheme = decode_alg(reader, "sigAlg")
+    scheme_number, hash_number = reader.unpack(_HEAD, "sigAlg")
+    scheme = known_alg(scheme_number, reader, "sigAlg")
+    if scheme not in _SIGNING:
+        raise reader.fault("sigAlg", f"is {scheme.name}, which does not sign")
+    hash_alg = known_hash(hash_number, reader, "hash")
     signature: TpmSignature
     if scheme is Alg.ECDSA:
-        signature = EccSignature(
-            decode_hash(reader, "hash"),
-            int.from_bytes(reader.sized("signatureR", MAX_COORDINATE), "big"),
-            int.from_bytes(reader.sized("signatureS", MAX_COORDINATE), "big"),
-        )
-    elif scheme in (Alg.RSASSA, Alg.RSAPSS):
-        signature = RsaSignature(scheme, decode_hash(reader, "hash"), reader.sized("sig", MAX_RSA_BYTES))
+        r, s = reader.sized("signatureR", MAX_COORDINATE), reader.sized("signatureS", MAX_COORDINATE)
+        signature = EccSignature(hash_alg, int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     else:
-        raise reader.fault("sigAlg", f"is {scheme.name}, which does not sign")
+        signature = RsaSignature(scheme, hash_alg, reader.sized("sig", MAX_RSA_BYTES))
     reader.end()
     return signature
 

@@ -41,7 +41,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_attestation_is_refused_with(case: str) -> None:
     raw, reason = REFUSED[case]
-    with pytest.raises(MalformedInput, match=f"TPMS_ATTEST: {reason}"):
+    with pytest.raises(MalformedInput, match=f"TPMS_ATTEST.*: {reason}"):
         decode_attest(raw)
 
 

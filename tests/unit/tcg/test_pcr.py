@@ -53,8 +53,8 @@ def test_a_selection_of_nothing_is_none(raw: str) -> None:
 
 REFUSED = {
     "an unknown bank": ("00000001 0012 03 010000", "hash is 0x0012"),
-    "a bank named twice": ("00000002 000b 03 010000 000b 03 020000", "names a bank twice"),
-    "a bank named twice, once without pcrs": ("00000002 000b 03 010000 000b 03 000000", "names a bank twice"),
+    "a bank named twice": ("00000002 000b 03 010000 000b 03 020000", "name a bank twice"),
+    "a bank named twice, once without pcrs": ("00000002 000b 03 010000 000b 03 000000", "name a bank twice"),
     "pcr 24": ("00000001 000b 04 00000001", "index outside"),
     "two bytes of bitmap": ("00000001 000b 02 0100", "sizeofSelect is 2"),
     "no bitmap": ("00000001 000b 00", "sizeofSelect is 0"),

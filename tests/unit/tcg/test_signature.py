@@ -32,7 +32,7 @@ def test_leading_zeros_of_r_and_s_do_not_matter() -> None:
 REFUSED = {
     "an HMAC": ("0005 000b" + "00" * 32, "sigAlg is 0x0005"),
     "ECDAA": ("001a 000b 0001 01 0001 01", "sigAlg is 0x001a"),
-    "the NULL scheme": ("0010", "sigAlg is NULL"),
+    "the NULL scheme": ("0010 000b", "sigAlg is NULL"),
     "a scheme that encrypts": ("0017 000b 0000", "sigAlg is OAEP"),
     "an unknown hash": ("0018 0012 0001 01 0001 01", "hash is 0x0012"),
     "an r of 67 bytes": ("0018 000b 0043" + "01" * 67 + "0001 01", "signatureR declares 67 bytes, at most 66"),
