@@ -412,6 +412,7 @@ class Key(_message.Message):
     version: _builtins.int
     suite: _builtins.str
     public: _builtins.bytes
+    """The public key file that `nodeseal seal --key` takes (nodeseal/model-key/1)."""
     revoked: _builtins.bool
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...

@@ -1,8 +1,9 @@
 """Key stores hold the private halves of model keys; this one keeps them in files under a key-encryption key.
 
-One file per key version, ``KEY-ID.VERSION.key``, wrapped by :mod:`nodeseal.crypto.keywrap` with id, version and
-suite as its context. The key-encryption key comes from a file only the service can read, or from systemd
-(``$CREDENTIALS_DIRECTORY/nodeseal-kek``), and stays in memory.
+One file per key pair, wrapped by :mod:`nodeseal.crypto.keywrap` with the key's id, version and public half as its
+context. A digest of the public half is part of the file's name, so no file is ever replaced: one that was left over
+from a creation that could not be recorded lies there unused. The key-encryption key comes from a file that only the
+service can read, or from systemd (``$CREDENTIALS_DIRECTORY/nodeseal-kek``), and stays in memory.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
-from nodeseal.crypto.hpke import ModelPrivateKey, ModelPublicKey, Suite, Wrapped
+from nodeseal.crypto.hpke import ModelPrivateKey, Suite, Wrapped
 from nodeseal.crypto.keywrap import KEK_SIZE, unwrap_private_key, wrap_private_key
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import Digest, KeyId
+from nodeseal.ids import Digest, KeyId, digest_of
+from nodeseal.sealed.model_key import ModelKey
 from nodeseal.verifier.files import read_private, write_new
 
 CREDENTIAL: Final = "nodeseal-kek"
@@ -24,10 +26,10 @@ CREDENTIAL: Final = "nodeseal-kek"
 class KeyStore(Protocol):
     """Where private model keys live. They never leave it; what goes out is a data key that was sealed to one."""
 
-    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelPublicKey:
+    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelKey:
         """Make a key pair and return its public half."""
 
-    def open_slot(self, key_id: KeyId, version: int, suite: Suite, model: Digest, slot: Wrapped) -> bytearray:
+    def open_slot(self, key: ModelKey, model: Digest, slot: Wrapped) -> bytearray:
         """Return the data key in a slot of a sealed model; the caller wipes it."""
 
 
@@ -38,41 +40,39 @@ class FileKeyStore:
         self._folder: Final = folder
         self._kek: Final = kek
 
-    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelPublicKey:
+    def create(self, key_id: KeyId, version: int, suite: Suite) -> ModelKey:
         """Make a key pair; its private half is on disk when this returns.
 
         Raises:
-            MalformedInput: there is a key of that id and version.
             Unavailable: the folder cannot be written.
         """
         private = ModelPrivateKey.generate(suite)
         secret = private.to_bytes()
         try:
-            wrapped = wrap_private_key(self._kek, secret, _context(key_id, version, suite))
-            write_new(self._path(key_id, version), wrapped)
-            return private.public
+            key = ModelKey(key_id=key_id, key_version=version, public=private.public)
+            write_new(self._path(key), wrap_private_key(self._kek, secret, key.encode()))
+            return key
         finally:
             wipe(secret)
             private.wipe()
 
-    def open_slot(self, key_id: KeyId, version: int, suite: Suite, model: Digest, slot: Wrapped) -> bytearray:
+    def open_slot(self, key: ModelKey, model: Digest, slot: Wrapped) -> bytearray:
         """Open a slot.
 
         Raises:
             MalformedInput: the key file is absent, altered or of another key.
             ProofFailed: ``release.slot``: the slot does not open with this key for this model.
         """
-        raw = read_private(self._path(key_id, version), "model key")
-        secret = unwrap_private_key(self._kek, raw, _context(key_id, version, suite))
-        private = ModelPrivateKey(suite, secret)
+        secret = unwrap_private_key(self._kek, read_private(self._path(key), "model key"), key.encode())
+        private = ModelPrivateKey(key.public.suite, secret)
         try:
-            return private.open_slot(model, key_id, slot)
+            return private.open_slot(model, key.key_id, slot)
         finally:
             wipe(secret)
             private.wipe()
 
-    def _path(self, key_id: KeyId, version: int) -> Path:
-        return self._folder / f"{key_id}.{version}.key"
+    def _path(self, key: ModelKey) -> Path:
+        return self._folder / f"{key.key_id}.{key.key_version}.{digest_of(key.public.raw)[:16]}.key"
 
 
 def load_kek(path: Path) -> bytes:
@@ -89,7 +89,3 @@ def load_kek(path: Path) -> bytes:
     if len(kek) != KEK_SIZE:
         raise MalformedInput(f"key-encryption key: {len(kek)} bytes, not {KEK_SIZE}")
     return kek
-
-
-def _context(key_id: KeyId, version: int, suite: Suite) -> bytes:
-    return f"{key_id}\0{version}\0{suite.value}".encode()

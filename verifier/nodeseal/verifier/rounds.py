@@ -90,10 +90,13 @@ class Rounds:
         """Appraise a round and act on it. Whoever calls sees to it that each challenge comes here once.
 
         Raises:
+            ProofFailed: ``quote.nonce``: the answer is late, so it speaks neither for nor against the node.
             Unavailable: the node would be trusted again, but that cannot be recorded now.
         """
         # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
         now = asked.challenge.issued + timedelta(seconds=self.clock.steady() - asked.at)
+        if now > asked.challenge.answer_by:
+            raise ProofFailed(unasked("an answer after its time"))
         try:
             appraisal = appraise(evidence, asked.challenge, asked.known, self._fleet.policy, now)
         except ProofFailed as error:
@@ -145,6 +148,11 @@ class Rounds:
             trusted_for_ms=self._trusted_for_ms if trusted else 0,
             findings=appraisal.findings,
         )
+
+
+def unasked(seen: str) -> Finding:
+    """Return the finding for evidence that answers no open challenge."""
+    return Finding(id=FindingId.QUOTE_NONCE, expected="one answer to each challenge, in time", seen=seen)
 
 
 def _is_steady(node: Node, appraisal: Appraisal) -> bool:

@@ -22,7 +22,7 @@ from nodeseal.ids import LeaseId
 from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.nodes import Node, Verdict
-from nodeseal.verifier.rounds import Asked, Rounds
+from nodeseal.verifier.rounds import Asked, Rounds, unasked
 
 _JITTER: Final = 0.1
 _DRAIN_SECONDS: Final = 5.0
@@ -134,7 +134,7 @@ class Session:
         """
         asked, self._asked = self._asked, None
         if asked is None:
-            raise ProofFailed(_unasked("evidence while no challenge was open"))
+            raise ProofFailed(unasked("evidence while no challenge was open"))
         judged = await self._rounds.judge(self._node, evidence, asked)
         if judged.unknown:
             self._revoked.append((judged.unknown, "no such lease is running"))
@@ -174,7 +174,7 @@ class Session:
 
     def _overdue(self) -> None:
         self._asked = None
-        self.close(ProofFailed(_unasked(f"no answer within {self._settings.answer_within_seconds} seconds")))
+        self.close(ProofFailed(unasked(f"no answer within {self._settings.answer_within_seconds} seconds")))
 
     def _come_due(self) -> None:
         self._due = True
@@ -188,10 +188,6 @@ class Session:
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
-
-
-def _unasked(seen: str) -> Finding:
-    return Finding(id=FindingId.QUOTE_NONCE, expected="one answer to each challenge, in time", seen=seen)
 
 
 def _expired(not_after: datetime) -> Finding:

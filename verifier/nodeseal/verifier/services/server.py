@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 import grpc
@@ -22,9 +21,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nodeseal.crypto.x509 import CertificateAuthority
-from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.golden import Golden, parse_golden
-from nodeseal.v1 import attestation_pb2_grpc, enrollment_pb2_grpc
+from nodeseal.errors import Unavailable
+from nodeseal.v1 import admin_pb2_grpc, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
 from nodeseal.verifier.callers import Callers
 from nodeseal.verifier.certificates import Certificates
 from nodeseal.verifier.clock import SYSTEM, Clock
@@ -33,15 +31,23 @@ from nodeseal.verifier.enroller import Enroller
 from nodeseal.verifier.enrolment import enrolment_policy
 from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.goldens import Goldens, active_goldens
+from nodeseal.verifier.keystore import FileKeyStore, load_kek
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.logs import configure_logs
+from nodeseal.verifier.model_keys import ModelKeys
+from nodeseal.verifier.models import Models
+from nodeseal.verifier.node_admin import NodeAdmin
+from nodeseal.verifier.releases import Releases
+from nodeseal.verifier.roles import ALLOWED
 from nodeseal.verifier.rounds import Rounds
+from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrollment import EnrollmentService
 from nodeseal.verifier.services.interceptor import Gate
+from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.store.database import Store, open_engine
 from nodeseal.verifier.store.migrate import check_schema
-from nodeseal.verifier.store.policy import GoldenRecord, list_goldens
 
 GRACE_SECONDS: Final = 5.0
 _log: Final = structlog.get_logger()
@@ -94,7 +100,7 @@ async def running(config: Config, clock: Clock = SYSTEM) -> AsyncIterator[Addres
     store = Store(engine)
     try:
         fleet = Fleet(store, clock, config.attestation)
-        await fleet.load(await _active_goldens(store))
+        await fleet.load(await active_goldens(store))
         async with _serving(config, fleet) as addresses, asyncio.TaskGroup() as group:
             keepers = [group.create_task(fleet.keep_sweeping()), group.create_task(fleet.keep_flushing())]
             try:
@@ -150,7 +156,16 @@ async def _serving(config: Config, fleet: Fleet) -> AsyncIterator[Addresses]:
 
 def _add_main_services(server: aio.Server, config: Config, fleet: Fleet, certificates: Certificates) -> None:
     rounds = Rounds(fleet)
+    keys = FileKeyStore(config.key_folder, load_kek(config.kek))
+    releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
+    release_service = KeyReleaseService(releases, config.attestation.answer_within_seconds)
     attestation_pb2_grpc.add_AttestationServicer_to_server(AttestationService(fleet, rounds, certificates), server)
+    key_release_pb2_grpc.add_KeyReleaseServicer_to_server(release_service, server)
+    admin_pb2_grpc.add_NodesServicer_to_server(NodesService(fleet, NodeAdmin(fleet)), server)
+    admin_pb2_grpc.add_GoldensServicer_to_server(GoldensService(Goldens(fleet)), server)
+    admin_pb2_grpc.add_KeysServicer_to_server(KeysService(ModelKeys(fleet, keys)), server)
+    admin_pb2_grpc.add_ModelsServicer_to_server(ModelsService(Models(fleet)), server)
+    admin_pb2_grpc.add_AuditServicer_to_server(AuditService(fleet.store), server)
     services = [name for name in _names() if name.startswith("nodeseal.") and "Enrollment" not in name]
     reflection.enable_server_reflection([*services, reflection.SERVICE_NAME, health.SERVICE_NAME], server)
 
@@ -183,19 +198,5 @@ def _tell_streams(fleet: Fleet) -> None:
             node.stream.close(Unavailable("the verifier is stopping", remedy="connect again"))
 
 
-async def _active_goldens(store: Store) -> list[Golden]:
-    records = await store.read(partial(list_goldens, include_retired=False))
-    return [_golden(record) for record in records]
-
-
-def _golden(record: GoldenRecord) -> Golden:
-    golden = parse_golden(record.document, f"golden {record.name}")
-    if golden.digest != record.digest:
-        raise MalformedInput(f"golden {record.name}: its document was changed in the database")
-    return golden
-
-
 def _names() -> tuple[str, ...]:
-    from nodeseal.verifier.roles import ALLOWED
-
     return tuple(sorted({method.split("/")[1] for method in ALLOWED}))

@@ -1,0 +1,80 @@
+"""Who may have which key: registered models, keys held here, grants and their limits, as the database has them now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from nodeseal.errors import PolicyRefused
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest, NodeId
+from nodeseal.sealed.slots import Slot
+from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.policy import KeyRecord, find_key, find_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a node asks for.
+
+    Attributes:
+        model_digest: which model.
+        slots: its data key, sealed to one model key each.
+    """
+
+    model_digest: Digest
+    slots: tuple[Slot, ...]
+
+
+def select_slot(
+    connection: sa.Connection, node_id: NodeId, wanted: Wanted
+) -> tuple[tuple[Slot, KeyRecord] | None, list[Finding]]:
+    """Choose the slot to open: the first whose key is held, not revoked and granted to the node."""
+    findings: list[Finding] = []
+    if find_model(connection, wanted.model_digest) is None:
+        findings.append(_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", wanted.model_digest))
+    held = [
+        (slot, key)
+        for slot in wanted.slots
+        if (key := find_key(connection, slot.key_id)) is not None
+        and (key.version, key.suite) == (slot.key_version, slot.suite.value)
+    ]
+    if not held:
+        seen = ", ".join(f"{slot.key_id} version {slot.key_version}" for slot in wanted.slots) or "no slots"
+        findings.append(_finding(FindingId.RELEASE_SLOT, "a slot of a key held here", seen, ""))
+    usable = [(slot, key) for slot, key in held if _limit_of(key, node_id) > 0]
+    if held and not usable:
+        findings += [_not_granted(key, node_id) for _, key in held]
+    return (usable[0] if usable and not findings else None), findings
+
+
+def refuse_unless_granted(connection: sa.Connection, lease: Lease, running: int) -> None:
+    """Check, in the transaction that starts the lease, that people still allow it."""
+    findings: list[Finding] = []
+    if find_model(connection, lease.model_digest) is None:
+        findings.append(_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", lease.model_digest))
+    key = find_key(connection, lease.key_id)
+    limit = 0 if key is None else _limit_of(key, lease.node_id)
+    if key is not None and limit == 0:
+        findings.append(_not_granted(key, lease.node_id))
+    elif running >= limit:
+        findings.append(
+            _finding(FindingId.RELEASE_LIMIT, f"at most {limit} leases", f"{running} running", lease.key_id)
+        )
+    if findings:
+        raise PolicyRefused(*findings)
+
+
+def _limit_of(key: KeyRecord, node_id: NodeId) -> int:
+    """Return how many leases of a key a node may hold; a revoked key has no grants that count."""
+    return 0 if key.revoked is not None else dict(key.grants).get(node_id, 0)
+
+
+def _not_granted(key: KeyRecord, node_id: NodeId) -> Finding:
+    seen = "the key was revoked" if key.revoked is not None else f"no grant for {node_id}"
+    return _finding(FindingId.RELEASE_GRANT, "a grant of the model key", seen, key.key_id)
+
+
+def _finding(which: FindingId, expected: str, seen: str, where: str) -> Finding:
+    return Finding(id=which, expected=expected, seen=seen, where=where)

@@ -1,0 +1,163 @@
+"""What people call: ``Nodes``, ``Goldens``, ``Keys``, ``Models`` and ``Audit`` of ``nodeseal.v1``.
+
+Every handler is message → value, one call, value → message. Who may call what stands in
+:mod:`nodeseal.verifier.roles`.
+"""
+# ruff: noqa: N802, D102, ARG002 - methods are named, described and shaped in admin.proto
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from grpc import aio
+
+from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
+from nodeseal.v1 import admin_pb2, admin_pb2_grpc
+from nodeseal.verifier import audit
+from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.goldens import Goldens
+from nodeseal.verifier.model_keys import ModelKeys, Revocation
+from nodeseal.verifier.models import Models
+from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
+from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.services.convert_admin import (
+    capture_from_proto,
+    golden_to_proto,
+    grant_from_proto,
+    key_to_proto,
+    model_to_proto,
+    node_to_proto,
+    suite_from_proto,
+)
+from nodeseal.verifier.services.interceptor import caller
+from nodeseal.verifier.store.database import Store
+
+_PAGE: Final = 1000
+_Context = aio.ServicerContext[Any, Any]
+
+
+class NodesService(admin_pb2_grpc.NodesServicer):
+    """Nodes, as people see them."""
+
+    def __init__(self, fleet: Fleet, admin: NodeAdmin) -> None:
+        self._fleet: Final = fleet
+        self._admin: Final = admin
+
+    async def ListNodes(self, request: admin_pb2.ListNodesRequest, context: _Context) -> admin_pb2.ListNodesResponse:
+        limit = min(request.limit or _PAGE, _PAGE)
+        nodes = sorted((node for node in self._fleet if node.record.node_id > request.after), key=_node_id)[:limit]
+        return admin_pb2.ListNodesResponse(nodes=map(self._message, nodes))
+
+    async def GetNode(self, request: admin_pb2.GetNodeRequest, context: _Context) -> admin_pb2.Node:
+        return self._message(self._fleet.get(parse_node_id(request.node_id)))
+
+    async def AdmitNode(self, request: admin_pb2.AdmitNodeRequest, context: _Context) -> admin_pb2.Node:
+        return self._message(await self._admin.admit(parse_node_id(request.node_id), caller().actor))
+
+    async def QuarantineNode(self, request: admin_pb2.QuarantineNodeRequest, context: _Context) -> admin_pb2.Node:
+        node_id = parse_node_id(request.node_id)
+        return self._message(await self._admin.quarantine(node_id, request.reason, caller().actor))
+
+    async def RetireNode(self, request: admin_pb2.RetireNodeRequest, context: _Context) -> admin_pb2.Node:
+        node_id = parse_node_id(request.node_id)
+        return self._message(await self._admin.retire(node_id, request.reason, caller().actor))
+
+    def _message(self, node: Node) -> admin_pb2.Node:
+        return node_to_proto(node, self._fleet.clock.steady())
+
+
+class GoldensService(admin_pb2_grpc.GoldensServicer):
+    """Goldens."""
+
+    def __init__(self, goldens: Goldens) -> None:
+        self._goldens: Final = goldens
+
+    async def CaptureGolden(
+        self, request: admin_pb2.CaptureGoldenRequest, context: _Context
+    ) -> admin_pb2.GoldenDocument:
+        return admin_pb2.GoldenDocument(document=self._goldens.capture(capture_from_proto(request)))
+
+    async def ActivateGolden(self, request: admin_pb2.ActivateGoldenRequest, context: _Context) -> admin_pb2.Golden:
+        return golden_to_proto(await self._goldens.activate(request.document, caller().actor))
+
+    async def RetireGolden(self, request: admin_pb2.RetireGoldenRequest, context: _Context) -> admin_pb2.Golden:
+        return golden_to_proto(await self._goldens.retire(parse_digest(request.digest), caller().actor))
+
+    async def ListGoldens(
+        self, request: admin_pb2.ListGoldensRequest, context: _Context
+    ) -> admin_pb2.ListGoldensResponse:
+        goldens = await self._goldens.list(include_retired=request.include_retired)
+        return admin_pb2.ListGoldensResponse(goldens=map(golden_to_proto, goldens))
+
+    async def GetGolden(self, request: admin_pb2.GetGoldenRequest, context: _Context) -> admin_pb2.Golden:
+        return golden_to_proto(await self._goldens.get(parse_digest(request.digest)))
+
+
+class KeysService(admin_pb2_grpc.KeysServicer):
+    """Model keys."""
+
+    def __init__(self, keys: ModelKeys) -> None:
+        self._keys: Final = keys
+
+    async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
+        key_id, suite = parse_key_id(request.key_id), suite_from_proto(request.suite)
+        return key_to_proto(await self._keys.create(key_id, suite, caller().actor))
+
+    async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
+        return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))
+
+    async def GetKey(self, request: admin_pb2.GetKeyRequest, context: _Context) -> admin_pb2.Key:
+        return key_to_proto(await self._keys.get(parse_key_id(request.key_id)))
+
+    async def GrantKey(self, request: admin_pb2.GrantKeyRequest, context: _Context) -> admin_pb2.Key:
+        return key_to_proto(await self._keys.grant(*grant_from_proto(request), caller().actor))
+
+    async def RevokeKey(self, request: admin_pb2.RevokeKeyRequest, context: _Context) -> admin_pb2.Key:
+        revocation = Revocation(
+            key_id=parse_key_id(request.key_id),
+            node_id=parse_node_id(request.node_id) if request.node_id else None,
+            reason=parse_reason(request.reason),
+            actor=caller().actor,
+        )
+        return key_to_proto(await self._keys.revoke(revocation))
+
+
+class ModelsService(admin_pb2_grpc.ModelsServicer):
+    """Registered models."""
+
+    def __init__(self, models: Models) -> None:
+        self._models: Final = models
+
+    async def RegisterModel(self, request: admin_pb2.RegisterModelRequest, context: _Context) -> admin_pb2.Model:
+        return model_to_proto(await self._models.register(request.content, caller().actor), with_content=False)
+
+    async def ListModels(self, request: admin_pb2.ListModelsRequest, context: _Context) -> admin_pb2.ListModelsResponse:
+        models = await self._models.list()
+        return admin_pb2.ListModelsResponse(models=[model_to_proto(model, with_content=False) for model in models])
+
+    async def GetModel(self, request: admin_pb2.GetModelRequest, context: _Context) -> admin_pb2.Model:
+        return model_to_proto(await self._models.get(parse_digest(request.digest)), with_content=True)
+
+
+class AuditService(admin_pb2_grpc.AuditServicer):
+    """The audit log."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+
+    async def ListRecords(  # type: ignore[override]  # the generated stubs know no handlers that write
+        self, request: admin_pb2.ListRecordsRequest, context: aio.ServicerContext[Any, admin_pb2.AuditRecord]
+    ) -> None:
+        after, left = request.after, request.limit
+        while left or not request.limit:
+            start, size = after, min(left, _PAGE) if request.limit else _PAGE
+            rows = await self._store.read(lambda connection: audit.page(connection, start, size))  # noqa: B023 - awaited here
+            for sequence, leaf_hash, content in rows:
+                await context.write(admin_pb2.AuditRecord(sequence=sequence, leaf_hash=leaf_hash, content=content))
+            if len(rows) < size:
+                return
+            after, left = rows[-1][0], left - len(rows)
+
+
+def _node_id(node: Node) -> str:
+    return node.record.node_id

@@ -1,0 +1,111 @@
+"""Messages of the operators' services to values and back; no decisions."""
+
+from __future__ import annotations
+
+from nodeseal.crypto.hpke import ModelPublicKey, Suite
+from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.sealed.slots import parse_suite
+from nodeseal.v1 import admin_pb2
+from nodeseal.verifier.goldens import Capture
+from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
+from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
+
+DEFAULT_SUITE = Suite.MLKEM768_X25519
+
+
+def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
+    """Return a node as it stands at the steady time ``now``."""
+    record, facts = node.record, node.record.facts
+    message = admin_pb2.Node(
+        node_id=record.node_id,
+        state=state_to_proto(node.state_at(now)),
+        findings=findings_to_proto(node.findings),
+        hostname=facts.hostname,
+        boot_id=node.baseline.boot_id if node.baseline else facts.boot_id,
+        tpm_manufacturer=facts.tpm_manufacturer,
+        tpm_firmware=facts.tpm_firmware,
+        enrolled=timestamp(record.enrolled),
+        ek_name=record.ek_name.hex(),
+        ak_name=record.ak_name.hex(),
+        leases=sorted(node.leases),
+        goldens=sorted(golden.digest for golden in node.goldens),
+        reason=inert(node.reason),
+    )
+    if node.trusted(now) and node.trusted_until is not None:
+        message.trusted_until.FromDatetime(node.trusted_until)
+    if node.last_seen is not None:
+        message.last_seen.FromDatetime(node.last_seen)
+    return message
+
+
+def capture_from_proto(message: admin_pb2.CaptureGoldenRequest) -> Capture:
+    """Return what to capture.
+
+    Raises:
+        MalformedInput: a bad node id.
+    """
+    nodes = tuple(map(parse_node_id, message.node_ids))
+    return Capture(name=message.name, nodes=nodes, pcrs=frozenset(message.pcrs))
+
+
+def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
+    """Return a golden's message."""
+    message = admin_pb2.Golden(
+        digest=golden.digest,
+        name=golden.name,
+        active=golden.retired is None,
+        document=golden.document,
+        activated=timestamp(golden.activated),
+    )
+    if golden.retired is not None:
+        message.retired.FromDatetime(golden.retired)
+    return message
+
+
+def suite_from_proto(text: str) -> Suite:
+    """Return the suite of a new key; nothing said means the default.
+
+    Raises:
+        MalformedInput: no such suite.
+    """
+    return parse_suite(text) if text else DEFAULT_SUITE
+
+
+def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId, int]:
+    """Return which key is granted to which node for how many leases.
+
+    Raises:
+        MalformedInput: a bad key or node id.
+    """
+    return parse_key_id(message.key_id), parse_node_id(message.grant.node_id), message.grant.max_leases
+
+
+def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
+    """Return a key's message; ``public`` is the file that sealing takes."""
+    public = ModelKey(
+        key_id=key.key_id, key_version=key.version, public=ModelPublicKey(Suite(key.suite), key.public)
+    ).encode()
+    return admin_pb2.Key(
+        key_id=key.key_id,
+        version=key.version,
+        suite=key.suite,
+        public=public,
+        created=timestamp(key.created),
+        revoked=key.revoked is not None,
+        grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],
+    )
+
+
+def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model:
+    """Return a model's message."""
+    return admin_pb2.Model(
+        digest=model.digest,
+        model_id=model.model_id,
+        version=model.version,
+        size=model.size,
+        files=model.files,
+        registered=timestamp(model.registered),
+        content=model.content if with_content else b"",
+    )

@@ -1,0 +1,93 @@
+"""Messages of ``nodeseal.v1.KeyRelease`` to values and back; no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nodeseal.crypto.hpke import Wrapped
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import LeaseId, parse_digest, parse_key_id, parse_lease_id
+from nodeseal.sealed.slots import Slot, parse_suite
+from nodeseal.tcg.public import decode_public
+from nodeseal.v1 import key_release_pb2
+from nodeseal.verifier.appraisal.release import Certification
+from nodeseal.verifier.entitlement import Wanted
+from nodeseal.verifier.releases import Proof, Released, Request
+from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, fill_selection
+
+_MAX_SLOTS = 64
+_MAX_LEASES = 1024
+
+
+def wanted_from_proto(message: key_release_pb2.Ask) -> Wanted:
+    """Return what a node asks for.
+
+    Raises:
+        MalformedInput: a bad digest, key id, suite or size, or more than 64 slots.
+    """
+    if len(message.slots) > _MAX_SLOTS:
+        raise MalformedInput(f"ask: {len(message.slots)} slots, at most {_MAX_SLOTS}")
+    return Wanted(
+        model_digest=parse_digest(message.model_digest, "model digest"), slots=tuple(map(_slot, message.slots))
+    )
+
+
+def proof_from_proto(message: key_release_pb2.Proof) -> Proof:
+    """Return what a node answers.
+
+    Raises:
+        MalformedInput: the release key's public area does not decode.
+    """
+    return Proof(
+        evidence=evidence_from_proto(message.evidence),
+        release_public=decode_public(message.release_public),
+        certification=Certification(
+            claims=message.evidence.claims, attest=message.certify_attest, signature=message.certify_signature
+        ),
+    )
+
+
+def request_to_proto(request: Request) -> key_release_pb2.ReleaseResponse:
+    """Return a release's challenge."""
+    message = key_release_pb2.ReleaseResponse()
+    fill_challenge(message.challenge.challenge, request.asked)
+    fill_selection(message.challenge.policy_selection, request.policy)
+    return message
+
+
+def released_to_proto(released: Released) -> key_release_pb2.ReleaseResponse:
+    """Return the answer that carries the wrapped data key."""
+    message = key_release_pb2.Released(
+        lease_id=released.lease_id,
+        context=released.context,
+        enc=released.sealed.enc,
+        wrapped=released.sealed.wrapped,
+        expires_in_ms=released.expires_in_ms,
+    )
+    if released.expires is not None:
+        message.expires.FromDatetime(released.expires)
+    return key_release_pb2.ReleaseResponse(released=message)
+
+
+def leases_from_proto(texts: Iterable[str]) -> tuple[LeaseId, ...]:
+    """Return lease ids.
+
+    Raises:
+        MalformedInput: one is none, or there are more than 1024.
+    """
+    leases = tuple(map(parse_lease_id, texts))
+    if len(leases) > _MAX_LEASES:
+        raise MalformedInput(f"{len(leases)} leases, at most {_MAX_LEASES}")
+    return leases
+
+
+def _slot(message: key_release_pb2.Slot) -> Slot:
+    suite = parse_suite(message.suite)
+    if len(message.enc) != suite.enc_size:
+        raise MalformedInput(f"slot: enc has {len(message.enc)} bytes, not {suite.enc_size}")
+    return Slot(
+        key_id=parse_key_id(message.key_id),
+        key_version=message.key_version,
+        suite=suite,
+        sealed=Wrapped(message.enc, message.wrapped),
+    )
