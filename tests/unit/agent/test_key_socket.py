@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -70,10 +71,15 @@ class Bench:
         try:
             await scenario(self)
         finally:
-            for writer in self._open:
-                writer.close()
+            await self.close()
             server.cancel()
             await asyncio.gather(server, return_exceptions=True)
+
+    async def close(self) -> None:
+        for writer in self._open:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def play(
@@ -250,6 +256,7 @@ async def _after_replacement(bench: Bench, scenario: Callable[[Bench], Awaitable
     server = asyncio.create_task(KeySocket(bench.path, bench.service).serve())
     await eventually(lambda: bench.path.exists() and stat.S_IMODE(bench.path.stat().st_mode) == 0o666)
     await scenario(bench)
+    await bench.close()
     server.cancel()
     await asyncio.gather(server, return_exceptions=True)
 
