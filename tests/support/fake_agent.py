@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Self
 
 from nodeseal import varlink
+from nodeseal.documents import encode_base64
+from nodeseal.sealed.slots import parse_slot_list
 from nodeseal.varlink import Call, Frames, Reply
+from support.sealed import Sample
 
 Script = Callable[["Caller", Call], None]
 
@@ -76,3 +81,30 @@ class FakeAgent:
                 caller = Caller(connection)
                 self._script(caller, caller.call())
                 self.served += 1
+
+
+def rfc3339(seconds_from_now: float) -> str:
+    """Return a time as the interface writes it."""
+    return datetime.fromtimestamp(time.time() + seconds_from_now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def agent_script(sample: Sample, after: Callable[[Caller], None], *, seconds: float = 0) -> Script:
+    """Return the script of an agent that opens slots with the model key and, ``seconds`` later, does ``after``."""
+
+    def script(caller: Caller, call: Call) -> None:
+        slots = call.parameters["slots"]
+        assert isinstance(slots, list)
+        (slot,) = parse_slot_list(tuple(slots), "Open")
+        digest = sample.content.digest
+        key = sample.private.open_slot(digest, slot.key_id, slot.sealed)
+        parameters = {
+            "data_key": encode_base64(bytes(key)),
+            "model_digest": digest,
+            "lease_id": "l-abcdefghijklmnopqrstuvwxyz",
+            "expires": rfc3339(60),
+        }
+        caller.reply(Reply(parameters=parameters, continues=True))
+        time.sleep(seconds)
+        after(caller)
+
+    return script

@@ -42,7 +42,7 @@ def _open_slot(slots: list[dict[str, Any]], key: dict[str, Any], digest: bytes) 
 
 def _open_file(directory: Path, content: dict[str, Any], file: dict[str, Any], data_key: bytes) -> bytes:
     if file["kind"] == "plain":
-        plaintext = (directory / file["path"]).read_bytes()
+        plaintext = (directory / str(file["path"])).read_bytes()
         assert hashlib.sha256(plaintext).hexdigest() == file["sha256"]
         return plaintext
     raw = (directory / (file["path"] + ".sealed")).read_bytes()

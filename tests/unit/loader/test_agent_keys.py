@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import Queue
 from threading import Event
@@ -19,16 +17,12 @@ from nodeseal.ids import digest_of
 from nodeseal.loader import AgentKeys, agent_keys, open_model
 from nodeseal.sealed.slots import Slots, parse_slot_list
 from nodeseal.varlink import Call, Reply
-from support.fake_agent import Caller, FakeAgent, Script
+from support.fake_agent import Caller, FakeAgent, Script, agent_script, rfc3339
 from support.sealed import DATA_KEY, PLAIN_WEIGHTS, Sample, model_key, sealed_model
 
 MODEL = digest_of(b"model")
 SLOTS = Slots(MODEL, (model_key()[1].slot(MODEL, DATA_KEY),))
 PATIENCE = 10.0
-
-
-def rfc3339(seconds_from_now: float) -> str:
-    return datetime.fromtimestamp(time.time() + seconds_from_now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def released(**changes: object) -> dict[str, Any]:
@@ -224,23 +218,8 @@ def sample(tmp_path: Path) -> Sample:
     return sealed_model(tmp_path)
 
 
-def agent_for(sample: Sample, after: Callable[[Caller], None]) -> Script:
-    """An agent that opens slots with the model key and then does ``after``."""
-
-    def script(caller: Caller, call: Call) -> None:
-        raw = call.parameters["slots"]
-        assert isinstance(raw, list)
-        (slot,) = parse_slot_list(tuple(raw), "Open")
-        key = sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
-        parameters = released(data_key=documents.encode_base64(bytes(key)), model_digest=sample.content.digest)
-        caller.reply(Reply(parameters=parameters, continues=True))
-        after(caller)
-
-    return script
-
-
 def test_a_model_opens_through_the_agent(sample: Sample, path: Path) -> None:
-    script = agent_for(sample, Caller.wait_until_gone)
+    script = agent_script(sample, Caller.wait_until_gone)
     with FakeAgent(path, script), open_model(sample.directory, AgentKeys(path)) as model:
         assert bytes(model.read("model.safetensors")) == PLAIN_WEIGHTS
 
@@ -253,7 +232,7 @@ def test_a_model_that_is_revoked_by_the_agent_reads_no_more(sample: Sample, path
         caller.reply(Reply(parameters={"revoked": "node is untrusted"}))
 
     with (
-        FakeAgent(path, agent_for(sample, after)),
+        FakeAgent(path, agent_script(sample, after)),
         open_model(sample.directory, AgentKeys(path), on_revoked=told.put) as model,
     ):
         assert bytes(model.read("model.safetensors")) == PLAIN_WEIGHTS

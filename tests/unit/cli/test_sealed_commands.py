@@ -1,0 +1,175 @@
+"""nodeseal seal, inspect and open, as a person or a program runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from threading import Event
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nodeseal.cli.main import app
+from nodeseal.crypto.hpke import Suite
+from nodeseal.errors import MalformedInput, NodesealError, Unavailable
+from nodeseal.varlink import Reply
+from support.fake_agent import Caller, FakeAgent, agent_script
+from support.sealed import PLAIN_WEIGHTS, Sample, model_key, plain_model, sealed_model
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def done(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    path = tmp_path / "llama.pub"
+    path.write_bytes(model_key(Suite.MLKEM768_X25519)[1].encode())
+    return path
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    return plain_model(tmp_path / "plain")
+
+
+def test_seal_says_what_it_made_and_what_to_do_next(plain: Path, public: Path, tmp_path: Path) -> None:
+    text = done("seal", plain, "--key", public, "-o", tmp_path / "llama")
+    assert "llama, version 1" in text
+    assert "1 sealed, 2 readable but covered" in text
+    assert "nodeseal model register" in text
+
+
+def test_seal_and_inspect_agree_for_programs(plain: Path, public: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sealed = json.loads(
+        done("seal", plain, "--key", public, "-o", out, "--id", "llama-70b", "--version", "3", "--json")
+    )
+    inspected = json.loads(done("inspect", out, "--json"))
+    assert sealed["model_digest"] == inspected["model_digest"]
+    assert sealed["model_digest"] == hashlib.sha256((out / "nodeseal.model.json").read_bytes()).hexdigest()
+    assert (inspected["model_id"], inspected["version"]) == ("llama-70b", 3)
+    assert inspected["slots"] == [
+        {"key_id": "llama-key", "key_version": 1, "suite": "MLKEM768-X25519 / HKDF-SHA256 / AES-256-GCM"}
+    ]
+
+
+def test_seal_all_leaves_nothing_readable(plain: Path, public: Path, tmp_path: Path) -> None:
+    sealed = json.loads(done("seal", plain, "--key", public, "-o", tmp_path / "out", "--all", "--json"))
+    assert (sealed["files_sealed"], sealed["files_plain"]) == (3, 0)
+
+
+def test_inspect_shows_files_and_keys_without_any_key(tmp_path: Path) -> None:
+    text = done("inspect", sealed_model(tmp_path).directory)
+    for word in ("tiny, version 1", "model.safetensors", "sealed", "config.json", "readable", "llama-key", "P-384"):
+        assert word in text
+
+
+def test_inspect_refuses_slots_of_another_model(tmp_path: Path) -> None:
+    first, second = sealed_model(tmp_path / "a"), sealed_model(tmp_path / "b")
+    slots = (second.directory / "nodeseal.slots.json").read_bytes()
+    (first.directory / "nodeseal.slots.json").write_bytes(slots)
+    assert isinstance(run("inspect", first.directory).exception, MalformedInput)
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments"),
+    [
+        ("a bad name", "seal {plain} --key {public} -o {out} --id NotAName"),
+        ("not a key", "seal {plain} --key {plain}/config.json -o {out}"),
+        ("an existing folder", "seal {plain} --key {public} -o {plain}"),
+        ("a key twice", "seal {plain} --key {public} --key {public} -o {out}"),
+        ("not a sealed model", "inspect {plain}"),
+    ],
+)
+def test_a_command_is_refused_for(plain: Path, public: Path, tmp_path: Path, why: str, arguments: str) -> None:
+    result = run(*arguments.format(plain=plain, public=public, out=tmp_path / "out").split())
+    assert isinstance(result.exception, NodesealError), why
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pickle_is_refused_with_the_option_that_takes_it(plain: Path, public: Path, tmp_path: Path) -> None:
+    (plain / "optimizer.pt").write_bytes(b"pickle")
+    result = run("seal", plain, "--key", public, "-o", tmp_path / "out")
+    assert isinstance(result.exception, MalformedInput)
+    assert "--allow-pickle" in result.exception.remedy
+    done("seal", plain, "--key", public, "-o", tmp_path / "out", "--allow-pickle")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("seal",),
+        ("inspect", "nowhere"),
+        ("open",),
+        ("seal", ".", "-o", "x"),
+        ("seal", ".", "--key", "nowhere", "-o", "x"),
+    ],
+)
+def test_misuse_ends_with_two(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    return sealed_model(tmp_path)
+
+
+def test_open_verifies_everything_and_shows_digests_of_the_originals(sample: Sample, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        opened = json.loads(done("open", sample.directory, "--socket", tmp_path / "s", "--json"))
+    (weights,) = [file for file in opened["files"] if file["sealed"]]
+    assert weights["sha256"] == hashlib.sha256(PLAIN_WEIGHTS).hexdigest()
+    assert weights["tensors"] == [
+        {"name": "embed", "dtype": "F32", "shape": [256, 600]},
+        {"name": "bias", "dtype": "U8", "shape": [3]},
+    ]
+    assert opened["model_digest"] == sample.content.digest
+
+
+def test_open_shows_tensors_to_people(sample: Sample, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        text = done("open", sample.directory, "--socket", tmp_path / "s")
+    for word in ("256 x 600", "F32", "3 files", "GB/s"):
+        assert word in text
+
+
+def test_open_can_verify_without_keeping_plaintext(sample: Sample, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        opened = json.loads(done("open", sample.directory, "--socket", tmp_path / "s", "--json", "--verify-only"))
+    assert {file["sha256"] for file in opened["files"]} == {None}
+
+
+def test_open_writes_nothing(sample: Sample, tmp_path: Path) -> None:
+    before = sorted(sample.directory.rglob("*"))
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        done("open", sample.directory, "--socket", tmp_path / "s")
+    assert sorted(sample.directory.rglob("*")) == before
+
+
+def test_open_holds_until_the_node_loses_the_model(sample: Sample, tmp_path: Path) -> None:
+    told = Event()
+
+    def after(caller: Caller) -> None:
+        caller.reply(Reply(parameters={"revoked": "PCR 14 moved"}))
+        told.set()
+
+    delayed = agent_script(sample, after, seconds=0.5)
+    with FakeAgent(tmp_path / "s", delayed):
+        result = run("open", sample.directory, "--socket", tmp_path / "s", "--hold")
+    assert told.is_set()
+    assert result.exit_code == 1
+    assert "PCR 14 moved" in result.stderr
+
+
+def test_open_without_agent_says_what_to_do(sample: Sample, tmp_path: Path) -> None:
+    result = run("open", sample.directory, "--socket", tmp_path / "nowhere")
+    assert isinstance(result.exception, Unavailable)
+    assert "nodeseal-agent" in result.exception.remedy
