@@ -35,8 +35,12 @@ _FAREWELL_SECONDS: Final = 5.0
 _EXPIRY_MARGIN: Final = timedelta(minutes=1)
 _RENEWAL_RETRY_SECONDS: Final = 30.0
 _TRUST_POLL_SECONDS: Final = 1.0
-_clock: Final = time.monotonic
 _log = structlog.get_logger("nodeseal.agent")
+
+
+def _clock() -> float:
+    """Return seconds that go on counting while the machine sleeps, unlike CLOCK_MONOTONIC: trust ends meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Agent:
