@@ -169,6 +169,16 @@ def test_a_machine_that_is_off_is_out_of_order_and_stops_quietly(machine: Machin
     assert not list(machine.directory.glob("tpm*"))
 
 
+def test_when_swtpm_is_killed_commands_fail_and_stopping_cleans_up(machine: Machine) -> None:
+    assert machine._process
+    machine._process._process.kill()
+    with pytest.raises(Unavailable):
+        machine.read_pcrs()
+    machine.stop()
+    assert not machine.running
+    assert not list(machine.directory.glob("tpm*"))
+
+
 def test_there_is_no_machine_in_an_empty_directory(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         Machine(tmp_path)

@@ -7,13 +7,14 @@ What a machine does to its TPM, this does to swtpm: power, reset, measured boot.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from nodeseal.errors import NotFound, OutOfOrder
+from nodeseal.errors import NotFound, OutOfOrder, Unavailable
 from nodeseal.swtpm import commands
 from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
@@ -107,7 +108,8 @@ class Machine:
     def stop(self) -> None:
         """Turn the machine off in order (TPM2_Shutdown); nothing happens when it is off."""
         if self._process is not None:
-            self._process.transact(commands.shutdown())
+            with contextlib.suppress(Unavailable):  # swtpm may have been killed
+                self._process.transact(commands.shutdown())
             self._end().close()
 
     def power_cut(self) -> None:

@@ -7,6 +7,7 @@ other end (SO_PEERCRED); its objects and sessions go when that process ends (pid
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -82,7 +83,10 @@ class TpmServer:
         self._selector.register(source, selectors.EVENT_READ, ready)
 
     def _accept(self, listener: socket.socket, serve: Callable[[socket.socket, int, bytearray], None]) -> None:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it hung up already, or there are too many
+            return
         connection.settimeout(_SEND_SECONDS)
         pid, _, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         if not self._watch(pid):
@@ -105,7 +109,7 @@ class TpmServer:
         pidfd = self._pidfds.pop(pid)
         self._selector.unregister(pidfd)
         os.close(pidfd)
-        with self._lock:
+        with self._lock, contextlib.suppress(Unavailable):
             self._manager.forget(pid)
 
     def _serve_commands(self, connection: socket.socket, pid: int, pending: bytearray) -> None:
