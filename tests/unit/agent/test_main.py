@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nodeseal.agent import main
+from nodeseal.varlink import Reply, encode_reply
+
+CONFIG = """\
+verifier: {address: "localhost:1", enrol_address: "localhost:2", ca_file: ca.pem}
+tcti: "device:/nonexistent"
+state_directory: state
+socket: s
+callers: []
+"""
+
+
+@contextmanager
+def answering(reply: Reply) -> Iterator[Path]:
+    """An agent that gives one answer; its configuration file."""
+    with tempfile.TemporaryDirectory(prefix="cli") as folder, socket.socket(socket.AF_UNIX) as server:
+        Path(folder, "agent.yaml").write_text(CONFIG)
+        server.bind(f"{folder}/s")
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(encode_reply(reply))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield Path(folder, "agent.yaml")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        pytest.param({"state": "trusted", "trusted_until": "2030-01-01T00:00:00Z"}, 0, id="trusted"),
+        pytest.param({"state": "untrusted"}, 1, id="untrusted"),
+    ],
+)
+def test_status_prints_the_answer_and_its_exit_status_says_whether_it_is_trusted(
+    parameters: dict[str, object], code: int
+) -> None:
+    with answering(Reply(parameters=parameters)) as config:
+        result = CliRunner().invoke(main.app, ["status", "--config", str(config), "--json"])
+    assert (json.loads(result.stdout), result.exit_code) == (parameters, code)
+
+
+def test_status_for_people_names_the_state() -> None:
+    with answering(Reply(parameters={"state": "pending", "leases": []})) as config:
+        result = CliRunner().invoke(main.app, ["status", "--config", str(config)])
+    assert "state          pending" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["status", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", id="no configuration"),
+        pytest.param(["run", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", id="no configuration to run by"),
+    ],
+)
+def test_a_failure_is_one_line_on_stderr_and_exit_status_1(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["nodeseal-agent", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("nodeseal-agent: ")
+    assert message in shown
+
+
+def test_status_without_an_agent_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "agent.yaml").write_text(CONFIG)
+    monkeypatch.setattr("sys.argv", ["nodeseal-agent", "status", "--config", str(tmp_path / "agent.yaml")])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "is nodeseal-agent running?" in capsys.readouterr().err
+
+
+def test_every_command_has_an_example() -> None:
+    for command in ("enrol", "run", "status"):
+        assert "Example: nodeseal-agent" in CliRunner().invoke(main.app, [command, "--help"]).stdout

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+from nodeseal.agent.rpc import translated
+from nodeseal.errors import (
+    MalformedInput,
+    NodesealError,
+    NotFound,
+    OutOfOrder,
+    PolicyRefused,
+    ProofFailed,
+    TooManyRequests,
+    Unavailable,
+)
+from nodeseal.findings import FindingId
+from nodeseal.v1 import attestation_pb2
+
+CODE = grpc.StatusCode
+
+
+def a_failure(code: grpc.StatusCode, *findings: str) -> grpc.aio.AioRpcError:
+    verdict = attestation_pb2.Verdict(findings=[attestation_pb2.Finding(id=each) for each in findings])
+    metadata = grpc.aio.Metadata(("nodeseal-findings-bin", verdict.SerializeToString()))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, details="why")
+
+
+@pytest.mark.parametrize(
+    ("code", "findings", "kind"),
+    [
+        pytest.param(CODE.NOT_FOUND, (), NotFound, id="an unknown node"),
+        pytest.param(CODE.INVALID_ARGUMENT, (), MalformedInput, id="a message that does not parse"),
+        pytest.param(CODE.FAILED_PRECONDITION, (), OutOfOrder, id="a message out of turn"),
+        pytest.param(CODE.RESOURCE_EXHAUSTED, (), TooManyRequests, id="a limit"),
+        pytest.param(CODE.UNAVAILABLE, (), Unavailable, id="nobody there"),
+        pytest.param(CODE.DEADLINE_EXCEEDED, (), Unavailable, id="no answer in time"),
+        pytest.param(CODE.INTERNAL, (), Unavailable, id="a fault of the verifier"),
+        pytest.param(CODE.PERMISSION_DENIED, (), Unavailable, id="a refusal without findings"),
+        pytest.param(CODE.UNAUTHENTICATED, ("quote.nonce",), ProofFailed, id="a proof that failed"),
+        pytest.param(CODE.PERMISSION_DENIED, ("release.not-granted",), PolicyRefused, id="a refusal"),
+        pytest.param(CODE.PERMISSION_DENIED, ("future.finding",), Unavailable, id="findings of the future"),
+    ],
+)
+def test_statuses_become_errors(code: grpc.StatusCode, findings: tuple[str, ...], kind: type[NodesealError]) -> None:
+    with pytest.raises(NodesealError) as caught, translated("v:1"):
+        raise a_failure(code, *findings)
+    assert type(caught.value) is kind
+
+
+def test_findings_of_a_refusal_come_along() -> None:
+    with pytest.raises(PolicyRefused) as caught, translated("v:1"):
+        raise a_failure(CODE.PERMISSION_DENIED, "release.not-granted", "pcr.mismatch")
+    assert [each.id for each in caught.value.findings] == [FindingId.RELEASE_GRANT, FindingId.PCR_MISMATCH]
+
+
+def test_a_call_whose_channel_was_closed_is_unavailable() -> None:
+    async def scenario() -> None:
+        with pytest.raises(Unavailable, match="v:1"), translated("v:1"):
+            raise asyncio.CancelledError
+
+    asyncio.run(scenario())
+
+
+def test_a_task_that_is_cancelled_stays_cancelled() -> None:
+    async def work() -> None:
+        with translated("v:1"):
+            await asyncio.sleep(10)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
