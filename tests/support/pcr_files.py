@@ -16,13 +16,17 @@ def serialized(selection: PcrSelection, values: Sequence[bytes]) -> bytes:
         for bank, indices in selection.banks
     ]
     banks += [bytes(8)] * (16 - len(banks))
+    return struct.pack("<I", len(selection.banks)) + b"".join(banks) + digest_lists(values)
+
+
+def digest_lists(values: Sequence[bytes]) -> bytes:
+    """Return the second half of that: a count and TPML_DIGESTs of eight."""
     lists = [values[at : at + 8] for at in range(0, len(values), 8)]
-    body = b"".join(
+    return struct.pack("<I", len(lists)) + b"".join(
         struct.pack("<I", len(each))
         + b"".join(struct.pack("<H64s", len(value), value) for value in each).ljust(8 * 66, b"\0")
         for each in lists
     )
-    return struct.pack("<I", len(selection.banks)) + b"".join(banks) + struct.pack("<I", len(lists)) + body
 
 
 def marshaled(selection: PcrSelection, values: Sequence[bytes]) -> bytes:
