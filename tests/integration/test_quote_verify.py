@@ -1,8 +1,9 @@
 """``nodeseal quote verify`` beside tpm2_checkquote on quotes of a software TPM, and on quotes of real machines.
 
 Where nodeseal is stricter than tpm2_checkquote 5.4, on purpose: a wrong magic (CVE-2024-29038); PCR files for another
-selection (CVE-2024-29039); SHA-1 signatures; attestations that are no quote; a selection of nothing; trailing bytes behind any structure; a serialized PCR file whose counts and size disagree.
-Version 5.4 knows no RSAPSS and no more than seven bare values, so there openssl and tpm2_pcrread are the other witness.
+selection (CVE-2024-29039); SHA-1 signatures; attestations that are no quote; a selection of nothing; trailing bytes
+behind any structure; a serialized PCR file whose counts and size disagree. Version 5.4 knows no RSAPSS and no more than
+seven bare values, so there openssl and tpm2_pcrread are the other witness.
 """
 
 from __future__ import annotations
