@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,11 +35,13 @@ from support.agents import (
     Loader,
     ScriptedVerifier,
     agent_config,
+    agent_process,
     eventually,
     loader,
     running,
     scripted_verifier,
     short_folder,
+    trusted,
 )
 from support.machines import a_machine, a_vendor
 
@@ -84,26 +87,16 @@ def play(machine: Machine, scenario: Callable[[World], Awaitable[None]]) -> None
 async def opened(here: World) -> AsyncIterator[Loader]:
     """A loader that has opened the model."""
     async with loader(here.config) as client:
-        await trusted(here)
+        await trusted(here.config)
         reply = await client.open()
         assert not reply.error, reply
         yield client
 
 
-async def trusted(here: World) -> None:
-    """Wait until the agent has heard that it is trusted."""
-    async with loader(here.config) as client:
-        for _ in range(500):
-            if "trusted_until" in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters:
-                return
-            await asyncio.sleep(0.02)
-    pytest.fail("not trusted in time")
-
-
 def test_a_node_enrols_attests_and_is_trusted(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config), loader(here.config) as client:
-            await trusted(here)
+            await trusted(here.config)
             status = (await client.call(f"{KEYS_INTERFACE}.Status")).parameters
         identity = StateDirectory(here.config.state_directory).identity()
         assert identity is not None
@@ -167,7 +160,7 @@ def test_values_travel_again_until_a_round_is_accepted(machine: Machine) -> None
 def test_a_loader_opens_a_model_and_hears_of_renewals(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config), loader(here.config) as client:
-            await trusted(here)
+            await trusted(here.config)
             first = await client.open()
             assert base64.b64decode(str(first.parameters["data_key"])) == DATA_KEY
             assert first.parameters["model_digest"] == MODEL
@@ -232,7 +225,7 @@ def test_k04_a_release_made_for_something_else_is_not_used(machine: Machine, con
     async def scenario(here: World) -> None:
         here.verifier.context = context
         async with running(here.config), loader(here.config) as client:
-            await trusted(here)
+            await trusted(here.config)
             reply = await client.open()
             assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
             assert why in str(reply.parameters["reason"])
@@ -244,7 +237,7 @@ def test_a_policy_that_leaves_out_the_cap_pcr_is_refused(machine: Machine) -> No
     async def scenario(here: World) -> None:
         here.verifier.policy_pcrs = (0, 4)
         async with running(here.config), loader(here.config) as client:
-            await trusted(here)
+            await trusted(here.config)
             assert "leaves out the cap PCR 15" in str((await client.open()).parameters["reason"])
         assert not here.verifier.releases
 
@@ -332,7 +325,7 @@ def test_a_release_that_trust_did_not_outlive_is_not_used_and_given_back(machine
     async def scenario(here: World) -> None:
         here.verifier.release_delay = 0.5
         async with running(here.config), loader(here.config) as client:
-            await trusted(here)
+            await trusted(here.config)
             answer = asyncio.create_task(client.open())
             await eventually(lambda: here.verifier.releases)
             lose_trust(here)
@@ -360,7 +353,7 @@ def test_an_agent_that_is_told_to_stop_gives_leases_back_without_a_cap(machine: 
 def test_an_unknown_node_enrols_again(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config):
-            await trusted(here)
+            await trusted(here.config)
             here.verifier.refuse = grpc.StatusCode.NOT_FOUND
             await eventually(lambda: len(here.verifier.enrolments) >= 2)
             here.verifier.refuse = None
@@ -375,7 +368,7 @@ def test_a_restarted_agent_keeps_its_identity(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         for _ in range(2):
             async with running(here.config):
-                await trusted(here)
+                await trusted(here.config)
         assert len(here.verifier.enrolments) == 1
 
     play(machine, scenario)
@@ -384,7 +377,7 @@ def test_a_restarted_agent_keeps_its_identity(machine: Machine) -> None:
 def test_a_certificate_that_ran_out_leads_to_a_new_enrolment(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config):
-            await trusted(here)
+            await trusted(here.config)
         monkeypatch.setattr(service, "_EXPIRY_MARGIN", timedelta(days=2))
         async with running(here.config):
             await eventually(lambda: len(here.verifier.enrolments) >= 2)
@@ -409,10 +402,10 @@ def test_a_trusted_node_renews_its_certificate_and_quotes_under_the_new_one(mach
 def test_another_tpm_is_another_node(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config):
-            await trusted(here)
+            await trusted(here.config)
         with a_vendor() as vendor, a_machine(vendor) as other:
             async with running(replace(here.config, tcti=other.tcti)):
-                await trusted(here)
+                await trusted(here.config)
         assert len({each.ek_public for each in here.verifier.enrolments}) == 2
 
     play(machine, scenario)
@@ -428,5 +421,59 @@ def test_a_tpm_reset_ends_what_was_released_and_the_agent_goes_on(machine: Machi
             await eventually(lambda: len(here.verifier.seen) > count)
             newest, first = (decode_attest(here.verifier.seen[at].attest).clock_info for at in (-1, 0))
             assert newest.reset_count == first.reset_count + 1
+
+    play(machine, scenario)
+
+
+@pytest.mark.parametrize("point", ["identity", "activation", "enrolled"])
+def test_k08_an_agent_killed_during_enrolment_enrols_after_a_restart(machine: Machine, point: str) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.pause = point
+        with agent_process(machine.tcti, here.config.verifier) as agent:
+            await asyncio.wait_for(here.verifier.reached.wait(), 20)
+            agent.kill()
+            agent.start()
+            await trusted(agent)
+            assert agent.stop() == 0
+        assert len({each.ak_public for each in here.verifier.enrolments}) == 1
+
+    play(machine, scenario)
+
+
+@pytest.mark.parametrize("point", ["ask", "proof", "released"])
+def test_k08_an_agent_killed_during_a_release_opens_after_a_restart(machine: Machine, point: str) -> None:
+    async def scenario(here: World) -> None:
+        with agent_process(machine.tcti, here.config.verifier) as agent:
+            await trusted(agent)
+            here.verifier.pause = point
+            async with loader(agent) as client:
+                pending = asyncio.create_task(client.open())
+                await asyncio.wait_for(here.verifier.reached.wait(), 20)
+                agent.kill()
+                await asyncio.gather(pending, return_exceptions=True)
+            agent.start()
+            await trusted(agent)
+            async with loader(agent) as client:
+                reply = await client.open()
+                assert base64.b64decode(str(reply.parameters["data_key"])) == DATA_KEY
+            assert agent.stop() == 0
+        assert here.verifier.claims().leases == ()
+
+    play(machine, scenario)
+
+
+def test_the_agents_log_is_json_and_holds_no_secret(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        with agent_process(machine.tcti, here.config.verifier) as agent:
+            await trusted(agent)
+            async with loader(agent) as client:
+                await client.open()
+                revoke_all(here)
+                await client.revoked()
+            assert agent.stop() == 0
+            lines = [json.loads(line) for line in agent.log.splitlines()]
+            assert {"enrolled", "model opened", "leases ended", "cap PCR extended"} <= {line["event"] for line in lines}
+            for secret in (DATA_KEY.hex(), base64.b64encode(DATA_KEY).decode(), "PRIVATE KEY", repr(DATA_KEY)):
+                assert secret not in agent.log
 
     play(machine, scenario)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ import grpc.aio
 
 from nodeseal.agent.callers import CallerRule
 from nodeseal.agent.config import AgentConfig, LogFormat, VerifierConfig
+from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.service import Agent
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
@@ -80,6 +83,9 @@ class ScriptedVerifier:
         returned: leases given back.
         renewals: how often a certificate was renewed.
         peers: client certificates of attestation streams, PEM.
+        pause: the point of an exchange where the verifier stops: ``identity``, ``activation``, ``enrolled``, ``ask``,
+            ``proof``, ``released``.
+        reached: set when it did.
         instructions: sent on the open stream as soon as they are here.
     """
 
@@ -98,6 +104,8 @@ class ScriptedVerifier:
     returned: list[str] = field(default_factory=list)
     renewals: int = 0
     peers: list[bytes] = field(default_factory=list)
+    pause: str = ""
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
     instructions: asyncio.Queue[attestation_pb2.Instruction] = field(default_factory=asyncio.Queue)
     authority: CertificateAuthority = field(
         default_factory=lambda: CertificateAuthority.create("test authority", datetime.now(UTC), 30)
@@ -105,8 +113,22 @@ class ScriptedVerifier:
     address: str = ""
     enrol_address: str = ""
 
+    async def at(self, point: str) -> None:
+        """Stop here for good if the test paused this point."""
+        if self.pause == point:
+            self.pause = ""
+            self.reached.set()
+            await asyncio.Event().wait()
+
     def certify(self, request: bytes, node: NodeId) -> bytes:
         return self.authority.issue_node(request, DOMAIN, node, datetime.now(UTC), self.lifetime)
+
+    def as_config(self, folder: Path) -> VerifierConfig:
+        """Return how an agent finds this verifier; ``folder`` gets its authority."""
+        (folder / "ca.pem").write_bytes(self.authority.certificate_pem)
+        return VerifierConfig(
+            address=self.address, enrol_address=self.enrol_address, ca_file=folder / "ca.pem", server_name=""
+        )
 
     def challenge(self) -> attestation_pb2.Challenge:
         banks = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=range(16))]
@@ -133,11 +155,13 @@ class _Enrollment(enrollment_pb2_grpc.EnrollmentServicer):
     async def Enroll(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
         identity = (await context.read()).identity
         self._script.enrolments.append(identity)
+        await self._script.at("identity")
         ek, secret = decode_public(identity.ek_public), os.urandom(32)
         made = make_credential(ek, decode_public(identity.ak_public).name(), secret)
         challenge = enrollment_pb2.CredentialChallenge(id_object=made.id_object, encrypted_secret=made.encrypted_secret)
         await context.write(enrollment_pb2.EnrollResponse(challenge=challenge))
         assert (await context.read()).activation.secret == secret
+        await self._script.at("activation")
         node = node_id_of(ek.name())
         enrolled = enrollment_pb2.Enrolled(
             node_id=node,
@@ -145,6 +169,7 @@ class _Enrollment(enrollment_pb2_grpc.EnrollmentServicer):
             certificate_chain=[self._script.certify(identity.certificate_request, node)],
         )
         await context.write(enrollment_pb2.EnrollResponse(enrolled=enrolled))
+        await self._script.at("enrolled")
 
 
 class _Attestation(attestation_pb2_grpc.AttestationServicer):
@@ -184,6 +209,7 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
     async def Release(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
         script = self._script
         ask = (await context.read()).ask
+        await script.at("ask")
         policy = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=script.policy_pcrs)]
         challenge = key_release_pb2.ReleaseChallenge(
             challenge=script.challenge(), policy_selection=attestation_pb2.PcrSelection(banks=policy)
@@ -191,9 +217,11 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         await context.write(key_release_pb2.ReleaseResponse(challenge=challenge))
         proof = (await context.read()).proof
         script.releases.append(proof)
+        await script.at("proof")
         await asyncio.sleep(script.release_delay)
         released = self._released(Digest(ask.model_digest), _node(context), decode_public(proof.release_public))
         await context.write(key_release_pb2.ReleaseResponse(released=released))
+        await script.at("released")
 
     async def Return(self, request: Any, _context: Any) -> Any:  # noqa: N802  # gRPC's
         self._script.returned.extend(request.lease_ids)
@@ -253,12 +281,9 @@ async def scripted_verifier() -> AsyncIterator[ScriptedVerifier]:
 
 def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConfig:
     """Write what an agent needs into ``folder`` and return its configuration; this process may open models."""
-    (folder / "ca.pem").write_bytes(script.authority.certificate_pem)
     (folder / "boot_id").write_text("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n")
     return AgentConfig(
-        verifier=VerifierConfig(
-            address=script.address, enrol_address=script.enrol_address, ca_file=folder / "ca.pem", server_name=""
-        ),
+        verifier=script.as_config(folder),
         tcti=tcti,
         tpm_timeout_seconds=20,
         state_directory=folder / "state",
@@ -283,6 +308,71 @@ async def running(config: AgentConfig) -> AsyncIterator[Agent]:
     finally:
         stop.set()
         await asyncio.wait_for(task, 20)
+
+
+class AgentProcess:
+    """``nodeseal-agent run`` as a process of its own.
+
+    Attributes:
+        folder: its configuration, state, socket and log.
+        socket: the key socket.
+    """
+
+    def __init__(self, folder: Path, tcti: str, verifier: VerifierConfig, *, on_revocation: str = "") -> None:
+        self.folder = folder
+        self.socket = folder / "keys.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "boot_id").write_text("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n")
+        self.config.write_text(
+            f'verifier: {{address: "{verifier.address}", enrol_address: "{verifier.enrol_address}", '
+            f'ca_file: "{verifier.ca_file}"}}\n'
+            f'tcti: "{tcti}"\nstate_directory: state\nsocket: keys.sock\nboot_id_file: boot_id\n'
+            f"callers:\n  - uid: {os.geteuid()}\n"
+            + (f'on_revocation:\n  - [/bin/sh, -c, "{on_revocation}"]\n' if on_revocation else "")
+        )
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "agent.yaml"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def node_id(self) -> str:
+        """The id that the verifier gave this node; empty before enrolment."""
+        identity = StateDirectory(self.folder / "state").identity()
+        return identity.node_id if identity else ""
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            command = [str(Path(sys.executable).with_name("nodeseal-agent")), "run", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+
+
+@contextmanager
+def agent_process(tcti: str, verifier: VerifierConfig, *, on_revocation: str = "") -> Iterator[AgentProcess]:
+    """Run an agent as a process; its folder goes with it."""
+    with tempfile.TemporaryDirectory(prefix="agent") as folder:
+        agent = AgentProcess(Path(folder), tcti, verifier, on_revocation=on_revocation)
+        try:
+            agent.start()
+            yield agent
+        finally:
+            agent.kill()
 
 
 class Loader:
@@ -326,15 +416,34 @@ class Loader:
 
 
 @asynccontextmanager
-async def loader(config: AgentConfig) -> AsyncIterator[Loader]:
-    """Connect to an agent's key socket, waiting until it is there."""
-    await eventually(config.socket.is_socket)
-    reader, writer = await asyncio.open_unix_connection(config.socket)
+async def loader(agent: AgentConfig | AgentProcess) -> AsyncIterator[Loader]:
+    """Connect to an agent's key socket, waiting until somebody listens there."""
+    reader, writer = await _connected(agent.socket)
     try:
         yield Loader(reader, writer)
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def trusted(agent: AgentConfig | AgentProcess) -> None:
+    """Wait until an agent has heard that it is trusted."""
+    async with loader(agent) as client:
+        for _ in range(500):
+            if "trusted_until" in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters:
+                return
+            await asyncio.sleep(0.02)
+    raise AssertionError("not trusted in time")
+
+
+async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    for _ in range(1000):
+        try:
+            return await asyncio.open_unix_connection(path)
+        except OSError:
+            await asyncio.sleep(0.02)
+    raise AssertionError(f"nobody listens at {path}")
 
 
 async def eventually(condition: Any, seconds: float = 15.0) -> None:
