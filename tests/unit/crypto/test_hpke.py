@@ -192,6 +192,14 @@ def test_a_public_key_of_the_other_suite_is_refused(suite: Suite) -> None:
         ModelPublicKey(suite, ModelPrivateKey.generate(other).public.raw)
 
 
+def test_a_key_has_one_spelling_a_compressed_point_is_refused() -> None:
+    raw = ModelPrivateKey.generate(Suite.P384).public.raw
+    compressed = bytes([2 + raw[-1] % 2]) + raw[1:49]
+    ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), compressed)
+    with pytest.raises(MalformedInput):
+        ModelPublicKey(Suite.P384, compressed)
+
+
 @pytest.mark.parametrize("suite", Suite)
 def test_bytes_that_are_no_key_are_refused(suite: Suite) -> None:
     with pytest.raises(MalformedInput):

@@ -62,6 +62,12 @@ def test_a_header_is_refused_for(why: str, raw: bytes) -> None:
         container.decode_header(raw, why)
 
 
+@pytest.mark.parametrize("size", [container.MAX_META + 1, 0xFFFFFFFF])
+def test_meta_above_the_limit_is_refused_before_it_is_read(size: int) -> None:
+    with pytest.raises(MalformedInput, match="at most 65536"):
+        container.header_size(HEADER[:12] + size.to_bytes(4, "big"), "x")
+
+
 def test_a_header_cut_at_any_length_is_refused() -> None:
     for size in range(len(HEADER)):
         with pytest.raises(MalformedInput):
