@@ -173,7 +173,7 @@ class _Reader:
 
 def _decode_specification_id(reader: _Reader) -> tuple[HashAlg, ...]:
     pcr, claimed_type, _, size = _OLD_HEADER.unpack(reader.take(_OLD_HEADER.size))
-    if (pcr, claimed_type) != (0, EventType.NO_ACTION) or size > MAX_EVENT_DATA:
+    if (pcr, claimed_type) != (0, EventType.NO_ACTION):
         raise reader.fault("no Specification ID: not a crypto-agile log")
     data = reader.take(size)
     if not data.startswith(_SPEC_ID):

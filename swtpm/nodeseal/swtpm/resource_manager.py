@@ -154,8 +154,6 @@ class ResourceManager:
         """Take a new object or session into the client's view; return its handle there."""
         resource = _Resource(client, handle)
         if resource.is_session:
-            if stale := self._sessions.get(handle):
-                self._drop(stale)
             self._sessions[handle] = resource
         elif handle >> 24 == _HT_TRANSIENT:
             view = self._clients.setdefault(client, _Client())

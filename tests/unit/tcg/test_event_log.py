@@ -129,6 +129,15 @@ def test_digests_may_come_in_another_order_than_the_banks() -> None:
     assert log.events[0].digests == digests
 
 
+def test_two_digests_of_one_bank_are_refused() -> None:
+    banks = (SHA256, HashAlg.SHA384)
+    event = Event(pcr=1, claimed_type=1, digests={SHA256: bytes(32), HashAlg.SHA384: bytes(48)}, data=b"")
+    raw = encode_event_log(EventLog(banks, (event,)))
+    twice = raw.replace(struct.pack("<H", HashAlg.SHA384) + bytes(48), struct.pack("<H", SHA256) + bytes(32))
+    with pytest.raises(MalformedInput, match="not due"):
+        decode_event_log(twice)
+
+
 def test_replay_extends_in_order() -> None:
     first, second = _event(data=b"1"), _event(data=b"2")
     expected = SHA256.digest(SHA256.digest(bytes(32) + first.digests[SHA256]) + second.digests[SHA256])
