@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -29,13 +30,17 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
 from nodeseal.evidence import Channel, Claims, Purpose, encode_claims, qualifying_data
-from nodeseal.ids import LeaseId, NodeId, Nonce, PersonId
+from nodeseal.ids import Digest, LeaseId, ModelId, NodeId, Nonce, PersonId
+from nodeseal.sealed.content import Content, SealedFile
+from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tcg.public import EccPublic
 from nodeseal.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -238,11 +243,12 @@ class Refusal:
     findings: tuple[str, ...]
 
 
-def refusal_of(error: aio.AioRpcError) -> Refusal:
-    """Return what an error of a call says."""
+def refusal_of(error: grpc.RpcError) -> Refusal:
+    """Return what an error of a call says, synchronous or not."""
+    assert isinstance(error, (aio.AioRpcError, grpc.Call))
     found = [
         value
-        for key, value in error.trailing_metadata()
+        for key, value in error.trailing_metadata() or ()
         if key == "nodeseal-findings-bin" and isinstance(value, bytes)
     ]
     findings = attestation_pb2.Verdict.FromString(found[0]).findings if found else ()
@@ -256,7 +262,10 @@ class FakeNode:
         tpm: its TPM.
         node_id: its id, once enrolled.
         leases: what its claims say it holds.
+        release_key: the release key of the last proof, with the PCRs of its policy.
     """
+
+    release_key: tuple[EccPublic, PcrSelection]
 
     def __init__(self, verifier: RunningVerifier, tpm: SyntheticTpm) -> None:
         self.verifier = verifier
@@ -350,9 +359,19 @@ class FakeNode:
         self.leases = (*self.leases, released.lease_id)
         return released
 
+    def open(self, released: key_release_pb2.Released) -> bytes:
+        """Return the data key of a release, opened by the TPM under its policy."""
+        x, y = split_point(released.enc)
+        public, policy = self.release_key
+        point = uncompressed_point(public.x, public.y)
+        shared = self.tpm.ecdh(public, policy, x, y)
+        return bytes(finish_release(point, released.context, Wrapped(released.enc, released.wrapped), shared))
+
     def proof(self, challenge: key_release_pb2.ReleaseChallenge, **changes: Any) -> key_release_pb2.Proof:
         """Return an honest proof of a new release key, with some fields changed."""
-        public = self.tpm.create_release_key(selection_of(challenge.policy_selection))
+        policy = selection_of(challenge.policy_selection)
+        public = self.tpm.create_release_key(policy)
+        self.release_key = (public, policy)
         certify = self.tpm.certify(public, self.qualifying(challenge.challenge, Purpose.RELEASE))
         fields = {
             "evidence": self.evidence(challenge.challenge, Purpose.RELEASE),
@@ -465,3 +484,64 @@ async def trusted_node(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
         await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
     return node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A registered model with one slot, without its files.
+
+    Attributes:
+        digest: the model digest.
+        data_key: what the slot holds.
+        slot: sealed to the verifier's model key.
+    """
+
+    digest: str
+    data_key: bytes
+    slot: key_release_pb2.Slot
+
+
+async def a_sealed_model(admin: Stubs, key_id: str = "llama", model_id: str = "llama", version: int = 1) -> Sealed:
+    """Create a model key unless there is one, seal a data key to it, and register the model."""
+    try:
+        key = await admin.keys.GetKey(admin_pb2.GetKeyRequest(key_id=key_id))
+    except aio.AioRpcError:
+        key = await admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=key_id))
+    content = content_of(model_id, version)
+    registered = await admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content))
+    data_key = secrets.token_bytes(32)
+    return Sealed(
+        digest=registered.digest, data_key=data_key, slot=slot_for(key.public, Digest(registered.digest), data_key)
+    )
+
+
+def content_of(model_id: str, version: int) -> bytes:
+    """Return ``nodeseal.model.json`` of a model with one sealed file."""
+    file = SealedFile(
+        path="model.safetensors.sealed",
+        size=1000,
+        file_id=bytes(16),
+        segment_size=1 << 20,
+        header_tag=bytes(32),
+        tags_digest=Digest("0" * 64),
+    )
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    return Content(model_id=ModelId(model_id), version=version, created=created, files=(file,)).encode()
+
+
+def slot_for(public_key_file: bytes, model_digest: Digest, data_key: bytes) -> key_release_pb2.Slot:
+    """Return the slot of a model for a model key."""
+    slot = parse_model_key(public_key_file, "model key").slot(model_digest, data_key)
+    return key_release_pb2.Slot(
+        key_id=slot.key_id,
+        key_version=slot.key_version,
+        suite=slot.suite.value,
+        enc=slot.sealed.enc,
+        wrapped=slot.sealed.wrapped,
+    )
+
+
+async def grant(admin: Stubs, node: FakeNode, key_id: str = "llama", max_leases: int = 1) -> None:
+    """Grant a model key to a node."""
+    grant = admin_pb2.Grant(node_id=node.node_id, max_leases=max_leases)
+    await admin.keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=key_id, grant=grant))
