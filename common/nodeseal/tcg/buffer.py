@@ -1,4 +1,4 @@
-"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2 §4.1, Part 1 §31).
+"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2 §4).
 
 All integers are big-endian and nothing is aligned. :class:`Reader` refuses what does not fit, naming the structure,
 the field and the offset; it never reads past its bytes and never allocates by a length it has not checked.

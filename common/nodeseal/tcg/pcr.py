@@ -15,7 +15,7 @@ from nodeseal.tcg.algorithms import HashAlg, decode_hash
 from nodeseal.tcg.buffer import Reader, u16, u32
 
 PCR_COUNT = 24
-"""PCRs of a PC client (PC Client Platform TPM Profile §4.6); higher ones are refused."""
+"""PCRs of a PC client (PC Client Platform TPM Profile, "PCR Requirements"); higher ones are refused."""
 _SELECT_SIZES = (3, 4)
 _MAX_ENTRIES = 16
 _WIRE_SIZE = 3

@@ -16,6 +16,7 @@ from nodeseal.findings import FindingId
 from nodeseal.tcg.algorithms import Alg, HashAlg
 from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, TpmPublic
 from nodeseal.tcg.signature import EccSignature, RsaSignature, encode_signature
+from support.data import ROOT
 from support.software_ak import HASHES, SoftwareAk
 
 MESSAGE = b"\xffTCG what a TPM said"
@@ -172,3 +173,11 @@ def test_a_plain_signature_that_does_not_fit_is_malformed(kind: str, scheme: str
     declared = SoftwareAk.of("P256", scheme).scheme
     with pytest.raises(MalformedInput, match="signature"):
         decode_plain_signature(raw, declared, SoftwareAk.of(kind, "ecdsa-sha256").public)
+
+
+def test_nothing_but_the_forensic_command_takes_sha1() -> None:
+    sources = {
+        path for part in ("agent", "cli", "common", "loader", "verifier") for path in (ROOT / part).rglob("*.py")
+    }
+    users = {path.name for path in sources if InsecureSha1Verifier.__name__ in path.read_text()}
+    assert users == {"quote.py", "signatures.py"}
