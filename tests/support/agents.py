@@ -293,6 +293,7 @@ def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConf
         on_revocation=(),
         revocation_timeout_seconds=10,
         boot_id_file=folder / "boot_id",
+        hostname="node.example",
         log_format=LogFormat.JSON,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -48,9 +48,11 @@ class Attester:
     Args:
         tpm: the TPM.
         boot_id_file: where the kernel shows the id of this boot; read anew each time.
+        hostname: what people call this node.
     """
 
-    def __init__(self, tpm: TpmOwner, boot_id_file: Path) -> None:
+    def __init__(self, tpm: TpmOwner, boot_id_file: Path, hostname: str) -> None:
+        self.hostname: Final = hostname
         self._tpm: Final = tpm
         self._boot_id_file: Final = boot_id_file
 
@@ -86,11 +88,7 @@ class Attester:
         return Round(claims=claims, binding=binding, quoted=quoted)
 
 
+@cache
 def agent_version() -> str:
     """Return the version of this agent."""
     return version("nodeseal")
-
-
-def hostname() -> str:
-    """Return what the system calls itself."""
-    return socket.gethostname()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from socket import gethostname
 from typing import Final
 
 from nodeseal.agent.callers import CallerRule
@@ -13,6 +14,7 @@ from nodeseal.golden import DEFAULT_CAP_PCR
 from nodeseal.settings import load_yaml
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_MAX_HOSTNAME: Final = 253
 _MAX_UID: Final = 2**32 - 2
 _DIGEST_SIZE: Final = 32
 _MAX_SOCKET_PATH: Final = 107
@@ -61,6 +63,7 @@ class AgentConfig:
         on_revocation: programs to run when leases end by force, each as argument list; no shell.
         revocation_timeout_seconds: how long each of them may run.
         boot_id_file: where the kernel shows the id of this boot.
+        hostname: what people call this node.
         log_format: how log lines look.
     """
 
@@ -74,6 +77,7 @@ class AgentConfig:
     on_revocation: tuple[tuple[str, ...], ...]
     revocation_timeout_seconds: int
     boot_id_file: Path
+    hostname: str
     log_format: LogFormat
 
 
@@ -95,6 +99,7 @@ def load_config(path: Path) -> AgentConfig:
         on_revocation=_commands(fields),
         revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
         boot_id_file=folder / fields.text("boot_id_file") if fields.has("boot_id_file") else _BOOT_ID,
+        hostname=fields.text("hostname", max_length=_MAX_HOSTNAME) if fields.has("hostname") else gethostname(),
         log_format=_log_format(fields),
     )
     fields.done()

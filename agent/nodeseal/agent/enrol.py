@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import grpc.aio
 
-from nodeseal.agent.attester import Attester, hostname
+from nodeseal.agent.attester import Attester
 from nodeseal.agent.config import VerifierConfig
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.rpc import CALL_SECONDS, closed, enrolment_channel, translated
@@ -31,7 +31,7 @@ async def enrol(config: VerifierConfig, tpm: TpmOwner, attester: Attester) -> Id
     """
     shown = await tpm.call(lambda device: device.identity())
     key = new_tls_key()
-    request = _identity_message(shown, certificate_request(key, hostname()), attester.boot_id())
+    request = _identity_message(shown, certificate_request(key, attester.hostname), attester)
     async with enrolment_channel(config) as channel:
         with translated(config.enrol_address):
             call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=CALL_SECONDS)
@@ -58,7 +58,7 @@ def _accept(key: bytes, enrolled: enrollment_pb2.Enrolled) -> Identity:
     return identity
 
 
-def _identity_message(shown: TpmIdentity, request: bytes, boot_id: str) -> enrollment_pb2.Identity:
+def _identity_message(shown: TpmIdentity, request: bytes, attester: Attester) -> enrollment_pb2.Identity:
     return enrollment_pb2.Identity(
         ek_public=shown.ek_public,
         ek_certificates=shown.ek_certificates,
@@ -66,8 +66,8 @@ def _identity_message(shown: TpmIdentity, request: bytes, boot_id: str) -> enrol
         ak_public=shown.ak_public,
         certificate_request=request,
         facts=enrollment_pb2.NodeFacts(
-            hostname=hostname(),
-            boot_id=boot_id,
+            hostname=attester.hostname,
+            boot_id=attester.boot_id(),
             tpm_manufacturer=shown.manufacturer,
             tpm_firmware=shown.firmware,
         ),

@@ -78,7 +78,7 @@ class KeySocket:
 
     async def _converse(self, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = Frames()
-        while message := await asyncio.wait_for(_next_message(reader, frames), self._seconds):
+        while message := await self._next_message(reader, frames):
             call = decode_call(message)
             if call.method == OPEN:
                 await self._open(call, caller, reader, writer)
@@ -98,14 +98,15 @@ class KeySocket:
 
     async def _send(self, reply: Reply, writer: asyncio.StreamWriter) -> None:
         writer.write(encode_reply(reply))
-        await asyncio.wait_for(writer.drain(), self._seconds)
+        async with asyncio.timeout(self._seconds):
+            await writer.drain()
 
-
-async def _next_message(reader: asyncio.StreamReader, frames: Frames) -> bytes:
-    data = b""
-    while True:
-        for message in frames.feed(data):
-            return message
-        data = await reader.read(_CHUNK)
-        if not data:
-            return b""
+    async def _next_message(self, reader: asyncio.StreamReader, frames: Frames) -> bytes:
+        data = b""
+        async with asyncio.timeout(self._seconds):
+            while True:
+                for message in frames.feed(data):
+                    return message
+                data = await reader.read(_CHUNK)
+                if not data:
+                    return b""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,8 @@ from nodeseal.errors import Unavailable
 from nodeseal.ids import Digest, KeyId, LeaseId
 from nodeseal.tcg.pcr import PcrSelection
 
+_LONGEST_SLEEP_SECONDS: Final = 1.0
+"""The event loop's clock stands still while the machine sleeps, ours goes on: look at it often."""
 _log = structlog.get_logger("nodeseal.agent.leases")
 
 
@@ -197,7 +199,6 @@ class Leases:
             left = self.deadline - self._clock()
             if self._leases and left <= 0:
                 self.end("the node's trust ran out")
-            try:
-                await asyncio.wait_for(self._moved.wait(), left if left > 0 else None)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, _LONGEST_SLEEP_SECONDS) if left > 0 else None):
+                    await self._moved.wait()

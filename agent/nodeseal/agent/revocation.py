@@ -60,7 +60,8 @@ class Revoker:
             _log.error("stop action not started", program=command[0], error=error.strerror)  # as above
             return
         try:
-            status = await asyncio.wait_for(process.wait(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                status = await process.wait()
             _log.warning("stop action ended", program=command[0], status=status)
         except TimeoutError:
             process.kill()

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from nodeseal.agent.attest import AttestationStream, Standing
-from nodeseal.agent.attester import Attester, hostname
+from nodeseal.agent.attester import Attester
 from nodeseal.agent.backoff import Backoff
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.enrol import enrol
@@ -58,7 +58,7 @@ class Agent:
         self._config: Final = config
         self._state: Final = StateDirectory(config.state_directory)
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds)
-        self._attester: Final = Attester(self._tpm, config.boot_id_file)
+        self._attester: Final = Attester(self._tpm, config.boot_id_file, config.hostname)
         self._revoker: Final = Revoker(
             self._tpm, config.cap_pcr, config.on_revocation, config.revocation_timeout_seconds
         )
@@ -103,7 +103,8 @@ class Agent:
     async def _farewell(self) -> None:
         ids = self._leases.close("the agent on this node stops")
         try:
-            await asyncio.wait_for(self._releaser.tell_returned(ids), _FAREWELL_SECONDS)
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._releaser.tell_returned(ids)
         except TimeoutError:
             _log.warning("leases not returned in time", leases=ids)
 
@@ -167,7 +168,7 @@ class Agent:
 
     async def _renew(self, link: Link) -> None:
         key = new_tls_key()
-        request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, hostname()))
+        request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, self._attester.hostname))
         with translated(link.address):
             stub = attestation_pb2_grpc.AttestationStub(link.channel)
             response = await stub.Renew(request, timeout=CALL_SECONDS)

@@ -41,7 +41,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "  - uid: 1000",
         f'  - {{uid: 1000, gid: 100, executable_sha256: "{"ab" * 32}", unit: vllm.service}}\n'
         "on_revocation:\n  - [/bin/systemctl, stop, vllm.service]\n"
-        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\nlog_format: console",
+        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\nlog_format: console\n"
+        "hostname: gpu-17",
     ).replace("  ca_file: ca.pem", "  ca_file: ca.pem\n  server_name: localhost")
     config = load_config(written(tmp_path, text))
     rule = CallerRule(uid=1000, gid=100, executable_sha256=b"\xab" * 32, unit="vllm.service")
@@ -49,6 +50,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert config.on_revocation == (("/bin/systemctl", "stop", "vllm.service"),)
     assert (config.cap_pcr, config.revocation_timeout_seconds, config.tpm_timeout_seconds) == (14, 5, 6)
     assert (config.boot_id_file, config.log_format) == (tmp_path / "id", LogFormat.CONSOLE)
+    assert config.hostname == "gpu-17"
     assert config.verifier.server_name == "localhost"
 
 

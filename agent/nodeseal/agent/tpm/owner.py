@@ -50,7 +50,8 @@ class TpmOwner:
         """
         running = asyncio.get_running_loop().run_in_executor(self._worker, self._run, operation)
         try:
-            return await asyncio.wait_for(running, self._timeout)
+            async with asyncio.timeout(self._timeout):  # before Python 3.12 wait_for may swallow a cancellation
+                return await running
         except TimeoutError as error:
             raise Unavailable(f"the TPM did not answer within {self._timeout} s") from error
 

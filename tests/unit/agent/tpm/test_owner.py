@@ -93,3 +93,17 @@ def test_a_tpm_that_hangs_does_not_hang_its_caller() -> None:
 def _hang(_device: Device) -> str:
     time.sleep(0.3)
     return "late"
+
+
+def test_a_cancelled_caller_stays_cancelled_when_the_tpm_answers_in_the_same_moment() -> None:
+    async def scenario() -> None:
+        owner = TpmOwner("device:/nowhere", b"", 5.0)
+        task = asyncio.create_task(owner.call(lambda _device: "done"))
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # noqa: ASYNC251  # the answer waits for the loop while the caller is cancelled
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        owner.close()
+
+    asyncio.run(scenario())
