@@ -98,6 +98,8 @@ class ObjectAttributes(IntFlag):
     SENSITIVE_DATA_ORIGIN = 1 << 5
     USER_WITH_AUTH = 1 << 6
     ADMIN_WITH_POLICY = 1 << 7
+    FIRMWARE_LIMITED = 1 << 8
+    SVN_LIMITED = 1 << 9
     NO_DA = 1 << 10
     ENCRYPTED_DUPLICATION = 1 << 11
     RESTRICTED = 1 << 16

@@ -20,13 +20,13 @@ from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection
 
 Place = tuple[HashAlg, int]
 
-_WRAPPERS = ("pcrs", "banks", "tpm_quote", "quote", "pcr_values", "values")
+_WRAPPERS = ("pcrs", "PCRs", "banks", "pcr_banks", "tpm_quote", "quote", "pcr_values", "values")
 _BANK_KEYS = ("bank", "hash", "algorithm", "alg", "digest_alg", "hash_alg", "DigestAlg")
 _INDEX_KEYS = ("pcr", "index", "Index", "pcr_index", "id")
 _VALUE_KEYS = ("digest", "value", "Digest")
 _PRINTED_BANK = re.compile(r"\s*(sha\d+)\s*:\s*")
-_PRINTED_VALUE = re.compile(r"\s*(\d{1,2})\s*:\s*(0x[0-9A-Fa-f]+)\s*")
-_INDEX = re.compile(r"\d{1,2}")
+_PRINTED_VALUE = re.compile(r"\s*(\d{1,2})\s*:\s*((?:0x)?[0-9A-Fa-f]+)\s*")
+_INDEX = re.compile(r"(?:pcr[-_]?)?(\d{1,2})", re.IGNORECASE)
 _BY_NUMBER = {str(alg.value): alg for alg in HashAlg}
 
 
@@ -51,7 +51,7 @@ def parse_pcr_values(raw: bytes, selection: PcrSelection) -> dict[Place, bytes]:
     text = raw.decode("ascii").strip()
     collected = _Values(selection)
     if text.startswith(("{", "[")):
-        collected.walk(_load(text), None)
+        _read_json(text, collected)
     else:
         _read_printed(text, collected)
     return collected.found
@@ -66,9 +66,10 @@ class _Values:
 
     def add(self, bank: HashAlg | None, index: str, value: object) -> None:
         bank = bank or self._only_bank()
-        if not _INDEX.fullmatch(index) or int(index) >= PCR_COUNT:
+        match = _INDEX.fullmatch(index)
+        if match is None or int(match[1]) >= PCR_COUNT:
             raise MalformedInput(f"PCR values: {index[:16]!a} is no PCR index")
-        place = (bank, int(index))
+        place = (bank, int(match[1]))
         if place in self.found:
             raise MalformedInput(f"PCR values: {bank.hashlib_name}:{index} is given twice")
         self.found[place] = _value(value, bank)
@@ -94,7 +95,7 @@ class _Values:
             self.add(bank, str(index), value)
         elif inner is not None:
             self.walk(inner, bank)
-        elif all(key.isdecimal() for key in node):
+        elif all(map(_INDEX.fullmatch, node)):
             for key, each in node.items():
                 self.add(bank, key, each)
         else:
@@ -126,9 +127,9 @@ def _read_printed(text: str, collected: _Values) -> None:
             raise MalformedInput(f"PCR values: line {line[:40]!a} is not what tpm2_pcrread prints")
 
 
-def _load(text: str) -> object:
+def _read_json(text: str, collected: _Values) -> None:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        collected.walk(json.loads(text, object_pairs_hook=_unique), None)
     except (ValueError, RecursionError) as error:
         raise MalformedInput(f"PCR values: not JSON: {error}") from error
 
