@@ -159,7 +159,6 @@ class SegmentReader:
             return decrypt
 
         for_each(self._layout.count, worker)
-        self._lease.check()
         if not hmac.compare_digest(hashlib.sha256(tags).hexdigest(), self._file.tags_digest):
             raise ProofFailed(
                 Finding(

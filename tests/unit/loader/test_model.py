@@ -221,6 +221,19 @@ def test_ten_gigabytes_declared_in_a_small_file_are_refused_before_allocation(
     assert allocated == []
 
 
+def test_a_plain_file_that_grew_is_refused_before_allocation(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(sample.directory / "config.json", 1 << 40)
+    allocated: list[int] = []
+
+    def allocate(size: int) -> memoryview:
+        allocated.append(size)
+        return memoryview(bytearray(min(size, 100)))
+
+    monkeypatch.setattr(model_module, "allocate", allocate)
+    assert [finding.where for finding in refusal(sample).findings] == ["config.json"]
+    assert allocated == [2]  # sub/tokenizer.json
+
+
 @pytest.mark.parametrize("change", [-1, 1, -SEGMENT, SEGMENT])
 def test_a_container_of_another_length_is_refused_when_opened(sample: Sample, change: int) -> None:
     os.truncate(sample.weights, sample.weights.stat().st_size + change)
@@ -443,6 +456,41 @@ def test_a_revocation_in_the_middle_of_a_read_ends_it(
     keys = HeldKeys(pristine)
     with open_model(pristine.directory, keys) as model, pytest.raises(PolicyRefused, match="revoked"):
         call(model, lambda _: keys.lease.end("revoked"))
+
+
+def test_a_revocation_in_the_middle_of_a_range_ends_it(pristine: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, decrypt = HeldKeys(pristine), floe.Decryptor.decrypt_into
+
+    def revoke(self: floe.Decryptor, position: int, segment: memoryview, out: memoryview, *, final: bool) -> None:
+        decrypt(self, position, segment, out, final=final)
+        keys.lease.end("revoked")
+
+    monkeypatch.setattr(floe.Decryptor, "decrypt_into", revoke)
+    with open_model(pristine.directory, keys) as model, pytest.raises(PolicyRefused, match="revoked"):
+        model.read_range("model.safetensors", 0, CAPACITY + 1)
+
+
+def test_readable_files_of_a_closed_model_are_not_given_either(pristine: Sample) -> None:
+    model = open_model(pristine.directory, pristine.keys)
+    model.close()
+    for read in (model.read, model.verify):
+        with pytest.raises(PolicyRefused):
+            read("config.json")
+
+
+def test_a_key_that_is_wiped_under_a_read_is_a_revocation_and_no_tampering(
+    pristine: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wiped(lease: Lease) -> bytearray:
+        lease.end("revoked")
+        return bytearray(32)
+
+    with open_model(pristine.directory, pristine.keys) as model:
+        monkeypatch.setattr(Lease, "data_key", wiped)
+        with pytest.raises(PolicyRefused, match="revoked"):
+            model.read("model.safetensors")
+    with pytest.raises(PolicyRefused, match="revoked"):
+        open_model(pristine.directory, pristine.keys)
 
 
 # The API
