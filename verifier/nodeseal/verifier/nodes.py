@@ -12,7 +12,7 @@ from nodeseal.findings import Finding
 from nodeseal.golden import Golden
 from nodeseal.ids import LeaseId
 from nodeseal.tcg.public import decode_public
-from nodeseal.verifier.appraisal.model import Baseline, NodeKeys
+from nodeseal.verifier.appraisal.model import Baseline, Challenge, NodeKeys
 from nodeseal.verifier.store.leases import Lease
 from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 from nodeseal.verifier.store.schema import NodeState
@@ -62,6 +62,7 @@ class Node:
         trusted_until: end of trust for people to read.
         trust_ends: the same on the steady clock; this one decides.
         last_seen: last authentic evidence.
+        answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
         goldens: the goldens that the last good round matched.
         leases: running leases.
@@ -71,6 +72,7 @@ class Node:
 
     __slots__ = (
         "_keys",
+        "answered",
         "baseline",
         "findings",
         "goldens",
@@ -93,6 +95,7 @@ class Node:
         self.unrecorded: Decision | None = None
         self.trust_ends = 0.0
         self.baseline: Baseline | None = standing.clock
+        self.answered: Challenge | None = None
         self.last_seen: datetime | None = standing.last_seen
         self._keys: NodeKeys | None = None
         self.stand(standing)

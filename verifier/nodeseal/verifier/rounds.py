@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence import Channel, Evidence, Purpose
+from nodeseal.evidence import Channel, Evidence, Purpose, qualifying_data
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId, Nonce
+from nodeseal.tcg.attest import decode_attest
 from nodeseal.verifier import audit
 from nodeseal.verifier.appraisal.appraise import appraise
 from nodeseal.verifier.appraisal.model import Appraisal, Baseline, Challenge, KnownNode
@@ -100,12 +101,13 @@ class Rounds:
         try:
             appraisal = appraise(evidence, asked.challenge, asked.known, self._fleet.policy, now)
         except ProofFailed as error:
-            return await self._refuse(node, error.findings)
+            replayed = _answers(node.answered, asked.challenge.purpose, evidence)
+            return await self._refuse(node, (unasked("an earlier answer"),) if replayed else error.findings)
         except MalformedInput as error:
             finding = Finding(id=FindingId.QUOTE_MALFORMED, expected="evidence that parses", seen=str(error))
             return await self._refuse(node, (finding,))
         node.baseline = _later(node.baseline, appraisal.baseline)
-        node.last_seen = now
+        node.last_seen, node.answered = now, asked.challenge
         await self._conclude(node, appraisal, asked)
         return Judged(
             verdict=self._verdict(node, appraisal),
@@ -148,6 +150,17 @@ class Rounds:
             trusted_for_ms=self._trusted_for_ms if trusted else 0,
             findings=appraisal.findings,
         )
+
+
+def _answers(challenge: Challenge | None, purpose: Purpose, evidence: Evidence) -> bool:
+    """Tell whether evidence that was refused is bound to ``challenge``, which was answered before."""
+    if challenge is None or challenge.purpose is not purpose:
+        return False
+    try:
+        extra_data = decode_attest(evidence.attest).extra_data
+    except MalformedInput:
+        return False
+    return extra_data == qualifying_data(purpose, challenge.nonce, challenge.channel, evidence.claims)
 
 
 def unasked(seen: str) -> Finding:

@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from nodeseal.errors import Unavailable
 
 T = TypeVar("T")
-BUSY_SECONDS: Final = 5.0
+BUSY_SECONDS: Final = 2.0
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
 
 

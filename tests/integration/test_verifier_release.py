@@ -1,0 +1,310 @@
+"""Key release against a running verifier: what is given out, what is refused, what is recorded first."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from nodeseal.errors import OutOfOrder
+from nodeseal.evidence import Purpose
+from nodeseal.release_context import decode_release_context
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
+from support.verifier import (
+    FakeNode,
+    Refusal,
+    RunningVerifier,
+    Sealed,
+    Stubs,
+    a_node,
+    a_sealed_model,
+    a_verifier,
+    grant,
+    received,
+    refusal_of,
+    trusted_node,
+)
+
+EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A trusted node and a model that it may open, on a verifier of their own."""
+
+    verifier: RunningVerifier
+    admin: Stubs
+    node: FakeNode
+    model: Sealed
+
+    async def release(self) -> key_release_pb2.Released:
+        return await self.node.release(self.model.digest, [self.model.slot])
+
+    async def refused(self, slots: list[key_release_pb2.Slot] | None = None, digest: str = "") -> Refusal:
+        """Ask, expect a refusal, and make sure that it was recorded and that no lease began."""
+        before = self.leases()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await self.node.release(digest or self.model.digest, [self.model.slot] if slots is None else slots)
+        refusal = refusal_of(caught.value)
+        assert self.leases() == before
+        if refusal.findings:
+            denied = [record for record in self.verifier.records() if record["action"] == "release.denied"]
+            assert tuple(finding["id"] for finding in denied[-1]["details"]["findings"]) == refusal.findings
+        return refusal
+
+    def leases(self) -> int:
+        return sum(record["action"] == "lease.issued" for record in self.verifier.records())
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
+    with a_verifier(tmp_path_factory.mktemp("release"), interval_seconds=20) as running:
+        yield running
+
+
+def play(verifier: RunningVerifier, case: Any) -> None:
+    """Run ``case`` with a fresh node, key and model."""
+
+    async def scene() -> None:
+        async with verifier.person() as admin:
+            for golden in (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens:
+                await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+            node = await trusted_node(verifier, admin)
+            name = f"m-{node.node_id[2:12]}"
+            model = await a_sealed_model(admin, key_id=name, model_id=name)
+            await grant(admin, node, key_id=name)
+            await case(Scene(verifier, admin, node, model))
+
+    asyncio.run(scene())
+
+
+def test_a_trusted_node_gets_a_key_that_only_its_tpm_opens_after_the_record_was_written(
+    verifier: RunningVerifier,
+) -> None:
+    async def case(scene: Scene) -> None:
+        released = await scene.release()
+        assert scene.node.open(released) == scene.model.data_key
+        context = decode_release_context(released.context)
+        assert (context.node_id, context.lease_id) == (scene.node.node_id, released.lease_id)
+        leaves = [leaf async for leaf in scene.admin.audit.ListRecords(admin_pb2.ListRecordsRequest())]
+        (leaf,) = (leaf for leaf in leaves if leaf.leaf_hash.hex() == context.audit_leaf)
+        assert hashlib.sha256(b"\0" + leaf.content).digest() == leaf.leaf_hash
+        record = json.loads(leaf.content)
+        assert (record["action"], record["subject"]) == ("lease.issued", f"lease/{released.lease_id}")
+        scene.node.tpm.extend(15, EXTENDED)
+        with pytest.raises(OutOfOrder):
+            scene.node.open(released)
+
+    play(verifier, case)
+
+
+def test_a_node_that_has_changed_since_its_last_round_is_refused_and_untrusted(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        scene.node.tpm.extend(4, EXTENDED)
+        refusal = await scene.refused()
+        assert "pcr.mismatch" in refusal.findings
+        node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
+        assert node.state == attestation_pb2.NODE_STATE_UNTRUSTED
+        assert (await scene.refused()).findings == ("release.node-state",)
+
+    play(verifier, case)
+
+
+def test_nobody_gets_a_key_that_was_not_granted(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        request = admin_pb2.RevokeKeyRequest(key_id=scene.model.slot.key_id, node_id=scene.node.node_id, reason="moved")
+        await scene.admin.keys.RevokeKey(request)
+        assert (await scene.refused()).findings == ("release.not-granted",)
+
+    play(verifier, case)
+
+
+def test_a_revoked_key_ends_leases_at_once_and_opens_nothing_more(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        released = await scene.release()
+        async with scene.node.attesting() as stream:
+            await stream.round()
+            revoke = admin_pb2.RevokeKeyRequest(key_id=scene.model.slot.key_id, reason="stolen")
+            await scene.admin.keys.RevokeKey(revoke)
+            revocation = await asyncio.wait_for(stream.revocation(), 5)
+        assert revocation.lease_ids == [released.lease_id]
+        assert "stolen" in revocation.reason
+        assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
+        assert (await scene.refused()).findings == ("release.not-granted",)
+
+    play(verifier, case)
+
+
+def test_the_limit_of_a_grant_counts_what_the_node_claims_to_hold(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        first = await scene.release()
+        assert (await scene.refused()).findings == ("release.lease-limit",)
+        scene.node.leases = ()  # the agent was killed before it had the answer
+        second = await scene.release()
+        assert scene.verifier.actions(f"lease/{first.lease_id}") == ["lease.issued", "lease.ended"]
+        assert scene.verifier.actions(f"lease/{second.lease_id}") == ["lease.issued"]
+        scene.node.leases = (first.lease_id, second.lease_id)
+        async with scene.node.attesting() as stream:
+            await stream.round()
+            assert (await stream.revocation()).lease_ids == [first.lease_id]
+
+    play(verifier, case)
+
+
+def test_a_returned_lease_makes_room(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        first = await scene.release()
+        async with scene.node.channel() as channel:
+            request = key_release_pb2.ReturnRequest(lease_ids=[first.lease_id, "l-" + "a" * 26])
+            await key_release_pb2_grpc.KeyReleaseStub(channel).Return(request)
+        scene.node.leases = ()
+        await scene.release()
+        assert scene.verifier.actions(f"lease/{first.lease_id}") == ["lease.issued", "lease.ended"]
+
+    play(verifier, case)
+
+
+def test_a_model_that_nobody_registered_or_a_foreign_slot_is_refused_with_every_reason(
+    verifier: RunningVerifier,
+) -> None:
+    async def case(scene: Scene) -> None:
+        unknown = "ab" * 32
+        assert (await scene.refused(digest=unknown)).findings == ("release.model-unregistered",)
+        foreign = key_release_pb2.Slot()
+        foreign.CopyFrom(scene.model.slot)
+        foreign.key_id = "somebody-elses"
+        assert (await scene.refused(slots=[foreign])).findings == ("release.slot",)
+        both = await scene.refused(slots=[foreign], digest=unknown)
+        assert both.findings == ("release.model-unregistered", "release.slot")
+        other = await a_sealed_model(scene.admin, scene.model.slot.key_id, scene.model.slot.key_id, version=2)
+        assert (await scene.refused(slots=[other.slot])).findings == ("release.slot",)
+
+    play(verifier, case)
+
+
+@pytest.mark.parametrize("state", ["pending", "quarantined"])
+def test_a_node_that_is_not_trusted_is_refused_before_it_is_challenged(verifier: RunningVerifier, state: str) -> None:
+    async def case(scene: Scene) -> None:
+        if state == "quarantined":
+            request = admin_pb2.QuarantineNodeRequest(node_id=scene.node.node_id, reason="odd")
+            await scene.admin.nodes.QuarantineNode(request)
+            outcast = scene
+        else:
+            pending = a_node(scene.verifier)
+            await pending.enrol()
+            await grant(scene.admin, pending, key_id=scene.model.slot.key_id)
+            outcast = Scene(scene.verifier, scene.admin, pending, scene.model)
+        refusal = await outcast.refused()
+        assert (refusal.code, refusal.findings) == (grpc.StatusCode.PERMISSION_DENIED, ("release.node-state",))
+        assert state in refusal.details
+
+    play(verifier, case)
+
+
+def test_a_retired_golden_releases_nothing(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        (golden,) = (await scene.admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+        await scene.admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+        assert "golden.none" in (await scene.refused()).findings
+
+    play(verifier, case)
+
+
+async def proved(scene: Scene, change: Any) -> Refusal:
+    """Ask honestly, answer with a proof that ``change`` has touched, return the refusal."""
+    async with scene.node.channel() as channel:
+        call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
+        ask = key_release_pb2.Ask(model_digest=scene.model.digest, slots=[scene.model.slot])
+        await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+        challenge = (await received(call)).challenge
+        await call.write(key_release_pb2.ReleaseRequest(proof=change(challenge, scene.node.proof(challenge))))
+        with pytest.raises(aio.AioRpcError) as caught:
+            await received(call)
+    return refusal_of(caught.value)
+
+
+def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        node = scene.node
+
+        def attest_instead(challenge: Any, proof: Any) -> Any:
+            proof.evidence.CopyFrom(node.evidence(challenge.challenge, Purpose.ATTEST))
+            return proof
+
+        def another_key(challenge: Any, proof: Any) -> Any:
+            proof.release_public = node.proof(challenge).release_public
+            return proof
+
+        def attestation_key(_: Any, proof: Any) -> Any:
+            proof.release_public = node.tpm.ak.encode()
+            return proof
+
+        def other_claims(_: Any, proof: Any) -> Any:
+            proof.evidence.claims = proof.evidence.claims.replace(b"6.1.0", b"6.1.1")
+            return proof
+
+        table = {
+            another_key: ("release.certify",),
+            attestation_key: ("release.key",),
+            other_claims: ("quote.binding",),
+            attest_instead: ("quote.binding",),
+        }
+        for change, findings in table.items():
+            before = scene.leases()
+            assert set(findings) <= set((await proved(scene, change)).findings), change
+            assert scene.leases() == before
+            async with node.attesting() as stream:
+                await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
+
+    play(verifier, case)
+
+
+def test_one_node_cannot_ask_without_end(tmp_path: Path) -> None:
+    async def case(scene: Scene) -> None:
+        codes = []
+        for _ in range(6):
+            codes.append((await scene.refused(slots=[])).code)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+
+    with a_verifier(tmp_path, start=False) as verifier:
+        text = (verifier.folder / "verifier.yaml").read_text()
+        (verifier.folder / "verifier.yaml").write_text(text.replace("per_minute: 60", "per_minute: 5"))
+        verifier.start()
+        play(verifier, case)
+
+
+def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself(tmp_path: Path) -> None:
+    async def case(scene: Scene) -> None:
+        blocker = sqlite3.connect(scene.verifier.folder / "verifier.sqlite", isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        refusal = await scene.refused()
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        async with scene.node.attesting() as stream:
+            assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED  # steady rounds need no disk
+            scene.node.tpm.extend(4, EXTENDED)
+            assert (await stream.round()).state == attestation_pb2.NODE_STATE_UNTRUSTED  # nor does distrust
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        subject = f"node/{scene.node.node_id}"
+        for _ in range(100):
+            states = [
+                record["details"].get("to") for record in scene.verifier.records() if record["subject"] == subject
+            ]
+            if states[-1] == "untrusted":
+                break
+            await asyncio.sleep(0.1)
+        assert states[-1] == "untrusted"
+        assert (await scene.refused()).findings == ("release.node-state",)
+
+    with a_verifier(tmp_path, trust_seconds=60, answer_within_seconds=20) as verifier:
+        play(verifier, case)
