@@ -33,6 +33,39 @@ def tlv(tag: int, *parts: bytes) -> bytes:
     return bytes([tag, 0x80 | len(length)]) + length + content
 
 
+def grow(raw: bytes, *path: int) -> bytes:
+    """Return ``raw`` with a NULL put at the end of the element at ``path`` (indices of children), lengths adjusted."""
+    tag, content = raw[0], _content(raw)
+    if not path:
+        return tlv(tag, content, NULL)
+    unused_bits = content[:1] if tag == 3 else b""
+    children = _children(content[len(unused_bits) :])
+    children[path[0]] = grow(children[path[0]], *path[1:])
+    return tlv(tag, unused_bits, *children)
+
+
+def _children(raw: bytes) -> list[bytes]:
+    found = []
+    while raw:
+        size = _size(raw)
+        found.append(raw[:size])
+        raw = raw[size:]
+    return found
+
+
+def _content(raw: bytes) -> bytes:
+    return raw[_header(raw) : _size(raw)]
+
+
+def _header(raw: bytes) -> int:
+    return 2 + (raw[1] & 0x7F if raw[1] & 0x80 else 0)
+
+
+def _size(raw: bytes) -> int:
+    header = _header(raw)
+    return header + (raw[1] if header == 2 else int.from_bytes(raw[2:header], "big"))
+
+
 def sequence(*parts: bytes) -> bytes:
     return tlv(0x30, *parts)
 

@@ -114,7 +114,7 @@ class _Search:
         """Yield every complete continuation of ``path``."""
         last = path[-1]
         for issuer in self._authorities:
-            if issuer.subject != last.issuer or issuer in path or not self._signed(last, issuer):
+            if issuer.subject != last.issuer or not self._signed(last, issuer):
                 continue
             if issuer.raw in self._roots:
                 yield (*path, issuer)

@@ -16,6 +16,7 @@ This module checks no chains: TLS did that before :func:`peer_identity` is asked
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import ssl
@@ -286,7 +287,7 @@ def _only_uri(extensions: x509.Extensions) -> str:
 
 def _parse_spiffe(uri: str) -> tuple[str, PeerKind, str]:
     """Split a SPIFFE ID into trust domain, kind and name; every part has one spelling, so no form is normalised."""
-    try:
+    with contextlib.suppress(MalformedInput):
         match uri.removeprefix("spiffe://").split("/"):
             case [domain, "verifier"] if uri == _spiffe(domain, "verifier"):
                 return domain, PeerKind.VERIFIER, "verifier"
@@ -294,8 +295,6 @@ def _parse_spiffe(uri: str) -> tuple[str, PeerKind, str]:
                 return domain, PeerKind.NODE, parse_node_id(node)
             case [domain, "person", person] if uri == _spiffe(domain, "person", person):
                 return domain, PeerKind.PERSON, parse_person_id(person)
-    except MalformedInput as error:
-        raise _refused(FindingId.TLS_CERTIFICATE, "a SPIFFE ID of this system", f"{uri[:120]!a}") from error
     raise _refused(FindingId.TLS_CERTIFICATE, "a SPIFFE ID of this system", f"{uri[:120]!a}")
 
 

@@ -12,6 +12,7 @@ Elements keep their own bytes, so that signatures are checked over what was sign
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -28,6 +29,7 @@ UTC_TIME: Final = 0x17
 GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
+_TIME: Final = re.compile("[0-9]{14}Z")
 _TAG_NUMBER = 0x1F
 _MAX_OID_ARC = 1 << 64
 _MAX_LENGTH_BYTES = 3
@@ -149,11 +151,11 @@ class DerReader:
         """Read a Time (RFC 5280 §4.1.2.5): UTCTime or GeneralizedTime, in UTC, with seconds."""
         found = self.any(field)
         text = found.content.decode("ascii", errors="replace")
-        if found.tag == UTC_TIME and len(text) == len("YYMMDDhhmmssZ"):
+        if found.tag == UTC_TIME:
             text = ("19" if text >= "50" else "20") + text
         elif found.tag != GENERALIZED_TIME:
             raise self.fault(field, "is not a time")
-        if len(text) != len("YYYYMMDDhhmmssZ") or not (text[:-1].isdecimal() and text.isascii() and text[-1] == "Z"):
+        if not _TIME.fullmatch(text):
             raise self.fault(field, "is not a time in UTC with seconds")
         try:
             return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

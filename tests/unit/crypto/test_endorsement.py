@@ -263,6 +263,17 @@ def test_another_path_is_taken_where_the_first_is_wrong() -> None:
     assert chain.path[1] == new
 
 
+def test_of_several_wrong_paths_the_best_is_told() -> None:
+    worse = decode_certificate(made.intermediate(replace(INTERMEDIATE, not_after="20260301000000Z", extensions=())))
+    better = decode_certificate(made.intermediate(replace(INTERMEDIATE, not_after="20260301000000Z")))
+    for authorities in ([worse, better], [better, worse]):
+        with pytest.raises(ProofFailed) as refused:
+            verify_ek_chain(
+                decode_certificate(made.ek_certificate()), authorities, [decode_certificate(made.root())], AT
+            )
+        assert findings(refused) == [FindingId.EK_EXPIRED]
+
+
 def _ladder(rungs: int) -> tuple[Certificate, list[Certificate], Certificate]:
     """Return a leaf, ``rungs`` intermediates and a root, all signed with one key."""
     key = ec_key("root")

@@ -38,6 +38,24 @@ def test_rsa_signatures_verify(algorithm: made.Algorithm) -> None:
 _SHA256_OID = "2.16.840.1.101.3.4.2.1"
 
 
+def _pss(*more: bytes, mask: str = "1.2.840.113549.1.1.8", mask_hash: str = _SHA256_OID) -> bytes:
+    return made.sequence(
+        made.tlv(0xA0, made.sequence(made.oid(_SHA256_OID))),
+        made.tlv(0xA1, made.sequence(made.oid(mask), made.sequence(made.oid(mask_hash)))),
+        made.tlv(0xA2, made.integer(32)),
+        *more,
+    )
+
+
+def test_pss_parameters_may_leave_out_null_and_write_the_trailer() -> None:
+    key = rsa_key("authority")
+    good = made.pss_algorithm(_SHA256_OID, hashes.SHA256(), 32)
+    parameters = _pss(made.tlv(0xA3, made.integer(1)))
+    algorithm = replace(good, identifier=made.sequence(made.oid("1.2.840.113549.1.1.10"), parameters))
+    issuer = decode_certificate(made.root(replace(ROOT, key=made.key_info(key))))
+    assert not signature_fault(decode_certificate(replace(EK, algorithm=algorithm).sign(key)), issuer)
+
+
 @pytest.mark.parametrize(
     ("parameters", "seen"),
     [
@@ -47,6 +65,13 @@ _SHA256_OID = "2.16.840.1.101.3.4.2.1"
             made.pss_algorithm("1.3.14.3.2.26", hashes.SHA256(), 32).identifier[13:], "1.3.14.3.2.26", id="SHA-1"
         ),
         pytest.param(made.pss_algorithm(_SHA256_OID, hashes.SHA256(), 65).identifier[13:], "65 bytes", id="long salt"),
+        pytest.param(_pss(mask="1.2.3"), "not MGF1", id="another mask function"),
+        pytest.param(
+            _pss(mask_hash="2.16.840.1.101.3.4.2.3"), "not MGF1 with the same hash", id="another hash of the mask"
+        ),
+        pytest.param(_pss(made.tlv(0xA3, made.integer(2))), "trailer is not 1", id="another trailer"),
+        pytest.param(made.grow(_pss(made.tlv(0xA3, made.integer(1)))), "too many", id="something behind the trailer"),
+        pytest.param(made.grow(_pss(), 0), "too many", id="something behind the hash"),
     ],
 )
 def test_other_pss_parameters_are_refused(parameters: bytes, seen: str) -> None:

@@ -119,8 +119,17 @@ def _leaf_and_key(authority: CertificateAuthority) -> tuple[bytes, bytes]:
     return to_pem(authority.issue_node(certificate_request(key, "x"), DOMAIN, NODE, AT, DAY)), key
 
 
-@pytest.mark.parametrize("case", ["not PEM", "key of another", "not an authority", "RSA key"])
-def test_a_broken_authority_is_refused(authority: CertificateAuthority, case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("not PEM", ""),
+        ("key of another", "does not belong"),
+        ("not an authority", "may not sign"),
+        ("RSA key", "is not on P-256"),
+        ("P-224 key", "is not on P-256"),
+    ],
+)
+def test_a_broken_authority_is_refused(authority: CertificateAuthority, case: str, message: str) -> None:
     certificate, key = authority.certificate_pem, authority.private_key_pem()
     match case:
         case "not PEM":
@@ -133,7 +142,11 @@ def test_a_broken_authority_is_refused(authority: CertificateAuthority, case: st
             key = rsa.generate_private_key(65537, 2048).private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-    with pytest.raises(MalformedInput, match="certificate authority"):
+        case "P-224 key":
+            key = ec.generate_private_key(ec.SECP224R1()).private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+    with pytest.raises(MalformedInput, match=f"certificate authority.*{message}"):
         CertificateAuthority.load(certificate, key)
 
 
@@ -192,7 +205,18 @@ def test_names_in_a_request_are_ignored(authority: CertificateAuthority) -> None
     assert (identity.kind, identity.name) == (PeerKind.NODE, NODE)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x30\x00", b"\x30" + bytes(20_000)], ids=["empty", "bare", "huge"])
+def test_a_time_without_a_zone_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="without a zone"):
+        CertificateAuthority.create("test", AT.replace(tzinfo=None), 1)
+
+
+def test_huge_input_is_not_parsed() -> None:
+    for read in requested_key, peer_identity:
+        with pytest.raises(MalformedInput, match="20001 bytes, at most 16384"):
+            read(b"\x30" + bytes(20_000))
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x30\x00"], ids=["empty", "bare"])
 def test_what_is_not_a_request_or_certificate_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedInput, match="certificate request"):
         requested_key(raw)
@@ -262,8 +286,13 @@ def test_unusual_certificates_name_nobody(names: list[x509.GeneralName], usages:
         peer_identity(_certificate(names, usages))
 
 
-@pytest.mark.parametrize("key_pem", [b"nonsense", b""])
-def test_a_request_needs_a_key(key_pem: bytes) -> None:
+_RSA_PEM = rsa.generate_private_key(65537, 2048).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+
+
+@pytest.mark.parametrize("key_pem", [b"nonsense", b"", _RSA_PEM], ids=["text", "nothing", "RSA"])
+def test_a_request_needs_an_ec_key(key_pem: bytes) -> None:
     with pytest.raises(MalformedInput, match="TLS key"):
         certificate_request(key_pem, "x")
 

@@ -105,6 +105,10 @@ _RSA_BITS = tlv(3, b"\0", sequence(integer(_NUMBERS.n), integer(_NUMBERS.e)))
             replace(EK, key=sequence(sequence(oid("1.2.840.113549.1.1.7"), sequence()), _RSA_BITS)), id="RSAES-OAEP key"
         ),
         pytest.param(replace(EK, version=b"", extensions=()), id="version 1"),
+        pytest.param(
+            replace(EK, version=tlv(0xA0, integer(1)), extensions=(), after=tlv(0x81, b"\0\1") + tlv(0x82, b"\0\1")),
+            id="version 2 with unique ids",
+        ),
         pytest.param(replace(EK, extensions=()), id="no extensions"),
         pytest.param(_with(_names(tlv(0x31, _tpm(1, "id:1"), _tpm(2, "m"), _tpm(3, "v")))), id="one RDN of three"),
         pytest.param(_with(extension("2.5.29.17", sequence(tlv(0x82, b"host")))), id="DNS name"),
@@ -128,6 +132,12 @@ def _value(identifier: str, raw: str) -> made.Facts:
     [
         pytest.param(replace(EK, after=b"\x05\x00"), "2 bytes too many", id="something behind the extensions"),
         pytest.param(replace(EK, version=tlv(0xA0, integer(3))), "version", id="version 4"),
+        pytest.param(replace(EK, version=b""), "too many", id="version 1 with extensions"),
+        pytest.param(
+            replace(EK, algorithm=replace(EK.algorithm, identifier=sequence(oid("1.2.3"), made.NULL, made.NULL))),
+            "algorithm: 2 bytes too many",
+            id="something behind the algorithm's parameters",
+        ),
         pytest.param(replace(EK, algorithm_inside=made.RSA_SHA256.identifier), "not the one outside", id="algorithms"),
         pytest.param(replace(EK, not_after="20350101000000"), "not a time", id="time without zone"),
         pytest.param(_with(made.usage(4), made.usage(4)), "twice", id="an extension twice"),
@@ -166,11 +176,58 @@ def _value(identifier: str, raw: str) -> made.Facts:
             "positive",
             id="negative modulus",
         ),
+        pytest.param(
+            replace(
+                EK, key=sequence(sequence(oid("1.2.840.113549.1.1.1")), tlv(3, b"\0", sequence(integer(1), integer(0))))
+            ),
+            "positive",
+            id="exponent zero",
+        ),
+        pytest.param(
+            replace(
+                EK,
+                key=sequence(
+                    sequence(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")), tlv(3, b"\0\4", bytes(63))
+                ),
+            ),
+            "size",
+            id="short point",
+        ),
     ],
 )
 def test_what_does_not_decode_is_refused(facts: made.Facts, message: str) -> None:
     with pytest.raises(MalformedInput, match=message):
         ek(facts)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param((), id="signature"),
+        pytest.param((0, 0), id="version"),
+        pytest.param((0, 4), id="validity"),
+        pytest.param((0, 6), id="public key"),
+        pytest.param((0, 6, 1), id="RSA key"),
+        pytest.param((0, 6, 1, 0), id="RSA exponent"),
+        pytest.param((0, 7), id="extensions"),
+        pytest.param((0, 7, 0, 0), id="one extension"),
+        pytest.param((0, 7, 0, 0, 2), id="basic constraints"),
+        pytest.param((0, 7, 0, 0, 2, 0), id="basic constraints' fields"),
+        pytest.param((0, 7, 0, 1, 2), id="key usage"),
+        pytest.param((0, 7, 0, 2, 1), id="extended key usage"),
+        pytest.param((0, 7, 0, 3, 2), id="alternative names"),
+        pytest.param((0, 7, 0, 3, 2, 0, 0), id="directory name"),
+        pytest.param((0, 7, 0, 3, 2, 0, 0, 0, 0, 0), id="attribute"),
+    ],
+)
+def test_something_behind_a_field_is_refused(path: tuple[int, ...]) -> None:
+    with pytest.raises(MalformedInput, match="2 bytes too many"):
+        decode_certificate(made.grow(made.ek_certificate(RSA_EK), *path))
+
+
+def test_something_behind_the_curve_is_refused() -> None:
+    with pytest.raises(MalformedInput, match="2 bytes too many"):
+        decode_certificate(made.grow(made.ek_certificate(), 0, 6, 0))
 
 
 @pytest.mark.parametrize(

@@ -419,6 +419,10 @@ def test_a_challenge_needs_a_whole_secret() -> None:
         CredentialChallenge(check(), SECRET[:-1])
 
 
+def _pem(der: bytes) -> bytes:
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
 def test_policies_are_read_from_pem_and_der() -> None:
     pem = b"text\n" + _pem(ROOT) + b"more\n" + _pem(INTERMEDIATE)
     policy = enrolment_policy({"bundle.pem": pem, "b.der": INTERMEDIATE + b"\n"}, frozenset())
@@ -427,14 +431,14 @@ def test_policies_are_read_from_pem_and_der() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [b"", b"text", _cut := b"-----BEGIN CERTIFICATE-----\nAAAA", _cut + b"!\n-----END CERTIFICATE-----"],
-    ids=["empty", "text", "no end", "not base64"],
+    ("raw", "message"),
+    [
+        pytest.param(b"", "no certificate in it", id="empty"),
+        pytest.param(b"text", "certificate is missing", id="text"),
+        pytest.param(_pem(ROOT)[:-9], "has no end", id="no end"),
+        pytest.param(_pem(ROOT).replace(b"M", b"!", 1), "PEM: ", id="not base64"),
+    ],
 )
-def test_a_file_without_certificates_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedInput, match=r"^vendor\.pem: "):
+def test_a_file_without_certificates_is_malformed(raw: bytes, message: str) -> None:
+    with pytest.raises(MalformedInput, match=rf"^vendor\.pem: .*{message}"):
         enrolment_policy({"vendor.pem": raw}, frozenset())
-
-
-def _pem(der: bytes) -> bytes:
-    return ssl.DER_cert_to_PEM_cert(der).encode()
