@@ -1,0 +1,225 @@
+"""What people do, against a running verifier: goldens, keys, models, audit, and the limits of messages."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from nodeseal.golden import parse_golden
+from nodeseal.v1 import admin_pb2, attestation_pb2
+from support.verifier import (
+    RunningVerifier,
+    a_node,
+    a_verifier,
+    content_of,
+    grant,
+    refusal_of,
+    trusted_node,
+)
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+ORDER = grpc.StatusCode.FAILED_PRECONDITION
+ABSENT = grpc.StatusCode.NOT_FOUND
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
+    with a_verifier(tmp_path_factory.mktemp("admin")) as running:
+        yield running
+
+
+async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    return refusal_of(caught.value).code
+
+
+def test_a_golden_is_captured_from_proved_values_and_pins_what_was_asked_for(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin:
+            capture = admin_pb2.CaptureGoldenRequest(name="g", node_ids=[node.node_id])
+            assert await code_of(admin.goldens.CaptureGolden(capture)) is ORDER  # nothing proved yet
+            async with node.attesting() as stream:
+                await stream.round()
+                golden = parse_golden((await admin.goldens.CaptureGolden(capture)).document, "captured")
+            assert {pcr for _, pcr, _ in golden.rows()} == {*range(10), 11, 12, 13, 14}
+            for pcr in (15, 16, 10, 23):
+                capture = admin_pb2.CaptureGoldenRequest(name="g", node_ids=[node.node_id], pcrs=[pcr])
+                assert await code_of(admin.goldens.CaptureGolden(capture)) is INVALID
+            nobody = admin_pb2.CaptureGoldenRequest(name="g", node_ids=["n-" + "a" * 26])
+            assert await code_of(admin.goldens.CaptureGolden(nobody)) is ABSENT
+            assert await code_of(admin.goldens.CaptureGolden(admin_pb2.CaptureGoldenRequest(name="g"))) is INVALID
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"format: nodeseal/golden/1\nname: g\npcrs:\n  sha256:\n    '17': ['" + b"00" * 32 + b"']\n",
+        b"format: nodeseal/golden/1\nname: g\npcrs:\n  sha384:\n    '0': ['" + b"00" * 48 + b"']\n",
+        b"format: nodeseal/golden/1\nname: g\npcrs: {}\n",
+        b"a: &a [1]\nb: *a\n",
+    ],
+    ids=["a PCR that is not quoted", "a bank that is not quoted", "nothing pinned", "an alias"],
+)
+def test_a_golden_that_could_not_be_checked_is_not_activated(verifier: RunningVerifier, document: bytes) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+            request = admin_pb2.ActivateGoldenRequest(document=document)
+            assert await code_of(admin.goldens.ActivateGolden(request)) is INVALID
+
+    asyncio.run(case())
+
+
+def test_keys_are_created_once_granted_to_known_nodes_and_revoked_for_good(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin:
+            create = admin_pb2.CreateKeyRequest(key_id="once")
+            key = await admin.keys.CreateKey(create)
+            assert key.suite.startswith("MLKEM768")
+            assert await code_of(admin.keys.CreateKey(create)) is ORDER
+            assert await code_of(admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id="x", suite="RSA"))) is INVALID
+            assert await code_of(admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id="../x"))) is INVALID
+            assert await code_of(grant(admin, node, "never-made")) is ABSENT
+            assert await code_of(grant(admin, node, "once", max_leases=0)) is INVALID
+            await grant(admin, node, "once", max_leases=3)
+            found = await admin.keys.GetKey(admin_pb2.GetKeyRequest(key_id="once"))
+            assert [(each.node_id, each.max_leases) for each in found.grants] == [(node.node_id, 3)]
+            revoke = admin_pb2.RevokeKeyRequest(key_id="once", reason="lost")
+            revoked = await admin.keys.RevokeKey(revoke)
+            assert revoked.revoked
+            assert not revoked.grants
+            assert await code_of(admin.keys.RevokeKey(revoke)) is ORDER
+            assert await code_of(grant(admin, node, "once")) is ORDER
+        assert verifier.actions("key/once") == ["key.created", "key.granted", "key.revoked"]
+
+    asyncio.run(case())
+
+
+def test_a_models_version_never_goes_back(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+
+            async def register(version: int, model: str = "llama") -> admin_pb2.Model:
+                request = admin_pb2.RegisterModelRequest(content=content_of(model, version))
+                return await admin.models.RegisterModel(request)
+
+            second = await register(2)
+            assert (await register(2)).digest == second.digest
+            assert await code_of(register(1)) is ORDER
+            assert (await register(1, "other")).version == 1
+            await register(3)
+            assert verifier.actions(f"model/{second.digest}") == ["model.registered"]
+            found = await admin.models.GetModel(admin_pb2.GetModelRequest(digest=second.digest))
+            assert found.content == content_of("llama", 2)
+            bad = admin_pb2.RegisterModelRequest(content=content_of("llama", 4) + b" ")
+            assert await code_of(admin.models.RegisterModel(bad)) is INVALID
+
+    asyncio.run(case())
+
+
+def test_states_that_do_not_fit_are_refused(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin:
+            admit = admin_pb2.AdmitNodeRequest(node_id=node.node_id)
+            await admin.nodes.AdmitNode(admit)
+            assert await code_of(admin.nodes.AdmitNode(admit)) is ORDER
+            hostile = admin_pb2.RetireNodeRequest(node_id=node.node_id, reason="x\x1b[2J")
+            assert await code_of(admin.nodes.RetireNode(hostile)) is INVALID
+            retire = admin_pb2.RetireNodeRequest(node_id=node.node_id, reason="sold")
+            assert (await admin.nodes.RetireNode(retire)).state == attestation_pb2.NODE_STATE_RETIRED
+            quarantine = admin_pb2.QuarantineNodeRequest(node_id=node.node_id, reason="odd")
+            assert await code_of(admin.nodes.QuarantineNode(quarantine)) is ORDER
+            assert await code_of(admin.nodes.AdmitNode(admit)) is ORDER
+
+    asyncio.run(case())
+
+
+def test_lists_come_in_pages(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        for _ in range(3):
+            await a_node(verifier).enrol()
+        async with verifier.person() as admin:
+            everything = [node.node_id for node in (await admin.nodes.ListNodes(admin_pb2.ListNodesRequest())).nodes]
+            request = admin_pb2.ListNodesRequest(after=everything[0], limit=2)
+            page = [node.node_id for node in (await admin.nodes.ListNodes(request)).nodes]
+            assert page == everything[1:3]
+            records = [
+                record async for record in admin.audit.ListRecords(admin_pb2.ListRecordsRequest(after=1, limit=2))
+            ]
+            assert [record.sequence for record in records] == [2, 3]
+            records = [record async for record in admin.audit.ListRecords(admin_pb2.ListRecordsRequest())]
+            assert [record.sequence for record in records] == list(range(1, len(records) + 1))
+
+    asyncio.run(case())
+
+
+def test_messages_that_are_too_large_or_compressed_are_refused_before_a_handler_runs(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+            large = admin_pb2.RegisterModelRequest(content=bytes(2 << 20))
+            assert await code_of(admin.models.RegisterModel(large)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            packed = admin_pb2.RegisterModelRequest(content=bytes(1 << 19))
+            call = admin.models.RegisterModel(packed, compression=grpc.Compression.Gzip)
+            assert await code_of(call) is grpc.StatusCode.UNIMPLEMENTED
+
+    asyncio.run(case())
+
+
+def test_health_and_reflection_answer(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with verifier.enrolment_channel() as channel:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        async with verifier.person() as admin:
+            stub = reflection_pb2_grpc.ServerReflectionStub(admin.channel)
+            call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+            names = {service.name for service in (await call.read()).list_services_response.service}
+        assert "nodeseal.v1.KeyRelease" in names
+
+    asyncio.run(case())
+
+
+def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(tmp_path: Path) -> None:
+    async def case(verifier: RunningVerifier) -> None:
+        async with verifier.person() as admin:
+            node = await trusted_node(verifier, admin)
+        async with node.attesting() as stream:
+            await stream.round()
+            stopping = asyncio.create_task(asyncio.to_thread(verifier.stop))
+            assert (await stream.end()).code is grpc.StatusCode.UNAVAILABLE
+            assert await stopping == 0
+        assert verifier.log()[-1]["event"] == "stopped"
+
+    with a_verifier(tmp_path) as verifier:
+        asyncio.run(case(verifier))
+
+
+def test_a_golden_that_was_edited_in_the_database_stops_the_start(tmp_path: Path) -> None:
+    async def case(verifier: RunningVerifier) -> None:
+        async with verifier.person() as admin:
+            await trusted_node(verifier, admin)
+
+    with a_verifier(tmp_path) as verifier:
+        asyncio.run(case(verifier))
+        verifier.stop()
+        with sqlite3.connect(verifier.folder / "verifier.sqlite") as database:
+            (document,) = database.execute("SELECT document FROM goldens").fetchone()
+            database.execute("UPDATE goldens SET document = ?", (document.replace(b'"rack-a"', b'"rack-b"'),))
+        with pytest.raises(AssertionError, match="its document was changed in the database"):
+            verifier.start()
