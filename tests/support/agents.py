@@ -349,7 +349,7 @@ class AgentProcess:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             command = [str(Path(sys.executable).with_name("nodeseal-agent")), "run", "--config", str(self.config)]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
 
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""
