@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+_ACCEPTS = 0x10000
+"""Flag of a listening socket in /proc/net/unix (proc(5))."""
+
 
 @contextlib.contextmanager
 def bare_tpm() -> Iterator[str]:
@@ -36,8 +39,14 @@ def bare_tpm() -> Iterator[str]:
 
 
 def _await(path: Path) -> None:
-    for _ in range(200):
-        if path.exists() and Path(f"{path}.ctrl").exists():
+    for _ in range(500):
+        if _listens(path) and _listens(Path(f"{path}.ctrl")):
             return
         time.sleep(0.02)
     pytest.fail("swtpm did not start")
+
+
+def _listens(path: Path) -> bool:
+    """Look without connecting, for swtpm ends with its first connection; a path exists before anybody listens."""
+    rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return any(row[-1] == str(path) and int(row[3], 16) & _ACCEPTS for row in rows)
