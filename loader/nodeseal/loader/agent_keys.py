@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from nodeseal.varlink import Call, Frames, Reply
 DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
 ANSWER_SECONDS = 60.0
 """For the first reply: the agent may have to attest and to create a key in its TPM."""
+_LOOK_SECONDS = 5.0  # a socket's timeout stands still while the machine sleeps
 _READ_SIZE = 65536
 _MAX_TEXT = 16384
 
@@ -35,15 +36,13 @@ _MAX_TEXT = 16384
 class AgentKeys:
     """Asks the agent of this node."""
 
-    def __init__(self, path: Path = DEFAULT_SOCKET, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         """Connect later, in :meth:`open`.
 
         Args:
             path: the agent's key socket.
-            now: seconds since 1970 in UTC, the clock that leases run out by.
         """
         self._path = path
-        self._now = now
 
     def open(self, slots: Slots) -> Lease:
         """Ask for the model's data key and stay connected.
@@ -53,7 +52,7 @@ class AgentKeys:
             Unavailable: no agent answers, or it cannot reach TPM or verifier.
             MalformedInput: the answer is not one of this interface.
         """
-        connection = _Connection(self._path, self._now)
+        connection = _Connection(self._path)
         try:
             return connection.open(slots)
         except BaseException:
@@ -64,11 +63,10 @@ class AgentKeys:
 class _Connection:
     """One call of Open, from the first reply to the last."""
 
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, path: Path) -> None:
         self._frames = Frames()
         self._ready: list[bytes] = []
-        self._expires = 0.0
+        self._deadline = 0.0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_SECONDS)
         try:
@@ -95,7 +93,7 @@ class _Connection:
         fields = Fields(reply.parameters, "answer of the agent")
         if fields.has("revoked") or not reply.continues:
             raise Unavailable("the agent ended the lease before it began")
-        self._expires = _parse_time(fields, "expires")
+        self._deadline = _deadline(fields, "expires")
         fields.text("lease_id")
         digest = parse_digest(fields.text("model_digest"), "model_digest")
         data_key = bytearray(fields.base64("data_key", max_size=floe.KEY_SIZE))
@@ -111,9 +109,9 @@ class _Connection:
         self.drop()
 
     def _wait_for_end(self) -> str:
-        while (left := self._expires - self._now()) > 0:
+        while (left := self._deadline - _boot_clock()) > 0:
             try:
-                self._socket.settimeout(left)
+                self._socket.settimeout(min(left, _LOOK_SECONDS))
                 reply = self._receive()
             except TimeoutError:
                 continue
@@ -123,7 +121,7 @@ class _Connection:
             fields = Fields(reply.parameters, "answer of the agent")
             if fields.has("revoked"):
                 return fields.text("revoked")
-            self._expires = _parse_time(fields, "expires")
+            self._deadline = _deadline(fields, "expires")
             fields.done()
         return "the lease ran out without a renewal"
 
@@ -173,11 +171,17 @@ def _findings(fields: Fields) -> Iterator[Finding]:
         )
 
 
-def _parse_time(fields: Fields, key: str) -> float:
+def _deadline(fields: Fields, key: str) -> float:
+    """Return a time of the wall clock as one of the boot clock, which nobody can set."""
     try:
         when = datetime.fromisoformat(fields.text(key, max_length=40))
     except ValueError as error:
         raise fields.wrong(key, "a time in RFC 3339") from error
     if when.tzinfo != UTC:
         raise fields.wrong(key, "a time in UTC")
-    return when.timestamp()
+    return _boot_clock() + (when - datetime.now(UTC)).total_seconds()
+
+
+def _boot_clock() -> float:
+    """Seconds since boot, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

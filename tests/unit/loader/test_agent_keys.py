@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from queue import Queue
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -116,6 +117,20 @@ def test_a_renewal_moves_the_expiry(path: Path) -> None:
 
 
 def test_a_lease_without_renewal_runs_out_by_itself(path: Path) -> None:
+    script = first_reply(Reply(parameters=released(expires=rfc3339(0.2)), continues=True))
+    assert ended(path, script) == "the lease ran out without a renewal"
+
+
+def test_a_wall_clock_that_is_set_back_does_not_prolong_a_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[None] = []
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            looks.append(None)
+            return super().now(tz) - timedelta(days=len(looks) - 1)
+
+    monkeypatch.setattr(agent_keys, "datetime", SetBack)
     script = first_reply(Reply(parameters=released(expires=rfc3339(0.2)), continues=True))
     assert ended(path, script) == "the lease ran out without a renewal"
 
