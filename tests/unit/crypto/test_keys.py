@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from nodeseal.crypto.keys import (
@@ -80,3 +80,14 @@ def test_a_modulus_of_another_size_than_declared_is_refused() -> None:
     for modulus in (b"", public.modulus[:-1], b"\0" + public.modulus[1:]):
         with pytest.raises(MalformedInput, match="RSA key: modulus"):
             public_key_of(replace(public, modulus=modulus))
+
+
+def test_rsa_keys_that_no_tpm_has_are_refused() -> None:
+    modulus = (1 << 2047) + 1
+    numbers = {
+        "RSA of 1536 bits": rsa.RSAPublicNumbers(65537, (1 << 1535) + 1),
+        "exponent of more than 32 bits": rsa.RSAPublicNumbers((1 << 32) + 1, modulus),
+    }
+    for reason, each in numbers.items():
+        with pytest.raises(MalformedInput, match=reason):
+            public_of_key(each.public_key())
