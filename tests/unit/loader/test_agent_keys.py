@@ -108,9 +108,9 @@ def test_a_revocation_ends_the_lease_with_its_reason(path: Path) -> None:
 
 def test_a_renewal_moves_the_expiry(path: Path) -> None:
     def script(caller: Caller, _: Call) -> None:
-        caller.reply(Reply(parameters=released(expires=rfc3339(0.3)), continues=True))
+        caller.reply(Reply(parameters=released(expires=rfc3339(1)), continues=True))
         caller.reply(Reply(parameters={"expires": rfc3339(60)}, continues=True))
-        time.sleep(0.6)
+        time.sleep(1.3)
         caller.reply(Reply(parameters={"revoked": "after the first expiry"}))
 
     assert ended(path, script) == "after the first expiry"
