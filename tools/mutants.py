@@ -25,11 +25,14 @@ COSMIC_RAY = ROOT / ".venv-mutants" / "bin" / "cosmic-ray"
 PARTS = ("agent", "cli", "common", "loader", "protos", "swtpm", "tests", "verifier", "pyproject.toml")
 # What is mutated, and the tests that must notice.
 TARGETS = {
-    "common/nodeseal/tcg": "tests/unit/tcg tests/property",
-    "common/nodeseal/quote.py": "tests/unit/test_quote.py tests/property",
-    "verifier/nodeseal/verifier/appraisal": "tests/unit/verifier/appraisal tests/property",
+    "common/nodeseal/tcg": "tests/unit/tcg tests/property/test_tcg_decoders.py tests/property/test_certificates.py",
+    "common/nodeseal/quote.py": "tests/unit/test_quote.py",
+    "verifier/nodeseal/verifier/appraisal": "tests/unit/verifier/appraisal tests/property/test_appraisal.py",
 }
-PYTEST = "-m pytest -x -q --no-header -p no:randomly -p no:cacheprovider -p no:xdist --hypothesis-seed=0"
+PYTEST = (
+    "-m pytest -x -q --no-header -p no:randomly -p no:cacheprovider -p no:xdist"
+    " --hypothesis-seed=0 --hypothesis-profile=mutants"
+)
 CONFIG = """\
 [cosmic-ray]
 module-path = "{target}"
