@@ -141,7 +141,7 @@ def test_from_enrolment_to_the_key_and_back() -> None:
         async with site.opened():
             pass
         assert site.cap == bytes(32)
-        assert site.agent.stop() == 0
+        assert await asyncio.to_thread(site.agent.stop) == 0
 
     play(scenario)
 

@@ -115,7 +115,7 @@ def test_a_node_that_has_changed_since_its_last_round_is_refused_and_untrusted(v
         assert "pcr.mismatch" in refusal.findings
         node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
         assert node.state == attestation_pb2.NODE_STATE_UNTRUSTED
-        assert (await scene.refused()).findings == ("release.node-state",)
+        assert (await scene.refused()).findings == ("release.node-state", "pcr.mismatch")
 
     play(verifier, case)
 
@@ -304,7 +304,7 @@ def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself
                 break
             await asyncio.sleep(0.1)
         assert states[-1] == "untrusted"
-        assert (await scene.refused()).findings == ("release.node-state",)
+        assert (await scene.refused()).findings == ("release.node-state", "pcr.mismatch")
 
     with a_verifier(tmp_path, trust_seconds=60, answer_within_seconds=20) as verifier:
         play(verifier, case)

@@ -401,7 +401,7 @@ class Loader:
             EOFError: the agent closed the connection.
         """
         while not self._replies:
-            data = await asyncio.wait_for(self._reader.read(65536), 10)
+            data = await asyncio.wait_for(self._reader.read(65536), 30)
             if not data:
                 raise EOFError
             self._replies.extend(map(decode_reply, self._frames.feed(data)))
@@ -431,7 +431,7 @@ async def loader(agent: AgentConfig | AgentProcess) -> AsyncIterator[Loader]:
 async def trusted(agent: AgentConfig | AgentProcess) -> None:
     """Wait until an agent has heard that it is trusted."""
     async with loader(agent) as client:
-        for _ in range(500):
+        for _ in range(1500):
             if "trusted_until" in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters:
                 return
             await asyncio.sleep(0.02)
@@ -439,7 +439,7 @@ async def trusted(agent: AgentConfig | AgentProcess) -> None:
 
 
 async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    for _ in range(1000):
+    for _ in range(1500):
         try:
             return await asyncio.open_unix_connection(path)
         except OSError:
@@ -447,7 +447,7 @@ async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     raise AssertionError(f"nobody listens at {path}")
 
 
-async def eventually(condition: Any, seconds: float = 15.0) -> None:
+async def eventually(condition: Any, seconds: float = 30.0) -> None:
     """Wait until ``condition()`` is true.
 
     Raises:

@@ -70,6 +70,8 @@ class KeySocket:
         try:
             caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"))
             await self._converse(caller, reader, writer)
+        except ConnectionError:
+            _log.info("caller hung up", uid=uid)
         except (MalformedInput, PolicyRefused, TimeoutError, OSError) as error:
             _log.warning("connection dropped", uid=uid, error=str(error) or type(error).__name__)
         finally:
