@@ -20,10 +20,11 @@ import structlog
 
 from nodeseal.crypto.hpke import ModelPublicKey, Suite, Wrapped, uncompressed_point, wrap_for_release
 from nodeseal.crypto.secret import wipe
-from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Evidence, Purpose
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId, lease_id_of
+from nodeseal.quote import QuotedPcrs
 from nodeseal.release_context import ReleaseContext, encode_release_context
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slot
@@ -50,6 +51,7 @@ from nodeseal.verifier.store.policy import KeyRecord
 
 _LEASE_RANDOM: Final = 32
 _NOT_HELD: Final = "the node does not hold it any more"
+_VALUES_MISSING: Final = Finding(id=FindingId.PCR_DIGEST, expected="the PCR values of this boot", seen="none")
 _log: Final = structlog.get_logger()
 
 
@@ -129,7 +131,7 @@ class Releases:
         Raises:
             TooManyRequests: the node asks too often.
             PolicyRefused: it may not have it; carries every finding.
-            Unavailable: the store cannot be asked now.
+            Unavailable: the store cannot be asked now, or the verifier has just started and knows no values.
         """
         self._limit.take(node.record.node_id, self._fleet.clock.steady())
         findings = [*self._state_findings(node)]
@@ -138,6 +140,8 @@ class Releases:
         )
         if findings:
             raise await self._denied(node, wanted, PolicyRefused(*findings))
+        if not node.goldens:
+            raise Unavailable("the node has not proved its state since the verifier started", remedy="ask again")
         asked = self._rounds.ask(node, Purpose.RELEASE, channel)
         selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
@@ -184,20 +188,29 @@ class Releases:
 
     async def _approve(self, request: Request, proof: Proof) -> _Approved:
         judged = await self._rounds.judge(request.node, proof.evidence, request.asked)
-        if judged.appraisal is None:
+        appraisal = judged.appraisal
+        if appraisal is None:
             raise ProofFailed(*judged.verdict.findings)
-        findings = [*judged.appraisal.findings] if not judged.appraisal.trusted else []
-        findings += [*self._state_findings(request.node)]
-        release_key, wrong = _check_key(request, proof, judged.appraisal)
+        findings = [*self._state_findings(request.node)]
+        findings += appraisal.findings if not appraisal.trusted else ()
+        if appraisal.pcrs is None:
+            raise ProofFailed(*dict.fromkeys((*findings, _VALUES_MISSING)))
+        release_key, wrong = _check_key(request, proof, appraisal.pcrs, self._policy(request, appraisal))
         findings += wrong
         if findings or release_key is None:
-            raise PolicyRefused(*findings)
+            raise PolicyRefused(*dict.fromkeys(findings))
         return _Approved(
             release_key=release_key,
-            appraisal=judged.appraisal,
+            appraisal=appraisal,
             quote_sha256=sha256(proof.evidence.attest).hexdigest(),
             expires_in_ms=judged.verdict.trusted_for_ms,
         )
+
+    def _policy(self, request: Request, appraisal: Appraisal) -> PcrSelection:
+        """Return what the key's policy must cover: the goldens that match now, should they not be those of before."""
+        if not appraisal.goldens:
+            return request.policy
+        return policy_selection(appraisal.goldens, self._fleet.settings.cap_pcr)
 
     async def _chosen(self, request: Request) -> tuple[Slot, KeyRecord]:
         chosen, findings = await self._fleet.store.read(
@@ -276,6 +289,7 @@ class Releases:
         return Transaction(work=work, effect=effect)
 
     def _state_findings(self, node: Node) -> Iterator[Finding]:
+        """Say that a node is not trusted, and why."""
         now = self._fleet.clock.steady()
         if not node.trusted(now):
             yield Finding(
@@ -284,6 +298,7 @@ class Releases:
                 seen=node.state_at(now).value,
                 where=node.record.node_id,
             )
+            yield from node.findings
 
     def _golden_findings(self, appraisal: Appraisal) -> Iterator[Finding]:
         active = {golden.digest for golden in self._fleet.policy.goldens}
@@ -305,7 +320,9 @@ class Releases:
         return error
 
 
-def _check_key(request: Request, proof: Proof, appraisal: Appraisal) -> tuple[EccPublic | None, list[Finding]]:
+def _check_key(
+    request: Request, proof: Proof, pcrs: QuotedPcrs, policy: PcrSelection
+) -> tuple[EccPublic | None, list[Finding]]:
     """Check the release key in every respect; return it with what is wrong."""
     challenge, keys = request.asked.challenge, request.asked.known.keys
     findings: list[Finding] = []
@@ -318,8 +335,7 @@ def _check_key(request: Request, proof: Proof, appraisal: Appraisal) -> tuple[Ec
     except ProofFailed as error:
         findings += error.findings
     try:
-        if appraisal.pcrs is not None:
-            check_policy(public, appraisal.pcrs, request.policy)
+        check_policy(public, pcrs, policy)
     except ProofFailed as error:
         findings += error.findings
     return public, findings
