@@ -89,7 +89,8 @@ def revoke_key(
     as_json: JsonOption = False,
 ) -> None:
     """Take a key away from one node or from all; running leases end at once."""
-    request = pb.RevokeKeyRequest(key_id=key, node_id=node and parse_node_id(node), reason=reason)
+    holder = output.argument(parse_node_id)(node) if node else ""
+    request = pb.RevokeKeyRequest(key_id=key, node_id=holder, reason=reason)
     with connect(client) as verifier:
         found = verifier.keys.RevokeKey(request, timeout=CALL_SECONDS)
     _finish(found, None, as_json=as_json)

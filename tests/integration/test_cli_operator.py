@@ -1,0 +1,214 @@
+"""The operator's command against a running verifier, as a person types it: output, JSON and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeseal.verifier.store.schema import PEOPLE, Role
+from support.verifier import FakeNode, RunningVerifier, a_node, a_verifier
+
+NOBODY = "n-" + "a" * 26
+ABSENT_DIGEST = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
+    with a_verifier(tmp_path_factory.mktemp("cli")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def node(verifier: RunningVerifier) -> FakeNode:
+    enrolled = a_node(verifier)
+    asyncio.run(enrolled.enrol())
+    return enrolled
+
+
+class Terminal:
+    """Types commands as one person, in one folder."""
+
+    def __init__(self, client: Path, folder: Path) -> None:
+        self._client = client
+        self.folder = folder
+
+    def type(self, *argv: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *argv],
+            env={"NODESEAL_CLIENT": str(self._client), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done
+
+    def json(self, *argv: str) -> Any:
+        return json.loads(self.type(*argv, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def client(verifier: RunningVerifier) -> Path:
+    return verifier.add_person("alice", *PEOPLE)
+
+
+@pytest.fixture
+def admin(client: Path, tmp_path: Path) -> Terminal:
+    return Terminal(client, tmp_path)
+
+
+def test_nodes_are_listed_shown_admitted_quarantined_and_retired(
+    verifier: RunningVerifier, node: FakeNode, admin: Terminal
+) -> None:
+    other = a_node(verifier)
+    asyncio.run(other.enrol())
+    states = {found["node_id"]: found["state"] for found in admin.json("node", "list")}
+    assert states[other.node_id] == "pending"
+    assert admin.json("node", "admit", other.node_id)["state"] in ("stale", "untrusted")
+    quarantined = admin.json("node", "quarantine", other.node_id, "--reason", "chassis opened")
+    assert (quarantined["state"], quarantined["reason"]) == ("quarantined", "chassis opened")
+    assert "chassis opened" in admin.type("node", "show", other.node_id).stdout
+    admin.type("node", "retire", other.node_id, "--reason", "returned")
+    assert admin.json("node", "show", other.node_id)["state"] == "retired"
+    assert node.node_id in admin.type("node", "list").stdout
+
+
+def test_goldens_go_from_captured_to_retired(node: FakeNode, admin: Terminal) -> None:
+    async def attested() -> None:
+        async with node.attesting() as stream:
+            await stream.round()
+            capture = ("golden", "capture", node.node_id, "--name", "rack", "--pcrs", "0,4", "-o", "rack.yaml")
+            await asyncio.to_thread(admin.type, *capture)
+
+    asyncio.run(attested())
+    activated = admin.json("golden", "activate", "rack.yaml")
+    digest = activated["digest"]
+    assert [golden["digest"] for golden in admin.json("golden", "list")] == [digest]
+    assert admin.type("golden", "show", digest).stdout == (admin.folder / "rack.yaml").read_text()
+    assert admin.type("golden", "diff", "rack.yaml", digest).stdout.strip() == "the goldens judge alike"
+    text = (admin.folder / "rack.yaml").read_text()
+    other = text.replace('"4":', '"5":')
+    (admin.folder / "other.yaml").write_text(other)
+    changed = admin.type("golden", "diff", "rack.yaml", "other.yaml", exit_code=1).stdout
+    assert "sha256:4" in changed
+    assert "sha256:5" in changed
+    assert admin.json("golden", "retire", digest)["active"] is False
+    assert "retired" in admin.type("golden", "list", "--retired").stdout
+
+
+def test_keys_are_created_granted_and_revoked(node: FakeNode, admin: Terminal) -> None:
+    created = admin.json("key", "create", "llama", "--public", "llama.pub")
+    assert created["suite"].startswith("MLKEM768-X25519")
+    public = (admin.folder / "llama.pub").read_bytes()
+    assert json.loads(public)["key_id"] == "llama"
+    admin.type("key", "show", "llama", "-o", "again.pub")
+    assert (admin.folder / "again.pub").read_bytes() == public
+    granted = admin.json("key", "grant", "llama", "--node", node.node_id, "--max-leases", "3")
+    assert granted["grants"] == [{"node_id": node.node_id, "max_leases": 3}]
+    assert admin.json("key", "revoke", "llama", "--node", node.node_id, "--reason", "job ended")["grants"] == []
+    assert admin.json("key", "revoke", "llama", "--reason", "leaked")["revoked"] is True
+    assert "revoked" in admin.type("key", "list").stdout
+
+
+def test_a_sealed_model_is_registered_and_listed(admin: Terminal) -> None:
+    (admin.folder / "plain").mkdir()
+    (admin.folder / "plain" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    admin.type("key", "create", "tiny", "--public", "tiny.pub")
+    sealed = admin.json("seal", "plain", "--key", "tiny.pub", "-o", "sealed", "--id", "tiny")
+    registered = admin.json("model", "register", "sealed")
+    assert registered["digest"] == sealed["model_digest"]
+    assert registered["digest"] in [model["digest"] for model in admin.json("model", "list")]
+    assert "tiny" in admin.type("model", "show", registered["digest"]).stdout
+
+
+def test_the_audit_trail_is_listed_with_its_leaf_hashes(verifier: RunningVerifier, admin: Terminal) -> None:
+    records = admin.json("audit", "list")
+    assert [record["sequence"] for record in records] == list(range(1, len(records) + 1))
+    assert all(len(bytes.fromhex(record["leaf_hash"])) == 32 for record in records)
+    assert "node.enrolled" in {record["content"]["action"] for record in records} | {
+        content["action"] for content in verifier.records()
+    }
+    later = admin.json("audit", "list", "--after", "2", "--limit", "1")
+    assert [record["sequence"] for record in later] == [3]
+    assert "person.added" in admin.type("audit", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        pytest.param(("node", "show", NOBODY), NOBODY, id="an unknown node"),
+        pytest.param(("golden", "show", ABSENT_DIGEST), ABSENT_DIGEST, id="an unknown golden"),
+        pytest.param(("key", "show", "nothing"), "nothing", id="an unknown key"),
+        pytest.param(("model", "show", ABSENT_DIGEST), ABSENT_DIGEST, id="an unknown model"),
+        pytest.param(("model", "register", "."), "nodeseal seal", id="a folder that is not sealed"),
+        pytest.param(("golden", "diff", "absent.yaml", "absent.yaml"), "absent.yaml", id="a file that is not there"),
+    ],
+)
+def test_refusals_end_with_1_and_say_why_on_stderr(admin: Terminal, argv: tuple[str, ...], said: str) -> None:
+    done = admin.type(*argv, exit_code=1)
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(("node", "show", "../../etc"), id="something that is no node id"),
+        pytest.param(("golden", "show", "abc"), id="something that is no digest"),
+        pytest.param(("golden", "capture", NOBODY, "--name", "g", "--pcrs", "0,99"), id="a PCR that does not exist"),
+        pytest.param(("golden", "capture", NOBODY, "--name", "A B"), id="a golden name with a space"),
+        pytest.param(("key", "create", "UPPER"), id="a key name in upper case"),
+        pytest.param(("key", "grant", "k", "--node", NOBODY, "--max-leases", "0"), id="a grant of no lease"),
+        pytest.param(("key", "revoke", "k", "--node", "x", "--reason", "r"), id="a revocation for no node"),
+        pytest.param(("node", "quarantine", NOBODY), id="a quarantine without a reason"),
+        pytest.param(("nonsense",), id="a command that does not exist"),
+    ],
+)
+def test_misuse_ends_with_2_before_the_verifier_is_asked(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    Terminal(tmp_path / "no-such-client", tmp_path).type(*argv, exit_code=2)
+
+
+def test_a_role_that_may_not_is_told_so(verifier: RunningVerifier, tmp_path: Path) -> None:
+    viewer = Terminal(verifier.add_person("viewer", Role.VIEWER), tmp_path)
+    viewer.type("node", "list")
+    assert "hint:" in viewer.type("key", "create", "mine", exit_code=1).stderr
+
+
+def test_without_a_client_folder_the_error_names_the_remedy(tmp_path: Path) -> None:
+    stderr = Terminal(tmp_path / "absent", tmp_path).type("node", "list", exit_code=1).stderr
+    assert "nodeseal-verifier person add" in stderr
+
+
+def test_without_a_verifier_the_error_says_so(client: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(client, tmp_path / "client")
+    (folder / "client.yaml").write_text(
+        'verifier: "127.0.0.1:1"\nca: "ca.pem"\ncertificate: "person.pem"\nkey: "person.key"\n'
+    )
+    assert "check that nodeseal-verifier runs" in Terminal(folder, tmp_path).type("node", "list", exit_code=1).stderr
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    from typer.main import get_command  # noqa: PLC0415 - as above
+
+    from nodeseal.cli.main import app  # noqa: PLC0415 - as above
+
+    def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+        children = getattr(command, "commands", {})
+        if not children:
+            yield path, command
+        for name, child in children.items():
+            yield from walk(child, f"{path} {name}")
+
+    silent = [path for path, command in walk(get_command(app), "nodeseal") if path not in (command.epilog or "")]
+    assert not silent
