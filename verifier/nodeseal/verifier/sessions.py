@@ -126,7 +126,7 @@ class Session:
             self._node.stream = None
 
     async def answer(self, evidence: Evidence) -> None:
-        """Take evidence from the node.
+        """Take evidence from the node; what is to be said then waits for :meth:`instruction`.
 
         Raises:
             ProofFailed: ``quote.nonce``: no challenge is open.
@@ -140,11 +140,11 @@ class Session:
             self._revoked.append((judged.unknown, "no such lease is running"))
         self._verdict = judged.verdict
         if judged.again or self._settings.interval_seconds == 0:
-            self._come_due()
+            self._due = True
         else:
             jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
             self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
-            self._notify()
+        self._notify()
 
     async def instruction(self) -> Instruction | None:
         """Wait for what is to be sent next; None: nothing more, the stream ends."""

@@ -13,7 +13,7 @@ from nodeseal.v1 import key_release_pb2
 from nodeseal.verifier.appraisal.release import Certification
 from nodeseal.verifier.entitlement import Wanted
 from nodeseal.verifier.releases import Proof, Released, Request
-from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, fill_selection
+from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, selection_to_proto
 
 _MAX_SLOTS = 64
 _MAX_LEASES = 1024
@@ -51,7 +51,7 @@ def request_to_proto(request: Request) -> key_release_pb2.ReleaseResponse:
     """Return a release's challenge."""
     message = key_release_pb2.ReleaseResponse()
     fill_challenge(message.challenge.challenge, request.asked)
-    fill_selection(message.challenge.policy_selection, request.policy)
+    message.challenge.policy_selection.CopyFrom(selection_to_proto(request.policy))
     return message
 
 
