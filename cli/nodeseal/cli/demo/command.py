@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.demo import story
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import Stage
 from nodeseal.errors import MalformedInput, NotFound
@@ -44,6 +43,8 @@ def demo(
 
 
 def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool) -> None:
+    from nodeseal.cli.demo import story  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
+
     nodes = story.build_machines(stage, narrator)
     ports = story.start_verifier(stage, narrator)
     ids = story.enrol(stage, narrator, nodes, ports)
