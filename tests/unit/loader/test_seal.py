@@ -155,6 +155,14 @@ def test_names_that_collide_when_sealed_are_refused(plain: Path, tmp_path: Path)
         seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
 
 
+def test_names_that_collide_when_opened_are_refused(plain: Path, tmp_path: Path) -> None:
+    (plain / "LICENSE").write_bytes(b"stays readable")
+    (plain / "license").write_bytes(b"is sealed")
+    with pytest.raises(MalformedInput, match="collide"):
+        seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("change", [b"", b"longer than before " * 100_000])
 def test_a_source_that_changed_since_it_was_listed_is_refused(
