@@ -1,0 +1,126 @@
+"""``nodeseal-verifier init`` and ``person``: whole folders or none, private keys private."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nodeseal.crypto.x509 import CertificateAuthority, PeerKind, peer_identity
+from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
+from nodeseal.ids import PersonId
+from nodeseal.verifier.config import load_config
+from nodeseal.verifier.main import app
+from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.store.persons import list_persons
+from nodeseal.verifier.store.schema import PEOPLE, Role
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+PLAN = Plan(
+    trust_domain="example.org",
+    server_names=("verifier.example.org", "127.0.0.1"),
+    listen="127.0.0.1:7443",
+    listen_enrol="127.0.0.1:7444",
+    ek_roots=None,
+    admin=PersonId("admin"),
+    own=OwnCertificates(),
+)
+
+
+def der_of(path: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+def test_init_makes_everything_and_nothing_secret_is_readable_by_others(tmp_path: Path) -> None:
+    folder = tmp_path / "v"
+    initialise(folder, PLAN, NOW)
+    config = load_config(folder / "verifier.yaml")
+    check_schema(open_engine(config.database))
+    for secret in (config.tls.ca_key, config.tls.key, config.kek, folder / "persons/admin/person.key"):
+        assert secret.stat().st_mode & 0o077 == 0, secret
+    assert folder.stat().st_mode & 0o077 == 0
+    assert peer_identity(der_of(config.tls.certificate)).kind is PeerKind.VERIFIER
+    admin = peer_identity(der_of(folder / "persons/admin/person.pem"))
+    assert (admin.kind, admin.name, admin.trust_domain) == (PeerKind.PERSON, "admin", "example.org")
+    assert 'verifier: "verifier.example.org:7443"' in (folder / "persons/admin/client.yaml").read_text()
+    (person,) = run(open_engine(config.database), list_persons)
+    assert (person.roles, person.certificate_sha256) == (PEOPLE, admin.certificate_sha256)
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    initialise(tmp_path / "v", PLAN, NOW)
+    before = (tmp_path / "v/ca.pem").read_bytes()
+    with pytest.raises(MalformedInput, match="exists already"):
+        initialise(tmp_path / "v", PLAN, NOW)
+    assert (tmp_path / "v/ca.pem").read_bytes() == before
+
+
+def test_an_init_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    empty = tmp_path / "roots"
+    empty.mkdir()
+    with pytest.raises(MalformedInput, match="holds no certificates"):
+        initialise(tmp_path / "v", replace(PLAN, ek_roots=empty), NOW)
+    assert list(tmp_path.iterdir()) == [empty]
+
+
+def test_own_certificates_are_taken(tmp_path: Path) -> None:
+    authority = CertificateAuthority.create("ours", NOW, 100)
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    (tmp_path / "ca.key").write_bytes(authority.private_key_pem())
+    own = OwnCertificates(authority=(tmp_path / "ca.pem", tmp_path / "ca.key"))
+    initialise(tmp_path / "v", replace(PLAN, own=own), NOW)
+    assert (tmp_path / "v/ca.pem").read_bytes() == authority.certificate_pem
+
+
+def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Path) -> None:
+    initialise(tmp_path / "v", PLAN, NOW)
+    engine = open_engine(tmp_path / "v/verifier.sqlite")
+    authority = CertificateAuthority.load((tmp_path / "v/ca.pem").read_bytes(), (tmp_path / "v/ca.key").read_bytes())
+    kim = Newcomer(
+        name=PersonId("kim"),
+        roles=frozenset({Role.VIEWER}),
+        trust_domain="example.org",
+        verifier="localhost:7443",
+        actor="test",
+    )
+    add_person(engine, authority, kim, tmp_path / "kim", NOW)
+    with pytest.raises(OutOfOrder, match="somebody called kim already"):
+        add_person(engine, authority, kim, tmp_path / "again", NOW)
+    take_back(engine, kim.name, "test", NOW)
+    with pytest.raises(NotFound):
+        take_back(engine, kim.name, "test", NOW)
+    assert [person.name for person in run(engine, list_persons)] == ["admin"]
+    add_person(engine, authority, kim, tmp_path / "third", NOW)
+    (person,) = (person for person in run(engine, list_persons) if person.name == "kim")
+    assert person.certificate_sha256 == peer_identity(der_of(tmp_path / "third/person.pem")).certificate_sha256
+
+
+@pytest.mark.parametrize("roles", [[], ["node"], ["anonymous"], ["viewer", "root"]])
+def test_only_roles_of_people_are_given(roles: list[str]) -> None:
+    with pytest.raises(MalformedInput, match="not roles"):
+        parse_roles(roles)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "text"),
+    [
+        (["--help"], 0, "Start here"),
+        (["init", "--help"], 0, "Example:"),
+        (["run", "--help"], 0, "Example:"),
+        (["person", "add", "--help"], 0, "Example:"),
+        (["init", "x", "--trust-domain", "Bad Domain"], 2, "trust domain"),
+        (["init", "x", "--trust-domain", "ok", "--ca-cert", "only.pem"], 2, "go together"),
+        (["run"], 2, "--config"),
+    ],
+)
+def test_the_command_explains_itself_and_its_misuse(command: list[str], code: int, text: str) -> None:
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == code
+    assert text in result.output

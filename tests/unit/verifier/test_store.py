@@ -1,0 +1,148 @@
+"""The store: schema and migrations agree, failures leave no trace, what is reported is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from nodeseal.errors import Unavailable
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import NodeId
+from nodeseal.tcg.attest import ClockInfo
+from nodeseal.verifier import audit
+from nodeseal.verifier.appraisal.model import Baseline
+from nodeseal.verifier.store.database import Store, open_engine, run
+from nodeseal.verifier.store.migrate import check_schema, migrate
+from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, find_node, load_nodes, put_node
+from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant, NodeState
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+RECORD = NodeRecord(
+    node_id=NodeId("n-" + "a" * 26),
+    ek_name=b"ek",
+    ak_name=b"ak",
+    ak_public=b"public",
+    certificate_sha256=b"c" * 32,
+    next_certificate_sha256=None,
+    facts=NodeFacts(hostname="h", boot_id="b", tpm_manufacturer="m", tpm_firmware="f"),
+    enrolled=NOW,
+)
+STANDING = NodeStanding(
+    state=NodeState.QUARANTINED,
+    reason="odd",
+    findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock"),),
+    trusted_until=None,
+    last_seen=NOW,
+    clock=Baseline(
+        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True), boot_id="boot"
+    ),
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_engine(tmp_path / "db.sqlite")
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def record(action: str) -> audit.Record:
+    return audit.Record(time=NOW, actor="verifier", action=action, subject="x", details={})
+
+
+def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+    assert [each for each in differences if not _same_type(each)] == []
+
+
+def _same_type(difference: object) -> bool:
+    """Tell whether a difference is only that SQLite knows no type of its own for points in time and states."""
+    (inner,) = difference if isinstance(difference, list) else (difference,)
+    return inner[0] == "modify_type" and isinstance(inner[-1], (Instant, sa.Enum))
+
+
+def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engine, tmp_path: Path) -> None:
+    check_schema(engine)
+    with sqlite3.connect(tmp_path / "db.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unavailable, match="schema 9999, this program needs") as caught:
+        check_schema(engine)
+    assert "upgrade" in caught.value.remedy
+
+
+def test_an_empty_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="schema None"):
+        check_schema(open_engine(tmp_path / "empty.sqlite"))
+
+
+def test_commits_reach_the_disk_before_they_are_reported(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "journal_mode", "foreign_keys")
+        }
+    assert pragmas == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1}
+
+
+def test_a_transaction_that_fails_leaves_no_trace(engine: sa.Engine) -> None:
+    def work(connection: sa.Connection) -> None:
+        audit.append(connection, record("first"))
+        raise RuntimeError("half way")
+
+    store = Store(engine)
+
+    async def case() -> int:
+        with pytest.raises(RuntimeError, match="half way"):
+            await store.write(work)
+        await store.write(lambda connection: audit.append(connection, record("second")))
+        return await store.read(
+            lambda connection: connection.execute(sa.select(sa.func.count()).select_from(AUDIT)).scalar_one()
+        )
+
+    assert asyncio.run(case()) == 1
+    store.close()
+
+
+def test_a_locked_database_is_unavailable_and_comes_back(engine: sa.Engine, tmp_path: Path) -> None:
+    blocker = sqlite3.connect(tmp_path / "db.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer = engine.execution_options(writes=True)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 10")
+    with pytest.raises(Unavailable, match="locked"):
+        run(writer, lambda connection: audit.append(connection, record("first")))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    run(writer, lambda connection: audit.append(connection, record("second")))
+
+
+def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> None:
+    run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, STANDING))
+    assert run(engine, load_nodes) == [(RECORD, STANDING)]
+    assert run(engine, lambda connection: find_node(connection, NodeId("n-" + "b" * 26))) is None
+
+
+def test_audit_records_are_canonical_numbered_leaves(engine: sa.Engine) -> None:
+    def work(connection: sa.Connection) -> None:
+        audit.append(connection, record("first"))
+        audit.append(connection, record("second"))
+
+    run(engine.execution_options(writes=True), work)
+    pages = run(engine, lambda connection: audit.page(connection, 0, 10))
+    assert [sequence for sequence, _, _ in pages] == [1, 2]
+    assert pages[0][2] == (
+        b'{"action":"first","actor":"verifier","details":{},"subject":"x","time":"2026-01-02T03:04:05.678901+00:00"}'
+    )
+    assert all(leaf == audit.leaf_hash(content) for _, leaf, content in pages)
+    # RFC 6962's own vector: the leaf hash of an empty leaf
+    assert audit.leaf_hash(b"").hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
