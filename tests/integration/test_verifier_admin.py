@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from nodeseal.golden import parse_golden
 from nodeseal.v1 import admin_pb2, attestation_pb2
@@ -21,6 +21,7 @@ from support.verifier import (
     a_verifier,
     content_of,
     grant,
+    received,
     refusal_of,
     trusted_node,
 )
@@ -184,12 +185,25 @@ def test_messages_that_are_too_large_or_compressed_are_refused_before_a_handler_
 def test_health_and_reflection_answer(verifier: RunningVerifier) -> None:
     async def case() -> None:
         async with verifier.enrolment_channel() as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            check: aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                health_pb2.HealthCheckResponse.FromString,
+            )
+            answer = await check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         async with verifier.person() as admin:
-            stub = reflection_pb2_grpc.ServerReflectionStub(admin.channel)
-            call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-            names = {service.name for service in (await call.read()).list_services_response.service}
+            ask: aio.StreamStreamMultiCallable[
+                reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+            ]
+            ask = admin.channel.stream_stream(
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            call = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+            names = {service.name for service in (await received(call)).list_services_response.service}
         assert "nodeseal.v1.KeyRelease" in names
 
     asyncio.run(case())

@@ -271,9 +271,7 @@ def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifie
 
 def test_one_node_cannot_ask_without_end(tmp_path: Path) -> None:
     async def case(scene: Scene) -> None:
-        codes = []
-        for _ in range(6):
-            codes.append((await scene.refused(slots=[])).code)
+        codes = [(await scene.refused(slots=[])).code for _ in range(6)]
         assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
 
     with a_verifier(tmp_path, start=False) as verifier:

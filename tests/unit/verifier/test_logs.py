@@ -41,8 +41,5 @@ def test_records_of_libraries_take_the_same_form(capsys: pytest.CaptureFixture[s
 
 def test_a_failure_keeps_its_traceback_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogFormat.JSON)
-    try:
-        raise ValueError("inside")
-    except ValueError as error:
-        structlog.get_logger().error("call failed", exc_info=error)
+    structlog.get_logger().error("call failed", exc_info=ValueError("inside"))
     assert "ValueError: inside" in json.loads(capsys.readouterr().err)["exception"]

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -65,10 +66,10 @@ def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> 
     assert [each for each in differences if not _same_type(each)] == []
 
 
-def _same_type(difference: object) -> bool:
+def _same_type(difference: Any) -> bool:
     """Tell whether a difference is only that SQLite knows no type of its own for points in time and states."""
     (inner,) = difference if isinstance(difference, list) else (difference,)
-    return inner[0] == "modify_type" and isinstance(inner[-1], (Instant, sa.Enum))
+    return bool(inner[0] == "modify_type" and isinstance(inner[-1], (Instant, sa.Enum)))
 
 
 def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engine, tmp_path: Path) -> None:
