@@ -22,7 +22,7 @@ from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence import Channel, Purpose, qualifying_data
-from nodeseal.ids import Digest, Nonce
+from nodeseal.ids import Digest, NodeId, Nonce
 from nodeseal.swtpm.machine import Machine
 from nodeseal.tcg.attest import decode_attest
 from nodeseal.tcg.public import decode_public
@@ -240,6 +240,49 @@ def test_a_policy_that_leaves_out_the_cap_pcr_is_refused(machine: Machine) -> No
             await trusted(here.config)
             assert "leaves out the cap PCR 15" in str((await client.open()).parameters["reason"])
         assert not here.verifier.releases
+
+    play(machine, scenario)
+
+
+def test_a_policy_over_pcrs_that_are_not_quoted_is_refused(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.policy_pcrs = (0, 4, 15, 16)
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here.config)
+            assert "PCRs that the quote does not cover" in str((await client.open()).parameters["reason"])
+        assert not here.verifier.releases
+
+    play(machine, scenario)
+
+
+def test_a_trusted_verdict_without_time_is_no_trust(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.trusted_for_ms = 0
+        async with running(here.config), loader(here.config) as client:
+            await eventually(lambda: len(here.verifier.seen) >= 3)
+            assert "trusted_until" not in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters
+            assert "trust ended" in str((await client.open()).parameters["reason"])
+
+    play(machine, scenario)
+
+
+@pytest.mark.parametrize("when", ["enrolment", "renewal"])
+def test_a_certificate_that_names_another_node_is_not_taken(machine: Machine, when: str) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.lifetime = timedelta(minutes=2)
+        other = NodeId("n-" + "a" * 26)
+        if when == "enrolment":
+            here.verifier.certify_as = other
+        async with running(here.config):
+            if when == "renewal":
+                await trusted(here.config)
+                here.verifier.certify_as = other
+                await eventually(lambda: here.verifier.renewals >= 1)
+            else:
+                await eventually(lambda: here.verifier.enrolments)
+            await asyncio.sleep(0.2)
+        identity = StateDirectory(here.config.state_directory).identity()
+        assert identity is None if when == "enrolment" else identity and identity.node_id != other
 
     play(machine, scenario)
 

@@ -25,6 +25,7 @@ from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.tcg.policy import policy_pcr
 from nodeseal.tcg.public import EccPublic, decode_public
 from nodeseal.verifier.appraisal.release import RELEASE_KEY_ATTRIBUTES, check_release_key
+from support.bus import a_bus
 from support.machines import a_machine, a_vendor
 
 UNIQUE = bytes(range(64))
@@ -115,6 +116,22 @@ def test_a_quote_proves_the_values_that_come_with_it(machine: Machine, device: D
         attest = verify_quote(made.signed.attest, made.signed.signature, verifier, b"n" * 32, ALL)
         proved = prove_pcr_values(attest.quoted, HashAlg.SHA256, made.values)
         assert proved.get(HashAlg.SHA256, 11) == machine.read_pcrs()[11]
+
+
+def test_who_listens_on_the_bus_learns_neither_activation_secret_nor_shared_secret(machine: Machine) -> None:
+    with a_bus(machine.tcti) as bus:
+        device = Device(Connection(bus.tcti), UNIQUE)
+        shown, secret = device.identity(), os.urandom(32)
+        made = make_credential(decode_public(shown.ek_public), decode_public(shown.ak_public).name(), secret)
+        assert device.activate(made.id_object, made.encrypted_secret) == secret
+        key = new_release_key(device)
+        here, there = agreed(device, key)
+        assert here == there
+        assert decode_public(key.public).encode() in bus.heard
+        assert secret not in bus.heard
+        assert here.lstrip(b"\0") not in bus.heard
+        assert (bus.sessions(), bus.unsalted_sessions()) == (2, 0)
+        device.close()
 
 
 def test_asking_for_a_bank_that_the_tpm_lacks_is_an_error(device: Device) -> None:

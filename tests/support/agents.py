@@ -72,6 +72,7 @@ class ScriptedVerifier:
         trusted_for_ms: as in ``Verdict``.
         interval: seconds between rounds.
         lifetime: of node certificates.
+        certify_as: whom certificates name, if not the node that asked.
         refuse: status that ends every attestation stream, or None.
         values_required: as in ``Challenge``.
         policy_pcrs: what the release key's policy must cover.
@@ -93,6 +94,7 @@ class ScriptedVerifier:
     trusted_for_ms: int = 60_000
     interval: float = 0.05
     lifetime: timedelta = timedelta(days=1)
+    certify_as: NodeId | None = None
     refuse: grpc.StatusCode | None = None
     values_required: bool = False
     policy_pcrs: tuple[int, ...] = (0, 4, 15)
@@ -121,7 +123,7 @@ class ScriptedVerifier:
             await asyncio.Event().wait()
 
     def certify(self, request: bytes, node: NodeId) -> bytes:
-        return self.authority.issue_node(request, DOMAIN, node, datetime.now(UTC), self.lifetime)
+        return self.authority.issue_node(request, DOMAIN, self.certify_as or node, datetime.now(UTC), self.lifetime)
 
     def as_config(self, folder: Path) -> VerifierConfig:
         """Return how an agent finds this verifier; ``folder`` gets its authority."""

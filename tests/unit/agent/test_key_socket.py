@@ -10,6 +10,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,15 +18,16 @@ import pytest
 
 from nodeseal.agent import key_socket
 from nodeseal.agent.attest import Standing
-from nodeseal.agent.callers import CallerRule
+from nodeseal.agent.callers import Caller, CallerRule
 from nodeseal.agent.key_socket import KeySocket
 from nodeseal.agent.keys_service import KeysService
 from nodeseal.agent.leases import Leases, Released
 from nodeseal.agent.release import Releaser
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.varlink import KEYS_INTERFACE, MAX_MESSAGE, Reply
+from nodeseal.varlink import KEYS_INTERFACE, MAX_MESSAGE, Call, Reply
 from support.agents import MODEL, SLOT, Loader, eventually
+from support.leases import released
 
 SERVICE = "org.varlink.service"
 OPEN: dict[str, object] = {"model_digest": MODEL, "slots": [SLOT]}
@@ -43,6 +45,9 @@ class NoVerifier:
     async def lease(self, _model: object, _slots: object) -> Released:
         self.asked += 1
         raise Unavailable("no connection to the verifier")
+
+    async def give_back(self, _lease_id: object) -> None:
+        """Nothing to tell."""
 
 
 class Bench:
@@ -179,6 +184,38 @@ def test_status_shows_the_last_verdict_without_naming_times_of_a_trust_that_is_n
         assert "pcr.mismatch" in json.dumps(reply.parameters["findings"])
 
     play(scenario, ())
+
+
+def test_status_of_this_node_is_for_root_the_agents_user_and_allowed_callers() -> None:
+    async def scenario(bench: Bench) -> None:
+        stranger = Caller(pid=1, uid=4_000_000, gid=1, executable_sha256=None, units=())
+        call = Call(method=f"{KEYS_INTERFACE}.Status")
+        assert bench.service.answer(call, stranger).error == f"{KEYS_INTERFACE}.Refused"
+        for allowed in (replace(stranger, uid=0), replace(stranger, uid=os.geteuid())):
+            assert not bench.service.answer(call, allowed).error
+
+    play(scenario, (CallerRule(uid=os.geteuid() + 1),))
+
+
+def test_a_key_is_not_handed_over_when_its_lease_ended_while_the_tpm_opened_it() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.leases.trust_until(60.0)
+        bench.leases.add(released(), bench.leases.ends)
+
+        async def lease(_model: object, _slots: object) -> Released:
+            return released()
+
+        async def open_late(_released: object) -> bytearray:
+            bench.leases.end("revoked meanwhile")
+            return bytearray(32)
+
+        bench.releaser.lease = lease  # type: ignore[method-assign]
+        bench.releaser.open = open_late  # type: ignore[attr-defined]
+        reply = await bench.call(f"{KEYS_INTERFACE}.Open", OPEN, more=True)
+        assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
+        assert "revoked meanwhile" in str(reply.parameters)
+
+    play(scenario)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""What a release leaves with a node, made up."""
+
+from __future__ import annotations
+
+from nodeseal.agent.leases import Released
+from nodeseal.agent.tpm.connection import SavedKey
+from nodeseal.crypto.hpke import Wrapped
+from nodeseal.ids import Digest, KeyId, LeaseId
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.pcr import PcrSelection
+
+ONE, TWO = LeaseId("l-" + "a" * 26), LeaseId("l-" + "b" * 26)
+
+
+def released(lease_id: LeaseId = ONE, model: str = "ab") -> Released:
+    return Released(
+        lease_id=lease_id,
+        model_digest=Digest(model * 32),
+        key_id=KeyId("llama"),
+        context=b"{}",
+        sealed=Wrapped(b"", b"secret"),
+        release_key=SavedKey(public=b"", context=b"context"),
+        release_point=b"",
+        policy_selection=PcrSelection.of({HashAlg.SHA256: (0, 15)}),
+    )
