@@ -139,11 +139,7 @@ class Session:
         if judged.unknown:
             self._revoked.append((judged.unknown, "no such lease is running"))
         self._verdict = judged.verdict
-        if judged.again or self._settings.interval_seconds == 0:
-            self._due = True
-        else:
-            jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
-            self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
+        self._schedule(again=judged.again)
         self._notify()
 
     async def instruction(self) -> Instruction | None:
@@ -171,6 +167,15 @@ class Session:
         self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel)
         self._set_timer(self._settings.answer_within_seconds, self._overdue)
         return self._asked
+
+    def _schedule(self, *, again: bool) -> None:
+        if self._asked is not None or self._due:  # one that could not wait went out while the answer was judged
+            return
+        if again or self._settings.interval_seconds == 0:
+            self._due = True
+        else:
+            jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
+            self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
 
     def _overdue(self) -> None:
         self._asked = None

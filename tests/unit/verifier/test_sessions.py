@@ -1,0 +1,64 @@
+"""One stream's order of challenges and answers, without gRPC, TPM or database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
+
+from nodeseal.evidence import Channel, Evidence
+from nodeseal.verifier.clock import SYSTEM
+from nodeseal.verifier.nodes import Node, Verdict
+from nodeseal.verifier.rounds import Asked, Judged, Rounds
+from nodeseal.verifier.sessions import Peer, Session
+from nodeseal.verifier.store.schema import NodeState
+
+EVIDENCE = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None)
+VERDICT = Verdict(state=NodeState.UNTRUSTED, trusted_until=None, trusted_for_ms=0, findings=())
+
+
+class SlowRounds:
+    """Asks at once; judges when it is told to."""
+
+    def __init__(self, interval_seconds: int) -> None:
+        self.clock = SYSTEM
+        self.settings = SimpleNamespace(interval_seconds=interval_seconds, answer_within_seconds=60)
+        self.judging = asyncio.Event()
+        self.asked = 0
+
+    def ask(self, *_: object) -> Asked:
+        self.asked += 1
+        return cast("Asked", self.asked)
+
+    async def judge(self, *_: object) -> Judged:
+        await self.judging.wait()
+        return Judged(verdict=VERDICT)
+
+
+def a_session(rounds: SlowRounds) -> Session:
+    node = cast("Node", SimpleNamespace(stream=None))
+    peer = Peer(channel=cast("Channel", None), not_after=datetime.now(UTC) + timedelta(days=1))
+    return Session(node, peer, cast("Rounds", rounds), lambda: None)
+
+
+async def _challenged_while_judging(interval_seconds: int) -> tuple[int, bool]:
+    """Return how many challenges went out, and whether the verdict did, when one was wanted during a judgement."""
+    rounds = SlowRounds(interval_seconds)
+    session = a_session(rounds)
+    await session.instruction()
+    answer = asyncio.create_task(session.answer(EVIDENCE))
+    await asyncio.sleep(0)
+    session.challenge_now()
+    await session.instruction()
+    rounds.judging.set()
+    await answer
+    last = await asyncio.wait_for(session.instruction(), 5)
+    assert last is not None
+    session.detach()
+    return rounds.asked, last.verdict is VERDICT and last.asked is None
+
+
+def test_a_challenge_that_went_out_while_an_answer_was_judged_is_not_followed_by_another() -> None:
+    for interval_seconds in (0, 30):
+        assert asyncio.run(_challenged_while_judging(interval_seconds)) == (2, True)
