@@ -1,0 +1,114 @@
+"""The pure appraisal of steady rounds: against bare P-256 verifications, and against Keylime's ``checkquote``."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.harness import Result, pinned, rate, ratios
+from benchmarks.keylime import CHECKQUOTE, Keylime, SameQuote
+from benchmarks.nodes import GOLDEN_PCRS, SELECTION, Attester, booted_tpm
+from benchmarks.openssl import VERIFY, p256_verifies_per_second
+from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.evidence import Channel, Evidence, Purpose
+from nodeseal.golden import Golden
+from nodeseal.ids import Nonce, node_id_of
+from nodeseal.swtpm.synthetic import SyntheticTpm
+from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.verifier.appraisal.appraise import appraise
+from nodeseal.verifier.appraisal.model import Baseline, Challenge, KnownNode, NodeKeys, Policy
+
+NODES: Final = 1000
+_BATCH: Final = 50
+_NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class SteadyRound(NamedTuple):
+    """What :func:`appraise` takes, for a node that was appraised before and has not changed."""
+
+    evidence: Evidence
+    challenge: Challenge
+    node: KnownNode
+    policy: Policy
+    now: datetime
+
+
+def over_p256_verify() -> Result:
+    """Return appraisals of steady rounds over P-256 verifications."""
+    with pinned(0):
+        work = _appraising(itertools.cycle(_steady_rounds(NODES)))
+        runs = ratios(lambda: rate(work), p256_verifies_per_second)
+    return Result.of(runs, against=VERIFY, note=f"the pure function, {NODES} nodes in turn, each with PCRs of its own")
+
+
+def over_keylime_checkquote() -> Result:
+    """Return appraisals of one steady round over Keylime's check of the same quote."""
+    with pinned(0):
+        tpm, steady = _one_round()
+        quote = SameQuote.of(steady.evidence, tpm.ak, tpm.read_pcrs(SELECTION))
+        with Keylime(quote) as keylime:
+            runs = ratios(lambda: rate(_appraising(itertools.repeat(steady))), keylime.checkquotes_per_second)
+    note = (
+        "the same quote over and over; Keylime loads the key and hashes the PCR values each time"
+    )
+    return Result.of(runs, against=CHECKQUOTE, note=note)
+
+
+def _appraising(rounds: Iterator[SteadyRound]) -> Callable[[], int]:
+    def work() -> int:
+        for steady in itertools.islice(rounds, _BATCH):
+            appraise(*steady)
+        return _BATCH
+
+    return work
+
+
+def _one_round() -> tuple[SyntheticTpm, SteadyRound]:
+    with tempfile.TemporaryDirectory() as folder:
+        tpm = booted_tpm(TpmVendor.create(Path(folder) / "vendor"), "node")
+    return tpm, _steady(tpm)
+
+
+def _steady_rounds(count: int) -> list[SteadyRound]:
+    with tempfile.TemporaryDirectory() as folder:
+        vendor = TpmVendor.create(Path(folder) / "vendor")
+        return [_steady(booted_tpm(vendor, str(number))) for number in range(count)]
+
+
+def _steady(tpm: SyntheticTpm) -> SteadyRound:
+    channel = Channel(
+        trust_domain="bench.example", node_id=node_id_of(tpm.ek.name()), certificate_sha256=secrets.token_bytes(32)
+    )
+    attester, keys = Attester(tpm, channel), NodeKeys(ak_name=tpm.ak.name(), verifier=SignatureVerifier(tpm.ak))
+    policy = Policy(goldens=(_golden(tpm),), trust_seconds=120)
+    first = _round(attester, channel, KnownNode(keys=keys, baseline=None), policy)
+    baseline: Baseline = appraise(*first).baseline
+    steady = _round(attester, channel, KnownNode(keys=keys, baseline=baseline), policy)
+    if not appraise(*steady).keeps_leases:
+        raise AssertionError("a steady round is a good one")
+    return steady
+
+
+def _round(attester: Attester, channel: Channel, node: KnownNode, policy: Policy) -> SteadyRound:
+    challenge = Challenge(
+        nonce=Nonce(secrets.token_bytes(32)),
+        purpose=Purpose.ATTEST,
+        selection=SELECTION,
+        issued=_NOW,
+        answer_by=_NOW + timedelta(seconds=15),
+        channel=channel,
+    )
+    evidence = attester.evidence(challenge.nonce, values=node.values_required)
+    return SteadyRound(evidence, challenge, node, policy, _NOW + timedelta(seconds=1))
+
+
+def _golden(tpm: SyntheticTpm) -> Golden:
+    values = dict(zip(SELECTION.indices(), tpm.read_pcrs(SELECTION), strict=True))
+    pinned_values = {index: frozenset({values[HashAlg.SHA256, index]}) for index in GOLDEN_PCRS}
+    return Golden(name="rack-a", pcrs={HashAlg.SHA256: pinned_values})

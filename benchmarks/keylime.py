@@ -1,0 +1,127 @@
+"""Keylime's ``checkquote``, in a process and an environment of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from benchmarks.harness import SECONDS, Missing
+from benchmarks.nodes import SELECTION
+from nodeseal.crypto.keys import subject_public_key_info
+from nodeseal.evidence import Evidence
+from nodeseal.tcg.attest import decode_attest
+from nodeseal.tcg.public import TpmPublic
+
+CHECKQUOTE: Final = "Keylime 7.14, keylime.tpm.tpm_util.checkquote, on the same quote"
+_PYTHON: Final = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
+_WORKER: Final = Path(__file__).with_name("keylime_worker.py")
+_SELECTIONS, _LISTS = 16, 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameQuote:
+    """A quote as ``checkquote`` takes it; binary parts in base64.
+
+    Attributes:
+        key: the attestation key in PEM.
+        nonce: the qualifying data.
+        signature: TPMT_SIGNATURE.
+        quote: TPMS_ATTEST.
+        pcrs: the PCR file of tpm2-tools, form `serialized`.
+    """
+
+    key: str
+    nonce: str
+    signature: str
+    quote: str
+    pcrs: str
+
+    @classmethod
+    def of(cls, evidence: Evidence, ak: TpmPublic, values: Sequence[bytes]) -> Self:
+        """Return the quote of a round."""
+        return cls(
+            key=_pem(subject_public_key_info(ak)),
+            nonce=_text(decode_attest(evidence.attest).extra_data),
+            signature=_text(evidence.signature),
+            quote=_text(evidence.attest),
+            pcrs=_text(serialized_pcrs(values)),
+        )
+
+
+class Keylime:
+    """A worker process that checks one quote as often as it is asked to; a context manager.
+
+    Raises:
+        Missing: Keylime is not installed, or does not accept the quote.
+    """
+
+    def __init__(self, quote: SameQuote) -> None:
+        self._quote: Final = quote
+        self._worker: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        if not _PYTHON.exists():
+            raise Missing("Keylime cannot be installed here: there is no .venv-peers (make bench makes it)")
+        command = [str(_PYTHON), "-I", str(_WORKER)]
+        self._worker = subprocess.Popen(  # noqa: S603 - our own worker
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._tell(json.dumps(asdict(self._quote)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.communicate()
+
+    def checkquotes_per_second(self) -> float:
+        """Return how many checks Keylime makes in a second of its processor time."""
+        self._tell(str(SECONDS))
+        return float(self._answer())
+
+    def _tell(self, line: str) -> None:
+        if self._worker is None or self._worker.stdin is None:
+            raise Missing("Keylime's worker does not run")
+        try:
+            self._worker.stdin.write(line + "\n")
+            self._worker.stdin.flush()
+        except BrokenPipeError as error:
+            raise Missing("Keylime cannot be imported in .venv-peers") from error
+
+    def _answer(self) -> str:
+        line = self._worker.stdout.readline() if self._worker is not None and self._worker.stdout is not None else ""
+        if not line:
+            raise Missing("Keylime cannot be imported in .venv-peers, or refuses the quote")
+        return line
+
+
+def serialized_pcrs(values: Sequence[bytes]) -> bytes:
+    """Return PCR values of the default selection as ``tpm2_quote -F serialized`` writes them: C structures."""
+    ((bank, indices),) = SELECTION.banks
+    bits = sum(1 << index for index in indices)
+    head = struct.pack("<I", 1) + struct.pack("<HB4sx", bank, 3, bits.to_bytes(4, "little"))
+    head += bytes(struct.calcsize("<HB4sx") * (_SELECTIONS - 1))
+    lists = [values[at : at + _LISTS] for at in range(0, len(values), _LISTS)]
+    return head + struct.pack("<I", len(lists)) + b"".join(map(_digest_list, lists))
+
+
+def _digest_list(values: Sequence[bytes]) -> bytes:
+    slots = [*values, *[b""] * (_LISTS - len(values))]
+    return struct.pack("<I", len(values)) + b"".join(struct.pack("<H64s", len(value), value) for value in slots)
+
+
+def _pem(spki: bytes) -> str:
+    return f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(spki).decode()}-----END PUBLIC KEY-----\n"
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
