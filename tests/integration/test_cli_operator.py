@@ -182,7 +182,9 @@ def test_misuse_ends_with_2_before_the_verifier_is_asked(tmp_path: Path, argv: t
 def test_a_role_that_may_not_is_told_so(verifier: RunningVerifier, tmp_path: Path) -> None:
     viewer = Terminal(verifier.add_person("viewer", Role.VIEWER), tmp_path)
     viewer.type("node", "list")
-    assert "hint:" in viewer.type("key", "create", "mine", exit_code=1).stderr
+    refusal = viewer.type("key", "create", "mine", exit_code=1).stderr
+    assert "/nodeseal.v1.Keys/CreateKey" in refusal
+    assert "do:" in refusal
 
 
 def test_without_a_client_folder_the_error_names_the_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.v1 import admin_pb2 as pb
 
-_DETAIL_WIDTH = 72
+_HEX = re.compile(r"[0-9a-f]{40,}")
+_SHOWN_DIGITS = 12
 
 app = typer.Typer(no_args_is_help=True, help="Read the verifier's records.")
 
@@ -31,7 +33,7 @@ def list_records(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List records: who did what to whom, with the hash that later proofs refer to."""
+    """List records: who did what to whom. Digests are cut short; --json shows all, with the leaf hashes."""
     with connect(client) as verifier:
         request = pb.ListRecordsRequest(after=after, limit=limit)
         records = list(verifier.audit.ListRecords(request, timeout=CALL_SECONDS))
@@ -52,17 +54,21 @@ def _plain(record: pb.AuditRecord) -> dict[str, object]:
 def _rows(records: list[pb.AuditRecord]) -> Iterator[tuple[str, ...]]:
     for record in records:
         content = json.loads(record.content)
-        details = " ".join(f"{name}={_short(value)}" for name, value in sorted(content["details"].items()))
+        known = {name: text for name, value in content["details"].items() if (text := _short(value))}
         yield (
             str(record.sequence),
-            content["time"],
+            content["time"][: len("2026-01-01T00:00:00")] + "Z",
             content["actor"],
             content["action"],
-            content["subject"],
-            details,
+            _short(content["subject"]),
+            " ".join(f"{name}={text}" for name, text in sorted(known.items())),
         )
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _DETAIL_WIDTH else text[: _DETAIL_WIDTH - 1] + "…"
+    """Return a value as people read it: findings by id, digests by their first digits; nothing for what is empty."""
+    if isinstance(value, list):
+        return ",".join(map(_short, value))
+    if isinstance(value, dict):
+        return f"{value.get('id', '')} {value.get('where', '')}".strip()
+    return _HEX.sub(lambda found: f"{found[0][:_SHOWN_DIGITS]}…", str(value))

@@ -113,7 +113,7 @@ def _finish(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
             ("suite", key.suite),
             ("status", _status(key)),
             ("created", output.show_time(key.created)),
-            *(("granted to", f"{g.node_id}, at most {g.max_leases} leases") for g in key.grants),
+            *(("granted to", f"{g.node_id}, leases at once: {g.max_leases}") for g in key.grants),
             *([("public key", str(public))] if public else []),
         ]
     )

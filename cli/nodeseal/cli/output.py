@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nodeseal.cli.client import DEFAULT_CLIENT, Refused
-from nodeseal.errors import MalformedInput, NodesealError
+from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed
 from nodeseal.v1 import attestation_pb2
 
 REFUSED = 1
@@ -53,14 +53,24 @@ def argument(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
 
 
 def report(error: NodesealError) -> int:
-    """Print an error, its findings and its hint to stderr; return the exit code."""
-    errors.print(f"[bold red]nodeseal:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    if isinstance(error, Refused):
-        for finding in error.findings:
-            errors.print(f"  {escape(describe_finding(finding))}", highlight=False, soft_wrap=True)
-    if error.remedy:
+    """Print an error with every finding, or its hint, to stderr; return the exit code."""
+    findings = _findings(error)
+    said = "refused:" if findings else str(error)
+    errors.print(f"[bold red]nodeseal:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    for text, remedy in findings:
+        errors.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print(f"    [yellow]do:[/] {escape(remedy)}", highlight=False, soft_wrap=True)
+    if error.remedy and not findings:
         errors.print(f"[yellow]hint:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
     return REFUSED
+
+
+def _findings(error: NodesealError) -> list[tuple[str, str]]:
+    if isinstance(error, Refused):
+        return [(describe_finding(finding), finding.remedy) for finding in error.findings]
+    if isinstance(error, PolicyRefused | ProofFailed):
+        return [(str(finding), finding.remedy) for finding in error.findings]
+    return []
 
 
 def print_json(value: object) -> None:

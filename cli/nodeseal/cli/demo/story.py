@@ -17,6 +17,7 @@ import numpy as np
 
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
+from nodeseal.golden import DEFAULT_CAP_PCR
 from nodeseal.loader import AgentKeys, open_model
 from nodeseal.loader.arrays import decode_tensors
 from nodeseal.swtpm.machine import Machine
@@ -237,9 +238,16 @@ def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     narrator.proved("the lease still runs, nobody was told yet, and the TPM already refuses to use the key")
     stage.until("the loader lost the model", lambda: holder.poll() is not None)
     narrator.result(stage.log("loader").read_text().splitlines()[-1])
-    narrator.proved("the next round ended the lease, the agent capped its PCR, and the loader was told")
+    narrator.proved("the next round ended the lease, and the loader was told")
+    stage.until("the agent has capped its PCR", lambda: "0x" + "0" * 64 not in _cap_pcr(stage, node, shown=False))
+    _cap_pcr(stage, node, shown=True)
+    narrator.proved("the agent extended the cap PCR: nothing that was sealed to this boot opens before a reboot")
     stage.until("node-1 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
     stage.type("nodeseal", "node", "list")
+
+
+def _cap_pcr(stage: Stage, node: Node, *, shown: bool) -> str:
+    return stage.type("tpm2_pcrread", "-T", node.tcti, f"sha256:{DEFAULT_CAP_PCR}", shown=shown)
 
 
 def _await_round(stage: Stage, node_id: str) -> None:
