@@ -93,18 +93,18 @@ class Scene:
         channel = Channel(trust_domain="x", node_id=self.node.record.node_id, certificate_sha256=bytes(32))
         return self.rounds.ask(self.node, Purpose.ATTEST, channel)
 
-    def evidence(self, asked: Asked, leases: tuple[LeaseId, ...] = ()) -> Evidence:
-        claims = encode_claims(Claims(boot_id="boot", kernel="k", agent_version="1", leases=leases))
+    def evidence(self, asked: Asked, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> Evidence:
+        claims = encode_claims(Claims(boot_id=boot_id, kernel="k", agent_version="1", leases=leases))
         challenge = asked.challenge
         binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, claims)
         quote = self.tpm.quote(binding, SELECTION)
         values = self.tpm.read_pcrs(SELECTION)
         return Evidence(claims=claims, attest=quote.attest, signature=quote.signature, pcr_values=values)
 
-    async def round(self, leases: tuple[LeaseId, ...] = ()) -> Judged:
+    async def round(self, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> Judged:
         asked = self.ask()
         self.times.pass_seconds(1)
-        return await self.rounds.judge(self.node, self.evidence(asked, leases), asked)
+        return await self.rounds.judge(self.node, self.evidence(asked, leases, boot_id), asked)
 
     def actions(self) -> list[str]:
         with open_engine(self.path).connect() as connection:
@@ -275,6 +275,21 @@ def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> Non
         assert judged.verdict.state is not NodeState.TRUSTED  # it claims the same boot
         assert scene.node.leases == {}
         assert judged.unknown == (LEASE,)
+
+    play(case)
+
+
+def test_an_honest_reboot_keeps_trust_and_ends_leases(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        scene.tpm.reset()
+        for pcr in range(10):
+            scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
+        judged = await scene.round(leases=(LEASE,), boot_id="another boot")
+        assert judged.verdict.state is NodeState.TRUSTED
+        assert judged.unknown == (LEASE,)
+        assert scene.node.leases == {}
 
     play(case)
 

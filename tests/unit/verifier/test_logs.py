@@ -27,7 +27,7 @@ def restored() -> Iterator[None]:
 @pytest.mark.parametrize("style", LogFormat)
 def test_hostile_text_stays_inside_its_event(style: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(style)
-    structlog.get_logger().info("call refused", hostname=HOSTILE, findings=[HOSTILE])
+    structlog.get_logger().info(f"refused {HOSTILE}", hostname=HOSTILE, findings=[HOSTILE])
     written = capsys.readouterr().err
     assert written.endswith("\n")
     assert written[:-1].isprintable()
