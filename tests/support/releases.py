@@ -1,0 +1,160 @@
+"""Releases under attack: trusted nodes with synthetic TPMs, one model, and proofs with one fact changed.
+
+Every refusal is checked in full: nothing came back, no lease began, and the denial was recorded with its findings.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import pytest
+from grpc import aio
+
+from nodeseal.crypto.synthetic import SyntheticKey
+from nodeseal.evidence import Purpose
+from nodeseal.tcg.public import EccPublic
+from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
+from support.verifier import (
+    FakeNode,
+    Refusal,
+    RunningVerifier,
+    Sealed,
+    Stubs,
+    a_node,
+    received,
+    refusal_of,
+    selection_of,
+)
+
+Challenge = key_release_pb2.ReleaseChallenge
+Proof = key_release_pb2.Proof
+Forge = Callable[[FakeNode, Challenge], Proof]
+"""Makes the proof that answers a challenge."""
+
+
+async def joined(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
+    """Return a node that is enrolled and admitted, and trusted if an active golden says so."""
+    node = a_node(verifier)
+    await node.enrol()
+    await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+    async with node.attesting() as stream:
+        await stream.round()
+    return node
+
+
+async def activate_golden_of(admin: Stubs, node: FakeNode, *pcrs: int, name: str = "rack-a") -> str:
+    """Make what a node has proved golden; return the golden's digest."""
+    request = admin_pb2.CaptureGoldenRequest(name=name, node_ids=[node.node_id], pcrs=pcrs or range(8))
+    captured = await admin.goldens.CaptureGolden(request)
+    golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+    return golden.digest
+
+
+async def attest(node: FakeNode) -> None:
+    """Answer honestly until the node is trusted."""
+    async with node.attesting() as stream:
+        await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
+
+
+async def give_back(node: FakeNode) -> None:
+    """Return every lease that the node holds."""
+    async with node.channel() as channel:
+        request = key_release_pb2.ReturnRequest(lease_ids=node.leases)
+        await key_release_pb2_grpc.KeyReleaseStub(channel).Return(request)
+    node.leases = ()
+
+
+def lease_rows(verifier: RunningVerifier) -> dict[str, str]:
+    """Return all leases ever begun, with their nodes, straight from the database."""
+    path = verifier.folder / "verifier.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return dict(database.execute("SELECT lease_id, node_id FROM leases"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A node, and a model that it may open."""
+
+    verifier: RunningVerifier
+    admin: Stubs
+    node: FakeNode
+    model: Sealed
+
+    async def opens(self) -> None:
+        """Let the node open the model honestly, and give the lease back."""
+        released = await self.node.release(self.model.digest, [self.model.slot])
+        assert self.node.open(released) == self.model.data_key
+        assert lease_rows(self.verifier)[released.lease_id] == self.node.node_id
+        await give_back(self.node)
+
+    async def ask(self, answer: Callable[[Challenge], Awaitable[Proof]]) -> key_release_pb2.Released:
+        """Ask for the model, and answer the challenge with what ``answer`` returns."""
+        async with self.node.channel() as channel:
+            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
+            ask = key_release_pb2.Ask(model_digest=self.model.digest, slots=[self.model.slot])
+            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+            challenge = (await received(call)).challenge
+            await call.write(key_release_pb2.ReleaseRequest(proof=await answer(challenge)))
+            released: key_release_pb2.Released = (await received(call)).released
+            return released
+
+    async def refused(
+        self, forge: Forge | None = None, meanwhile: Callable[[], Awaitable[object]] | None = None
+    ) -> Refusal:
+        """Ask, expect a refusal, and make sure that nothing was released and that the denial was recorded.
+
+        Args:
+            forge: makes the proof; by default an honest one.
+            meanwhile: happens between challenge and proof.
+        """
+        leases, denials = lease_rows(self.verifier), len(self.denials())
+
+        async def answer(challenge: Challenge) -> Proof:
+            if meanwhile is not None:
+                await meanwhile()
+                leases.update(lease_rows(self.verifier))
+            return forge(self.node, challenge) if forge else self.node.proof(challenge)
+
+        with pytest.raises(aio.AioRpcError) as caught:
+            await self.ask(answer)
+        refusal = refusal_of(caught.value)
+        assert lease_rows(self.verifier) == leases
+        denied = self.denials()
+        assert len(denied) == denials + 1
+        assert denied[-1] == refusal.findings
+        return refusal
+
+    def denials(self) -> list[tuple[str, ...]]:
+        """Return the findings of each denial of this node that was recorded."""
+        return [
+            tuple(finding["id"] for finding in record["details"]["findings"])
+            for record in self.verifier.records()
+            if (record["action"], record["actor"]) == ("release.denied", f"node/{self.node.node_id}")
+        ]
+
+
+def held_by_tpm(node: FakeNode, public: EccPublic) -> EccPublic:
+    """Let the node's TPM hold a key with a public area of the attacker's choice."""
+    key = SyntheticKey()
+    made = replace(public, x=key.x, y=key.y)
+    node.tpm._release_keys[made.name()] = key
+    return made
+
+
+def certified(node: FakeNode, challenge: Challenge, public: EccPublic) -> Proof:
+    """Return a proof whose only oddity is the release key: the TPM holds it and certifies it for this challenge."""
+    attestation = node.tpm.certify(public, node.qualifying(challenge.challenge, Purpose.RELEASE))
+    return node.proof(
+        challenge,
+        release_public=public.encode(),
+        certify_attest=attestation.attest,
+        certify_signature=attestation.signature,
+    )
+
+
+def honest_key(node: FakeNode, challenge: Challenge) -> EccPublic:
+    """Return the key that an honest agent would make."""
+    return node.tpm.create_release_key(selection_of(challenge.policy_selection))
