@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import CurveId, HashAlg
+from nodeseal.tcg.algorithms import CurveId, HashAlg, ObjectAttributes
 
 
 @pytest.mark.parametrize("alg", HashAlg)
@@ -24,3 +24,24 @@ def test_an_unknown_hash_name_is_refused(name: str) -> None:
 
 def test_coordinates_of_p521_have_66_bytes() -> None:
     assert [curve.coordinate_size for curve in CurveId] == [24, 28, 32, 48, 66]
+
+
+def test_object_attributes_have_the_bits_of_the_specification() -> None:
+    # TPM 2.0 Library Part 2, TPMA_OBJECT
+    assert {attribute.name: attribute.value.bit_length() - 1 for attribute in ObjectAttributes} == {
+        "FIXED_TPM": 1,
+        "ST_CLEAR": 2,
+        "FIXED_PARENT": 4,
+        "SENSITIVE_DATA_ORIGIN": 5,
+        "USER_WITH_AUTH": 6,
+        "ADMIN_WITH_POLICY": 7,
+        "FIRMWARE_LIMITED": 8,
+        "SVN_LIMITED": 9,
+        "NO_DA": 10,
+        "ENCRYPTED_DUPLICATION": 11,
+        "RESTRICTED": 16,
+        "DECRYPT": 17,
+        "SIGN_ENCRYPT": 18,
+        "X509_SIGN": 19,
+    }
+    assert all(attribute.value.bit_count() == 1 for attribute in ObjectAttributes)
