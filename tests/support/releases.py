@@ -5,10 +5,13 @@ Every refusal is checked in full: nothing came back, no lease began, and the den
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from grpc import aio
@@ -24,11 +27,15 @@ from support.verifier import (
     Sealed,
     Stubs,
     a_node,
+    a_sealed_model,
+    a_verifier,
+    grant,
     received,
     refusal_of,
     selection_of,
 )
 
+MANY = 1000
 Challenge = key_release_pb2.ReleaseChallenge
 Proof = key_release_pb2.Proof
 Forge = Callable[[FakeNode, Challenge], Proof]
@@ -136,6 +143,9 @@ class Scene:
         ]
 
 
+Case = Callable[[Scene], Awaitable[None]]
+
+
 def held_by_tpm(node: FakeNode, public: EccPublic) -> EccPublic:
     """Let the node's TPM hold a key with a public area of the attacker's choice."""
     key = SyntheticKey()
@@ -158,3 +168,45 @@ def certified(node: FakeNode, challenge: Challenge, public: EccPublic) -> Proof:
 def honest_key(node: FakeNode, challenge: Challenge) -> EccPublic:
     """Return the key that an honest agent would make."""
     return node.tpm.create_release_key(selection_of(challenge.policy_selection))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A verifier with one golden, and a trusted node that does no harm and so serves many tests."""
+
+    verifier: RunningVerifier
+    node: FakeNode
+
+
+@contextmanager
+def a_stage(folder: Path) -> Iterator[Stage]:
+    """Run a verifier that lets nodes ask often, with one golden and a trusted node."""
+    with a_verifier(folder, start=False, interval_seconds=20, trust_seconds=120) as verifier:
+        config = verifier.folder / "verifier.yaml"
+        config.write_text(config.read_text().replace("per_minute: 60", "per_minute: 100000"))
+        verifier.start()
+
+        async def prepare() -> FakeNode:
+            async with verifier.person() as admin:
+                node = await joined(verifier, admin)
+                await activate_golden_of(admin, node)
+                await attest(node)
+                await a_sealed_model(admin, "shared", "shared")
+                await grant(admin, node, "shared", MANY)
+            return node
+
+        yield Stage(verifier=verifier, node=asyncio.run(prepare()))
+
+
+def play(stage: Stage, case: Case, *, fresh: bool = True, max_leases: int = 1) -> None:
+    """Run ``case`` with a model of its own, and with a node of its own unless it does no harm to the shared one."""
+
+    async def whole() -> None:
+        async with stage.verifier.person() as admin:
+            node = await joined(stage.verifier, admin) if fresh else stage.node
+            name = f"model-{secrets.token_hex(4)}"
+            model = await a_sealed_model(admin, name, name)
+            await grant(admin, node, name, max_leases)
+            await case(Scene(verifier=stage.verifier, admin=admin, node=node, model=model))
+
+    asyncio.run(whole())

@@ -1,0 +1,314 @@
+"""Replies and proofs that are not one's own, nodes that may not have what they ask for, and slots of other models.
+
+Each case changes one fact of a release that succeeds: nothing is released, no lease begins, the denial is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc import aio
+
+from nodeseal.errors import NodesealError, OutOfOrder
+from nodeseal.v1 import admin_pb2, key_release_pb2
+from support.releases import (
+    MANY,
+    Case,
+    Challenge,
+    Proof,
+    Scene,
+    Stage,
+    a_stage,
+    attest,
+    joined,
+    lease_rows,
+    play,
+)
+from support.verifier import (
+    a_node,
+    a_sealed_model,
+    grant,
+    refusal_of,
+)
+
+OTHER = hashlib.sha256(b"something else").digest()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with a_stage(tmp_path_factory.mktemp("k")) as running:
+        yield running
+
+
+# k04: replies and proofs that are not one's own
+
+
+def test_k04_a_reply_opens_on_no_other_node_and_not_after_a_reset(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        released = await scene.node.release(scene.model.digest, [scene.model.slot])
+        thief = await joined(scene.verifier, scene.admin)
+        thief.release_key = scene.node.release_key
+        with pytest.raises(OutOfOrder):
+            thief.open(released)  # its TPM does not hold the key
+        selection = scene.node.release_key[1]
+        thief.release_key = (thief.tpm.create_release_key(selection), selection)
+        with pytest.raises(NodesealError):
+            thief.open(released)  # its own key is another one
+        assert scene.node.open(released) == scene.model.data_key
+        scene.node.tpm.reset()
+        with pytest.raises(OutOfOrder):
+            scene.node.open(released)
+
+    play(stage, case)
+
+
+def test_k04_a_reply_opens_only_with_its_own_context(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        released = await scene.node.release(scene.model.digest, [scene.model.slot])
+        renamed = key_release_pb2.Released()
+        renamed.CopyFrom(released)
+        renamed.context = released.context.replace(scene.node.node_id.encode(), b"n-" + b"a" * 26)
+        assert renamed.context != released.context
+        with pytest.raises(NodesealError):
+            scene.node.open(renamed)
+
+    play(stage, case)
+
+
+def test_k04_a_proof_replayed_by_its_own_node_releases_nothing(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        seen: list[Proof] = []
+
+        async def answer(challenge: Challenge) -> Proof:
+            seen.append(scene.node.proof(challenge))
+            return seen[0]
+
+        await scene.ask(answer)
+        assert (await scene.refused(lambda _node, _challenge: seen[0])).findings == ("quote.nonce",)
+
+    play(stage, case)
+
+
+def test_k04_a_proof_replayed_by_another_node_releases_nothing(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        thief = await joined(scene.verifier, scene.admin)
+        await grant(scene.admin, thief, scene.model.slot.key_id)
+        seen: list[Proof] = []
+
+        async def answer(challenge: Challenge) -> Proof:
+            seen.append(scene.node.proof(challenge))
+            return seen[0]
+
+        await scene.ask(answer)
+        theft = replace(scene, node=thief)
+        assert (await theft.refused(lambda _node, _challenge: seen[0])).findings == ("quote.signature",)
+
+    play(stage, case)
+
+
+def test_k04_a_challenge_relayed_to_a_trusted_node_releases_nothing(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        thief = await joined(scene.verifier, scene.admin)
+        await grant(scene.admin, thief, scene.model.slot.key_id)
+        theft = replace(scene, node=thief)
+        honest = scene.node
+        refusal = await theft.refused(lambda _thief, challenge: honest.proof(challenge))
+        assert refusal.findings == ("quote.signature",)
+
+    play(stage, case)
+
+
+# k05: who may have what
+
+
+async def _revoke(scene: Scene, node_id: str = "") -> None:
+    request = admin_pb2.RevokeKeyRequest(key_id=scene.model.slot.key_id, node_id=node_id, reason="stolen")
+    await scene.admin.keys.RevokeKey(request)
+
+
+async def _take_the_grant(scene: Scene) -> None:
+    await _revoke(scene, scene.node.node_id)
+
+
+async def _quarantine(scene: Scene) -> None:
+    request = admin_pb2.QuarantineNodeRequest(node_id=scene.node.node_id, reason="odd")
+    await scene.admin.nodes.QuarantineNode(request)
+
+
+async def _use_up_the_grant(scene: Scene) -> None:
+    await scene.node.release(scene.model.digest, [scene.model.slot])
+
+
+REASONS: dict[str, tuple[Case, tuple[str, ...], str]] = {
+    "its grant was taken away": (_take_the_grant, ("release.not-granted",), "no grant for n-"),
+    "the key was revoked": (_revoke, ("release.not-granted",), "the key was revoked"),
+    "it was quarantined": (_quarantine, ("release.node-state",), "quarantined"),
+    "its leases are used up": (_use_up_the_grant, ("release.lease-limit",), "at most 1 leases"),
+}
+
+
+@pytest.mark.parametrize("when", ["before it asks", "between challenge and proof"])
+@pytest.mark.parametrize(("change", "findings", "reason"), REASONS.values(), ids=REASONS)
+def test_k05_a_node_gets_no_key_when(
+    stage: Stage, change: Case, findings: tuple[str, ...], reason: str, when: str
+) -> None:
+    async def case(scene: Scene) -> None:
+        if when == "before it asks":
+            await change(scene)
+        refusal = await scene.refused(meanwhile=None if when == "before it asks" else lambda: change(scene))
+        assert (refusal.code, refusal.findings) == (grpc.StatusCode.PERMISSION_DENIED, findings)
+        assert reason in refusal.details
+
+    play(stage, case)
+
+
+def test_k05_a_grant_serves_no_other_node(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        neighbour = replace(scene, node=await joined(scene.verifier, scene.admin))
+        refusal = await neighbour.refused()
+        assert refusal.findings == ("release.not-granted",)
+        assert f"no grant for {neighbour.node.node_id}" in refusal.details
+        await scene.opens()
+
+    play(stage, case)
+
+
+def test_k05_a_node_that_nobody_admitted_gets_no_key_even_with_a_grant(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        pending = a_node(scene.verifier)
+        await pending.enrol()
+        async with pending.attesting() as stream:
+            await stream.round()  # its state would be good
+        await grant(scene.admin, pending, scene.model.slot.key_id)
+        refusal = await replace(scene, node=pending).refused()
+        assert (refusal.findings, "pending" in refusal.details) == (("release.node-state",), True)
+
+    play(stage, case)
+
+
+def test_k05_a_retired_node_is_not_even_heard(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        request = admin_pb2.RetireNodeRequest(node_id=scene.node.node_id, reason="scrapped")
+        await scene.admin.nodes.RetireNode(request)
+        leases = lease_rows(scene.verifier)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await scene.node.release(scene.model.digest, [scene.model.slot])
+        assert (refusal_of(caught.value).findings, lease_rows(scene.verifier)) == (("node.retired",), leases)
+
+    play(stage, case)
+
+
+@pytest.mark.parametrize("when", ["before it asks", "between challenge and proof"])
+def test_k05_a_golden_that_was_retired_opens_nothing(stage: Stage, when: str) -> None:
+    async def case(scene: Scene) -> None:
+        (golden,) = (await scene.admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+
+        async def retire() -> None:
+            await scene.admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+
+        if when == "before it asks":
+            await retire()
+        try:
+            refusal = await scene.refused(meanwhile=None if when == "before it asks" else retire)
+            assert refusal.findings == ("release.node-state", "golden.none")
+        finally:
+            document = (await scene.admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest))).document
+            await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+        await attest(scene.node)
+        await scene.opens()
+
+    play(stage, case)
+
+
+def test_k05_a_model_that_nobody_registered_is_refused_by_its_digest(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        unknown = replace(scene, model=replace(scene.model, digest=OTHER.hex()))
+        refusal = await unknown.refused()
+        assert (refusal.findings, OTHER.hex() in refusal.details) == (("release.model-unregistered",), True)
+
+    play(stage, case, fresh=False)
+
+
+def test_k05_every_reason_is_named_at_once(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        await _quarantine(scene)
+        await _revoke(scene)
+        unknown = replace(scene, model=replace(scene.model, digest=OTHER.hex()))
+        assert (await unknown.refused()).findings == (
+            "release.node-state",
+            "release.model-unregistered",
+            "release.not-granted",
+        )
+
+    play(stage, case)
+
+
+def test_k05_releases_at_once_do_not_pass_the_limit_together(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        challenged = asyncio.Barrier(5)
+
+        async def answer(challenge: Challenge) -> Proof:
+            await challenged.wait()
+            return scene.node.proof(challenge)
+
+        outcomes = await asyncio.gather(*(scene.ask(answer) for _ in range(5)), return_exceptions=True)
+        refusals = [refusal_of(each).findings for each in outcomes if isinstance(each, aio.AioRpcError)]
+        assert refusals == [("release.lease-limit",)] * 3
+        assert list(lease_rows(scene.verifier).values()).count(scene.node.node_id) == 2
+
+    play(stage, case, max_leases=2)
+
+
+# k06: slots that belong elsewhere
+
+
+def _copy(slot: key_release_pb2.Slot) -> key_release_pb2.Slot:
+    copied = key_release_pb2.Slot()
+    copied.CopyFrom(slot)
+    return copied
+
+
+def test_k06_the_slot_of_another_model_does_not_open(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        key_id = scene.model.slot.key_id
+        newer = await a_sealed_model(scene.admin, key_id, key_id, version=2)
+        swapped = replace(scene, model=replace(scene.model, slot=newer.slot))
+        assert (await swapped.refused()).findings == ("release.slot",)
+        await replace(scene, model=newer).opens()
+
+    play(stage, case, fresh=False, max_leases=MANY)
+
+
+def _renamed(scene: Scene) -> key_release_pb2.Slot:
+    slot = _copy(scene.model.slot)
+    slot.key_id = "shared"
+    return slot
+
+
+def _of_another_version(scene: Scene) -> key_release_pb2.Slot:
+    slot = _copy(scene.model.slot)
+    slot.key_version = 2
+    return slot
+
+
+def _flipped(scene: Scene) -> key_release_pb2.Slot:
+    slot = _copy(scene.model.slot)
+    slot.wrapped = bytes([slot.wrapped[0] ^ 1]) + slot.wrapped[1:]
+    return slot
+
+
+@pytest.mark.parametrize("forge", [_renamed, _of_another_version, _flipped])
+def test_k06_a_slot_with_one_fact_changed_does_not_open(
+    stage: Stage, forge: Callable[[Scene], key_release_pb2.Slot]
+) -> None:
+    async def case(scene: Scene) -> None:
+        swapped = replace(scene, model=replace(scene.model, slot=forge(scene)))
+        assert (await swapped.refused()).findings == ("release.slot",)
+        await scene.opens()
+
+    play(stage, case, fresh=False, max_leases=MANY)
