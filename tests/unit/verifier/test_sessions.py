@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
+from nodeseal.errors import OutOfOrder, ProofFailed
 from nodeseal.evidence import Channel, Evidence
 from nodeseal.verifier.clock import SYSTEM
 from nodeseal.verifier.nodes import Node, Verdict
@@ -21,9 +24,9 @@ VERDICT = Verdict(state=NodeState.UNTRUSTED, trusted_until=None, trusted_for_ms=
 class SlowRounds:
     """Asks at once; judges when it is told to."""
 
-    def __init__(self, interval_seconds: int) -> None:
+    def __init__(self, interval_seconds: int, answer_within_seconds: float = 60) -> None:
         self.clock = SYSTEM
-        self.settings = SimpleNamespace(interval_seconds=interval_seconds, answer_within_seconds=60)
+        self.settings = SimpleNamespace(interval_seconds=interval_seconds, answer_within_seconds=answer_within_seconds)
         self.judging = asyncio.Event()
         self.asked = 0
 
@@ -36,9 +39,9 @@ class SlowRounds:
         return Judged(verdict=VERDICT)
 
 
-def a_session(rounds: SlowRounds) -> Session:
+def a_session(rounds: SlowRounds, valid_for: timedelta = timedelta(days=1)) -> Session:
     node = cast("Node", SimpleNamespace(stream=None))
-    peer = Peer(channel=cast("Channel", None), not_after=datetime.now(UTC) + timedelta(days=1))
+    peer = Peer(channel=cast("Channel", None), not_after=datetime.now(UTC) + valid_for)
     return Session(node, peer, cast("Rounds", rounds), lambda: None)
 
 
@@ -62,3 +65,68 @@ async def _challenged_while_judging(interval_seconds: int) -> tuple[int, bool]:
 def test_a_challenge_that_went_out_while_an_answer_was_judged_is_not_followed_by_another() -> None:
     for interval_seconds in (0, 30):
         assert asyncio.run(_challenged_while_judging(interval_seconds)) == (2, True)
+
+
+def test_an_answer_that_came_in_time_is_not_late_because_its_judgement_takes_long() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(30, answer_within_seconds=0.01)
+        session = a_session(rounds)
+        await session.instruction()
+        answer = asyncio.create_task(session.answer(EVIDENCE))
+        await asyncio.sleep(0.05)
+        assert session.failure is None
+        rounds.judging.set()
+        await answer
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_silence_past_the_deadline_ends_the_stream() -> None:
+    async def case() -> None:
+        session = a_session(SlowRounds(30, answer_within_seconds=0.01))
+        await session.instruction()
+        assert await asyncio.wait_for(session.instruction(), 5) is None
+        assert "quote.nonce" in str(session.failure)
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_evidence_while_no_challenge_is_open_is_refused() -> None:
+    async def case() -> None:
+        session = a_session(SlowRounds(30))
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await session.answer(EVIDENCE)
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_a_stream_ends_with_the_certificate_that_opened_it() -> None:
+    async def case() -> None:
+        session = a_session(SlowRounds(30), valid_for=timedelta(seconds=-1))
+        first = await session.instruction()
+        assert first is not None
+        assert first.asked is None
+        assert await session.instruction() is None
+        assert "tls.certificate" in str(session.failure)
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_what_is_waiting_is_sent_before_a_stream_ends() -> None:
+    async def case() -> None:
+        session = a_session(SlowRounds(30))
+        await session.instruction()
+        session.revoke((), "key revoked")
+        session.close(OutOfOrder("enough"))
+        last = await session.instruction()
+        assert last is not None
+        assert last.revoked == ((), "key revoked")
+        assert last.asked is None
+        assert await session.instruction() is None
+        session.detach()
+
+    asyncio.run(case())

@@ -169,7 +169,8 @@ class Session:
         return self._asked
 
     def _schedule(self, *, again: bool) -> None:
-        if self._asked is not None or self._due:  # one that could not wait went out while the answer was judged
+        # While the answer was judged, the stream may have ended, or a challenge that could not wait went out.
+        if self._failure is not None or self._asked is not None or self._due:
             return
         if again or self._settings.interval_seconds == 0:
             self._due = True
@@ -178,6 +179,8 @@ class Session:
             self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
 
     def _overdue(self) -> None:
+        if self._asked is None:  # it was answered; the outcome takes its time
+            return
         self._asked = None
         self.close(ProofFailed(unasked(f"no answer within {self._settings.answer_within_seconds} seconds")))
 
