@@ -157,6 +157,17 @@ def test_values_travel_again_until_a_round_is_accepted(machine: Machine) -> None
     play(machine, scenario)
 
 
+def test_values_travel_after_a_round_that_was_not_accepted(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        seen = here.verifier.seen
+        async with running(here.config):
+            await eventually(lambda: seen and not seen[-1].pcr_values)
+            lose_trust(here)
+            await eventually(lambda: seen[-1].pcr_values)
+
+    play(machine, scenario)
+
+
 def test_a_loader_opens_a_model_and_hears_of_renewals(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config), loader(here.config) as client:

@@ -106,12 +106,11 @@ class AttestationStream:
 
     def _judge(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
-        trusted = verdict.state == attestation_pb2.NODE_STATE_TRUSTED and verdict.trusted_for_ms > 0
         state, findings = _NAMES.get(verdict.state, "unknown"), parse_findings(verdict.findings)
         if state != self._standing.state or findings != self._standing.findings:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
         self._standing.state, self._standing.findings = state, findings
-        if trusted:
+        if verdict.state == attestation_pb2.NODE_STATE_TRUSTED:
             self._accepted = self._sent
             self._leases.trust_until(self._challenged_at + verdict.trusted_for_ms / 1000)
         else:

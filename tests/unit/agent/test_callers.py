@@ -80,6 +80,25 @@ def test_a_process_that_is_gone_is_refused(tmp_path: Path) -> None:
             identify(connection)
 
 
+def test_a_process_that_ends_while_it_is_looked_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); input()"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+            connection, _ = server.accept()
+
+            def units(_pid: int) -> tuple[str, ...]:
+                process.kill()
+                process.wait()
+                return ()
+
+            monkeypatch.setattr(callers, "_units", units)
+            with connection, pytest.raises(PolicyRefused, match="ended"):
+                identify(connection)
+
+
 def test_an_executable_too_large_to_hash_counts_as_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "_MAX_EXECUTABLE", 1)
     ours, theirs = socket.socketpair()

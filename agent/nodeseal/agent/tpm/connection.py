@@ -15,7 +15,14 @@ from typing import Any, Final
 
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP, TPM2_SE, TPMA_SESSION
 from tpm2_pytss.ESAPI import ESAPI
-from tpm2_pytss.types import TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPML_PCR_SELECTION, TPMS_CONTEXT, TPMT_PUBLIC
+from tpm2_pytss.types import (
+    TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE,
+    TPML_PCR_SELECTION,
+    TPMS_CONTEXT,
+    TPMT_PUBLIC,
+    TPMT_SYM_DEF,
+)
 
 from nodeseal.agent.tpm.failures import wrapped
 from nodeseal.tcg.pcr import PcrSelection
@@ -25,6 +32,7 @@ Handle = Any
 MAX_HANDLES: Final = 254
 """The most handles that one TPM2_GetCapability answers (MAX_CAP_HANDLES, Part 2 §10.9.3)."""
 
+_CIPHER: Final = TPMT_SYM_DEF.parse("aes128cfb")
 NV_CHUNK: Final = 512
 """Bytes that every TPM lets one TPM2_NV_Read return (the smallest TPM_PT_NV_BUFFER_MAX in use)."""
 
@@ -106,7 +114,7 @@ class Connection:
         """Run a salted HMAC or policy session that encrypts parameters both ways (TPM2_StartAuthSession)."""
         kind = TPM2_SE.POLICY if policy else TPM2_SE.HMAC
         with self.loaded(salt) as salt_key, wrapped("TPM2_StartAuthSession"):
-            session = self.esys.start_auth_session(salt_key, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG(hash_alg))
+            session = self.esys.start_auth_session(salt_key, ESYS_TR.NONE, kind, _CIPHER, TPM2_ALG(hash_alg))
         with self._flushed(session):
             attributes = TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT | TPMA_SESSION.ENCRYPT
             with wrapped("session attributes"):

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP, TPM2_PT, TPM2_PT_FIRMWARE
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP
 from tpm2_pytss.types import (
     TPM2B_ECC_POINT,
     TPM2B_ENCRYPTED_SECRET,
@@ -32,6 +32,9 @@ from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 CAP_LABEL: Final = b"nodeseal cap v1\0"
 _PCRS_PER_READ: Final = 8
 """TPML_DIGEST holds eight digests (Part 2 §10.9.4), so TPM2_PCR_Read answers at most that many."""
+_PT_MANUFACTURER: Final = 0x105
+_PT_FIRMWARE_VERSION_1: Final = 0x10B
+"""TPM_PT, Part 2 §6.13."""
 _QUOTE_ATTEMPTS: Final = 8
 
 
@@ -85,14 +88,14 @@ class Device:
     def identity(self) -> TpmIdentity:
         """Return the TPM's keys, certificates and maker."""
         ek = self._endorsement_key()
-        first, second = self._property(TPM2_PT_FIRMWARE.VERSION_1), self._property(TPM2_PT_FIRMWARE.VERSION_2)
+        first, second = self._property(_PT_FIRMWARE_VERSION_1), self._property(_PT_FIRMWARE_VERSION_1 + 1)
         words = (first >> 16, first & 0xFFFF, second >> 16, second & 0xFFFF)
         return TpmIdentity(
             ek_public=ek.key.public,
             ek_certificates=ek.certificates,
             ek_chain=ek.chain,
             ak_public=self._attestation_key().public,
-            manufacturer=_text(self._property(TPM2_PT.MANUFACTURER)),
+            manufacturer=_text(self._property(_PT_MANUFACTURER)),
             firmware=".".join(map(str, words)),
         )
 
