@@ -207,7 +207,7 @@ def _info() -> dict[str, object]:
         "vendor": "nodeseal",
         "product": "nodeseal-agent",
         "version": agent_version(),
-        "url": "https://nodeseal.io",
+        "url": "",
         "interfaces": [_SERVICE, KEYS_INTERFACE],
     }
 
