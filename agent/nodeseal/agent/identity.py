@@ -7,6 +7,7 @@ certificates in one file, so that key and certificate always belong together). N
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
@@ -92,6 +93,28 @@ class StateDirectory:
             raise _refused(path, error) from error
         if mode & 0o077:
             raise MalformedInput(f"{path}: open to other users (mode {mode:o})", remedy=f"chmod 700 {path}")
+        self._claim: int | None = None
+
+    def claim(self) -> None:
+        """Keep other agents away until :meth:`release`; two of them would replace each other's identity.
+
+        Raises:
+            Unavailable: another agent uses the directory.
+        """
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            remedy = "stop the agent that runs, or give this one a state_directory of its own"
+            raise Unavailable(f"{self._path}: another agent uses it", remedy=remedy) from error
+        self._claim = descriptor
+
+    def release(self) -> None:
+        """Let other agents use the directory."""
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def ak_unique(self) -> bytes:
         """Return what makes this node's attestation key; made up at first, together with a new identity."""

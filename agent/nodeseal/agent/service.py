@@ -57,6 +57,7 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config: Final = config
         self._state: Final = StateDirectory(config.state_directory)
+        self._state.claim()
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds)
         self._attester: Final = Attester(self._tpm, config.boot_id_file, config.hostname)
         self._revoker: Final = Revoker(
@@ -99,6 +100,7 @@ class Agent:
         """Let what was begun end, and let go of the TPM."""
         await self._revoker.finished()
         self._tpm.close()
+        self._state.release()
 
     async def _farewell(self) -> None:
         ids = self._leases.close("the agent on this node stops")

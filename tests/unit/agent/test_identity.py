@@ -116,3 +116,13 @@ def test_a_person_is_no_node() -> None:
 
 def test_the_private_key_is_not_shown() -> None:
     assert "PRIVATE" not in repr(an_identity())
+
+
+def test_a_second_agent_cannot_use_the_directory_until_the_first_lets_go(tmp_path: Path) -> None:
+    first, second = StateDirectory(tmp_path / "state"), StateDirectory(tmp_path / "state")
+    first.claim()
+    with pytest.raises(Unavailable, match="another agent uses it"):
+        second.claim()
+    first.release()
+    second.claim()
+    second.release()
