@@ -18,11 +18,13 @@ import typer
 
 from nodeseal.agent.config import AgentConfig, LogFormat, load_config
 from nodeseal.agent.service import Agent
+from nodeseal.documents import Fields
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 
 _STATUS_SECONDS: Final = 10
 _CHUNK: Final = 64 * 1024
+_MAX_TEXT: Final = 16384
 app = typer.Typer(
     name="nodeseal-agent",
     help="Proves to the verifier what this machine booted, and opens sealed models for its loaders while that holds.",
@@ -139,6 +141,15 @@ def _checked(reply: Reply) -> Reply:
 
 
 def _as_text(reply: Reply) -> str:
-    return "\n".join(
-        f"{key:14} {value if isinstance(value, str) else json.dumps(value)}" for key, value in reply.parameters.items()
+    facts = {name: value for name, value in reply.parameters.items() if name != "findings"}
+    findings = Fields(dict(reply.parameters), "answer of the agent").items("findings")
+    lines = [f"{name:14} {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
+    return "\n".join([*lines, *map(_finding_text, findings)])
+
+
+def _finding_text(item: object) -> str:
+    fields = Fields(item, "finding of the agent")
+    found, where, expected, seen = (
+        fields.text(key, max_length=_MAX_TEXT) for key in ("id", "where", "expected", "seen")
     )
+    return f"{'finding':14} {found} ({where}): expected {expected}, seen {seen}"

@@ -96,7 +96,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
     """Print a table, or ``empty`` if there are no rows. Cells are text, never markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])  # ids are copied from there
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table if table.row_count else empty)

@@ -58,10 +58,12 @@ def test_status_prints_the_answer_and_its_exit_status_says_whether_it_is_trusted
     assert (json.loads(result.stdout), result.exit_code) == (parameters, code)
 
 
-def test_status_for_people_names_the_state() -> None:
-    with answering(Reply(parameters={"state": "pending", "leases": []})) as config:
+def test_status_for_people_names_the_state_and_every_finding() -> None:
+    finding = {"id": "pcr.mismatch", "where": "sha256 PCR 4", "expected": "aa", "seen": "bb", "remedy": "look"}
+    with answering(Reply(parameters={"state": "pending", "leases": [], "findings": [finding]})) as config:
         result = CliRunner().invoke(main.app, ["status", "--config", str(config)])
     assert "state          pending" in result.stdout
+    assert "finding        pcr.mismatch (sha256 PCR 4): expected aa, seen bb" in result.stdout
 
 
 @pytest.mark.parametrize(
