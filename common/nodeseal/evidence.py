@@ -45,7 +45,7 @@ class Channel:
 
 
 def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: bytes) -> bytes:
-    """Return the 32 bytes that a quote or certification must carry as extraData (TPMS_ATTEST, Part 2 §10.12.12).
+    """Return the 32 bytes that a quote or certification must carry as extraData (TPMS_ATTEST, TPM 2.0 Part 2).
 
     Layout: label, purpose (1 byte), nonce (32), length and text of trust domain and node id (2 bytes big-endian
     each), SHA-256 of the TLS client certificate (32), SHA-256 of the claims (32).

@@ -14,7 +14,7 @@ values matter, and an edited golden is another one. A file that says nothing (no
 anything this module does not know, is refused: nothing configured means nothing trusted. SHA-1 banks are refused
 too: whoever can make two boot components with one SHA-1 can swap them.
 
-Which PCRs may be pinned follows the PC Client Platform TPM Profile (§ "PCR Initial and Reset Values"): those that
+Which PCRs may be pinned follows the PC Client Platform TPM Profile ("PCR Initial and Reset Values"): those that
 only a reset of the platform clears and that hold still while a node runs.
 """
 

@@ -98,7 +98,7 @@ def prove_pcr_values(quoted: Quoted, signing_hash: HashAlg, claimed: Sequence[by
 
     Args:
         quoted: from an attestation whose signature held.
-        signing_hash: hash of the signing scheme, which is also that of the digest (TPM Library Part 3 §18.4).
+        signing_hash: hash of the signing scheme, which is also that of the digest (TPM2_Quote, TPM Library Part 3).
         claimed: values in the order of the selection.
 
     Raises:

@@ -21,7 +21,7 @@ _MAX_SOCKET_PATH: Final = 107
 """unix(7): sun_path has 108 bytes."""
 _FIRST_CAP: Final = 8
 _LAST_CAP: Final = 15
-"""PCR 8 to 15 belong to the operating system and keep their values until the next reset (PC Client Profile §4.6.2)."""
+"""PCR 8 to 15 belong to the operating system and keep their values until a reset (PC Client PTP, "PCR Attributes")."""
 
 
 class LogFormat(Enum):

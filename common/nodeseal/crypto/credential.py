@@ -1,8 +1,8 @@
-"""TPM2_MakeCredential in software (TPM Library Part 1 §24 "Credential Protection", Annexes B.10 and C.6).
+"""TPM2_MakeCredential in software (TPM Library Part 1, "Credential Protection", and its annexes on RSA and ECC).
 
 A secret is wrapped so that only a TPM that holds both the endorsement key and a key of the given name gives it back
-(TPM2_ActivateCredential, Part 3 §12.5). A seed goes to the endorsement key, by RSA-OAEP or by ECDH with a one-time
-key; from the seed and the name come a cipher key and an HMAC key (KDFa, Part 1 §11.4.10.2; KDFe, §11.4.10.3).
+(TPM2_ActivateCredential, Part 3). A seed goes to the endorsement key, by RSA-OAEP or by ECDH with a one-time
+key; from the seed and the name come a cipher key and an HMAC key (KDFa and KDFe, Part 1).
 
 Nothing is checked here about the keys: that is the verifier's enrolment policy.
 """
@@ -55,7 +55,7 @@ def make_credential(ek: TpmPublic, ak_name: bytes, secret: bytes) -> MadeCredent
 
     Args:
         ek: a restricted decryption key.
-        ak_name: the name of the other key (Part 1 §16).
+        ak_name: the name of the other key (Part 1, "Names").
         secret: at most as many bytes as the name algorithm of ``ek`` has.
 
     Raises:
@@ -76,7 +76,7 @@ def make_credential(ek: TpmPublic, ak_name: bytes, secret: bytes) -> MadeCredent
 
 
 def protect(seed: bytes, name_alg: HashAlg, key_bits: int, name: bytes, secret: bytes) -> bytes:
-    """Return the TPMS_ID_OBJECT of ``secret`` for an object name (Part 1 §24.4, §24.5); a step, public for vectors.
+    """Return the TPMS_ID_OBJECT of ``secret`` for an object name; a step, public for vectors.
 
     The initialisation vector is zero because the key serves once: it is derived from a fresh seed.
     """
@@ -88,7 +88,7 @@ def protect(seed: bytes, name_alg: HashAlg, key_bits: int, name: bytes, secret: 
 
 
 def agree_seed(ek: EccPublic, ephemeral: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
-    """Return the seed shared with an EC key and the TPMS_ECC_POINT that carries it (Part 1 C.6.1); public for vectors.
+    """Return the seed shared with an EC key and the TPMS_ECC_POINT that carries it; public for vectors.
 
     Raises:
         MalformedInput: the key is not a point on its curve, or its curve is not accepted.
@@ -106,7 +106,7 @@ def agree_seed(ek: EccPublic, ephemeral: ec.EllipticCurvePrivateKey) -> tuple[by
 
 
 def kdfa(alg: HashAlg, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """Derive ``bits`` (whole bytes) by HMAC in counter mode (Part 1 §11.4.10.2); ``label`` ends with a zero byte."""
+    """Derive ``bits`` (whole bytes) by HMAC in counter mode (KDFa, Part 1); ``label`` ends with a zero byte."""
     tail = label + context + bits.to_bytes(4, "big")
     blocks = range(1, -(-bits // (8 * alg.digest_size)) + 1)
     stream = b"".join(hmac.digest(key, i.to_bytes(4, "big") + tail, alg.hashlib_name) for i in blocks)
@@ -114,7 +114,7 @@ def kdfa(alg: HashAlg, key: bytes, label: bytes, context: bytes, bits: int) -> b
 
 
 def kdfe(alg: HashAlg, shared: bytes, label: bytes, party_u: bytes, party_v: bytes) -> bytes:
-    """Derive one digest from an ECDH secret (Part 1 §11.4.10.3): one block, since seeds are as long as digests."""
+    """Derive one digest from an ECDH secret (KDFe, Part 1): one block, since seeds are as long as digests."""
     return hashlib.new(alg.hashlib_name, b"\0\0\0\1" + shared + label + party_u + party_v).digest()
 
 

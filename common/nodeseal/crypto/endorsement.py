@@ -3,7 +3,7 @@
 From RFC 5280: names chained byte by byte, signatures, validity, CA flag, path length, keyCertSign, extended key
 usage of authorities, and no critical extension that is not understood. Left out: name and policy constraints (no
 maker uses them; a critical one is refused) and revocation lists (makers publish hardly any; retire such a node or
-drop the intermediate from the configuration). From the TCG EK Credential Profile for TPM Family 2.0, §3.2: not an
+drop the intermediate from the configuration). From the TCG EK Credential Profile for TPM Family 2.0: not an
 authority; keyEncipherment for RSA, keyAgreement for ECC; tcg-kp-EKCertificate where an extended key usage is given.
 
 A root is what the operator configured, whoever signed it; but it must be an authority and valid at the time, too.

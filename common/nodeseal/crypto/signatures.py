@@ -142,7 +142,7 @@ def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes
 def _rsa_check(
     key: rsa.RSAPublicKey, scheme: Alg, hash_alg: hashes.HashAlgorithm
 ) -> Callable[[TpmSignature, bytes], None]:
-    # Part 1 §B.7: the salt is as long as fits, or as long as the hash where FIPS 186 rules; hence AUTO
+    # Part 1, annex on RSA: the salt is as long as fits, or as long as the hash where FIPS 186 rules; hence AUTO
     pss = padding.PSS(padding.MGF1(hash_alg), padding.PSS.AUTO)
     form = padding.PKCS1v15() if scheme is Alg.RSASSA else pss
 

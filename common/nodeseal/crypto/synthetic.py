@@ -1,7 +1,7 @@
 """Private keys as a TPM holds them, in memory: for load generators and tests that need thousands of TPMs.
 
 Nothing here protects anything. The steps are those of a TPM's commands: TPM2_Sign by ECDSA, TPM2_ECDH_ZGen and
-TPM2_ActivateCredential (TPM Library Part 1 §24 "Credential Protection", Annex C; Part 3 §12.5, §14.5, §20.2).
+TPM2_ActivateCredential (TPM Library Part 1, "Credential Protection"; Part 3).
 """
 
 from __future__ import annotations

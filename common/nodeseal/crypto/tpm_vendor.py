@@ -1,7 +1,7 @@
 """Issue endorsement key certificates as a TPM vendor does: for software TPMs, tests and load generators.
 
-Root and intermediate are P-256; certificates follow the TCG EK Credential Profile for TPM Family 2.0, v2.5, §3.2:
-empty subject, hence a critical subjectAltName that names manufacturer, model and version (§3.1.2), extended key usage
+Root and intermediate are P-256; certificates follow the TCG EK Credential Profile for TPM Family 2.0, v2.5:
+empty subject, hence a critical subjectAltName that names manufacturer, model and version, extended key usage
 tcg-kp-EKCertificate, key usage by kind of key. Whoever trusts such a root trusts software.
 """
 
@@ -21,13 +21,13 @@ from nodeseal.tcg.public import EccPublic, TpmPublic
 _LIFETIME: Final = timedelta(days=3650)
 _BACK_DATED: Final = timedelta(minutes=5)
 _EK_CERTIFICATE: Final = x509.ObjectIdentifier("2.23.133.8.1")
-"""tcg-kp-EKCertificate (EK Credential Profile §3.2.16)."""
+"""tcg-kp-EKCertificate (EK Credential Profile, "Extended Key Usage")."""
 _TPM_NAME: Final = (
     (x509.ObjectIdentifier("2.23.133.2.1"), "id:4E534C00"),
     (x509.ObjectIdentifier("2.23.133.2.2"), "synthetic"),
     (x509.ObjectIdentifier("2.23.133.2.3"), "id:00010000"),
 )
-"""tcg-at-tpmManufacturer ("NSL", which the TCG has given to nobody), tpmModel and tpmVersion (§3.1.2)."""
+"""tcg-at-tpmManufacturer ("NSL", which the TCG has given to nobody), tpmModel and tpmVersion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Algorithm, curve and attribute identifiers with the specification's numbers (TPM Library Part 2 §6.3, §6.4, §8.3).
+"""Algorithm, curve and attribute identifiers: TPM_ALG_ID, TPM_ECC_CURVE, TPMA_OBJECT (TPM Library Part 2).
 
 Only what nodeseal accepts is named. A number that is not here is refused where it is decoded.
 """
@@ -90,7 +90,7 @@ class CurveId(IntEnum):
 
 
 class ObjectAttributes(IntFlag):
-    """Attributes of a key (TPMA_OBJECT, Part 2 §8.3)."""
+    """Attributes of a key (TPMA_OBJECT, Part 2)."""
 
     FIXED_TPM = 1 << 1
     ST_CLEAR = 1 << 2

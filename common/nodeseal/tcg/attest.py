@@ -1,7 +1,7 @@
-"""What a TPM signs: TPMS_ATTEST of quotes, certifications and creations (TPM Library Part 2 §10.12).
+"""What a TPM signs: TPMS_ATTEST of quotes, certifications and creations (TPM Library Part 2, "Attestation Structures").
 
 Decoding proves nothing. Only a structure that starts with TPM_GENERATED_VALUE can come from a TPM's own attestation
-commands, because a restricted key refuses to sign outside data that starts so (Part 1 §31.2).
+commands, because a restricted key refuses to sign outside data that starts so (TPM2_Hash and TPM2_Sign, Part 3).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nodeseal.tcg.buffer import MAX_DIGEST, MAX_NAME, Reader, sized
 from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
 
 GENERATED_VALUE = 0xFF544347
-"""TPM_GENERATED_VALUE (Part 2 §6.2): the bytes ``ff`` ``TCG``."""
+"""TPM_GENERATED_VALUE (Part 2, TPM_GENERATED): the bytes ``ff`` ``TCG``."""
 CERTIFY = 0x8017
 QUOTE = 0x8018
 CREATION = 0x801A
@@ -27,7 +27,7 @@ _EMPTY_SELECTION = bytes(4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockInfo:
-    """Time and resets of the TPM (TPMS_CLOCK_INFO, §10.11.1), obfuscated for keys outside the endorsement hierarchy.
+    """Time and resets of the TPM (TPMS_CLOCK_INFO), obfuscated for keys outside the endorsement hierarchy.
 
     Attributes:
         clock: milliseconds the TPM has been powered, over its whole life.
@@ -44,11 +44,11 @@ class ClockInfo:
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """TPMS_QUOTE_INFO (§10.12.4).
+    """TPMS_QUOTE_INFO.
 
     Attributes:
         selection: what was quoted; None when nothing was, which no caller may take for a proof.
-        pcr_digest: digest over the selected values, by the hash of the signing scheme (Part 3 §18.4).
+        pcr_digest: digest over the selected values, by the hash of the signing scheme (TPM2_Quote, Part 3).
     """
 
     selection: PcrSelection | None
@@ -57,7 +57,7 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """TPMS_CERTIFY_INFO (§10.12.3): the TPM holds an object of this name."""
+    """TPMS_CERTIFY_INFO: the TPM holds an object of this name."""
 
     name: bytes
     qualified_name: bytes
@@ -65,7 +65,7 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """TPMS_CREATION_INFO (§10.12.7): the TPM created an object of this name."""
+    """TPMS_CREATION_INFO: the TPM created an object of this name."""
 
     object_name: bytes
     creation_hash: bytes
@@ -73,7 +73,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attest:
-    """TPMS_ATTEST (§10.12.12).
+    """TPMS_ATTEST.
 
     Attributes:
         qualified_signer: qualified name of the signing key.

@@ -1,4 +1,4 @@
-"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2 §4).
+"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2).
 
 All integers are big-endian and nothing is aligned. :class:`Reader` refuses what does not fit, naming the structure,
 the field and the offset; it never reads past its bytes and never allocates by a length it has not checked.
@@ -12,9 +12,9 @@ from typing import Any
 from nodeseal.errors import MalformedInput
 
 MAX_DIGEST = 64
-"""Largest TPM2B_DIGEST: SHA-512 (Part 2 §10.4.2)."""
+"""Largest TPM2B_DIGEST: SHA-512."""
 MAX_NAME = 66
-"""Largest TPM2B_NAME and TPM2B_DATA: a TPMT_HA, two bytes of algorithm and SHA-512 (Part 2 §10.4.3, §10.5.3)."""
+"""Largest TPM2B_NAME and TPM2B_DATA: a TPMT_HA, two bytes of algorithm and SHA-512."""
 
 
 class Reader:

@@ -41,7 +41,7 @@ class EkTemplate:
     Attributes:
         name: as the profile calls it, ``L-1`` to ``H-7``.
         public: what TPM2_CreatePrimary takes, unique included.
-        certificate_nv_index: where the TPM keeps the certificate (§2.2.1.4, §2.2.1.5).
+        certificate_nv_index: where the TPM keeps the certificate (the profile's low and high range).
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Selections of platform configuration registers and the digest over their values.
 
-TPML_PCR_SELECTION (TPM Library Part 2 §10.9.7), TPMS_PCR_SELECTION (§10.6.2). A :class:`PcrSelection` is what a
+TPML_PCR_SELECTION and TPMS_PCR_SELECTION (TPM Library Part 2). A :class:`PcrSelection` is what a
 selection *means*: banks that select nothing are dropped, and neither the number of bitmap bytes (3 and 4 are in use)
 nor the spelling of a bank survives. The order of the banks does, because the digest depends on it.
 """
@@ -85,7 +85,7 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
 
 
 def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
-    """Hash PCR values as TPM2_Quote, TPM2_PolicyPCR and creation data do: their concatenation (Part 1 §17.5)."""
+    """Hash PCR values as TPM2_Quote, TPM2_PolicyPCR and creation data do (Part 1, "Selecting Multiple PCR")."""
     return hash_alg.digest(b"".join(values))
 
 

@@ -1,4 +1,4 @@
-"""Digests of TPM policies, computed without a TPM (TPM Library Part 1 §19.7, command codes: Part 2 §6.5.2)."""
+"""Digests of TPM policies, computed without a TPM (TPM Library Part 1, "Enhanced Authorization")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RH_ENDORSEMENT = 0x4000000B
 
 
 def policy_pcr(selection: PcrSelection, pcr_digest: bytes, policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
-    """Return the policy that one TPM2_PolicyPCR in a fresh session gives (Part 3 §23.7).
+    """Return the policy that one TPM2_PolicyPCR in a fresh session gives (Part 3).
 
     Args:
         selection: the PCRs, as the command names them (bitmaps of three bytes).
@@ -26,15 +26,15 @@ def policy_pcr(selection: PcrSelection, pcr_digest: bytes, policy_hash: HashAlg 
 def policy_secret_endorsement(policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
     """Return PolicyA of the TCG EK Credential Profile: TPM2_PolicySecret(TPM_RH_ENDORSEMENT).
 
-    PolicyUpdate (Part 3 §23.2.3) hashes twice: command and entity name, then the (empty) policyRef. The name of a
-    permanent handle is the handle.
+    PolicyUpdate (Part 3, "Policy Digest Update Function") hashes twice: command and entity name, then the (empty)
+    policyRef. The name of a permanent handle is the handle.
     """
     first = _extend(policy_hash, bytes(policy_hash.digest_size), u32(_CC_POLICY_SECRET), u32(_RH_ENDORSEMENT))
     return _extend(policy_hash, first)
 
 
 def policy_or(branches: tuple[bytes, ...], policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
-    """Return the policy that is fulfilled by any of ``branches`` (TPM2_PolicyOR, Part 3 §23.6)."""
+    """Return the policy that is fulfilled by any of ``branches`` (TPM2_PolicyOR, Part 3)."""
     return _extend(policy_hash, bytes(policy_hash.digest_size), u32(_CC_POLICY_OR), *branches)
 
 

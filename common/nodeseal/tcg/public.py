@@ -1,4 +1,4 @@
-"""Public areas of TPM keys and their names (TPMT_PUBLIC, TPM Library Part 2 §12.2.4; names: Part 1 §16).
+"""Public areas of TPM keys and their names (TPMT_PUBLIC, TPM Library Part 2; names: Part 1, "Names").
 
 Only asymmetric keys are decoded: nothing in nodeseal accepts another object. ``None`` stands for TPM_ALG_NULL.
 Coordinates and moduli stay as the TPM wrote them, because a name is a hash over exactly those bytes.
@@ -29,7 +29,7 @@ _ECC_SCHEMES = (Alg.ECDSA, Alg.ECDH)
 
 @dataclass(frozen=True, slots=True)
 class Symmetric:
-    """TPMT_SYM_DEF_OBJECT (Part 2 §11.1.7): AES in CFB mode, the only one a storage key may have here."""
+    """TPMT_SYM_DEF_OBJECT: AES in CFB mode, the only one a storage key may have here."""
 
     key_bits: int
 
@@ -40,7 +40,7 @@ class Symmetric:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """TPMT_RSA_SCHEME or TPMT_ECC_SCHEME (§11.2.4.2, §11.2.5.6): what a key signs or decrypts with."""
+    """TPMT_RSA_SCHEME or TPMT_ECC_SCHEME: what a key signs or decrypts with."""
 
     alg: Alg
     hash_alg: HashAlg
@@ -86,7 +86,7 @@ class _Public:
         )
 
     def name(self) -> bytes:
-        """Return the object's name: nameAlg and the hash over the TPMT_PUBLIC (Part 1 §16)."""
+        """Return the object's name: nameAlg and the hash over the TPMT_PUBLIC (Part 1, "Names")."""
         return u16(self.name_alg) + self.name_alg.digest(self.encode())
 
     @property
@@ -99,7 +99,7 @@ class _Public:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RsaPublic(_Public):
-    """An RSA key (TPMS_RSA_PARMS, §12.2.3.5).
+    """An RSA key (TPMS_RSA_PARMS).
 
     Attributes:
         key_bits: size of the modulus.
@@ -121,7 +121,7 @@ class RsaPublic(_Public):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EccPublic(_Public):
-    """A key on a NIST curve (TPMS_ECC_PARMS, §12.2.3.6), without key derivation scheme.
+    """A key on a NIST curve (TPMS_ECC_PARMS), without key derivation scheme.
 
     Attributes:
         curve: the curve.

@@ -1,4 +1,4 @@
-"""TPM signatures: TPMT_SIGNATURE of RSASSA, RSAPSS and ECDSA (TPM Library Part 2 §11.3)."""
+"""TPM signatures: TPMT_SIGNATURE of RSASSA, RSAPSS and ECDSA (TPM Library Part 2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNING = frozenset({Alg.ECDSA, Alg.RSASSA, Alg.RSAPSS})
 
 @dataclass(frozen=True, slots=True)
 class RsaSignature:
-    """TPMS_SIGNATURE_RSA (§11.3.1).
+    """TPMS_SIGNATURE_RSA.
 
     Attributes:
         scheme: RSASSA (PKCS #1 v1.5) or RSAPSS.
@@ -31,7 +31,7 @@ class RsaSignature:
 
 @dataclass(frozen=True, slots=True)
 class EccSignature:
-    """TPMS_SIGNATURE_ECC by ECDSA (§11.3.2). Whether ``r`` and ``s`` are in range is not checked here."""
+    """TPMS_SIGNATURE_ECC by ECDSA. Whether ``r`` and ``s`` are in range is not checked here."""
 
     hash_alg: HashAlg
     r: int

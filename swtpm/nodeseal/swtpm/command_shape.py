@@ -1,6 +1,6 @@
 """Where handles and sessions stand in commands and responses, without knowing what any command means.
 
-The TPM says how many handles each command takes and whether it returns one (TPMA_CC, TPM Library Part 2 §8.9), as the
+The TPM says how many handles each command takes and whether it returns one (TPMA_CC, TPM Library Part 2), as the
 kernel's resource manager learns it.
 """
 
@@ -38,7 +38,7 @@ NO_HANDLES: Final = CommandShape(handles=0, returns_handle=False, flushes=False)
 
 
 def command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, CommandShape]:
-    """Ask the TPM for its commands' attributes (TPM_CAP_COMMANDS, Part 3 §30.2; TPMA_CC, Part 2 §8.9)."""
+    """Ask the TPM for its commands' attributes (TPM2_GetCapability with TPM_CAP_COMMANDS)."""
     reader = commands.body(
         transact(commands.get_capability(_CAP_COMMANDS, _FIRST_COMMAND, _MAX_COMMANDS)), "TPM_CAP_COMMANDS"
     )
@@ -58,7 +58,7 @@ def command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, CommandShape
 def authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
     """Return the sessions of the authorisation area that ``reader`` stands before, and whether each continues.
 
-    Part 1 §18.3; continueSession is bit 0 of TPMA_SESSION (Part 2 §8.4).
+    TPMS_AUTH_COMMAND; continueSession is bit 0 of TPMA_SESSION (Part 2).
     """
     if int.from_bytes(command[:2], "big") != commands.SESSIONS:
         return {}

@@ -1,7 +1,7 @@
 """The few TPM commands that a machine's owner and its resource manager send themselves (TPM Library Part 3).
 
 Plain functions from values to command bytes, and :func:`body` from response bytes to what follows the header. All
-authorisations are empty passwords (Part 1 §19.4): a freshly made TPM has no others.
+authorisations are empty passwords (Part 1, "Password Authorizations"): a freshly made TPM has no others.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SUCCESS: Final = 0
 _MAX_PCRS_PER_READ: Final = 8
 _BITMAP_SIZE: Final = 3
 _CERTIFICATE_NV: Final = 0x42072001
-"""TPMA_NV (Part 2 §13.4): PPWRITE, WRITEDEFINE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE."""
+"""TPMA_NV (Part 2): PPWRITE, WRITEDEFINE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE."""
 _NV_CHUNK: Final = 512
 
 
 class CommandCode(IntEnum):
-    """TPM_CC (Part 2 §6.5.2)."""
+    """TPM_CC (Part 2)."""
 
     NV_DEFINE_SPACE = 0x12A
     PCR_ALLOCATE = 0x12B
@@ -78,43 +78,43 @@ def body(response: bytes, what: str) -> Reader:
 
 
 def startup() -> bytes:
-    """TPM2_Startup(CLEAR) (§9.3)."""
+    """TPM2_Startup(CLEAR)."""
     return command(CommandCode.STARTUP, u16(0))
 
 
 def shutdown() -> bytes:
-    """TPM2_Shutdown(CLEAR) (§9.4)."""
+    """TPM2_Shutdown(CLEAR)."""
     return command(CommandCode.SHUTDOWN, u16(0))
 
 
 def context_save(handle: int) -> bytes:
-    """TPM2_ContextSave (§28.2); the response's body is what :func:`context_load` takes."""
+    """TPM2_ContextSave; the response's body is what :func:`context_load` takes."""
     return command(CommandCode.CONTEXT_SAVE, u32(handle))
 
 
 def context_load(context: bytes) -> bytes:
-    """TPM2_ContextLoad (§28.3)."""
+    """TPM2_ContextLoad."""
     return command(CommandCode.CONTEXT_LOAD, context)
 
 
 def flush_context(handle: int) -> bytes:
-    """TPM2_FlushContext (§28.4)."""
+    """TPM2_FlushContext."""
     return command(CommandCode.FLUSH_CONTEXT, u32(handle))
 
 
 def get_capability(capability: int, first: int, count: int) -> bytes:
-    """TPM2_GetCapability (§30.2)."""
+    """TPM2_GetCapability."""
     return command(CommandCode.GET_CAPABILITY, u32(capability) + u32(first) + u32(count))
 
 
 def pcr_extend(pcr: int, digests: Mapping[HashAlg, bytes]) -> bytes:
-    """TPM2_PCR_Extend (§22.2) in all banks named; banks that are not active are ignored."""
+    """TPM2_PCR_Extend in all banks named; banks that are not active are ignored."""
     values = b"".join(u16(bank) + digest for bank, digest in digests.items())
     return _authorised(CommandCode.PCR_EXTEND, (pcr,), u32(len(digests)) + values)
 
 
 def pcr_reads(bank: HashAlg) -> tuple[bytes, ...]:
-    """TPM2_PCR_Read (§22.4) of all PCRs: as many commands as it takes, since each returns at most eight."""
+    """TPM2_PCR_Read of all PCRs: as many commands as it takes, since each returns at most eight."""
     starts = range(0, PCR_COUNT, _MAX_PCRS_PER_READ)
     selections = (PcrSelection.of({bank: range(start, start + _MAX_PCRS_PER_READ)}) for start in starts)
     return tuple(command(CommandCode.PCR_READ, selection.encode()) for selection in selections)
@@ -130,7 +130,7 @@ def decode_pcr_read(response: bytes) -> dict[int, bytes]:
 
 
 def pcr_allocate(banks: frozenset[HashAlg]) -> bytes:
-    """TPM2_PCR_Allocate (§22.5): these banks with all PCRs, the others without any, from the next reset on."""
+    """TPM2_PCR_Allocate: these banks with all PCRs, the others without any, from the next reset on."""
     lists = b"".join(
         u16(bank) + u8(_BITMAP_SIZE) + (b"\xff" if bank in banks else b"\0") * _BITMAP_SIZE for bank in HashAlg
     )
@@ -138,19 +138,19 @@ def pcr_allocate(banks: frozenset[HashAlg]) -> bytes:
 
 
 def create_primary(hierarchy: int, template: TpmPublic) -> bytes:
-    """TPM2_CreatePrimary (§24.1) without authorisation value, outside information or creation PCRs."""
+    """TPM2_CreatePrimary without authorisation value, outside information or creation PCRs."""
     parameters = sized(bytes(4)) + encode_public_2b(template) + sized(b"") + u32(0)
     return _authorised(CommandCode.CREATE_PRIMARY, (hierarchy,), parameters)
 
 
 def nv_define_certificate(index: int, size: int) -> bytes:
-    """TPM2_NV_DefineSpace (§31.3) as the EK Credential Profile §2.2.1 has it: written by the platform, read by all."""
+    """TPM2_NV_DefineSpace as the EK Credential Profile has it: written by the platform, read by all."""
     public = u32(index) + u16(HashAlg.SHA256) + u32(_CERTIFICATE_NV) + sized(b"") + u16(size)
     return _authorised(CommandCode.NV_DEFINE_SPACE, (RH_PLATFORM,), sized(b"") + sized(public))
 
 
 def nv_writes(index: int, content: bytes) -> tuple[bytes, ...]:
-    """TPM2_NV_Write (§31.7) of ``content``, in pieces that fit the TPM's buffer."""
+    """TPM2_NV_Write of ``content``, in pieces that fit the TPM's buffer."""
     return tuple(
         _authorised(CommandCode.NV_WRITE, (RH_PLATFORM, index), sized(content[at : at + _NV_CHUNK]) + u16(at))
         for at in range(0, len(content), _NV_CHUNK)

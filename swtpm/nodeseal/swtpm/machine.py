@@ -28,7 +28,7 @@ from nodeseal.tcg.public import TpmPublic, decode_public_2b
 EK_TEMPLATES: Final = {"rsa": "L-1", "ecc": "L-2"}
 """Short names for the two endorsement keys that nearly every TPM has; others go by their template's name."""
 _CHAIN_NV: Final = 0x01C00100
-"""Where the vendor's intermediate certificates start (EK Credential Profile v2.5 §2.2.1.5.2)."""
+"""Where the vendor's intermediate certificates start (EK Credential Profile v2.5)."""
 _STATE, _SOCKET, _LOG = "state", "tpm", "swtpm.log"
 
 

@@ -69,7 +69,7 @@ class TpmProcess:
         self.startup(locality)
 
     def startup(self, locality: int = 0) -> None:
-        """Send TPM2_Startup(CLEAR) from ``locality``; from 3, PCR 0 starts at 3 (PC Client PTP §3.7.1)."""
+        """Send TPM2_Startup(CLEAR) from ``locality``; from 3, PCR 0 starts at 3."""
         self._instruct(u32(_CMD_SET_LOCALITY) + u8(locality))
         commands.body(self.transact(commands.startup()), "TPM2_Startup")
         self._instruct(u32(_CMD_SET_LOCALITY) + u8(0))

@@ -1,11 +1,11 @@
 """A resource manager: several clients share one TPM that has three slots for objects and three for sessions.
 
-Does for a software TPM what the kernel's ``/dev/tpmrm0`` does for a real one (TPM Library Part 1 §30 "Context
+Does for a software TPM what the kernel's ``/dev/tpmrm0`` does for a real one (TPM Library Part 1, "Context
 Management"; Linux ``drivers/char/tpm/tpm2-space.c``): each client sees only its own transient objects, under virtual
 handles, and its own sessions. What does not fit is saved by TPM2_ContextSave, oldest first, and loaded again when a
 command names it. What a client leaves behind is flushed when it is gone.
 
-Which part of a command is handles is learnt from the TPM (TPMA_CC, Part 2 §8.9), as the kernel does. Sessions keep
+Which part of a command is handles is learnt from the TPM (TPMA_CC, Part 2), as the kernel does. Sessions keep
 their handles, since the TPM itself keeps them across saving. A session that a client saved by itself is no longer
 its client's: another process may load it, which is how tpm2-tools work.
 """
@@ -37,7 +37,7 @@ _MAX_OBJECTS: Final = 64
 """Objects per client; the kernel allows three."""
 _MAX_RETRIES: Final = 16
 
-# Response codes (Part 2 §6.6)
+# Response codes (TPM_RC, Part 2)
 _RC_SUCCESS = 0x000
 _RC_COMMAND_SIZE = 0x142
 _RC_AUTH_CONTEXT = 0x145
@@ -236,9 +236,9 @@ class ResourceManager:
             self._transact(commands.flush_context(victim.handle))
 
     def _renew_oldest_session(self) -> bool:
-        """Load and save again the session saved longest ago: its number is the one that the TPM needs (Part 1 §30.5).
+        """Load and save again the session saved longest ago: its number is the one that the TPM needs.
 
-        The TPM keeps its last free slot for just that.
+        TPM_RC_CONTEXT_GAP asks for that. The TPM keeps its last free slot for just that.
         """
         oldest = next((each for each in self._sessions.values() if each.context is not None), None)
         if oldest is None or oldest.context is None:

@@ -1,6 +1,6 @@
 """A small but realistic boot log: Secure Boot variables, shim, boot loader, kernel and initial RAM disk.
 
-Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Profile v1.06 §3.3.4 "PCR Usage", §10.4;
+Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Profile v1.06, "PCR Usage", "Event Logging";
 shim and GRUB measure into 4, 8, 9 and 14). What differs between two machines is a :class:`BootChain`.
 """
 
@@ -17,9 +17,9 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
 
 _GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-"""EFI_GLOBAL_VARIABLE (UEFI §3.3)."""
+"""EFI_GLOBAL_VARIABLE (UEFI, "Globally Defined Variables")."""
 _SECURITY: Final = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
-"""EFI_IMAGE_SECURITY_DATABASE_GUID (UEFI §32.4.1), of db and dbx."""
+"""EFI_IMAGE_SECURITY_DATABASE_GUID (UEFI, "Signature Database"), of db and dbx."""
 _SHIM: Final = uuid.UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
 _VARIABLE: Final = struct.Struct("<16sQQ")
 _IMAGE_LOAD: Final = struct.Struct("<QQQQ")
@@ -30,7 +30,7 @@ _SEPARATED: Final = range(8)
 
 
 class _Type(IntEnum):
-    """Event types (PFP §10.4.1, table 27)."""
+    """Event types (PFP, "Event Types")."""
 
     NO_ACTION = 0x00000003
     SEPARATOR = 0x00000004
@@ -92,7 +92,7 @@ class _Writer:
         self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
 
     def variable(self, pcr: int, claimed_type: _Type, vendor: uuid.UUID, name: str, content: bytes) -> None:
-        """Add a UEFI_VARIABLE_DATA (PFP §10.2.6); GUIDs and text are little-endian."""
+        """Add a UEFI_VARIABLE_DATA (PFP); GUIDs and text are little-endian."""
         head = _VARIABLE.pack(vendor.bytes_le, len(name), len(content))
         self.add(pcr, claimed_type, head + name.encode("utf-16-le") + content)
 
@@ -141,31 +141,31 @@ def _grub(writer: _Writer, chain: BootChain) -> None:
 
 
 def _signature_list(content: bytes, owner: uuid.UUID = _SECURITY) -> bytes:
-    """Return an EFI_SIGNATURE_LIST (UEFI §32.4.1) of one SHA-256 digest."""
+    """Return an EFI_SIGNATURE_LIST (UEFI) of one SHA-256 digest."""
     sha256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
     signature = owner.bytes_le + hashlib.sha256(content).digest()
     return sha256.bytes_le + struct.pack("<III", 28 + len(signature), 0, len(signature)) + signature
 
 
 def _path(file: str) -> bytes:
-    """Return a device path (UEFI §10.3) of one file node and its end."""
+    """Return a device path (UEFI, "Device Path Protocol") of one file node and its end."""
     name = f"\\EFI\\sample\\{file}".encode("utf-16-le") + b"\0\0"
     return struct.pack("<BBH", 4, 4, 4 + len(name)) + name + struct.pack("<BBH", 0x7F, 0xFF, 4)
 
 
 def _load_option(description: str, path: bytes) -> bytes:
-    """Return an EFI_LOAD_OPTION (UEFI §3.1.3), active."""
+    """Return an EFI_LOAD_OPTION (UEFI), active."""
     return struct.pack("<IH", 1, len(path)) + description.encode("utf-16-le") + b"\0\0" + path
 
 
 def _image_load(file: str, image: bytes) -> bytes:
-    """Return a UEFI_IMAGE_LOAD_EVENT (PFP §10.2.3)."""
+    """Return a UEFI_IMAGE_LOAD_EVENT (PFP)."""
     path = _path(file)
     return _IMAGE_LOAD.pack(0x7E000000, len(image), 0, len(path)) + path
 
 
 def _partition_table() -> bytes:
-    """Return a UEFI_GPT_DATA (PFP §10.2.5): GPT header, number of partitions, one EFI system partition."""
+    """Return a UEFI_GPT_DATA (PFP): GPT header, number of partitions, one EFI system partition."""
     disk, partition = uuid.UUID(int=0x5EA1), uuid.UUID(int=0x5EA2)
     system = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
     header = _GPT.pack(b"EFI PART", 0x10000, 92, 0, 0, 1, 409599, 34, 409566, disk.bytes_le, 2, 128, 128, 0, 1)

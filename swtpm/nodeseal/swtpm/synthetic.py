@@ -37,7 +37,7 @@ _AK_ATTRIBUTES: Final = (
 )
 _RELEASE_KEY_ATTRIBUTES: Final = _OF_THIS_TPM | ObjectAttributes.DECRYPT
 _DYNAMIC: Final = range(17, 23)
-"""PCRs of a dynamic launch start at all ones (PC Client PTP §4.6.2)."""
+"""PCRs of a dynamic launch start at all ones (PC Client PTP, "PCR Initial and Reset Values")."""
 
 
 class Attestation(NamedTuple):
@@ -197,7 +197,7 @@ def _public(key: SyntheticKey, attributes: ObjectAttributes, scheme: Scheme | No
 
 
 def _qualified_name(key: EccPublic, hierarchy: int) -> bytes:
-    """Return the qualified name of a primary key (Part 1 §26.5): over the hierarchy's handle and the key's name."""
+    """Return the qualified name of a primary key (Part 1): over the hierarchy's handle and the key's name."""
     return u16(key.name_alg) + key.name_alg.digest(u32(hierarchy) + key.name())
 
 

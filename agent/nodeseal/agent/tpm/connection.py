@@ -30,7 +30,7 @@ from nodeseal.tcg.pcr import PcrSelection
 Handle = Any
 """ESYS_TR: a number of the stack, of no meaning to the TPM."""
 MAX_HANDLES: Final = 254
-"""The most handles that one TPM2_GetCapability answers (MAX_CAP_HANDLES, Part 2 §10.9.3)."""
+"""The most handles that one TPM2_GetCapability answers (TPML_HANDLE; MAX_CAP_HANDLES, Part 2)."""
 
 _CIPHER: Final = TPMT_SYM_DEF.parse("aes128cfb")
 NV_CHUNK: Final = 512

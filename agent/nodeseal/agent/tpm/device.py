@@ -31,10 +31,10 @@ from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 
 CAP_LABEL: Final = b"nodeseal cap v1\0"
 _PCRS_PER_READ: Final = 8
-"""TPML_DIGEST holds eight digests (Part 2 §10.9.4), so TPM2_PCR_Read answers at most that many."""
+"""TPML_DIGEST holds eight digests (Part 2), so TPM2_PCR_Read answers at most that many."""
 _PT_MANUFACTURER: Final = 0x105
 _PT_FIRMWARE_VERSION_1: Final = 0x10B
-"""TPM_PT, Part 2 §6.13."""
+"""TPM_PT (Part 2)."""
 _QUOTE_ATTEMPTS: Final = 8
 
 

@@ -1,7 +1,7 @@
-"""The endorsement key and its certificates as the TPM's maker left them (TCG EK Credential Profile v2.5 §2.2, Annex B).
+"""The endorsement key and its certificates as the TPM's maker left them (TCG EK Credential Profile v2.5).
 
 Certificates lie in NV indices, one per template; those of issuing authorities from 0x01C00100 on. The key itself is
-made again from the template, or used where it was made persistent (TCG TPM v2.0 Provisioning Guidance §7.8).
+made again from the template, or used where it was made persistent (TCG TPM v2.0 Provisioning Guidance).
 """
 
 from __future__ import annotations

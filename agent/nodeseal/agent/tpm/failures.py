@@ -1,6 +1,6 @@
 """What the TPM and the stack below it answer when something fails, sorted by what the caller does next.
 
-Response codes: TPM 2.0 Part 2 §6.6; layers of the TSS: TCG TSS 2.0 Overview and Common Structures, "TSS2_RC".
+Response codes: TPM 2.0 Part 2, TPM_RC; layers of the TSS: TCG TSS 2.0 Overview and Common Structures, "TSS2_RC".
 """
 
 from __future__ import annotations

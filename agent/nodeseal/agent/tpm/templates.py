@@ -1,4 +1,4 @@
-"""Templates of the keys that the agent creates (TPMT_PUBLIC, Part 2 §12.2.4)."""
+"""Templates of the keys that the agent creates (TPMT_PUBLIC, TPM 2.0 Part 2)."""
 
 from __future__ import annotations
 
