@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import pytest
 from google.protobuf.message import Message
 from grpc import aio
+from tpm2_pytss.constants import ESYS_TR
 
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
@@ -189,16 +190,17 @@ async def refused_round(node: FakeNode, model: Sealed, forge: Forge) -> list[str
         assert (verdict.state, verdict.trusted_for_ms) == (attestation_pb2.NODE_STATE_UNTRUSTED, 0)
         assert not verdict.HasField("trusted_until")
         assert all(finding.expected and finding.seen and finding.remedy for finding in verdict.findings)
-        await _has_nothing(admin, node, model)
+        await _has_nothing(admin, node, model, found)
         assert last_finding_ids(node.verifier, node) == found
         assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED
     return found
 
 
-async def _has_nothing(admin: Stubs, node: FakeNode, model: Sealed) -> None:
+async def _has_nothing(admin: Stubs, node: FakeNode, model: Sealed, found: list[str]) -> None:
     known = await seen_by(admin, node)
     assert (known.state, list(known.leases)) == (attestation_pb2.NODE_STATE_UNTRUSTED, [])
-    assert (await refused(node.release(model.digest, [model.slot]))).findings == ("release.node-state",)
+    refusal = await refused(node.release(model.digest, [model.slot]))
+    assert refusal.findings == ("release.node-state", *found), refusal
 
 
 async def refused_release(node: FakeNode, model: Sealed, forge: ForgeProof) -> Refusal:
@@ -252,12 +254,8 @@ class _TemplateDevice(Device):
 
     def _attestation_key(self) -> SavedKey:
         if self._ak is None:
-            self._ak = self._tpm.create_primary(_ENDORSEMENT, self._template.encode())
+            self._ak = self._tpm.create_primary(ESYS_TR.ENDORSEMENT, self._template.encode())
         return self._ak
-
-
-_ENDORSEMENT: Final = 0x10B
-"""ESYS_TR_RH_ENDORSEMENT."""
 
 
 class MachineTpm(SyntheticTpm):
@@ -289,6 +287,11 @@ class MachineTpm(SyntheticTpm):
         if self.device is not None:
             self.device.close()
             self.device = None
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Let time pass by TPM2_ClockSet, which only ever moves the clock forward."""
+        esys = self._open._tpm.esys
+        esys.clock_set(esys.read_clock().clockInfo.clock + milliseconds)
 
     @property
     def _open(self) -> Device:
