@@ -1,0 +1,412 @@
+"""Keys on real nodes: what the TPM, the agent and its socket refuse, and how leases end.
+
+Agents and verifier are processes, TPMs are swtpm. The verifier challenges every second and trusts for ten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import socket
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from nodeseal.v1 import admin_pb2
+from nodeseal.varlink import KEYS_INTERFACE, Call, encode_call
+from support.agents import Loader, eventually, loader, trusted
+from support.hosts import CAPPED, REFUSED, UNCAPPED, Host, Site, a_host, a_site, a_wire, open_parameters, records_of
+from support.releases import Challenge, Proof, Scene, activate_golden_of, attest, joined, lease_rows
+from support.verifier import FakeNode, Sealed, a_sealed_model, grant
+
+STRANGER = 20_000
+"""A user id that owns nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with a_site(interval_seconds=1, trust_seconds=10, answer_within_seconds=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def host(site: Site) -> Iterator[Host]:
+    """A node for tests that leave it as it was."""
+    with a_host(site) as running:
+        yield running
+
+
+def opens(host: Host) -> None:
+    """Let a loader open the model and close it; the verifier hears of both, and the cap PCR stays as it is."""
+
+    async def scenario() -> None:
+        async with host.opened():
+            pass
+        await eventually(lambda: not _running(host))
+
+    asyncio.run(scenario())
+    assert host.cap == UNCAPPED
+
+
+def _running(host: Host) -> set[str]:
+    """Return running leases of a host's node."""
+    issued = {
+        record["subject"].partition("/")[2]
+        for record in host.verifier.records()
+        if record["action"] == "lease.issued" and record["details"]["node_id"] == host.agent.node_id
+    }
+    return issued & records_of(host.verifier).running
+
+
+# k03: the TPM itself refuses
+
+
+def test_k03_a_pcr_extended_between_release_and_use_closes_the_key_before_anybody_is_told(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        async with host.opened(), loader(host.agent) as late:
+            with site.silent():  # so that no round can end the lease first
+                await host.extend(4)
+                assert (await host.status())["leases"]
+                reply = await host.ask(late)
+            assert reply.error == REFUSED
+            assert "release.tpm-refused" in str(reply.parameters)
+            assert "data_key" not in reply.parameters
+
+    with a_host(site) as host:
+        asyncio.run(scenario(host))
+
+
+# k07: who may ask the socket
+
+
+def _digest_of(path: str) -> str:
+    return hashlib.sha256(Path(path).resolve().read_bytes()).hexdigest()
+
+
+ME = f"uid: {os.geteuid()}"
+STRANGERS: dict[str, str] = {
+    "another user": f"uid: {os.geteuid() + 1}",
+    "another group": f"{ME}, gid: {os.getegid() + 1}",
+    "another executable": f"{ME}, executable_sha256: {_digest_of('/bin/sh')}",
+    "another unit": f"{ME}, unit: vllm.service",
+}
+
+
+def _restart_with(host: Host, *rules: str) -> None:
+    host.agent.kill()
+    lines = host.agent.config.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("  - {") and not line.startswith("  - uid")]
+    at = kept.index("callers:") + 1
+    host.agent.config.write_text("\n".join((*kept[:at], *(f"  - {{{rule}}}" for rule in rules), *kept[at:])) + "\n")
+    host.agent.start()
+
+
+def _refusals(host: Host) -> int:
+    return host.agent.log.count("caller.refused")
+
+
+async def _refused_and_recorded(host: Host, client: Loader) -> None:
+    issued, recorded = records_of(host.verifier).issued, _refusals(host)
+    reply = await host.ask(client)
+    assert (reply.error, "caller.refused" in str(reply.parameters)) == (REFUSED, True)
+    assert "data_key" not in reply.parameters
+    assert records_of(host.verifier).issued == issued
+    assert _refusals(host) == recorded + 1
+
+
+@pytest.mark.parametrize("rule", STRANGERS.values(), ids=STRANGERS)
+def test_k07_a_process_is_refused_when_the_rule_names(host: Host, rule: str) -> None:
+    async def scenario() -> None:
+        async with loader(host.agent) as client:
+            await _refused_and_recorded(host, client)
+
+    try:
+        _restart_with(host, rule)
+        asyncio.run(scenario())
+    finally:
+        _restart_with(host, ME)
+    asyncio.run(trusted(host.agent))
+    opens(host)
+
+
+def test_k07_a_process_that_a_whole_rule_describes_may_ask(host: Host) -> None:
+    executable = _digest_of(f"/proc/{os.getpid()}/exe")
+    try:
+        _restart_with(host, f"{ME}, gid: {os.getegid()}, executable_sha256: {executable}")
+        asyncio.run(trusted(host.agent))
+        opens(host)
+    finally:
+        _restart_with(host, ME)
+
+
+def test_k07_without_rules_nobody_may_ask(host: Host) -> None:
+    async def scenario() -> None:
+        async with loader(host.agent) as client:
+            await _refused_and_recorded(host, client)
+
+    try:
+        _restart_with(host)
+        text = host.agent.config.read_text()
+        host.agent.kill()
+        host.agent.config.write_text(text.replace("callers:\n", "callers: []\n"))
+        host.agent.start()
+        asyncio.run(scenario())
+    finally:
+        host.agent.config.write_text(host.agent.config.read_text().replace("callers: []\n", "callers:\n"))
+        _restart_with(host, ME)
+
+
+def _connected_as(uid: int, path: Path) -> socket.socket:
+    """Connect as another user; the kernel remembers who connected."""
+    connection = socket.socket(socket.AF_UNIX)
+    os.seteuid(uid)
+    try:
+        connection.connect(str(path))
+    finally:
+        os.seteuid(0)
+    return connection
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can connect as somebody else")
+def test_k07_the_kernel_says_which_user_connected(host: Host) -> None:
+    async def scenario() -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=_connected_as(STRANGER, host.agent.socket))
+        client = Loader(reader, writer)
+        status = await client.call(f"{KEYS_INTERFACE}.Status")
+        assert status.error == REFUSED
+        await _refused_and_recorded(host, client)
+        writer.close()
+
+    _restart_with(host, ME)
+    asyncio.run(trusted(host.agent))
+    host.agent.folder.chmod(0o711)
+    asyncio.run(scenario())
+    opens(host)
+
+
+# k08: whoever is killed during a release
+
+
+async def _killed_after(seconds: float, host: Host, kill: Callable[[], object]) -> None:
+    """Ask for the model, kill somebody after a while; whoever got the key had a record of it first."""
+    async with loader(host.agent) as client:
+        call = Call(method=f"{KEYS_INTERFACE}.Open", parameters=open_parameters(host.model), more=True)
+        client.writer.write(encode_call(call))
+        await asyncio.sleep(seconds)
+        kill()
+        with suppress(EOFError, OSError):
+            reply = await client.reply()
+            if not reply.error:
+                host.check_key(reply)
+
+
+def _moments(count: int, longest: float) -> list[float]:
+    """Return moments that are the same in every run."""
+    moments = random.Random(8)  # noqa: S311 - not for secrets
+    return [moments.random() * longest for _ in range(count)]
+
+
+@pytest.mark.parametrize("moment", _moments(3, 0.12))
+def test_k08_an_agent_killed_during_a_release_leaves_no_key_without_a_record(host: Host, moment: float) -> None:
+    async def scenario() -> None:
+        await trusted(host.agent)
+        await _killed_after(moment, host, host.agent.kill)
+
+    asyncio.run(scenario())
+    records_of(host.verifier).check()
+    host.agent.start()
+    asyncio.run(trusted(host.agent))
+    opens(host)
+
+
+def test_k08_a_loader_killed_during_a_release_gives_its_lease_back(host: Host) -> None:
+    async def scenario() -> None:
+        await trusted(host.agent)
+        for moment in _moments(8, 0.08):
+            async with loader(host.agent) as client:
+                call = Call(method=f"{KEYS_INTERFACE}.Open", parameters=open_parameters(host.model), more=True)
+                client.writer.write(encode_call(call))
+                await asyncio.sleep(moment)
+                client.writer.transport.abort()
+        async with host.opened():  # waits for the releases that are still under way
+            pass
+        await eventually(lambda: not _running(host))
+        assert (await host.status())["leases"] == []
+
+    asyncio.run(scenario())
+    opens(host)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A trusted node without an agent, and a model that it may open."""
+
+    node: FakeNode
+    model: Sealed
+
+
+@pytest.fixture(scope="module")
+def client(site: Site) -> Client:
+    async def prepare() -> Client:
+        async with site.verifier.person() as admin:
+            node = await joined(site.verifier, admin)
+            await activate_golden_of(admin, node, name="synthetic")
+            await attest(node)
+            model = await a_sealed_model(admin, "synthetic", "synthetic")
+            await grant(admin, node, "synthetic")
+            return Client(node=node, model=model)
+
+    return asyncio.run(prepare())
+
+
+def _opens_after_restart(site: Site, client: Client) -> None:
+    """Start the verifier again; the node that lost its answer simply asks again, within the limit of one lease."""
+    site.verifier.start()
+
+    async def scenario() -> None:
+        async with site.verifier.person() as admin:
+            await attest(client.node)
+            await Scene(verifier=site.verifier, admin=admin, node=client.node, model=client.model).opens()
+
+    asyncio.run(scenario())
+    records_of(site.verifier).check()
+    assert client.node.node_id not in _running_by_node(site)
+
+
+def _running_by_node(site: Site) -> set[str]:
+    rows, running = lease_rows(site.verifier), records_of(site.verifier).running
+    return {rows[lease] for lease in running}
+
+
+def test_k08_a_verifier_killed_between_record_and_answer_has_recorded_what_nobody_got(
+    site: Site, client: Client
+) -> None:
+    async def scenario() -> None:
+        async with site.verifier.person() as admin, a_wire(site.verifier.listen) as wire:
+            behind = copy(site.verifier)
+            behind.listen, client.node.verifier = wire.address, behind
+            scene = Scene(verifier=site.verifier, admin=admin, node=client.node, model=client.model)
+
+            async def answer(challenge: Challenge) -> Proof:
+                wire.swallows = True
+                return client.node.proof(challenge)
+
+            asked = asyncio.create_task(scene.ask(answer))
+            await eventually(lambda: client.node.node_id in _running_by_node(site))
+            site.verifier.kill()
+            with pytest.raises(aio.AioRpcError):
+                await asked
+
+    try:
+        asyncio.run(scenario())
+        records_of(site.verifier).check()
+        assert client.node.node_id in _running_by_node(site)
+    finally:
+        client.node.verifier = site.verifier
+        _opens_after_restart(site, client)
+
+
+def test_k08_a_verifier_killed_before_the_record_has_given_nothing(site: Site, client: Client) -> None:
+    async def scenario() -> None:
+        async with site.verifier.person() as admin:
+            scene = Scene(verifier=site.verifier, admin=admin, node=client.node, model=client.model)
+            blocker = sqlite3.connect(site.verifier.folder / "verifier.sqlite", isolation_level=None)
+
+            async def answer(challenge: Challenge) -> Proof:
+                blocker.execute("BEGIN IMMEDIATE")  # the record waits for this
+                return client.node.proof(challenge)
+
+            asked = asyncio.create_task(scene.ask(answer))
+            await asyncio.sleep(0.5)
+            assert not asked.done()
+            site.verifier.kill()
+            with pytest.raises(aio.AioRpcError):
+                await asked
+            blocker.close()
+
+    before = records_of(site.verifier).issued
+    try:
+        asyncio.run(scenario())
+        assert records_of(site.verifier).issued == before
+    finally:
+        _opens_after_restart(site, client)
+
+
+# k09: ends by force
+
+
+async def _revoke_the_key(host: Host) -> None:
+    async with host.verifier.person() as admin:
+        request = admin_pb2.RevokeKeyRequest(key_id=host.model.slot.key_id, reason="stolen")
+        await admin.keys.RevokeKey(request)
+
+
+async def _quarantine(host: Host) -> None:
+    async with host.verifier.person() as admin:
+        request = admin_pb2.QuarantineNodeRequest(node_id=host.agent.node_id, reason="odd")
+        await admin.nodes.QuarantineNode(request)
+
+
+async def _tamper(host: Host) -> None:
+    await host.extend(4)
+
+
+async def _forgotten(host: Host) -> None:
+    """Make sure that nothing is left of a lease that ended by force."""
+    await eventually(lambda: host.cap == CAPPED)
+    await eventually(lambda: host.action_ran == 1)
+    assert (await host.status())["leases"] == []
+
+
+async def _closed(host: Host) -> None:
+    """Make sure that nobody gets the key any more."""
+    async with loader(host.agent) as client:
+        reply = await host.ask(client)
+    assert reply.error
+    assert "data_key" not in reply.parameters
+
+
+EVENTS: dict[str, tuple[Callable[[Host], Awaitable[None]], str]] = {
+    "the key is revoked": (_revoke_the_key, "stolen"),
+    "a person quarantines the node": (_quarantine, "quarantined"),
+    "the node is found tampered with": (_tamper, "pcr.mismatch"),
+}
+
+
+@pytest.mark.parametrize(("event", "reason"), EVENTS.values(), ids=EVENTS)
+def test_k09_a_lease_ends_by_force_when(site: Site, event: Callable[[Host], Awaitable[None]], reason: str) -> None:
+    async def scenario(host: Host) -> None:
+        async with host.opened() as client, host.opened() as second:
+            await event(host)
+            assert reason in await client.revoked()
+            assert await second.revoked()
+            await _forgotten(host)
+        await _closed(host)
+        await eventually(lambda: not _running(host))
+
+    with a_host(site) as host:
+        asyncio.run(scenario(host))
+
+
+def test_k09_a_verifier_that_is_unreachable_past_t_ends_the_lease_and_a_reboot_heals(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        async with host.opened() as client:
+            with site.silent():
+                assert await client.revoked() == "the node's trust ran out"
+                await _forgotten(host)
+        await _closed(host)
+        await eventually(lambda: not _running(host))
+
+    with a_host(site) as host:
+        asyncio.run(scenario(host))
+        host.reboot()
+        asyncio.run(trusted(host.agent))
+        opens(host)

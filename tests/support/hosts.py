@@ -1,0 +1,316 @@
+"""Whole nodes: a machine with a software TPM, a real agent process on it, and a real verifier process.
+
+Loaders talk to the agent's socket, people to the verifier; what was recorded is read from the verifier's database::
+
+    with a_site() as site, a_host(site) as host:
+        asyncio.run(scenario(host))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import secrets
+import signal
+import sqlite3
+import tempfile
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeseal.agent.config import VerifierConfig
+from nodeseal.agent.tpm.device import CAP_LABEL
+from nodeseal.documents import encode_base64
+from nodeseal.swtpm.machine import Machine
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.v1 import admin_pb2
+from nodeseal.varlink import KEYS_INTERFACE, Reply
+from support.agents import AgentProcess, Loader, loader, trusted
+from support.machines import a_machine, a_vendor
+from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier
+
+CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
+UNCAPPED = bytes(32)
+REFUSED = f"{KEYS_INTERFACE}.Refused"
+_HEALS_SECONDS = 40.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What a verifier has written down, read in one moment from its database.
+
+    Attributes:
+        sequences: numbers of the audit records, in order.
+        leaves: their leaf hashes.
+        issued: leases whose begin was recorded.
+        ended: leases whose end was recorded.
+        begun: leases that have a row.
+        running: those of them without an end.
+        enrolled: nodes whose enrolment was recorded.
+        nodes: nodes that have a row.
+    """
+
+    sequences: tuple[int, ...]
+    leaves: tuple[bytes, ...]
+    issued: frozenset[str]
+    ended: frozenset[str]
+    begun: frozenset[str]
+    running: frozenset[str]
+    enrolled: frozenset[str]
+    nodes: frozenset[str]
+
+    def check(self, before: Records | None = None) -> None:
+        """Make sure that no record is missing, none has changed, and nothing happened without one."""
+        assert self.sequences == tuple(range(1, len(self.sequences) + 1))
+        assert self.begun == self.issued
+        assert self.begun - self.running == self.ended
+        assert self.nodes == self.enrolled
+        if before is not None:
+            assert self.leaves[: len(before.leaves)] == before.leaves
+
+
+def records_of(verifier: RunningVerifier) -> Records:
+    """Read what a verifier has written down, whether it runs or was killed."""
+    with closing(sqlite3.connect(verifier.folder / "verifier.sqlite", isolation_level=None)) as database:
+        database.execute("BEGIN")
+        rows = list(database.execute("SELECT sequence, leaf_hash, content FROM audit ORDER BY sequence"))
+        leases = list(database.execute("SELECT lease_id, ended FROM leases"))
+        nodes = [node for (node,) in database.execute("SELECT node_id FROM nodes")]
+    assert all(leaf == hashlib.sha256(b"\0" + content).digest() for _, leaf, content in rows)
+    named: dict[str, set[str]] = defaultdict(set)
+    for _, _, content in rows:
+        record = json.loads(content)
+        named[record["action"]].add(record["subject"].partition("/")[2])
+    return Records(
+        sequences=tuple(sequence for sequence, *_ in rows),
+        leaves=tuple(leaf for _, leaf, _ in rows),
+        issued=frozenset(named["lease.issued"]),
+        ended=frozenset(named["lease.ended"]),
+        begun=frozenset(lease for lease, _ in leases),
+        running=frozenset(lease for lease, ended in leases if ended is None),
+        enrolled=frozenset(named["node.enrolled"]),
+        nodes=frozenset(nodes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A verifier; every host here boots the same, and one golden covers them all."""
+
+    verifier: RunningVerifier
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Let the verifier hang for as long as the block runs: connections stay, answers do not come."""
+        self.verifier.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.verifier.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def a_site(**attestation: object) -> Iterator[Site]:
+    """Run a verifier that trusts one TPM vendor."""
+    with (
+        a_vendor() as vendor,
+        tempfile.TemporaryDirectory() as folder,
+        a_verifier(Path(folder), vendor, start=True, **attestation) as verifier,
+    ):
+        yield Site(verifier=verifier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One node, admitted and trusted, and a model that it may open.
+
+    Attributes:
+        site: where it is.
+        machine: with its TPM.
+        agent: the process on it.
+        model: what it may open, once at a time.
+    """
+
+    site: Site
+    machine: Machine
+    agent: AgentProcess
+    model: Sealed
+
+    @property
+    def verifier(self) -> RunningVerifier:
+        return self.site.verifier
+
+    @property
+    def cap(self) -> bytes:
+        """The cap PCR's value."""
+        return self.machine.read_pcrs()[15]
+
+    @property
+    def action_ran(self) -> int:
+        """How often the stop action ran."""
+        ran = self.agent.folder / "ran"
+        return len(ran.read_text().splitlines()) if ran.exists() else 0
+
+    async def extend(self, pcr: int) -> None:
+        """Tamper with the machine."""
+        await asyncio.to_thread(self.machine.extend, pcr, os.urandom(32))
+
+    async def status(self) -> dict[str, object]:
+        """What the agent says of itself."""
+        async with loader(self.agent) as client:
+            return dict((await client.call(f"{KEYS_INTERFACE}.Status")).parameters)
+
+    async def ask(self, client: Loader) -> Reply:
+        """Ask for the model and return the first reply."""
+        return await client.call(f"{KEYS_INTERFACE}.Open", open_parameters(self.model), more=True)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Loader]:
+        """A loader that holds the model's key; asks again while the agent says that it is not available yet."""
+        end = asyncio.get_running_loop().time() + _HEALS_SECONDS
+        while True:
+            async with loader(self.agent) as client:
+                reply = await self.ask(client)
+                if not reply.error:
+                    self.check_key(reply)
+                    yield client
+                    return
+            assert asyncio.get_running_loop().time() < end, (reply, self.agent.log)
+            await asyncio.sleep(0.1)
+
+    def check_key(self, reply: Reply) -> None:
+        """Make sure that a reply holds the right key, and that its lease was recorded before."""
+        assert base64.b64decode(str(reply.parameters["data_key"])) == self.model.data_key
+        assert str(reply.parameters["lease_id"]) in records_of(self.verifier).issued
+
+    def reboot(self) -> None:
+        """Restart machine and agent, as a person does who has set things right."""
+        self.agent.kill()
+        self.machine.boot(sample_boot_log(BootChain()))
+        (self.agent.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        self.agent.start()
+
+
+def open_parameters(model: Sealed) -> dict[str, object]:
+    """Return the parameters of ``Open``."""
+    slot = model.slot
+    return {
+        "model_digest": model.digest,
+        "slots": [
+            {
+                "key_id": slot.key_id,
+                "key_version": slot.key_version,
+                "suite": slot.suite,
+                "enc": encode_base64(slot.enc),
+                "wrapped": encode_base64(slot.wrapped),
+            }
+        ],
+    }
+
+
+@contextmanager
+def a_host(site: Site) -> Iterator[Host]:
+    """A new node; its stop action writes a line into a file."""
+    with (
+        a_machine(site.verifier.vendor) as machine,
+        tempfile.TemporaryDirectory(prefix="agent") as folder,
+    ):
+        machine.boot(sample_boot_log(BootChain()))
+        agent = AgentProcess(
+            Path(folder), machine.tcti, agents_view(site.verifier), on_revocation=f"echo ran >> {folder}/ran"
+        )
+        try:
+            agent.start()
+            yield Host(site=site, machine=machine, agent=agent, model=asyncio.run(_admitted(site.verifier, agent)))
+        finally:
+            agent.kill()
+
+
+def agents_view(verifier: RunningVerifier) -> VerifierConfig:
+    """Return how an agent finds a verifier."""
+    return VerifierConfig(
+        address=verifier.listen,
+        enrol_address=verifier.listen_enrol,
+        ca_file=verifier.folder / "ca.pem",
+        server_name="",
+    )
+
+
+async def _admitted(verifier: RunningVerifier, agent: AgentProcess) -> Sealed:
+    async with verifier.person() as admin:
+        await _first_verdict(agent)
+        await _cover(admin, agent.node_id)
+        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=agent.node_id))
+        name = f"model-{secrets.token_hex(4)}"
+        model = await a_sealed_model(admin, name, name)
+        grant = admin_pb2.Grant(node_id=agent.node_id, max_leases=1)
+        await admin.keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=name, grant=grant))
+        await trusted(agent)
+        return model
+
+
+async def _first_verdict(agent: AgentProcess) -> None:
+    async with loader(agent) as client:
+        for _ in range(1500):
+            if (await client.call(f"{KEYS_INTERFACE}.Status")).parameters["state"] == "pending":
+                return
+            await asyncio.sleep(0.02)
+    raise AssertionError(f"no verdict: {agent.log}")
+
+
+async def _cover(admin: Stubs, node_id: str) -> None:
+    """Make the node's state golden, unless a host before it did."""
+    if (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens:
+        return
+    request = admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node_id], pcrs=range(10))
+    captured = await admin.goldens.CaptureGolden(request)
+    await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+
+
+class Wire:
+    """A TCP relay in front of a verifier that can stop passing on what the verifier says."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.swallows = False
+        self.address = ""
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        for task in (self._pass(reader, far_writer, from_verifier=False), self._pass(far_reader, writer)):
+            running = asyncio.create_task(task)
+            self._tasks.add(running)
+            running.add_done_callback(self._tasks.discard)
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_verifier: bool = True
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if not (from_verifier and self.swallows):
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def a_wire(target: str) -> AsyncIterator[Wire]:
+    """Relay connections to ``target`` from a free port."""
+    wire = Wire(target)
+    server = await asyncio.start_server(wire._accept, "127.0.0.1", 0)
+    wire.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield wire
+    finally:
+        server.close()
+        for task in tuple(wire._tasks):
+            task.cancel()
+        await asyncio.gather(*wire._tasks, return_exceptions=True)
