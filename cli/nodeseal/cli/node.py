@@ -81,7 +81,7 @@ def quarantine_node(
 def retire_node(
     node: NodeArgument, reason: ReasonOption, client: ClientOption = CLIENT, *, as_json: JsonOption = False
 ) -> None:
-    """Take a node out of service; it can enrol again, as pending."""
+    """Take a node out of service for good; it cannot enrol again."""
     with connect(client) as verifier:
         found = verifier.nodes.RetireNode(pb.RetireNodeRequest(node_id=node, reason=reason), timeout=CALL_SECONDS)
     _print(found, as_json=as_json)

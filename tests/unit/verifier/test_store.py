@@ -81,6 +81,15 @@ def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engin
     assert "upgrade" in caught.value.remedy
 
 
+def test_a_database_of_a_newer_version_is_not_upgraded_and_stays_as_it_is(engine: sa.Engine, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "db.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unavailable, match="schema that this program does not know"):
+        migrate(engine)
+    with pytest.raises(Unavailable, match="schema 9999"):
+        check_schema(engine)
+
+
 def test_an_empty_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="schema None"):
         check_schema(open_engine(tmp_path / "empty.sqlite"))

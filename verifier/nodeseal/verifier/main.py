@@ -145,7 +145,7 @@ def person_add(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where their client goes.")],
     config: ConfigOption,
     verifier: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; default: the first person's.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; localhost if left out.")
     ] = None,
 ) -> None:
     """Make a client certificate for a person."""

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from nodeseal.errors import Unavailable
 
@@ -20,11 +21,21 @@ _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Make or upgrade the schema, in one transaction."""
+    """Make or upgrade the schema, in one transaction.
+
+    Raises:
+        Unavailable: a newer version made it, or it cannot be read or written.
+    """
     config = _config()
-    with engine.execution_options(writes=True).begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        remedy = "run the version of the program that wrote it, or restore the backup of this one"
+        raise Unavailable("store: the database has a schema that this program does not know", remedy=remedy) from error
+    except sa.exc.DBAPIError as error:
+        raise Unavailable(f"store: {error.orig}") from error
 
 
 def check_schema(engine: sa.Engine) -> None:

@@ -25,7 +25,7 @@ class NodeState(Enum):
     REBOOTING = "rebooting"
     """A new boot was seen and its values have yet to arrive."""
     STALE = "stale"
-    """Not heard from for too long."""
+    """No good round for too long, or none yet since it was admitted."""
     UNTRUSTED = "untrusted"
     """The last evidence failed."""
     QUARANTINED = "quarantined"
