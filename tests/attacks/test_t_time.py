@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.crypto.x509 import certificate_request
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
@@ -26,8 +27,10 @@ from nodeseal.v1.attestation_pb2 import (
     NODE_STATE_TRUSTED,
     NODE_STATE_UNTRUSTED,
     NodeState,
+    RenewRequest,
     Verdict,
 )
+from nodeseal.v1.attestation_pb2_grpc import AttestationStub
 from support.attackers import (
     ClockworkTpm,
     MachineTpm,
@@ -409,6 +412,10 @@ def test_t04_a_stale_node_gets_no_key_and_no_certificate_until_it_proves_itself(
             refusal = await refused(node.release(model.digest, [model.slot]))
             assert refusal.findings == ("release.node-state",)
             assert "seen stale" in refusal.details
+            async with node.channel() as channel:
+                request = RenewRequest(certificate_request=certificate_request(node.key, "node"))
+                renewal = AttestationStub(channel).Renew(request)
+                assert (await refused(renewal)).findings == ("node.not-trusted",)
             async with node.attesting() as stream:
                 assert (await stream.round()).state == NODE_STATE_TRUSTED
             assert node.open(await node.release(model.digest, [model.slot])) == model.data_key
