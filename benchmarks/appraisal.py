@@ -54,9 +54,7 @@ def over_keylime_checkquote() -> Result:
         quote = SameQuote.of(steady.evidence, tpm.ak, tpm.read_pcrs(SELECTION))
         with Keylime(quote) as keylime:
             runs = ratios(lambda: rate(_appraising(itertools.repeat(steady))), keylime.checkquotes_per_second)
-    note = (
-        "the same quote over and over; Keylime loads the key and hashes the PCR values each time"
-    )
+    note = "the same quote over and over; Keylime loads the key and hashes the PCR values each time"
     return Result.of(runs, against=CHECKQUOTE, note=note)
 
 

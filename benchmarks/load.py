@@ -164,7 +164,7 @@ class Load:
         self._tasks.extend(asyncio.create_task(node.attest()) for node in batch)
         if not self.nodes:
             await asyncio.wait_for(batch[0].connected.wait(), _CALL_SECONDS)
-            await _activate_golden(admin, batch[0].node_id)
+            await activate_golden(admin, batch[0].node_id)
         self.nodes.extend(batch)
         await asyncio.wait_for(asyncio.gather(*(node.trusted.wait() for node in batch)), _CALL_SECONDS)
         self.check()
@@ -218,7 +218,8 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _activate_golden(admin: aio.Channel, node_id: str) -> None:
+async def activate_golden(admin: aio.Channel, node_id: str) -> None:
+    """Capture a golden from a node that attests, and activate it."""
     stub = admin_pb2_grpc.GoldensStub(admin)
     for _ in range(100):
         try:
