@@ -291,6 +291,7 @@ def test_k08_a_verifier_killed_between_record_and_answer_has_recorded_what_nobod
 ) -> None:
     async def scenario() -> None:
         async with site.verifier.person() as admin, a_wire(site.verifier.listen) as wire:
+            await attest(client.node)
             behind = copy(site.verifier)
             behind.listen, client.node.verifier = wire.address, behind
             scene = Scene(verifier=site.verifier, admin=admin, node=client.node, model=client.model)
@@ -317,6 +318,7 @@ def test_k08_a_verifier_killed_between_record_and_answer_has_recorded_what_nobod
 def test_k08_a_verifier_killed_before_the_record_has_given_nothing(site: Site, client: Client) -> None:
     async def scenario() -> None:
         async with site.verifier.person() as admin:
+            await attest(client.node)
             scene = Scene(verifier=site.verifier, admin=admin, node=client.node, model=client.model)
             blocker = sqlite3.connect(site.verifier.folder / "verifier.sqlite", isolation_level=None)
 
