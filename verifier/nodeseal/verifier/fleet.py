@@ -29,7 +29,7 @@ from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.leases import running_leases
-from nodeseal.verifier.store.nodes import load_nodes, save_standing
+from nodeseal.verifier.store.nodes import load_nodes, save_standings
 from nodeseal.verifier.store.schema import NodeState
 
 T = TypeVar("T")
@@ -136,15 +136,10 @@ class Fleet:
             Unavailable: later, then.
         """
         moved, self._unsaved = self._unsaved, set()
-        rows = [(node.record.node_id, node.standing()) for node in moved]
-
-        def work(connection: sa.Connection) -> None:
-            for row in rows:
-                save_standing(connection, *row)
-
+        standings = {node.record.node_id: node.standing() for node in moved}
         try:
-            if rows:
-                await self.store.write(work)
+            if standings:
+                await self.store.write(lambda connection: save_standings(connection, standings))
         except Unavailable:
             self._unsaved |= moved
             raise

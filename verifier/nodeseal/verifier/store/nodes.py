@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -94,6 +95,13 @@ def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStandi
 def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStanding) -> None:
     """Keep what is thought of a node."""
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**_standing_values(standing)))
+
+
+def save_standings(connection: sa.Connection, standings: Mapping[NodeId, NodeStanding]) -> None:
+    """Keep what is thought of many nodes, which takes far less time than one by one."""
+    rows = [{"id": node_id, **_standing_values(standing)} for node_id, standing in standings.items()]
+    if rows:
+        connection.execute(NODES.update().where(NODES.c.node_id == sa.bindparam("id")), rows)
 
 
 def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes, following: bytes | None) -> None:
