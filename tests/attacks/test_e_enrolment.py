@@ -6,6 +6,7 @@ Every refusal changes one fact of an identity that enrols, and leaves nodes and 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tpm2_pytss.TSS2_Exception import TSS2_Exception
 
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.failures import TpmFailed
@@ -33,6 +35,7 @@ from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_p
 from support import certificates as made
 from support.attackers import (
     ESCAPED,
+    MachineTpm,
     altered,
     enrolling,
     evidence_claiming,
@@ -54,24 +57,29 @@ GOOD_AK = templates.attestation_key(bytes(64))
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A verifier that trusts a vendor, the authorities of :mod:`support.certificates`, and one key by name."""
+    """A verifier that trusts a vendor, the authorities of :mod:`support.certificates`, and a few keys by name.
+
+    Of the vendor ``orphaned`` it has the intermediate and not the root.
+    """
 
     verifier: RunningVerifier
     allowed: SyntheticTpm
+    orphaned: TpmVendor
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("e")
     vendor = TpmVendor.create(folder / "vendor")
-    allowed = SyntheticTpm(vendor)
+    allowed, orphaned = SyntheticTpm(vendor), TpmVendor.create(folder / "orphaned", "orphaned")
     keys = [allowed.ek, _rsa_ek(rsa_key("small", 1024)), _roca_ek(), _p192_ek()]
     listed = [str(digest_of(key.encode())) for key in keys]
     with a_verifier(folder, vendor, start=False, ek_allow=listed, trust_seconds=600, interval_seconds=0) as verifier:
         (verifier.folder / "ek-roots" / "made-root.der").write_bytes(made.root())
         (verifier.folder / "ek-roots" / "made-intermediate.der").write_bytes(made.intermediate())
+        (verifier.folder / "ek-roots" / "orphaned.der").write_bytes(orphaned.intermediate)
         verifier.start()
-        yield Scene(verifier, allowed)
+        yield Scene(verifier, allowed, orphaned)
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +195,32 @@ def test_e03_keys_of_two_machines_do_not_enrol(verifier: RunningVerifier, machin
         asyncio.run(case())
 
 
+def test_e03_a_key_in_software_is_not_activated_by_a_tpm_that_was_told_its_public_area(
+    verifier: RunningVerifier, machine: Machine
+) -> None:
+    """It claims every attribute of an attestation key, and a policy that anybody can satisfy."""
+    software = SyntheticTpm(verifier.vendor)
+    software.ak = replace(software.ak, auth_policy=_POLICY_COMMAND_CODE)
+
+    async def case(tpm: MachineTpm) -> None:
+        async with nothing_enrolled(verifier), enrolling(verifier) as stream:
+            challenge = await stream.show(FakeNode(verifier, tpm).identity(ak_public=software.ak.encode()))
+            for by_policy in (False, True):
+                with pytest.raises(TSS2_Exception, match="not available for selected entity"):
+                    tpm.activate_external(software.ak, challenge, by_policy=by_policy)
+            assert (await refused(stream.answer(bytes(32)))).findings == ("ak.activation",)
+
+    with tpm_of(machine) as tpm:
+        asyncio.run(case(tpm))
+
+
+_ACTIVATE_CREDENTIAL = 0x147
+_POLICY_COMMAND_CODE = hashlib.sha256(
+    bytes(32) + (0x16C).to_bytes(4, "big") + _ACTIVATE_CREDENTIAL.to_bytes(4, "big")
+).digest()
+"""TPM2_PolicyCommandCode(TPM2_ActivateCredential) (Part 3 §23.11)."""
+
+
 # e04, e05: the endorsement key's certificate
 
 
@@ -249,6 +283,11 @@ def test_e04_a_root_that_the_node_brings_along_is_not_trusted(verifier: RunningV
     root = ssl.PEM_cert_to_DER_cert(stranger.root_pem.decode())
     refusal = refused_identity(node, node.identity(ek_chain=[stranger.intermediate, root]))
     assert findings_of(refusal) == ("ek.untrusted-root",)
+
+
+def test_e04_an_intermediate_without_its_root_is_not_trusted(scene: Scene) -> None:
+    node = FakeNode(scene.verifier, SyntheticTpm(scene.orphaned))
+    assert findings_of(refused_identity(node, node.identity(ek_chain=[]))) == ("ek.untrusted-root",)
 
 
 def test_e04_the_certificate_of_another_tpm_is_refused(verifier: RunningVerifier) -> None:
@@ -413,6 +452,21 @@ def test_e08_two_enrolments_of_one_key_at_once_leave_one_attestation_key_and_two
         winner.tpm, loser.tpm = loser.tpm, winner.tpm  # the certificate that counts, and the key that does not
         async with winner.attesting() as stream:
             assert [finding.id for finding in (await stream.round()).findings] == ["quote.signature"]
+
+    asyncio.run(case())
+
+
+def test_e08_a_retired_id_is_refused_before_and_after_its_challenge(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin, enrolling(verifier) as stream:
+            challenge = await stream.show(node.identity())
+            await admin.nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=node.node_id, reason="sold"))
+            async with nothing_enrolled(verifier), enrolling(verifier) as another:
+                secret = node.tpm.activate(challenge.id_object, challenge.encrypted_secret)
+                assert (await refused(stream.answer(secret))).findings == ("node.retired",)
+                assert (await refused(another.show(node.identity()))).findings == ("node.retired",)
 
     asyncio.run(case())
 

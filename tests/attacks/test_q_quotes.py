@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.evidence import Purpose, qualifying_data
 from nodeseal.ids import NodeId, Nonce
@@ -42,6 +43,7 @@ from support.attackers import (
     resigned,
     seen_by,
 )
+from support.software_ak import SoftwareAk
 from support.verifier import (
     FakeNode,
     RunningVerifier,
@@ -573,6 +575,44 @@ def test_q06_a_signature_of_another_round_is_refused(scene: Scene, node: FakeNod
         return altered(node.evidence(challenge), signature=node.evidence(challenge, Purpose.RELEASE).signature)
 
     assert found(scene, node, forge) == ["quote.signature"]
+
+
+RSA_SIGNATURES: Mapping[str, tuple[Callable[[bytes], bytes], str]] = {
+    "SHA-1": (headed(Alg.RSASSA, HashAlg.SHA1), "quote.algorithm"),
+    "the other padding": (headed(Alg.RSAPSS, SHA256), "quote.algorithm"),
+    "ECDSA": (lambda raw: encode_signature(EccSignature(SHA256, *raw[6:8])), "quote.algorithm"),
+    "zero": (lambda raw: raw[:6] + bytes(256), "quote.signature"),
+    "one": (lambda raw: raw[:6] + bytes(255) + b"\1", "quote.signature"),
+    "out of range": (lambda raw: raw[:6] + b"\xff" * 256, "quote.signature"),
+    "cut": (lambda raw: raw[:4] + sized(raw[6:-1]), "quote.signature"),
+    "with a zero before": (lambda raw: raw[:4] + sized(b"\0" + raw[6:]), "quote.signature"),
+    "a byte too many": (lambda raw: raw + b"\0", "quote.malformed"),
+}
+
+
+class RsaOracle(SyntheticKey):
+    """Signs with an RSA key in the place of a P-256 key."""
+
+    def __init__(self, key: SoftwareAk) -> None:
+        self.sign = key.sign_raw  # type: ignore[method-assign]  # all that is asked of it
+
+
+@pytest.mark.parametrize("why", RSA_SIGNATURES)
+def test_q06_an_rsa_signature_that_is_not_the_keys_own_is_refused(scene: Scene, why: str) -> None:
+    change, expected = RSA_SIGNATURES[why]
+    tpm = a_node(scene.verifier).tpm
+    software = SoftwareAk.of("2048", "rsassa-sha256")
+    tpm._ak = RsaOracle(software)
+    tpm.ak = replace(software.public, attributes=tpm.ak.attributes)  # type: ignore[assignment]  # RSA
+
+    def forge(node: FakeNode, challenge: Challenge) -> Evidence:
+        evidence = node.evidence(challenge)
+        return altered(evidence, signature=change(evidence.signature))
+
+    async def case() -> list[str]:
+        return await refused_round(await granted_node(scene, tpm), scene.model, forge)
+
+    assert asyncio.run(case()) == [expected]
 
 
 # q07, q08, q09: what the quote is bound to

@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar
 import pytest
 from google.protobuf.message import Message
 from grpc import aio
-from tpm2_pytss.constants import ESYS_TR
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CC, TPMA_SESSION
+from tpm2_pytss.types import TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_PUBLIC, TPMT_PUBLIC
 
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
@@ -287,6 +288,28 @@ class MachineTpm(SyntheticTpm):
         if self.device is not None:
             self.device.close()
             self.device = None
+
+    def activate_external(
+        self, key: EccPublic, challenge: enrollment_pb2.CredentialChallenge, *, by_policy: bool
+    ) -> bytes:
+        """Try TPM2_ActivateCredential for a key that the TPM knows by TPM2_LoadExternal, without its private part."""
+        tpm, ek = self._open._tpm, self._open._endorsement_key()
+        external = tpm.esys.load_external(
+            TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(key.encode())[0]), hierarchy=ESYS_TR.NULL
+        )
+        with (
+            tpm._flushed(external),
+            tpm.session(ek.key, policy=True, hash_alg=TPM2_ALG.SHA256) as endorsement,
+            tpm.session(ek.key, policy=True, hash_alg=TPM2_ALG.SHA256) as session,
+            tpm.loaded(ek.key) as ek_handle,
+        ):
+            tpm.esys.trsess_set_attributes(session, TPMA_SESSION.CONTINUESESSION)  # one session encrypts, at most
+            tpm.esys.policy_secret(ESYS_TR.ENDORSEMENT, endorsement, expiration=0)
+            tpm.esys.policy_command_code(session, TPM2_CC.ActivateCredential)
+            blob = TPM2B_ID_OBJECT.unmarshal(challenge.id_object)[0]
+            secret = TPM2B_ENCRYPTED_SECRET.unmarshal(challenge.encrypted_secret)[0]
+            auth = session if by_policy else ESYS_TR.PASSWORD
+            return bytes(tpm.esys.activate_credential(external, ek_handle, blob, secret, auth, endorsement))
 
     def pass_time(self, milliseconds: int) -> None:
         """Let time pass by TPM2_ClockSet, which only ever moves the clock forward."""
