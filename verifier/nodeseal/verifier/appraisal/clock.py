@@ -1,30 +1,19 @@
 """Time and reset: does this round continue the one before, follow a reboot, or say what no honest machine says?
 
 The TPM signs its clock (ms), resetCount, restartCount and safe into every quote (TPMS_CLOCK_INFO, TPM Library
-Part 2 §10.11; Part 1, "Timing Components"); the agent claims the kernel's boot id. What an honest TPM can show:
+Part 2; Part 1, "Timing Components"); the agent claims the kernel's boot id. What an honest TPM can show:
 
 - resetCount grows by each TPM Reset and restartCount by each TPM Restart or Resume; a TPM Reset zeroes restartCount.
 - Clock never runs backwards while the counters stand, and never across an orderly shutdown, which saves it.
-- Clock is saved at least once per 2**22 ms (Part 2 §10.11.2; TPM_PT_CLOCK_UPDATE). After a power loss without
+- Clock is saved at least once per 2**22 ms (TPMS_CLOCK_INFO; TPM_PT_CLOCK_UPDATE). After a power loss without
   TPM2_Shutdown the TPM comes up with the saved value, so up to that much earlier, clears safe, and sets it again when
   the clock is next saved. Such a power loss is always a TPM Reset, so safe cannot fall otherwise.
 - TPM2_Clear zeroes Clock and both counters; it also ends owner keys, and no fleet does it in mid life.
 
-Counters are compared for change only: for keys outside the endorsement and platform hierarchies the TPM adds a secret
-constant per key (Part 1, "Timing Components", obfuscation), so more and less mean nothing, but equal means equal.
-
-Why attack findings stick (:data:`Continuity.BROKEN` keeps the old baseline)
-    t01: an attacker with root resets the TPM (a pin, a bus command) and extends the old values again; the machine
-    runs on, so its boot id stays. Were the round to become the baseline, the next one would continue it and be
-    trusted. Kept, every round is found ``reset-without-reboot`` until the machine really boots, which shows a new boot
-    id, ends leases and is judged afresh. An agent that lies about the boot id gains no more than that: a reboot.
-    t02: TPM state restored from a copy shows an earlier clock. Waiting until the clock has caught up would heal it, so
-    the finding quarantines: a person looks, and lifting the quarantine drops the baseline. A copy whose clock catches
-    up between two rounds still gives itself away if safe has fallen while the counters stand.
-
-What this cannot see: state restored and caught up with while the verifier heard nothing, and a rollback within the
-2**22 ms that an honest power loss also explains (the node then counts as rebooted, without leases).
-Machines that suspend or hibernate keep their boot id while the TPM restarts: they are found and must be rebooted.
+Counters are compared for change only: for some keys the TPM obfuscates them by a constant, so more and less mean
+nothing, but equal means equal. A round with an attack finding (:data:`Continuity.BROKEN`) never becomes the baseline.
+Otherwise the round after a TPM reset under a running machine would continue it and be trusted. ADR 7 has the reasons,
+and what this cannot see.
 """
 
 from __future__ import annotations
@@ -37,7 +26,7 @@ from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier.appraisal.model import Baseline, Continuity
 
 UPDATE_INTERVAL_MS = 1 << 22
-"""The longest that a TPM may run before it saves its clock (Part 2 §10.11.2)."""
+"""The longest that a TPM may run before it saves its clock (TPMS_CLOCK_INFO)."""
 
 
 class Counters(StrEnum):
