@@ -35,6 +35,7 @@ from nodeseal.v1 import (
 _TOGETHER: Final = 64
 """Nodes that enrol or connect at once."""
 _CALL_SECONDS: Final = 60
+_SETTLE_SECONDS: Final = 0.3
 _FACTS: Final = enrollment_pb2.NodeFacts(
     hostname="rack1-node7",
     boot_id="3f0c7c9e-0000-4000-8000-000000000001",
@@ -205,10 +206,13 @@ class Load:
         self.seconds.clear()
         self._gate.set()
 
-    async def halt(self, settle_seconds: float = 0.3) -> None:
+    async def halt(self) -> None:
         """Let nodes wait before their next answer, and what is under way come to its end."""
         self._gate.clear()
-        await asyncio.sleep(settle_seconds + self._pause_seconds)
+        seen = -1
+        while seen != self.rounds:
+            seen = self.rounds
+            await asyncio.sleep(_SETTLE_SECONDS + self._pause_seconds)
         self.check()
 
     async def close(self) -> None:
