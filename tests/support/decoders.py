@@ -20,7 +20,8 @@ from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, d
 from nodeseal.tcg.buffer import Reader
 from nodeseal.tcg.certificate import decode_certificate_file, split_certificates
 from nodeseal.tcg.ek_template import TEMPLATES
-from nodeseal.tcg.event_log import Event, EventLog, decode_event_log, encode_event_log
+from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
+from nodeseal.tcg.event_log_text import describe_event
 from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
 from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
 from nodeseal.tcg.signature import EccSignature, decode_signature, encode_signature
@@ -77,6 +78,16 @@ def _frames(raw: bytes) -> list[object]:
 CLAIMS = Claims(boot_id="b", kernel="6.1", agent_version="0.1.0", leases=(lease_id_of(b""),))
 GOLDEN = b'format: nodeseal/golden/1\nname: rack-a\npcrs:\n  sha256:\n    "0": ["' + b"ab" * 32 + b'"]\n'
 LOG = EventLog((HashAlg.SHA256,), (Event(pcr=4, claimed_type=13, digests={HashAlg.SHA256: bytes(32)}, data=b"boot"),))
+SHA1_LOG = EventLog(
+    (HashAlg.SHA1,),
+    (Event(pcr=4, claimed_type=0x80000003, digests={HashAlg.SHA1: bytes(20)}, data=bytes(24) + b"\x08" + bytes(7)),),
+    LogFormat.SHA1,
+)
+CCEL = EventLog(
+    (HashAlg.SHA384,),
+    (Event(pcr=1, claimed_type=0x80000001, digests={HashAlg.SHA384: bytes(48)}, data=bytes(40)),),
+    LogFormat.CCEL,
+)
 NAME = b"\x00\x0b" + bytes(32)
 
 DECODERS = {
@@ -97,7 +108,11 @@ DECODERS = {
     "certificates": Decoder(
         decode=lambda raw: (split_certificates(raw), decode_certificate_file(raw, "nv")), exact=False
     ),
-    "event-log": Decoder(decode=decode_event_log, good=(encode_event_log(LOG),), exact=False),
+    "event-log": Decoder(
+        decode=lambda raw: [describe_event(event) for event in decode_event_log(raw).events],
+        good=tuple(encode_event_log(log) for log in (LOG, SHA1_LOG, CCEL)),
+        exact=False,
+    ),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),
     "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN,), exact=False),

@@ -1,0 +1,121 @@
+"""UEFI device paths as text, for reading only (UEFI Specification 2.10 §10.3, §10.6).
+
+The nodes that boot paths of real machines consist of are spelled as the specification spells them; another node is
+``Path(type,subtype,hex)``, its own generic form (§10.6.1.2). What comes out is raw text: the caller makes it inert.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.buffer import Reader
+
+_NODE: Final = struct.Struct("<BBH")
+_END: Final = (0x7F, 0xFF)
+_MAX_NODES: Final = 64
+_MAX_HEX: Final = 16
+_EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
+"""PNP0A03 and PNP0A08 as compressed EISA identifiers."""
+_PARTITION_GUID: Final = 2
+
+
+def device_path_text(raw: bytes) -> str:
+    r"""Return a device path as text: ``PciRoot(0)/Pci(31,2)/Sata(0,65535,0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI``.
+
+    Raises:
+        MalformedInput: a node is cut off, or there are more than 64.
+    """
+    reader, nodes = Reader(raw, "device path"), list[str]()
+    left = len(raw)
+    while left:
+        kind, subtype, size = reader.unpack(_NODE, "node")
+        left -= size
+        if size < _NODE.size or len(nodes) == _MAX_NODES:
+            raise MalformedInput("device path: a node without end, or too many")
+        content = reader.take(size - _NODE.size, "node")
+        if (kind, subtype) == _END:
+            break
+        nodes.append(_node_text(kind, subtype, content))
+    return "/".join(nodes)
+
+
+def _node_text(kind: int, subtype: int, content: bytes) -> str:
+    known = _NODES.get((kind, subtype))
+    try:
+        text = known(content) if known else None
+    except (struct.error, UnicodeDecodeError):
+        text = None
+    return text or f"Path({kind},{subtype},{content[:_MAX_HEX].hex()}{'…' * (len(content) > _MAX_HEX)})"
+
+
+def _numbers(name: str, layout: str) -> Callable[[bytes], str]:
+    packed = struct.Struct(layout)
+    return lambda content: f"{name}({','.join(map(str, packed.unpack_from(content)))})"
+
+
+def _guid(name: str) -> Callable[[bytes], str]:
+    return lambda content: f"{name}({guid_text(content)})"
+
+
+def _pci(content: bytes) -> str:
+    function, device = struct.unpack("<BB", content)
+    return f"Pci({device},{function})"
+
+
+def _acpi(content: bytes) -> str:
+    hid, uid = struct.unpack_from("<II", content)
+    return f"PciRoot({uid})" if hid in _EISA_PCI_ROOTS else f"Acpi(0x{hid:08x},{uid})"
+
+
+def _hard_drive(content: bytes) -> str:
+    number, _, _, signature, _, signature_kind = struct.unpack("<IQQ16sBB", content)
+    return f"HD({number},GPT,{guid_text(signature)})" if signature_kind == _PARTITION_GUID else f"HD({number},MBR)"
+
+
+def _nvme(content: bytes) -> str:
+    namespace, identifier = struct.unpack("<I8s", content)
+    return f"NVMe({namespace},{identifier[::-1].hex('-')})"
+
+
+def _mac(content: bytes) -> str:
+    return f"MAC({struct.unpack('<6s26sB', content)[0].hex()})"
+
+
+def guid_text(raw: bytes) -> str:
+    """Return the text of an EFI_GUID, which is the first 16 bytes.
+
+    Raises:
+        struct.error: there are fewer.
+    """
+    return str(uuid.UUID(bytes_le=struct.unpack_from("<16s", raw)[0]))
+
+
+_NODES: Final[dict[tuple[int, int], Callable[[bytes], str]]] = {
+    (1, 1): _pci,
+    (1, 3): _numbers("MemoryMapped", "<IQQ"),
+    (1, 4): _guid("VenHw"),
+    (1, 5): _numbers("Ctrl", "<I"),
+    (2, 1): _acpi,
+    (3, 1): _numbers("Ata", "<BBH"),
+    (3, 2): _numbers("Scsi", "<HH"),
+    (3, 5): _numbers("USB", "<BB"),
+    (3, 10): _guid("VenMsg"),
+    (3, 11): _mac,
+    (3, 12): lambda _: "IPv4()",
+    (3, 13): lambda _: "IPv6()",
+    (3, 17): _numbers("Unit", "<B"),
+    (3, 18): _numbers("Sata", "<HHH"),
+    (3, 23): _nvme,
+    (3, 24): lambda content: f"Uri({content.decode('ascii')})",
+    (4, 1): _hard_drive,
+    (4, 2): _numbers("CDROM", "<I"),
+    (4, 3): _guid("VenMedia"),
+    (4, 4): lambda content: content.decode("utf-16-le").rstrip("\0"),
+    (4, 6): _guid("FvFile"),
+    (4, 7): _guid("Fv"),
+    (4, 8): _numbers("Offset", "<4xQQ"),
+}

@@ -1,0 +1,67 @@
+"""Which part of an event's data its digest proves (TCG PC Client Platform Firmware Profile v1.06 §10.4.1).
+
+A digest is of whatever the firmware or boot loader hashed: the event's data, a part of it, or something else such as
+an image, of which the data is then a mere description. Only the digest tells; types are claims and are not asked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import Event
+from nodeseal.tcg.event_log_types import EventType
+
+_VARIABLE: Final = struct.Struct("<16sQQ")
+_TAG_HEADER: Final = 8
+_GRUB_PREFIXES: Final = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ", b"grub_cmd ", b"kernel_cmdline ")
+"""What GRUB writes before a string, behind which it hashes (grub-core/commands/tpm.c, grub_tpm_verify_string)."""
+
+
+class Binding(Enum):
+    """How far an event's data is proved by its digest, once the digest is proved by a quote."""
+
+    ALL = "all"
+    PART = "part"
+    NONE = "none"
+    NOT_EXTENDED = "not-extended"
+
+
+def binding(event: Event, bank: HashAlg) -> Binding:
+    """Return how far the data of ``event`` is proved in ``bank``; a final NUL does not count."""
+    if event.claimed_type == EventType.NO_ACTION or bank not in event.digests:
+        return Binding.NOT_EXTENDED
+    part = bound_data(event, bank)
+    if part is None:
+        return Binding.NONE
+    return Binding.ALL if part in (event.data, event.data[:-1]) else Binding.PART
+
+
+def bound_data(event: Event, bank: HashAlg) -> bytes | None:
+    """Return the part of the data whose hash is the event's digest in ``bank``; ``None`` if there is none.
+
+    What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing.
+    """
+    digest = event.digests.get(bank)
+    return next((part for part in _parts(event.data) if bank.digest(part) == digest), None)
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    """Yield what firmware and boot loaders are known to hash: everything first, never an empty part."""
+    yield data
+    text = data.removesuffix(b"\0")
+    starts = (len(prefix) for prefix in _GRUB_PREFIXES if data.startswith(prefix))
+    parts = (text, *(text[start:] for start in starts), _variable_content(data), data[_TAG_HEADER:])
+    yield from (part for part in parts if part)
+
+
+def _variable_content(data: bytes) -> bytes:
+    """Return VariableData of a UEFI_VARIABLE_DATA (§10.2.6), which is all that EV_EFI_VARIABLE_BOOT used to measure."""
+    if len(data) < _VARIABLE.size:
+        return b""
+    _, characters, size = _VARIABLE.unpack_from(data)
+    start = _VARIABLE.size + 2 * characters
+    return data[start : start + size]

@@ -1,0 +1,87 @@
+"""A cursor over an event log that knows which event it is in, and what is no event log at all."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+
+MAX_LOG: Final = 16 * 1024 * 1024
+"""Largest log in bytes, filler included; firmware reserves 64 KiB to 1 MiB."""
+MAX_EVENT_DATA: Final = 1024 * 1024
+"""Largest data of one event in bytes; whole certificate databases (dbx) have tens of kilobytes."""
+_FILLER: Final = (b"\0", b"\xff")
+_U32: Final = struct.Struct("<I")
+_ACPI_TABLES: Final = {
+    b"CCEL": "give the log it points to, such as /sys/firmware/acpi/tables/data/CCEL",
+    b"TPM2": "give the log it points to, such as /sys/kernel/security/tpm0/binary_bios_measurements",
+    b"TCPA": "give the log it points to, such as /sys/kernel/security/tpm0/binary_bios_measurements",
+}
+"""ACPI tables that say where a log lies; people find them before the log (ACPI 6.5 table 5.6)."""
+_TEXT_SAMPLE: Final = 64
+_SPACES: Final = b"\t\n\r"
+
+
+class LogReader:
+    """A cursor over the little-endian bytes of a log.
+
+    Attributes:
+        event: number of the event that is read, for errors.
+
+    Raises:
+        MalformedInput: from the constructor when the bytes are no event log; from every method when they end early.
+    """
+
+    __slots__ = ("_at", "_end", "_raw", "event")
+
+    def __init__(self, raw: bytes) -> None:
+        refuse_what_is_no_log(raw)
+        self._raw = raw
+        self._at = 0
+        # found once: to look at the rest before each event would take quadratic time
+        self._end = len(raw.rstrip(raw[-1:])) if raw[-1:] in _FILLER else len(raw)
+        self.event = 0
+
+    def fault(self, problem: str) -> MalformedInput:
+        """Return the error that says what is wrong, in which event and before which byte."""
+        return MalformedInput(f"event log: event {self.event} at byte {self._at} of {len(self._raw)}: {problem}")
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Read neighbouring integers of fixed size."""
+        return layout.unpack(self.take(layout.size))
+
+    def take(self, size: int) -> bytes:
+        """Read ``size`` bytes."""
+        if size > len(self._raw) - self._at:
+            raise self.fault(f"cut off, {size} bytes are due")
+        self._at += size
+        return self._raw[self._at - size : self._at]
+
+    def data(self) -> bytes:
+        """Read an event's data behind its size as UINT32."""
+        (size,) = self.unpack(_U32)
+        if size > MAX_EVENT_DATA:
+            raise self.fault(f"{size} bytes of data, at most {MAX_EVENT_DATA}")
+        return self.take(size)
+
+    def only_filler_left(self) -> bool:
+        """Tell whether what is left is nothing, or equal bytes 00 or ff."""
+        return self._at >= self._end
+
+
+def refuse_what_is_no_log(raw: bytes) -> None:
+    """Refuse what people and programs give for a log, by name.
+
+    Raises:
+        MalformedInput: empty, too large, nothing but filler, text, or an ACPI table.
+    """
+    if len(raw) > MAX_LOG:
+        raise MalformedInput(f"event log: has more than {MAX_LOG} bytes")
+    if not raw.strip(raw[:1] if raw[:1] in _FILLER else b""):
+        raise MalformedInput("event log: is empty")
+    if raw[:4] in _ACPI_TABLES and int.from_bytes(raw[4:8], "little") == len(raw):
+        name = raw[:4]
+        raise MalformedInput(f"event log: is the ACPI table {name.decode()}, no log", remedy=_ACPI_TABLES[name])
+    if all(byte in _SPACES or byte in range(0x20, 0x7F) for byte in raw[:_TEXT_SAMPLE]):
+        raise MalformedInput("event log: is text, no log", remedy="give the binary log as the firmware left it")

@@ -1,0 +1,64 @@
+"""Device paths as text."""
+
+from __future__ import annotations
+
+import struct
+import uuid
+
+import pytest
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.device_path import device_path_text
+
+END = b"\x7f\xff\4\0"
+GUID = uuid.UUID("a11d1065-b147-440b-a4e8-300e3db974f2")
+
+
+def node(kind: int, subtype: int, content: bytes) -> bytes:
+    return struct.pack("<BBH", kind, subtype, 4 + len(content)) + content
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (node(2, 1, struct.pack("<II", 0x0A0341D0, 1)), "PciRoot(1)"),
+        (node(2, 1, struct.pack("<II", 0x060441D0, 1)), "Acpi(0x060441d0,1)"),
+        (node(1, 1, b"\2\x1f"), "Pci(31,2)"),
+        (node(1, 4, GUID.bytes_le + b"more"), f"VenHw({GUID})"),
+        (node(3, 18, struct.pack("<HHH", 0, 65535, 0)), "Sata(0,65535,0)"),
+        (node(3, 23, struct.pack("<I8s", 1, bytes(range(8)))), "NVMe(1,07-06-05-04-03-02-01-00)"),
+        (node(3, 11, b"\x48\x0f\xcf\x44\x6b\x0a" + bytes(27)), "MAC(480fcf446b0a)"),
+        (node(3, 12, bytes(19)), "IPv4()"),
+        (node(3, 24, b"https://boot.example/x.efi"), "Uri(https://boot.example/x.efi)"),
+        (node(4, 1, struct.pack("<IQQ16sBB", 1, 0, 0, GUID.bytes_le, 2, 2)), f"HD(1,GPT,{GUID})"),
+        (node(4, 1, struct.pack("<IQQ16sBB", 2, 0, 0, bytes(16), 1, 1)), "HD(2,MBR)"),
+        (node(4, 4, "\\a.efi\0".encode("utf-16-le")), "\\a.efi"),
+        (node(4, 6, GUID.bytes_le), f"FvFile({GUID})"),
+        (node(4, 8, struct.pack("<4xQQ", 1, 2)), "Offset(1,2)"),
+        (node(5, 1, b"\2\0"), "Path(5,1,0200)"),
+        (node(9, 9, bytes(17)), f"Path(9,9,{bytes(16).hex()}…)"),
+        (node(1, 1, b"\2"), "Path(1,1,02)"),
+        (node(3, 24, b"\xff"), "Path(3,24,ff)"),
+        (node(4, 4, b""), "Path(4,4,)"),
+        (node(1, 1, b"\1\0") + node(1, 1, b"\0\0") + END + b"ignored", "Pci(0,1)/Pci(0,0)"),
+        (END, ""),
+        (b"", ""),
+    ],
+)
+def test_nodes_are_spelled_as_the_specification_does(raw: bytes, expected: str) -> None:
+    assert device_path_text(raw) == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"\1\1\6", id="half a header"),
+        pytest.param(node(1, 1, b"\1\2")[:-1], id="half a node"),
+        pytest.param(b"\1\1\3\0", id="a node smaller than its header"),
+        pytest.param(b"\1\1\0\0" * 2, id="a node without size"),
+        pytest.param(node(1, 1, b"\1\2") * 65, id="65 nodes"),
+    ],
+)
+def test_a_path_that_does_not_end_well_is_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedInput, match="device path"):
+        device_path_text(raw)
