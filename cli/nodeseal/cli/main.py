@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from nodeseal.cli import audit, golden, key, model, node, output, quote
+from nodeseal.cli import audit, golden, key, log, model, node, output, quote
 from nodeseal.cli.demo.command import demo
 from nodeseal.cli.inspect import inspect
 from nodeseal.cli.open import open_sealed
@@ -48,6 +48,7 @@ for _name, _group in {
     "key": key.app,
     "model": model.app,
     "quote": quote.app,
+    "log": log.app,
     "audit": audit.app,
 }.items():
     app.add_typer(_group, name=_name)

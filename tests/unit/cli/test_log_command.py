@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from nodeseal.cli import main
+from nodeseal.cli.log import app
+from nodeseal.errors import MalformedInput
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.tcg.event_log_types import EventType
+
+SHA256 = HashAlg.SHA256
+RAW = sample_boot_log(BootChain(), (HashAlg.SHA1, SHA256))
+LOG = decode_event_log(RAW)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "boot.log"
+    path.write_bytes(RAW)
+    return path
+
+
+def run(command: str, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [command, *map(str, arguments)])
+
+
+def printed(command: str, *arguments: str | Path) -> Any:
+    return json.loads(run(command, *arguments, "--json").stdout)
+
+
+def write(path: Path, log: EventLog) -> Path:
+    path.write_bytes(encode_event_log(log))
+    return path
+
+
+def event(data: bytes, measured: bytes | None = None, claimed_type: int = EventType.IPL, pcr: int = 8) -> Event:
+    digest = SHA256.digest(data if measured is None else measured)
+    return Event(pcr=pcr, claimed_type=claimed_type, digests={SHA256: digest}, data=data)
+
+
+def test_show_lists_every_event_with_what_it_says(file: Path) -> None:
+    result = run("show", file)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(LOG.events) + 7
+    assert any(line.split() == ["banks", "sha1,", "sha256"] for line in lines)
+    assert lines[-1].endswith(" Exit Boot Services Returned with Success")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        pytest.param(event(b"menu"), " menu", id="covered"),
+        pytest.param(event(b"grub_cmd: ls\0", b"ls"), " claimed in part: grub_cmd: ls", id="covered in part"),
+        pytest.param(event(b"/vmlinuz\0", b"kernel"), " claimed: /vmlinuz", id="not covered"),
+        pytest.param(event(b"x", claimed_type=3), " claimed, not measured: x, 1 bytes", id="never extended"),
+        pytest.param(event(b"[red]x[/red]"), " [red]x[/red]", id="markup"),
+        pytest.param(event(b"a\x1b[2J"), " 5 bytes 611b5b324a", id="an escape sequence"),
+        pytest.param(event(b"a\xe2\x80\xaeb"), r" a\u202eb", id="text that would run backwards"),
+    ],
+)
+def test_show_says_claimed_where_the_digest_does_not_cover_the_data(
+    shown: Event, expected: str, tmp_path: Path
+) -> None:
+    described = run("show", write(tmp_path / "a.log", EventLog((SHA256,), (shown,)))).stdout.splitlines()[-1]
+    assert described.endswith(expected)
+    assert described.isprintable()
+
+
+def test_show_in_json_has_everything(file: Path) -> None:
+    document = printed("show", file, "--bank", "sha1")
+    assert (document["format"], document["shown_bank"]) == ("crypto-agile", "sha1")
+    assert (document["banks"], document["banks_not_read"]) == (["sha1", "sha256"], [])
+    last = document["events"][-1]
+    assert last == {
+        "number": len(LOG.events),
+        "pcr": 5,
+        "claimed_type": "EV_EFI_ACTION",
+        "claimed_type_number": 0x80000007,
+        "digests": {bank.hashlib_name: digest.hex() for bank, digest in LOG.events[-1].digests.items()},
+        "data_bound": "all",
+        "description": "Exit Boot Services Returned with Success",
+        "data": LOG.events[-1].data.hex(),
+    }
+
+
+def test_show_names_banks_that_were_not_read(tmp_path: Path) -> None:
+    raw = encode_event_log(EventLog((SHA256,), ())).replace(
+        b"\1\0\0\0\x0b\0\x20\0\0", b"\2\0\0\0\x0b\0\x20\0\x12\0\x20\0\0"
+    )
+    (tmp_path / "a.log").write_bytes(
+        raw[:28] + (int.from_bytes(raw[28:32], "little") + 4).to_bytes(4, "little") + raw[32:]
+    )
+    assert "bank 0x0012" in run("show", tmp_path / "a.log").stdout
+    assert printed("show", tmp_path / "a.log")["banks_not_read"] == ["0x0012"]
+
+
+def test_show_has_no_pcr_for_what_windows_appends(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.log", EventLog((SHA256,), (event(b"quote", claimed_type=3, pcr=NO_PCR),)))
+    assert printed("show", path)["events"][0]["pcr"] is None
+    assert run("show", path).stdout.splitlines()[-1].split()[:2] == ["1", "-"]
+
+
+def test_show_calls_registers_of_a_ccel_by_their_name(tmp_path: Path) -> None:
+    assert " MR  claimed type" in run("show", write(tmp_path / "a", EventLog((SHA256,), (), LogFormat.CCEL))).stdout
+
+
+def test_replay_prints_the_pcrs_of_every_bank_as_yaml(file: Path) -> None:
+    result = run("replay", file)
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.stdout) == {
+        bank.hashlib_name: {str(pcr): value.hex() for pcr, value in replay(LOG, bank).items()}
+        for bank in LOG.algorithms
+    }
+
+
+def test_replay_in_json_is_by_bank_and_pcr(file: Path) -> None:
+    document = printed("replay", file, "--bank", "sha256")
+    assert document == {"sha256": {str(pcr): value.hex() for pcr, value in replay(LOG, SHA256).items()}}
+    assert list(document["sha256"]) == [str(pcr) for pcr in sorted(replay(LOG, SHA256))]
+
+
+def test_replay_of_a_log_that_extends_nothing_is_empty(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.log", EventLog((SHA256,), ()))
+    assert run("replay", path).stdout == "sha256: {}\n"
+    assert printed("replay", path) == {"sha256": {}}
+
+
+def test_logs_that_replay_alike_do_not_differ(file: Path) -> None:
+    result = run("diff", file, file)
+    assert (result.exit_code, result.stdout) == (0, "no difference in the sha256 bank\n")
+    assert printed("diff", file, file) == {"bank": "sha256", "equal": True, "differences": []}
+
+
+def test_diff_shows_the_first_differing_event_of_each_pcr_side_by_side(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.log"
+    other.write_bytes(sample_boot_log(BootChain(kernel=b"another kernel", command_line="/vmlinuz init=/bin/sh")))
+    result = run("diff", file, other, "--json")
+    assert result.exit_code == 1
+    differences = json.loads(result.stdout)["differences"]
+    assert [each["pcr"] for each in differences] == [4, 8, 9]
+    command = differences[1]
+    assert command["first"]["number"] == command["second"]["number"]
+    assert "root=LABEL=root" in command["first"]["description"]
+    assert "init=/bin/sh" in command["second"]["description"]
+    table = run("diff", file, other)
+    assert table.exit_code == 1
+    assert "init=/bin/sh" in table.stdout
+
+
+def test_diff_says_where_one_log_ends(file: Path, tmp_path: Path) -> None:
+    shorter = write(tmp_path / "short.log", replace(LOG, events=LOG.events[:-1]))
+    assert "no further event" in run("diff", file, shorter).stdout
+    (difference,) = printed("diff", file, shorter)["differences"]
+    assert (difference["pcr"], difference["second"]) == (5, None)
+
+
+def test_diff_says_when_only_the_startup_locality_differs(file: Path, tmp_path: Path) -> None:
+    named = Event(pcr=0, claimed_type=3, digests={SHA256: bytes(32)}, data=b"StartupLocality\0\3")
+    other = write(tmp_path / "other.log", replace(LOG, events=(named, *LOG.events)))
+    shown = run("diff", file, other).stdout
+    assert "startup locality 0" in shown
+    assert "startup locality 3" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("show", "/nonexistent"), id="a file that is not there"),
+        pytest.param(("show", "/"), id="a folder"),
+        pytest.param(("replay", __file__, "--bank", "md5"), id="an unknown bank"),
+        pytest.param(("diff", __file__), id="one log to compare"),
+        pytest.param(("show", __file__, "--force"), id="an unknown option"),
+    ],
+)
+def test_misuse_exits_2(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("show", __file__), "is text, no log", id="text"),
+        pytest.param(("replay", "boot.log", "--bank", "sha512"), "has no sha512 bank", id="a bank that it lacks"),
+        pytest.param(("show", "boot.log", "--bank", "sha512"), "has no sha512 bank", id="showing a bank that it lacks"),
+        pytest.param(
+            ("diff", "boot.log", "old.log", "--bank", "sha256"), "has no sha256 bank", id="a bank of one only"
+        ),
+    ],
+)
+def test_refusals_exit_1_and_say_why(
+    arguments: tuple[str, ...],
+    said: str,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(file.parent)
+    write(
+        Path("old.log"),
+        EventLog((HashAlg.SHA1,), (replace(event(b""), digests={HashAlg.SHA1: bytes(20)}),), LogFormat.SHA1),
+    )
+    monkeypatch.setattr("sys.argv", ["nodeseal", "log", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+
+
+def test_an_error_names_the_file(file: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.log"
+    broken.write_bytes(RAW[:-1])
+    error = run("diff", file, broken).exception
+    assert isinstance(error, MalformedInput)
+    assert f"{broken}: event log: event {len(LOG.events)} at byte" in str(error)
+
+
+def test_a_file_beyond_the_limit_is_refused_without_reading_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "huge.log"
+    with path.open("wb") as huge:
+        huge.write(RAW)
+        huge.truncate(100_000_000_000)
+    error = run("replay", path).exception
+    assert isinstance(error, MalformedInput)
+    assert "more than 16777216 bytes" in str(error)
