@@ -17,8 +17,6 @@ from nodeseal.tcg.event_log_types import EventType
 
 _VARIABLE: Final = struct.Struct("<16sQQ")
 _TAG_HEADER: Final = 8
-_GRUB_PREFIXES: Final = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ", b"grub_cmd ", b"kernel_cmdline ")
-"""What GRUB writes before a string, behind which it hashes (grub-core/commands/tpm.c, grub_tpm_verify_string)."""
 
 
 class Binding(Enum):
@@ -43,19 +41,25 @@ def binding(event: Event, bank: HashAlg) -> Binding:
 def bound_data(event: Event, bank: HashAlg) -> bytes | None:
     """Return the part of the data whose hash is the event's digest in ``bank``; ``None`` if there is none.
 
-    What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing.
+    What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing; nor
+    does an EV_NO_ACTION event, whose digest was never extended.
     """
+    if event.claimed_type == EventType.NO_ACTION:
+        return None
     digest = event.digests.get(bank)
     return next((part for part in _parts(event.data) if bank.digest(part) == digest), None)
 
 
 def _parts(data: bytes) -> Iterator[bytes]:
-    """Yield what firmware and boot loaders are known to hash: everything first, never an empty part."""
+    """Yield what firmware and boot loaders are known to hash: everything first, never an empty part.
+
+    GRUB writes ``grub_cmd: ls`` (``grub_cmd ls`` in RHEL 8) and hashes what follows the first space, with or without
+    the final NUL (grub-core/commands/tpm.c, grub_tpm_verify_string).
+    """
     yield data
-    text = data.removesuffix(b"\0")
-    starts = (len(prefix) for prefix in _GRUB_PREFIXES if data.startswith(prefix))
-    parts = (text, *(text[start:] for start in starts), _variable_content(data), data[_TAG_HEADER:])
-    yield from (part for part in parts if part)
+    _, _, string = data.partition(b" ")
+    parts = (data, string, _variable_content(data), data[_TAG_HEADER:])
+    yield from (part for whole in parts for part in (whole, whole.removesuffix(b"\0")) if part)
 
 
 def _variable_content(data: bytes) -> bytes:

@@ -28,6 +28,7 @@ def event(data: bytes, measured: bytes, claimed_type: int = EventType.IPL) -> Ev
         pytest.param(b"text\0", b"text", Binding.ALL, id="text without its NUL"),
         pytest.param(b"grub_cmd: ls\0", b"ls", Binding.PART, id="a command of GRUB"),
         pytest.param(b"kernel_cmdline: quiet\0", b"quiet", Binding.PART, id="a command line of GRUB"),
+        pytest.param(b"grub_cmd ls\0", b"ls\0", Binding.PART, id="a command of GRUB in RHEL 8"),
         pytest.param(VARIABLE, VARIABLE, Binding.ALL, id="a variable"),
         pytest.param(VARIABLE, b"abc", Binding.PART, id="a variable's content"),
         pytest.param(TAGGED, b"hello", Binding.PART, id="a tagged event's content"),
@@ -52,7 +53,9 @@ def test_the_claimed_type_makes_no_difference(claimed_type: int) -> None:
 
 
 def test_what_is_never_extended_proves_nothing() -> None:
-    assert binding(event(b"data", b"data", EventType.NO_ACTION), SHA256) is Binding.NOT_EXTENDED
+    never = event(b"data", b"data", EventType.NO_ACTION)
+    assert binding(never, SHA256) is Binding.NOT_EXTENDED
+    assert bound_data(never, SHA256) is None
 
 
 def test_a_bank_that_was_not_extended_proves_nothing() -> None:
