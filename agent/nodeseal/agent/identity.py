@@ -71,9 +71,9 @@ class Identity:
         )
 
     @property
-    def chain_pem(self) -> bytes:
-        """The certificates as TLS libraries ask for them."""
-        return to_pem(*self.certificates)
+    def leaf_pem(self) -> bytes:
+        """The certificate for TLS. The verifier has its issuer; sent along, it would be kept for each connection."""
+        return to_pem(self.certificates[0])
 
 
 class StateDirectory:

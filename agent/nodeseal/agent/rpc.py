@@ -46,7 +46,7 @@ def enrolment_channel(config: VerifierConfig) -> grpc.aio.Channel:
 
 def node_channel(config: VerifierConfig, identity: Identity) -> grpc.aio.Channel:
     """Return a channel on which both prove themselves."""
-    credentials = grpc.ssl_channel_credentials(_authority(config), identity.private_key, identity.chain_pem)
+    credentials = grpc.ssl_channel_credentials(_authority(config), identity.private_key, identity.leaf_pem)
     return grpc.aio.secure_channel(config.address, credentials, _options(config))
 
 
