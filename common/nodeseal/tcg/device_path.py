@@ -1,7 +1,7 @@
-"""UEFI device paths as text, for reading only (UEFI Specification 2.10 §10.3, §10.6).
+"""UEFI device paths as text, for reading only (UEFI Specification 2.10, "Device Path Protocol").
 
 The nodes that boot paths of real machines consist of are spelled as the specification spells them; another node is
-``Path(type,subtype,hex)``, its own generic form (§10.6.1.2). What comes out is raw text: the caller makes it inert.
+``Path(type,subtype,hex)``, its own generic form. What comes out is raw text: the caller makes it inert.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""TCG event logs: what firmware says it measured (TCG PC Client Platform Firmware Profile v1.06, §10 "Event Logging").
+"""TCG event logs: what firmware says it measured (TCG PC Client Platform Firmware Profile v1.06, "Event Logging").
 
 Three formats are read, all little-endian:
 
-- crypto-agile: a first event in the old format (§10.2.1) that holds the Specification ID (§10.4.5.1) and names the
-  banks, then events with one digest per bank (§10.2.2);
-- SHA-1: events in the old format only, as the TCG EFI Platform Specification 1.22 §7 has it;
+- crypto-agile: a first event in the old format (TCG_PCClientPCREvent) that holds the Specification ID
+  (TCG_EfiSpecIDEvent) and names the banks, then events with one digest per bank (TCG_PCR_EVENT2);
+- SHA-1: events in the old format only, as the TCG EFI Platform Specification 1.22 has it;
 - CCEL of confidential machines: crypto-agile, but registers are 0 to 4, of which 1 to 4 are a TDX guest's RTMR 0 to 3
-  (UEFI 2.10 §38.4.1), and the Specification ID stands in register 1.
+  (UEFI 2.10, "Confidential Computing"), and the Specification ID stands in register 1.
 
 A log is a claim. What is believed of it is what replays into PCR values that a quote proved; even then the *types* of
 events are not covered by any digest, and an event's data only where :mod:`nodeseal.tcg.event_log_binding` says so.
@@ -34,7 +34,7 @@ _CC_REGISTERS: Final = 5
 _SPEC_ID: Final = b"Spec ID Event03\0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
 _LOCALITIES: Final = (0, 3, 4)
-"""Whence TPM2_Startup may come: 4 stands for an H-CRTM sequence (§10.4.5.3)."""
+"""Whence TPM2_Startup may come: 4 stands for an H-CRTM sequence ("Startup Locality Event")."""
 _OLD_HEADER: Final = struct.Struct("<II20s")
 _SPEC_HEADER: Final = struct.Struct("<16sIBBBBI")
 _ALGORITHM: Final = struct.Struct("<HH")
@@ -44,7 +44,7 @@ _U32: Final = struct.Struct("<I")
 _MAX_ALGORITHMS: Final = 16
 _UINTN_64_BIT: Final = 2
 _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
-"""Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry §6.10)."""
+"""Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
 
 
 class LogFormat(Enum):
@@ -57,12 +57,12 @@ class LogFormat(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event (TCG_PCR_EVENT2, §10.2.2).
+    """One event (TCG_PCR_EVENT2).
 
     Attributes:
         pcr: the PCR, or in a CCEL the register, that was extended; :data:`NO_PCR` for Windows' own.
         claimed_type: the event's type, which no digest covers; see :class:`~nodeseal.tcg.event_log_types.EventType`.
-        digests: what was extended, by bank; a bank that is absent was not extended (TPM2_PCR_Extend, Part 3 §22.2).
+        digests: what was extended, by bank; a bank that is absent was not extended (TPM2_PCR_Extend).
         data: what the firmware says about it.
     """
 
@@ -89,7 +89,7 @@ class EventLog:
     unread: tuple[int, ...] = ()
 
     def extended(self) -> Iterator[Event]:
-        """Iterate over the events that were extended: all but EV_NO_ACTION (§10.4.5)."""
+        """Iterate over the events that were extended: all but EV_NO_ACTION."""
         return (event for event in self.events if event.claimed_type != EventType.NO_ACTION)
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
@@ -127,7 +127,7 @@ def encode_event_log(log: EventLog) -> bytes:
 
 
 def replay(log: EventLog, bank: HashAlg) -> dict[int, bytes]:
-    """Return the PCR values that the log accounts for, as TPM2_PCR_Extend would have made them (Part 3 §22.2).
+    """Return the PCR values that the log accounts for, as TPM2_PCR_Extend would have made them (TPM Library Part 3).
 
     Only PCRs that an event extends in this bank are there, and PCR 0 when the log names a startup locality.
 
@@ -146,7 +146,7 @@ def replay(log: EventLog, bank: HashAlg) -> dict[int, bytes]:
 
 
 def startup_locality(log: EventLog) -> int:
-    """Return the locality of TPM2_Startup, where PCR 0 starts (§10.4.5.3): 0 when the log does not say.
+    """Return the locality of TPM2_Startup, where PCR 0 starts ("Startup Locality Event"): 0 when the log does not say.
 
     Raises:
         MalformedInput: the log names two, or one that cannot be.

@@ -1,4 +1,4 @@
-"""Which part of an event's data its digest proves (TCG PC Client Platform Firmware Profile v1.06 §10.4.1).
+"""Which part of an event's data its digest proves (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
 
 A digest is of whatever the firmware or boot loader hashed: the event's data, a part of it, or something else such as
 an image, of which the data is then a mere description. Only the digest tells; types are claims and are not asked.
@@ -63,7 +63,7 @@ def _parts(data: bytes) -> Iterator[bytes]:
 
 
 def _variable_content(data: bytes) -> bytes:
-    """Return VariableData of a UEFI_VARIABLE_DATA (§10.2.6), which is all that EV_EFI_VARIABLE_BOOT used to measure."""
+    """Return VariableData of a UEFI_VARIABLE_DATA, which is all that EV_EFI_VARIABLE_BOOT used to measure."""
     if len(data) < _VARIABLE.size:
         return b""
     _, characters, size = _VARIABLE.unpack_from(data)

@@ -1,6 +1,6 @@
 """What boot log events say, in one line each, *for reading only*: nothing here is evidence.
 
-Data is read by the event's claimed type (TCG PC Client Platform Firmware Profile v1.06 §10.4.1, table 27, and §10.2 for
+Data is read by the event's claimed type (TCG PC Client Platform Firmware Profile v1.06, "Event Types", and its
 structures). Whether any of it is proved is a question to :mod:`nodeseal.tcg.event_log_binding`. The text is inert:
 control characters, invisible and bidirectional ones are spelled out, so that a terminal shows a log and obeys nothing.
 """
@@ -36,7 +36,7 @@ _NAMED_GUIDS: Final = {
     "605dab50-e046-4300-abb6-3dd810dd8b23": "shim ",
     "77fa9abd-0359-4d32-bd60-28f4e78f784b": "Microsoft ",
 }
-"""Vendors of variables: EFI_GLOBAL_VARIABLE and the image security database need no mention (UEFI §3.3, §32.6.1)."""
+"""Vendors of variables: EFI_GLOBAL_VARIABLE and the image security database need no mention (UEFI)."""
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What tells binary data from text, which may have tabs and several lines."""
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
@@ -117,7 +117,7 @@ def _variable_content(name: str, content: bytes) -> str:
 
 
 def _load_option(content: bytes) -> str:
-    """Read an EFI_LOAD_OPTION (UEFI §3.1.3)."""
+    """Read an EFI_LOAD_OPTION (UEFI)."""
     reader = Reader(content, "load option")
     _, size = reader.unpack(_LOAD_OPTION, "header")
     rest = reader.rest()
@@ -128,7 +128,7 @@ def _load_option(content: bytes) -> str:
 
 
 def _image(data: bytes) -> str:
-    """Read a UEFI_IMAGE_LOAD_EVENT (§10.2.3)."""
+    """Read a UEFI_IMAGE_LOAD_EVENT (PFP)."""
     reader = Reader(data, "image load")
     _, length, _, size = reader.unpack(_IMAGE, "header")
     path = device_path_text(reader.take(size, "path"))
@@ -141,7 +141,7 @@ def _blob(data: bytes) -> str:
 
 
 def _named(data: bytes) -> str:
-    """Read a structure that begins with a described size: BLOB2 and tables2 (§10.2.5, §10.2.7)."""
+    """Read a structure that begins with a described size: BLOB2 and tables2 (PFP)."""
     reader = Reader(data, "description")
     return _text(reader.take(reader.u8("size"), "text")) or _hex(data)
 
@@ -156,7 +156,7 @@ def _tables(data: bytes) -> str:
 
 
 def _partition_table(data: bytes) -> str:
-    """Read a UEFI_GPT_DATA (§10.2.4): the header of the table, then the partitions in use."""
+    """Read a UEFI_GPT_DATA (PFP): the header of the table, then the partitions in use."""
     reader = Reader(data, "partition table")
     disk, count = reader.unpack(_GPT, "header")
     if count > _MAX_PARTITIONS:
@@ -168,7 +168,7 @@ def _partition_table(data: bytes) -> str:
 
 
 def _tagged(data: bytes) -> str:
-    """Read a TCG_PCClientTaggedEvent (§10.4.2.1); Windows and systemd-stub write them."""
+    """Read a TCG_PCClientTaggedEvent (PFP); Windows and systemd-stub write them."""
     if len(data) < _TAG.size or _text(data):
         return _plain(data)
     tag, size = _TAG.unpack_from(data)

@@ -1,4 +1,4 @@
-"""Types of boot log events by name (TCG PC Client Platform Firmware Profile v1.06 §10.4.1, table 27).
+"""Types of boot log events by name (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
 
 No digest covers an event's type, so a type is a claim and serves only to choose how data is read.
 """
