@@ -88,7 +88,7 @@ class LoadNode:
 
     async def attest(self) -> None:
         """Connect and answer challenges until cancelled."""
-        async with self._load.verifier.channel(self._key, to_pem(*self._chain)) as channel:
+        async with self._load.verifier.channel(self._key, to_pem(self._chain[0])) as channel:
             call = attestation_pb2_grpc.AttestationStub(channel).Attest()
             sent = 0.0
             while True:
@@ -151,12 +151,15 @@ class Load:
         Raises:
             Missing: a stream broke, or a node was refused.
         """
-        async with self.verifier.enrolment_channel() as enrolment, self.verifier.admin_channel() as admin:
-            while count > 0:
-                batch = [LoadNode(self, f"{len(self.nodes)}-{number}") for number in range(min(count, _TOGETHER))]
-                await asyncio.gather(*(node.enrol(enrolment) for node in batch))
-                await self._connect(batch, admin)
-                count -= len(batch)
+        try:
+            async with self.verifier.enrolment_channel() as enrolment, self.verifier.admin_channel() as admin:
+                while count > 0:
+                    batch = [LoadNode(self, f"{len(self.nodes)}-{number}") for number in range(min(count, _TOGETHER))]
+                    await asyncio.gather(*(node.enrol(enrolment) for node in batch))
+                    await self._connect(batch, admin)
+                    count -= len(batch)
+        except (aio.AioRpcError, TimeoutError) as error:
+            raise Missing(f"nodes cannot connect: {' '.join(str(error).split())[:200]}") from error
 
     async def _connect(self, batch: list[LoadNode], admin: aio.Channel) -> None:
         nodes = admin_pb2_grpc.NodesStub(admin)
