@@ -127,8 +127,17 @@ def _facts(log: EventLog, bank: HashAlg) -> Iterator[tuple[str, str]]:
     if log.unread:
         yield "not read", ", ".join(f"bank 0x{number:04x}" for number in log.unread)
     yield "shown bank", bank.hashlib_name
-    yield "startup locality", str(startup_locality(log))
+    locality = _locality(log)
+    yield "startup locality", "contradictory or impossible" if locality is None else str(locality)
     yield "events", str(len(log.events))
+
+
+def _locality(log: EventLog) -> int | None:
+    """Return the startup locality; ``None`` where the log cannot be replayed for it, but can be looked at."""
+    try:
+        return startup_locality(log)
+    except MalformedInput:
+        return None
 
 
 def _print_line(line: Text) -> None:
@@ -158,7 +167,7 @@ def _plain_log(log: EventLog, bank: HashAlg) -> dict[str, object]:
         "banks": [each.hashlib_name for each in log.algorithms],
         "banks_not_read": [f"0x{number:04x}" for number in log.unread],
         "shown_bank": bank.hashlib_name,
-        "startup_locality": startup_locality(log),
+        "startup_locality": _locality(log),
         "events": [_plain_event(NumberedEvent(number, event), bank) for number, event in log.numbered()],
     }
 

@@ -33,8 +33,8 @@ ClientOption = Annotated[
 ]
 CLIENT = DEFAULT_CLIENT
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Parsed = TypeVar("Parsed")
 

@@ -152,13 +152,15 @@ def startup_locality(log: EventLog) -> int:
         MalformedInput: the log names two, or one that cannot be.
     """
     named = {
-        event.data[len(_STARTUP_LOCALITY) :]
-        for event in log.events
+        number: event.data[len(_STARTUP_LOCALITY) :]
+        for number, event in log.numbered()
         if event.claimed_type == EventType.NO_ACTION and event.pcr == 0 and event.data.startswith(_STARTUP_LOCALITY)
     }
-    if len(named) > 1 or not named <= {bytes([locality]) for locality in _LOCALITIES}:
-        raise MalformedInput("event log: its startup locality cannot be")
-    return named.pop()[0] if named else 0
+    values = set(named.values())
+    if len(values) > 1 or not values <= {bytes([locality]) for locality in _LOCALITIES}:
+        places = ", ".join(map(str, named))
+        raise MalformedInput(f"event log: event {places}: names a startup locality that cannot be")
+    return values.pop()[0] if values else 0
 
 
 def _decode_specification_id(reader: LogReader) -> tuple[LogFormat, dict[int, int]]:

@@ -104,6 +104,14 @@ def test_show_names_banks_that_were_not_read(tmp_path: Path) -> None:
     assert printed("show", tmp_path / "a.log")["banks_not_read"] == ["0x0012"]
 
 
+def test_a_log_with_an_impossible_startup_locality_can_be_looked_at_but_not_replayed(tmp_path: Path) -> None:
+    named = event(b"StartupLocality\0\7", claimed_type=3, pcr=0)
+    path = write(tmp_path / "a.log", EventLog((SHA256,), (named,)))
+    assert "contradictory or impossible" in run("show", path).stdout
+    assert printed("show", path)["startup_locality"] is None
+    assert isinstance(run("replay", path).exception, MalformedInput)
+
+
 def test_show_has_no_pcr_for_what_windows_appends(tmp_path: Path) -> None:
     path = write(tmp_path / "a.log", EventLog((SHA256,), (event(b"quote", claimed_type=3, pcr=NO_PCR),)))
     assert printed("show", path)["events"][0]["pcr"] is None
@@ -155,6 +163,14 @@ def test_diff_shows_the_first_differing_event_of_each_pcr_side_by_side(file: Pat
     table = run("diff", file, other)
     assert table.exit_code == 1
     assert "init=/bin/sh" in table.stdout
+
+
+def test_diff_shows_hardware_addresses_as_they_are(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.log", EventLog((SHA256,), (event(b"boot from 0c:ab:7a:a:b"),)))
+    second = write(tmp_path / "b.log", EventLog((SHA256,), (event(b"boot from :bomb:"),)))
+    shown = run("diff", first, second).stdout
+    assert "0c:ab:7a:a:b" in shown
+    assert ":bomb:" in shown
 
 
 def test_diff_says_where_one_log_ends(file: Path, tmp_path: Path) -> None:

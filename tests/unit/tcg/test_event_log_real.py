@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import (
     NO_PCR,
+    Event,
     EventLog,
     LogFormat,
     decode_event_log,
@@ -23,6 +25,8 @@ from nodeseal.tcg.event_log import (
     replay,
     startup_locality,
 )
+from nodeseal.tcg.event_log_binding import Binding, binding
+from nodeseal.tcg.event_log_types import type_name
 from support.data import shared_data
 
 REFUSED = {
@@ -120,6 +124,53 @@ def _shown_by_tpm2_eventlog(text: str) -> Iterator[tuple[str, int, str]]:
             bank = named[1]
         elif value := re.fullmatch(r"    (\d+) *: 0x([0-9a-f]+)", line):
             yield bank, int(value[1]), value[2]
+
+
+def test_events_are_those_that_tpm2_tools_shows() -> None:
+    compared = 0
+    for dump in sorted(shared_data("uefi-eventlogs", "upstream-dumps").glob("*.tpm2-tools.yaml")):
+        _, log = logs()[dump.name.split(".")[0]]
+        shown = list(_events_of_tpm2_tools(dump.read_text()))
+        read = [(each.pcr, type_name(each.claimed_type), _hex(each), len(each.data)) for each in log.events]
+        assert read == shown[len(shown) - len(read) :]
+        assert len(shown) == len(read) + (log.form is not LogFormat.SHA1)
+        compared += len(read)
+    assert compared > 400
+
+
+def _hex(event: Event) -> list[str]:
+    return [digest.hex() for digest in event.digests.values()]
+
+
+def _events_of_tpm2_tools(text: str) -> Iterator[tuple[int, str, list[str], int]]:
+    for part in text.partition("\npcrs:")[0].split("PCRIndex: ")[1:]:
+        facts = re.match(r"(\d+)\n  EventType: (\w+)\n", part)
+        size = re.search(r"\n  EventSize: (\d+)", part)
+        assert facts
+        assert size
+        yield int(facts[1]), facts[2], re.findall(r'Digest: "(\w+)"', part[: size.start()]), int(size[1])
+
+
+def test_events_and_what_their_digests_cover_are_as_another_reader_of_ccels_says() -> None:
+    for dump in sorted(shared_data("uefi-eventlogs", "upstream-dumps").glob("*.trustee.json")):
+        _, log = logs()[dump.name.split(".")[0]]
+        shown = json.loads(dump.read_text())["uefi_event_logs"]
+        assert [
+            (each["index"], each["type_name"], each["digests"][0]["digest"], each["event"]) for each in shown[-5:]
+        ] == [
+            (each.pcr, type_name(each.claimed_type), _hex(each)[0], b64encode(each.data).decode())
+            for each in log.events[-5:]
+        ]
+        matches = [each["digest_matches_event"] for each in shown[-len(log.events) :]]
+        assert matches == [binding(each, HashAlg.SHA384) is Binding.ALL for each in log.events]
+
+
+def test_events_of_windows_and_of_sha1_format_are_as_another_reader_says() -> None:
+    for name in ("win-yogax1v2", "hp-linux-sha1"):
+        _, log = logs()[name]
+        shown = json.loads(shared_data("uefi-eventlogs", "upstream-dumps", f"{name}.guard.json").read_text())
+        read = [(each.pcr, each.claimed_type, b64encode(each.data).decode()) for each in log.events]
+        assert [(each["Index"], each["Type"], each["Data"]) for each in shown][-len(read) :] == read
 
 
 def test_each_format_is_among_them() -> None:
