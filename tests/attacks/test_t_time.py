@@ -255,7 +255,7 @@ def test_t02_a_clock_that_runs_backwards_is_remembered_by_a_verifier_that_starts
 
 BEFORE = ClockInfo(clock=10 * HOUR_MS, reset_count=7, restart_count=3, safe=True)
 UPDATE_MS = 1 << 22
-"""The longest that a TPM runs before it saves its clock (Part 2 §10.11.2)."""
+"""The longest that a TPM runs before it saves its clock (TPMS_CLOCK_INFO)."""
 TRUSTED, UNTRUSTED, QUARANTINED = NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, NODE_STATE_QUARANTINED
 RESET, ROLLBACK, UNSAFE = "clock.reset-without-reboot", "clock.rollback", "clock.unsafe"
 
