@@ -33,7 +33,9 @@ from nodeseal.v1 import (
 )
 
 _TOGETHER: Final = 64
-"""Nodes that enrol or connect at once."""
+"""Nodes that connect at once."""
+_ENROL_TOGETHER: Final = 8
+"""Enrolments that a verifier takes on one connection at once."""
 _CALL_SECONDS: Final = 60
 _SETTLE_SECONDS: Final = 0.3
 _FACTS: Final = enrollment_pb2.NodeFacts(
@@ -155,7 +157,9 @@ class Load:
             async with self.verifier.enrolment_channel() as enrolment, self.verifier.admin_channel() as admin:
                 while count > 0:
                     batch = [LoadNode(self, f"{len(self.nodes)}-{number}") for number in range(min(count, _TOGETHER))]
-                    await asyncio.gather(*(node.enrol(enrolment) for node in batch))
+                    for start in range(0, len(batch), _ENROL_TOGETHER):
+                        some = batch[start : start + _ENROL_TOGETHER]
+                        await asyncio.gather(*(node.enrol(enrolment) for node in some))
                     await self._connect(batch, admin)
                     count -= len(batch)
         except (aio.AioRpcError, TimeoutError) as error:
