@@ -152,7 +152,7 @@ def twin_of(tpm: SyntheticTpm, vendor: TpmVendor) -> SyntheticTpm:
 # Attestation and release with one fact changed
 
 Forge = Callable[[FakeNode, attestation_pb2.Challenge], attestation_pb2.Evidence]
-ForgeProof = Callable[[FakeNode, ReleaseChallenge], Proof]
+ForgeProof = Callable[[FakeNode, ReleaseChallenge], Proof | Awaitable[Proof]]
 
 
 def resigned(node: FakeNode, evidence: attestation_pb2.Evidence, attest: bytes) -> attestation_pb2.Evidence:
@@ -205,13 +205,14 @@ async def _has_nothing(admin: Stubs, node: FakeNode, model: Sealed, found: list[
 
 
 async def refused_release(node: FakeNode, model: Sealed, forge: ForgeProof) -> Refusal:
-    """Ask for a key and send a forged proof; the denial must be recorded and no lease begin."""
+    """Ask for a key and send a forged proof; a denial's findings must be recorded and no lease begin."""
     async with node.channel() as channel, node.verifier.person() as admin:
         before = len(await record_contents(admin))
         call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
         await call.write(ReleaseRequest(ask=Ask(model_digest=model.digest, slots=[model.slot])))
         challenge = (await received(call)).challenge
-        await call.write(ReleaseRequest(proof=forge(node, challenge)))
+        proof = forge(node, challenge)
+        await call.write(ReleaseRequest(proof=proof if isinstance(proof, Proof) else await proof))
         refusal = await refused(received(call))
         assert list((await seen_by(admin, node)).leases) == []
     new = node.verifier.records()[before:]

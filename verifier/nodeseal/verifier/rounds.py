@@ -91,9 +91,12 @@ class Rounds:
         """Appraise a round and act on it. Whoever calls sees to it that each challenge comes here once.
 
         Raises:
-            ProofFailed: ``quote.nonce``: the answer is late, so it speaks neither for nor against the node.
+            ProofFailed: ``quote.nonce``: the answer is late, or the node has enrolled again since it was asked, so it
+                speaks neither for nor against the node.
             Unavailable: the node would be trusted again, but that cannot be recorded now.
         """
+        if not _still_enrolled(node, asked):
+            raise ProofFailed(unasked("an answer by a key that was replaced since"))
         # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
         now = asked.challenge.issued + timedelta(seconds=self.clock.steady() - asked.at)
         if now > asked.challenge.answer_by:
@@ -133,7 +136,9 @@ class Rounds:
                 node.trust_ends, node.trusted_until = trust_ends, appraisal.believable_until
             return
 
-        def decide(node: Node) -> Change:
+        def decide(node: Node) -> Change | None:
+            if not _still_enrolled(node, asked):  # while this waited for its turn
+                return None
             return _decide(node, appraisal, trust_ends, asked.challenge.issued - self._answer_within)
 
         if appraisal.trusted and node.unrecorded is None:
@@ -150,6 +155,11 @@ class Rounds:
             trusted_for_ms=self._trusted_for_ms if trusted else 0,
             findings=appraisal.findings,
         )
+
+
+def _still_enrolled(node: Node, asked: Asked) -> bool:
+    """Tell whether the attestation key that was asked is the one that speaks for the node now."""
+    return node.keys is asked.known.keys
 
 
 def _answers(challenge: Challenge | None, purpose: Purpose, evidence: Evidence) -> bool:
