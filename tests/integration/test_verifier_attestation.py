@@ -99,10 +99,12 @@ def test_an_old_round_does_not_answer_a_new_challenge(node: FakeNode) -> None:
 
 def test_a_new_stream_replaces_the_old_one(node: FakeNode) -> None:
     async def case() -> None:
-        async with node.attesting() as old, node.attesting() as new:
-            await new.round_until(TRUSTED)
-            assert (await old.end()).code is grpc.StatusCode.FAILED_PRECONDITION
-            assert (await new.round()).state == TRUSTED
+        async with node.attesting() as old:
+            await old.challenge()
+            async with node.attesting() as new:
+                await new.round_until(TRUSTED)
+                assert (await old.end()).code is grpc.StatusCode.FAILED_PRECONDITION
+                assert (await new.round()).state == TRUSTED
 
     asyncio.run(case())
 
