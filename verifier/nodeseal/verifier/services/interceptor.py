@@ -1,8 +1,8 @@
 """The gate in front of every handler: who calls, whether they may, and what an error means to the peer.
 
-No handler runs before :meth:`Callers.authorise` has returned, whatever its kind. Handlers get the caller from
-:func:`caller` and raise nodeseal's errors; only here are they turned into status, and only here is ``Exception``
-caught.
+No handler runs and no request is decoded before :meth:`Callers.authorise` has returned; messages of a stream are
+decoded as the handler reads them. Handlers get the caller from :func:`caller` and raise nodeseal's errors; only here
+are they turned into status, and only here is ``Exception`` caught.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from nodeseal.errors import NodesealError
+from nodeseal.errors import MalformedInput, NodesealError
 from nodeseal.verifier.callers import Caller, Callers
 from nodeseal.verifier.services.status import code_of, details_of, metadata_of
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
 _Context = aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run time
+_Decode = Callable[[Any], Any]
 _log: Final = structlog.get_logger()
 
 
@@ -47,35 +49,37 @@ class Gate(aio.ServerInterceptor):
         return None if handler is None else self._guard(str(handler_call_details.method), handler)
 
     def _guard(self, method: str, handler: _Handler) -> _Handler | None:
+        decode = _decoder(handler.request_deserializer)
+        late = _as_it_is if handler.request_streaming else decode
         codecs = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": decode if handler.request_streaming else None,
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(self._returning(method, handler.unary_unary), **codecs)
+            return grpc.unary_unary_rpc_method_handler(self._returning(method, handler.unary_unary, late), **codecs)
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(method, handler.unary_stream), **codecs)
+            return grpc.unary_stream_rpc_method_handler(self._streaming(method, handler.unary_stream, late), **codecs)
         if handler.stream_unary is not None:
-            return grpc.stream_unary_rpc_method_handler(self._returning(method, handler.stream_unary), **codecs)
+            return grpc.stream_unary_rpc_method_handler(self._returning(method, handler.stream_unary, late), **codecs)
         if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(self._streaming(method, handler.stream_stream), **codecs)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(method, handler.stream_stream, late), **codecs)
         return None
 
-    def _returning(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _returning(self, method: str, behaviour: Callable[..., Any], decode: _Decode) -> Callable[..., Any]:
         async def guarded(request: Any, context: _Context) -> Any:
             try:
                 await self._admit(method, context)
-                return await behaviour(request, context)
+                return await behaviour(decode(request), context)
             except Exception as error:  # noqa: BLE001 - the outermost boundary of a call
                 await _abort(method, context, error)
 
         return guarded
 
-    def _streaming(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _streaming(self, method: str, behaviour: Callable[..., Any], decode: _Decode) -> Callable[..., Any]:
         async def guarded(request: Any, context: _Context) -> None:
             try:
                 await self._admit(method, context)
-                await _drive(behaviour, request, context)
+                await _drive(behaviour, decode(request), context)
             except Exception as error:  # noqa: BLE001 - the outermost boundary of a call
                 await _abort(method, context, error)
 
@@ -84,6 +88,24 @@ class Gate(aio.ServerInterceptor):
     async def _admit(self, method: str, context: _Context) -> None:
         certificates = tuple(context.auth_context().get("x509_pem_cert", ()))
         _CALLER.set(await self._callers.authorise(method, certificates[0] if certificates else None))
+
+
+def _decoder(deserialize: Callable[[bytes], Any] | None) -> _Decode:
+    """Return ``deserialize`` with our own error for bytes that are no such message."""
+    if deserialize is None:
+        return _as_it_is
+
+    def decode(raw: Any) -> Any:
+        try:
+            return deserialize(raw)
+        except DecodeError as error:
+            raise MalformedInput("the message does not parse") from error
+
+    return decode
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
 
 
 async def _drive(behaviour: Callable[..., Any], request: Any, context: _Context) -> None:
