@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 from grpc import aio
@@ -22,6 +23,8 @@ from nodeseal.verifier.services.interceptor import caller
 from nodeseal.verifier.sessions import Peer, Session
 
 _STREAMS_PER_MINUTE: Final = 60
+_RENEWALS_PER_MINUTE: Final = 10
+_DRAIN_SECONDS: Final = 5.0
 _Stream = aio.ServicerContext[attestation_pb2.Evidence, attestation_pb2.Instruction]
 
 
@@ -33,6 +36,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServicer):
         self._rounds: Final = rounds
         self._certificates: Final = certificates
         self._limit: Final = RateLimit(_STREAMS_PER_MINUTE, "attestation streams")
+        self._renewals: Final = RateLimit(_RENEWALS_PER_MINUTE, "renewals")
 
     async def Attest(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
         self, _requests: AsyncIterator[attestation_pb2.Evidence], context: _Stream
@@ -55,6 +59,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServicer):
     ) -> attestation_pb2.RenewResponse:
         """Return a fresh certificate for a node that is trusted now."""
         node, _ = node_of(caller())
+        self._renewals.take(node.record.node_id, self._fleet.clock.steady())
         chain = await self._certificates.renew(node, request.certificate_request)
         return attestation_pb2.RenewResponse(certificate_chain=chain)
 
@@ -73,7 +78,8 @@ def node_of(who: Caller) -> tuple[Node, Peer]:
 
 async def _serve(session: Session, context: _Stream) -> None:
     # Two tasks, so that the next read is posted before the answer is written: on one core that is a third faster.
-    writer = asyncio.create_task(_write(session, context))
+    writing = asyncio.Lock()
+    writer = asyncio.create_task(_write(session, context, writing))
     try:
         while isinstance(message := await context.read(), attestation_pb2.Evidence):
             await session.answer(evidence_from_proto(message))
@@ -84,17 +90,25 @@ async def _serve(session: Session, context: _Stream) -> None:
         raise session.failure from None
     finally:
         session.detach()
-        writer.cancel()
+        await _end(writer, writing)
 
 
-async def _write(session: Session, context: _Stream) -> None:
-    try:
+async def _write(session: Session, context: _Stream, writing: asyncio.Lock) -> None:
+    with suppress(aio.BaseError):  # the peer has gone
         while (instruction := await session.instruction()) is not None:
-            await context.write(instruction_to_proto(instruction))
-    except aio.BaseError:
-        pass  # the peer has gone
+            async with writing:
+                await context.write(instruction_to_proto(instruction))
+    session.finish()
+
+
+async def _end(writer: asyncio.Task[None], writing: asyncio.Lock) -> None:
+    """End the writer between two messages: gRPC takes no status while a message is on its way."""
+    try:
+        with suppress(TimeoutError):  # the peer reads nothing
+            async with asyncio.timeout(_DRAIN_SECONDS), writing:
+                pass
     finally:
-        session.finish()
+        writer.cancel()
 
 
 def _uncancel() -> None:
