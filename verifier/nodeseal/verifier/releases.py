@@ -171,6 +171,8 @@ class Releases:
         Raises:
             Unavailable: it cannot be recorded now.
         """
+        if node.leases.keys().isdisjoint(lease_ids):
+            return
 
         def prepare() -> Transaction[None]:
             ended = tuple(node.leases[lease] for lease in dict.fromkeys(lease_ids) if lease in node.leases)
