@@ -1,0 +1,281 @@
+"""Peers that waste the verifier's time and memory: slow, idle, half-open, and never done.
+
+Each flood runs beside an honest node, which keeps its rounds, and leaves the verifier about as small as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+
+import grpc
+import pytest
+from grpc import aio
+
+from nodeseal.crypto.x509 import certificate_request
+from nodeseal.v1 import (
+    attestation_pb2,
+    attestation_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    key_release_pb2,
+    key_release_pb2_grpc,
+)
+from support.floods import Stage, a_stage, connected, faults, undisturbed
+from support.releases import Scene, joined, lease_rows
+from support.verifier import FakeNode, RunningVerifier, a_node, a_sealed_model, grant, received, refusal_of
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with a_stage(tmp_path_factory.mktemp("floods")) as running:
+        yield running
+
+
+# d01: slow, idle, half-open
+
+
+def say_nothing(_: RunningVerifier, connection: socket.socket) -> socket.socket:
+    return connection
+
+
+def stop_in_the_handshake(_: RunningVerifier, connection: socket.socket) -> socket.socket:
+    connection.sendall(bytes.fromhex("16030102000100"))  # a TLS record that promises 512 bytes
+    return connection
+
+
+def idle_after_the_handshake(verifier: RunningVerifier, connection: socket.socket) -> socket.socket:
+    context = ssl.create_default_context(cadata=verifier.ca.decode())
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(connection, server_hostname="localhost")
+
+
+def stop_in_a_frame(verifier: RunningVerifier, connection: socket.socket) -> socket.socket:
+    secure = idle_after_the_handshake(verifier, connection)
+    settings, headers = bytes.fromhex("000000040000000000"), bytes.fromhex("004000010400000001")
+    secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + headers)  # 16 KiB of headers are promised
+    return secure
+
+
+IDLERS = [say_nothing, stop_in_the_handshake, idle_after_the_handshake, stop_in_a_frame]
+
+
+@pytest.mark.parametrize("idler", IDLERS, ids=lambda idler: str(idler.__name__))
+def test_d01_three_hundred_connections_that_idle_disturb_nobody(
+    stage: Stage, idler: Callable[[RunningVerifier, socket.socket], socket.socket]
+) -> None:
+    async def case(held: ExitStack) -> None:
+        async with undisturbed(stage):
+            for _ in range(300):
+                connection = connected(stage.verifier.listen_enrol)
+                held.enter_context(await asyncio.to_thread(idler, stage.verifier, connection))
+            await a_node(stage.verifier).enrol()
+
+    with ExitStack() as held:
+        asyncio.run(case(held))
+
+
+def test_d01_a_handshake_that_never_ends_is_ended_for_it(stage: Stage) -> None:
+    with connected(stage.verifier.listen) as silent, connected(stage.verifier.listen_enrol) as slow:
+        stop_in_the_handshake(stage.verifier, slow)
+        assert [_read(silent), _read(slow)] == [b"", b""]
+
+
+def _read(connection: socket.socket) -> bytes:
+    """Read until the peer closes; a peer that does not is a failure after the socket's timeout."""
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return b""
+
+
+async def _half_open(held: AsyncExitStack, verifier: RunningVerifier) -> list[aio.StreamStreamCall]:  # type: ignore[type-arg]
+    """Begin fifty enrolments, over connections of eight, and answer none of the challenges."""
+    calls = []
+    for _ in range(7):
+        channel = aio.secure_channel(
+            verifier.listen_enrol,
+            grpc.ssl_channel_credentials(verifier.ca),
+            [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
+        )
+        stub = enrollment_pb2_grpc.EnrollmentStub(await held.enter_async_context(channel))
+        calls += [stub.Enroll(timeout=30) for _ in range(8)]
+    for call in calls[:50]:
+        await call.write(enrollment_pb2.EnrollRequest(identity=a_node(verifier).identity()))
+        assert (await received(call)).challenge.id_object
+    return calls
+
+
+def _enrolments(stage: Stage) -> int:
+    return sum(record["action"] == "node.enrolled" for record in stage.verifier.records())
+
+
+def test_d01_half_open_enrolments_end_by_themselves_and_leave_room(stage: Stage) -> None:
+    async def case() -> None:
+        async with AsyncExitStack() as held, undisturbed(stage):
+            calls = await _half_open(held, stage.verifier)
+            await a_node(stage.verifier).enrol()
+            refusals = await asyncio.gather(*(call.details() for call in calls))
+            assert all("took longer than 4 seconds" in str(text) for text in refusals)
+        assert not faults(stage.verifier)
+
+    before = _enrolments(stage)
+    asyncio.run(case())
+    assert _enrolments(stage) == before + 1  # the honest one
+
+
+def test_d01_a_node_that_never_answers_loses_its_stream_at_the_deadline(stage: Stage) -> None:
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            slow = await joined(stage.verifier, admin)
+        async with undisturbed(stage), slow.attesting() as stream:
+            await stream.challenge()
+            assert (await asyncio.wait_for(stream.end(), 10)).findings == ("quote.nonce",)
+
+    asyncio.run(case())
+
+
+def test_d01_a_release_that_is_asked_for_and_never_proved_ends_without_a_lease(stage: Stage) -> None:
+    async def case() -> None:
+        async with stage.verifier.person() as admin, undisturbed(stage):
+            slow = await joined(stage.verifier, admin)
+            model = await a_sealed_model(admin, "never-proved", "never-proved")
+            await grant(admin, slow, "never-proved")
+            async with slow.channel() as channel:
+                call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=30)
+                ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+                late = slow.proof((await received(call)).challenge)
+                await asyncio.sleep(4)
+                await call.write(key_release_pb2.ReleaseRequest(proof=late))
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await received(call)
+            assert refusal_of(caught.value).findings == ("quote.nonce",)
+            assert slow.node_id not in lease_rows(stage.verifier).values()
+
+    asyncio.run(case())
+
+
+# d03: one node floods
+
+
+def _limited(codes: list[grpc.StatusCode]) -> int:
+    return codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> None:
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            flooder, other = await joined(stage.verifier, admin), await joined(stage.verifier, admin)
+            model = await a_sealed_model(admin, "flooded", "flooded")
+            await grant(admin, other, "flooded")
+            scene = Scene(verifier=stage.verifier, admin=admin, node=other, model=model)
+
+            lanes = asyncio.Semaphore(40)
+
+            async def ask(stub: key_release_pb2_grpc.KeyReleaseAsyncStub) -> grpc.StatusCode:
+                async with lanes:
+                    call = stub.Release(timeout=30)
+                    ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                    await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+                    return await call.code()
+
+            async with undisturbed(stage), flooder.channel() as channel:
+                stub = key_release_pb2_grpc.KeyReleaseStub(channel)
+                flood = asyncio.gather(*(ask(stub) for _ in range(300)))
+                await scene.opens()
+                codes = await flood
+        assert 230 <= _limited(codes) <= 240
+        denied = [record for record in stage.verifier.records() if record["actor"] == f"node/{flooder.node_id}"]
+        assert sum(record["action"] == "release.denied" for record in denied) == 300 - _limited(codes)
+
+    asyncio.run(case())
+
+
+def test_d03_a_flood_of_rounds_ends_the_stream_and_new_streams_are_limited(stage: Stage) -> None:
+    async def flood(node: FakeNode, stub: attestation_pb2_grpc.AttestationAsyncStub) -> grpc.StatusCode:
+        call = stub.Attest(timeout=30)
+        try:
+            for _ in range(3):
+                await call.write(attestation_pb2.Evidence(claims=node.claims()))
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # ended by the verifier, as it should be
+        while await call.read() is not aio.EOF:
+            pass
+        return await call.code()
+
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            flooder = await joined(stage.verifier, admin)
+        async with undisturbed(stage), flooder.channel() as channel:
+            stub = attestation_pb2_grpc.AttestationStub(channel)
+            codes = [await _code(flood(flooder, stub)) for _ in range(100)]
+        assert _limited(codes) >= 20
+        assert grpc.StatusCode.OK not in codes
+        assert not faults(stage.verifier)
+
+    asyncio.run(case())
+
+
+async def _code(call: object) -> grpc.StatusCode:
+    try:
+        return await call  # type: ignore[misc, no-any-return]
+    except aio.AioRpcError as error:
+        return error.code()
+
+
+def test_d03_a_flood_of_enrolments_of_one_key_is_limited_and_lets_others_in(stage: Stage) -> None:
+    async def case() -> None:
+        flooder = a_node(stage.verifier)
+        async with undisturbed(stage):
+            codes = [await _code(_enrolled(flooder)) for _ in range(36)]
+            await a_node(stage.verifier).enrol()
+        assert 4 <= _limited(codes) <= 6
+
+    asyncio.run(case())
+
+
+async def _enrolled(node: FakeNode) -> grpc.StatusCode:
+    await node.enrol()
+    return grpc.StatusCode.OK
+
+
+def test_d03_a_flood_of_renewals_is_limited(stage: Stage) -> None:
+    async def renew(node: FakeNode, stub: attestation_pb2_grpc.AttestationAsyncStub) -> grpc.StatusCode:
+        await stub.Renew(attestation_pb2.RenewRequest(certificate_request=certificate_request(node.key, "node")))
+        return grpc.StatusCode.OK
+
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            flooder = await joined(stage.verifier, admin)
+        async with undisturbed(stage), flooder.channel() as channel:
+            stub = attestation_pb2_grpc.AttestationStub(channel)
+            codes = [await _code(renew(flooder, stub)) for _ in range(30)]
+        assert codes.count(grpc.StatusCode.OK) == 30 - _limited(codes)
+        assert stage.verifier.actions(f"node/{flooder.node_id}").count("node.renewed") == codes.count(
+            grpc.StatusCode.OK
+        )
+        assert _limited(codes) >= 15
+
+    asyncio.run(case())
+
+
+def test_d03_a_flood_of_returns_writes_nothing(stage: Stage) -> None:
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            flooder = await joined(stage.verifier, admin)
+        async with undisturbed(stage), flooder.channel() as channel:
+            stub = key_release_pb2_grpc.KeyReleaseStub(channel)
+            request = key_release_pb2.ReturnRequest(lease_ids=["l-" + "a" * 26] * 1000)
+            for _ in range(10):
+                await asyncio.gather(*(stub.Return(request) for _ in range(40)))
+        assert "lease.ended" not in {
+            record["action"] for record in stage.verifier.records() if record["actor"] == f"node/{flooder.node_id}"
+        }
+
+    asyncio.run(case())
