@@ -41,7 +41,6 @@ _ALGORITHM: Final = struct.Struct("<HH")
 _HEADER: Final = struct.Struct("<III")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
-_MAX_ALGORITHMS: Final = 16
 _UINTN_64_BIT: Final = 2
 _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
 """Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
@@ -173,8 +172,6 @@ def _decode_specification_id(reader: LogReader) -> tuple[LogFormat, dict[int, in
         raise reader.fault("its Specification ID is cut off")
     count = _SPEC_HEADER.unpack_from(data)[-1]
     end = _SPEC_HEADER.size + count * _ALGORITHM.size
-    if not 0 < count <= _MAX_ALGORITHMS:
-        raise reader.fault(f"{count} banks, at most {_MAX_ALGORITHMS}")
     if len(data) <= end:
         raise reader.fault("its Specification ID is cut off")
     sizes = _bank_sizes(reader, data[_SPEC_HEADER.size : end])

@@ -80,7 +80,7 @@ def refuse_what_is_no_log(raw: bytes) -> None:
         raise MalformedInput(f"event log: has more than {MAX_LOG} bytes")
     if not raw.strip(raw[:1] if raw[:1] in _FILLER else b""):
         raise MalformedInput("event log: is empty")
-    if raw[:4] in _ACPI_TABLES and int.from_bytes(raw[4:8], "little") == len(raw):
+    if raw[:4] in _ACPI_TABLES:
         name = raw[:4]
         raise MalformedInput(f"event log: is the ACPI table {name.decode()}, no log", remedy=_ACPI_TABLES[name])
     if all(byte in _SPACES or byte in range(0x20, 0x7F) for byte in raw[:_TEXT_SAMPLE]):

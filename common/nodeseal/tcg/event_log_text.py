@@ -20,8 +20,6 @@ from nodeseal.tcg.event_log_types import EventType
 
 _MAX_TEXT: Final = 512
 _MAX_HEX: Final = 16
-_MAX_NAME: Final = 512
-_MAX_PARTITIONS: Final = 128
 _VARIABLE: Final = struct.Struct("<16sQQ")
 _IMAGE: Final = struct.Struct("<QQQQ")
 _BLOB: Final = struct.Struct("<QQ")
@@ -98,8 +96,6 @@ def _version(data: bytes) -> str:
 def _variable(data: bytes) -> str:
     reader = Reader(data, "variable")
     vendor, characters, size = reader.unpack(_VARIABLE, "header")
-    if characters > _MAX_NAME:
-        raise MalformedInput("variable: its name is too long")
     name = reader.take(2 * characters, "name").decode("utf-16-le").rstrip("\0")
     guid = guid_text(vendor)
     return f"{_NAMED_GUIDS.get(guid, f'{guid} ')}{name}: {_variable_content(name, reader.take(size, 'content'))}"
@@ -159,8 +155,6 @@ def _partition_table(data: bytes) -> str:
     """Read a UEFI_GPT_DATA (PFP): the header of the table, then the partitions in use."""
     reader = Reader(data, "partition table")
     disk, count = reader.unpack(_GPT, "header")
-    if count > _MAX_PARTITIONS:
-        raise MalformedInput("partition table: too many partitions")
     names = (
         reader.unpack(_PARTITION, "partition")[5].decode("utf-16-le").split("\0")[0] or "unnamed" for _ in range(count)
     )

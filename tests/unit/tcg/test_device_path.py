@@ -50,15 +50,15 @@ def test_nodes_are_spelled_as_the_specification_does(raw: bytes, expected: str) 
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "reason"),
     [
-        pytest.param(b"\1\1\6", id="half a header"),
-        pytest.param(node(1, 1, b"\1\2")[:-1], id="half a node"),
-        pytest.param(b"\1\1\3\0", id="a node smaller than its header"),
-        pytest.param(b"\1\1\0\0" * 2, id="a node without size"),
-        pytest.param(node(1, 1, b"\1\2") * 65, id="65 nodes"),
+        pytest.param(b"\1\1\6", "cut off", id="half a header"),
+        pytest.param(node(1, 1, b"\1\2")[:-1], "cut off", id="half a node"),
+        pytest.param(b"\1\1\3\0", "without end", id="a node smaller than its header"),
+        pytest.param(b"\1\1\0\0" * 2, "without end", id="a node without size"),
+        pytest.param(node(1, 1, b"\1\2") * 65, "too many", id="65 nodes"),
     ],
 )
-def test_a_path_that_does_not_end_well_is_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedInput, match="device path"):
+def test_a_path_that_does_not_end_well_is_refused(raw: bytes, reason: str) -> None:
+    with pytest.raises(MalformedInput, match=f"device path.*{reason}"):
         device_path_text(raw)

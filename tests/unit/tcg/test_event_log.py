@@ -79,17 +79,12 @@ def test_filler_of_two_kinds_is_refused() -> None:
         ("a first event for another PCR", lambda raw: b"\2" + raw[1:]),
         ("a first event of another type", lambda raw: raw[:4] + b"\4" + raw[5:]),
         ("another specification", lambda raw: raw.replace(b"Spec ID Event03", b"Spec ID Event02")),
-        ("no banks", lambda raw: raw[:56] + struct.pack("<I", 0) + raw[60:]),
         ("more banks than there are", lambda raw: raw[:56] + struct.pack("<I", 2) + raw[60:]),
-        ("seventeen banks", lambda raw: raw[:56] + struct.pack("<I", 17) + raw[60:]),
         ("no first event", lambda raw: raw[SPEC_ID_SIZE:]),
         ("a first event without banks", lambda raw: raw[:28] + struct.pack("<I", 27) + raw[32:59] + raw[SPEC_ID_SIZE:]),
         ("an unknown bank", lambda raw: raw[:60] + struct.pack("<HH", 0x99, 32) + raw[64:]),
-        ("only a bank that is not read", lambda raw: raw[:60] + struct.pack("<HH", 0x12, 32) + raw[64:]),
         ("a bank with another size", lambda raw: raw[:60] + struct.pack("<HH", 0x0B, 20) + raw[64:]),
         ("a PCR above 23", lambda raw: raw[:SPEC_ID_SIZE] + struct.pack("<I", 24) + raw[SPEC_ID_SIZE + 4 :]),
-        ("an event without digests", lambda raw: raw[: SPEC_ID_SIZE + 8] + bytes(4) + raw[SPEC_ID_SIZE + 12 :]),
-        ("more digests than banks", lambda raw: raw[: SPEC_ID_SIZE + 8] + b"\2" + raw[SPEC_ID_SIZE + 9 :]),
         (
             "a digest of another bank",
             lambda raw: raw[: SPEC_ID_SIZE + 12] + struct.pack("<H", 4) + raw[SPEC_ID_SIZE + 14 :],
@@ -104,6 +99,28 @@ def test_a_crypto_agile_log_with_a_fault_is_refused(sentence: str, change: Calla
     assert change(RAW) != RAW, sentence
     with pytest.raises(MalformedInput, match="event log"):
         decode_event_log(change(RAW))
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        pytest.param(b"\2" + RAW[1:SPEC_ID_SIZE], "another type or PCR", id="a first event for PCR 2"),
+        pytest.param(RAW[:28] + b"\x20" + RAW[29 : SPEC_ID_SIZE - 1], "cut off", id="no size of vendor information"),
+        pytest.param(RAW[:56] + bytes(4) + RAW[60:SPEC_ID_SIZE], "none of the banks", id="no banks"),
+        pytest.param(RAW[:60] + b"\x12" + RAW[61:SPEC_ID_SIZE], "none of the banks", id="only a bank that is not read"),
+        pytest.param(RAW[:56] + b"\xff" * 4 + RAW[60:SPEC_ID_SIZE], "cut off", id="2^32 banks"),
+    ],
+)
+def test_a_first_event_with_a_fault_is_refused_before_any_other_is_read(first: bytes, reason: str) -> None:
+    with pytest.raises(MalformedInput, match=f"event 0 at byte .*{reason}"):
+        decode_event_log(first)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_number_of_digests_is_between_one_and_that_of_the_banks(count: int) -> None:
+    raw = encode_event_log(EventLog((SHA256,), (replace(_event(), digests={}),)))
+    with pytest.raises(MalformedInput, match=f"{count} digests for 1 banks"):
+        decode_event_log(raw[: SPEC_ID_SIZE + 8] + struct.pack("<I", count) + raw[SPEC_ID_SIZE + 12 :])
 
 
 def test_a_bank_named_twice_is_refused() -> None:

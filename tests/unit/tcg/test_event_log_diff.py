@@ -67,8 +67,10 @@ def test_a_startup_locality_of_its_own_is_a_difference_without_events() -> None:
 
 def test_events_outside_the_bank_make_no_difference() -> None:
     outside = replace(event(4, b"z"), digests={SHA1: bytes(20)})
-    both = replace(LOG, algorithms=(SHA1, SHA256), events=(*LOG.events, outside))
+    both = replace(LOG, algorithms=(SHA1, SHA256), events=(outside, *LOG.events))
     assert diff_event_logs(LOG, both, SHA256) == ()
+    (difference,) = diff_event_logs(LOG, replace(both, events=both.events[:-1]), SHA256)
+    assert (difference.same, difference.after) == (1, None)
 
 
 @pytest.mark.parametrize(
