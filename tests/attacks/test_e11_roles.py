@@ -390,6 +390,24 @@ def test_e11_a_certificate_that_ends_while_the_connection_lasts_stops_counting(
         scene.clocks.wall_ahead = timedelta()
 
 
+def test_e11_a_stream_ends_with_the_certificate_that_opened_it(tmp_path: Path) -> None:
+    clocks = MovableClocks()
+
+    async def case(verifier: RunningVerifier) -> None:
+        async with in_process(verifier, clocks):
+            node = await _enrolled(verifier)
+            async with node.attesting() as stream:
+                await stream.round()
+                evidence = node.evidence(await stream.challenge())
+                clocks.wall_ahead += 2 * DAY
+                await stream.send(evidence)
+                refusal = await stream.end()
+            assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("tls.certificate",))
+
+    with a_verifier(tmp_path, start=False, interval_seconds=0) as verifier:
+        asyncio.run(case(verifier))
+
+
 def test_e11_what_a_caller_may_do_changes_while_the_connection_lasts(tmp_path: Path) -> None:
     """A node that enrolled again, was retired; a person that was removed: their open connections know it at once."""
 

@@ -41,6 +41,7 @@ from support import certificates as made
 from support.attackers import (
     ESCAPED,
     MachineTpm,
+    admitted_node,
     altered,
     enrolling,
     evidence_claiming,
@@ -59,6 +60,7 @@ from support.verifier import (
     FakeNode,
     Refusal,
     RunningVerifier,
+    Sealed,
     Stubs,
     a_node,
     a_sealed_model,
@@ -78,12 +80,14 @@ GOOD_AK = templates.attestation_key(bytes(64))
 class Scene:
     """A verifier that trusts a vendor, the authorities of :mod:`support.certificates`, and a few keys by name.
 
-    Of the vendor ``orphaned`` it has the intermediate and not the root.
+    Of the vendor ``orphaned`` it has the intermediate and not the root. It has a golden that
+    :func:`support.verifier.a_node` matches, and a model.
     """
 
     verifier: RunningVerifier
     allowed: SyntheticTpm
     orphaned: TpmVendor
+    model: Sealed
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         (verifier.folder / "ek-roots" / "made-intermediate.der").write_bytes(made.intermediate())
         (verifier.folder / "ek-roots" / "orphaned.der").write_bytes(orphaned.intermediate)
         verifier.start()
-        yield Scene(verifier, allowed, orphaned)
+        yield Scene(verifier, allowed, orphaned, asyncio.run(_prepared(verifier)))
+
+
+async def _prepared(verifier: RunningVerifier) -> Sealed:
+    async with verifier.person() as admin:
+        await trusted_node(verifier, admin)
+        return await a_sealed_model(admin)
+
+
+async def granted_node(scene: Scene, admin: Stubs) -> FakeNode:
+    """Return a node that is trusted and may open the model."""
+    node = await admitted_node(scene.verifier)
+    await grant(admin, node)
+    async with node.attesting() as stream:
+        assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED
+    return node
 
 
 @pytest.fixture(scope="module")
@@ -513,20 +532,45 @@ def test_e08_a_retired_id_is_refused_before_and_after_its_challenge(verifier: Ru
     asyncio.run(case())
 
 
-def test_e08_a_proof_under_way_by_the_replaced_key_releases_nothing(verifier: RunningVerifier) -> None:
-    """The challenge went out before the node enrolled again; its answer, by the old key, comes afterwards."""
+def test_e08_enrolling_again_takes_trust_and_leases_from_the_replaced_key(scene: Scene) -> None:
+    verifier, model = scene.verifier, scene.model
 
     async def case() -> None:
         async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
+            node = await granted_node(scene, admin)
+            released = await node.release(model.digest, [model.slot])
+            again = FakeNode(verifier, twin_of(node.tpm, verifier.vendor))
+            async with node.attesting() as stream:
+                assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED
+                await again.enrol()
+                assert list((await stream.revocation()).lease_ids) == [released.lease_id]
+                assert "enrolled again" in (await stream.end()).details
+            known = await seen_by(admin, node)
+            assert (known.state, list(known.leases)) == (attestation_pb2.NODE_STATE_STALE, [])
+            assert verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
+            refusal = await refused(again.release(model.digest, [model.slot]))
+            assert refusal.findings == ("release.node-state",)
+            async with again.attesting() as stream:
+                challenge = await stream.challenge()
+                assert challenge.values_required  # what the old key proved is not taken for the new one's word
+                await stream.send(again.evidence(challenge))
+                assert (await stream.verdict()).state == attestation_pb2.NODE_STATE_TRUSTED
+
+    asyncio.run(case())
+
+
+def test_e08_a_proof_under_way_by_the_replaced_key_releases_nothing(scene: Scene) -> None:
+    """The challenge went out before the node enrolled again; its answer, by the old key, comes afterwards."""
+
+    async def case() -> None:
+        async with scene.verifier.person() as admin:
+            node = await granted_node(scene, admin)
 
             async def enrol_again(node: FakeNode, challenge: ReleaseChallenge) -> Proof:
-                await FakeNode(verifier, twin_of(node.tpm, verifier.vendor)).enrol()
+                await FakeNode(scene.verifier, twin_of(node.tpm, scene.verifier.vendor)).enrol()
                 return node.proof(challenge)
 
-            refusal = await refused_release(node, model, enrol_again)
+            refusal = await refused_release(node, scene.model, enrol_again)
             assert (await seen_by(admin, node)).state == attestation_pb2.NODE_STATE_STALE
         assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
 
