@@ -16,7 +16,7 @@ from nodeseal.agent.attester import Attester
 from nodeseal.agent.leases import Leases
 from nodeseal.agent.messages import evidence_message, parse_findings, parse_lease_ids, parse_nonce, parse_selection
 from nodeseal.agent.release import Link
-from nodeseal.agent.rpc import closed, translated
+from nodeseal.agent.rpc import closed, send, translated
 from nodeseal.evidence import Purpose
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
@@ -85,7 +85,7 @@ class AttestationStream:
                     if not isinstance(instruction, attestation_pb2.Instruction):
                         raise closed(self._link.address)
                     if (evidence := await self._follow(instruction)) is not None:
-                        await call.write(evidence)
+                        await send(call, evidence)
             finally:
                 call.cancel()
 

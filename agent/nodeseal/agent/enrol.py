@@ -11,7 +11,7 @@ import grpc.aio
 from nodeseal.agent.attester import Attester
 from nodeseal.agent.config import VerifierConfig
 from nodeseal.agent.identity import Identity
-from nodeseal.agent.rpc import CALL_SECONDS, closed, enrolment_channel, translated
+from nodeseal.agent.rpc import CALL_SECONDS, closed, enrolment_channel, send, translated
 from nodeseal.agent.tpm.device import TpmIdentity
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
@@ -35,11 +35,11 @@ async def enrol(config: VerifierConfig, tpm: TpmOwner, attester: Attester) -> Id
     async with enrolment_channel(config) as channel:
         with translated(config.enrol_address):
             call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=CALL_SECONDS)
-            await call.write(enrollment_pb2.EnrollRequest(identity=request))
+            await send(call, enrollment_pb2.EnrollRequest(identity=request))
             challenge = (await _next(call, config)).challenge
             secret = await tpm.call(lambda device: device.activate(challenge.id_object, challenge.encrypted_secret))
             activation = enrollment_pb2.Activation(secret=secret)
-            await call.write(enrollment_pb2.EnrollRequest(activation=activation))
+            await send(call, enrollment_pb2.EnrollRequest(activation=activation))
             enrolled = (await _next(call, config)).enrolled
     return _accept(key, enrolled)
 

@@ -17,7 +17,7 @@ from nodeseal.agent.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.leases import Leases, Released
 from nodeseal.agent.messages import evidence_message, parse_nonce, parse_selection, slot_message
-from nodeseal.agent.rpc import CALL_SECONDS, closed, translated
+from nodeseal.agent.rpc import CALL_SECONDS, closed, send, translated
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.agent.tpm.failures import TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
@@ -145,9 +145,9 @@ class Releaser:
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:
-                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+                await send(call, key_release_pb2.ReleaseRequest(ask=ask))
                 proved = await self._prove((await _next(call, link)).challenge, link.identity)
-                await call.write(key_release_pb2.ReleaseRequest(proof=proved.proof))
+                await send(call, key_release_pb2.ReleaseRequest(proof=proved.proof))
                 released = (await _next(call, link)).released
             finally:
                 call.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -63,11 +63,27 @@ def translated(address: str) -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise _meaning(error, address) from error
+    except asyncio.InvalidStateError as error:
+        raise closed(address) from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         raise closed(address) from error  # grpc.aio's word for a channel that was closed under a call
+
+
+async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
+    """Write to a stream. If the verifier has ended it already, its reason is raised, not that nobody listens.
+
+    Raises:
+        AioRpcError: why the verifier ended the stream; :func:`translated` knows what it means.
+        InvalidStateError: it ended the stream without an error; likewise.
+    """
+    try:
+        await call.write(message)
+    except asyncio.InvalidStateError:
+        await call.read()
+        raise
 
 
 def closed(address: str) -> Unavailable:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 
-from nodeseal.agent.rpc import translated
+from nodeseal.agent.rpc import send, translated
 from nodeseal.errors import (
     MalformedInput,
     NodesealError,
@@ -61,6 +62,39 @@ def test_a_call_whose_channel_was_closed_is_unavailable() -> None:
     async def scenario() -> None:
         with pytest.raises(Unavailable, match="v:1"), translated("v:1"):
             raise asyncio.CancelledError
+
+    asyncio.run(scenario())
+
+
+class EndedCall:
+    """A stream that the verifier has ended, as grpc.aio shows it to a writer."""
+
+    def __init__(self, reason: grpc.aio.AioRpcError | None) -> None:
+        self._reason = reason
+
+    async def write(self, _message: object) -> None:
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+    async def read(self) -> object:
+        if self._reason is not None:
+            raise self._reason
+        return grpc.aio.EOF
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        pytest.param(a_failure(CODE.NOT_FOUND), NotFound, id="with an error"),
+        pytest.param(None, Unavailable, id="without one"),
+    ],
+)
+def test_a_stream_that_ended_before_a_message_was_sent_says_why(
+    reason: grpc.aio.AioRpcError | None, kind: type[NodesealError]
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(NodesealError) as caught, translated("v:1"):
+            await send(cast("grpc.aio.StreamStreamCall[Any, Any]", EndedCall(reason)), b"")
+        assert type(caught.value) is kind
 
     asyncio.run(scenario())
 
