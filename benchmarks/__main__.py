@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from benchmarks import report
-from benchmarks.harness import Missing, Result
+from benchmarks.harness import Missing, Result, prepare_process
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _AS_THE_VERIFIER: Final = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
@@ -36,10 +38,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
-    try:
-        result = benchmark()
-    except Missing as error:
-        result = Result.missing(str(error))
+    # gRPC's asyncio part serves one event loop in the life of a process
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=prepare_process) as process:
+        try:
+            result = process.submit(benchmark).result()
+        except Missing as error:
+            result = Result.missing(str(error))
     print(report.line(key, result), flush=True)  # noqa: T201 - what it is for
     return result
 
@@ -61,4 +65,5 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
 
 if __name__ == "__main__":
     os.environ.setdefault("GRPC_EXPERIMENTS", _AS_THE_VERIFIER)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(main(sys.argv[1:]))

@@ -40,7 +40,7 @@ def document(results: Mapping[str, Result], at: datetime, commit: str) -> bytes:
 
 def table(results: Mapping[str, Result], at: datetime, commit: str) -> bytes:
     """Return ``latest.md``."""
-    facts = ", ".join(str(value) for value in machine().values())
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     lines = [
         "# Benchmark results",
         "",
