@@ -215,21 +215,27 @@ def open_parameters(model: Sealed) -> dict[str, object]:
 
 
 @contextmanager
-def a_host(site: Site) -> Iterator[Host]:
-    """A new node; its stop action writes a line into a file."""
+def a_newcomer(site: Site) -> Iterator[tuple[Machine, AgentProcess]]:
+    """A booted machine and an agent that has never run; its stop action writes a line into a file."""
     with (
         a_machine(site.verifier.vendor) as machine,
         tempfile.TemporaryDirectory(prefix="agent") as folder,
     ):
         machine.boot(sample_boot_log(BootChain()))
-        agent = AgentProcess(
-            Path(folder), machine.tcti, agents_view(site.verifier), on_revocation=f"echo ran >> {folder}/ran"
-        )
+        action = f"echo ran >> {folder}/ran"
+        agent = AgentProcess(Path(folder), machine.tcti, agents_view(site.verifier), on_revocation=action)
         try:
-            agent.start()
-            yield Host(site=site, machine=machine, agent=agent, model=asyncio.run(_admitted(site.verifier, agent)))
+            yield machine, agent
         finally:
             agent.kill()
+
+
+@contextmanager
+def a_host(site: Site) -> Iterator[Host]:
+    """A new node, which is trusted."""
+    with a_newcomer(site) as (machine, agent):
+        agent.start()
+        yield Host(site=site, machine=machine, agent=agent, model=asyncio.run(_admitted(site.verifier, agent)))
 
 
 def agents_view(verifier: RunningVerifier) -> VerifierConfig:
@@ -244,7 +250,7 @@ def agents_view(verifier: RunningVerifier) -> VerifierConfig:
 
 async def _admitted(verifier: RunningVerifier, agent: AgentProcess) -> Sealed:
     async with verifier.person() as admin:
-        await _first_verdict(agent)
+        await first_verdict(agent)
         await _cover(admin, agent.node_id)
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=agent.node_id))
         name = f"model-{secrets.token_hex(4)}"
@@ -255,7 +261,8 @@ async def _admitted(verifier: RunningVerifier, agent: AgentProcess) -> Sealed:
         return model
 
 
-async def _first_verdict(agent: AgentProcess) -> None:
+async def first_verdict(agent: AgentProcess) -> None:
+    """Wait until the verifier has judged a node that nobody has admitted yet."""
     async with loader(agent) as client:
         for _ in range(1500):
             if (await client.call(f"{KEYS_INTERFACE}.Status")).parameters["state"] == "pending":
