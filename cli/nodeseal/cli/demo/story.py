@@ -159,7 +159,7 @@ def _nodes(stage: Stage) -> list[dict[str, object]]:
 
 
 def _enrolled(stage: Stage) -> dict[str, str]:
-    found = {str(node["hostname"]): str(node["node_id"]) for node in _nodes(stage) if node["last_seen"]}
+    found = {str(node["hostname"]): str(node["node_id"]) for node in _nodes(stage) if node.get("last_seen")}
     return found if len(found) == 2 else {}  # noqa: PLR2004 - two nodes
 
 
