@@ -532,6 +532,36 @@ def test_e08_a_retired_id_is_refused_before_and_after_its_challenge(verifier: Ru
     asyncio.run(case())
 
 
+@pytest.mark.parametrize(("real", "claimed"), [("L-1", "H-1"), ("L-2", "H-2"), ("H-1", "L-1"), ("H-2", "L-2")])
+def test_e08_a_retired_key_does_not_come_back_under_another_template(
+    verifier: RunningVerifier, real: str, claimed: str
+) -> None:
+    """A certificate covers a key, and so does a credential: attributes and policy are its holder's own word."""
+    need("swtpm")
+
+    async def case(tpm: MachineTpm) -> None:
+        node = FakeNode(verifier, tpm)
+        await node.enrol()
+        async with verifier.person() as admin:
+            await admin.nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=node.node_id, reason="sold"))
+        async with nothing_enrolled(verifier):
+            disguised = node.identity(ek_public=_disguised(tpm.ek, claimed).encode())
+            assert (await refused(node.enrol(disguised))).findings == ("node.retired",)
+
+    with a_machine(verifier.vendor, ek=real) as machine, tpm_of(machine) as tpm:
+        asyncio.run(case(tpm))
+
+
+def _disguised(ek: TpmPublic, name: str) -> TpmPublic:
+    """Return the public area that the same key would have under another template."""
+    public = template(name).public
+    if isinstance(ek, RsaPublic) and isinstance(public, RsaPublic):
+        return replace(public, modulus=ek.modulus)
+    assert isinstance(ek, EccPublic)
+    assert isinstance(public, EccPublic)
+    return replace(public, x=ek.x, y=ek.y)
+
+
 def test_e08_enrolling_again_takes_trust_and_leases_from_the_replaced_key(scene: Scene) -> None:
     verifier, model = scene.verifier, scene.model
 

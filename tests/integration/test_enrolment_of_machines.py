@@ -19,6 +19,7 @@ from nodeseal.ids import node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tcg.algorithms import CurveId
 from nodeseal.tcg.certificate import EcKey, RsaKey, decode_certificate
+from nodeseal.tcg.ek_template import identity_name
 from nodeseal.verifier.enrolment import (
     Candidate,
     ClaimedIdentity,
@@ -74,7 +75,7 @@ def test_a_machine_is_accepted_and_proves_its_keys(vendor: TpmVendor, policy: En
         answer = device.activate(challenge.credential.id_object, challenge.credential.encrypted_secret)
         assert challenge.activate(answer) is candidate
     assert candidate.ek_template == ek
-    assert candidate.node_id == node_id_of(candidate.ek.name())
+    assert candidate.node_id == node_id_of(identity_name(candidate.ek))
 
 
 def test_e03_keys_of_two_machines_prove_nothing(vendor: TpmVendor, policy: EnrolmentPolicy) -> None:

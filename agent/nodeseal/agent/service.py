@@ -26,6 +26,7 @@ from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
 from nodeseal.ids import node_id_of
+from nodeseal.tcg.ek_template import identity_name
 from nodeseal.tcg.public import decode_public
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 
@@ -147,7 +148,7 @@ class Agent:
         if identity is None or identity.peer.not_after - _EXPIRY_MARGIN <= datetime.now(UTC):
             return await self.enrol()
         shown = await self._tpm.call(lambda device: device.identity())
-        if node_id_of(decode_public(shown.ek_public).name()) != identity.node_id:
+        if node_id_of(identity_name(decode_public(shown.ek_public))) != identity.node_id:
             _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
             return await self.enrol()
         return identity

@@ -76,6 +76,25 @@ def identify_ek_template(public: TpmPublic) -> EkTemplate:
     raise MalformedInput("endorsement key: its public area fits no template of the TCG EK Credential Profile")
 
 
+def identity_name(public: TpmPublic) -> bytes:
+    """Return the name that identifies an endorsement key, whichever template its public area shows.
+
+    Certificates cover a key alone, and so does TPM2_MakeCredential; attributes and policy around it are its holder's
+    word. So that one key has one name, it is taken in the form of the first template for keys of its kind.
+
+    Raises:
+        MalformedInput: no template of the profile is for keys of its kind.
+    """
+    for each in TEMPLATES:
+        form = each.public
+        if isinstance(public, RsaPublic) and isinstance(form, RsaPublic) and public.key_bits == form.key_bits:
+            return replace(form, modulus=public.modulus.rjust(form.key_bits // 8, b"\0")).name()
+        if isinstance(public, EccPublic) and isinstance(form, EccPublic) and public.curve is form.curve:
+            size = form.curve.coordinate_size
+            return replace(form, x=public.x.rjust(size, b"\0"), y=public.y.rjust(size, b"\0")).name()
+    raise MalformedInput("endorsement key: no template of the TCG EK Credential Profile is for such a key")
+
+
 def _blank(public: TpmPublic) -> bytes:
     """Return the public area without its unique part: that is its end, so both are cut to parameters."""
     if isinstance(public, RsaPublic):

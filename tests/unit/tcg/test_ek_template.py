@@ -7,7 +7,7 @@ import pytest
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tcg.buffer import sized, u16, u32
-from nodeseal.tcg.ek_template import TEMPLATES, EkTemplate, identify_ek_template, template
+from nodeseal.tcg.ek_template import TEMPLATES, EkTemplate, identify_ek_template, identity_name, template
 from nodeseal.tcg.policy import policy_secret_endorsement
 from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, Symmetric, TpmPublic
 
@@ -86,3 +86,41 @@ def test_no_template_fits_a_key(case: str) -> None:
 def test_an_unknown_template_name_is_refused() -> None:
     with pytest.raises(MalformedInput, match="EK template 'H-5' is unknown"):
         template("H-5")
+
+
+KEYS = {
+    "RSA 2048": (b"\xc1" * 256, ("L-1", "H-1")),
+    "RSA 3072": (b"\xc1" * 384, ("H-6",)),
+    "P-256": (b"\xc1" * 32, ("L-2", "H-2")),
+    "P-384": (b"\xc1" * 48, ("H-3",)),
+}
+
+
+def _made(name: str, unique: bytes) -> TpmPublic:
+    public = template(name).public
+    if isinstance(public, RsaPublic):
+        return replace(public, modulus=unique)
+    return replace(public, x=unique, y=unique)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_has_one_name_whichever_template_it_is_shown_under(kind: str) -> None:
+    unique, names = KEYS[kind]
+    first = _made(names[0], unique).name()
+    assert [identity_name(_made(name, unique)) for name in names] == [first] * len(names)
+    assert identity_name(_made(names[0], b"\xc2" + unique[1:])) != first
+
+
+def test_leading_zeros_of_a_coordinate_make_no_other_name() -> None:
+    key = _made("L-2", b"\0" + b"\xc1" * 31)
+    assert isinstance(key, EccPublic)
+    short = replace(key, x=key.x[1:], y=key.y[1:])
+    assert short.name() != key.name()
+    assert identity_name(short) == identity_name(key)
+
+
+def test_a_key_that_no_template_is_for_has_no_name() -> None:
+    public = template("L-1").public
+    assert isinstance(public, RsaPublic)
+    with pytest.raises(MalformedInput, match="no template"):
+        identity_name(replace(public, key_bits=1024, modulus=bytes(128)))

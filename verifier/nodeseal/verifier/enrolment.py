@@ -33,7 +33,7 @@ from nodeseal.tcg.certificate import (
     split_certificates,
 )
 from nodeseal.tcg.certificate_extensions import TpmModel
-from nodeseal.tcg.ek_template import identify_ek_template
+from nodeseal.tcg.ek_template import identify_ek_template, identity_name
 from nodeseal.tcg.public import TpmPublic, decode_public
 
 SECRET_SIZE: Final = 32
@@ -90,7 +90,7 @@ class Candidate:
     """An acceptable identity that is not proved yet.
 
     Attributes:
-        node_id: derived from the endorsement key's name.
+        node_id: derived from the endorsement key, the same for each template that it may be shown under.
         ek: the endorsement key.
         ak: the attestation key.
         ek_template: name of the profile's template that the endorsement key was made from.
@@ -175,7 +175,7 @@ def check_identity(identity: ClaimedIdentity, policy: EnrolmentPolicy, at: datet
     if findings:
         raise PolicyRefused(*findings)
     return Candidate(
-        node_id=node_id_of(ek.name()),
+        node_id=node_id_of(identity_name(ek)),
         ek=ek,
         ak=ak,
         ek_template=template,
