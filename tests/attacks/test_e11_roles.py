@@ -26,6 +26,8 @@ from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_
 from nodeseal.errors import OutOfOrder
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
+from nodeseal.v1.attestation_pb2 import RenewRequest
+from nodeseal.v1.attestation_pb2_grpc import AttestationStub
 from nodeseal.verifier.persons import take_back
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
@@ -34,7 +36,16 @@ from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.store.database import open_engine
 from nodeseal.verifier.store.schema import Role
 from support.attackers import MovableClocks, in_process, record_contents, twin_of
-from support.verifier import TRUST_DOMAIN, FakeNode, Refusal, RunningVerifier, a_node, a_verifier, refusal_of
+from support.verifier import (
+    TRUST_DOMAIN,
+    FakeNode,
+    Refusal,
+    RunningVerifier,
+    a_node,
+    a_verifier,
+    refusal_of,
+    trusted_node,
+)
 
 DAY = timedelta(days=1)
 RAN = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the handler ran", ())
@@ -403,6 +414,31 @@ def test_e11_a_stream_ends_with_the_certificate_that_opened_it(tmp_path: Path) -
                 await stream.send(evidence)
                 refusal = await stream.end()
             assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("tls.certificate",))
+
+    with a_verifier(tmp_path, start=False, interval_seconds=0) as verifier:
+        asyncio.run(case(verifier))
+
+
+def test_e11_a_renewal_lets_its_own_certificate_in_and_no_other(tmp_path: Path) -> None:
+    """Until a renewed certificate is used there are two that count for a node, not any."""
+
+    async def case(verifier: RunningVerifier) -> None:
+        async with in_process(verifier), verifier.person() as admin:
+            node, key = await trusted_node(verifier, admin), new_tls_key()
+            request = RenewRequest(certificate_request=certificate_request(key, "node"))
+            async with node.channel() as channel:
+                renewed = await AttestationStub(channel).Renew(request)
+            authority, node_id = verifier.authority(), NodeId(node.node_id)
+            other = authority.issue_node(request.certificate_request, TRUST_DOMAIN, node_id, datetime.now(UTC), DAY)
+            chains = {"other": [other], "old": node.chain, "new": renewed.certificate_chain}
+            outcome: dict[str, list[object]] = {}
+            for name in ("other", "old", "new", "other", "old"):
+                pair = (node.key if name == "old" else key, to_pem(*chains[name]))
+                with channel_of(verifier, verifier.listen, pair) as sync_channel:
+                    refusal = await call(sync_channel, "/nodeseal.v1.KeyRelease/Return")
+                outcome.setdefault(name, []).append(refusal.findings if refusal else "answered")
+            refused = ("node.unknown",)
+            assert outcome == {"other": [refused, refused], "old": ["answered", refused], "new": ["answered"]}
 
     with a_verifier(tmp_path, start=False, interval_seconds=0) as verifier:
         asyncio.run(case(verifier))
