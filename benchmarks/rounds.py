@@ -25,6 +25,8 @@ FEW: Final = 100
 _SECONDS: Final = 2.0
 _FLUSH_SECONDS: Final = 5.0
 """How often a verifier stores clocks and ends of trust: part of a round's cost."""
+_COST_PAIRS: Final = 7
+_WAVE_SECONDS: Final = 120.0
 _MEMORY_STEPS: Final = 4
 _PATIENT: Final = {"interval_seconds": 0, "answer_within_seconds": 600, "trust_seconds": 3600}
 """Interval 0, which a verifier's settings allow, asks again at once; between measurements nodes let challenges wait."""
@@ -103,7 +105,7 @@ async def _kib_per_node() -> Result:
 async def _cost_of_many_over_few() -> Result:
     async with _load(FEW) as few, _load(MANY) as many:
         runs = []
-        for _ in range(PAIRS):
+        for _ in range(_COST_PAIRS):
             cheap, _ = await _saturate(few, _FLUSH_SECONDS)
             dear, _ = await _saturate(many, _FLUSH_SECONDS)
             runs.append(cheap / dear)
@@ -113,13 +115,22 @@ async def _cost_of_many_over_few() -> Result:
 
 async def _saturate(load: Load, seconds: float) -> tuple[float, float]:
     """Let all nodes answer at once; return rounds per second of processor time and on the wall."""
-    spent, done, start = load.verifier.cpu_seconds(), load.rounds, time.monotonic()
     load.go()
+    await _until(load, load.rounds + len(load.nodes))  # the first wave, which takes as long as it is large
+    spent, done, start = load.verifier.cpu_seconds(), load.rounds, time.monotonic()
     await asyncio.sleep(seconds)
     passed, rounds = time.monotonic() - start, load.rounds - done
     spent = load.verifier.cpu_seconds() - spent
     await load.halt()
     return rounds / spent, rounds / passed
+
+
+async def _until(load: Load, rounds: int) -> None:
+    end = time.monotonic() + _WAVE_SECONDS
+    while load.rounds < rounds:
+        if time.monotonic() > end:
+            raise Missing(f"only {load.rounds} of {rounds} rounds within {_WAVE_SECONDS:.0f} seconds")
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
