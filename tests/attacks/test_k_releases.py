@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import grpc
@@ -221,6 +222,47 @@ def test_k05_a_golden_that_was_retired_opens_nothing(stage: Stage, when: str) ->
             await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
         await attest(scene.node)
         await scene.opens()
+
+    play(stage, case)
+
+
+async def _quarantine_it(scene: Scene, _: str) -> None:
+    await _quarantine(scene)
+
+
+async def _retire(scene: Scene, golden: str) -> None:
+    await scene.admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden))
+
+
+@pytest.mark.parametrize(("decision", "seen"), [(_quarantine_it, "quarantined"), (_retire, "retired meanwhile")])
+def test_k05_a_decision_made_while_a_proved_release_waits_for_the_disk_still_counts(
+    stage: Stage, decision: Callable[[Scene, str], Awaitable[None]], seen: str
+) -> None:
+    async def case(scene: Scene) -> None:
+        (golden,) = (await scene.admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+        document = (await scene.admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest))).document
+        disk = sqlite3.connect(scene.verifier.folder / "verifier.sqlite", isolation_level=None)
+        tasks: list[asyncio.Future[object]] = []
+
+        async def unblock() -> None:
+            await asyncio.sleep(0.4)  # by now the proof has been found good
+            disk.execute("ROLLBACK")
+
+        async def block() -> None:
+            disk.execute("BEGIN IMMEDIATE")
+            for work in (a_sealed_model(scene.admin, scene.model.slot.key_id, "other"), decision(scene, golden.digest)):
+                tasks.append(asyncio.ensure_future(work))
+                await asyncio.sleep(0.2)  # by now it waits for the verifier's one thread that writes
+            tasks.append(asyncio.ensure_future(unblock()))
+
+        try:
+            refusal = await scene.refused(meanwhile=block)
+            assert (refusal.findings, seen in refusal.details) == (("release.node-state",), True)
+        finally:
+            await asyncio.gather(*tasks)
+            disk.close()
+            if decision is _retire:
+                await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
 
     play(stage, case)
 

@@ -91,11 +91,14 @@ class Scene:
     model: Sealed
 
     async def opens(self) -> None:
-        """Let the node open the model honestly, and give the lease back."""
+        """Let the node open the model honestly, and give the lease back; both are recorded."""
         released = await self.node.release(self.model.digest, [self.model.slot])
         assert self.node.open(released) == self.model.data_key
         assert lease_rows(self.verifier)[released.lease_id] == self.node.node_id
+        subject = f"lease/{released.lease_id}"
+        assert self.verifier.actions(subject) == ["lease.issued"]
         await give_back(self.node)
+        assert self.verifier.actions(subject) == ["lease.issued", "lease.ended"]
 
     async def ask(self, answer: Callable[[Challenge], Awaitable[Proof]]) -> key_release_pb2.Released:
         """Ask for the model, and answer the challenge with what ``answer`` returns."""
