@@ -147,7 +147,7 @@ def _beyond(times: Sequence[Time]) -> Result:
     whole, tpm = (statistics.median(each) for each in zip(*times, strict=True))
     note = f"medians: {whole:.1f} ms in all, {tpm:.1f} ms of them in the agent's TPM operations (swtpm)"
     runs = tuple(each.whole - each.tpm for each in times)
-    return Result.of(runs, unit="ms", against="the time in the agent's TPM operations, taken away", note=note)
+    return Result.of(runs, unit="ms", against="the time in the agent's TPM operations", note=note)
 
 
 @asynccontextmanager

@@ -111,5 +111,6 @@ def _spread(result: Result) -> str:
 
 
 def _row(key: str, result: Result) -> str:
-    remark = "; ".join(text for text in (f"over {result.against}" if result.against else "", result.note) if text)
+    against = result.against and ("over " if result.unit == "ratio" else "less ") + result.against
+    remark = "; ".join(text for text in (against, result.note) if text)
     return f"| `{key}` | {_value(result)} | {REACH[key]} | {_spread(result)} | {remark.replace('|', '/')} |"
