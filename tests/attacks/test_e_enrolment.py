@@ -53,7 +53,7 @@ from support.attackers import (
     tpm_of,
     twin_of,
 )
-from support.certificates import EK, RSA_EK, Facts, ec_key, key_info, rsa_key
+from support.certificates import EK, INTERMEDIATE, RSA_EK, Facts, ec_key, key_info, rsa_key
 from support.machines import a_machine, need
 from support.roca import roca_modulus
 from support.verifier import (
@@ -349,13 +349,48 @@ def test_e04_the_certificate_of_another_tpm_is_refused(verifier: RunningVerifier
     assert findings_of(refusal) == ("ek.key-mismatch",)
 
 
-def test_e04_an_ek_certificate_cannot_issue_another(verifier: RunningVerifier) -> None:
-    """A TPM's owner who can sign with a key that a vendor certified is no vendor."""
+LINK = replace(INTERMEDIATE, subject=made.name("Link"), key=key_info(ec_key("link")))
+"""An authority between the configured root and the node's certificate, which the node brings along."""
+_CA, _SIGNS, _EK_USAGE = INTERMEDIATE.extensions
+LINKS: dict[str, tuple[Facts, str, tuple[str, ...]]] = {
+    "good": (LINK, "root", ()),
+    "no authority": (
+        replace(LINK, extensions=(made.constraints(ca=False), _SIGNS, _EK_USAGE)),
+        "root",
+        ("ek.certificate-usage",),
+    ),
+    "without basic constraints": (replace(LINK, extensions=(_SIGNS, _EK_USAGE)), "root", ("ek.certificate-usage",)),
+    "not for certificates": (
+        replace(LINK, extensions=(_CA, made.usage(0), _EK_USAGE)),
+        "root",
+        ("ek.certificate-usage",),
+    ),
+    "for TLS servers": (
+        replace(LINK, extensions=(_CA, _SIGNS, made.extended_usage("1.3.6.1.5.5.7.3.1"))),
+        "root",
+        ("ek.certificate-usage",),
+    ),
+    "below one that may have none below it": (
+        replace(LINK, issuer=INTERMEDIATE.subject),
+        "intermediate",
+        ("ek.certificate-usage",),
+    ),
+    "expired": (replace(LINK, not_after="20250201000000Z"), "root", ("ek.certificate-expired",)),
+    "not signed by the root": (LINK, "nobody", ("ek.untrusted-root", "ek.certificate-signature")),
+}
+
+
+@pytest.mark.parametrize("why", LINKS)
+def test_e04_an_authority_that_the_node_brings_along_must_be_one(verifier: RunningVerifier, why: str) -> None:
+    """A TPM's owner who can sign with a key that a vendor certified for something else is no vendor."""
+    facts, signer, expected = LINKS[why]
     node = a_node(verifier)
-    leaf = made.ek_certificate(replace(EK, subject=made.name("Leaf")))
-    below = replace(EK, issuer=made.name("Leaf"), key=_key_info(node.tpm.ek)).sign(ec_key("ek"))
-    refusal = refused_identity(node, node.identity(ek_certificates=[below], ek_chain=[leaf]))
-    assert set(findings_of(refusal)) == {"ek.certificate-usage"}
+    leaf = replace(EK, issuer=LINK.subject, key=_key_info(node.tpm.ek)).sign(ec_key("link"))
+    identity = node.identity(ek_certificates=[leaf], ek_chain=[facts.sign(ec_key(signer))])
+    if expected:
+        assert findings_of(refused_identity(node, identity)) == expected
+    else:
+        asyncio.run(node.enrol(identity))
 
 
 def test_e05_a_key_without_certificate_that_is_not_listed_is_refused(scene: Scene) -> None:
@@ -528,6 +563,25 @@ def test_e08_a_retired_id_is_refused_before_and_after_its_challenge(verifier: Ru
                 secret = node.tpm.activate(challenge.id_object, challenge.encrypted_secret)
                 assert (await refused(stream.answer(secret))).findings == ("node.retired",)
                 assert (await refused(another.show(node.identity()))).findings == ("node.retired",)
+
+    asyncio.run(case())
+
+
+def test_e08_nobody_takes_a_retired_node_back(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        node = a_node(verifier)
+        await node.enrol()
+        async with verifier.person() as admin:
+            nodes, node_id = admin.nodes, node.node_id
+            await nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=node_id, reason="sold"))
+            async with nothing_enrolled(verifier):
+                for attempt in (
+                    nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id)),
+                    nodes.QuarantineNode(admin_pb2.QuarantineNodeRequest(node_id=node_id, reason="back?")),
+                    nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=node_id, reason="again")),
+                ):
+                    assert (await refused(attempt)).code is grpc.StatusCode.FAILED_PRECONDITION
+            assert (await seen_by(admin, node)).state == attestation_pb2.NODE_STATE_RETIRED
 
     asyncio.run(case())
 
