@@ -1,0 +1,86 @@
+"""A release is approved only by the very appraisal of its own evidence, whatever is thought of the node besides."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed
+from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.verifier.appraisal.model import Appraisal, Baseline, KnownNode
+from nodeseal.verifier.appraisal.release import Certification
+from nodeseal.verifier.nodes import Verdict
+from nodeseal.verifier.releases import Proof, Releases, Request
+from nodeseal.verifier.rounds import Judged
+from nodeseal.verifier.store.schema import NodeState
+from support.rounds import CHALLENGE, PCRS, SHA256, Round
+
+POLICY = PcrSelection.of({SHA256: [*range(8), 15]})
+REBOOTED = "3f0c7c9e-0000-4000-8000-000000000002"
+
+
+class TrustedNode:
+    """A node that the fleet trusts at this moment."""
+
+    findings = ()
+
+    def trusted(self, _now: float) -> bool:
+        return True
+
+
+class Rounds:
+    """Judges every round with one appraisal."""
+
+    def __init__(self, appraisal: Appraisal) -> None:
+        self._appraisal = appraisal
+
+    async def judge(self, *_: object) -> Judged:
+        verdict = Verdict(state=NodeState.TRUSTED, trusted_until=None, trusted_for_ms=0, findings=())
+        return Judged(verdict=verdict, appraisal=self._appraisal)
+
+
+def approve(appraisal: Appraisal) -> NodesealError:
+    """Try to approve a release on ``appraisal`` and return why it is refused."""
+    steps = Round()
+    node: Any = TrustedNode()
+    fleet: Any = SimpleNamespace(
+        clock=SimpleNamespace(steady=lambda: 0.0), settings=SimpleNamespace(cap_pcr=15), policy=steps.policy
+    )
+    unused: Any = None
+    asked: Any = SimpleNamespace(challenge=CHALLENGE, known=KnownNode(keys=steps.keys, baseline=None))
+    request = Request(node=node, wanted=unused, asked=asked, policy=POLICY)
+    certification = Certification(claims=b"", attest=b"", signature=b"")
+    proof = Proof(evidence=steps.evidence(), release_public=steps.key.public, certification=certification)
+    rounds: Any = Rounds(appraisal)
+    with pytest.raises((PolicyRefused, ProofFailed)) as caught:
+        asyncio.run(Releases(fleet, rounds, unused, unused)._approve(request, proof))
+    return caught.value
+
+
+def codes(error: NodesealError) -> list[str]:
+    assert isinstance(error, PolicyRefused | ProofFailed)
+    return [finding.id.code for finding in error.findings]
+
+
+def test_evidence_of_another_state_refuses_although_the_node_counts_as_trusted() -> None:
+    tampered = Round(pcrs={**PCRS, 4: bytes(31) + b"\1"}).appraise()
+    assert "pcr.mismatch" in codes(approve(tampered))
+
+
+def test_evidence_without_values_refuses_although_the_node_counts_as_trusted() -> None:
+    first = Round()
+    known = first.appraise()
+    baseline = Baseline(clock_info=known.baseline.clock_info, boot_id=REBOOTED)
+    rebooted = Round(
+        key=first.key,
+        baseline=baseline,
+        clock_info=type(first.clock_info)(
+            clock=first.clock_info.clock, reset_count=first.clock_info.reset_count + 1, restart_count=0, safe=True
+        ),
+    )
+    appraisal = rebooted.appraise(rebooted.evidence(values=False))
+    assert appraisal.pcrs is None
+    assert codes(approve(appraisal)) == ["pcr.digest"]
