@@ -17,6 +17,7 @@ from grpc import aio
 
 from nodeseal.crypto.x509 import certificate_request
 from nodeseal.v1 import (
+    admin_pb2,
     attestation_pb2,
     attestation_pb2_grpc,
     enrollment_pb2,
@@ -157,6 +158,8 @@ def test_d01_a_release_that_is_asked_for_and_never_proved_ends_without_a_lease(s
                     await received(call)
             assert refusal_of(caught.value).findings == ("quote.nonce",)
             assert slow.node_id not in lease_rows(stage.verifier).values()
+            shown = await admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=slow.node_id))
+            assert shown.state == attestation_pb2.NODE_STATE_TRUSTED  # being late is no evidence against a node
 
     asyncio.run(case())
 
