@@ -18,7 +18,7 @@ MAX_MODULE_LINES = 400
 MAX_FILE_BYTES = 1_000_000
 SKIPPED = {".git", "__pycache__", "build", "dist", "demo-state", "fuzz-corpus"}
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home/\w+|work|opt/pypi)\b")
-REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|index-url|find-links")
+REGISTRY = re.compile(r"(?:pypi|python(?:hosted)|npmjs)\.(?:org|com)|index-url|find-links")
 LATER = re.compile(r"#.*\b(?:TODO|FIXME|XXX)\b")
 SELF = Path(__file__).resolve()
 

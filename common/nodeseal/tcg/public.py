@@ -6,6 +6,7 @@ Coordinates and moduli stay as the TPM wrote them, because a name is a hash over
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from nodeseal.tcg.algorithms import (
@@ -54,7 +55,7 @@ class Scheme:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Public:
+class _Public(ABC):
     """What all public areas share.
 
     Attributes:
@@ -90,11 +91,13 @@ class _Public:
         return u16(self.name_alg) + self.name_alg.digest(self.encode())
 
     @property
+    @abstractmethod
     def _type(self) -> Alg:
-        raise NotImplementedError
+        """TPMI_ALG_PUBLIC of the object."""
 
+    @abstractmethod
     def _rest(self) -> bytes:
-        raise NotImplementedError
+        """Return what follows the scheme: the type's own parameters, and unique."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
