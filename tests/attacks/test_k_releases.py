@@ -16,7 +16,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.errors import NodesealError, OutOfOrder
-from nodeseal.v1 import admin_pb2, key_release_pb2
+from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
 from support.releases import (
     MANY,
     Case,
@@ -34,6 +34,7 @@ from support.verifier import (
     a_node,
     a_sealed_model,
     grant,
+    received,
     refusal_of,
 )
 
@@ -197,8 +198,9 @@ def test_k05_a_retired_node_is_not_even_heard(stage: Stage) -> None:
         request = admin_pb2.RetireNodeRequest(node_id=scene.node.node_id, reason="scrapped")
         await scene.admin.nodes.RetireNode(request)
         leases = lease_rows(scene.verifier)
-        with pytest.raises(aio.AioRpcError) as caught:
-            await scene.node.release(scene.model.digest, [scene.model.slot])
+        async with scene.node.channel() as channel:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await received(key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20))
         assert (refusal_of(caught.value).findings, lease_rows(scene.verifier)) == (("node.retired",), leases)
 
     play(stage, case)
