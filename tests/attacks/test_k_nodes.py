@@ -1,4 +1,4 @@
-"""Keys on real nodes: what the TPM, the agent and its socket refuse, and how leases end.
+"""Keys on real nodes: what the TPM refuses, what a kill in the middle leaves, and how leases end.
 
 Agents and verifier are processes, TPMs are swtpm. The verifier challenges every second and trusts for ten.
 """
@@ -6,29 +6,34 @@ Agents and verifier are processes, TPMs are swtpm. The verifier challenges every
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import random
-import socket
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from grpc import aio
 
 from nodeseal.v1 import admin_pb2
 from nodeseal.varlink import KEYS_INTERFACE, Call, encode_call
-from support.agents import Loader, eventually, loader, trusted
-from support.hosts import CAPPED, REFUSED, UNCAPPED, Host, Site, a_host, a_site, a_wire, open_parameters, records_of
+from support.agents import eventually, loader, trusted
+from support.hosts import (
+    CAPPED,
+    REFUSED,
+    Host,
+    Site,
+    a_host,
+    a_site,
+    a_wire,
+    open_parameters,
+    opens,
+    records_of,
+    running_leases,
+)
 from support.releases import Challenge, Proof, Scene, activate_golden_of, attest, joined, lease_rows
 from support.verifier import FakeNode, Sealed, a_sealed_model, grant
-
-STRANGER = 20_000
-"""A user id that owns nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -42,28 +47,6 @@ def host(site: Site) -> Iterator[Host]:
     """A node for tests that leave it as it was."""
     with a_host(site) as running:
         yield running
-
-
-def opens(host: Host) -> None:
-    """Let a loader open the model and close it; the verifier hears of both, and the cap PCR stays as it is."""
-
-    async def scenario() -> None:
-        async with host.opened():
-            pass
-        await eventually(lambda: not _running(host))
-
-    asyncio.run(scenario())
-    assert host.cap == UNCAPPED
-
-
-def _running(host: Host) -> set[str]:
-    """Return running leases of a host's node."""
-    issued = {
-        record["subject"].partition("/")[2]
-        for record in host.verifier.records()
-        if record["action"] == "lease.issued" and record["details"]["node_id"] == host.agent.node_id
-    }
-    return issued & records_of(host.verifier).running
 
 
 # k03: the TPM itself refuses
@@ -82,114 +65,6 @@ def test_k03_a_pcr_extended_between_release_and_use_closes_the_key_before_anybod
 
     with a_host(site) as host:
         asyncio.run(scenario(host))
-
-
-# k07: who may ask the socket
-
-
-def _digest_of(path: str) -> str:
-    return hashlib.sha256(Path(path).resolve().read_bytes()).hexdigest()
-
-
-ME = f"uid: {os.geteuid()}"
-STRANGERS: dict[str, str] = {
-    "another user": f"uid: {os.geteuid() + 1}",
-    "another group": f"{ME}, gid: {os.getegid() + 1}",
-    "another executable": f"{ME}, executable_sha256: {_digest_of('/bin/sh')}",
-    "another unit": f"{ME}, unit: vllm.service",
-}
-
-
-def _restart_with(host: Host, *rules: str) -> None:
-    host.agent.kill()
-    lines = host.agent.config.read_text().splitlines()
-    kept = [line for line in lines if not line.startswith("  - {") and not line.startswith("  - uid")]
-    at = kept.index("callers:") + 1
-    host.agent.config.write_text("\n".join((*kept[:at], *(f"  - {{{rule}}}" for rule in rules), *kept[at:])) + "\n")
-    host.agent.start()
-
-
-def _refusals(host: Host) -> int:
-    return host.agent.log.count("caller.refused")
-
-
-async def _refused_and_recorded(host: Host, client: Loader) -> None:
-    issued, recorded = records_of(host.verifier).issued, _refusals(host)
-    reply = await host.ask(client)
-    assert (reply.error, "caller.refused" in str(reply.parameters)) == (REFUSED, True)
-    assert "data_key" not in reply.parameters
-    assert records_of(host.verifier).issued == issued
-    assert _refusals(host) == recorded + 1
-
-
-@pytest.mark.parametrize("rule", STRANGERS.values(), ids=STRANGERS)
-def test_k07_a_process_is_refused_when_the_rule_names(host: Host, rule: str) -> None:
-    async def scenario() -> None:
-        async with loader(host.agent) as client:
-            await _refused_and_recorded(host, client)
-
-    try:
-        _restart_with(host, rule)
-        asyncio.run(scenario())
-    finally:
-        _restart_with(host, ME)
-    asyncio.run(trusted(host.agent))
-    opens(host)
-
-
-def test_k07_a_process_that_a_whole_rule_describes_may_ask(host: Host) -> None:
-    executable = _digest_of(f"/proc/{os.getpid()}/exe")
-    try:
-        _restart_with(host, f"{ME}, gid: {os.getegid()}, executable_sha256: {executable}")
-        asyncio.run(trusted(host.agent))
-        opens(host)
-    finally:
-        _restart_with(host, ME)
-
-
-def test_k07_without_rules_nobody_may_ask(host: Host) -> None:
-    async def scenario() -> None:
-        async with loader(host.agent) as client:
-            await _refused_and_recorded(host, client)
-
-    try:
-        _restart_with(host)
-        text = host.agent.config.read_text()
-        host.agent.kill()
-        host.agent.config.write_text(text.replace("callers:\n", "callers: []\n"))
-        host.agent.start()
-        asyncio.run(scenario())
-    finally:
-        host.agent.config.write_text(host.agent.config.read_text().replace("callers: []\n", "callers:\n"))
-        _restart_with(host, ME)
-
-
-def _connected_as(uid: int, path: Path) -> socket.socket:
-    """Connect as another user; the kernel remembers who connected."""
-    connection = socket.socket(socket.AF_UNIX)
-    os.seteuid(uid)
-    try:
-        connection.connect(str(path))
-    finally:
-        os.seteuid(0)
-    return connection
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can connect as somebody else")
-def test_k07_the_kernel_says_which_user_connected(host: Host) -> None:
-    async def scenario() -> None:
-        reader, writer = await asyncio.open_unix_connection(sock=_connected_as(STRANGER, host.agent.socket))
-        client = Loader(reader, writer)
-        status = await client.call(f"{KEYS_INTERFACE}.Status")
-        assert status.error == REFUSED
-        await _refused_and_recorded(host, client)
-        writer.close()
-
-    _restart_with(host, ME)
-    asyncio.run(trusted(host.agent))
-    host.agent.folder.chmod(0o711)
-    asyncio.run(scenario())
-    opens(host)
 
 
 # k08: whoever is killed during a release
@@ -238,7 +113,7 @@ def test_k08_a_loader_killed_during_a_release_gives_its_lease_back(host: Host) -
                 client.writer.transport.abort()
         async with host.opened():  # waits for the releases that are still under way
             pass
-        await eventually(lambda: not _running(host))
+        await eventually(lambda: not running_leases(host))
         assert (await host.status())["leases"] == []
 
     asyncio.run(scenario())
@@ -392,7 +267,7 @@ def test_k09_a_lease_ends_by_force_when(site: Site, event: Callable[[Host], Awai
             assert await second.revoked()
             await _forgotten(host)
         await _closed(host)
-        await eventually(lambda: not _running(host))
+        await eventually(lambda: not running_leases(host))
 
     with a_host(site) as host:
         asyncio.run(scenario(host))
@@ -405,7 +280,7 @@ def test_k09_a_verifier_that_is_unreachable_past_t_ends_the_lease_and_a_reboot_h
                 assert await client.revoked() == "the node's trust ran out"
                 await _forgotten(host)
         await _closed(host)
-        await eventually(lambda: not _running(host))
+        await eventually(lambda: not running_leases(host))
 
     with a_host(site) as host:
         asyncio.run(scenario(host))

@@ -31,7 +31,7 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.varlink import KEYS_INTERFACE, Reply
-from support.agents import AgentProcess, Loader, loader, trusted
+from support.agents import AgentProcess, Loader, eventually, loader, trusted
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier
 
@@ -273,11 +273,34 @@ async def first_verdict(agent: AgentProcess) -> None:
 
 async def _cover(admin: Stubs, node_id: str) -> None:
     """Make the node's state golden, unless a host before it did."""
-    if (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens:
+    active = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+    if any(golden.name == "rack-a" for golden in active):
         return
     request = admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node_id], pcrs=range(10))
     captured = await admin.goldens.CaptureGolden(request)
     await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+
+
+def opens(host: Host) -> None:
+    """Let a loader open the model and close it; the verifier hears of both, and the cap PCR stays as it is."""
+
+    async def scenario() -> None:
+        async with host.opened():
+            pass
+        await eventually(lambda: not running_leases(host))
+
+    asyncio.run(scenario())
+    assert host.cap == UNCAPPED
+
+
+def running_leases(host: Host) -> set[str]:
+    """Return running leases of a host's node."""
+    issued = {
+        record["subject"].partition("/")[2]
+        for record in host.verifier.records()
+        if record["action"] == "lease.issued" and record["details"]["node_id"] == host.agent.node_id
+    }
+    return issued & records_of(host.verifier).running
 
 
 class Wire:
