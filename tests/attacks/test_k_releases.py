@@ -17,6 +17,7 @@ from grpc import aio
 
 from nodeseal.errors import NodesealError, OutOfOrder
 from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
+from support.agents import eventually
 from support.releases import (
     MANY,
     Case,
@@ -265,6 +266,29 @@ def test_k05_a_decision_made_while_a_proved_release_waits_for_the_disk_still_cou
             disk.close()
             if decision is _retire:
                 await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+
+    play(stage, case)
+
+
+def test_k08_a_node_that_hangs_up_while_its_lease_is_recorded_leaves_no_lease_behind(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        disk = sqlite3.connect(scene.verifier.folder / "verifier.sqlite", isolation_level=None)
+
+        async def answer(challenge: Challenge) -> Proof:
+            disk.execute("BEGIN IMMEDIATE")
+            return scene.node.proof(challenge)
+
+        asked = asyncio.create_task(scene.ask(answer))
+        await asyncio.sleep(0.4)  # by now the record waits for the disk
+        asked.cancel()
+        await asyncio.wait({asked})
+        await asyncio.sleep(0.2)
+        disk.execute("ROLLBACK")
+        await eventually(lambda: scene.node.node_id in lease_rows(scene.verifier).values())
+        await scene.opens()
+        running = "SELECT count(*) FROM leases WHERE ended IS NULL AND node_id = ?"
+        assert disk.execute(running, (scene.node.node_id,)).fetchone() == (0,)
+        disk.close()
 
     play(stage, case)
 
