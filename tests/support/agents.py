@@ -404,7 +404,8 @@ class Loader:
             EOFError: the agent closed the connection.
         """
         while not self._replies:
-            data = await asyncio.wait_for(self._reader.read(65536), 30)
+            async with asyncio.timeout(30):  # before Python 3.12, wait_for may swallow the end of a caller's task
+                data = await self._reader.read(65536)
             if not data:
                 raise EOFError
             self._replies.extend(map(decode_reply, self._frames.feed(data)))
