@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+FINDINGS_METADATA = "nodeseal-findings-bin"
+"""Key of a refused call's trailing metadata under which the findings travel, as a serialised ``Verdict``."""
+
 
 class Severity(Enum):
     """What a finding does to the node."""

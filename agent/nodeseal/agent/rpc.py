@@ -23,11 +23,10 @@ from nodeseal.errors import (
     TooManyRequests,
     Unavailable,
 )
-from nodeseal.findings import Finding
+from nodeseal.findings import FINDINGS_METADATA, Finding
 from nodeseal.v1 import attestation_pb2
 
 CALL_SECONDS: Final = 60
-_FINDINGS: Final = "nodeseal-findings-bin"
 _MAX_MESSAGE: Final = 1 << 20
 _KEEPALIVE_MS: Final = 30_000
 _MEANINGS: Final = {
@@ -101,7 +100,7 @@ def _meaning(error: grpc.aio.AioRpcError, address: str) -> NodesealError:
 
 def _findings(error: grpc.aio.AioRpcError) -> tuple[Finding, ...]:
     for key, value in error.trailing_metadata():
-        if key == _FINDINGS and isinstance(value, bytes):
+        if key == FINDINGS_METADATA and isinstance(value, bytes):
             return parse_findings(attestation_pb2.Verdict.FromString(value).findings)
     return ()
 

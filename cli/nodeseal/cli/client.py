@@ -21,11 +21,11 @@ from pathlib import Path
 import grpc
 
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
+from nodeseal.findings import FINDINGS_METADATA
 from nodeseal.settings import load_yaml
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2
 
 CALL_SECONDS = 30.0
-FINDINGS_METADATA = "nodeseal-findings-bin"
 DEFAULT_CLIENT = Path("~/.config/nodeseal")
 _MAX_MESSAGE = 16 * 1024 * 1024
 

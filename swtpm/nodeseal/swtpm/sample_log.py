@@ -10,11 +10,11 @@ import hashlib
 import struct
 import uuid
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
+from nodeseal.tcg.event_log_types import EventType
 
 _GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 """EFI_GLOBAL_VARIABLE (UEFI, "Globally Defined Variables")."""
@@ -27,22 +27,6 @@ _FIRMWARE_BLOB: Final = struct.Struct("<QQ")
 _GPT: Final = struct.Struct("<8sIIIIQQQQ16sQIIIQ")
 _SEPARATOR: Final = bytes(4)
 _SEPARATED: Final = range(8)
-
-
-class _Type(IntEnum):
-    """Event types (PFP, "Event Types")."""
-
-    NO_ACTION = 0x00000003
-    SEPARATOR = 0x00000004
-    S_CRTM_VERSION = 0x00000008
-    IPL = 0x0000000D
-    EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
-    EFI_VARIABLE_BOOT = 0x80000002
-    EFI_BOOT_SERVICES_APPLICATION = 0x80000003
-    EFI_GPT_EVENT = 0x80000006
-    EFI_ACTION = 0x80000007
-    EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
-    EFI_VARIABLE_AUTHORITY = 0x800000E0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +60,8 @@ def sample_boot_log(chain: BootChain, banks: tuple[HashAlg, ...] = (HashAlg.SHA2
     _firmware(writer, chain)
     _loaders(writer, chain)
     _grub(writer, chain)
-    writer.add(5, _Type.EFI_ACTION, b"Exit Boot Services Invocation")
-    writer.add(5, _Type.EFI_ACTION, b"Exit Boot Services Returned with Success")
+    writer.add(5, EventType.EFI_ACTION, b"Exit Boot Services Invocation")
+    writer.add(5, EventType.EFI_ACTION, b"Exit Boot Services Returned with Success")
     return encode_event_log(EventLog(banks, tuple(writer.events)))
 
 
@@ -86,21 +70,21 @@ class _Writer:
         self._banks = banks
         self.events: list[Event] = []
 
-    def add(self, pcr: int, claimed_type: _Type, data: bytes, measured: bytes | None = None) -> None:
+    def add(self, pcr: int, claimed_type: EventType, data: bytes, measured: bytes | None = None) -> None:
         """Add an event whose digests are of ``measured``, or of its data when that is None."""
         digests = {bank: bank.digest(data if measured is None else measured) for bank in self._banks}
         self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
 
-    def variable(self, pcr: int, claimed_type: _Type, vendor: uuid.UUID, name: str, content: bytes) -> None:
+    def variable(self, pcr: int, claimed_type: EventType, vendor: uuid.UUID, name: str, content: bytes) -> None:
         """Add a UEFI_VARIABLE_DATA (PFP); GUIDs and text are little-endian."""
         head = _VARIABLE.pack(vendor.bytes_le, len(name), len(content))
         self.add(pcr, claimed_type, head + name.encode("utf-16-le") + content)
 
 
 def _firmware(writer: _Writer, chain: BootChain) -> None:
-    writer.add(0, _Type.S_CRTM_VERSION, chain.firmware_version.encode("utf-16-le") + b"\0\0")
+    writer.add(0, EventType.S_CRTM_VERSION, chain.firmware_version.encode("utf-16-le") + b"\0\0")
     blob = _FIRMWARE_BLOB.pack(0x820000, len(chain.firmware))
-    writer.add(0, _Type.EFI_PLATFORM_FIRMWARE_BLOB, blob, chain.firmware)
+    writer.add(0, EventType.EFI_PLATFORM_FIRMWARE_BLOB, blob, chain.firmware)
     state = bytes([chain.secure_boot])
     for vendor, name, content in (
         (_GLOBAL, "SecureBoot", state),
@@ -109,35 +93,35 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
         (_SECURITY, "db", _signature_list(b"allowed signer")),
         (_SECURITY, "dbx", _signature_list(b"revoked image")),
     ):
-        writer.variable(7, _Type.EFI_VARIABLE_DRIVER_CONFIG, vendor, name, content)
-    writer.variable(1, _Type.EFI_VARIABLE_BOOT, _GLOBAL, "BootOrder", struct.pack("<H", 1))
-    writer.variable(1, _Type.EFI_VARIABLE_BOOT, _GLOBAL, "Boot0001", _load_option("sample", _path("shimx64.efi")))
-    writer.add(4, _Type.EFI_ACTION, b"Calling EFI Application from Boot Option")
+        writer.variable(7, EventType.EFI_VARIABLE_DRIVER_CONFIG, vendor, name, content)
+    writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "BootOrder", struct.pack("<H", 1))
+    writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "Boot0001", _load_option("sample", _path("shimx64.efi")))
+    writer.add(4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option")
     for pcr in _SEPARATED:
-        writer.add(pcr, _Type.SEPARATOR, _SEPARATOR)
+        writer.add(pcr, EventType.SEPARATOR, _SEPARATOR)
 
 
 def _loaders(writer: _Writer, chain: BootChain) -> None:
-    writer.add(5, _Type.EFI_GPT_EVENT, _partition_table())
+    writer.add(5, EventType.EFI_GPT_EVENT, _partition_table())
     if chain.secure_boot:
         signer = _SECURITY.bytes_le + hashlib.sha256(b"allowed signer").digest()
-        writer.variable(7, _Type.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
-    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
+        writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
+    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
     for name in (b"MokList\0", b"MokListX\0"):
-        writer.add(14, _Type.IPL, name, _signature_list(name, _SHIM))
+        writer.add(14, EventType.IPL, name, _signature_list(name, _SHIM))
     loader = chain.boot_loader
-    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("grubx64.efi", loader), loader)
+    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("grubx64.efi", loader), loader)
 
 
 def _grub(writer: _Writer, chain: BootChain) -> None:
     commands = (f"linux {chain.command_line}", "initrd /initrd.img", "boot")
     for line in commands:
-        writer.add(8, _Type.IPL, f"grub_cmd: {line}".encode() + b"\0", line.encode())
+        writer.add(8, EventType.IPL, f"grub_cmd: {line}".encode() + b"\0", line.encode())
     command_line = chain.command_line.encode()
-    writer.add(8, _Type.IPL, b"kernel_cmdline: " + command_line + b"\0", command_line)
-    writer.add(9, _Type.IPL, b"/vmlinuz\0", chain.kernel)
-    writer.add(4, _Type.EFI_BOOT_SERVICES_APPLICATION, _image_load("vmlinuz", chain.kernel), chain.kernel)
-    writer.add(9, _Type.IPL, b"/initrd.img\0", chain.initrd)
+    writer.add(8, EventType.IPL, b"kernel_cmdline: " + command_line + b"\0", command_line)
+    writer.add(9, EventType.IPL, b"/vmlinuz\0", chain.kernel)
+    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("vmlinuz", chain.kernel), chain.kernel)
+    writer.add(9, EventType.IPL, b"/initrd.img\0", chain.initrd)
 
 
 def _signature_list(content: bytes, owner: uuid.UUID = _SECURITY) -> bytes:

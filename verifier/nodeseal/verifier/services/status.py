@@ -20,10 +20,10 @@ from nodeseal.errors import (
     TooManyRequests,
     Unavailable,
 )
+from nodeseal.findings import FINDINGS_METADATA
 from nodeseal.v1 import attestation_pb2
 from nodeseal.verifier.services.convert import findings_to_proto
 
-FINDINGS_METADATA: Final = "nodeseal-findings-bin"
 INTERNAL: Final = "the verifier failed; its log says why"
 _MAX_DETAILS: Final = 1000
 _MAX_FINDINGS: Final = 64
