@@ -16,7 +16,7 @@ from benchmarks.nodes import GOLDEN_PCRS, SELECTION, Attester, booted_tpm
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence import Channel, Evidence, Purpose
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor

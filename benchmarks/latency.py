@@ -35,7 +35,7 @@ from nodeseal.agent.rpc import node_channel
 from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.errors import Unavailable
-from nodeseal.golden import DEFAULT_CAP_PCR
+from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, ModelId
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key

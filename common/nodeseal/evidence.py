@@ -14,12 +14,19 @@ from enum import Enum
 from nodeseal import documents
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import LeaseId, NodeId, Nonce, parse_lease_id
+from nodeseal.tcg.algorithms import HashAlg
 
 _LABEL = b"nodeseal binding v1\0"
 NONCE_SIZE = 32
 _SHA256_SIZE = 32
 MAX_CLAIMS = 16 * 1024
 MAX_LEASES = 256
+MAX_BOOT_LOG = 16 * 1024 * 1024
+"""Bytes of one boot log."""
+MAX_IMA_DELTA = 64 * 1024 * 1024
+"""Bytes of the IMA log that one round may bring; a log of half a million entries."""
+MAX_LOG_PIECE = 256 * 1024
+"""Bytes of logs that one message carries."""
 
 
 class Purpose(Enum):
@@ -74,6 +81,22 @@ def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImaDelta:
+    """A stretch of the IMA log of this boot; only what replays into the quoted PCR 10 is believed.
+
+    Attributes:
+        offset: bytes of the log before it.
+        entries: whole entries as the kernel writes them (``binary_runtime_measurements``).
+        bank: what the width of the entries' template digest field says: SHA-1 for the file that every kernel has,
+            else the bank of the file (``binary_runtime_measurements_sha256``).
+    """
+
+    offset: int
+    entries: bytes
+    bank: HashAlg = HashAlg.SHA1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One round's evidence as it arrived: nothing in it is proved.
 
@@ -83,12 +106,16 @@ class Evidence:
         signature: TPMT_SIGNATURE by the attestation key over ``attest``.
         pcr_values: claimed values in the order of the quoted selection (bank by bank, index ascending), or None
             when they have not changed since the last accepted round.
+        boot_log: the boot event log as firmware left it, or None when the verifier knows it or there is none.
+        ima: what the IMA log has beyond what the verifier knows, or None when there is no such log.
     """
 
     claims: bytes
     attest: bytes
     signature: bytes
     pcr_values: tuple[bytes, ...] | None
+    boot_log: bytes | None = None
+    ima: ImaDelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +127,16 @@ class Claims:
         kernel: release string of the running kernel.
         agent_version: version of the agent.
         leases: ids of the leases whose keys this node still holds.
+        firmware_vendor: maker of the firmware as SMBIOS names it; empty: not known.
+        firmware_version: its version, likewise.
     """
 
     boot_id: str
     kernel: str
     agent_version: str
     leases: tuple[LeaseId, ...] = ()
+    firmware_vendor: str = ""
+    firmware_version: str = ""
 
 
 def encode_claims(claims: Claims) -> bytes:
@@ -114,6 +145,8 @@ def encode_claims(claims: Claims) -> bytes:
         {
             "agent_version": claims.agent_version,
             "boot_id": claims.boot_id,
+            "firmware_vendor": claims.firmware_vendor,
+            "firmware_version": claims.firmware_version,
             "kernel": claims.kernel,
             "leases": list(claims.leases),
         }
@@ -134,6 +167,8 @@ def decode_claims(raw: bytes) -> Claims:
         kernel=fields.text("kernel", max_length=128),
         agent_version=fields.text("agent_version", max_length=64),
         leases=tuple(map(parse_lease_id, fields.texts("leases", max_items=MAX_LEASES))),
+        firmware_vendor=fields.text("firmware_vendor", max_length=128),
+        firmware_version=fields.text("firmware_version", max_length=128),
     )
     fields.done()
     return claims

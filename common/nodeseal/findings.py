@@ -207,6 +207,189 @@ class FindingId(Enum):
         "the cap PCR was extended: this boot has lost its leases",
         "reboot the node",
     )
+    # Boot log
+    UEFI_LOG_MISSING = (
+        "uefi.log-missing",
+        Severity.UNTRUSTED,
+        "a golden judges what the boot log proves, but the node sent no boot log",
+        "make the log readable for the agent (boot_log in agent.yaml), or use a golden of exact PCR values",
+    )
+    UEFI_LOG_MALFORMED = (
+        "uefi.log-malformed",
+        Severity.UNTRUSTED,
+        "the boot log does not parse, or is no log of this TPM's PCRs",
+        "look at the log: nodeseal log show FILE; update the firmware if it writes a broken log",
+    )
+    UEFI_REPLAY = (
+        "uefi.replay",
+        Severity.UNTRUSTED,
+        "the boot log does not replay to the quoted value of a PCR, so nothing in it about this PCR is believed",
+        "compare with an earlier log: nodeseal log diff; if firmware forgot an event, a quirk may describe it",
+    )
+    UEFI_EVENT = (
+        "uefi.event-data",
+        Severity.UNTRUSTED,
+        "an event's data is not what its digest was made of, or its type does not fit, so it is not believed",
+        "update the firmware; if it is current, treat the node as hostile: data or type were swapped",
+    )
+    UEFI_AFTER_SEPARATOR = (
+        "uefi.after-separator",
+        Severity.UNTRUSTED,
+        "firmware state was measured after the separator that ends its measurements, or the separator is missing",
+        "update the firmware; if it is current, treat the node as hostile: only firmware measures before the separator",
+    )
+    UEFI_FIRMWARE_ERROR = (
+        "uefi.firmware-error",
+        Severity.UNTRUSTED,
+        "the firmware measured that it failed (a separator with an error value)",
+        "read the firmware's own log on the machine's console, then reboot",
+    )
+    UEFI_SECURE_BOOT = (
+        "uefi.secure-boot-off",
+        Severity.UNTRUSTED,
+        "secure boot is required but is off, in setup or audit mode, or not proved",
+        "turn secure boot on in the firmware's settings and enrol keys",
+    )
+    UEFI_SIGNER = (
+        "uefi.signer",
+        Severity.UNTRUSTED,
+        "an authority that no golden allows vouched for a boot image",
+        "remove its certificate from db or MokList, or add the signer to the golden",
+    )
+    UEFI_IMAGE = (
+        "uefi.image",
+        Severity.UNTRUSTED,
+        "a boot image ran that no golden allows",
+        "predict the update (nodeseal golden predict) and activate the new golden, or restore the image",
+    )
+    UEFI_DRIVER = (
+        "uefi.driver",
+        Severity.UNTRUSTED,
+        "a firmware driver or option ROM ran that no golden allows",
+        "add the device's ROM to the golden if the hardware change was intended",
+    )
+    UEFI_DBX = (
+        "uefi.dbx",
+        Severity.UNTRUSTED,
+        "the list of forbidden images (dbx) lacks entries that the golden requires",
+        "update dbx: fwupdmgr update",
+    )
+    UEFI_COMMAND_LINE = (
+        "uefi.command-line",
+        Severity.UNTRUSTED,
+        "the kernel's command line matches none of the golden's patterns, or none was proved",
+        "restore the boot entry, or add the command line to the golden",
+    )
+    UEFI_SECTION = (
+        "uefi.section",
+        Severity.UNTRUSTED,
+        "a section of the unified kernel image is not one that the golden allows, or is missing",
+        "predict the new image (nodeseal golden predict) and activate the golden, or restore the image",
+    )
+    UEFI_FILE = (
+        "uefi.file",
+        Severity.UNTRUSTED,
+        "the boot loader read a file that no golden allows",
+        "predict the update (nodeseal golden predict) and activate the new golden, or restore the file",
+    )
+    UEFI_PARTITIONS = (
+        "uefi.partitions",
+        Severity.UNTRUSTED,
+        "the partition table is not one that the golden allows",
+        "add the partition table to the golden if the change of disks was intended",
+    )
+    UEFI_QUIRK = (
+        "uefi.quirk",
+        Severity.WARNING,
+        "a known deviation of this firmware was allowed for",
+        "update the firmware when its maker mends it",
+    )
+    # Runtime, as IMA measures it
+    IMA_LOG_MISSING = (
+        "ima.log-missing",
+        Severity.UNTRUSTED,
+        "a golden judges what runs, but the node sent no IMA log",
+        "boot with an IMA policy and make the log readable for the agent (ima_log in agent.yaml)",
+    )
+    IMA_LOG_MALFORMED = (
+        "ima.log-malformed",
+        Severity.UNTRUSTED,
+        "the IMA log does not parse",
+        "look at the log: nodeseal log show FILE",
+    )
+    IMA_REPLAY = (
+        "ima.replay",
+        Severity.UNTRUSTED,
+        "the IMA log does not replay to the quoted PCR 10: an entry is missing, was changed or does not follow on",
+        "treat the node as hostile; if the kernel's log was lost (kexec), reboot",
+    )
+    IMA_BOOT_AGGREGATE = (
+        "ima.boot-aggregate",
+        Severity.UNTRUSTED,
+        "the IMA log does not begin with the aggregate of the quoted boot PCRs",
+        "reboot; if it stays, the log is of another boot or machine",
+    )
+    IMA_UNKNOWN_FILE = (
+        "ima.unknown-file",
+        Severity.UNTRUSTED,
+        "a file ran or was read that the golden does not know",
+        "find out where it came from; add it to the runtime list if it belongs there",
+    )
+    IMA_CHANGED_FILE = (
+        "ima.changed-file",
+        Severity.UNTRUSTED,
+        "a file that the golden knows had another content",
+        "add the new version to the runtime list before an update is rolled out, or restore the file",
+    )
+    IMA_EXPIRED_FILE = (
+        "ima.expired-file",
+        Severity.UNTRUSTED,
+        "a file had a content that the golden allows at another time only",
+        "update the package; the list in force when the file was measured did not allow this version",
+    )
+    IMA_VIOLATION = (
+        "ima.violation",
+        Severity.UNTRUSTED,
+        "a file was written while it was measured, so nobody knows what was read (a zero digest)",
+        "find out what writes the file; reboot to get a log without the violation",
+    )
+    IMA_SIGNATURE = (
+        "ima.signature",
+        Severity.UNTRUSTED,
+        "a file's signature does not verify, is malformed, or is by a key that is not accepted now",
+        "sign the file with an accepted key, or add the key or the file to the golden",
+    )
+    IMA_BUFFER = (
+        "ima.buffer",
+        Severity.UNTRUSTED,
+        "a measured buffer (a key, a command line) is not one that the golden allows",
+        "find out what loaded it; add it to the golden's buffers if it belongs there",
+    )
+    IMA_TEMPLATE = (
+        "ima.template",
+        Severity.UNTRUSTED,
+        "an entry has a template that says no file, or is not known, so it cannot be judged",
+        "set ima_template=ima-ng or ima-sig on the kernel's command line",
+    )
+    # Platform
+    PLATFORM_MANUFACTURER = (
+        "platform.tpm-manufacturer",
+        Severity.UNTRUSTED,
+        "the TPM is not of a maker that the golden allows",
+        "use another machine, or add the maker to the golden",
+    )
+    PLATFORM_FIRMWARE = (
+        "platform.tpm-firmware",
+        Severity.UNTRUSTED,
+        "the TPM's firmware is older than the golden allows",
+        "update the TPM's firmware",
+    )
+    PLATFORM_EK = (
+        "platform.ek-algorithm",
+        Severity.UNTRUSTED,
+        "the endorsement key is of a kind that the golden does not allow",
+        "enrol with another endorsement key of the TPM, or change the golden",
+    )
     # Time and reset
     CLOCK_RESET = (
         "clock.reset-without-reboot",
@@ -232,6 +415,12 @@ class FindingId(Enum):
         Severity.UNTRUSTED,
         "no golden measurement is active, so nothing is trusted",
         "capture a golden from a node you trust and activate it",
+    )
+    GOLDEN_NOT_VALID = (
+        "golden.not-valid",
+        Severity.UNTRUSTED,
+        "no active golden counts now for a node with these labels",
+        "activate a golden whose window is open, or label the node: nodeseal node label",
     )
     # Key release
     RELEASE_KEY = (
@@ -352,12 +541,14 @@ class Finding:
         expected: what policy or protocol asks for.
         seen: what was there.
         where: the PCR, key, file or setting concerned, or an empty string.
+        event: the log's event that explains it, or an empty string.
     """
 
     id: FindingId
     expected: str
     seen: str
     where: str = ""
+    event: str = ""
 
     @property
     def remedy(self) -> str:
@@ -366,4 +557,5 @@ class Finding:
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
-        return f"{self.id.code}{place}: expected {self.expected}, seen {self.seen}"
+        event = f"; {self.event}" if self.event else ""
+        return f"{self.id.code}{place}: expected {self.expected}, seen {self.seen}{event}"

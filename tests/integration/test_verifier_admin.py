@@ -13,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nodeseal.golden import parse_golden
+from nodeseal.golden.document import parse_golden
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.verifier import (
     RunningVerifier,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence import Evidence
-from nodeseal.golden import Golden, diff_goldens, dump_golden, parse_golden
+from nodeseal.golden.document import dump_golden, parse_golden
+from nodeseal.golden.model import Golden, diff_goldens
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier.appraisal.model import Baseline, Continuity, Policy
 from support.rounds import CLAIMS, PCRS, SELECTION, SHA256, Round

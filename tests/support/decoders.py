@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nodeseal import documents
 from nodeseal.evidence import Claims, decode_claims, encode_claims
-from nodeseal.golden import parse_golden
+from nodeseal.golden.document import parse_golden
 from nodeseal.ids import lease_id_of
 from nodeseal.release_context import decode_release_context
 from nodeseal.sealed.container import decode_header, header_size, parse_meta

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo

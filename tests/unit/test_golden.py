@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.golden import Golden, diff_goldens, dump_golden, parse_golden
+from nodeseal.golden.document import dump_golden, parse_golden
+from nodeseal.golden.model import Golden, diff_goldens
 from nodeseal.tcg.algorithms import HashAlg
 
 A, B, C = (bytes([n]) * 32 for n in (0xA1, 0xB2, 0xC3))

@@ -10,7 +10,7 @@ from typing import Final
 
 from nodeseal.agent.callers import CallerRule
 from nodeseal.documents import Fields
-from nodeseal.golden import DEFAULT_CAP_PCR
+from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.settings import load_yaml
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")

@@ -97,11 +97,20 @@ class Challenge(_message.Message):
     PCR_SELECTION_FIELD_NUMBER: _builtins.int
     ANSWER_WITHIN_MS_FIELD_NUMBER: _builtins.int
     VALUES_REQUIRED_FIELD_NUMBER: _builtins.int
+    BOOT_ID_KNOWN_FIELD_NUMBER: _builtins.int
+    BOOT_LOG_KNOWN_FIELD_NUMBER: _builtins.int
+    IMA_OFFSET_KNOWN_FIELD_NUMBER: _builtins.int
     nonce: _builtins.bytes
     answer_within_ms: _builtins.int
     """Answers later than this many milliseconds are refused."""
     values_required: _builtins.bool
     """True when the verifier holds no proved values for this node, so the answer must carry them."""
+    boot_id_known: _builtins.str
+    """The boot that the next two fields are about; for any other boot the node sends whole logs."""
+    boot_log_known: _builtins.bytes
+    """SHA-256 of the boot log that the verifier knows; empty: it wants the log."""
+    ima_offset_known: _builtins.int
+    """Bytes of the IMA log that the verifier has judged; the answer goes on from there."""
     @_builtins.property
     def pcr_selection(self) -> Global___PcrSelection: ...
     def __init__(
@@ -111,10 +120,13 @@ class Challenge(_message.Message):
         pcr_selection: Global___PcrSelection | None = ...,
         answer_within_ms: _builtins.int = ...,
         values_required: _builtins.bool = ...,
+        boot_id_known: _builtins.str = ...,
+        boot_log_known: _builtins.bytes = ...,
+        ima_offset_known: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pcr_selection", b"pcr_selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "nonce", b"nonce", "pcr_selection", b"pcr_selection", "values_required", b"values_required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "boot_id_known", b"boot_id_known", "boot_log_known", b"boot_log_known", "ima_offset_known", b"ima_offset_known", "nonce", b"nonce", "pcr_selection", b"pcr_selection", "values_required", b"values_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -128,15 +140,26 @@ class Evidence(_message.Message):
     ATTEST_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     PCR_VALUES_FIELD_NUMBER: _builtins.int
+    BOOT_LOG_FIELD_NUMBER: _builtins.int
+    IMA_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     claims: _builtins.bytes
     """Canonical JSON, hashed as sent."""
     attest: _builtins.bytes
     """TPMS_ATTEST of the quote."""
     signature: _builtins.bytes
     """TPMT_SIGNATURE over attest."""
+    boot_log: _builtins.bytes
+    """A stretch of the boot log, in order; empty: the verifier knows it, or there is none."""
+    more: _builtins.bool
+    """Only logs, which go on in the next message; the last message has everything else."""
     @_builtins.property
     def pcr_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """In the order of the selection; empty when unchanged since the last accepted round."""
+
+    @_builtins.property
+    def ima(self) -> Global___ImaStretch:
+        """A stretch of the IMA log, in order."""
 
     def __init__(
         self,
@@ -145,14 +168,45 @@ class Evidence(_message.Message):
         attest: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
         pcr_values: _abc.Iterable[_builtins.bytes] | None = ...,
+        boot_log: _builtins.bytes = ...,
+        ima: Global___ImaStretch | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ima", b"ima"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attest", b"attest", "claims", b"claims", "pcr_values", b"pcr_values", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attest", b"attest", "boot_log", b"boot_log", "claims", b"claims", "ima", b"ima", "more", b"more", "pcr_values", b"pcr_values", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class ImaStretch(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Bytes of the log before this stretch."""
+    entries: _builtins.bytes
+    """As the kernel writes them; a message may end inside an entry, an answer may not."""
+    hash: _builtins.int
+    """TPM_ALG_ID that gives the width of the entries' template digests."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        entries: _builtins.bytes = ...,
+        hash: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "hash", b"hash", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImaStretch: _TypeAlias = ImaStretch  # noqa: Y015
 
 @_typing.final
 class Finding(_message.Message):
@@ -163,12 +217,15 @@ class Finding(_message.Message):
     EXPECTED_FIELD_NUMBER: _builtins.int
     SEEN_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Stable id, as in docs/findings.md."""
     where: _builtins.str
     expected: _builtins.str
     seen: _builtins.str
     remedy: _builtins.str
+    event: _builtins.str
+    """The log's event that explains it, or empty."""
     def __init__(
         self,
         *,
@@ -177,10 +234,11 @@ class Finding(_message.Message):
         expected: _builtins.str = ...,
         seen: _builtins.str = ...,
         remedy: _builtins.str = ...,
+        event: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "id", b"id", "remedy", b"remedy", "seen", b"seen", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "expected", b"expected", "id", b"id", "remedy", b"remedy", "seen", b"seen", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,21 +26,27 @@ class ReleaseRequest(_message.Message):
 
     ASK_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ask(self) -> Global___Ask: ...
     @_builtins.property
     def proof(self) -> Global___Proof: ...
+    @_builtins.property
+    def logs(self) -> _attestation_pb2.Evidence:
+        """Stretches of logs that come before the proof."""
+
     def __init__(
         self,
         *,
         ask: Global___Ask | None = ...,
         proof: Global___Proof | None = ...,
+        logs: _attestation_pb2.Evidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "proof", b"proof", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "logs", b"logs", "proof", b"proof", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "proof", b"proof", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "logs", b"logs", "proof", b"proof", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["ask", "proof"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["ask", "proof", "logs"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 

@@ -53,7 +53,7 @@ class KeyReleaseServicer:
 
     def Release(self, request_iterator, context):
         """One stream is one release:
-        node -> ask, verifier -> challenge, node -> proof, verifier -> released.
+        node -> ask, verifier -> challenge, node -> logs (if long) and proof, verifier -> released.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class KeyReleaseStub:
     def __new__(cls, channel: _aio.Channel) -> KeyReleaseAsyncStub: ...
     Release: _grpc.StreamStreamMultiCallable[_key_release_pb2.ReleaseRequest, _key_release_pb2.ReleaseResponse]
     """One stream is one release:
-      node -> ask, verifier -> challenge, node -> proof, verifier -> released.
+      node -> ask, verifier -> challenge, node -> logs (if long) and proof, verifier -> released.
     """
     Return: _grpc.UnaryUnaryMultiCallable[_key_release_pb2.ReturnRequest, _key_release_pb2.ReturnResponse]
     """Ends leases whose model the node has closed. Keys that are already forgotten need no revocation."""
@@ -47,7 +47,7 @@ class KeyReleaseAsyncStub(KeyReleaseStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Release: _aio.StreamStreamMultiCallable[_key_release_pb2.ReleaseRequest, _key_release_pb2.ReleaseResponse]  # type: ignore[assignment]
     """One stream is one release:
-      node -> ask, verifier -> challenge, node -> proof, verifier -> released.
+      node -> ask, verifier -> challenge, node -> logs (if long) and proof, verifier -> released.
     """
     Return: _aio.UnaryUnaryMultiCallable[_key_release_pb2.ReturnRequest, _key_release_pb2.ReturnResponse]  # type: ignore[assignment]
     """Ends leases whose model the node has closed. Keys that are already forgotten need no revocation."""
@@ -62,7 +62,7 @@ class KeyReleaseServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_key_release_pb2.ReleaseResponse], _abc.AsyncIterator[_key_release_pb2.ReleaseResponse]]:
         """One stream is one release:
-          node -> ask, verifier -> challenge, node -> proof, verifier -> released.
+          node -> ask, verifier -> challenge, node -> logs (if long) and proof, verifier -> released.
         """
 
     @_abc_1.abstractmethod

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from nodeseal.errors import ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor

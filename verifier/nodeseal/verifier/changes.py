@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from nodeseal.findings import Finding
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.verifier import audit
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.store.leases import Lease, end_leases

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 
 from nodeseal.errors import NotFound, Unavailable
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId
 from nodeseal.verifier import audit
 from nodeseal.verifier.appraisal.model import Policy

@@ -11,7 +11,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
-from nodeseal.golden import Golden, dump_golden, parse_golden
+from nodeseal.golden.document import dump_golden, parse_golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, NodeId
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import NodesealError
 from nodeseal.findings import Finding
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import LeaseId
 from nodeseal.tcg.public import decode_public
 from nodeseal.verifier.appraisal.model import Baseline, Challenge, NodeKeys

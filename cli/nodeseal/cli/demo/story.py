@@ -17,7 +17,7 @@ import numpy as np
 
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
-from nodeseal.golden import DEFAULT_CAP_PCR
+from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.loader import AgentKeys, open_model
 from nodeseal.loader.arrays import decode_tensors
 from nodeseal.swtpm.machine import Machine

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from nodeseal.findings import FindingId
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Quoted

@@ -11,7 +11,7 @@ import pytest
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.evidence import Purpose, encode_claims, qualifying_data
 from nodeseal.findings import FindingId
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeseal.findings import Finding, FindingId
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.verifier.appraisal.model import Judgement, Policy

@@ -14,7 +14,7 @@ from enum import Enum
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence import Channel, Claims, Purpose
 from nodeseal.findings import Finding, Severity
-from nodeseal.golden import DEFAULT_CAP_PCR, Golden
+from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
 from nodeseal.ids import Nonce
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.attest import ClockInfo

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.evidence import Purpose, qualifying_data
 from nodeseal.findings import Finding, FindingId
-from nodeseal.golden import Golden
+from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tcg.attest import decode_attest

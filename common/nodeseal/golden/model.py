@@ -20,15 +20,14 @@ only a reset of the platform clears and that hold still while a node runs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from nodeseal.documents import Fields, encode_json
+from nodeseal.documents import encode_json
 from nodeseal.errors import MalformedInput
+from nodeseal.golden.rules import ALWAYS, BootRules, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.ids import Digest, digest_of, parse_name
-from nodeseal.settings import parse_yaml
 from nodeseal.tcg.algorithms import HashAlg
 
 FORMAT = "nodeseal/golden/1"
@@ -36,9 +35,7 @@ DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
 """Values that one PCR may have; more would be a rule, not a measurement."""
 
-_BANKS = {bank.hashlib_name: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
-_INDEX = re.compile(r"0|[1-9][0-9]?")
-_HEX = re.compile(r"([0-9a-f]{2})+")
+BANKS = {bank.hashlib_name: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
 _LAST_PCR = 23
 _NOT_PINNABLE = {
     10: "it changes with every file that IMA measures",
@@ -47,7 +44,7 @@ _NOT_PINNABLE = {
     23: "any process may reset it",
 }
 
-_PcrValues = Mapping[HashAlg, Mapping[int, frozenset[bytes]]]
+PcrValues = Mapping[HashAlg, Mapping[int, frozenset[bytes]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +54,12 @@ class Golden:
     Attributes:
         name: for people; part of the identity.
         pcrs: allowed values by bank and PCR.
+        boot: rules over the boot log, for what exact values would be too narrow.
+        runtime: rules over the IMA log; None: what runs after boot is not judged.
+        platform: rules over the TPM.
+        valid: when the golden counts.
+        nodes: labels that a node must have for the golden to count for it; empty: any node.
+        reference: what a machine measured when the golden was made; explains, never judges.
         digest: SHA-256 of the content in canonical JSON.
 
     Raises:
@@ -64,7 +67,13 @@ class Golden:
     """
 
     name: str
-    pcrs: _PcrValues = field(compare=False)
+    pcrs: PcrValues = field(compare=False)
+    boot: BootRules | None = field(default=None, compare=False)
+    runtime: RuntimeRules | None = field(default=None, compare=False)
+    platform: PlatformRules | None = field(default=None, compare=False)
+    valid: Window = field(default=ALWAYS, compare=False)
+    nodes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    reference: tuple[ReferenceEvent, ...] = field(default=(), compare=False)
     digest: Digest = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,9 +81,9 @@ class Golden:
         if not self.pcrs or not all(self.pcrs.values()):
             raise MalformedInput(f"golden {self.name}: a golden needs at least one bank, and a bank at least one PCR")
         for bank, pcr, allowed in _rows(self.pcrs):
-            if bank not in _BANKS.values():
+            if bank not in BANKS.values():
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} is not a bank that goldens may pin")
-            if problem := _shortfall(bank, pcr, allowed):
+            if problem := shortfall(bank, pcr, allowed):
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} PCR {pcr} is not {problem}")
         frozen = {bank: MappingProxyType(dict(sorted(self.pcrs[bank].items()))) for bank in sorted(self.pcrs)}
         object.__setattr__(self, "pcrs", MappingProxyType(frozen))
@@ -102,35 +111,6 @@ class GoldenDifference:
     after: frozenset[bytes]
 
 
-def parse_golden(raw: bytes, source: str) -> Golden:
-    """Parse a golden's YAML.
-
-    Args:
-        raw: the whole file.
-        source: its name, for errors.
-
-    Raises:
-        MalformedInput: naming source, line and key.
-    """
-    fields = parse_yaml(raw, source)
-    fields.constant("format", FORMAT)
-    name = _parse_golden_name(fields)
-    banks = _parse_banks(fields)
-    fields.done()
-    return Golden(name=name, pcrs=banks)
-
-
-def dump_golden(golden: Golden) -> bytes:
-    """Return the YAML of ``golden``; it parses back to the same digest."""
-    lines = [f"format: {FORMAT}", f'name: "{golden.name}"', "pcrs:"]
-    for bank, pcrs in golden.pcrs.items():
-        lines.append(f"  {bank.hashlib_name}:")
-        for pcr, allowed in pcrs.items():
-            lines.append(f'    "{pcr}":')
-            lines += [f'      - "{value.hex()}"' for value in sorted(allowed)]
-    return ("\n".join(lines) + "\n").encode()
-
-
 def diff_goldens(before: Golden, after: Golden) -> tuple[GoldenDifference, ...]:
     """Return the PCRs whose allowed values differ, banks and PCRs ascending."""
     old, new = ({(bank, pcr): allowed for bank, pcr, allowed in g.rows()} for g in (before, after))
@@ -141,7 +121,7 @@ def diff_goldens(before: Golden, after: Golden) -> tuple[GoldenDifference, ...]:
     )
 
 
-def _rows(pcrs: _PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
+def _rows(pcrs: PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
     for bank, values in pcrs.items():
         for pcr, allowed in values.items():
             yield bank, pcr, allowed
@@ -155,55 +135,7 @@ def _document(golden: Golden) -> dict[str, object]:
     return {"format": FORMAT, "name": golden.name, "pcrs": banks}
 
 
-def _parse_golden_name(fields: Fields) -> str:
-    name = fields.text("name")
-    try:
-        return parse_name(name, "golden name")
-    except MalformedInput as error:
-        raise fields.wrong("name", "1 to 63 of a-z 0-9 . _ - (starting with a letter or digit)") from error
-
-
-def _parse_banks(fields: Fields) -> _PcrValues:
-    banks = fields.fields("pcrs")
-    names = banks.keys()
-    if not names:
-        raise fields.wrong("pcrs", "a mapping with at least one bank")
-    return {_parse_bank_name(name, banks): _parse_bank(name, banks) for name in names}
-
-
-def _parse_bank_name(name: str, banks: Fields) -> HashAlg:
-    if name not in _BANKS:
-        raise banks.wrong(name, f"one of the banks {', '.join(_BANKS)}")
-    return _BANKS[name]
-
-
-def _parse_bank(name: str, banks: Fields) -> dict[int, frozenset[bytes]]:
-    pcrs = banks.fields(name)
-    keys = pcrs.keys()
-    if not keys:
-        raise banks.wrong(name, "a mapping with at least one PCR")
-    return {_parse_index(key, pcrs): _parse_values(_BANKS[name], key, pcrs) for key in keys}
-
-
-def _parse_index(key: str, pcrs: Fields) -> int:
-    if not _INDEX.fullmatch(key):
-        raise pcrs.wrong(key, "the number of a PCR")
-    return int(key)
-
-
-def _parse_values(bank: HashAlg, key: str, pcrs: Fields) -> frozenset[bytes]:
-    texts = pcrs.items(key, max_items=MAX_VALUES)
-    if not all(isinstance(text, str) and _HEX.fullmatch(text) for text in texts):
-        raise pcrs.wrong(key, "a list of digests in lower-case hex")
-    allowed = frozenset(bytes.fromhex(str(text)) for text in texts)
-    if len(allowed) != len(texts):
-        raise pcrs.wrong(key, "a list without duplicates")
-    if problem := _shortfall(bank, int(key), allowed):
-        raise pcrs.wrong(key, problem)
-    return allowed
-
-
-def _shortfall(bank: HashAlg, pcr: int, allowed: frozenset[bytes]) -> str:
+def shortfall(bank: HashAlg, pcr: int, allowed: frozenset[bytes]) -> str:
     """Say what one PCR's entry is not, or nothing."""
     if pcr in _NOT_PINNABLE:
         return f"a PCR that a golden may pin: {_NOT_PINNABLE[pcr]}"

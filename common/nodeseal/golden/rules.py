@@ -1,0 +1,169 @@
+"""The rules that a golden may hold besides exact PCR values: frozen values, judged by the verifier's appraisal.
+
+A rule that is ``None`` is not there: nothing is judged by it. An empty rule would be one that nothing can satisfy or
+that says nothing, so the document's parser refuses those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from nodeseal.tcg.algorithms import HashAlg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A span of time, both ends included.
+
+    Attributes:
+        start: its first moment; None: since ever.
+        end: its last moment; None: for ever.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def meets(self, since: datetime, until: datetime) -> bool:
+        """Tell whether some moment from ``since`` to ``until`` lies in the window."""
+        return (self.start is None or self.start <= until) and (self.end is None or self.end >= since)
+
+
+ALWAYS = Window()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """An authority whose signature firmware, shim or loader may have relied on to run an image.
+
+    Attributes:
+        sha256: SHA-256 of its certificate in DER, or of other signature data (a hash entry of db) as measured.
+        name: for people.
+    """
+
+    sha256: bytes
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A boot image, known by its Authenticode digest, or a measured file, known by the digest of its content.
+
+    Attributes:
+        name: file name for people and findings; not judged, since no digest covers it.
+        digests: allowed digests in the bank of the rules.
+    """
+
+    name: str
+    digests: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRules:
+    """Rules over what the boot log proves (PC Client Platform Firmware Profile).
+
+    Attributes:
+        bank: the bank whose digests the rules name.
+        secure_boot: whether secure boot must be on, in user or deployed mode.
+        signers: the only authorities that may have vouched for an image (EV_EFI_VARIABLE_AUTHORITY).
+        images: the only images that may have run from PCR 4 (boot loaders, UKIs, kernels).
+        drivers: the only images that may have run from PCR 2 (option ROMs, UEFI drivers).
+        dbx: SHA-256 digests of images that the forbidden list must contain: a floor.
+        command_lines: regular expressions; every proved kernel command line must match one of them as a whole.
+        sections: allowed digests of a unified kernel image's sections by name (PCR 11), such as ``.linux``.
+        files: the only files that the boot loader may have read (GRUB, PCR 9).
+        gpt: allowed digests of the partition table event (PCR 5).
+    """
+
+    bank: HashAlg = HashAlg.SHA256
+    secure_boot: bool = False
+    signers: tuple[Signer, ...] | None = None
+    images: tuple[Image, ...] | None = None
+    drivers: tuple[Image, ...] | None = None
+    dbx: frozenset[bytes] = frozenset()
+    command_lines: tuple[str, ...] | None = None
+    sections: Mapping[str, frozenset[bytes]] | None = None
+    files: tuple[Image, ...] | None = None
+    gpt: frozenset[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDigest:
+    """One content that a file may have.
+
+    Attributes:
+        digest: of the file, by the algorithm that IMA uses (known by its size).
+        valid: when a measurement of it counts.
+    """
+
+    digest: bytes
+    valid: Window = ALWAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """A key whose IMA file signatures count.
+
+    Attributes:
+        spki: SubjectPublicKeyInfo in DER.
+        name: for people.
+        valid: when a measurement of a file signed with it counts.
+    """
+
+    spki: bytes
+    name: str = ""
+    valid: Window = ALWAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRules:
+    """Rules over the IMA log.
+
+    Attributes:
+        files: allowed contents by path.
+        keys: a file signed by one of them may have any content.
+        excludes: exact paths, or folders written with a final ``/``, that are not judged.
+        violations: exact paths for which IMA may report that a file was written while it was measured.
+        buffers: allowed digests of measured buffers (ima-buf) by name, such as ``kexec-cmdline``.
+    """
+
+    files: Mapping[str, tuple[FileDigest, ...]]
+    keys: tuple[SigningKey, ...] = ()
+    excludes: tuple[str, ...] = ()
+    violations: frozenset[str] = frozenset()
+    buffers: Mapping[str, frozenset[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRules:
+    """Rules over the TPM itself.
+
+    Attributes:
+        manufacturers: allowed makers, as the EK certificate names them (TCG vendor ids such as ``IFX``).
+        firmware: lowest firmware version that the quote may state, as four 16-bit numbers.
+        ek_algorithms: allowed endorsement keys, such as ``rsa2048`` or ``ecc-p256``.
+    """
+
+    manufacturers: frozenset[str] | None = None
+    firmware: tuple[int, int, int, int] | None = None
+    ek_algorithms: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceEvent:
+    """One event of the boot that a golden was made from: explains differences and is the base of predictions.
+
+    Nothing is judged by it. Of a PCR with exact values, the reference events must replay to one of them.
+
+    Attributes:
+        pcr: the PCR that was extended.
+        claimed_type: the event's type.
+        digests: what was extended, in the banks of the golden.
+        what: the data as people read it.
+    """
+
+    pcr: int
+    claimed_type: int
+    digests: Mapping[HashAlg, bytes]
+    what: str = ""
