@@ -98,7 +98,14 @@ def test_as_many_leases_as_allowed_fit_into_claims() -> None:
     assert decode_claims(encode_claims(full)) == full
 
 
-GOOD: dict[str, object] = {"agent_version": "0.1.0", "boot_id": "4f1c", "kernel": "6.1.0", "leases": []}
+GOOD: dict[str, object] = {
+    "firmware_vendor": "",
+    "firmware_version": "",
+    "agent_version": "0.1.0",
+    "boot_id": "4f1c",
+    "kernel": "6.1.0",
+    "leases": [],
+}
 
 
 @pytest.mark.parametrize(
