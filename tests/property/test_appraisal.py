@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence import Evidence
+from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
-from nodeseal.golden.model import Golden, diff_goldens
+from nodeseal.golden.model import Golden
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier.appraisal.model import Baseline, Continuity, Policy
 from support.rounds import CLAIMS, PCRS, SELECTION, SHA256, Round
@@ -31,7 +32,7 @@ pinned = st.dictionaries(
     max_size=4,
 )
 goldens = st.builds(
-    lambda name, rows: Golden(name=name, pcrs={SHA256: rows}),
+    lambda name, rows: Golden(name=name, pcrs={SHA256: {4: frozenset({bytes(32)}), **rows}}),
     st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True),
     pinned,
 )

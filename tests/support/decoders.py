@@ -76,7 +76,7 @@ def _frames(raw: bytes) -> list[object]:
 
 
 CLAIMS = Claims(boot_id="b", kernel="6.1", agent_version="0.1.0", leases=(lease_id_of(b""),))
-GOLDEN = b'format: nodeseal/golden/1\nname: rack-a\npcrs:\n  sha256:\n    "0": ["' + b"ab" * 32 + b'"]\n'
+GOLDEN = b'format: nodeseal/golden/1\nname: rack-a\npcrs:\n  sha256:\n    "4": ["' + b"ab" * 32 + b'"]\n'
 LOG = EventLog((HashAlg.SHA256,), (Event(pcr=4, claimed_type=13, digests={HashAlg.SHA256: bytes(32)}, data=b"boot"),))
 SHA1_LOG = EventLog(
     (HashAlg.SHA1,),

@@ -12,8 +12,9 @@ from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
+from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
-from nodeseal.golden.model import Golden, GoldenDifference, diff_goldens
+from nodeseal.golden.model import Golden
 from nodeseal.ids import parse_digest, parse_name, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 

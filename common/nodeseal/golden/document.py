@@ -23,6 +23,7 @@ from nodeseal.tcg.algorithms import HashAlg
 
 _INDEX = re.compile(r"0|[1-9][0-9]?")
 _HEX = re.compile(r"([0-9a-f]{2})+")
+_WHAT_BOOTS = "pin PCR 4, or list boot.images, or demand boot.secure_boot with boot.signers or PCR 7"
 
 
 def parse_golden(raw: bytes, source: str) -> Golden:
@@ -40,7 +41,10 @@ def parse_golden(raw: bytes, source: str) -> Golden:
     name = _parse_golden_name(fields)
     banks = _parse_banks(fields)
     fields.done()
-    return Golden(name=name, pcrs=banks)
+    golden = Golden(name=name, pcrs=banks)
+    if not golden.judges_what_boots:
+        raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
+    return golden
 
 
 def dump_golden(golden: Golden) -> bytes:

@@ -1,17 +1,8 @@
-"""Golden measurements: the PCR values that a trustworthy machine may have (DESIGN §6).
+"""Golden measurements: what a trustworthy machine may have booted and may run, under a name (DESIGN §6).
 
-.. code-block:: yaml
-
-    format: nodeseal/golden/1
-    name: rack-a
-    pcrs:
-      sha256:
-        "0": ["<64 hex digits>"]          # every value that is allowed; a PCR that is not named may have any
-        "4": ["<64 hex digits>", "<64 hex digits>"]
-
-A golden's identity is the SHA-256 of its content in canonical JSON, so neither comments nor the order of keys and
-values matter, and an edited golden is another one. A file that says nothing (no bank, no PCR, no value), or
-anything this module does not know, is refused: nothing configured means nothing trusted. SHA-1 banks are refused
+A golden's identity is the SHA-256 of its content in canonical JSON (:func:`document_of`), so neither comments nor the
+order of keys and values matter, and an edited golden is another one. One that says nothing (no bank, no PCR, no value,
+no rule) is refused: nothing configured means nothing trusted. SHA-1 banks are refused
 too: whoever can make two boot components with one SHA-1 can swap them.
 
 Which PCRs may be pinned follows the PC Client Platform TPM Profile ("PCR Initial and Reset Values"): those that
@@ -26,6 +17,15 @@ from types import MappingProxyType
 
 from nodeseal.documents import encode_json
 from nodeseal.errors import MalformedInput
+from nodeseal.golden.canonical import (
+    Plain,
+    boot_plain,
+    pcrs_plain,
+    platform_plain,
+    reference_plain,
+    runtime_plain,
+    window_plain,
+)
 from nodeseal.golden.rules import ALWAYS, BootRules, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.ids import Digest, digest_of, parse_name
 from nodeseal.tcg.algorithms import HashAlg
@@ -37,6 +37,19 @@ MAX_VALUES = 64
 
 BANKS = {bank.hashlib_name: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
 _LAST_PCR = 23
+_IMAGES, _SECURE_BOOT = 4, 7
+_PCRS_OF_RULES = {
+    "secure_boot": {7},
+    "signers": {7},
+    "dbx": {7},
+    "images": {4},
+    "drivers": {2},
+    "command_lines": {8, 9, 12},
+    "sections": {11},
+    "files": {9},
+    "gpt": {5},
+}
+"""Where the events that a boot rule looks at are measured (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
 _NOT_PINNABLE = {
     10: "it changes with every file that IMA measures",
     DEFAULT_CAP_PCR: "it is the cap PCR, which must be zero on every trusted node",
@@ -49,7 +62,7 @@ PcrValues = Mapping[HashAlg, Mapping[int, frozenset[bytes]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Allowed PCR values under a name. Two goldens are equal when their digests are.
+    """Allowed PCR values and rules under a name. Two goldens are equal when their digests are.
 
     Attributes:
         name: for people; part of the identity.
@@ -63,7 +76,8 @@ class Golden:
         digest: SHA-256 of the content in canonical JSON.
 
     Raises:
-        MalformedInput: a bad name, a PCR that must not be pinned, no value, or one of the wrong size.
+        MalformedInput: a bad name, neither values nor boot rules, a PCR that must not be pinned, no value, or one of
+            the wrong size.
     """
 
     name: str
@@ -78,8 +92,10 @@ class Golden:
 
     def __post_init__(self) -> None:
         parse_name(self.name, "golden name")
-        if not self.pcrs or not all(self.pcrs.values()):
-            raise MalformedInput(f"golden {self.name}: a golden needs at least one bank, and a bank at least one PCR")
+        if not (self.pcrs or self.boot) or not all(self.pcrs.values()):
+            raise MalformedInput(
+                f"golden {self.name}: a golden needs exact PCR values or boot rules, and a bank at least one PCR"
+            )
         for bank, pcr, allowed in _rows(self.pcrs):
             if bank not in BANKS.values():
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} is not a bank that goldens may pin")
@@ -87,38 +103,43 @@ class Golden:
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} PCR {pcr} is not {problem}")
         frozen = {bank: MappingProxyType(dict(sorted(self.pcrs[bank].items()))) for bank in sorted(self.pcrs)}
         object.__setattr__(self, "pcrs", MappingProxyType(frozen))
-        object.__setattr__(self, "digest", digest_of(encode_json(_document(self))))
+        object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+        object.__setattr__(self, "digest", digest_of(encode_json(document_of(self))))
 
     def rows(self) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
         """Iterate (bank, PCR, allowed values), banks and PCRs ascending."""
         return _rows(self.pcrs)
 
+    def static_pcrs(self) -> Mapping[HashAlg, frozenset[int]]:
+        """Return the PCRs that judge what booted: those with exact values, and those whose events boot rules look at.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldenDifference:
-    """One PCR that two goldens do not allow the same values for.
+        They hold still until the next boot, so a release key can be bound to them; PCR 10 never is among them.
+        """
+        pinned = {bank: frozenset(rows) for bank, rows in self.pcrs.items()}
+        if self.boot is None:
+            return pinned
+        return {**pinned, self.boot.bank: pinned.get(self.boot.bank, frozenset()) | pcrs_of_rules(self.boot)}
 
-    Attributes:
-        bank: its bank.
-        pcr: its index.
-        before: values the first golden allows; empty: it does not pin this PCR.
-        after: values the second one allows.
-    """
+    @property
+    def judges_logs(self) -> bool:
+        """Whether nodes must send logs: some rule looks at events, not at PCR values alone."""
+        return self.boot is not None or self.runtime is not None
 
-    bank: HashAlg
-    pcr: int
-    before: frozenset[bytes]
-    after: frozenset[bytes]
+    @property
+    def judges_what_boots(self) -> bool:
+        """Whether another boot image than those meant would be refused.
 
-
-def diff_goldens(before: Golden, after: Golden) -> tuple[GoldenDifference, ...]:
-    """Return the PCRs whose allowed values differ, banks and PCRs ascending."""
-    old, new = ({(bank, pcr): allowed for bank, pcr, allowed in g.rows()} for g in (before, after))
-    nothing: frozenset[bytes] = frozenset()
-    rows = ((place, old.get(place, nothing), new.get(place, nothing)) for place in sorted(old.keys() | new.keys()))
-    return tuple(
-        GoldenDifference(bank=bank, pcr=pcr, before=was, after=now) for (bank, pcr), was, now in rows if was != now
-    )
+        That takes exact values of PCR 4, or the images themselves, or secure boot together with who may have signed
+        them. PCR 11 alone does not do: it is zero until a unified kernel image starts, so any other image can extend
+        it to the value that is expected.
+        """
+        if any(_IMAGES in rows for rows in self.pcrs.values()):
+            return True
+        if self.boot is None:
+            return False
+        keys_pinned = any(_SECURE_BOOT in rows for rows in self.pcrs.values())
+        signed = self.boot.secure_boot and (self.boot.signers is not None or keys_pinned)
+        return self.boot.images is not None or signed
 
 
 def _rows(pcrs: PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
@@ -127,12 +148,23 @@ def _rows(pcrs: PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
             yield bank, pcr, allowed
 
 
-def _document(golden: Golden) -> dict[str, object]:
-    banks = {
-        bank.hashlib_name: {str(pcr): sorted(value.hex() for value in allowed) for pcr, allowed in pcrs.items()}
-        for bank, pcrs in golden.pcrs.items()
+def document_of(golden: Golden) -> Plain:
+    """Return what the YAML of ``golden`` says, and its digest is made of, as plain values."""
+    sections: Plain = {
+        "pcrs": pcrs_plain(golden.pcrs),
+        "boot": boot_plain(golden.boot) if golden.boot else None,
+        "runtime": runtime_plain(golden.runtime) if golden.runtime else None,
+        "platform": platform_plain(golden.platform) if golden.platform else None,
+        "valid": window_plain(golden.valid),
+        "nodes": dict(sorted(golden.nodes.items())),
+        "reference": reference_plain(golden.reference),
     }
-    return {"format": FORMAT, "name": golden.name, "pcrs": banks}
+    return {"format": FORMAT, "name": golden.name, **{key: value for key, value in sections.items() if value}}
+
+
+def pcrs_of_rules(rules: BootRules) -> frozenset[int]:
+    """Return the PCRs whose events some of ``rules`` look at."""
+    return frozenset().union(*(pcrs for rule, pcrs in _PCRS_OF_RULES.items() if getattr(rules, rule)))
 
 
 def shortfall(bank: HashAlg, pcr: int, allowed: frozenset[bytes]) -> str:

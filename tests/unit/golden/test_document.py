@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from nodeseal.errors import MalformedInput
+from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
-from nodeseal.golden.model import Golden, diff_goldens
+from nodeseal.golden.model import Golden
 from nodeseal.tcg.algorithms import HashAlg
 
 A, B, C = (bytes([n]) * 32 for n in (0xA1, 0xB2, 0xC3))
@@ -55,7 +56,7 @@ def test_spelling_does_not_change_the_identity(change: str, to: str) -> None:
     ("change", "to"),
     [
         pytest.param("rack-a", "rack-b", id="another name"),
-        pytest.param('"4"', '"5"', id="another PCR"),
+        pytest.param('"0"', '"5"', id="another PCR"),
         pytest.param(B.hex(), C.hex(), id="another value"),
         pytest.param(f', "{B.hex()}"', "", id="one value less"),
     ],
@@ -125,6 +126,13 @@ def test_g06_a_hostile_golden_is_refused_with_file_line_and_key(change: str, to:
 )
 def test_g06_a_golden_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(MalformedInput, match=r"^g\.yaml"):
+        parse_golden(text.encode(), "g.yaml")
+
+
+@pytest.mark.parametrize("pcr", [0, 7, 11])
+def test_a_golden_that_lets_anything_boot_is_refused(pcr: int) -> None:
+    text = f'format: nodeseal/golden/1\nname: rack-a\npcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n'
+    with pytest.raises(MalformedInput, match=r"^g\.yaml: nothing in it judges what boots$"):
         parse_golden(text.encode(), "g.yaml")
 
 
