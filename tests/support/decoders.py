@@ -19,14 +19,18 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
 from nodeseal.tcg.buffer import Reader
 from nodeseal.tcg.certificate import decode_certificate_file, split_certificates
+from nodeseal.tcg.efi_variable import decode_efi_variable
 from nodeseal.tcg.ek_template import TEMPLATES
 from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
 from nodeseal.tcg.event_log_text import describe_event
+from nodeseal.tcg.image_load import decode_image_load
 from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
 from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
 from nodeseal.tcg.signature import EccSignature, decode_signature, encode_signature
+from nodeseal.tcg.signature_database import decode_signature_data, decode_signature_database
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
+from support import uefi
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
 
@@ -113,6 +117,16 @@ DECODERS = {
         good=tuple(encode_event_log(log) for log in (LOG, SHA1_LOG, CCEL)),
         exact=False,
     ),
+    "efi-variable": Decoder(decode=decode_efi_variable, good=(uefi.variable("db", b"content"),), exact=False),
+    "signature-database": Decoder(
+        decode=decode_signature_database,
+        good=(
+            uefi.signature_list(uefi.SHA256_KIND, bytes(32), bytes(32)) + uefi.signature_list(uefi.X509_KIND, b"0\0"),
+        ),
+        exact=False,
+    ),
+    "signature-data": Decoder(decode=decode_signature_data, good=(uefi.guid(uefi.OWNER) + b"0\3\2\1\5",)),
+    "image-load": Decoder(decode=decode_image_load, good=(uefi.image_load(uefi.file_path("\\a.efi")),), exact=False),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),
     "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN,), exact=False),

@@ -7,15 +7,18 @@ The nodes that boot paths of real machines consist of are spelled as the specifi
 from __future__ import annotations
 
 import struct
-import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.buffer import Reader
+from nodeseal.tcg.guid import guid_text
 
 _NODE: Final = struct.Struct("<BBH")
 _END: Final = (0x7F, 0xFF)
+_FILE: Final = (4, 4)
+"""A Media File Path node; a path may have several, which belong together (UEFI 2.10 §10.3.5.4)."""
 _MAX_NODES: Final = 64
 _MAX_HEX: Final = 16
 _EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
@@ -23,13 +26,28 @@ _EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
 _PARTITION_GUID: Final = 2
 
 
-def device_path_text(raw: bytes) -> str:
-    r"""Return a device path as text: ``PciRoot(0)/Pci(31,2)/Sata(0,65535,0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI``.
+@dataclass(frozen=True, slots=True)
+class DevicePath:
+    r"""A device path in words.
+
+    Attributes:
+        text: all nodes, with ``/`` between them.
+        file: the file it names, with ``\`` between folders; empty if it names none.
+    """
+
+    text: str
+    file: str
+
+
+def decode_device_path(raw: bytes) -> DevicePath:
+    r"""Decode a device path, such as ``PciRoot(0)/Pci(31,2)/Sata(0,65535,0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI``.
+
+    What follows the path's end, such as a second path of the same list, is not read.
 
     Raises:
         MalformedInput: a node is cut off, or there are more than 64.
     """
-    reader, nodes = Reader(raw, "device path"), list[str]()
+    reader, nodes, files = Reader(raw, "device path"), list[str](), list[str]()
     left = len(raw)
     while left:
         kind, subtype, size = reader.unpack(_NODE, "node")
@@ -39,17 +57,24 @@ def device_path_text(raw: bytes) -> str:
         content = reader.take(size - _NODE.size, "node")
         if (kind, subtype) == _END:
             break
-        nodes.append(_node_text(kind, subtype, content))
-    return "/".join(nodes)
+        known = _known_text(kind, subtype, content)
+        nodes.append(known or _generic_text(kind, subtype, content))
+        if known and (kind, subtype) == _FILE:
+            files.append(known)
+    return DevicePath("/".join(nodes), "\\".join(files).replace("\\\\", "\\"))
 
 
-def _node_text(kind: int, subtype: int, content: bytes) -> str:
-    known = _NODES.get((kind, subtype))
+def _known_text(kind: int, subtype: int, content: bytes) -> str:
+    """Return a node in its own words; an empty string if it has none or they do not fit."""
+    read = _NODES.get((kind, subtype))
     try:
-        text = known(content) if known else None
+        return read(content) if read else ""
     except (struct.error, UnicodeDecodeError):
-        text = None
-    return text or f"Path({kind},{subtype},{content[:_MAX_HEX].hex()}{'…' * (len(content) > _MAX_HEX)})"
+        return ""
+
+
+def _generic_text(kind: int, subtype: int, content: bytes) -> str:
+    return f"Path({kind},{subtype},{content[:_MAX_HEX].hex()}{'…' * (len(content) > _MAX_HEX)})"
 
 
 def _numbers(name: str, layout: str) -> Callable[[bytes], str]:
@@ -83,15 +108,6 @@ def _nvme(content: bytes) -> str:
 
 def _mac(content: bytes) -> str:
     return f"MAC({struct.unpack('<6s26sB', content)[0].hex()})"
-
-
-def guid_text(raw: bytes) -> str:
-    """Return the text of an EFI_GUID, which is the first 16 bytes.
-
-    Raises:
-        struct.error: there are fewer.
-    """
-    return str(uuid.UUID(bytes_le=struct.unpack_from("<16s", raw)[0]))
 
 
 _NODES: Final[dict[tuple[int, int], Callable[[bytes], str]]] = {

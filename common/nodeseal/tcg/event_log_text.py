@@ -14,9 +14,10 @@ from typing import Final
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.buffer import Reader
-from nodeseal.tcg.device_path import device_path_text, guid_text
+from nodeseal.tcg.device_path import decode_device_path
 from nodeseal.tcg.event_log import NO_PCR, Event
 from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tcg.guid import guid_text
 
 _MAX_TEXT: Final = 512
 _MAX_HEX: Final = 16
@@ -120,14 +121,14 @@ def _load_option(content: bytes) -> str:
     end = next((at for at in range(0, len(rest) - 1, 2) if rest[at : at + 2] == b"\0\0"), None)
     if end is None:
         raise MalformedInput("load option: its description has no end")
-    return f'"{rest[:end].decode("utf-16-le")}" {device_path_text(rest[end + 2 : end + 2 + size])}'
+    return f'"{rest[:end].decode("utf-16-le")}" {decode_device_path(rest[end + 2 : end + 2 + size]).text}'
 
 
 def _image(data: bytes) -> str:
     """Read a UEFI_IMAGE_LOAD_EVENT (PFP)."""
     reader = Reader(data, "image load")
     _, length, _, size = reader.unpack(_IMAGE, "header")
-    path = device_path_text(reader.take(size, "path"))
+    path = decode_device_path(reader.take(size, "path")).text
     return f"image of {length} bytes: {path or 'no path'}"
 
 

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.device_path import device_path_text
+from nodeseal.tcg.device_path import decode_device_path
 
 END = b"\x7f\xff\4\0"
 GUID = uuid.UUID("a11d1065-b147-440b-a4e8-300e3db974f2")
@@ -46,7 +46,7 @@ def node(kind: int, subtype: int, content: bytes) -> bytes:
     ],
 )
 def test_nodes_are_spelled_as_the_specification_does(raw: bytes, expected: str) -> None:
-    assert device_path_text(raw) == expected
+    assert decode_device_path(raw).text == expected
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_nodes_are_spelled_as_the_specification_does(raw: bytes, expected: str) 
 )
 def test_a_path_that_does_not_end_well_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(MalformedInput, match=f"device path.*{reason}"):
-        device_path_text(raw)
+        decode_device_path(raw)

@@ -1,0 +1,26 @@
+"""EFI_GUIDs as text, and those that mean something in boot logs (UEFI Specification 2.10, appendix A)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_GUID: Final = struct.Struct("<IHH2s6s")
+GUID_SIZE: Final = _GUID.size
+
+GLOBAL_VARIABLE: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""EFI_GLOBAL_VARIABLE: vendor of SecureBoot, PK, KEK, BootOrder, Boot#### (UEFI 2.10 §3.3)."""
+IMAGE_SECURITY_DATABASE: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+"""EFI_IMAGE_SECURITY_DATABASE_GUID: vendor of db, dbx, dbt and dbr (UEFI 2.10 §32.6.1)."""
+SHIM_LOCK: Final = "605dab50-e046-4300-abb6-3dd810dd8b23"
+"""SHIM_LOCK_GUID: vendor of MokList, MokListX, MokListTrusted, SbatLevel and Shim (shim: shim.h)."""
+
+
+def guid_text(raw: bytes) -> str:
+    """Return the text of an EFI_GUID, which is the first 16 bytes.
+
+    Raises:
+        struct.error: there are fewer.
+    """
+    first, second, third, clock, node = _GUID.unpack_from(raw)
+    return f"{first:08x}-{second:04x}-{third:04x}-{clock.hex()}-{node.hex()}"
