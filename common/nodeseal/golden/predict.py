@@ -1,0 +1,312 @@
+"""What a machine will measure after an update, before it is rolled out.
+
+A prediction takes a golden's reference events, the boot that it was made from, and gives the events that the new files
+concern their new digests: boot images their Authenticode digest (PCR 2 and 4), a unified kernel image also its sections
+(PCR 11) and its kernel, files that the boot loader reads the hash of their content (PCR 9), texts such as command
+lines the hash of the text with its words replaced (PCR 8 and 12). Exact values follow by replay, rules by name.
+
+What cannot be known from files alone is not guessed: an image by another signer also changes which authorities
+firmware measures (PCR 7), and a new boot loader may measure other things.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.golden.model import Golden, PcrValues
+from nodeseal.golden.rules import BootRules, Image, ReferenceEvent
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tcg.pe import (
+    MEASURED_SECTIONS,
+    PeImage,
+    authenticode_digest,
+    decode_pe,
+    inner_kernel,
+    is_pe,
+    stub_measurements,
+)
+
+_IMAGE_TYPES: Final = frozenset(
+    {
+        EventType.EFI_BOOT_SERVICES_APPLICATION,
+        EventType.EFI_BOOT_SERVICES_DRIVER,
+        EventType.EFI_RUNTIME_SERVICES_DRIVER,
+    }
+)
+_STUB_PCR: Final = 11
+_FILE_PCR: Final = 9
+_SEPARATORS: Final = re.compile(r"[\\/]")
+_NUMBER: Final = re.compile(r"[0-9]{1,5}")
+
+
+_Step = tuple[ReferenceEvent | None, ReferenceEvent | None]
+"""A reference event before and after the update; ``None`` where there are more or fewer."""
+_Steps = list[_Step]
+_Changed = tuple[_Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """A file that is to take another's place.
+
+    Attributes:
+        target: file name of the old one as the reference events show it (without folders, in any case), or the
+            number of its event in the reference, from 0.
+        content: the new file.
+    """
+
+    target: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renaming:
+    """Words that change in measured texts, such as a kernel's version in the boot loader's commands."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A golden for after the update.
+
+    Attributes:
+        golden: the new golden.
+        changed: the reference events that differ, before and after; either is ``None`` where there are more or fewer.
+    """
+
+    golden: Golden
+    changed: _Changed
+
+
+def predict(
+    golden: Golden, replacements: Sequence[Replacement], renamings: Sequence[Renaming], *, name: str, keep: bool
+) -> Prediction:
+    """Return the golden that machines will match once they booted with the new files.
+
+    Args:
+        golden: what they match now; it must hold reference events.
+        replacements: the new files.
+        renamings: words that change in measured texts.
+        name: of the new golden.
+        keep: whether what is allowed now stays allowed, for a rollout with one golden.
+
+    Raises:
+        MalformedInput: the golden holds no reference events, a target or an old word is not among them, or a file
+            does not parse as what it replaces.
+    """
+    if not golden.reference:
+        raise MalformedInput(
+            f"golden {golden.name}: holds no reference events to predict from",
+            remedy="capture it from evidence with a boot log: nodeseal golden capture",
+        )
+    banks = tuple(golden.reference[0].digests)
+    steps: _Steps = [(event, event) for event in golden.reference]
+    for replacement in replacements:
+        steps = _replaced(steps, replacement, banks)
+    for renaming in renamings:
+        steps = _renamed(steps, renaming)
+    changed = tuple((old, new) for old, new in steps if old != new)
+    events = tuple(new for _, new in steps if new is not None)
+    predicted = replace(
+        golden,
+        name=name,
+        pcrs=_pcrs(golden, changed, events, keep=keep),
+        boot=_boot(golden.boot, changed, keep=keep) if golden.boot else None,
+        reference=events,
+    )
+    return Prediction(golden=predicted, changed=changed)
+
+
+def _replaced(steps: _Steps, replacement: Replacement, banks: tuple[HashAlg, ...]) -> _Steps:
+    places = [i for i, (_, event) in enumerate(steps) if event is not None and _is_target(i, event, replacement.target)]
+    if not places:
+        raise MalformedInput(
+            f"golden predict: no reference event is about {replacement.target!a}",
+            remedy="name the file as `nodeseal golden show` lists it under reference, or give the event's number",
+        )
+    image = decode_pe(replacement.content) if is_pe(replacement.content) else None
+    for place in places:
+        old, event = steps[place]
+        if event is None or event.pcr == 0:
+            raise MalformedInput(f"golden predict: event {place} is firmware's own, which no file replaces")
+        steps[place] = (old, replace(event, digests=_file_digests(event, replacement, image, banks)))
+        if image is not None and image.unified_kernel and event.claimed_type in _IMAGE_TYPES:
+            steps = _kernel_replaced(steps, place, image, banks)
+    if image is not None and image.unified_kernel:
+        steps = _sections_replaced(steps, image, banks)
+    return steps
+
+
+def _is_target(index: int, event: ReferenceEvent, target: str) -> bool:
+    if _NUMBER.fullmatch(target):
+        return index == int(target)
+    if event.claimed_type not in _IMAGE_TYPES and event.pcr != _FILE_PCR:
+        return False
+    return file_name(event.what).casefold() == target.casefold()
+
+
+def file_name(what: str) -> str:
+    """Return the last component of the path that a reference event shows, or an empty text."""
+    return _SEPARATORS.split(what)[-1].strip() if _SEPARATORS.search(what) else ""
+
+
+def _file_digests(
+    event: ReferenceEvent, replacement: Replacement, image: PeImage | None, banks: Iterable[HashAlg]
+) -> Mapping[HashAlg, bytes]:
+    if event.claimed_type not in _IMAGE_TYPES:
+        return {bank: bank.digest(replacement.content) for bank in banks}
+    if image is None:
+        raise MalformedInput(f"golden predict: the file for {replacement.target!a} is no PE image, which it replaces")
+    return {bank: authenticode_digest(image, bank) for bank in banks}
+
+
+def _kernel_replaced(steps: _Steps, place: int, image: PeImage, banks: Iterable[HashAlg]) -> _Steps:
+    """Replace the image that follows a unified kernel image and has no path: the kernel that its stub loads."""
+    kernel = inner_kernel(image)
+    for i in range(place + 1, len(steps)):
+        old, event = steps[i]
+        if event is None or event.claimed_type not in _IMAGE_TYPES:
+            continue
+        if file_name(event.what) == "" and kernel is not None:
+            steps[i] = (old, replace(event, digests={bank: authenticode_digest(kernel, bank) for bank in banks}))
+        break
+    return steps
+
+
+def _sections_replaced(steps: _Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> _Steps:
+    """Replace the stretch of PCR 11 from the first section's name to the last section's content."""
+    places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == _STUB_PCR]
+    names = {_name_digest(name, bank) for name in MEASURED_SECTIONS for bank in banks}
+    marks = [i for i in places if (event := steps[i][1]) and names & set(event.digests.values())]
+    if not marks:
+        return steps
+    first, last = places.index(marks[0]), places.index(marks[-1]) + 1
+    taken = places[first : last + 1]
+    old = [steps[i] for i in taken]
+    new = list(_section_events(image, banks, old[0][0]))
+    pairs: _Steps = []
+    for i in range(max(len(old), len(new))):
+        pairs.append((old[i][0] if i < len(old) else None, new[i] if i < len(new) else None))
+    kept = [step for i, step in enumerate(steps) if i not in taken]
+    at = taken[0]
+    return kept[:at] + pairs + kept[at:]
+
+
+def _section_events(
+    image: PeImage, banks: tuple[HashAlg, ...], like: ReferenceEvent | None
+) -> Iterator[ReferenceEvent]:
+    claimed_type = like.claimed_type if like else EventType.IPL
+    measured = {bank: list(stub_measurements(image, bank)) for bank in banks}
+    for i, (name, _, _) in enumerate(measured[banks[0]]):
+        of_name = {bank: rows[i][1] for bank, rows in measured.items()}
+        of_content = {bank: rows[i][2] for bank, rows in measured.items()}
+        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_name, what=name)
+        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_content, what=name)
+
+
+def _renamed(steps: _Steps, renaming: Renaming) -> _Steps:
+    renamed: _Steps = [(old, _with_words(event, renaming) if event else None) for old, event in steps]
+    if renamed == steps:
+        raise MalformedInput(f"golden predict: no measured text of the reference has {renaming.old!a} in it")
+    return renamed
+
+
+def _with_words(event: ReferenceEvent, renaming: Renaming) -> ReferenceEvent:
+    if renaming.old not in event.what:
+        return event
+    digests = {bank: _text_digest(event.what, bank, digest, renaming) for bank, digest in event.digests.items()}
+    known = {bank: digest for bank, digest in digests.items() if digest is not None}
+    what = _swap(event.what, renaming)
+    if len(known) == len(digests):
+        return replace(event, digests=known, what=what)
+    if event.claimed_type in _IMAGE_TYPES or event.pcr == _FILE_PCR:  # its digest is of the file of that name
+        return replace(event, what=what)
+    raise MalformedInput(f"golden predict: the digest of {event.what[:80]!a} (PCR {event.pcr}) is not of its text")
+
+
+def _swap(text: str, renaming: Renaming) -> str:
+    return text.replace(renaming.old, renaming.new)
+
+
+def _spellings(text: str) -> Iterator[bytes]:
+    """Yield the ways in which boot loaders hash a text that is shown as ``text``.
+
+    GRUB hashes what follows ``grub_cmd:`` or ``kernel_cmdline:``, with or without a final NUL
+    (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c).
+    """
+    for part in (text, text.partition(" ")[2]):
+        yield part.encode(errors="surrogateescape")
+        yield part.encode(errors="surrogateescape") + b"\0"
+        yield part.encode("utf-16-le", errors="surrogatepass") + b"\0\0"
+
+
+def _text_digest(what: str, bank: HashAlg, digest: bytes, renaming: Renaming) -> bytes | None:
+    """Return the digest after renaming, if ``digest`` is of one of the spellings of the text."""
+    spellings = zip(_spellings(what), _spellings(_swap(what, renaming)), strict=True)
+    return next((bank.digest(after) for before, after in spellings if bank.digest(before) == digest), None)
+
+
+def _pcrs(golden: Golden, changed: _Changed, events: Sequence[ReferenceEvent], *, keep: bool) -> PcrValues:
+    moved = {event.pcr for pair in changed for event in pair if event is not None}
+    return {
+        bank: {
+            pcr: _replay(events, bank, pcr) | (allowed if keep else frozenset()) if pcr in moved else allowed
+            for pcr, allowed in rows.items()
+        }
+        for bank, rows in golden.pcrs.items()
+    }
+
+
+def _replay(events: Iterable[ReferenceEvent], bank: HashAlg, pcr: int) -> frozenset[bytes]:
+    value = bytes(bank.digest_size)
+    for event in events:
+        if event.pcr == pcr and bank in event.digests:
+            value = bank.digest(value + event.digests[bank])
+    return frozenset({value})
+
+
+def _boot(rules: BootRules, changed: _Changed, *, keep: bool) -> BootRules:
+    new = {old.digests[rules.bank]: after.digests[rules.bank] for old, after in changed if old and after}
+    return replace(
+        rules,
+        images=_images(rules.images, new, keep=keep),
+        drivers=_images(rules.drivers, new, keep=keep),
+        files=_images(rules.files, new, keep=keep),
+        sections=_sections(rules.sections, changed, rules.bank, keep=keep),
+    )
+
+
+def _images(images: tuple[Image, ...] | None, new: Mapping[bytes, bytes], *, keep: bool) -> tuple[Image, ...] | None:
+    if images is None:
+        return None
+    return tuple(replace(image, digests=_swapped(image.digests, new, keep=keep)) for image in images)
+
+
+def _swapped(digests: frozenset[bytes], new: Mapping[bytes, bytes], *, keep: bool) -> frozenset[bytes]:
+    after = frozenset(new.get(digest, digest) for digest in digests)
+    return after | digests if keep else after
+
+
+def _sections(
+    sections: Mapping[str, frozenset[bytes]] | None, changed: _Changed, bank: HashAlg, *, keep: bool
+) -> Mapping[str, frozenset[bytes]] | None:
+    """Return the section rules with the contents that changed; the event of a section's name has its name's digest."""
+    if sections is None:
+        return None
+    after = dict(sections)
+    for _, event in changed:
+        if event is not None and event.pcr == _STUB_PCR and event.digests[bank] != _name_digest(event.what, bank):
+            before = sections.get(event.what, frozenset()) if keep else frozenset()
+            after[event.what] = frozenset({event.digests[bank]}) | before
+    return after
+
+
+def _name_digest(section: str, bank: HashAlg) -> bytes:
+    return bank.digest(section.encode() + b"\0")
