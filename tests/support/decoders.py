@@ -125,7 +125,7 @@ DECODERS = {
         ),
         exact=False,
     ),
-    "signature-data": Decoder(decode=decode_signature_data, good=(uefi.guid(uefi.OWNER) + b"0\3\2\1\5",)),
+    "signature-data": Decoder(decode=decode_signature_data, good=(uefi.guid(uefi.OWNER) + b"0\3\2\1\5",), exact=False),
     "image-load": Decoder(decode=decode_image_load, good=(uefi.image_load(uefi.file_path("\\a.efi")),), exact=False),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),

@@ -6,6 +6,7 @@ The nodes that boot paths of real machines consist of are spelled as the specifi
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _NODE: Final = struct.Struct("<BBH")
 _END: Final = (0x7F, 0xFF)
 _FILE: Final = (4, 4)
 """A Media File Path node; a path may have several, which belong together (UEFI 2.10 §10.3.5.4)."""
+_SEPARATORS: Final = re.compile(r"\\{2,}")
 _MAX_NODES: Final = 64
 _MAX_HEX: Final = 16
 _EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
@@ -61,7 +63,7 @@ def decode_device_path(raw: bytes) -> DevicePath:
         nodes.append(known or _generic_text(kind, subtype, content))
         if known and (kind, subtype) == _FILE:
             files.append(known)
-    return DevicePath("/".join(nodes), "\\".join(files).replace("\\\\", "\\"))
+    return DevicePath("/".join(nodes), _SEPARATORS.sub(r"\\", "\\".join(files)))
 
 
 def _known_text(kind: int, subtype: int, content: bytes) -> str:

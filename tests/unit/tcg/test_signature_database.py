@@ -15,7 +15,7 @@ from nodeseal.tcg.signature_database import (
 )
 from support.uefi import OWNER, SHA256_KIND, X509_KIND, guid, signature_list
 
-CERTIFICATE = b"\x30\x03\x02\x01\x05"
+CERTIFICATE = b"\x30\x81\x80" + bytes(128)
 HASHES = tuple(bytes([n]) * 32 for n in range(5))
 REVOKED = "3bd2a492-96c0-4079-b420-fcf98ef103ed"
 UNKNOWN = "452e8ced-dfff-4b8c-ae01-5118862e682c"
