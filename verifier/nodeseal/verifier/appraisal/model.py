@@ -3,22 +3,47 @@
 The caller keeps one :class:`KnownNode` per node and replaces its baseline with the one that each
 :class:`Appraisal` returns, whatever the outcome. A round that fails with
 :class:`~nodeseal.errors.ProofFailed` changes nothing.
+
+No log is kept: a baseline holds what was concluded from one (:class:`BootState`, ``ImaProgress``), and a challenge
+names it (:func:`known_logs`), so that the node sends only what is new.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from nodeseal.boot.claims import BootClaims
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence import Channel, Claims, Purpose
 from nodeseal.findings import Finding, Severity
 from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
-from nodeseal.ids import Nonce
+from nodeseal.ids import Digest, Nonce
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.verifier.appraisal.applicable import serves
+from nodeseal.verifier.appraisal.runtime import ImaMark, ImaProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLogs:
+    """What a challenge says is known of a node's logs, so that the node leaves it out.
+
+    Attributes:
+        boot_id: the boot that they are of; a node that runs another one sends everything.
+        boot_log_sha256: SHA-256 of the boot log that was judged; empty: it is to be sent.
+        ima_offset: bytes of the IMA log that were judged.
+    """
+
+    boot_id: str = ""
+    boot_log_sha256: bytes = b""
+    ima_offset: int = 0
+
+
+NOTHING_KNOWN = KnownLogs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +57,7 @@ class Challenge:
         issued: when the challenge was made; time of trust is counted from here.
         answer_by: answers after this are refused.
         channel: the TLS channel that the challenge was sent on.
+        logs: what the challenge named as known: a log that it asked for and that did not come is missing.
     """
 
     nonce: Nonce
@@ -40,6 +66,7 @@ class Challenge:
     issued: datetime
     answer_by: datetime
     channel: Channel
+    logs: KnownLogs = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,27 +98,79 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TpmFacts:
+    """What was proved about the TPM when the node enrolled.
+
+    Attributes:
+        manufacturer: TCG vendor id as the EK certificate names it, such as ``IFX``; empty: no certificate says.
+        ek_algorithm: kind of the endorsement key, such as ``rsa2048`` or ``ecc-p256``; empty: not known.
+    """
+
+    manufacturer: str = ""
+    ek_algorithm: str = ""
+
+
+UNKNOWN_TPM = TpmFacts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """PCR values held against a policy.
+    """What was proved in a round, held against a policy.
 
     Attributes:
         pcrs: the values, which a quote proved.
         policy: what they were held against.
         findings: what differs.
         goldens: the goldens that match whole.
+        logs_required: whether the outcome hangs on a log that the challenge did not ask for.
     """
 
     pcrs: QuotedPcrs
     policy: Policy
     findings: tuple[Finding, ...]
     goldens: tuple[Golden, ...]
+    logs_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootVerdict:
+    """A boot log held against one golden.
+
+    Attributes:
+        findings: what the golden's boot rules object to; the first of many.
+        more: how many findings were left out.
+        differences: by PCR, the first event that differs from the golden's reference, in words.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    more: int = 0
+    differences: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootState:
+    """What was concluded from a boot log, as long as the boot PCRs are those that it was held against.
+
+    Attributes:
+        log_sha256: SHA-256 of the log, to name it in a challenge.
+        pcrs_sha256: SHA-256 over the boot PCRs of that quote.
+        findings: what is wrong with the log whatever goldens say.
+        proved: PCRs that the log accounts for.
+        verdicts: by golden digest.
+    """
+
+    log_sha256: bytes
+    pcrs_sha256: bytes
+    findings: tuple[Finding, ...]
+    proved: frozenset[int]
+    verdicts: Mapping[Digest, BootVerdict]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """What the last believable round proved, for the next one to continue.
 
-    A verifier that restarts may keep clock and boot id and rebuild a baseline of just these two.
+    A verifier that restarts may keep clock, boot id and mark and rebuild a baseline of just these three.
 
     Attributes:
         clock_info: the TPM's clock and counters.
@@ -99,6 +178,9 @@ class Baseline:
         claims_raw: the claims as sent, to know them again without parsing.
         claims: the same, parsed; None: not known.
         judgement: the PCR values and what was made of them; None: not known, so evidence must carry values.
+        boot: what the boot log proved; None: not known, so a log is asked for.
+        ima: how far the IMA log was judged, and what was found; None: not known, so the whole log is asked for.
+        mark: how far the IMA log of this boot was ever judged, and when: entries before it count as measured then.
     """
 
     clock_info: ClockInfo
@@ -106,6 +188,9 @@ class Baseline:
     claims_raw: bytes = b""
     claims: Claims | None = None
     judgement: Judgement | None = None
+    boot: BootState | None = None
+    ima: ImaProgress | None = None
+    mark: ImaMark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +200,38 @@ class KnownNode:
     Attributes:
         keys: its attestation key.
         baseline: what earlier rounds proved, or None before the first one (and after a person lifted a quarantine).
+        labels: what people call the node; goldens select by them.
+        tpm: what enrolment proved about its TPM.
     """
 
     keys: NodeKeys
     baseline: Baseline | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tpm: TpmFacts = UNKNOWN_TPM
 
     @property
     def values_required(self) -> bool:
         """Whether the next evidence must carry PCR values."""
         return self.baseline is None or self.baseline.judgement is None
+
+
+def known_logs(known: KnownNode, policy: Policy) -> KnownLogs:
+    """Return what the next challenge names as known: a log is known while it was held against every golden.
+
+    Windows do not matter here: a golden that counts from tomorrow on is judged today, so that no log is asked for then.
+    """
+    baseline = known.baseline
+    if baseline is None:
+        return NOTHING_KNOWN
+    goldens = [golden for golden in policy.goldens if serves(golden, known.labels)]
+    boot, ima = baseline.boot, baseline.ima
+    judged_boot = boot is not None and all(golden.digest in boot.verdicts for golden in goldens)
+    judged_ima = ima is not None and all(golden.digest in ima.verdicts for golden in goldens if golden.runtime)
+    return KnownLogs(
+        boot_id=baseline.boot_id,
+        boot_log_sha256=boot.log_sha256 if boot is not None and judged_boot else b"",
+        ima_offset=ima.mark.offset if ima is not None and judged_ima else 0,
+    )
 
 
 class Continuity(Enum):
@@ -151,6 +259,9 @@ class Appraisal:
         claims: what the agent says of itself; covered by the quote's signature.
         pcrs: the proved values, or None when a rebooted node has yet to send them.
         believable_until: the end of trust if this round is a good one.
+        boot: what this round's boot log proves; None: none was sent, or it does not parse.
+        logs_required: whether to challenge again at once, for logs: the outcome hangs on one that the challenge named
+            as known. Such a round speaks neither for nor against the node; what was believed until T is so until T.
     """
 
     continuity: Continuity
@@ -160,6 +271,8 @@ class Appraisal:
     claims: Claims
     pcrs: QuotedPcrs | None
     believable_until: datetime
+    boot: BootClaims | None = None
+    logs_required: bool = False
 
     @property
     def trusted(self) -> bool:
