@@ -70,7 +70,8 @@ class BootRules:
         images: the only images that may have run from PCR 4 (boot loaders, UKIs, kernels).
         drivers: the only images that may have run from PCR 2 (option ROMs, UEFI drivers).
         dbx: SHA-256 digests of images that the forbidden list must contain: a floor.
-        command_lines: regular expressions; every proved kernel command line must match one of them as a whole.
+        command_lines: patterns (:func:`~nodeseal.golden.patterns.command_line_matches`, not regular expressions); every
+            proved kernel command line must match one of them as a whole.
         sections: allowed digests of a unified kernel image's sections by name (PCR 11), such as ``.linux``.
         files: the only files that the boot loader may have read (GRUB, PCR 9).
         gpt: allowed digests of the partition table event (PCR 5).
@@ -118,7 +119,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeRules:
-    """Rules over the IMA log.
+    """Rules over the IMA log. Paths are spelled as :func:`~nodeseal.golden.paths.path_text` spells their bytes.
 
     Attributes:
         files: allowed contents by path.

@@ -1,0 +1,55 @@
+"""Paths as goldens write them: plain ASCII with one spelling, whatever bytes the kernel measured.
+
+A path is bytes to the kernel. Bytes that are not printable ASCII, and ``%`` itself, are written as ``%`` and two
+upper-case hex digits (percent-encoding, RFC 3986 §2.1), so no two paths look alike to an approver, and each has one
+spelling: ``/usr/share/F%C5%91.crt``. Everything else, backslashes and spaces too, stands for itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nodeseal.errors import MalformedInput
+
+MAX_PATH = 4096
+"""Bytes of a path (PATH_MAX of Linux)."""
+_ESCAPED = re.compile(rb"%([0-9A-F]{2})")
+_PLAIN = frozenset(range(0x20, 0x7F)) - {ord("%")}
+_LEAST_PARTS = 2
+
+
+def path_text(raw: bytes) -> str:
+    """Return the spelling of a path."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+
+
+def path_bytes(text: str) -> bytes:
+    """Return the path that ``text`` spells.
+
+    Raises:
+        MalformedInput: empty, longer than :data:`MAX_PATH`, or not the one spelling of a path.
+    """
+    if text.isascii():
+        raw = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+        if 0 < len(raw) <= MAX_PATH and b"\0" not in raw and path_text(raw) == text:
+            return raw
+    raise MalformedInput(
+        f"not a path in its one spelling: {text[:80]!a}",
+        remedy="write bytes that are not printable ASCII, and %, as %XX",
+    )
+
+
+def exclude_fault(text: str) -> str:
+    """Say what an exclude must be and is not, or nothing.
+
+    An exclude lets anything run from where it points, so it must name one file, or one folder at least two levels
+    deep, and nothing that reads like a pattern.
+    """
+    parts = text.removesuffix("/").split("/")[1:]
+    if not text.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        return "an absolute path without empty parts, . or .."
+    if any(mark in text for mark in "*?[]{}"):
+        return "a path without wildcards, of a file or of a folder with a final /"
+    if len(parts) < _LEAST_PARTS:
+        return f"narrow: a path of at least {_LEAST_PARTS} parts"
+    return ""

@@ -1,0 +1,64 @@
+"""Patterns for kernel command lines: literal words, and ``*`` where a value may vary.
+
+A hostile command line can add a parameter (``init=/bin/sh``), or hide one that it must have behind a quote, and a
+regular expression that an approver writes in a hurry lets both through, or takes exponential time. So a pattern is
+matched word by word, in time linear in the line:
+
+- words are separated by single spaces and must be the same number;
+- ``*`` stands for any characters of one word, none included;
+- it never stands in a parameter's name: before it comes a ``=``, or the word is a path (GRUB measures the kernel's
+  path, ``/vmlinuz-*`` or ``(hd0,gpt2)/vmlinuz-*``, as the first word);
+- a word with ``*`` matches nothing that holds quotes, backslashes or unprintable characters, which the kernel
+  (``next_arg``) and systemd read as marks that swallow the words that follow.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_PATTERN: Final = 4096
+"""Characters; x86 kernels take command lines of 2048, arm64 ones too."""
+_ANY: Final = "*"
+_QUOTES: Final = frozenset("\"'\\")
+_PATHS: Final = ("/", "(")
+
+
+def command_line_matches(pattern: str, line: str) -> bool:
+    """Tell whether a whole kernel command line is one that ``pattern`` means."""
+    wanted, words = pattern.split(" "), line.split(" ")
+    return len(wanted) == len(words) and all(map(_word_matches, wanted, words))
+
+
+def pattern_fault(pattern: str) -> str:
+    """Say what a pattern must be and is not, or nothing."""
+    if not 0 < len(pattern) <= MAX_PATTERN or not pattern.isprintable():
+        return f"1 to {MAX_PATTERN} printable characters"
+    for word in pattern.split(" "):
+        name, any_value, _ = word.partition(_ANY)
+        if any_value and _QUOTES & set(word):
+            return "free of quotes and backslashes in words with *"
+        if any_value and "=" not in name and not name.startswith(_PATHS):
+            return "naming each parameter: * stands only behind = or in a path"
+    return ""
+
+
+def _word_matches(wanted: str, word: str) -> bool:
+    first, *rest = wanted.split(_ANY)
+    if not rest:
+        return wanted == word
+    *middle, last = rest
+    if not word.isprintable() or _QUOTES & set(word):
+        return False
+    if len(word) < len(first) + len(last) or not (word.startswith(first) and word.endswith(last)):
+        return False
+    return _holds_in_order(middle, word[len(first) : len(word) - len(last)])
+
+
+def _holds_in_order(parts: list[str], text: str) -> bool:
+    at = 0
+    for part in parts:
+        found = text.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
