@@ -6,6 +6,7 @@ an image, of which the data is then a mere description. Only the digest tells; t
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from enum import Enum
@@ -15,8 +16,11 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event
 from nodeseal.tcg.event_log_types import EventType
 
+_NO_ACTION: Final = EventType.NO_ACTION.value
 _VARIABLE: Final = struct.Struct("<16sQQ")
-_TAG_HEADER: Final = 8
+_TAG: Final = struct.Struct("<II")
+_FIRST_WORD: Final = re.compile(rb"[a-z_]+:? ")
+_NUL: Final = b"\0"
 
 
 class Binding(Enum):
@@ -30,36 +34,59 @@ class Binding(Enum):
 
 def binding(event: Event, bank: HashAlg) -> Binding:
     """Return how far the data of ``event`` is proved in ``bank``; a final NUL does not count."""
-    if event.claimed_type == EventType.NO_ACTION or bank not in event.digests:
+    if event.claimed_type == _NO_ACTION or bank not in event.digests:
         return Binding.NOT_EXTENDED
     part = bound_data(event, bank)
     if part is None:
         return Binding.NONE
-    return Binding.ALL if part in (event.data, event.data[:-1]) else Binding.PART
+    return Binding.ALL if part in _wholes(event.data) else Binding.PART
 
 
 def bound_data(event: Event, bank: HashAlg) -> bytes | None:
-    """Return the part of the data whose hash is the event's digest in ``bank``; ``None`` if there is none.
+    """Return what the event's digest in ``bank`` is the hash of, all of the data or a part; ``None`` if it is neither.
 
     What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing; nor
     does an EV_NO_ACTION event, whose digest was never extended.
     """
-    if event.claimed_type == EventType.NO_ACTION:
-        return None
     digest = event.digests.get(bank)
-    return next((part for part in _parts(event.data) if bank.digest(part) == digest), None)
+    if digest is None or event.claimed_type == _NO_ACTION:
+        return None
+    for candidates in (_wholes, _parts):
+        for part in candidates(event.data):
+            if bank.digest(part) == digest:
+                return part
+    return None
+
+
+def _wholes(data: bytes) -> Iterator[bytes]:
+    """Yield the data as firmware and boot loaders are known to hash it as a whole.
+
+    A final NUL may be missing in the digest (GRUB) or in the data (systemd-boot before 250). systemd-stub logs the
+    names of sections in UTF-16 and hashes them in ASCII (systemd: docs/TPM2_PCR_MEASUREMENTS.md).
+    """
+    yield data
+    if data[-1:] == _NUL and data != _NUL:
+        yield data[:-1]
+    if data[1:2] == _NUL:
+        yield data + _NUL
+        if data[-2:] == _NUL * 2:
+            yield data[:-2]
+        if not any(data[1::2]):
+            yield data[::2]
 
 
 def _parts(data: bytes) -> Iterator[bytes]:
-    """Yield what firmware and boot loaders are known to hash: everything first, never an empty part.
+    """Yield the parts that firmware and boot loaders are known to hash, never an empty one.
 
     GRUB writes ``grub_cmd: ls`` (``grub_cmd ls`` in RHEL 8) and hashes what follows the first space, with or without
-    the final NUL (grub-core/commands/tpm.c, grub_tpm_verify_string).
+    the final NUL (grub-core/commands/tpm.c, grub_tpm_verify_string). Old shims log one byte more than they hash.
     """
-    yield data
-    _, _, string = data.partition(b" ")
-    parts = (data, string, _variable_content(data), data[_TAG_HEADER:])
-    yield from (part for whole in parts for part in (whole, whole.removesuffix(b"\0")) if part)
+    word = _FIRST_WORD.match(data)
+    parts = (data[word.end() :] if word else b"", _variable_content(data), _tagged_content(data))
+    for part in filter(None, parts):
+        yield from filter(None, (part.removesuffix(_NUL), part if part[-1:] == _NUL else b""))
+    if len(data) > 1:
+        yield data[:-1]
 
 
 def _variable_content(data: bytes) -> bytes:
@@ -69,3 +96,10 @@ def _variable_content(data: bytes) -> bytes:
     _, characters, size = _VARIABLE.unpack_from(data)
     start = _VARIABLE.size + 2 * characters
     return data[start : start + size]
+
+
+def _tagged_content(data: bytes) -> bytes:
+    """Return what follows the header of a TCG_PCClientTaggedEvent."""
+    if len(data) < _TAG.size or _TAG.unpack_from(data)[1] != len(data) - _TAG.size:
+        return b""
+    return data[_TAG.size :]

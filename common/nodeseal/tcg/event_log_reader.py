@@ -49,14 +49,19 @@ class LogReader:
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Read neighbouring integers of fixed size."""
-        return layout.unpack(self.take(layout.size))
+        at = self._at
+        if layout.size > len(self._raw) - at:
+            raise self.fault(f"cut off, {layout.size} bytes are due")
+        self._at = at + layout.size
+        return layout.unpack_from(self._raw, at)
 
     def take(self, size: int) -> bytes:
         """Read ``size`` bytes."""
-        if size > len(self._raw) - self._at:
+        at = self._at
+        if size > len(self._raw) - at:
             raise self.fault(f"cut off, {size} bytes are due")
-        self._at += size
-        return self._raw[self._at - size : self._at]
+        self._at = at + size
+        return self._raw[at : at + size]
 
     def data(self) -> bytes:
         """Read an event's data behind its size as UINT32."""
