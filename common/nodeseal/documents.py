@@ -23,6 +23,14 @@ class Located(dict[str, object]):
         self.lines: Final = lines
 
 
+class LocatedList(list[object]):
+    """A list that remembers the line of each item, likewise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: Final[list[int]] = []
+
+
 def encode_json(value: object) -> bytes:
     """Return the canonical JSON bytes (RFC 8785) of ``value``.
 
@@ -131,6 +139,14 @@ class Fields:
             raise self.wrong(key, f"a list of at most {max_items} items")
         return tuple(value)
 
+    def each(self, key: str, *, max_items: int = 1024) -> tuple[Item, ...]:
+        """Return a list of 1 to ``max_items`` values that know their places."""
+        value = self.take(key)
+        if not isinstance(value, list) or not 0 < len(value) <= max_items:
+            raise self.wrong(key, f"a list of 1 to {max_items} items")
+        lines = value.lines if isinstance(value, LocatedList) else [0] * len(value)
+        return tuple(Item(item, self._source, key, line) for item, line in zip(value, lines, strict=True))
+
     def integer(self, key: str, *, low: int, high: int) -> int:
         """Return an integer from ``low`` to ``high``."""
         value = self.take(key)
@@ -174,9 +190,9 @@ class Fields:
         if self.take(key) != expected:
             raise self.wrong(key, repr(expected))
 
-    def wrong(self, key: str, expected: str) -> MalformedInput:
+    def wrong(self, key: str, expected: str, *, remedy: str = "") -> MalformedInput:
         """Return the error for a value of ``key`` that is not ``expected``."""
-        return MalformedInput(f"{self._at(key)}: {key} is not {expected}")
+        return MalformedInput(f"{self._at(key)}: {key} is not {expected}", remedy=remedy)
 
     def keys(self) -> tuple[str, ...]:
         """Return the keys that nobody took yet, sorted."""
@@ -190,3 +206,36 @@ class Fields:
 
     def _at(self, key: str) -> str:
         return f"{self._source}, line {self._lines[key]}" if key in self._lines else self._source
+
+
+class Item:
+    """One value of a list, for errors that name its line.
+
+    Raises:
+        MalformedInput: from every method, naming the source, the line and the list's key.
+    """
+
+    __slots__ = ("_key", "_line", "_source", "value")
+
+    def __init__(self, value: object, source: str, key: str, line: int) -> None:
+        self.value: Final = value
+        self._source = source
+        self._key = key
+        self._line = line
+
+    def text(self, *, max_length: int = 1024) -> str:
+        """Return printable text of at most ``max_length`` characters."""
+        if not isinstance(self.value, str) or len(self.value) > max_length or not self.value.isprintable():
+            raise self.wrong(f"printable text of at most {max_length} characters")
+        return self.value
+
+    def fields(self) -> Fields:
+        """Return the mapping that the item is."""
+        return Fields(self.value, f"{self._at()}: {self._key}")
+
+    def wrong(self, expected: str, *, remedy: str = "") -> MalformedInput:
+        """Return the error for an item that is not ``expected``."""
+        return MalformedInput(f"{self._at()}: an item of {self._key} is not {expected}", remedy=remedy)
+
+    def _at(self) -> str:
+        return f"{self._source}, line {self._line}" if self._line else self._source

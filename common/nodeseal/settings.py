@@ -12,14 +12,16 @@ from pathlib import Path
 
 import yaml
 
-from nodeseal.documents import Fields, Located
+from nodeseal.documents import Fields, Located, LocatedList
 from nodeseal.errors import MalformedInput
 
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 16
-_MAX_EVENTS = 500_000
+_MAX_EVENTS = 1_500_000
+"""Enough for a golden of 100,000 files in the middle of a rollout."""
 _QUOTED = ("'", '"', "|", ">")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
+_PLAIN = re.compile(r"[A-Za-z/.][A-Za-z0-9/._+-]*")
 _AMBIGUOUS = re.compile(
     r"[-+]?([0-9][0-9_,]*(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"  # numbers, octal among them
     r"|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?"  # sexagesimal numbers of YAML 1.1, times
@@ -43,64 +45,98 @@ def load_yaml(path: Path) -> Fields:
     return parse_yaml(raw, str(path))
 
 
-def parse_yaml(raw: bytes, source: str) -> Fields:
+def parse_yaml(raw: bytes, source: str, max_bytes: int = MAX_BYTES) -> Fields:
     """Parse YAML text; see :func:`load_yaml`. ``source`` names it in errors."""
-    if len(raw) > MAX_BYTES:
-        raise MalformedInput(f"{source}: more than {MAX_BYTES} bytes")
+    if len(raw) > max_bytes:
+        raise MalformedInput(f"{source}: more than {max_bytes} bytes")
+    builder = _Builder(source)
     try:
-        text = raw.decode()
-        _refuse_traps(text, source)
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+        for count, event in enumerate(yaml.parse(raw.decode(), Loader=yaml.CSafeLoader)):
+            builder.take(event)
+            if count > _MAX_EVENTS:
+                raise builder.fault("too many values")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MalformedInput(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-    if root is None:
+    if builder.root is None:
         raise MalformedInput(f"{source}: empty")
-    return Fields(_value(root, source), source)
+    return Fields(builder.root, source)
 
 
-def _refuse_traps(text: str, source: str) -> None:
-    """Refuse references, depth and mass on the flat stream of events: composing recurses in C, without limits."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise MalformedInput(f"{source}, line {line}: nested deeper than {_MAX_DEPTH}")
-        if count > _MAX_EVENTS:
-            raise MalformedInput(f"{source}, line {line}: too many values")
+def needs_quotes(text: str) -> bool:
+    """Tell whether plain text without quotes would be refused or read as something else."""
+    return not _PLAIN.fullmatch(text) or bool(_AMBIGUOUS.fullmatch(text))
+
+
+class _Builder:
+    """Builds values from the flat stream of events: composing nodes recurses in C, without limits."""
+
+    def __init__(self, source: str) -> None:
+        self.root: object = None
+        self._source = source
+        self._line = 0
+        self._open: list[Located | LocatedList] = []
+        self._keys: list[str | None] = []
+
+    def take(self, event: yaml.Event) -> None:
+        """Take the next event.
+
+        Raises:
+            MalformedInput: it is, or makes, what this module does not accept.
+        """
+        self._line = event.start_mark.line + 1 if event.start_mark else 0
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
-            raise MalformedInput(f"{source}, line {line}: anchors, aliases and tags are not accepted")
+            raise self.fault("anchors, aliases and tags are not accepted")
+        if isinstance(event, yaml.ScalarEvent):
+            self._take_scalar(event)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._start(Located({}, {}) if isinstance(event, yaml.MappingStartEvent) else LocatedList())
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+            self._keys.pop()
+        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            raise self.fault("not a single document")
+
+    def fault(self, problem: str) -> MalformedInput:
+        """Return the error for ``problem`` at the line of the last event."""
+        return MalformedInput(f"{self._source}, line {self._line}: {problem}")
+
+    def _take_scalar(self, event: yaml.ScalarEvent) -> None:
+        if self._open and self._keys[-1] is None and isinstance(self._open[-1], Located):
+            self._name(self._open[-1], str(event.value))
+        else:
+            self._add(_scalar(event, f"{self._source}, line {self._line}"))
+
+    def _start(self, container: Located | LocatedList) -> None:
+        if len(self._open) == _MAX_DEPTH:
+            raise self.fault(f"nested deeper than {_MAX_DEPTH}")
+        self._add(container)
+        self._open.append(container)
+        self._keys.append(None)
+
+    def _name(self, mapping: Located, key: str) -> None:
+        if key in mapping.lines:
+            raise self.fault(f"duplicate key {key[:80]!a}")
+        mapping.lines[key] = self._line
+        self._keys[-1] = key
+
+    def _add(self, value: object) -> None:
+        if not self._open:
+            self.root = value
+            return
+        parent, key = self._open[-1], self._keys[-1]
+        if isinstance(parent, LocatedList):
+            parent.append(value)
+            parent.lines.append(self._line)
+        elif key is None:
+            raise self.fault("a key is not plain text")
+        else:
+            parent[key] = value
+            self._keys[-1] = None
 
 
-def _value(node: yaml.Node, source: str) -> object:
-    where = f"{source}, line {node.start_mark.line + 1}"
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, source)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, source) for item in node.value]
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node, where)
-    raise MalformedInput(f"{where}: not a mapping, list or scalar")
-
-
-def _mapping(node: yaml.MappingNode, source: str) -> Located:
-    values: dict[str, object] = {}
-    lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise MalformedInput(f"{source}, line {line}: a key is not plain text")
-        key = str(key_node.value)
-        if key in values:
-            raise MalformedInput(f"{source}, line {line}: duplicate key {key[:80]!a}")
-        lines[key] = line
-        values[key] = _value(value_node, source)
-    return Located(values, lines)
-
-
-def _scalar(node: yaml.ScalarNode, where: str) -> object:
-    text = str(node.value)
-    if node.style in _QUOTED:
+def _scalar(event: yaml.ScalarEvent, where: str) -> object:
+    text = str(event.value)
+    if event.style in _QUOTED:
         return text
     if text in ("true", "false"):
         return text == "true"

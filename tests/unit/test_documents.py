@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeseal.documents import Fields, Located, decode_json, encode_base64, encode_json, parse_json
+from nodeseal.documents import Fields, Located, LocatedList, decode_json, encode_base64, encode_json, parse_json
 from nodeseal.errors import MalformedInput
 
 JSON = st.recursive(
@@ -241,3 +241,33 @@ def test_reading_a_document_leaves_it_as_it_was() -> None:
     document = {"a": 1}
     Fields(document, "test").take("a")
     assert document == {"a": 1}
+
+
+def test_items_of_a_list_know_their_place() -> None:
+    texts = LocatedList()
+    texts.extend(["a", 1, {"b": 2}])
+    texts.lines.extend([4, 5, 6])
+    first, second, third = Fields(Located({"key": texts}, {"key": 3}), "x.yaml").each("key")
+    assert first.text() == "a"
+    with pytest.raises(MalformedInput, match=r"^x\.yaml, line 5: an item of key is not printable text"):
+        second.text()
+    with pytest.raises(MalformedInput, match=r"^x\.yaml, line 6: key: b is not true or false"):
+        third.fields().boolean("b")
+
+
+def test_items_of_json_have_no_lines() -> None:
+    (item,) = Fields({"key": ["a\n"]}, "x.json").each("key")
+    with pytest.raises(MalformedInput, match=r"^x\.json: an item of key is not printable text"):
+        item.text()
+
+
+@pytest.mark.parametrize("value", [[], ["a", "a", "a"], "a", {"a": 1}, None])
+def test_a_list_with_items_has_one_item_at_least(value: object) -> None:
+    with pytest.raises(MalformedInput, match="key is not a list of 1 to 2 items"):
+        Fields({"key": value}, "x").each("key", max_items=2)
+
+
+def test_an_error_may_say_what_to_do() -> None:
+    assert Fields({"a": 1}, "x").wrong("a", "b", remedy="do c").remedy == "do c"
+    (item,) = Fields({"a": [1]}, "x").each("a")
+    assert item.wrong("b", remedy="do c").remedy == "do c"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.settings import MAX_BYTES, load_yaml, parse_yaml
+from nodeseal.settings import MAX_BYTES, load_yaml, needs_quotes, parse_yaml
 
 BOMB = b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"
 
@@ -86,7 +86,7 @@ def test_a_value_that_could_mean_several_things_is_refused(text: str) -> None:
         pytest.param(b"a: " + b"[" * 16 + b"]" * 16, "line 1: nested deeper than 16", id="one list too deep"),
         pytest.param(b"a: " + b"[" * 200_000, "nested deeper", id="deep enough to end the process"),
         pytest.param(b"- " * 200_000, "nested deeper", id="deep in block style"),
-        pytest.param(b"a: [" + b"b," * 600_000 + b"]", "too many values", id="too many values"),
+        pytest.param(b"a: [" + b"b," * 1_600_000 + b"]", "too many values", id="too many values"),
         pytest.param(b"#" * (MAX_BYTES + 1), f"more than {MAX_BYTES} bytes", id="too large"),
     ],
 )
@@ -136,3 +136,21 @@ def test_any_bytes_parse_or_are_refused(raw: bytes) -> None:
         assert str(refusal).startswith("test")  # noqa: PT017 - both outcomes are right; a refusal must name its source
     else:
         assert isinstance(fields, Fields)
+
+
+def test_items_of_lists_know_their_lines() -> None:
+    first, second = parse_yaml(b"key:\n  - a\n  - [b]\n", "test").each("key")
+    assert first.text() == "a"
+    with pytest.raises(MalformedInput, match=r"^test, line 3: an item of key is not printable text"):
+        second.text()
+
+
+@pytest.mark.parametrize("text", ["/usr/bin/bash", "kexec-cmdline", ".linux", "a_b"])
+def test_plain_text_needs_no_quotes(text: str) -> None:
+    assert not needs_quotes(text)
+    assert _only(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "true", "no", "12", "1.5", "a b", "a: b", "#", "'", "é", "-", "2026-01-01", "~"])
+def test_what_reads_as_something_else_needs_quotes(text: str) -> None:
+    assert needs_quotes(text)
