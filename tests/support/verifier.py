@@ -32,7 +32,7 @@ from grpc import aio
 
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
-from nodeseal.evidence import Channel, Claims, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence import MAX_LOG_PIECE, Channel, Claims, Purpose, encode_claims, qualifying_data
 from nodeseal.ids import Digest, LeaseId, ModelId, NodeId, Nonce, PersonId
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
@@ -262,6 +262,8 @@ class FakeNode:
         tpm: its TPM.
         node_id: its id, once enrolled.
         leases: what its claims say it holds.
+        boot_log: what its firmware left; empty: no log.
+        ima_log: ``binary_runtime_measurements``; None: no IMA.
         release_key: the release key of the last proof, with the PCRs of its policy.
     """
 
@@ -274,6 +276,8 @@ class FakeNode:
         self.chain: tuple[bytes, ...] = ()
         self.node_id = ""
         self.leases: tuple[str, ...] = ()
+        self.boot_log = b""
+        self.ima_log: bytes | None = None
         self.boot_id = "3f0c7c9e-0000-4000-8000-000000000001"
 
     def identity(self, **changes: Any) -> enrollment_pb2.Identity:
@@ -337,6 +341,19 @@ class FakeNode:
             pcr_values=self.tpm.read_pcrs(selection),
         )
 
+    def answer(
+        self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST
+    ) -> list[attestation_pb2.Evidence]:
+        """Return the honest answer: stretches of what the verifier does not know, and the evidence at last."""
+        known = challenge.boot_id_known == self.boot_id
+        boot_log, offset = self.boot_log, challenge.ima_offset_known if known else 0
+        if known and hashlib.sha256(boot_log).digest() == challenge.boot_log_known:
+            boot_log = b""
+        logs = [*boot_log_stretches(boot_log)]
+        if self.ima_log is not None:
+            logs += ima_stretches(self.ima_log[offset:], offset)
+        return [*logs, self.evidence(challenge, purpose)]
+
     @asynccontextmanager
     async def attesting(self) -> AsyncIterator[FakeStream]:
         """Open an attestation stream; nothing is answered by itself."""
@@ -354,6 +371,9 @@ class FakeNode:
             ask = key_release_pb2.Ask(model_digest=model_digest, slots=slots)
             await call.write(key_release_pb2.ReleaseRequest(ask=ask))
             challenge = (await received(call)).challenge
+            *logs, _ = self.answer(challenge.challenge, Purpose.RELEASE)
+            for stretch in logs:
+                await call.write(key_release_pb2.ReleaseRequest(logs=stretch))
             await call.write(key_release_pb2.ReleaseRequest(proof=self.proof(challenge)))
             released: key_release_pb2.Released = (await received(call)).released
         self.leases = (*self.leases, released.lease_id)
@@ -380,6 +400,20 @@ class FakeNode:
             "certify_signature": certify.signature,
         }
         return key_release_pb2.Proof(**{**fields, **changes})
+
+
+def boot_log_stretches(log: bytes) -> Iterator[attestation_pb2.Evidence]:
+    """Cut a boot log into messages that others follow."""
+    for start in range(0, len(log), MAX_LOG_PIECE):
+        yield attestation_pb2.Evidence(boot_log=log[start : start + MAX_LOG_PIECE], more=True)
+
+
+def ima_stretches(entries: bytes, offset: int = 0) -> Iterator[attestation_pb2.Evidence]:
+    """Cut what an IMA log has from ``offset`` on into messages that others follow."""
+    for start in range(0, len(entries), MAX_LOG_PIECE):
+        piece = entries[start : start + MAX_LOG_PIECE]
+        stretch = attestation_pb2.ImaStretch(offset=offset + start, entries=piece, hash=HashAlg.SHA1)
+        yield attestation_pb2.Evidence(ima=stretch, more=True)
 
 
 class FakeStream:
@@ -418,7 +452,8 @@ class FakeStream:
 
     async def round(self) -> attestation_pb2.Verdict:
         """Answer the next challenge honestly and return the verdict on it."""
-        await self.send(self.node.evidence(await self.challenge()))
+        for message in self.node.answer(await self.challenge()):
+            await self.send(message)
         return await self.verdict()
 
     async def round_until(self, state: attestation_pb2.NodeState.ValueType) -> attestation_pb2.Verdict:

@@ -100,9 +100,10 @@ class Challenge(_message.Message):
     BOOT_ID_KNOWN_FIELD_NUMBER: _builtins.int
     BOOT_LOG_KNOWN_FIELD_NUMBER: _builtins.int
     IMA_OFFSET_KNOWN_FIELD_NUMBER: _builtins.int
+    COMPLETE_WITHIN_MS_FIELD_NUMBER: _builtins.int
     nonce: _builtins.bytes
     answer_within_ms: _builtins.int
-    """Answers later than this many milliseconds are refused."""
+    """An answer whose first message arrives later than this many milliseconds is refused."""
     values_required: _builtins.bool
     """True when the verifier holds no proved values for this node, so the answer must carry them."""
     boot_id_known: _builtins.str
@@ -111,6 +112,8 @@ class Challenge(_message.Message):
     """SHA-256 of the boot log that the verifier knows; empty: it wants the log."""
     ima_offset_known: _builtins.int
     """Bytes of the IMA log that the verifier has judged; the answer goes on from there."""
+    complete_within_ms: _builtins.int
+    """An answer that brings a long log may take until then to be complete; counted from the same moment."""
     @_builtins.property
     def pcr_selection(self) -> Global___PcrSelection: ...
     def __init__(
@@ -123,10 +126,11 @@ class Challenge(_message.Message):
         boot_id_known: _builtins.str = ...,
         boot_log_known: _builtins.bytes = ...,
         ima_offset_known: _builtins.int = ...,
+        complete_within_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pcr_selection", b"pcr_selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "boot_id_known", b"boot_id_known", "boot_log_known", b"boot_log_known", "ima_offset_known", b"ima_offset_known", "nonce", b"nonce", "pcr_selection", b"pcr_selection", "values_required", b"values_required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "boot_id_known", b"boot_id_known", "boot_log_known", b"boot_log_known", "complete_within_ms", b"complete_within_ms", "ima_offset_known", b"ima_offset_known", "nonce", b"nonce", "pcr_selection", b"pcr_selection", "values_required", b"values_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

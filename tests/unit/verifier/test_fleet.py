@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.pcr import PcrSelection
 from nodeseal.verifier import audit
+from nodeseal.verifier.appraisal.appraise import appraise
+from nodeseal.verifier.appraisal.model import Appraisal
 from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.fleet import Fleet, Transaction
@@ -243,6 +246,89 @@ def test_a_late_answer_speaks_neither_for_nor_against_the_node(play: Play) -> No
         with pytest.raises(ProofFailed, match=r"quote\.nonce"):
             await scene.rounds.judge(scene.node, evidence, asked)
         assert (scene.node.state, scene.node.trust_ends) == (NodeState.TRUSTED, ends)
+
+    play(case)
+
+
+def test_an_answer_that_began_in_time_may_bring_its_logs_until_half_of_the_trust_time(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        for seconds, in_time in ((60, True), (60.1, False)):
+            asked = scene.ask()
+            evidence, began = scene.evidence(asked), scene.times.steady + 15
+            scene.times.pass_seconds(seconds)
+            if in_time:
+                judged = await scene.rounds.judge(scene.node, evidence, asked, began)
+                assert judged.verdict.trusted_for_ms == 105_000  # no longer than if it had come at once
+                assert scene.node.trust_ends == asked.at + 120
+            else:
+                with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+                    await scene.rounds.judge(scene.node, evidence, asked, began)
+
+    play(case)
+
+
+def test_an_answer_that_began_late_is_late(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        asked = scene.ask()
+        evidence, began = scene.evidence(asked), scene.times.steady + 15.1
+        scene.times.pass_seconds(16)
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await scene.rounds.judge(scene.node, evidence, asked, began)
+
+    play(case)
+
+
+def test_a_long_log_is_judged_in_a_thread_while_others_go_on(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, finish, judged = threading.Event(), threading.Event(), list[bool]()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        judged.append(evidence.boot_log is None)
+        if evidence.boot_log is not None:
+            started.set()
+            assert finish.wait(10)
+        return appraise(replace(evidence, boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
+        first = scene.ask()
+        long = replace(scene.evidence(first), boot_log=bytes(64 * 1024))
+        long_round = asyncio.create_task(scene.rounds.judge(scene.node, long, first))
+        await asyncio.to_thread(started.wait, 10)
+        short_round = asyncio.create_task(scene.round())
+        await asyncio.sleep(0.01)
+        assert (long_round.done(), short_round.done(), judged) == (False, False, [False])  # one node: in order
+        finish.set()
+        assert (await long_round).verdict.state is NodeState.TRUSTED
+        assert (await short_round).verdict.state is NodeState.TRUSTED
+        assert judged == [False, True]
+
+    play(case)
+
+
+def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        started.set()
+        assert finish.wait(10)
+        return appraise(replace(evidence, boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
+        asked = scene.ask()
+        long = replace(scene.evidence(asked), boot_log=bytes(64 * 1024))
+        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        await asyncio.to_thread(started.wait, 10)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        finish.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert scene.node.state is NodeState.STALE
 
     play(case)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.tcg.pcr import PcrSelection
 from nodeseal.verifier.appraisal.model import Appraisal, Baseline, KnownNode
 from nodeseal.verifier.appraisal.release import Certification
@@ -55,8 +56,8 @@ def approve(appraisal: Appraisal) -> NodesealError:
     certification = Certification(claims=b"", attest=b"", signature=b"")
     proof = Proof(evidence=steps.evidence(), release_public=steps.key.public, certification=certification)
     rounds: Any = Rounds(appraisal)
-    with pytest.raises((PolicyRefused, ProofFailed)) as caught:
-        asyncio.run(Releases(fleet, rounds, unused, unused)._approve(request, proof))
+    with pytest.raises((PolicyRefused, ProofFailed, Unavailable)) as caught:
+        asyncio.run(Releases(fleet, rounds, unused, unused)._approve(request, proof, None))
     return caught.value
 
 
@@ -84,3 +85,13 @@ def test_evidence_without_values_refuses_although_the_node_counts_as_trusted() -
     appraisal = rebooted.appraise(rebooted.evidence(values=False))
     assert appraisal.pcrs is None
     assert codes(approve(appraisal)) == ["pcr.digest"]
+
+
+def test_evidence_that_no_golden_matches_refuses_even_if_nothing_was_found() -> None:
+    assert "release.node-state" in codes(approve(replace(Round().appraise(), goldens=())))
+
+
+def test_a_release_waits_until_the_logs_were_judged_by_goldens_that_changed_meanwhile() -> None:
+    refusal = approve(replace(Round().appraise(), goldens=(), logs_required=True))
+    assert isinstance(refusal, Unavailable)
+    assert refusal.remedy == "ask again"

@@ -9,39 +9,53 @@ from typing import cast
 
 import pytest
 
-from nodeseal.errors import OutOfOrder, ProofFailed
-from nodeseal.evidence import Channel, Evidence
+from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed
+from nodeseal.evidence import MAX_LOG_PIECE, Channel, Evidence, ImaDelta
+from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import SYSTEM
+from nodeseal.verifier.log_collector import MAX_ANSWER, LogBudget
 from nodeseal.verifier.nodes import Node, Verdict
 from nodeseal.verifier.rounds import Asked, Judged, Rounds
 from nodeseal.verifier.sessions import Peer, Session
 from nodeseal.verifier.store.schema import NodeState
 
 EVIDENCE = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None)
+STRETCH = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, boot_log=b"stretch ")
 VERDICT = Verdict(state=NodeState.UNTRUSTED, trusted_until=None, trusted_for_ms=0, findings=())
 
 
 class SlowRounds:
     """Asks at once; judges when it is told to."""
 
-    def __init__(self, interval_seconds: int, answer_within_seconds: float = 60) -> None:
+    def __init__(
+        self, interval_seconds: int, answer_within_seconds: float = 60, complete_within_seconds: float = 60
+    ) -> None:
         self.clock = SYSTEM
-        self.settings = SimpleNamespace(interval_seconds=interval_seconds, answer_within_seconds=answer_within_seconds)
+        self.settings = SimpleNamespace(
+            interval_seconds=interval_seconds,
+            answer_within_seconds=answer_within_seconds,
+            complete_within_seconds=complete_within_seconds,
+        )
+        self.budget = LogBudget(MAX_ANSWER)
         self.judging = asyncio.Event()
         self.asked = 0
+        self.judged: list[Evidence] = []
+        self.again = False
 
     def ask(self, *_: object) -> Asked:
         self.asked += 1
-        return cast("Asked", self.asked)
+        return cast("Asked", SimpleNamespace(at=SYSTEM.steady()))
 
-    async def judge(self, *_: object) -> Judged:
+    async def judge(self, _node: Node, evidence: Evidence, *_: object) -> Judged:
+        self.judged.append(evidence)
         await self.judging.wait()
-        return Judged(verdict=VERDICT)
+        return Judged(verdict=VERDICT, again=self.again)
 
 
 def a_session(rounds: SlowRounds, valid_for: timedelta = timedelta(days=1)) -> Session:
     node = cast("Node", SimpleNamespace(stream=None))
-    peer = Peer(channel=cast("Channel", None), not_after=datetime.now(UTC) + valid_for)
+    channel = Channel(trust_domain="x", node_id=NodeId("n-" + "a" * 26), certificate_sha256=bytes(32))
+    peer = Peer(channel=channel, not_after=datetime.now(UTC) + valid_for)
     return Session(node, peer, cast("Rounds", rounds), lambda: None)
 
 
@@ -127,6 +141,97 @@ def test_what_is_waiting_is_sent_before_a_stream_ends() -> None:
         assert last.revoked == ((), "key revoked")
         assert last.asked is None
         assert await session.instruction() is None
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_stretches_of_logs_are_judged_with_the_quote_that_ends_them_and_then_forgotten() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(30)
+        rounds.judging.set()
+        session = a_session(rounds)
+        await session.instruction()
+        for _ in range(3):
+            await session.answer(STRETCH, more=True)
+        assert (rounds.judged, rounds.budget.waiting) == ([], 24)
+        await session.answer(EVIDENCE)
+        assert [each.boot_log for each in rounds.judged] == [b"stretch stretch stretch "]
+        assert rounds.budget.waiting == 0
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_a_stretch_while_no_challenge_is_open_is_refused() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(30)
+        session = a_session(rounds)
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await session.answer(STRETCH, more=True)
+        assert rounds.budget.waiting == 0
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_an_answer_that_has_begun_has_longer_to_be_complete_and_not_for_ever() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(30, answer_within_seconds=0.05, complete_within_seconds=0.3)
+        session = a_session(rounds)
+        await session.instruction()
+        await session.answer(STRETCH, more=True)
+        await asyncio.sleep(0.15)
+        assert session.failure is None
+        await session.answer(STRETCH, more=True)
+        assert await asyncio.wait_for(session.instruction(), 5) is None
+        assert "no answer within 0.3 seconds" in str(session.failure)
+        session.detach()
+        assert rounds.budget.waiting == 0
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, boot_log=bytes(MAX_LOG_PIECE + 1)),
+        Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, ima=ImaDelta(offset=7, entries=b"x")),
+        EVIDENCE,
+    ],
+    ids=["too large", "does not follow on", "no log"],
+)
+def test_a_stretch_out_of_bounds_is_refused_and_what_was_collected_is_forgotten(piece: Evidence) -> None:
+    async def case() -> None:
+        rounds = SlowRounds(30)
+        session = a_session(rounds)
+        await session.instruction()
+        await session.answer(_ima_stretch(), more=True)
+        with pytest.raises(MalformedInput):
+            await session.answer(piece, more=True)
+        session.detach()
+        assert rounds.budget.waiting == 0
+
+    asyncio.run(case())
+
+
+def _ima_stretch() -> Evidence:
+    ima = ImaDelta(offset=0, entries=b"entry")
+    return Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, ima=ima)
+
+
+def test_a_node_that_never_delivers_what_is_asked_for_at_once_waits_its_turn() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(3600)
+        rounds.again = True
+        rounds.judging.set()
+        session = a_session(rounds)
+        for _ in range(4):
+            await session.instruction()
+            await session.answer(EVIDENCE)
+        last = await session.instruction()
+        assert last is not None
+        assert (last.asked, rounds.asked) == (None, 4)
         session.detach()
 
     asyncio.run(case())

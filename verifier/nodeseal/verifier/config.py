@@ -13,6 +13,7 @@ from typing import Final
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
+from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.settings import load_yaml
@@ -22,6 +23,7 @@ from nodeseal.tcg.pcr import PcrSelection
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
 _LAST_PCR: Final = 23
+DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 _BANKS: Final = {"sha256": HashAlg.SHA256, "sha384": HashAlg.SHA384, "sha512": HashAlg.SHA512}
 
 
@@ -77,9 +79,10 @@ class Attestation:
     Attributes:
         interval_seconds: from one verdict to the next challenge, shortened at random by up to a tenth.
         trust_seconds: how long a good round is believed, counted from its challenge.
-        answer_within_seconds: a challenge's deadline.
+        answer_within_seconds: a challenge's deadline, for the first message of the answer.
         selection: the PCRs that every quote covers.
         cap_pcr: the PCR that ends leases when a node extends it.
+        max_waiting_log_bytes: logs of all nodes that may be held in memory until they are judged.
     """
 
     interval_seconds: int
@@ -87,6 +90,12 @@ class Attestation:
     answer_within_seconds: int
     selection: PcrSelection
     cap_pcr: int
+    max_waiting_log_bytes: int = DEFAULT_WAITING_LOG_BYTES
+
+    @property
+    def complete_within_seconds(self) -> int:
+        """Deadline for the last message of an answer that brings a long log; also counted from the challenge."""
+        return self.trust_seconds // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +207,9 @@ def _attestation(fields: Fields) -> Attestation:
     trust = fields.integer("trust_seconds", low=interval + 2 * answer, high=24 * 3600)
     cap = fields.integer("cap_pcr", low=DEFAULT_CAP_PCR, high=DEFAULT_CAP_PCR)
     selection = _selection(fields, cap)
+    waiting = DEFAULT_WAITING_LOG_BYTES
+    if fields.has("max_waiting_log_bytes"):
+        waiting = fields.integer("max_waiting_log_bytes", low=MAX_BOOT_LOG + MAX_IMA_DELTA, high=2**40)
     fields.done()
     return Attestation(
         interval_seconds=interval,
@@ -205,6 +217,7 @@ def _attestation(fields: Fields) -> Attestation:
         answer_within_seconds=answer,
         selection=selection,
         cap_pcr=cap,
+        max_waiting_log_bytes=waiting,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import NodesealError
@@ -12,7 +13,7 @@ from nodeseal.findings import Finding
 from nodeseal.golden.model import Golden
 from nodeseal.ids import LeaseId
 from nodeseal.tcg.public import decode_public
-from nodeseal.verifier.appraisal.model import Baseline, Challenge, NodeKeys
+from nodeseal.verifier.appraisal.model import Baseline, Challenge, KnownNode, NodeKeys
 from nodeseal.verifier.store.leases import Lease
 from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 from nodeseal.verifier.store.schema import NodeState
@@ -65,6 +66,7 @@ class Node:
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
         goldens: the goldens that the last good round matched.
+        judging: held while a round of this node is judged.
         leases: running leases.
         stream: its attestation stream, if it is connected.
         unrecorded: a decision against the node that the store could not record yet; it holds already.
@@ -76,6 +78,7 @@ class Node:
         "baseline",
         "findings",
         "goldens",
+        "judging",
         "last_seen",
         "leases",
         "reason",
@@ -93,6 +96,7 @@ class Node:
         self.leases: dict[LeaseId, Lease] = {}
         self.stream: Stream | None = None
         self.unrecorded: Decision | None = None
+        self.judging: Final = asyncio.Lock()
         self.trust_ends = 0.0
         self.baseline: Baseline | None = standing.clock
         self.answered: Challenge | None = None
@@ -122,6 +126,11 @@ class Node:
             verifier = SignatureVerifier(decode_public(self.record.ak_public))
             self._keys = NodeKeys(ak_name=self.record.ak_name, verifier=verifier)
         return self._keys
+
+    @property
+    def known(self) -> KnownNode:
+        """The node as an appraisal takes it."""
+        return KnownNode(keys=self.keys, baseline=self.baseline)
 
     @property
     def actor(self) -> str:

@@ -52,6 +52,7 @@ from nodeseal.verifier.store.policy import KeyRecord
 _LEASE_RANDOM: Final = 32
 _NOT_HELD: Final = "the node does not hold it any more"
 _VALUES_MISSING: Final = Finding(id=FindingId.PCR_DIGEST, expected="the PCR values of this boot", seen="none")
+_UNMATCHED: Final = Finding(id=FindingId.RELEASE_STATE, expected="evidence that a golden matches", seen="none matches")
 _log: Final = structlog.get_logger()
 
 
@@ -146,16 +147,21 @@ class Releases:
         selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
 
-    async def finish(self, request: Request, proof: Proof) -> Released:
+    async def finish(self, request: Request, proof: Proof, began: float | None = None) -> Released:
         """Check the proof, record the lease, then wrap the data key to the release key.
+
+        Args:
+            request: what was asked.
+            proof: the answer.
+            began: steady time when its first message arrived, which may have been one with logs; None: now.
 
         Raises:
             ProofFailed: evidence or certification do not hold, or the slot does not open.
             PolicyRefused: what they prove is not allowed; carries every finding.
-            Unavailable: it cannot be recorded now, so nothing is released.
+            Unavailable: it cannot be recorded now, or the node's logs are to be judged anew; nothing is released.
         """
         try:
-            approved = await self._approve(request, proof)
+            approved = await self._approve(request, proof, began)
             slot, key = await self._chosen(request)
             data_key = await self._open(key, request.wanted.model_digest, slot)
         except (ProofFailed, PolicyRefused) as error:
@@ -188,15 +194,19 @@ class Releases:
 
         await self._fleet.transact(prepare)
 
-    async def _approve(self, request: Request, proof: Proof) -> _Approved:
-        judged = await self._rounds.judge(request.node, proof.evidence, request.asked)
+    async def _approve(self, request: Request, proof: Proof, began: float | None) -> _Approved:
+        judged = await self._rounds.judge(request.node, proof.evidence, request.asked, began)
         appraisal = judged.appraisal
         if appraisal is None:
             raise ProofFailed(*judged.verdict.findings)
+        if appraisal.logs_required:
+            raise Unavailable("the node's logs are to be judged by goldens that changed meanwhile", remedy="ask again")
         findings = [*self._state_findings(request.node)]
         findings += appraisal.findings if not appraisal.trusted else ()
         if appraisal.pcrs is None:
             raise ProofFailed(*dict.fromkeys((*findings, _VALUES_MISSING)))
+        if not appraisal.trusted and not appraisal.findings:
+            findings.append(_UNMATCHED)
         release_key, wrong = _check_key(request, proof, appraisal.pcrs, self._policy(request, appraisal))
         findings += wrong
         if findings or release_key is None:

@@ -1,16 +1,22 @@
 """Rounds: asks a node for evidence, appraises the answer, and acts on the outcome.
 
-Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in.
+Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in;
+rounds of one node are judged one after the other, in the order in which their answers were complete.
 A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
+
+Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
+until half of ``trust_seconds`` to be complete. Neither lengthens trust, which is counted from the challenge.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence import Channel, Evidence, Purpose, qualifying_data
@@ -19,14 +25,19 @@ from nodeseal.ids import LeaseId, Nonce
 from nodeseal.tcg.attest import decode_attest
 from nodeseal.verifier import audit
 from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import Appraisal, Baseline, Challenge, KnownNode
+from nodeseal.verifier.appraisal.model import Appraisal, Baseline, Challenge, KnownNode, known_logs
 from nodeseal.verifier.changes import STICKY, Change, restricted
 from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.log_collector import LogBudget, log_size
 from nodeseal.verifier.nodes import Node, Verdict
 from nodeseal.verifier.store.leases import Lease
 from nodeseal.verifier.store.schema import NodeState
 
+T = TypeVar("T")
 NONCE_SIZE: Final = 32
+_LONG_LOG: Final = 64 * 1024
+"""Bytes of logs from which on a round is judged in a thread, so that other nodes need not wait for it."""
+_THREADS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +49,13 @@ class Asked:
         known: what was known of the node then. Rounds on two streams may overtake each other, so a quote must
             continue what was proved before its own challenge, not what came in since.
         at: steady time.
+        answer_within_seconds: deadline for the first message of the answer.
     """
 
     challenge: Challenge
     known: KnownNode
     at: float
+    answer_within_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +66,7 @@ class Judged:
         verdict: for the node.
         appraisal: None when the evidence was not even authentic.
         unknown: leases that the node claims and must forget.
-        again: whether to challenge again at once, for values.
+        again: whether to challenge again at once, for values or logs.
     """
 
     verdict: Verdict
@@ -69,55 +82,87 @@ class Rounds:
         self._fleet: Final = fleet
         self.clock: Final = fleet.clock
         self.settings: Final = fleet.settings
+        self.budget: Final = LogBudget(self.settings.max_waiting_log_bytes)
         self._answer_within: Final = timedelta(seconds=self.settings.answer_within_seconds)
-        # Counted from when the node received the challenge, so it ends before the verifier's own count does.
-        self._trusted_for_ms: Final = (self.settings.trust_seconds - self.settings.answer_within_seconds) * 1000
+        self._complete_within: Final = timedelta(seconds=self.settings.complete_within_seconds)
+        self._threads: Final = asyncio.Semaphore(_THREADS)
 
     def ask(self, node: Node, purpose: Purpose, channel: Channel) -> Asked:
         """Make a fresh challenge."""
         issued = self.clock.wall()
+        known = node.known
         challenge = Challenge(
             nonce=Nonce(secrets.token_bytes(NONCE_SIZE)),
             purpose=purpose,
             selection=self.settings.selection,
             issued=issued,
-            answer_by=issued + self._answer_within,
+            answer_by=issued + self._complete_within,
             channel=channel,
+            logs=known_logs(known, self._fleet.policy),
         )
-        known = KnownNode(keys=node.keys, baseline=node.baseline)
-        return Asked(challenge=challenge, known=known, at=self.clock.steady())
+        return Asked(
+            challenge=challenge,
+            known=known,
+            at=self.clock.steady(),
+            answer_within_seconds=self.settings.answer_within_seconds,
+        )
 
-    async def judge(self, node: Node, evidence: Evidence, asked: Asked) -> Judged:
+    async def judge(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> Judged:
         """Appraise a round and act on it. Whoever calls sees to it that each challenge comes here once.
+
+        Args:
+            node: whose it is.
+            evidence: the answer.
+            asked: the challenge that it answers.
+            began: steady time when the first message of the answer arrived; None: now.
 
         Raises:
             ProofFailed: ``quote.nonce``: the answer is late, or the node has enrolled again since it was asked, so it
                 speaks neither for nor against the node.
             Unavailable: the node would be trusted again, but that cannot be recorded now.
         """
+        now = self._arrival(asked, began)
+        async with node.judging:
+            return await self._judge(node, evidence, asked, now)
+
+    def _arrival(self, asked: Asked, began: float | None) -> datetime:
+        # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
+        issued, steady = asked.challenge.issued, self.clock.steady()
+        now = issued + timedelta(seconds=steady - asked.at)
+        begun = now if began is None else issued + timedelta(seconds=began - asked.at)
+        if begun > issued + self._answer_within or now > asked.challenge.answer_by:
+            raise ProofFailed(unasked("an answer after its time"))
+        return now
+
+    async def _judge(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Judged:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
-        # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
-        now = asked.challenge.issued + timedelta(seconds=self.clock.steady() - asked.at)
-        if now > asked.challenge.answer_by:
-            raise ProofFailed(unasked("an answer after its time"))
         try:
-            appraisal = appraise(evidence, asked.challenge, asked.known, self._fleet.policy, now)
+            appraisal = await self._appraise(evidence, asked, now)
         except ProofFailed as error:
             replayed = _answers(node.answered, asked.challenge.purpose, evidence)
             return await self._refuse(node, (unasked("an earlier answer"),) if replayed else error.findings)
         except MalformedInput as error:
             finding = Finding(id=FindingId.QUOTE_MALFORMED, expected="evidence that parses", seen=str(error))
             return await self._refuse(node, (finding,))
+        if not _still_enrolled(node, asked):  # while a thread appraised it
+            raise ProofFailed(unasked("an answer by a key that was replaced since"))
         node.baseline = _later(node.baseline, appraisal.baseline)
         node.last_seen, node.answered = now, asked.challenge
         await self._conclude(node, appraisal, asked)
         return Judged(
-            verdict=self._verdict(node, appraisal),
+            verdict=self._verdict(node, appraisal, asked),
             appraisal=appraisal,
             unknown=tuple(lease for lease in appraisal.claims.leases if lease not in node.leases),
-            again=appraisal.values_required,
+            again=appraisal.values_required or appraisal.logs_required,
         )
+
+    async def _appraise(self, evidence: Evidence, asked: Asked, now: datetime) -> Appraisal:
+        policy = self._fleet.policy
+        if log_size(evidence) < _LONG_LOG:
+            return appraise(evidence, asked.challenge, asked.known, policy, now)
+        async with self._threads:
+            return await _in_thread(lambda: appraise(evidence, asked.challenge, asked.known, policy, now))
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
         def decide(node: Node) -> Change:
@@ -131,6 +176,8 @@ class Rounds:
     async def _conclude(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
         trust_ends = asked.at + self.settings.trust_seconds
         self._fleet.touch(node)
+        if appraisal.logs_required:  # speaks neither for nor against the node, whose trust goes on until its time
+            return
         if _is_steady(node, appraisal):
             if trust_ends > node.trust_ends:
                 node.trust_ends, node.trusted_until = trust_ends, appraisal.believable_until
@@ -146,15 +193,29 @@ class Rounds:
         else:
             await self._fleet.restrict(node, decide)
 
-    def _verdict(self, node: Node, appraisal: Appraisal) -> Verdict:
+    def _verdict(self, node: Node, appraisal: Appraisal, asked: Asked) -> Verdict:
         trusted = node.trusted(self.clock.steady())
+        # The node counts from when it received the challenge, at most so long after it was made: so it ends first.
+        left = node.trust_ends - asked.at - self.settings.answer_within_seconds
         state = node.state if trusted or node.state is not NodeState.TRUSTED else NodeState.UNTRUSTED
         return Verdict(
             state=state,
             trusted_until=node.trusted_until if trusted else None,
-            trusted_for_ms=self._trusted_for_ms if trusted else 0,
+            trusted_for_ms=max(0, round(left * 1000)) if trusted else 0,
             findings=appraisal.findings,
         )
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread. Whoever is cancelled meanwhile waits for its end: until then its memory is in use."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({running})
+        raise
 
 
 def _still_enrolled(node: Node, asked: Asked) -> bool:

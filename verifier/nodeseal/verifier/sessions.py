@@ -2,8 +2,11 @@
 
 The verifier leads. A challenge is open until it is answered or its time has passed; evidence that arrives while none
 is open (a second answer, an answer out of turn) ends the stream with ``quote.nonce``, and so does silence, which
-leaves the node's end of trust where it was. Reading and writing are separate, so a revocation never waits for an
-answer. This module knows neither gRPC nor protobuf: :mod:`nodeseal.verifier.services.attestation` moves the messages.
+leaves the node's end of trust where it was. Long logs come in stretches before the quote: they begin the answer to the
+open challenge, which then has longer to be complete (see :mod:`nodeseal.verifier.rounds`).
+
+Reading and writing are separate, so a revocation never waits for an answer. This module knows neither gRPC nor
+protobuf: :mod:`nodeseal.verifier.services.attestation` moves the messages.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.log_collector import LogCollector
 from nodeseal.verifier.nodes import Node, Verdict
 from nodeseal.verifier.rounds import Asked, Rounds, unasked
 
 _JITTER: Final = 0.1
 _DRAIN_SECONDS: Final = 5.0
+_HURRIES: Final = 3
+"""Challenges that follow each other at once; a node that cannot deliver what they ask for waits its turn then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +67,13 @@ class Session:
 
     __slots__ = (
         "_asked",
+        "_began",
         "_cancel",
         "_clock",
         "_due",
         "_failure",
+        "_hurries",
+        "_logs",
         "_loop",
         "_node",
         "_peer",
@@ -85,6 +94,9 @@ class Session:
         self._cancel: Final = cancel
         self._loop: Final = asyncio.get_running_loop()
         self._asked: Asked | None = None
+        self._began: float | None = None
+        self._logs: Final = LogCollector(peer.channel.node_id, rounds.budget)
+        self._hurries = 0
         self._due = True
         self._verdict: Verdict | None = None
         self._revoked: list[tuple[tuple[LeaseId, ...], str]] = []
@@ -119,23 +131,42 @@ class Session:
         self._cancel()
 
     def detach(self) -> None:
-        """Let go of timers and of the node."""
+        """Let go of timers, of collected logs and of the node."""
+        self._logs.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._node.stream is self:
             self._node.stream = None
 
-    async def answer(self, evidence: Evidence) -> None:
-        """Take evidence from the node; what is to be said then waits for :meth:`instruction`.
+    async def answer(self, evidence: Evidence, *, more: bool = False) -> None:
+        """Take a message from the node; what is to be said after the last one waits for :meth:`instruction`.
+
+        Args:
+            evidence: what came.
+            more: whether it is only a stretch of logs, which other messages follow.
 
         Raises:
             ProofFailed: ``quote.nonce``: no challenge is open.
+            MalformedInput: the logs are longer than they may be, or do not follow on.
+            TooManyRequests: more logs wait to be judged than may.
             Unavailable: the outcome cannot be recorded now.
         """
-        asked, self._asked = self._asked, None
-        if asked is None:
+        if self._asked is None:
             raise ProofFailed(unasked("evidence while no challenge was open"))
-        judged = await self._rounds.judge(self._node, evidence, asked)
+        whole = self._logs.add(evidence, more=more)
+        if self._began is None:
+            self._began = self._clock.steady()
+            if whole is None:
+                self._set_timer(self._settings.complete_within_seconds - (self._began - self._asked.at), self._overdue)
+        if whole is not None:
+            await self._judge(whole, self._asked, self._began)
+
+    async def _judge(self, evidence: Evidence, asked: Asked, began: float) -> None:
+        self._asked = self._began = None
+        try:
+            judged = await self._rounds.judge(self._node, evidence, asked, began)
+        finally:
+            self._logs.clear()
         if judged.unknown:
             self._revoked.append((judged.unknown, "no such lease is running"))
         self._verdict = judged.verdict
@@ -172,7 +203,8 @@ class Session:
         # While the answer was judged, the stream may have ended, or a challenge that could not wait went out.
         if self._failure is not None or self._asked is not None or self._due:
             return
-        if again or self._settings.interval_seconds == 0:
+        self._hurries = self._hurries + 1 if again else 0
+        if 0 < self._hurries <= _HURRIES or self._settings.interval_seconds == 0:
             self._due = True
         else:
             jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
@@ -182,7 +214,8 @@ class Session:
         if self._asked is None:  # it was answered; the outcome takes its time
             return
         self._asked = None
-        self.close(ProofFailed(unasked(f"no answer within {self._settings.answer_within_seconds} seconds")))
+        within = self._settings.answer_within_seconds if self._began is None else self._settings.complete_within_seconds
+        self.close(ProofFailed(unasked(f"no answer within {within} seconds")))
 
     def _come_due(self) -> None:
         self._due = True

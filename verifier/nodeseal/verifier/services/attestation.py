@@ -82,7 +82,7 @@ async def _serve(session: Session, context: _Stream) -> None:
     writer = asyncio.create_task(_write(session, context, writing))
     try:
         while isinstance(message := await context.read(), attestation_pb2.Evidence):
-            await session.answer(evidence_from_proto(message))
+            await session.answer(evidence_from_proto(message), more=message.more)
     except asyncio.CancelledError:
         if session.failure is None:
             raise

@@ -8,8 +8,10 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nodeseal.evidence import Evidence
+from nodeseal.errors import MalformedInput
+from nodeseal.evidence import Evidence, ImaDelta
 from nodeseal.findings import Finding
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
 from nodeseal.verifier.nodes import Verdict
@@ -26,19 +28,32 @@ _STATES = {
     NodeState.QUARANTINED: attestation_pb2.NODE_STATE_QUARANTINED,
     NodeState.RETIRED: attestation_pb2.NODE_STATE_RETIRED,
 }
+_HASHES = {alg.value: alg for alg in HashAlg}
 _MAX_TEXT = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def evidence_from_proto(message: attestation_pb2.Evidence) -> Evidence:
-    """Return evidence; no values sent means that they have not changed."""
+    """Return one message of an answer; no values or logs sent means that they have not changed.
+
+    Raises:
+        MalformedInput: an IMA log of an unknown bank.
+    """
     values = message.pcr_values
     return Evidence(
         claims=message.claims,
         attest=message.attest,
         signature=message.signature,
         pcr_values=tuple(values) if values else None,
+        boot_log=message.boot_log or None,
+        ima=_ima_from_proto(message.ima) if message.HasField("ima") else None,
     )
+
+
+def _ima_from_proto(message: attestation_pb2.ImaStretch) -> ImaDelta:
+    if message.hash not in _HASHES:
+        raise MalformedInput(f"IMA log: unknown bank 0x{message.hash:04x}")
+    return ImaDelta(offset=message.offset, entries=message.entries, bank=_HASHES[message.hash])
 
 
 def instruction_to_proto(instruction: Instruction) -> attestation_pb2.Instruction:
@@ -57,10 +72,14 @@ def instruction_to_proto(instruction: Instruction) -> attestation_pb2.Instructio
 
 def fill_challenge(message: attestation_pb2.Challenge, asked: Asked) -> None:
     """Write a challenge."""
-    challenge = asked.challenge
+    challenge, logs = asked.challenge, asked.challenge.logs
     message.nonce = challenge.nonce
-    message.answer_within_ms = (challenge.answer_by - challenge.issued).seconds * 1000
+    message.answer_within_ms = asked.answer_within_seconds * 1000
+    message.complete_within_ms = (challenge.answer_by - challenge.issued).seconds * 1000
     message.values_required = asked.known.values_required
+    message.boot_id_known = logs.boot_id
+    message.boot_log_known = logs.boot_log_sha256
+    message.ima_offset_known = logs.ima_offset
     message.pcr_selection.CopyFrom(selection_to_proto(challenge.selection))
 
 
@@ -80,6 +99,7 @@ def findings_to_proto(findings: Iterable[Finding]) -> list[attestation_pb2.Findi
             expected=inert(finding.expected),
             seen=inert(finding.seen),
             remedy=finding.remedy,
+            event=inert(finding.event),
         )
         for finding in findings
     ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 from grpc import aio
 
 from nodeseal.errors import OutOfOrder
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
-from nodeseal.verifier.releases import Releases
+from nodeseal.verifier.log_collector import LogCollector
+from nodeseal.verifier.releases import Proof, Releases
+from nodeseal.verifier.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
+from nodeseal.verifier.services.convert import evidence_from_proto
 from nodeseal.verifier.services.convert_release import (
     leases_from_proto,
     proof_from_proto,
@@ -28,19 +32,23 @@ _Stream = aio.ServicerContext[key_release_pb2.ReleaseRequest, key_release_pb2.Re
 class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
     """Releases and returns of keys."""
 
-    def __init__(self, releases: Releases, answer_within_seconds: int) -> None:
+    def __init__(self, releases: Releases, rounds: Rounds) -> None:
         self._releases: Final = releases
-        self._deadline: Final = _ASK_SECONDS + answer_within_seconds
+        self._rounds: Final = rounds
 
     async def Release(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
         self, _requests: AsyncIterator[key_release_pb2.ReleaseRequest], context: _Stream
     ) -> None:
         """Release one data key."""
+        node, _ = node_of(caller())
+        logs = LogCollector(node.record.node_id, self._rounds.budget)
         try:
-            async with asyncio.timeout(self._deadline):
-                await self._release(context)
+            async with asyncio.timeout(_ASK_SECONDS + self._rounds.settings.answer_within_seconds) as deadline:
+                await self._release(context, logs, deadline)
         except TimeoutError as error:
-            raise OutOfOrder(f"the release took longer than {self._deadline} seconds") from error
+            raise OutOfOrder("the release took too long") from error
+        finally:
+            logs.clear()
 
     async def Return(  # noqa: N802 - gRPC's spelling
         self,
@@ -52,17 +60,29 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
         await self._releases.give_back(node, leases_from_proto(request.lease_ids))
         return key_release_pb2.ReturnResponse()
 
-    async def _release(self, context: _Stream) -> None:
+    async def _release(self, context: _Stream, logs: LogCollector, deadline: asyncio.Timeout) -> None:
         node, peer = node_of(caller())
         wanted = wanted_from_proto((await _expect(context, "ask")).ask)
         request = await self._releases.begin(node, peer.channel, wanted)
         await context.write(request_to_proto(request))
-        proof = proof_from_proto((await _expect(context, "proof")).proof)
-        await context.write(released_to_proto(await self._releases.finish(request, proof)))
+        message, began = await _expect(context, "logs", "proof"), self._rounds.clock.steady()
+        if message.WhichOneof("step") == "logs":
+            deadline.reschedule(asyncio.get_running_loop().time() + self._rounds.settings.complete_within_seconds)
+        while message.WhichOneof("step") == "logs":
+            logs.add(evidence_from_proto(message.logs), more=True)
+            message = await _expect(context, "logs", "proof")
+        proof = _whole(proof_from_proto(message.proof), logs)
+        await context.write(released_to_proto(await self._releases.finish(request, proof, began)))
 
 
-async def _expect(context: _Stream, step: Literal["ask", "proof"]) -> key_release_pb2.ReleaseRequest:
+def _whole(proof: Proof, logs: LogCollector) -> Proof:
+    """Return a proof whose evidence has the logs that came before it."""
+    evidence = logs.add(proof.evidence, more=False)
+    return replace(proof, evidence=evidence or proof.evidence)
+
+
+async def _expect(context: _Stream, *steps: str) -> key_release_pb2.ReleaseRequest:
     message: object = await context.read()  # or the end of the stream, whatever the stubs say
-    if not isinstance(message, key_release_pb2.ReleaseRequest) or message.WhichOneof("step") != step:
-        raise OutOfOrder(f"{step} was expected")
+    if not isinstance(message, key_release_pb2.ReleaseRequest) or message.WhichOneof("step") not in steps:
+        raise OutOfOrder(f"{' or '.join(steps)} was expected")
     return message

@@ -158,7 +158,7 @@ def _add_main_services(server: aio.Server, config: Config, fleet: Fleet, certifi
     rounds = Rounds(fleet)
     keys = FileKeyStore(config.key_folder, load_kek(config.kek))
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
-    release_service = KeyReleaseService(releases, config.attestation.answer_within_seconds)
+    release_service = KeyReleaseService(releases, rounds)
     attestation_pb2_grpc.add_AttestationServicer_to_server(AttestationService(fleet, rounds, certificates), server)
     key_release_pb2_grpc.add_KeyReleaseServicer_to_server(release_service, server)
     admin_pb2_grpc.add_NodesServicer_to_server(NodesService(fleet, NodeAdmin(fleet)), server)
