@@ -13,8 +13,8 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Quoted
 from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.verifier.appraisal.compare import compare
-from nodeseal.verifier.appraisal.model import Judgement, Policy
-from support.rounds import GOLDEN, PCRS, SELECTION, SHA256, golden_of
+from nodeseal.verifier.appraisal.model import Facts, Judgement, Policy
+from support.rounds import GOLDEN, NOW, PCRS, SELECTION, SHA256, golden_of
 
 OTHER = b"n" * 32
 
@@ -28,7 +28,11 @@ def proved(pcrs: Mapping[int, bytes], selection: PcrSelection = SELECTION) -> Qu
 
 
 def judge(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
-    return compare(proved(pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr))
+    return held(proved(pcrs), *goldens, cap_pcr=cap_pcr)
+
+
+def held(pcrs: QuotedPcrs, *goldens: Golden, cap_pcr: int = 15) -> Judgement:
+    return compare(Facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr), NOW)
 
 
 def found(judgement: Judgement) -> list[tuple[FindingId, str]]:
@@ -136,7 +140,7 @@ def test_q10_a_boot_pcr_that_firmware_never_extended_is_found_even_if_a_golden_a
 def test_q10_a_bank_that_firmware_never_extended_is_found_beside_a_good_one() -> None:
     selection = PcrSelection.of({SHA256: [*range(8), 15], HashAlg.SHA512: [*range(8), 15]})
     values = [PCRS[index] if bank is SHA256 else bytes(64) for bank, index in selection.indices()]
-    judgement = compare(proved_values(selection, values), Policy(goldens=(GOLDEN,), trust_seconds=60))
+    judgement = held(proved_values(selection, values), GOLDEN)
     assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha512 PCR {index}") for index in range(8)]
 
 
@@ -173,7 +177,7 @@ def test_another_cap_pcr_may_be_chosen() -> None:
 
 
 def test_a_cap_pcr_that_was_not_quoted_is_not_taken_for_zero() -> None:
-    judgement = compare(proved(PCRS, PcrSelection.of({SHA256: range(8)})), Policy(goldens=(GOLDEN,), trust_seconds=60))
+    judgement = held(proved(PCRS, PcrSelection.of({SHA256: range(8)})), GOLDEN)
     assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
     assert judgement.findings[0].seen == "not quoted"
 
@@ -182,5 +186,5 @@ def test_a_cap_pcr_counts_in_every_bank() -> None:
     selection = PcrSelection.of({SHA256: [4, 15], HashAlg.SHA384: [4, 15]})
     values = [PCRS[4], bytes(32), b"m" * 48, b"c" * 48]
     golden = golden_of(PCRS, only=range(4, 5))
-    judgement = compare(proved_values(selection, values), Policy(goldens=(golden,), trust_seconds=60))
+    judgement = held(proved_values(selection, values), golden)
     assert found(judgement) == [(FindingId.PCR_CAPPED, "sha384 PCR 15")]

@@ -1,8 +1,9 @@
-"""The pipeline that appraises one round of evidence: decode → authenticate → compare → conclude.
+"""The pipeline that appraises one round of evidence: decode → authenticate → replay → compare → conclude.
 
 Two kinds of failure (and only two): what is not *proved* raises :class:`~nodeseal.errors.ProofFailed` at once,
 because nothing behind it means anything; what is proved but *differs* from what policy asks for becomes a finding,
-and all findings are collected.
+and all findings are collected. Logs are claims, so a log that does not replay, or not even parse, is a finding too: it
+hides nothing else.
 
 What a round of evidence must carry
     PCR values count only if the quote's digest covers them. A round that continues the last one may leave them out
@@ -10,50 +11,92 @@ What a round of evidence must carry
     itself; a node that has rebooted and sends none is neither refused nor judged: the caller shows it as
     ``rebooting`` and challenges again for values.
 
+What a round may leave out of its logs
+    What the challenge named as known. A boot log holds on while the boot PCRs are those it was held against, the IMA
+    log is judged by what is new. Where that is not enough (a golden is new, a boot PCR moved) and the outcome hangs on
+    it, the round decides nothing: the caller challenges again for whole logs. The IMA log is replayed whenever it
+    comes, even if no golden judges what runs: that is cheap, and tells when its entries were measured should one do
+    so later.
+
 What becomes the baseline
     Every believable round, whether the node is trusted or not: time and PCR values were proved either way. A round
     that breaks continuity never does, so it is found again and again until the cause is gone (see
     :mod:`~nodeseal.verifier.appraisal.clock`).
 
-A steady round costs one signature check: claims that did not change are not parsed again, values that did not
-change are not sent again, and a judgement stands while values and policy are the same.
+A steady round costs one signature check: claims that did not change are not parsed again, values and logs that did not
+change are not sent again, and a judgement stands while facts and policy are the same and no window opens or closes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from nodeseal.boot.claims import BootClaims
 from nodeseal.errors import ProofFailed
 from nodeseal.evidence import Claims, Evidence, decode_claims, qualifying_data
 from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs, prove_pcr_values, verify_quote
 from nodeseal.tcg.attest import Attest, Quoted
 from nodeseal.verifier.appraisal import clock
-from nodeseal.verifier.appraisal.compare import compare
+from nodeseal.verifier.appraisal.applicable import serves
+from nodeseal.verifier.appraisal.boot_log import boot_pcrs_sha256, conclude_boot
+from nodeseal.verifier.appraisal.compare import compare, ima_quoted
 from nodeseal.verifier.appraisal.model import (
+    NOTHING_KNOWN,
     Appraisal,
     Baseline,
+    BootState,
     Challenge,
     Continuity,
+    Facts,
     Judgement,
     KnownNode,
     NodeKeys,
     Policy,
 )
+from nodeseal.verifier.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticEvidence:
     """Evidence that the node's TPM signed for its challenge; made by :func:`authenticate` only.
 
     Attributes:
         attest: the quote.
-        values: the PCR values as sent, which have yet to be proved, or None.
+        sent: all that came with it; of this, only the claims are covered by the signature: values and logs have yet
+            to be proved.
+        challenge: what it answers.
+        at: when it arrived.
     """
 
     attest: Attest
-    values: tuple[bytes, ...] | None
+    sent: Evidence
+    challenge: Challenge
+    at: datetime
+
+
+class _Replayed(NamedTuple):
+    """What a round's logs come to; ``claims`` only if it brought a boot log."""
+
+    boot: BootState | None
+    claims: BootClaims | None
+    ima: ImaOutcome
+
+
+class _Outcome(NamedTuple):
+    """What is made of the values and logs of a round."""
+
+    judgement: Judgement | None = None
+    boot: BootState | None = None
+    claims: BootClaims | None = None
+    ima: ImaProgress | None = None
+
+
+_NOT_JUDGED = _Outcome()
 
 
 def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: Policy, now: datetime) -> Appraisal:
@@ -74,24 +117,20 @@ def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: 
     authentic = authenticate(evidence, challenge, node.keys, now)
     claims = _claims(evidence.claims, node.baseline)
     timing = clock.judge(node.baseline, authentic.attest.clock_info, claims.boot_id)
-    known = node.baseline.judgement if node.baseline else None
-    pcrs = _proved_values(authentic, timing.continuity, node.keys, known)
-    judgement = _judgement(pcrs, policy, known)
-    proved = Baseline(
-        clock_info=authentic.attest.clock_info,
-        boot_id=claims.boot_id,
-        claims_raw=evidence.claims,
-        claims=claims,
-        judgement=judgement,
-    )
+    pcrs = _proved_values(authentic, timing.continuity, node)
+    outcome = _judge(authentic, claims, pcrs, node, policy) if pcrs is not None else _NOT_JUDGED
+    judgement = outcome.judgement
+    broken = timing.continuity is Continuity.BROKEN
     return Appraisal(
         continuity=timing.continuity,
         findings=timing.findings + (judgement.findings if judgement else ()),
         goldens=judgement.goldens if judgement else (),
-        baseline=node.baseline if timing.continuity is Continuity.BROKEN and node.baseline else proved,
+        baseline=node.baseline if broken and node.baseline else _baseline(authentic, claims, outcome, node.baseline),
         claims=claims,
         pcrs=pcrs,
         believable_until=challenge.issued + timedelta(seconds=policy.trust_seconds),
+        boot=outcome.claims,
+        logs_required=judgement is not None and judgement.logs_required and not broken,
     )
 
 
@@ -105,7 +144,7 @@ def authenticate(evidence: Evidence, challenge: Challenge, keys: NodeKeys, now: 
         raise ProofFailed(_out_of_time(challenge, now))
     binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, evidence.claims)
     attest = verify_quote(evidence.attest, evidence.signature, keys.verifier, binding, challenge.selection)
-    return AuthenticEvidence(attest, evidence.pcr_values)
+    return AuthenticEvidence(attest=attest, sent=evidence, challenge=challenge, at=now)
 
 
 def _out_of_time(challenge: Challenge, now: datetime) -> Finding:
@@ -122,13 +161,13 @@ def _claims(claims_raw: bytes, baseline: Baseline | None) -> Claims:
     return decode_claims(claims_raw)
 
 
-def _proved_values(
-    authentic: AuthenticEvidence, continuity: Continuity, keys: NodeKeys, known: Judgement | None
-) -> QuotedPcrs | None:
+def _proved_values(authentic: AuthenticEvidence, continuity: Continuity, node: KnownNode) -> QuotedPcrs | None:
     """Return the values that the quote proves; None if a node that did not just run on sent none."""
-    quoted = authentic.attest.quoted
-    if authentic.values is not None:
-        return prove_pcr_values(quoted, keys.verifier.hash_alg, authentic.values)
+    quoted, values = authentic.attest.quoted, authentic.sent.pcr_values
+    known = node.baseline.judgement if node.baseline else None
+    if values is not None:
+        proved = prove_pcr_values(quoted, node.keys.verifier.hash_alg, values)
+        return known.pcrs if known is not None and known.pcrs.quoted == quoted else proved
     if continuity in (Continuity.REBOOTED, Continuity.BROKEN):
         return None
     if known is None or known.pcrs.quoted != quoted:
@@ -144,9 +183,94 @@ def _values_missing(quoted: Quoted) -> Finding:
     )
 
 
-def _judgement(pcrs: QuotedPcrs | None, policy: Policy, known: Judgement | None) -> Judgement | None:
-    if pcrs is None:
-        return None
-    if known is not None and known.pcrs is pcrs and known.policy == policy:
-        return known
-    return compare(pcrs, policy)
+def _judge(authentic: AuthenticEvidence, claims: Claims, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> _Outcome:
+    """Judge values and logs anew, unless nothing has changed since they last were."""
+    baseline = node.baseline
+    carried = baseline if baseline is not None and baseline.boot_id == claims.boot_id else None
+    if carried is not None and _stands(carried, authentic, pcrs, node, policy):
+        return _Outcome(carried.judgement, carried.boot, None, carried.ima)
+    replayed = _replay(authentic, claims, pcrs, carried, [g for g in policy.goldens if serves(g, node.labels)])
+    named = authentic.challenge.logs
+    facts = Facts(
+        pcrs=pcrs,
+        firmware_version=authentic.attest.firmware_version,
+        tpm=node.tpm,
+        labels=node.labels,
+        boot=replayed.boot,
+        ima=replayed.ima.progress,
+        ima_findings=replayed.ima.findings,
+        asked=named if named.boot_id == claims.boot_id else NOTHING_KNOWN,
+    )
+    return _Outcome(compare(facts, policy, authentic.at), replayed.boot, replayed.claims, replayed.ima.progress)
+
+
+def _stands(carried: Baseline, authentic: AuthenticEvidence, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> bool:
+    """Tell whether the last judgement holds for this round: same facts, same policy, same windows, no news."""
+    known, sent = carried.judgement, authentic.sent
+    return (
+        known is not None
+        and known.pcrs is pcrs
+        and known.settled
+        and sent.boot_log is None
+        and sent.ima is None
+        and (known.policy is policy or known.policy == policy)
+        and known.facts.firmware_version == authentic.attest.firmware_version
+        and (known.facts.tpm is node.tpm or known.facts.tpm == node.tpm)
+        and known.facts.labels == node.labels
+        and known.since <= authentic.at <= known.until
+    )
+
+
+def _replay(
+    authentic: AuthenticEvidence,
+    claims: Claims,
+    pcrs: QuotedPcrs,
+    carried: Baseline | None,
+    goldens: Sequence[Golden],
+) -> _Replayed:
+    """Prove what logs say by the quoted values, and hold it against each golden."""
+    ima = _run(authentic, pcrs, carried, goldens)
+    if authentic.sent.boot_log is not None:
+        return _Replayed(*conclude_boot(authentic.sent.boot_log, pcrs, claims, goldens), ima)
+    boot = carried.boot if carried else None
+    unmoved = boot is not None and boot.pcrs_sha256 == boot_pcrs_sha256(pcrs)
+    return _Replayed(boot if unmoved else None, None, ima)
+
+
+def _run(
+    authentic: AuthenticEvidence, pcrs: QuotedPcrs, carried: Baseline | None, goldens: Sequence[Golden]
+) -> ImaOutcome:
+    """Judge the IMA log as far as it is new; without a quoted PCR 10 nothing in it can be proved."""
+    delta = authentic.sent.ima
+    progress = _up_to_date(carried) if carried else None
+    if not ima_quoted(pcrs) or (delta is None and progress is None):
+        return ImaOutcome(progress=None)
+    judging = [compile_runtime(golden) for golden in goldens if golden.runtime is not None]
+    return judge_ima(delta, progress, carried.mark if carried else None, pcrs, judging, authentic.at)
+
+
+def _up_to_date(carried: Baseline) -> ImaProgress | None:
+    """Return the progress, its mark moved on to the last round if that showed the same PCR 10.
+
+    What is new was measured after that, however long ago the last entry before it came.
+    """
+    ima = carried.ima
+    if ima is None or carried.proved_at is None or carried.judgement is None or not carried.judgement.settled:
+        return ima
+    return replace(ima, mark=replace(ima.mark, last_at=carried.proved_at))
+
+
+def _baseline(authentic: AuthenticEvidence, claims: Claims, outcome: _Outcome, before: Baseline | None) -> Baseline:
+    same_boot = before is not None and before.boot_id == claims.boot_id
+    mark = outcome.ima.mark if outcome.ima else before.mark if before is not None and same_boot else None
+    return Baseline(
+        clock_info=authentic.attest.clock_info,
+        boot_id=claims.boot_id,
+        claims_raw=authentic.sent.claims,
+        claims=claims,
+        judgement=outcome.judgement,
+        boot=outcome.boot,
+        ima=outcome.ima,
+        mark=mark,
+        proved_at=authentic.challenge.issued,
+    )

@@ -114,25 +114,6 @@ UNKNOWN_TPM = TpmFacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What was proved in a round, held against a policy.
-
-    Attributes:
-        pcrs: the values, which a quote proved.
-        policy: what they were held against.
-        findings: what differs.
-        goldens: the goldens that match whole.
-        logs_required: whether the outcome hangs on a log that the challenge did not ask for.
-    """
-
-    pcrs: QuotedPcrs
-    policy: Policy
-    findings: tuple[Finding, ...]
-    goldens: tuple[Golden, ...]
-    logs_required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BootVerdict:
     """A boot log held against one golden.
 
@@ -167,6 +148,64 @@ class BootState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a round proved, as far as goldens are held against it.
+
+    Attributes:
+        pcrs: the values.
+        firmware_version: of the TPM, as the quote states it.
+        tpm: what enrolment proved about the TPM.
+        labels: what people call the node.
+        boot: what the boot log proved; None: nothing is known.
+        ima: what the IMA log proved; None: nothing is known.
+        ima_findings: what is wrong with this round's IMA log whatever goldens say.
+        asked: what the node was told to leave out.
+    """
+
+    pcrs: QuotedPcrs
+    firmware_version: int = 0
+    tpm: TpmFacts = UNKNOWN_TPM
+    labels: Mapping[str, str] = field(default_factory=dict)
+    boot: BootState | None = None
+    ima: ImaProgress | None = None
+    ima_findings: tuple[Finding, ...] = ()
+    asked: KnownLogs = NOTHING_KNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Facts held against a policy.
+
+    Attributes:
+        facts: what was proved.
+        policy: what it was held against.
+        findings: what differs.
+        goldens: the goldens that match whole.
+        logs_required: whether the outcome hangs on a log that the node was told to leave out.
+        since: the first moment for which this holds: windows of goldens open and close.
+        until: the last one.
+    """
+
+    facts: Facts
+    policy: Policy
+    findings: tuple[Finding, ...]
+    goldens: tuple[Golden, ...]
+    logs_required: bool
+    since: datetime
+    until: datetime
+
+    @property
+    def pcrs(self) -> QuotedPcrs:
+        """The values, which a quote proved."""
+        return self.facts.pcrs
+
+    @property
+    def settled(self) -> bool:
+        """Whether a round that proves the same facts again need not be judged again."""
+        return not self.logs_required and not self.facts.ima_findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """What the last believable round proved, for the next one to continue.
 
@@ -181,6 +220,7 @@ class Baseline:
         boot: what the boot log proved; None: not known, so a log is asked for.
         ima: how far the IMA log was judged, and what was found; None: not known, so the whole log is asked for.
         mark: how far the IMA log of this boot was ever judged, and when: entries before it count as measured then.
+        proved_at: when the quote was asked for: what it does not show happened later. None: not known.
     """
 
     clock_info: ClockInfo
@@ -191,6 +231,7 @@ class Baseline:
     boot: BootState | None = None
     ima: ImaProgress | None = None
     mark: ImaMark | None = None
+    proved_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
