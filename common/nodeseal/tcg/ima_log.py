@@ -45,7 +45,7 @@ ENTRY_HEADERS: Final = {bank: struct.Struct(f"<I{bank.digest_size}sI") for bank 
 VIOLATIONS: Final = {bank: b"\xff" * bank.digest_size for bank in HashAlg}
 """What a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
 _SAMPLE: Final = 16
-_TEMPLATE_NAME: Final = re.compile(rb"[!-~]+")
+_TEMPLATE_NAME: Final = re.compile(rb"[!-~]*")
 _BIG_ENDIAN_U32: Final = struct.Struct(">I")
 _AGGREGATED: Final = {HashAlg.SHA1: (8,)}
 _AGGREGATED_NEW: Final = (10, 8)

@@ -7,7 +7,7 @@ A file name is any bytes but NUL; the kernel has replaced its spaces by undersco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -138,7 +138,7 @@ def encode_template(template: str, fields: ImaFields) -> bytes:
     return join_fields(values[name] if name in values else others.get(name, b"") for name in names)
 
 
-def join_fields(values: Iterator[bytes]) -> bytes:
+def join_fields(values: Iterable[bytes]) -> bytes:
     """Return field values, each behind its length."""
     return b"".join(U32.pack(len(value)) + value for value in values)
 

@@ -1,0 +1,69 @@
+"""IMA entries and logs as a kernel would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.ima_log import ImaEntry, encode_ima_entry, measured_entry
+from nodeseal.tcg.ima_template import TEMPLATES, ImaFields, encode_template
+
+CONTENT = b"#!/bin/sh\n"
+FILE = ImaFields(algorithm="sha256", digest=HashAlg.SHA256.digest(CONTENT), path=b"/usr/bin/tool")
+LEGACY = ImaFields(algorithm="sha1", digest=HashAlg.SHA1.digest(CONTENT), path=b"/usr/bin/tool")
+EXAMPLES = {
+    "ima": LEGACY,
+    "ima-ng": FILE,
+    "ima-sig": ImaFields(algorithm="sha256", digest=FILE.digest, path=FILE.path, signature=b"\3\2\4key!\0\1s"),
+    "ima-ngv2": ImaFields(digest_type="ima", algorithm="sha256", digest=FILE.digest, path=FILE.path),
+    "ima-sigv2": ImaFields(
+        digest_type="verity", algorithm="sha512", digest=bytes(63) + b"\1", path=FILE.path, signature=b"\6\3\6key!\0\1s"
+    ),
+    "ima-buf": ImaFields(algorithm="sha256", digest=FILE.digest, path=b"kexec-cmdline", buffer=CONTENT),
+    "ima-modsig": ImaFields(
+        algorithm="sha256",
+        digest=FILE.digest,
+        path=b"/lib/modules/x.ko",
+        others=(("d-modsig", b"sha256:\0" + FILE.digest), ("modsig", b"\x30\x80")),
+    ),
+    "evm-sig": ImaFields(
+        algorithm="sha256",
+        digest=FILE.digest,
+        path=FILE.path,
+        others=(
+            ("evmsig", b"\5\2\4key!\0\1s"),
+            ("xattrnames", b"security.ima\0"),
+            ("xattrlengths", b"\2\0\0\0"),
+            ("xattrvalues", b"\4\4"),
+            ("iuid", b"\0\0\0\0"),
+            ("igid", b"\7\0\0\0"),
+            ("imode", b"\xed\x81"),
+        ),
+    ),
+    "d-ng|sig": ImaFields(algorithm="sha256", digest=FILE.digest, signature=b"\3\2\4key!\0\1s"),
+    "n-ng|d-ng": FILE,
+    "d|n": LEGACY,
+}
+"""An example of every template that has a name, and of some spelled out."""
+assert TEMPLATES.keys() <= EXAMPLES.keys()
+
+
+def entry(template: str, fields: ImaFields, bank: HashAlg = HashAlg.SHA1) -> ImaEntry:
+    """Return the entry that says ``fields``."""
+    return measured_entry(template, encode_template(template, fields), bank)
+
+
+def violation(path: bytes, bank: HashAlg = HashAlg.SHA1) -> ImaEntry:
+    """Return the entry of a file that was written while it was measured."""
+    fields = ImaFields(algorithm="sha256", digest=bytes(20), path=path)
+    return entry("ima-ng", fields, bank)._replace(template_digest=bytes(bank.digest_size))
+
+
+def examples(bank: HashAlg = HashAlg.SHA1) -> tuple[ImaEntry, ...]:
+    """Return an entry of every template, and a violation."""
+    return (*(entry(template, fields, bank) for template, fields in EXAMPLES.items()), violation(b"/var/log/x", bank))
+
+
+def log(entries: Iterable[ImaEntry]) -> bytes:
+    """Return the file of these entries."""
+    return b"".join(map(encode_ima_entry, entries))
