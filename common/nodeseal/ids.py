@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import NewType
 
 from nodeseal.errors import MalformedInput
@@ -27,6 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NODE = re.compile(r"n-[a-z2-7]{26}")
 _LEASE = re.compile(r"l-[a-z2-7]{26}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_LABELS = 64
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
 
 
@@ -69,6 +71,13 @@ def parse_person_id(text: str) -> PersonId:
 def parse_digest(text: str, what: str = "digest") -> Digest:
     """Return ``text`` as a SHA-256 in 64 lower-case hex digits."""
     return Digest(_match(_DIGEST, text, what, "64 lower-case hex digits"))
+
+
+def parse_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return a node's labels, if keys and values are names and there are at most 64 of them."""
+    if len(labels) > _MAX_LABELS:
+        raise MalformedInput(f"{len(labels)} labels, at most {_MAX_LABELS}")
+    return {parse_name(key, "label"): parse_name(value, f"label {key}") for key, value in labels.items()}
 
 
 def parse_trust_domain(text: str) -> str:
