@@ -1,7 +1,8 @@
 """A machine with a software TPM: manufactured by a vendor, booted from an event log, tampered with by real extends.
 
-What a machine does to its TPM, this does to swtpm: power, reset, measured boot. Whatever an operating system would do
-(agents, tpm2-tools) connects to :attr:`Machine.tcti`, several processes at once.
+What a machine does to its TPM, this does to swtpm: power, reset, measured boot, the kernel's measurements of files. The
+logs lie in the machine's directory, as long as the boot lasts. Whatever an operating system would do (agents,
+tpm2-tools) connects to :attr:`Machine.tcti`, several processes at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, Self
 
 from nodeseal.errors import NotFound, OutOfOrder, Unavailable
 from nodeseal.swtpm import commands
+from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
 from nodeseal.swtpm.server import TpmServer
@@ -27,9 +29,12 @@ from nodeseal.tcg.public import TpmPublic, decode_public_2b
 
 EK_TEMPLATES: Final = {"rsa": "L-1", "ecc": "L-2"}
 """Short names for the two endorsement keys that nearly every TPM has; others go by their template's name."""
+_AGGREGATED: Final = (HashAlg.SHA256, HashAlg.SHA1, HashAlg.SHA384, HashAlg.SHA512)
+"""Banks by how much they suit ``boot_aggregate``: Linux prefers SHA-256 (ima_crypto.c, ima_calc_boot_aggregate)."""
 _CHAIN_NV: Final = 0x01C00100
 """Where the vendor's intermediate certificates start (EK Credential Profile v2.5)."""
 _STATE, _SOCKET, _LOG = "state", "tpm", "swtpm.log"
+_BOOT_LOG, _IMA_LOG = "boot-log", "binary_runtime_measurements"
 
 
 class Machine:
@@ -84,7 +89,22 @@ class Machine:
     @property
     def tcti(self) -> str:
         """What to tell tpm2-tss: ``swtpm:path=…``; good while the machine runs, for any number of processes."""
-        return f"swtpm:path={self.directory / _SOCKET}"
+        return f"swtpm:path={self.socket}"
+
+    @property
+    def socket(self) -> Path:
+        """Where the TPM takes commands while the machine runs."""
+        return self.directory / _SOCKET
+
+    @property
+    def boot_log_file(self) -> Path:
+        """The boot log; absent when the machine was started without one."""
+        return self.directory / _BOOT_LOG
+
+    @property
+    def ima_log_file(self) -> Path:
+        """The IMA log; absent while nothing has been measured since the machine was started."""
+        return self.directory / _IMA_LOG
 
     @property
     def running(self) -> bool:
@@ -95,10 +115,11 @@ class Machine:
         """Turn the machine on with TPM2_Startup(CLEAR) from ``locality``. Nothing is measured: see :meth:`boot`."""
         if self._process is not None:
             raise OutOfOrder(f"{self.name}: already running")
+        self._forget_logs()
         process = TpmProcess(self.directory / _STATE, self.directory / _LOG)
         try:
             process.startup(locality)
-            self._server = TpmServer(self.directory / _SOCKET, ResourceManager(process.transact))
+            self._server = TpmServer(self.socket, ResourceManager(process.transact))
         except BaseException:
             process.kill()
             raise
@@ -120,11 +141,16 @@ class Machine:
     def reset(self, locality: int = 0) -> None:
         """Reboot: resetCount grows by one, PCRs start anew, all clients' objects and sessions are gone."""
         process, server = self._on()
+        self._forget_logs()
         process.transact(commands.shutdown())
         server.reset(lambda: process.reset(locality))
 
-    def boot(self, event_log: bytes) -> EventLog:
+    def boot(self, event_log: bytes, *, ima: bool = False) -> EventLog:
         """Start or reboot, then extend every event of ``event_log`` in all its banks, as firmware and loaders did.
+
+        Args:
+            event_log: what is kept as :attr:`boot_log_file`.
+            ima: whether the kernel starts to measure, with ``boot_aggregate``; else the first measurement does that.
 
         Raises:
             MalformedInput: the log does not parse.
@@ -135,7 +161,39 @@ class Machine:
         power_on(startup_locality(log))
         for event in log.extended():
             self._extend(event.pcr, event.digests)
+        self.boot_log_file.write_bytes(event_log)
+        if ima:
+            self._ima()
         return log
+
+    def measure(
+        self, path: str | bytes, content: bytes = b"", *, digest: bytes | None = None, signature: bytes = b""
+    ) -> None:
+        """Let the kernel measure a file, as it does when one is run: a line in the IMA log, an extend of PCR 10.
+
+        Args:
+            path: its name.
+            content: its bytes; SHA-256 is what is measured.
+            digest: instead of ``content``; its size says by which algorithm.
+            signature: its extended attribute ``security.ima``.
+        """
+        self._ima().measure(_raw(path), HashAlg.SHA256.digest(content) if digest is None else digest, signature)
+
+    def violate(self, path: str | bytes) -> None:
+        """Let the kernel record a violation: a file that somebody wrote while it was measured."""
+        self._ima().violate(_raw(path))
+
+    def replay_ima(self, raw_log: bytes, bank: HashAlg = HashAlg.SHA1) -> None:
+        """Let the kernel measure what it measured on another machine; the IMA log is then that machine's.
+
+        Args:
+            raw_log: a whole log, ``boot_aggregate`` included.
+            bank: how wide its template digests are.
+
+        Raises:
+            MalformedInput: it does not parse.
+        """
+        Ima(self.ima_log_file, self._extend).replay(raw_log, bank)
 
     def extend(self, pcr: int, digest: bytes, bank: str = "sha256") -> None:
         """Extend one PCR of one bank: what software does that measures, and what a tampered machine cannot avoid."""
@@ -173,6 +231,17 @@ class Machine:
     ) -> None:
         self.stop()
 
+    def _ima(self) -> Ima:
+        ima = Ima(self.ima_log_file, self._extend)
+        if not self.ima_log_file.exists():
+            read = ((self.read_pcrs(bank.hashlib_name), bank) for bank in _AGGREGATED)
+            ima.begin(*next((pcrs, bank) for pcrs, bank in read if pcrs))
+        return ima
+
+    def _forget_logs(self) -> None:
+        for log in (self.boot_log_file, self.ima_log_file):
+            log.unlink(missing_ok=True)
+
     def _extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
         process, _ = self._on()
         commands.body(process.transact(commands.pcr_extend(pcr, digests)), f"TPM2_PCR_Extend of PCR {pcr}")
@@ -188,6 +257,10 @@ class Machine:
         self._process = self._server = None
         atexit.unregister(self.stop)
         return process
+
+
+def _raw(path: str | bytes) -> bytes:
+    return path if isinstance(path, bytes) else path.encode()
 
 
 def _provision(process: TpmProcess, vendor: TpmVendor, ek: EkTemplate, banks: frozenset[HashAlg]) -> None:

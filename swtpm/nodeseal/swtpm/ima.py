@@ -1,0 +1,91 @@
+"""What the kernel's Integrity Measurement Architecture does on a machine: a log that grows, and extends of PCR 10.
+
+As Linux 5.8 and later: an entry extends every bank with that bank's hash of its template data, a violation with all
+ones; the entry is in the log before it is in the TPM (``security/integrity/ima/ima_queue.c``, ima_add_template_entry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.ima_log import (
+    ImaEntry,
+    boot_aggregate_candidates,
+    encode_ima_entry,
+    ima_entries,
+    measured_entry,
+    template_hash,
+)
+from nodeseal.tcg.ima_template import ImaFields, encode_template
+
+Extend = Callable[[int, Mapping[HashAlg, bytes]], None]
+"""Extends a PCR in all banks named; those that the TPM does not have are ignored."""
+_BY_SIZE: Final = {bank.digest_size: bank.hashlib_name for bank in HashAlg}
+
+
+class Ima:
+    """The kernel's part, on one machine and boot.
+
+    Args:
+        file: ``binary_runtime_measurements``: template digests of SHA-1.
+        extend: how to reach the TPM.
+    """
+
+    def __init__(self, file: Path, extend: Extend) -> None:
+        self._file: Final = file
+        self._extend: Final = extend
+
+    def begin(self, pcrs: Mapping[int, bytes], bank: HashAlg) -> None:
+        """Start the log with ``boot_aggregate``, the digest over what ``bank`` holds of firmware and boot loaders."""
+        self.measure(b"boot_aggregate", boot_aggregate_candidates(pcrs, bank)[0])
+
+    def measure(self, path: bytes, digest: bytes, signature: bytes = b"") -> None:
+        """Measure a file, with the template ``ima-sig`` if it is signed and ``ima-ng`` if not.
+
+        Args:
+            path: its name.
+            digest: of its content; the size says by which algorithm.
+            signature: its extended attribute ``security.ima``.
+
+        Raises:
+            MalformedInput: a digest of a size that no algorithm has.
+        """
+        if len(digest) not in _BY_SIZE:
+            raise MalformedInput(f"measurement: a digest of {len(digest)} bytes")
+        fields = ImaFields(algorithm=_BY_SIZE[len(digest)], digest=digest, path=path, signature=signature)
+        template = "ima-sig" if signature else "ima-ng"
+        self._add(measured_entry(template, encode_template(template, fields)))
+
+    def violate(self, path: bytes) -> None:
+        """Record that a file was open for writing while it was measured, so that nothing is known of it."""
+        fields = ImaFields(algorithm="sha256", digest=bytes(HashAlg.SHA256.digest_size), path=path)
+        data = encode_template("ima-ng", fields)
+        self._add(measured_entry("ima-ng", data)._replace(template_digest=bytes(HashAlg.SHA1.digest_size)))
+
+    def replay(self, raw: bytes, bank: HashAlg) -> None:
+        """Go on with a log of another machine as if this one had measured the same.
+
+        Args:
+            raw: the log.
+            bank: how wide its template digests are; the file becomes one of this bank.
+
+        Raises:
+            MalformedInput: the log does not parse.
+        """
+        entries = [entry for _, entry in ima_entries(raw, bank)]
+        with self._file.open("ab") as file:
+            file.write(raw)
+        for entry in entries:
+            self._extend_with(entry)
+
+    def _add(self, entry: ImaEntry) -> None:
+        with self._file.open("ab") as file:
+            file.write(encode_ima_entry(entry))
+        self._extend_with(entry)
+
+    def _extend_with(self, entry: ImaEntry) -> None:
+        self._extend(entry.pcr, {bank: template_hash(entry, bank) for bank in HashAlg})
