@@ -28,6 +28,7 @@ from nodeseal.agent.attest import AttestationStream, Standing
 from nodeseal.agent.attester import Attester
 from nodeseal.agent.config import VerifierConfig
 from nodeseal.agent.enrol import enrol
+from nodeseal.agent.host import HostFiles
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
 from nodeseal.agent.leases import Leases, Released
 from nodeseal.agent.release import Link, Releaser
@@ -167,10 +168,19 @@ async def _site() -> AsyncIterator[Site]:
                     verifier=verifier,
                     config=_config(verifier),
                     tpm=tpm,
-                    attester=Attester(tpm, Path("/proc/sys/kernel/random/boot_id"), "node.example"),
+                    attester=Attester(tpm, _host(machine), "node.example"),
                 )
             finally:
                 tpm.close()
+
+
+def _host(machine: Machine) -> HostFiles:
+    return HostFiles(
+        boot_id=Path("/proc/sys/kernel/random/boot_id"),
+        boot_log=machine.boot_log_file,
+        ima_log=machine.ima_log_file,
+        firmware=machine.directory,
+    )
 
 
 def _config(verifier: VerifierProcess) -> VerifierConfig:

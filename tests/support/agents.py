@@ -7,12 +7,13 @@ test sets its verdicts and answers. What agents send is kept for the test to loo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,9 @@ import grpc.aio
 
 from nodeseal.agent.callers import CallerRule
 from nodeseal.agent.config import AgentConfig, LogFormat, VerifierConfig
+from nodeseal.agent.host import HostFiles
 from nodeseal.agent.identity import StateDirectory
+from nodeseal.agent.logs import KnownLogs
 from nodeseal.agent.service import Agent
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
@@ -36,7 +39,7 @@ from nodeseal.crypto.x509 import (
     to_pem,
 )
 from nodeseal.documents import encode_base64
-from nodeseal.evidence import Claims, decode_claims
+from nodeseal.evidence import MAX_LOG_PIECE, Claims, decode_claims
 from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
 from nodeseal.release_context import ReleaseContext, encode_release_context
 from nodeseal.tcg.public import EccPublic, decode_public
@@ -61,6 +64,7 @@ SLOT = {
     "wrapped": encode_base64(bytes(48)),
 }
 MODEL = Digest("ab" * 32)
+NOTHING_KNOWN = KnownLogs(boot_id="", boot_log_sha256=b"", ima_offset=0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +82,10 @@ class ScriptedVerifier:
         policy_pcrs: what the release key's policy must cover.
         context: changes to the release context before it is sent.
         release_delay: seconds between a release's proof and its answer.
-        seen: evidence in order of arrival.
+        learns: whether an accepted round's logs are known from then on, as a verifier knows them that judged them.
+        known: what challenges say of it.
+        seen: evidence in order of arrival, its stretches joined.
+        messages: in how many messages each of them came.
         enrolments: what each enrolment showed.
         releases: proofs of releases.
         returned: leases given back.
@@ -100,7 +107,10 @@ class ScriptedVerifier:
     policy_pcrs: tuple[int, ...] = (0, 4, 15)
     context: dict[str, Any] = field(default_factory=dict)
     release_delay: float = 0.0
+    learns: bool = True
+    known: KnownLogs = NOTHING_KNOWN
     seen: list[attestation_pb2.Evidence] = field(default_factory=list)
+    messages: list[int] = field(default_factory=list)
     releases: list[key_release_pb2.Proof] = field(default_factory=list)
     enrolments: list[enrollment_pb2.Identity] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
@@ -139,6 +149,19 @@ class ScriptedVerifier:
             pcr_selection=attestation_pb2.PcrSelection(banks=banks),
             answer_within_ms=10_000,
             values_required=self.values_required,
+            boot_id_known=self.known.boot_id,
+            boot_log_known=self.known.boot_log_sha256,
+            ima_offset_known=self.known.ima_offset,
+        )
+
+    def learn(self, evidence: attestation_pb2.Evidence) -> None:
+        """Know the logs of an accepted round."""
+        boot_id = decode_claims(evidence.claims).boot_id
+        sha256 = self.known.boot_log_sha256 if boot_id == self.known.boot_id else b""
+        self.known = KnownLogs(
+            boot_id=boot_id,
+            boot_log_sha256=hashlib.sha256(evidence.boot_log).digest() if evidence.boot_log else sha256,
+            ima_offset=evidence.ima.offset + len(evidence.ima.entries),
         )
 
     def verdict(self) -> attestation_pb2.Verdict:
@@ -188,10 +211,13 @@ class _Attestation(attestation_pb2_grpc.AttestationServicer):
                 if script.refuse is not None:
                     await context.abort(script.refuse, "as the test says")
                 await context.write(instruction)
-                evidence = await context.read()
-                if evidence is grpc.aio.EOF:
+                evidence, messages = await joined(context.read)
+                if evidence is None:
                     return
                 script.seen.append(evidence)
+                script.messages.append(messages)
+                if script.learns and script.state == attestation_pb2.NODE_STATE_TRUSTED:
+                    script.learn(evidence)
                 await context.write(attestation_pb2.Instruction(verdict=script.verdict()))
                 await asyncio.sleep(script.interval)
                 instruction = attestation_pb2.Instruction(challenge=script.challenge())
@@ -217,7 +243,7 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
             challenge=script.challenge(), policy_selection=attestation_pb2.PcrSelection(banks=policy)
         )
         await context.write(key_release_pb2.ReleaseResponse(challenge=challenge))
-        proof = (await context.read()).proof
+        proof = await _joined_proof(context)
         script.releases.append(proof)
         await script.at("proof")
         await asyncio.sleep(script.release_delay)
@@ -247,6 +273,43 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         return key_release_pb2.Released(
             lease_id=lease, context=context, enc=sealed.enc, wrapped=sealed.wrapped, expires_in_ms=60_000
         )
+
+
+async def joined(read: Callable[[], Awaitable[Any]]) -> tuple[attestation_pb2.Evidence | None, int]:
+    """Read one round's evidence; return it with its stretches joined, or None at the stream's end, and their number."""
+    boot_log, ima, number = bytearray(), bytearray(), 0
+    offset: int | None = None
+    while True:
+        message = await read()
+        if message is grpc.aio.EOF:
+            return None, number
+        number += 1
+        assert len(message.boot_log) + len(message.ima.entries) <= MAX_LOG_PIECE
+        boot_log += message.boot_log
+        if message.HasField("ima"):
+            offset = message.ima.offset if offset is None else offset
+            assert message.ima.offset == offset + len(ima)
+            ima += message.ima.entries
+        if not message.more:
+            message.boot_log = bytes(boot_log)
+            if offset is not None:
+                message.ima.offset, message.ima.entries = offset, bytes(ima)
+            return message, number
+
+
+async def _joined_proof(context: Any) -> key_release_pb2.Proof:
+    last = key_release_pb2.Proof()
+
+    async def read() -> attestation_pb2.Evidence:
+        request = await context.read()
+        last.CopyFrom(request.proof)
+        part: attestation_pb2.Evidence = request.proof.evidence if request.HasField("proof") else request.logs
+        return part
+
+    evidence, _ = await joined(read)
+    assert evidence is not None
+    last.evidence.CopyFrom(evidence)
+    return last
 
 
 def _node(context: Any) -> NodeId:
@@ -295,9 +358,20 @@ def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConf
         cap_pcr=15,
         on_revocation=(),
         revocation_timeout_seconds=10,
-        boot_id_file=folder / "boot_id",
+        host=host_files(folder, tcti),
         hostname="node.example",
         log_format=LogFormat.JSON,
+    )
+
+
+def host_files(folder: Path, tcti: str) -> HostFiles:
+    """Return where an agent finds its host's facts: the logs beside the machine's TPM, the rest in ``folder``."""
+    machine = Path(tcti.removeprefix("swtpm:path=")).parent
+    return HostFiles(
+        boot_id=folder / "boot_id",
+        boot_log=machine / "boot-log",
+        ima_log=machine / "binary_runtime_measurements",
+        firmware=folder,
     )
 
 
@@ -312,6 +386,14 @@ async def running(config: AgentConfig) -> AsyncIterator[Agent]:
     finally:
         stop.set()
         await asyncio.wait_for(task, 20)
+
+
+def _host_settings(folder: Path, tcti: str) -> str:
+    host = host_files(folder, tcti)
+    return (
+        f'boot_id_file: "{host.boot_id}"\nfirmware_directory: "{host.firmware}"\n'
+        f'boot_log: "{host.boot_log}"\nima_log: "{host.ima_log}"\n'
+    )
 
 
 class AgentProcess:
@@ -330,7 +412,7 @@ class AgentProcess:
         self.config.write_text(
             f'verifier: {{address: "{verifier.address}", enrol_address: "{verifier.enrol_address}", '
             f'ca_file: "{verifier.ca_file}"}}\n'
-            f'tcti: "{tcti}"\nstate_directory: state\nsocket: keys.sock\nboot_id_file: boot_id\n'
+            f'tcti: "{tcti}"\nstate_directory: state\nsocket: keys.sock\n{_host_settings(folder, tcti)}'
             f"callers:\n  - uid: {os.geteuid()}\n"
             + (f'on_revocation:\n  - [/bin/sh, -c, "{on_revocation}"]\n' if on_revocation else "")
         )

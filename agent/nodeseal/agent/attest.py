@@ -6,7 +6,7 @@ so the node's deadline is never later than the verifier's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,10 +14,10 @@ import structlog
 
 from nodeseal.agent.attester import Attester
 from nodeseal.agent.leases import Leases
-from nodeseal.agent.messages import evidence_message, parse_findings, parse_lease_ids, parse_nonce, parse_selection
+from nodeseal.agent.messages import evidence_messages, parse_challenge, parse_findings, parse_lease_ids
 from nodeseal.agent.release import Link
 from nodeseal.agent.rpc import closed, send, translated
-from nodeseal.evidence import Purpose
+from nodeseal.evidence import Evidence, Purpose
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 
@@ -84,21 +84,21 @@ class AttestationStream:
                     instruction = await call.read()
                     if not isinstance(instruction, attestation_pb2.Instruction):
                         raise closed(self._link.address)
-                    if (evidence := await self._follow(instruction)) is not None:
-                        await send(call, evidence)
+                    for message in await self._follow(instruction):
+                        await send(call, message)
             finally:
                 call.cancel()
 
-    async def _follow(self, instruction: attestation_pb2.Instruction) -> attestation_pb2.Evidence | None:
+    async def _follow(self, instruction: attestation_pb2.Instruction) -> Iterable[attestation_pb2.Evidence]:
         received = self._clock()
         if instruction.HasField("revocation"):
             self._revoke(instruction.revocation)
         if instruction.HasField("verdict"):
             self._judge(instruction.verdict)
         if not instruction.HasField("challenge"):
-            return None
+            return ()
         self._challenged_at = received
-        return await self._answer(instruction.challenge)
+        return evidence_messages(await self._answer(instruction.challenge))
 
     def _revoke(self, revocation: attestation_pb2.Revocation) -> None:
         lease_ids = parse_lease_ids(revocation.lease_ids)
@@ -117,14 +117,9 @@ class AttestationStream:
             self._accepted = ()
             self._leases.end(f"the verifier's verdict is {state}")
 
-    async def _answer(self, challenge: attestation_pb2.Challenge) -> attestation_pb2.Evidence:
-        made = await self._attester.answer(
-            Purpose.ATTEST,
-            parse_nonce(challenge.nonce),
-            parse_selection(challenge.pcr_selection),
-            self._link.identity,
-            self._leases.ids(),
-        )
+    async def _answer(self, message: attestation_pb2.Challenge) -> Evidence:
+        challenge = parse_challenge(message)
+        made = await self._attester.answer(Purpose.ATTEST, challenge, self._link.identity, self._leases.ids())
         self._sent = made.quoted.values
-        with_values = challenge.values_required or self._sent != self._accepted
-        return evidence_message(made.evidence(with_values=with_values))
+        known = challenge.known.boot_id == made.boot_id and self._sent == self._accepted
+        return made.evidence(with_values=challenge.values_required or not known)

@@ -1,21 +1,40 @@
-"""Making evidence: claims about this boot, and a quote that is bound to them and to the connection (DESIGN §5)."""
+"""Making evidence: claims about this boot, a quote that is bound to them and to the connection, logs (DESIGN §5)."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
+from nodeseal.agent.host import HostFiles, read_boot_id, read_firmware
 from nodeseal.agent.identity import Identity
+from nodeseal.agent.logs import KnownLogs, MeasuredLogs, NewLogs
 from nodeseal.agent.tpm.device import QuotedState
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.errors import Unavailable
 from nodeseal.evidence import Claims, Evidence, Purpose, encode_claims, qualifying_data
 from nodeseal.ids import LeaseId, Nonce
+from nodeseal.tcg.ima_log import IMA_PCR
 from nodeseal.tcg.pcr import PcrSelection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What the verifier asks for.
+
+    Attributes:
+        nonce: what makes the answer fresh.
+        selection: the PCRs to quote.
+        values_required: the verifier holds no proved values, so the answer must carry them.
+        known: what it has judged of the logs.
+    """
+
+    nonce: Nonce
+    selection: PcrSelection
+    values_required: bool
+    known: KnownLogs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +42,18 @@ class Round:
     """One answer in the making.
 
     Attributes:
+        boot_id: of this boot.
         claims: canonical JSON.
         binding: qualifying data of everything the TPM signs for this answer.
         quoted: the quote and its values.
+        logs: what the verifier has not seen of this boot's logs.
     """
 
+    boot_id: str
     claims: bytes
     binding: bytes
     quoted: QuotedState
+    logs: NewLogs
 
     def evidence(self, *, with_values: bool) -> Evidence:
         """Return what travels."""
@@ -39,6 +62,8 @@ class Round:
             attest=self.quoted.signed.attest,
             signature=self.quoted.signed.signature,
             pcr_values=self.quoted.values if with_values else None,
+            boot_log=self.logs.boot_log,
+            ima=self.logs.ima,
         )
 
 
@@ -47,14 +72,16 @@ class Attester:
 
     Args:
         tpm: the TPM.
-        boot_id_file: where the kernel shows the id of this boot; read anew each time.
+        host: where the kernel shows the id of this boot, read anew each time, the firmware and the logs.
         hostname: what people call this node.
     """
 
-    def __init__(self, tpm: TpmOwner, boot_id_file: Path, hostname: str) -> None:
+    def __init__(self, tpm: TpmOwner, host: HostFiles, hostname: str) -> None:
         self.hostname: Final = hostname
         self._tpm: Final = tpm
-        self._boot_id_file: Final = boot_id_file
+        self._boot_id_file: Final = host.boot_id
+        self._firmware: Final = read_firmware(host.firmware)
+        self._logs: Final = MeasuredLogs(host.boot_log, host.ima_log)
 
     def boot_id(self) -> str:
         """Return the kernel's id of this boot.
@@ -62,30 +89,40 @@ class Attester:
         Raises:
             Unavailable: it cannot be read.
         """
-        try:
-            return self._boot_id_file.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Unavailable(f"{self._boot_id_file}: {error}") from error
+        return read_boot_id(self._boot_id_file)
 
     async def answer(
-        self,
-        purpose: Purpose,
-        nonce: Nonce,
-        selection: PcrSelection,
-        identity: Identity,
-        leases: tuple[LeaseId, ...],
+        self, purpose: Purpose, challenge: Challenge, identity: Identity, leases: tuple[LeaseId, ...]
     ) -> Round:
-        """Quote ``selection`` for one challenge.
+        """Quote for one challenge, then read the logs, which so never fall short of the quote.
 
         Raises:
             Unavailable: the TPM or the boot id cannot be read.
         """
-        claims = encode_claims(
-            Claims(boot_id=self.boot_id(), kernel=os.uname().release, agent_version=agent_version(), leases=leases)
+        boot_id = self.boot_id()
+        claims = self._claims(boot_id, leases)
+        binding = qualifying_data(purpose, challenge.nonce, identity.channel, claims)
+        quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
+        measured = _values_of(IMA_PCR, challenge.selection, quoted)
+        logs = await asyncio.to_thread(self._logs.beyond, challenge.known, boot_id, measured)
+        return Round(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs)
+
+    def _claims(self, boot_id: str, leases: tuple[LeaseId, ...]) -> bytes:
+        return encode_claims(
+            Claims(
+                boot_id=boot_id,
+                kernel=os.uname().release,
+                agent_version=agent_version(),
+                leases=leases,
+                firmware_vendor=self._firmware.vendor,
+                firmware_version=self._firmware.version,
+            )
         )
-        binding = qualifying_data(purpose, nonce, identity.channel, claims)
-        quoted = await self._tpm.call(lambda device: device.quote(selection, binding))
-        return Round(claims=claims, binding=binding, quoted=quoted)
+
+
+def _values_of(pcr: int, selection: PcrSelection, quoted: QuotedState) -> tuple[bytes, ...]:
+    """Return the quoted values of one PCR, bank by bank."""
+    return tuple(v for (_, index), v in zip(selection.indices(), quoted.values, strict=True) if index == pcr)
 
 
 @cache

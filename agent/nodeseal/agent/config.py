@@ -9,11 +9,19 @@ from socket import gethostname
 from typing import Final
 
 from nodeseal.agent.callers import CallerRule
+from nodeseal.agent.host import HostFiles
 from nodeseal.documents import Fields
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.settings import load_yaml
 
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_KERNEL: Final = HostFiles(
+    boot_id=Path("/proc/sys/kernel/random/boot_id"),
+    boot_log=Path("/sys/kernel/security/tpm0/binary_bios_measurements"),
+    ima_log=Path("/sys/kernel/security/ima/binary_runtime_measurements"),
+    firmware=Path("/sys/class/dmi/id"),
+)
+_IMA_LOG_OF_SHA256: Final = _KERNEL.ima_log.with_name("binary_runtime_measurements_sha256")
+"""There since Linux 6.10, if the TPM has that bank."""
 _MAX_HOSTNAME: Final = 253
 _MAX_UID: Final = 2**32 - 2
 _DIGEST_SIZE: Final = 32
@@ -62,7 +70,7 @@ class AgentConfig:
         cap_pcr: the PCR that is extended when leases end by force; the verifier's configuration names the same.
         on_revocation: programs to run when leases end by force, each as argument list; no shell.
         revocation_timeout_seconds: how long each of them may run.
-        boot_id_file: where the kernel shows the id of this boot.
+        host: where the kernel shows boot id, firmware and logs.
         hostname: what people call this node.
         log_format: how log lines look.
     """
@@ -76,7 +84,7 @@ class AgentConfig:
     cap_pcr: int
     on_revocation: tuple[tuple[str, ...], ...]
     revocation_timeout_seconds: int
-    boot_id_file: Path
+    host: HostFiles
     hostname: str
     log_format: LogFormat
 
@@ -98,7 +106,7 @@ def load_config(path: Path) -> AgentConfig:
         cap_pcr=fields.integer("cap_pcr", low=_FIRST_CAP, high=_LAST_CAP) if fields.has("cap_pcr") else DEFAULT_CAP_PCR,
         on_revocation=_commands(fields),
         revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
-        boot_id_file=folder / fields.text("boot_id_file") if fields.has("boot_id_file") else _BOOT_ID,
+        host=_host(fields, folder),
         hostname=fields.text("hostname", max_length=_MAX_HOSTNAME) if fields.has("hostname") else gethostname(),
         log_format=_log_format(fields),
     )
@@ -115,6 +123,18 @@ def _verifier(fields: Fields, folder: Path) -> VerifierConfig:
     )
     fields.done()
     return verifier
+
+
+def _host(fields: Fields, folder: Path) -> HostFiles:
+    def path(key: str, default: Path) -> Path:
+        return folder / fields.text(key) if fields.has(key) else default
+
+    return HostFiles(
+        boot_id=path("boot_id_file", _KERNEL.boot_id),
+        boot_log=path("boot_log", _KERNEL.boot_log),
+        ima_log=path("ima_log", _IMA_LOG_OF_SHA256 if _IMA_LOG_OF_SHA256.exists() else _KERNEL.ima_log),
+        firmware=path("firmware_directory", _KERNEL.firmware),
+    )
 
 
 def _address(fields: Fields, key: str) -> str:

@@ -230,5 +230,6 @@ def _finding(finding: Finding) -> dict[str, str]:
         "where": finding.where,
         "expected": finding.expected,
         "seen": finding.seen,
+        "event": finding.event,
         "remedy": finding.remedy,
     }

@@ -7,6 +7,7 @@ TPM2_PolicyPCR, so the TPM itself refuses as soon as a selected PCR has moved.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,14 +17,15 @@ import structlog
 from nodeseal.agent.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.leases import Leases, Released
-from nodeseal.agent.messages import evidence_message, parse_nonce, parse_selection, slot_message
+from nodeseal.agent.messages import evidence_messages, parse_challenge, parse_selection, slot_message
 from nodeseal.agent.rpc import CALL_SECONDS, closed, send, translated
 from nodeseal.agent.tpm.connection import SavedKey
+from nodeseal.agent.tpm.device import SignedAttest
 from nodeseal.agent.tpm.failures import TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
-from nodeseal.evidence import Purpose
+from nodeseal.evidence import Evidence, Purpose
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId
 from nodeseal.release_context import ReleaseContext, decode_release_context
@@ -53,7 +55,22 @@ class _Proved:
 
     key: SavedKey
     selection: PcrSelection
-    proof: key_release_pb2.Proof
+    evidence: Evidence
+    certified: SignedAttest
+
+    def messages(self) -> Iterator[key_release_pb2.ReleaseRequest]:
+        """Yield logs in stretches, then the proof."""
+        for message in evidence_messages(self.evidence):
+            if message.more:
+                yield key_release_pb2.ReleaseRequest(logs=message)
+            else:
+                proof = key_release_pb2.Proof(
+                    evidence=message,
+                    release_public=self.key.public,
+                    certify_attest=self.certified.attest,
+                    certify_signature=self.certified.signature,
+                )
+                yield key_release_pb2.ReleaseRequest(proof=proof)
 
 
 class Releaser:
@@ -147,7 +164,8 @@ class Releaser:
             try:
                 await send(call, key_release_pb2.ReleaseRequest(ask=ask))
                 proved = await self._prove((await _next(call, link)).challenge, link.identity)
-                await send(call, key_release_pb2.ReleaseRequest(proof=proved.proof))
+                for message in proved.messages():
+                    await send(call, message)
                 released = (await _next(call, link)).released
             finally:
                 call.cancel()
@@ -155,21 +173,14 @@ class Releaser:
         return _released(released, context, proved)
 
     async def _prove(self, message: key_release_pb2.ReleaseChallenge, identity: Identity) -> _Proved:
-        selection = parse_selection(message.challenge.pcr_selection)
-        policy = self._policy_selection(message, selection)
-        nonce = parse_nonce(message.challenge.nonce)
-        made = await self._attester.answer(Purpose.RELEASE, nonce, selection, identity, self._leases.ids())
-        values = dict(zip(selection.indices(), made.quoted.values, strict=True))
+        challenge = parse_challenge(message.challenge)
+        policy = self._policy_selection(message, challenge.selection)
+        made = await self._attester.answer(Purpose.RELEASE, challenge, identity, self._leases.ids())
+        values = dict(zip(challenge.selection.indices(), made.quoted.values, strict=True))
         digest = policy_pcr(policy, pcr_digest(HashAlg.SHA256, (values[each] for each in policy.indices())))
         key = await self._tpm.call(lambda device: device.create_release_key(digest))
         certified = await self._tpm.call(lambda device: device.certify(key, made.binding))
-        proof = key_release_pb2.Proof(
-            evidence=evidence_message(made.evidence(with_values=True)),
-            release_public=key.public,
-            certify_attest=certified.attest,
-            certify_signature=certified.signature,
-        )
-        return _Proved(key=key, selection=policy, proof=proof)
+        return _Proved(key=key, selection=policy, evidence=made.evidence(with_values=True), certified=certified)
 
     def _policy_selection(self, message: key_release_pb2.ReleaseChallenge, quoted: PcrSelection) -> PcrSelection:
         policy = parse_selection(message.policy_selection)

@@ -60,7 +60,7 @@ class Agent:
         self._state: Final = StateDirectory(config.state_directory)
         self._state.claim()
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds)
-        self._attester: Final = Attester(self._tpm, config.boot_id_file, config.hostname)
+        self._attester: Final = Attester(self._tpm, config.host, config.hostname)
         self._revoker: Final = Revoker(
             self._tpm, config.cap_pcr, config.on_revocation, config.revocation_timeout_seconds
         )

@@ -167,7 +167,8 @@ def _findings(fields: Fields) -> Iterator[Finding]:
             id=BY_CODE[code],
             expected=finding.text("expected", max_length=_MAX_TEXT),
             seen=finding.text("seen", max_length=_MAX_TEXT),
-            where=finding.text("where"),
+            where=finding.text("where", max_length=_MAX_TEXT),
+            event=finding.text("event", max_length=_MAX_TEXT) if finding.has("event") else "",
         )
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.agent import config as config_module
 from nodeseal.agent.callers import CallerRule
 from nodeseal.agent.config import LogFormat, load_config
+from nodeseal.agent.host import HostFiles
 from nodeseal.errors import MalformedInput
 
 GOOD = """\
@@ -33,7 +35,10 @@ def test_a_short_file_has_safe_defaults(tmp_path: Path) -> None:
     assert config.verifier.ca_file == tmp_path / "ca.pem"
     assert config.callers == (CallerRule(uid=1000),)
     assert (config.cap_pcr, config.on_revocation, config.log_format) == (15, (), LogFormat.JSON)
-    assert config.boot_id_file == Path("/proc/sys/kernel/random/boot_id")
+    assert config.host.boot_id == Path("/proc/sys/kernel/random/boot_id")
+    assert config.host.boot_log == Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+    assert config.host.ima_log.name.startswith("binary_runtime_measurements")
+    assert config.host.firmware == Path("/sys/class/dmi/id")
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -41,7 +46,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "  - uid: 1000",
         f'  - {{uid: 1000, gid: 100, executable_sha256: "{"ab" * 32}", unit: vllm.service}}\n'
         "on_revocation:\n  - [/bin/systemctl, stop, vllm.service]\n"
-        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\nlog_format: console\n"
+        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\n"
+        "boot_log: boot\nima_log: ima\nfirmware_directory: dmi\nlog_format: console\n"
         "hostname: gpu-17",
     ).replace("  ca_file: ca.pem", "  ca_file: ca.pem\n  server_name: localhost")
     config = load_config(written(tmp_path, text))
@@ -49,9 +55,24 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert config.callers == (rule,)
     assert config.on_revocation == (("/bin/systemctl", "stop", "vllm.service"),)
     assert (config.cap_pcr, config.revocation_timeout_seconds, config.tpm_timeout_seconds) == (14, 5, 6)
-    assert (config.boot_id_file, config.log_format) == (tmp_path / "id", LogFormat.CONSOLE)
+    assert config.host == HostFiles(
+        boot_id=tmp_path / "id", boot_log=tmp_path / "boot", ima_log=tmp_path / "ima", firmware=tmp_path / "dmi"
+    )
+    assert config.log_format is LogFormat.CONSOLE
     assert config.hostname == "gpu-17"
     assert config.verifier.server_name == "localhost"
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_the_ima_log_of_the_strongest_bank_is_taken_where_the_kernel_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, present: bool
+) -> None:
+    of_sha256 = tmp_path / "binary_runtime_measurements_sha256"
+    if present:
+        of_sha256.touch()
+    monkeypatch.setattr(config_module, "_IMA_LOG_OF_SHA256", of_sha256)
+    name = "binary_runtime_measurements_sha256" if present else "binary_runtime_measurements"
+    assert load_config(written(tmp_path, GOOD)).host.ima_log.name == name
 
 
 def test_an_empty_list_of_callers_is_accepted_and_allows_nobody(tmp_path: Path) -> None:

@@ -59,11 +59,14 @@ def test_status_prints_the_answer_and_its_exit_status_says_whether_it_is_trusted
 
 
 def test_status_for_people_names_the_state_and_every_finding() -> None:
-    finding = {"id": "pcr.mismatch", "where": "sha256 PCR 4", "expected": "aa", "seen": "bb", "remedy": "look"}
-    with answering(Reply(parameters={"state": "pending", "leases": [], "findings": [finding]})) as config:
+    finding = {"id": "pcr.mismatch", "where": "sha256 PCR 4", "expected": "aa", "seen": "bb", "event": "", "remedy": ""}
+    explained = finding | {"event": "event 7: EV_EFI_BOOT_SERVICES_APPLICATION"}
+    parameters = {"state": "pending", "leases": [], "findings": [finding, explained]}
+    with answering(Reply(parameters=parameters)) as config:
         result = CliRunner().invoke(main.app, ["status", "--config", str(config)])
     assert "state          pending" in result.stdout
-    assert "finding        pcr.mismatch (sha256 PCR 4): expected aa, seen bb" in result.stdout
+    line = "finding        pcr.mismatch (sha256 PCR 4): expected aa, seen bb"
+    assert f"{line}\n{line}; event 7: EV_EFI_BOOT_SERVICES_APPLICATION\n" in result.stdout
 
 
 @pytest.mark.parametrize(

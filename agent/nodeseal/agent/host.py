@@ -1,0 +1,62 @@
+"""What the kernel shows of this machine: which boot it is, whose firmware, and where its logs lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nodeseal.errors import Unavailable
+
+_MAX_FACT: Final = 128
+"""Characters of one fact that claims may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFiles:
+    """Where the kernel shows it; all but the boot id may be absent.
+
+    Attributes:
+        boot_id: the random id of this boot.
+        boot_log: what firmware and boot loaders measured.
+        ima_log: what the kernel's Integrity Measurement Architecture measured since, in binary.
+        firmware: folder with ``bios_vendor`` and ``bios_version``, SMBIOS' names of the firmware.
+    """
+
+    boot_id: Path
+    boot_log: Path
+    ima_log: Path
+    firmware: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """Maker and version of the firmware as SMBIOS (type 0) names them; empty: not known."""
+
+    vendor: str
+    version: str
+
+
+def read_boot_id(path: Path) -> str:
+    """Return the kernel's id of this boot.
+
+    Raises:
+        Unavailable: it cannot be read.
+    """
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
+def read_firmware(folder: Path) -> Firmware:
+    """Return what the firmware is called; what cannot be read, as in most virtual machines, is empty."""
+    return Firmware(_fact(folder / "bios_vendor"), _fact(folder / "bios_version"))
+
+
+def _fact(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+    return "".join(filter(str.isprintable, text)).strip()[:_MAX_FACT]
