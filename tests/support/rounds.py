@@ -1,23 +1,49 @@
-"""A good round of evidence, built so that a test can change one fact of it."""
+"""A good round of evidence, built so that a test can change one fact of it.
+
+A plain :class:`Round` has PCR values and no logs. :func:`measured` makes the round of a machine that booted by a boot
+log and ran files by an IMA log; both replay to its PCRs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
-from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
 from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tcg.event_log import decode_event_log, replay
+from nodeseal.tcg.ima_log import ImaEntry, encode_ima_entry, template_hash
+from nodeseal.tcg.ima_template import ImaFields
+from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection
 from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import Appraisal, Baseline, Challenge, KnownNode, NodeKeys, Policy
+from nodeseal.verifier.appraisal.model import (
+    NOTHING_KNOWN,
+    UNKNOWN_TPM,
+    Appraisal,
+    Baseline,
+    Challenge,
+    KnownLogs,
+    KnownNode,
+    NodeKeys,
+    Policy,
+    TpmFacts,
+    known_logs,
+)
+from support import ima
 from support.quotes import START, Signed, SigningKey, quoted
 
 SHA256 = HashAlg.SHA256
 SELECTION = PcrSelection.of({SHA256: [*range(10), *range(11, 16)]})
+ALL = PcrSelection.of({SHA256: range(16)})
+"""What verifiers ask for by default: PCR 10 too."""
+IMA_PCR = 10
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PCRS: Mapping[int, bytes] = {index: bytes([index + 1]) * 32 for index in range(24)} | {15: bytes(32)}
 CLAIMS = Claims(boot_id="3f0c7c9e-0000-4000-8000-000000000001", kernel="6.1.0", agent_version="0.1.0")
@@ -42,7 +68,10 @@ POLICY = Policy(goldens=(GOLDEN,), trust_seconds=60)
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """The facts of one round as an honest node and verifier see them."""
+    """The facts of one round as an honest node and verifier see them.
+
+    ``logs`` is what the challenge names as known; by default what the verifier knows.
+    """
 
     key: SigningKey = field(default_factory=SigningKey)
     challenge: Challenge = CHALLENGE
@@ -52,15 +81,32 @@ class Round:
     baseline: Baseline | None = None
     policy: Policy = POLICY
     now: datetime = NOW + timedelta(seconds=1)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tpm: TpmFacts = UNKNOWN_TPM
+    firmware: int = 1
+    boot_log: bytes | None = None
+    ima_log: bytes | None = None
+    logs: KnownLogs | None = None
 
     @property
     def keys(self) -> NodeKeys:
         return NodeKeys(ak_name=self.key.public.name(), verifier=self.key.verifier())
 
+    @property
+    def known(self) -> KnownNode:
+        """The node as the verifier knows it."""
+        return KnownNode(keys=self.keys, baseline=self.baseline, labels=self.labels, tpm=self.tpm)
+
+    @property
+    def asked(self) -> Challenge:
+        """The challenge with what it names as known."""
+        logs = known_logs(self.known, self.policy) if self.logs is None else self.logs
+        return replace(self.challenge, logs=logs)
+
     def sign(self) -> Signed:
         """Return the quote that this node makes for this challenge."""
         selection = self.challenge.selection
-        return self.key.attest(quoted(selection, self.pcrs), self.binding(), self.clock_info)
+        return self.key.attest(quoted(selection, self.pcrs), self.binding(), self.clock_info, self.firmware)
 
     def binding(self, **changes: object) -> bytes:
         """Return the qualifying data, with some fields of the challenge changed."""
@@ -68,20 +114,41 @@ class Round:
         return qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, encode_claims(self.claims))
 
     def evidence(self, signed: Signed | None = None, *, values: bool = True) -> Evidence:
-        """Return what the agent sends, by default with values."""
+        """Return what the agent sends, by default with values, and of logs what the challenge does not name."""
         signed = signed or self.sign()
         sent = tuple(self.pcrs[index] for _, index in self.challenge.selection.indices())
+        logs = self.asked.logs if self.asked.logs.boot_id == self.claims.boot_id else NOTHING_KNOWN
+        known_boot_log = self.boot_log is None or sha256(self.boot_log).digest() == logs.boot_log_sha256
         return Evidence(
             claims=encode_claims(self.claims),
             attest=signed.attest,
             signature=signed.signature,
             pcr_values=sent if values else None,
+            boot_log=None if known_boot_log else self.boot_log,
+            ima=self.delta(logs.ima_offset),
         )
+
+    def delta(self, offset: int) -> ImaDelta | None:
+        """Return the IMA log from ``offset`` on, or None if there is nothing."""
+        new = (self.ima_log or b"")[offset:]
+        return ImaDelta(offset=offset, entries=new) if new else None
 
     def appraise(self, evidence: Evidence | None = None) -> Appraisal:
         """Appraise ``evidence``, by default this round's own."""
-        node = KnownNode(keys=self.keys, baseline=self.baseline)
-        return appraise(evidence or self.evidence(), self.challenge, node, self.policy, self.now)
+        return appraise(evidence or self.evidence(), self.asked, self.known, self.policy, self.now)
+
+    def running(self, *entries: ImaEntry) -> Round:
+        """Return the round of the same machine after IMA measured ``entries``."""
+        value = self.pcrs[IMA_PCR]
+        for entry in entries:
+            value = SHA256.digest(value + template_hash(entry, SHA256))
+        log = (self.ima_log or b"") + b"".join(map(encode_ima_entry, entries))
+        return replace(self, pcrs={**self.pcrs, IMA_PCR: value}, ima_log=log)
+
+    def extended(self, pcr: int, content: bytes = b"later") -> Round:
+        """Return the round of the same machine after something extended ``pcr`` and logged nothing."""
+        value = SHA256.digest(self.pcrs[pcr] + SHA256.digest(content))
+        return replace(self, pcrs={**self.pcrs, pcr: value})
 
     def then(self, appraisal: Appraisal, **changes: object) -> Round:
         """Return the round after one that came out as ``appraisal``: a second later, with another nonce."""
@@ -99,3 +166,46 @@ class Round:
             clock_info=replace(self.clock_info, clock=self.clock_info.clock + 1000),
         )
         return replace(later, **changes)  # type: ignore[arg-type]  # the fields of the dataclass
+
+
+FILES = {"/usr/bin/agent": b"agent 1", "/usr/lib/libc.so": b"libc 1"}
+"""What a machine of :func:`measured` runs by default: contents by path."""
+
+
+def measured(
+    chain: BootChain | None = None, files: Mapping[str, bytes] = FILES, *, boot_log: bytes | None = None
+) -> Round:
+    """Return the first round of a machine that booted and ran files, judged by :func:`exact_golden` of it.
+
+    Args:
+        chain: what it boots; None: the sample's.
+        files: what IMA measured, by path.
+        boot_log: the log to boot by instead.
+    """
+    log = boot_log or sample_boot_log(chain or BootChain())
+    booted = dict.fromkeys(range(PCR_COUNT), bytes(32)) | replay(decode_event_log(log), SHA256)
+    before = Round(pcrs=booted, boot_log=log, challenge=replace(CHALLENGE, selection=ALL))
+    machine = before.running(boot_aggregate(booted), *(ran(path, content) for path, content in files.items()))
+    return replace(machine, policy=Policy(goldens=(exact_golden(machine),), trust_seconds=60))
+
+
+def ran(path: str, content: bytes) -> ImaEntry:
+    """Return the entry of a file that IMA measured."""
+    fields = ImaFields(algorithm="sha256", digest=SHA256.digest(content), path=path.encode())
+    return ima.entry("ima-ng", fields)
+
+
+def boot_aggregate(pcrs: Mapping[int, bytes]) -> ImaEntry:
+    """Return the first entry of every IMA log."""
+    digest = SHA256.digest(b"".join(pcrs[index] for index in range(10)))
+    return ima.entry("ima-ng", ImaFields(algorithm="sha256", digest=digest, path=b"boot_aggregate"))
+
+
+def exact_golden(machine: Round, name: str = "rack-a") -> Golden:
+    """Return the golden that pins what the machine booted by value, and does not judge what it runs."""
+    return golden_of(machine.pcrs, only=range(10), name=name)
+
+
+def runtime_rules(files: Mapping[str, bytes] = FILES) -> RuntimeRules:
+    """Return rules that allow these files, by path and content."""
+    return RuntimeRules(files={path: (FileDigest(digest=SHA256.digest(content)),) for path, content in files.items()})
