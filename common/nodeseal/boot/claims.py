@@ -1,146 +1,49 @@
-"""Typed claims that a proved boot log makes."""
+"""All that a proved boot log says, as typed claims; of a PCR that is not proved nothing is said.
+
+Claims keep the log's events, from which words are made when they are asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
 
-from nodeseal.boot.proved import ProvedLog
-from nodeseal.findings import Finding
+from nodeseal.boot.images import BootChain, BootImage, read_images
+from nodeseal.boot.loader import (
+    KernelCommandLine,
+    MeasuredFile,
+    read_command_lines,
+    read_files,
+    read_partitions,
+    read_sections,
+)
+from nodeseal.boot.measured import ERROR_SEPARATOR, Measurement, digests_of, measurements
+from nodeseal.boot.proved import FIRMWARE_PCRS, ProvedLog
+from nodeseal.boot.secure_boot import Authority, SecureBoot, read_policy
+from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.algorithms import HashAlg
-
-if TYPE_CHECKING:
-    from nodeseal.tcg.signature_database import SignatureEntry
-
-
-class SecureBootMode(Enum):
-    """The mode that the measured variables stand for (UEFI, "Secure Boot Modes")."""
-
-    USER = "user"
-    SETUP = "setup"
-    AUDIT = "audit"
-    DEPLOYED = "deployed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecureBoot:
-    """The state of secure boot before the separator of PCR 7, first values only.
-
-    Attributes:
-        enabled: whether the first SecureBoot variable was 1.
-        mode: what the variables stand for.
-        pk: platform key entries. Likewise ``kek``, ``db``, ``dbx``.
-        proved: whether PCR 7 was proved and its separator is there.
-        validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
-        late: what was measured as firmware state where it cannot be: after the separator, or a second time.
-    """
-
-    enabled: bool
-    mode: SecureBootMode
-    pk: tuple[SignatureEntry, ...]
-    kek: tuple[SignatureEntry, ...]
-    db: tuple[SignatureEntry, ...]
-    dbx: tuple[SignatureEntry, ...]
-    proved: bool
-    validation_off: bool
-    late: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootImage:
-    """An image that ran.
-
-    Attributes:
-        number: the event's place in the log.
-        digest: its Authenticode digest in the judged bank: proved.
-        path: its device path: claimed.
-    """
-
-    number: int
-    digest: bytes
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootChain:
-    """The images that ran from PCR 4, in order.
-
-    Attributes:
-        images: the images.
-        proved: whether PCR 4 was proved.
-    """
-
-    images: tuple[BootImage, ...]
-    proved: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
-    """What vouched for an image (EV_EFI_VARIABLE_AUTHORITY).
-
-    Attributes:
-        number: the event's place in the log.
-        variable: the list that held it: db, MokList, Shim, ….
-        sha256: SHA-256 of the certificate, or of the signature data; None: the event's data is not proved.
-        subject: the certificate's subject for people, or an empty string.
-    """
-
-    number: int
-    variable: str
-    sha256: bytes | None
-    subject: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelCommandLine:
-    """A command line that a boot loader or kernel measured.
-
-    Attributes:
-        number: the event's place in the log.
-        source: ``grub``, ``systemd-stub`` or ``efi-stub``.
-        text: the command line; None: the event's data is not proved.
-    """
-
-    number: int
-    source: str
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredFile:
-    """A file, a section or a table that was measured.
-
-    Attributes:
-        number: the event's place in the log.
-        name: path or section name: claimed, unless it was found by its digest.
-        digest: in the judged bank: proved.
-    """
-
-    number: int
-    name: str
-    digest: bytes
+from nodeseal.tcg.event_log_text import describe_event
+from nodeseal.tcg.event_log_types import EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootClaims:
-    """What a proved log says; of a PCR that is not proved nothing is here.
+    """What a proved log says.
 
     Attributes:
         bank: the judged bank, of all digests below.
         proved: PCRs that the log explains.
-        secure_boot: the state of secure boot.
-        chain: images of PCR 4.
-        drivers: images of PCR 2.
+        secure_boot: the state of secure boot (PCR 7).
+        chain: images that ran from PCR 4.
+        drivers: images that ran from PCR 2.
         signers: authorities of PCR 7, in order.
-        command_lines: kernel command lines of PCR 8, 9 and 12, in order.
+        command_lines: kernel command lines of PCR 8, 9 and 12.
         sections: sections of unified kernel images (PCR 11).
         files: files that the boot loader read (PCR 9).
         gpt: partition tables (PCR 5).
         sbat_level: shim's SbatLevel, or an empty string.
-        firmware_version: the S-CRTM version, as measured, or an empty string.
-        findings: what is wrong whatever rules say: ``uefi.replay``, ``uefi.firmware-error``, …, and quirks used.
+        firmware_version: the S-CRTM version, or an empty string; that it is one is a claim.
+        findings: what is wrong whatever rules say: ``uefi.replay``, ``uefi.firmware-error``, and quirks used.
     """
 
     bank: HashAlg
@@ -159,5 +62,47 @@ class BootClaims:
 
 
 def boot_claims(proved: ProvedLog) -> BootClaims:
-    """Return what ``proved`` claims."""
-    raise NotImplementedError
+    """Return what ``proved`` says."""
+    measured = measurements(proved)
+    crtm, drivers, images, partitions, policy, grub, files, unified, stub, shim = (
+        measured.get(pcr, ()) for pcr in (0, 2, 4, 5, 7, 8, 9, 11, 12, 14)
+    )
+    said = read_policy(policy, shim)
+    lines = read_command_lines(grub, files, stub)
+    return BootClaims(
+        bank=proved.bank,
+        proved=proved.proved,
+        secure_boot=said.secure_boot,
+        chain=BootChain(images=read_images(images)),
+        drivers=read_images(drivers),
+        signers=said.signers,
+        command_lines=lines,
+        sections=read_sections(unified),
+        files=read_files(files, lines),
+        gpt=read_partitions(partitions),
+        sbat_level=said.sbat_level,
+        firmware_version=_firmware_version(crtm),
+        findings=(*proved.findings, *_firmware_errors(measured)),
+    )
+
+
+def _firmware_version(measured: tuple[Measurement, ...]) -> str:
+    for each in measured:
+        if each.event.claimed_type == EventType.S_CRTM_VERSION and any(each.proved_data() or b""):
+            return describe_event(each.event).removeprefix("version ")
+    return ""
+
+
+def _firmware_errors(measured: Mapping[int, tuple[Measurement, ...]]) -> Iterator[Finding]:
+    """Find separators that stand for an error; the type is asked too, since boot variables may have that content."""
+    for pcr in FIRMWARE_PCRS:
+        for each in measured.get(pcr, ()):
+            is_error = each.digest in digests_of((ERROR_SEPARATOR,), each.bank)
+            if is_error and each.event.claimed_type == EventType.SEPARATOR:
+                yield Finding(
+                    id=FindingId.UEFI_FIRMWARE_ERROR,
+                    expected="a separator without an error",
+                    seen="a separator with an error",
+                    where=f"{each.bank.hashlib_name} PCR {pcr}",
+                    event=str(each),
+                )

@@ -1,14 +1,36 @@
-"""Prove a boot log by a quote: the PCRs that it replays to are the ones it may be believed about."""
+"""Prove a boot log by a quote: the PCRs that it replays to are the ones it may be believed about.
+
+A log is judged in one bank, by replay as TPM2_PCR_Extend would have done it (TPM Library Part 3; PC Client Platform
+Firmware Profile 1.06, "Event Logging" and "Startup Locality Event"). Firmware alone extends PCR 0 to 7 before
+ExitBootServices, so a log that does not replay there is wrong. Boot loaders and operating systems extend the others
+later; a log that does not replay there is merely not believed about them. PCR 11 may have moved on by the words that
+systemd measures as the boot proceeds (systemd-pcrphase.service(8)).
+
+SHA-1 logs and logs of confidential machines (CCEL) explain nothing in the banks that count here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts
-from nodeseal.findings import Finding
+from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
+from nodeseal.errors import MalformedInput
+from nodeseal.findings import Finding, FindingId
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog
+from nodeseal.tcg.event_log import EventLog, LogFormat, replay
+
+FIRMWARE_PCRS: Final = range(8)
+_STATIC_PCRS: Final = range(16)
+"""PCRs that start at zero and that only a reset clears (PC Client Platform TPM Profile, "PCR Attributes")."""
+_BANKS: Final = (HashAlg.SHA512, HashAlg.SHA384, HashAlg.SHA256)
+"""Banks that count, strongest first."""
+_PHASE_PCR: Final = 11
+_PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
+_PHASE_STARTS: Final = (0, 2)
+"""An initial RAM disk without systemd leaves out the first two words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +50,32 @@ class ProvedLog:
     log: EventLog
     bank: HashAlg
     proved: frozenset[int]
-    unexplained: tuple[int, ...]
-    phases: tuple[str, ...]
-    quirks: tuple[AppliedQuirk, ...]
-    findings: tuple[Finding, ...]
+    unexplained: tuple[int, ...] = ()
+    phases: tuple[str, ...] = ()
+    quirks: tuple[AppliedQuirk, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A PCR of a bank."""
+
+    bank: HashAlg
+    pcr: int
+
+    def __str__(self) -> str:
+        return f"{self.bank.hashlib_name} PCR {self.pcr}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Explained:
+    """What became of one PCR."""
+
+    place: _Place
+    proved: bool = False
+    phases: tuple[str, ...] = ()
+    quirk: AppliedQuirk | None = None
+    finding: Finding | None = None
 
 
 def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, bank: HashAlg | None = None) -> ProvedLog:
@@ -43,4 +87,108 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
         firmware: what the node says of its firmware; it only chooses quirks, which are reported when used.
         bank: the bank to judge; None: the strongest SHA-2 bank that is both quoted and in the log.
     """
-    raise NotImplementedError
+    wanted = _BANKS if bank is None else (bank,)
+    judged = next((each for each in wanted if each in _BANKS and _serves(log, pcrs, each)), None)
+    if judged is None:
+        return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted")
+    if log.form is not LogFormat.CRYPTO_AGILE:
+        return _nothing(log, judged, f"it is a {log.form.value} log")
+    try:
+        replayed = replay(log, judged)
+    except MalformedInput as error:
+        return _nothing(log, judged, str(error))
+    return _prove(log, pcrs, judged, replayed, firmware)
+
+
+def _serves(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg) -> bool:
+    return bank in log.algorithms and any(bank is each for each, _ in pcrs.selection.banks)
+
+
+def _names(log: EventLog) -> str:
+    return ", ".join(bank.hashlib_name for bank in log.algorithms)
+
+
+def _nothing(log: EventLog, bank: HashAlg, why: str) -> ProvedLog:
+    finding = Finding(
+        id=FindingId.UEFI_LOG_MALFORMED,
+        expected="a crypto-agile log of a quoted SHA-2 bank",
+        seen=why,
+        where="boot log",
+    )
+    return ProvedLog(log=log, bank=bank, proved=frozenset(), findings=(finding,))
+
+
+def _prove(
+    log: EventLog, pcrs: QuotedPcrs, bank: HashAlg, replayed: dict[int, bytes], firmware: FirmwareFacts
+) -> ProvedLog:
+    explained = [
+        _explain(_Place(bank, pcr), replayed.get(pcr, bytes(bank.digest_size)), quoted, firmware)
+        for pcr in _STATIC_PCRS
+        if (quoted := pcrs.get(bank, pcr)) is not None
+    ]
+    return ProvedLog(
+        log=log,
+        bank=bank,
+        proved=frozenset(each.place.pcr for each in explained if each.proved),
+        unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
+        phases=tuple(word for each in explained for word in each.phases),
+        quirks=tuple(each.quirk for each in explained if each.quirk),
+        findings=tuple(each.finding for each in explained if each.finding),
+    )
+
+
+def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts) -> _Explained:
+    """Find out how the replayed value leads to the quoted one."""
+    bank, pcr = place.bank, place.pcr
+    if value == quoted:
+        return _Explained(place=place, proved=True)
+    if quirk := next(_explaining(firmware, pcr, bank, value, quoted), None):
+        return _Explained(place=place, proved=True, quirk=quirk, finding=_quirk_finding(quirk, place))
+    if pcr == _PHASE_PCR and (words := _phases(bank, value, quoted)):
+        return _Explained(place=place, proved=True, phases=words)
+    if pcr in FIRMWARE_PCRS:
+        return _Explained(place=place, finding=_replay_finding(place, quoted, value))
+    return _Explained(place=place)
+
+
+def _explaining(
+    firmware: FirmwareFacts, pcr: int, bank: HashAlg, value: bytes, quoted: bytes
+) -> Iterator[AppliedQuirk]:
+    """Iterate over the quirks that lead from the replayed value to the quoted one."""
+    for quirk in quirks_for(firmware, pcr):
+        if any(_extended(bank, value, actions) == quoted for actions in quirk.effect.unlogged):
+            yield AppliedQuirk(id=quirk.id, pcr=pcr, deviates=quirk.deviates)
+
+
+def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes:
+    for content in contents:
+        value = bank.digest(value + bank.digest(content))
+    return value
+
+
+def _phases(bank: HashAlg, value: bytes, quoted: bytes) -> tuple[str, ...]:
+    """Return systemd's words that lead from the replayed value to the quoted one, or none."""
+    for first in _PHASE_STARTS:
+        for end in range(first + 1, len(_PHASES) + 1):
+            words = _PHASES[first:end]
+            if _extended(bank, value, tuple(word.encode() for word in words)) == quoted:
+                return words
+    return ()
+
+
+def _replay_finding(place: _Place, quoted: bytes, value: bytes) -> Finding:
+    return Finding(
+        id=FindingId.UEFI_REPLAY,
+        expected=f"the quoted {quoted.hex()}",
+        seen=f"a log that gives {value.hex()}",
+        where=str(place),
+    )
+
+
+def _quirk_finding(quirk: AppliedQuirk, place: _Place) -> Finding:
+    return Finding(
+        id=FindingId.UEFI_QUIRK,
+        expected="a log that replays as it stands",
+        seen=f"{quirk.id}: {quirk.deviates}",
+        where=str(place),
+    )

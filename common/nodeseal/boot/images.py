@@ -1,0 +1,57 @@
+"""What PCR 2 and 4 prove: the images that ran, by their Authenticode digests.
+
+Which events are images cannot be asked of their types. Everything counts as one, but for separators and short lines of
+text such as ``Calling EFI Application from Boot Option``, whose digests prove that they are just that; so an image that
+is called something else is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodeseal.boot.measured import Measurement, describe_briefly, is_action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootImage:
+    """An image that ran.
+
+    Attributes:
+        measurement: the event.
+    """
+
+    measurement: Measurement
+
+    @property
+    def digest(self) -> bytes:
+        """Its Authenticode digest in the judged bank: proved."""
+        return self.measurement.digest
+
+    @property
+    def path(self) -> str:
+        """Where it came from: claimed."""
+        return describe_briefly(self.measurement.event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootChain:
+    """The images that ran from PCR 4.
+
+    Attributes:
+        images: the images, in order.
+    """
+
+    images: tuple[BootImage, ...] = ()
+
+
+def read_images(measured: Iterable[Measurement]) -> tuple[BootImage, ...]:
+    """Return what ran, in order."""
+    return tuple(BootImage(measurement=each) for each in measured if not _is_harmless(each))
+
+
+def _is_harmless(each: Measurement) -> bool:
+    if each.is_separator:
+        return True
+    data = each.proved_data()
+    return data is not None and is_action(data)

@@ -1,0 +1,182 @@
+"""What boot loaders and the kernel's stub measured: command lines, files, sections of unified kernel images.
+
+- GRUB hashes every command that it runs, and the kernel's command line, into PCR 8, and every file that it reads into
+  PCR 9 (GRUB manual, "Measured Boot"). No digest covers what it calls a line in the log, so lines are told apart by
+  their content: a command line begins with the kernel's path, and there is a ``linux`` command for it.
+- systemd-boot and systemd-stub hash command lines as UTF-16 into PCR 12 (before version 251 into PCR 8), and names and
+  contents of a unified kernel image's sections, in turns, into PCR 11 (systemd-stub(7)).
+- The kernel's EFI stub hashes its load options and initial RAM disk into PCR 9. The log does not hold the options; they
+  are known when they are those of a line above (with GRUB's ``BOOT_IMAGE=``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nodeseal.boot.measured import Measurement, describe_briefly, digests_of
+
+_SECTIONS: Final = (
+    ".linux",
+    ".osrel",
+    ".cmdline",
+    ".initrd",
+    ".ucode",
+    ".splash",
+    ".dtb",
+    ".dtbauto",
+    ".hwids",
+    ".efifw",
+    ".uname",
+    ".sbat",
+    ".pcrpkey",
+    ".profile",
+)
+"""Sections that systemd-stub measures (UAPI group, "Unified Kernel Image"); each name is hashed with its NUL."""
+_SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in _SECTIONS)
+_LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
+_CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
+_COMMAND: Final = re.compile(r"linux(?:efi|16)? +(.*)", re.DOTALL)
+_PATH_STARTS: Final = ("/", "(")
+"""How GRUB's paths begin, and none of its commands."""
+_QUOTES: Final = str.maketrans("", "", "\"'\\")
+"""What GRUB adds to a command line and does not show in the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelCommandLine:
+    """A command line.
+
+    Attributes:
+        measurement: the event.
+        source: who measured it: ``grub``, ``systemd-stub`` or ``efi-stub``.
+        text: the command line; None when no digest proves it.
+    """
+
+    measurement: Measurement
+    source: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredFile:
+    """A file, a section or a partition table.
+
+    Attributes:
+        measurement: the event.
+        name: a section's name, which is proved; else a path, which is claimed.
+    """
+
+    measurement: Measurement
+    name: str
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of its content in the judged bank: proved."""
+        return self.measurement.digest
+
+
+def read_command_lines(
+    grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]
+) -> tuple[KernelCommandLine, ...]:
+    """Return the command lines in PCR 8, 9 and 12, in this order."""
+    lines = [*_grub_lines(grub), *_stub_lines(stub)]
+    known = _load_options([line.text for line in lines if line.text is not None])
+    lines += [
+        KernelCommandLine(measurement=each, source="efi-stub", text=None)
+        for each in files
+        if _is_load_options(each) and not _is_known(each, known)
+    ]
+    return tuple(lines)
+
+
+def read_files(files: Sequence[Measurement], lines: Iterable[KernelCommandLine]) -> tuple[MeasuredFile, ...]:
+    """Return the files in PCR 9: everything but load options that are one of ``lines``."""
+    known = _load_options([line.text for line in lines if line.text is not None])
+    return tuple(
+        MeasuredFile(measurement=each, name=describe_briefly(each.event))
+        for each in files
+        if not (_is_load_options(each) and _is_known(each, known))
+    )
+
+
+def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
+    """Return the sections in PCR 11; what does not follow a section's name has none."""
+    return tuple(_sections(measured))
+
+
+def read_partitions(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
+    """Return the partition tables in PCR 5, and whatever may be one because no digest proves its data."""
+    return tuple(
+        MeasuredFile(measurement=each, name=describe_briefly(each.event))
+        for each in measured
+        if (data := each.proved_data()) is None or data.startswith(b"EFI PART")
+    )
+
+
+def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredFile]:
+    name = ""
+    for each in measured:
+        if each.is_separator:
+            continue
+        named = digests_of(_SECTION_NAMES, each.bank).get(each.digest)
+        if named is None or name:
+            yield MeasuredFile(measurement=each, name=name)
+            name = ""
+        else:
+            name = named[:-1].decode()
+
+
+def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
+    """Iterate over command lines in PCR 8, each once, then over ``linux`` commands that none of them stands for."""
+    lines: dict[str, KernelCommandLine] = {}
+    commands: dict[str, KernelCommandLine] = {}
+    for each in measured:
+        data = each.proved_data()
+        if data is None:
+            yield KernelCommandLine(measurement=each, source="grub", text=None)
+        elif (wide := _utf16(data)) is not None:
+            yield KernelCommandLine(measurement=each, source="systemd-stub", text=wide)
+        else:
+            text = data.decode("utf-8", "backslashreplace").removesuffix("\0")
+            if command := _COMMAND.fullmatch(text):
+                commands[command[1]] = KernelCommandLine(measurement=each, source="grub", text=command[1])
+            elif text.startswith(_PATH_STARTS) or _CALLED.match(each.event.data):
+                lines[text] = KernelCommandLine(measurement=each, source="grub", text=text)
+    yield from lines.values()
+    plain = {text.translate(_QUOTES) for text in lines}
+    yield from (line for text, line in commands.items() if text.translate(_QUOTES) not in plain)
+
+
+def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
+    """Iterate over the texts in PCR 12; what is proved to be something else is none."""
+    for each in measured:
+        data = each.proved_data()
+        text = None if data is None else _utf16(data)
+        if data is None or text is not None:
+            yield KernelCommandLine(measurement=each, source="systemd-stub", text=text)
+
+
+def _utf16(data: bytes) -> str | None:
+    """Return text in UTF-16 as far as it is mostly ASCII, without its NUL; None when the data is anything else."""
+    if len(data) % 2 or data[1::2].count(0) * 4 <= len(data) or not any(data):
+        return None
+    try:
+        text = data.decode("utf-16-le").removesuffix("\0")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def _load_options(texts: Sequence[str]) -> frozenset[str]:
+    return frozenset(start + text + end for text in texts for start in ("", "BOOT_IMAGE=") for end in ("", "\0"))
+
+
+def _is_load_options(each: Measurement) -> bool:
+    return _LOAD_OPTIONS in each.event.data
+
+
+def _is_known(each: Measurement, options: Iterable[str]) -> bool:
+    return any(each.bank.digest(text.encode("utf-16-le")) == each.digest for text in options)

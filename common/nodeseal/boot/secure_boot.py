@@ -1,0 +1,264 @@
+"""What PCR 7 proves: the state of secure boot, and who vouched for the images that ran.
+
+Firmware measures SecureBoot, PK, KEK, db and dbx, each once, then a separator, then each authority by which it let an
+image run; shim measures its own afterwards (PC Client Platform Firmware Profile 1.06, "PCR[7]: Secure Boot Policy").
+Events are told apart by what their digests prove, the variable's vendor, name and content, and by their order, never
+by their claimed types:
+
+- the first value of a state variable before the separator counts; the same variable again, or after the separator, is
+  an authority if its content is one signature, else a finding for whoever judges by secure boot;
+- whatever cannot be read is an authority that nobody knows, so that hiding one gains nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from nodeseal.boot.measured import Measurement, digests_of, is_action
+from nodeseal.errors import MalformedInput
+from nodeseal.findings import Finding, FindingId
+from nodeseal.tcg.certificate import decode_certificate, name_text
+from nodeseal.tcg.efi_variable import EfiVariable, decode_efi_variable
+from nodeseal.tcg.signature_database import (
+    SHA256,
+    X509,
+    SignatureEntry,
+    decode_signature_data,
+    decode_signature_database,
+    decode_signature_lists,
+)
+
+_GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_SECURITY: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+_FLAGS: Final = frozenset((_GLOBAL, name) for name in ("SecureBoot", "SetupMode", "AuditMode", "DeployedMode"))
+_DATABASES: Final = frozenset(
+    ((_GLOBAL, "PK"), (_GLOBAL, "KEK"), *((_SECURITY, name) for name in ("db", "dbx", "dbt", "dbr")))
+)
+_STATE: Final = _FLAGS | _DATABASES
+"""Variables that make up the state (UEFI Specification 2.10, "Globally Defined Variables", "Signature Database")."""
+_DEBUGGER: Final = b"UEFI Debug Mode"
+_SBAT: Final = "SbatLevel"
+_NO_VALIDATION: Final = b"MokSBState"
+_ON: Final = b"\1"
+
+
+class SecureBootMode(Enum):
+    """The mode that the measured variables stand for (UEFI Specification 2.10, "Secure Boot Modes")."""
+
+    USER = "user"
+    SETUP = "setup"
+    AUDIT = "audit"
+    DEPLOYED = "deployed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecureBoot:
+    """The state of secure boot before the separator of PCR 7: first values only.
+
+    Attributes:
+        proved: whether PCR 7 was proved and its separator is there.
+        values: content of each state variable that was measured, by name.
+        validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
+        findings: what speaks against whoever judges by secure boot: state measured too late or twice.
+    """
+
+    proved: bool = False
+    values: dict[str, bytes] = field(default_factory=dict)
+    validation_off: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether SecureBoot was 1."""
+        return self.values.get("SecureBoot") == _ON
+
+    @property
+    def mode(self) -> SecureBootMode:
+        """The mode: with no platform key it is setup mode."""
+        if self.values.get("AuditMode") == _ON:
+            return SecureBootMode.AUDIT
+        if self.values.get("SetupMode") == _ON or self.values.get("PK") == b"":
+            return SecureBootMode.SETUP
+        if "PK" not in self.values:
+            return SecureBootMode.UNKNOWN
+        return SecureBootMode.DEPLOYED if self.values.get("DeployedMode") == _ON else SecureBootMode.USER
+
+    @property
+    def pk(self) -> tuple[SignatureEntry, ...]:
+        """The platform key; empty when there is none."""
+        return self._entries("PK")
+
+    @property
+    def kek(self) -> tuple[SignatureEntry, ...]:
+        """Keys that may change db and dbx."""
+        return self._entries("KEK")
+
+    @property
+    def db(self) -> tuple[SignatureEntry, ...]:
+        """Whose images may run."""
+        return self._entries("db")
+
+    @property
+    def dbx(self) -> tuple[SignatureEntry, ...]:
+        """Whose images may not."""
+        return self._entries("dbx")
+
+    def forbidden_images(self) -> frozenset[bytes]:
+        """Return the SHA-256 digests of images in dbx."""
+        try:
+            lists = decode_signature_lists(self.values.get("dbx", b""))
+        except MalformedInput:
+            return frozenset()
+        return frozenset(digest for each in lists if each.kind == SHA256 for digest in each.data())
+
+    def _entries(self, name: str) -> tuple[SignatureEntry, ...]:
+        try:
+            return decode_signature_database(self.values.get(name, b""))
+        except MalformedInput:
+            return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """What vouched for an image.
+
+    Attributes:
+        measurement: the event.
+        variable: the list that held it, such as ``db``, ``MokList`` or ``Shim``; empty when it cannot be read.
+        entry: the certificate or hash; None when it cannot be read, or no digest proves it.
+    """
+
+    measurement: Measurement
+    variable: str = ""
+    entry: SignatureEntry | None = None
+
+    @property
+    def sha256(self) -> bytes | None:
+        """SHA-256 of the certificate in DER, or of other signature data."""
+        return hashlib.sha256(self.entry.data).digest() if self.entry else None
+
+    @property
+    def subject(self) -> str:
+        """The certificate's subject, for people."""
+        if self.entry is None or self.entry.kind != X509:
+            return ""
+        try:
+            return name_text(decode_certificate(self.entry.data).subject)
+        except MalformedInput:
+            return "(unreadable)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All that PCR 7 says.
+
+    Attributes:
+        secure_boot: the state.
+        signers: authorities, in order.
+        sbat_level: shim's SbatLevel, or an empty string.
+    """
+
+    secure_boot: SecureBoot
+    signers: tuple[Authority, ...]
+    sbat_level: str
+
+
+def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> Policy:
+    """Read PCR 7, and what shim measured into PCR 14."""
+    reader = _PolicyReader()
+    for each in policy:
+        reader.read(each)
+    state = SecureBoot(
+        proved=reader.separated,
+        values=reader.values,
+        validation_off=reader.debugger or any(map(_is_validation_off, shim)),
+        findings=tuple(reader.findings),
+    )
+    return Policy(secure_boot=state, signers=tuple(reader.signers), sbat_level=reader.sbat_level)
+
+
+class _PolicyReader:
+    """Goes through PCR 7 once."""
+
+    def __init__(self) -> None:
+        self.separated = False
+        self.debugger = False
+        self.values: dict[str, bytes] = {}
+        self.signers: list[Authority] = []
+        self.findings: list[Finding] = []
+        self.sbat_level = ""
+
+    def read(self, each: Measurement) -> None:
+        if each.is_separator:
+            self.separated = True
+            return
+        data = each.proved_data()
+        variable = None if data is None else _variable(data)
+        if variable is not None:
+            self._variable(each, variable)
+        elif data is not None and is_action(data):
+            self.debugger |= data.startswith(_DEBUGGER)
+        else:
+            self.signers.append(Authority(measurement=each))
+
+    def _variable(self, each: Measurement, variable: EfiVariable) -> None:
+        place = (variable.vendor, variable.name)
+        if place in _STATE and not self.separated and variable.name not in self.values and _fits(place, variable.data):
+            self.values[variable.name] = variable.data
+        elif place in _STATE and (place in _FLAGS or _is_database(variable.data)):
+            self.findings.append(_too_late(each, variable.name))
+        elif variable.name == _SBAT and variable.data.startswith(b"sbat,"):
+            self.sbat_level = variable.data.decode("ascii", "backslashreplace")
+        elif not _is_setting(variable.data):
+            self.signers.append(Authority(measurement=each, variable=variable.name, entry=_entry(variable.data)))
+
+
+def _variable(data: bytes) -> EfiVariable | None:
+    try:
+        return decode_efi_variable(data)
+    except MalformedInput:
+        return None
+
+
+def _fits(place: tuple[str, str], content: bytes) -> bool:
+    return place in _FLAGS or _is_database(content)
+
+
+def _is_database(content: bytes) -> bool:
+    try:
+        decode_signature_lists(content)
+    except MalformedInput:
+        return False
+    return True
+
+
+def _is_setting(content: bytes) -> bool:
+    """Tell whether a variable of shim is no signature: a flag, or a list of keys that may yet be used."""
+    return len(content) <= 1 or _is_database(content)
+
+
+def _entry(content: bytes) -> SignatureEntry | None:
+    try:
+        return decode_signature_data(content)
+    except MalformedInput:
+        return None
+
+
+def _is_validation_off(each: Measurement) -> bool:
+    """Tell whether shim was told to check nothing; the name is a claim, the content is not."""
+    return each.event.data.rstrip(b"\0") == _NO_VALIDATION and each.digest in digests_of((_ON,), each.bank)
+
+
+def _too_late(each: Measurement, name: str) -> Finding:
+    return Finding(
+        id=FindingId.UEFI_AFTER_SEPARATOR,
+        expected=f"{name} measured once, before the separator",
+        seen="another measurement of it",
+        where=f"{each.bank.hashlib_name} PCR 7",
+        event=str(each),
+    )
