@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,7 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import decode_ima_log, ima_entries, replay_ima
 from nodeseal.tcg.ima_template import parse_template
 from support.data import shared_data
-from support.machines import a_machine, a_vendor
+from support.machines import a_machine, a_vendor, tool
 
 BANKS = ("sha1", "sha256", "sha384", "sha512")
 
@@ -103,3 +106,37 @@ def test_the_boot_aggregate_of_a_real_machine_comes_out_again(machine: Machine) 
     machine.boot(boot_log, ima=True)
     own, first = (decode_ima_log(raw)[0] for raw in (machine.ima_log_file.read_bytes(), real))
     assert parse_template(own.template, own.data) == parse_template(first.template, first.data)
+
+
+def _swtpm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nodeseal.swtpm", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_machine_that_runs_as_a_process_measures_what_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "boot.log").write_bytes(sample_boot_log(BootChain()))
+    (tmp_path / "program").write_bytes(b"its bytes")
+    with a_vendor() as vendor, a_machine(vendor) as machine:
+        machine.stop()
+        run = [sys.executable, "-m", "nodeseal.swtpm", "run", str(machine.directory), "--boot", "boot.log"]
+        with subprocess.Popen(run, stdout=subprocess.PIPE, cwd=tmp_path) as owner:
+            assert owner.stdout
+            assert machine.tcti.encode() in owner.stdout.readline()
+            done = _swtpm("measure", machine.directory, "/usr/bin/program", "--content", tmp_path / "program")
+            shown = tool(machine, "tpm2_pcrread", "sha256:10", cwd=tmp_path)
+            owner.terminate()
+        entries = decode_ima_log(machine.ima_log_file.read_bytes())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert replay_ima(entries, HashAlg.SHA256).hex() in shown.lower()
+    fields = parse_template(entries[1].template, entries[1].data)
+    assert (fields.path, fields.digest) == (b"/usr/bin/program", HashAlg.SHA256.digest(b"its bytes"))
+
+
+@pytest.mark.parametrize(("measures", "why"), [(False, "its kernel does not measure"), (True, "tpm: No such file")])
+def test_a_machine_that_is_off_measures_nothing(*, measures: bool, why: str) -> None:
+    with a_vendor() as vendor, a_machine(vendor) as machine:
+        machine.boot(sample_boot_log(BootChain()), ima=measures)
+        machine.stop()
+        done = _swtpm("measure", machine.directory, "/usr/bin/program")
+    assert done.returncode == 1
+    assert why in done.stderr

@@ -1,7 +1,8 @@
 """``python -m nodeseal.swtpm``: software-TPM machines by hand.
 
 ``vendor DIR`` makes a TPM vendor; ``manufacture DIR NAME --vendor DIR`` a machine; ``sample-log FILE`` a boot log;
-``run DIR [--boot LOG]`` runs a machine in the foreground, prints its TCTI, and stops it on SIGTERM or SIGINT.
+``run DIR [--boot LOG]`` runs a machine in the foreground, prints its TCTI, and stops it on SIGTERM or SIGINT;
+``measure DIR PATH [--content FILE]`` lets the kernel of a machine that was booted so measure a file.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import signal
 import sys
 from pathlib import Path
 
-from nodeseal.errors import NodesealError
+from nodeseal.errors import NodesealError, OutOfOrder
+from nodeseal.swtpm.client import extending
+from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.algorithms import HashAlg
 
 
 def main() -> int:
@@ -49,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("directory", type=Path)
     run.add_argument("--boot", type=Path, metavar="LOG", help="event log to boot from")
     run.set_defaults(run=_run)
+    measure = commands.add_parser("measure", help="let the kernel of a running machine measure a file")
+    measure.add_argument("directory", type=Path)
+    measure.add_argument("path", help="what the file is called on the machine")
+    measure.add_argument("--content", type=Path, metavar="FILE", help="its content; empty if not given")
+    measure.set_defaults(run=_measure)
     return parser
 
 
@@ -67,9 +76,18 @@ def _run(given: argparse.Namespace) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the machine's thread, which inherits it
     with Machine(given.directory) as machine:
         if given.boot:
-            machine.boot(given.boot.read_bytes())
+            machine.boot(given.boot.read_bytes(), ima=True)
         print(machine.tcti, flush=True)  # noqa: T201 # what the caller waits for
         signal.sigwait(ends)
+
+
+def _measure(given: argparse.Namespace) -> None:
+    machine = Machine(given.directory)
+    content = given.content.read_bytes() if given.content else b""
+    if not machine.ima_log_file.exists():
+        raise OutOfOrder(f"{machine.name}: its kernel does not measure", remedy="run it with --boot")
+    with extending(machine.socket) as extend:
+        Ima(machine.ima_log_file, extend).measure(given.path.encode(), HashAlg.SHA256.digest(content))
 
 
 if __name__ == "__main__":

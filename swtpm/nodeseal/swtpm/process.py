@@ -58,8 +58,7 @@ class TpmProcess:
         with self._lock:
             try:
                 self._tpm.sendall(command)
-                header = _receive(self._tpm, commands.HEADER_SIZE)
-                return header + _receive(self._tpm, int.from_bytes(header[2:6], "big") - len(header))
+                return read_response(self._tpm)
             except OSError as error:
                 raise Unavailable(f"software TPM: {error}") from error
 
@@ -100,6 +99,16 @@ class TpmProcess:
                 raise Unavailable(f"software TPM: {error}") from error
         if answer != bytes(4):
             raise Unavailable(f"software TPM: control command 0x{message[:4].hex()} failed with 0x{answer.hex()}")
+
+
+def read_response(tpm: socket.socket) -> bytes:
+    """Read one response from a TPM's channel.
+
+    Raises:
+        OSError: the other end is gone.
+    """
+    header = _receive(tpm, commands.HEADER_SIZE)
+    return header + _receive(tpm, int.from_bytes(header[2:6], "big") - len(header))
 
 
 def _arguments(state: Path, tpm: int, control: int) -> list[str]:
