@@ -1,4 +1,4 @@
-"""Goldens as the YAML that people read, write and review.
+"""Goldens as the YAML that people read, write and review; ``docs/goldens.md`` shows one with every key.
 
 .. code-block:: yaml
 
@@ -6,8 +6,10 @@
     name: rack-a
     pcrs:
       sha256:
-        "0": ["<64 hex digits>"]          # every value that is allowed; a PCR that is not named may have any
-        "4": ["<64 hex digits>", "<64 hex digits>"]
+        "4": ["<64 hex digits>", "<64 hex digits>"]   # every value that is allowed
+
+Whatever it does not know, and whatever says nothing (an empty list or mapping), is refused with file, line and key.
+So is a golden that does not judge what boots.
 """
 
 from __future__ import annotations
@@ -16,14 +18,23 @@ import re
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.model import BANKS, FORMAT, MAX_VALUES, Golden, PcrValues, shortfall
+from nodeseal.golden.boot_section import parse_boot
+from nodeseal.golden.model import BANKS, FORMAT, Golden, PcrValues, document_of, shortfall
+from nodeseal.golden.parts import hex_of, take_fields, take_list
+from nodeseal.golden.reference_section import take_reference
+from nodeseal.golden.rules import ALWAYS
+from nodeseal.golden.runtime_section import parse_runtime
+from nodeseal.golden.scope_sections import NAME_SHAPE, parse_nodes, parse_platform, parse_valid
+from nodeseal.golden.yaml_text import render
 from nodeseal.ids import parse_name
 from nodeseal.settings import parse_yaml
 from nodeseal.tcg.algorithms import HashAlg
 
+MAX_GOLDEN = 64 * 1024 * 1024
+"""Bytes of a golden's YAML: room for some 300,000 files."""
 _INDEX = re.compile(r"0|[1-9][0-9]?")
-_HEX = re.compile(r"([0-9a-f]{2})+")
 _WHAT_BOOTS = "pin PCR 4, or list boot.images, or demand boot.secure_boot with boot.signers or PCR 7"
+_SEE = "docs/goldens.md describes every key; nodeseal golden schema prints the schema for editors"
 
 
 def parse_golden(raw: bytes, source: str) -> Golden:
@@ -36,71 +47,73 @@ def parse_golden(raw: bytes, source: str) -> Golden:
     Raises:
         MalformedInput: naming source, line and key.
     """
-    fields = parse_yaml(raw, source)
+    try:
+        return _parse(parse_yaml(raw, source, MAX_GOLDEN), source)
+    except MalformedInput as error:
+        error.remedy = error.remedy or _SEE
+        raise
+
+
+def dump_golden(golden: Golden) -> bytes:
+    """Return the YAML of ``golden``; it parses back to the same digest."""
+    return render(document_of(golden)).encode()
+
+
+def _parse(fields: Fields, source: str) -> Golden:
     fields.constant("format", FORMAT)
-    name = _parse_golden_name(fields)
-    banks = _parse_banks(fields)
+    name = _take_name(fields)
+    pcrs = _take_pcrs(take_fields(fields, "pcrs")) if fields.has("pcrs") else {}
+    boot = parse_boot(take_fields(fields, "boot")) if fields.has("boot") else None
+    if not (pcrs or boot):
+        raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
+    golden = Golden(
+        name=name,
+        pcrs=pcrs,
+        boot=boot,
+        runtime=parse_runtime(take_fields(fields, "runtime")) if fields.has("runtime") else None,
+        platform=parse_platform(take_fields(fields, "platform")) if fields.has("platform") else None,
+        valid=parse_valid(take_fields(fields, "valid")) if fields.has("valid") else ALWAYS,
+        nodes=parse_nodes(take_fields(fields, "nodes")) if fields.has("nodes") else {},
+        reference=take_reference(fields, pcrs) if fields.has("reference") else (),
+    )
     fields.done()
-    golden = Golden(name=name, pcrs=banks)
     if not golden.judges_what_boots:
         raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
     return golden
 
 
-def dump_golden(golden: Golden) -> bytes:
-    """Return the YAML of ``golden``; it parses back to the same digest."""
-    lines = [f"format: {FORMAT}", f'name: "{golden.name}"', "pcrs:"]
-    for bank, pcrs in golden.pcrs.items():
-        lines.append(f"  {bank.hashlib_name}:")
-        for pcr, allowed in pcrs.items():
-            lines.append(f'    "{pcr}":')
-            lines += [f'      - "{value.hex()}"' for value in sorted(allowed)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _parse_golden_name(fields: Fields) -> str:
+def _take_name(fields: Fields) -> str:
     name = fields.text("name")
     try:
         return parse_name(name, "golden name")
     except MalformedInput as error:
-        raise fields.wrong("name", "1 to 63 of a-z 0-9 . _ - (starting with a letter or digit)") from error
+        raise fields.wrong("name", NAME_SHAPE) from error
 
 
-def _parse_banks(fields: Fields) -> PcrValues:
-    banks = fields.fields("pcrs")
+def _take_pcrs(banks: Fields) -> PcrValues:
     names = banks.keys()
-    if not names:
-        raise fields.wrong("pcrs", "a mapping with at least one bank")
-    return {_parse_bank_name(name, banks): _parse_bank(name, banks) for name in names}
+    return {_bank(name, banks): _take_bank(BANKS[name], take_fields(banks, name)) for name in names}
 
 
-def _parse_bank_name(name: str, banks: Fields) -> HashAlg:
+def _bank(name: str, banks: Fields) -> HashAlg:
     if name not in BANKS:
         raise banks.wrong(name, f"one of the banks {', '.join(BANKS)}")
     return BANKS[name]
 
 
-def _parse_bank(name: str, banks: Fields) -> dict[int, frozenset[bytes]]:
-    pcrs = banks.fields(name)
-    keys = pcrs.keys()
-    if not keys:
-        raise banks.wrong(name, "a mapping with at least one PCR")
-    return {_parse_index(key, pcrs): _parse_values(BANKS[name], key, pcrs) for key in keys}
+def _take_bank(bank: HashAlg, pcrs: Fields) -> dict[int, frozenset[bytes]]:
+    indices = pcrs.keys()
+    return {_index(key, pcrs): _take_values(bank, key, pcrs) for key in indices}
 
 
-def _parse_index(key: str, pcrs: Fields) -> int:
+def _index(key: str, pcrs: Fields) -> int:
     if not _INDEX.fullmatch(key):
         raise pcrs.wrong(key, "the number of a PCR")
     return int(key)
 
 
-def _parse_values(bank: HashAlg, key: str, pcrs: Fields) -> frozenset[bytes]:
-    texts = pcrs.items(key, max_items=MAX_VALUES)
-    if not all(isinstance(text, str) and _HEX.fullmatch(text) for text in texts):
-        raise pcrs.wrong(key, "a list of digests in lower-case hex")
-    allowed = frozenset(bytes.fromhex(str(text)) for text in texts)
-    if len(allowed) != len(texts):
-        raise pcrs.wrong(key, "a list without duplicates")
+def _take_values(bank: HashAlg, key: str, pcrs: Fields) -> frozenset[bytes]:
+    allowed = frozenset(take_list(pcrs, key, hex_of(bank.digest_size)))
     if problem := shortfall(bank, int(key), allowed):
         raise pcrs.wrong(key, problem)
     return allowed

@@ -15,6 +15,7 @@ MAX_PATH = 4096
 """Bytes of a path (PATH_MAX of Linux)."""
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
 _PLAIN = frozenset(range(0x20, 0x7F)) - {ord("%")}
+_SPELLING = re.compile(r"([ -$&-~]|%(0[1-9A-F]|1[0-9A-F]|25|7F|[89A-F][0-9A-F]))+")
 _LEAST_PARTS = 2
 
 
@@ -29,9 +30,9 @@ def path_bytes(text: str) -> bytes:
     Raises:
         MalformedInput: empty, longer than :data:`MAX_PATH`, or not the one spelling of a path.
     """
-    if text.isascii():
+    if _SPELLING.fullmatch(text):
         raw = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
-        if 0 < len(raw) <= MAX_PATH and b"\0" not in raw and path_text(raw) == text:
+        if len(raw) <= MAX_PATH:
             return raw
     raise MalformedInput(
         f"not a path in its one spelling: {text[:80]!a}",

@@ -31,6 +31,10 @@ class Window:
 
 
 ALWAYS = Window()
+EK_ALGORITHMS = ("rsa2048", "rsa3072", "rsa4096", "ecc-p256", "ecc-p384", "ecc-p521")
+"""Kinds of endorsement keys (TCG EK Credential Profile), as goldens name them."""
+MAX_WHAT = 4096
+"""Characters of a reference event's data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,7 @@ class PlatformRules:
     Attributes:
         manufacturers: allowed makers, as the EK certificate names them (TCG vendor ids such as ``IFX``).
         firmware: lowest firmware version that the quote may state, as four 16-bit numbers.
-        ek_algorithms: allowed endorsement keys, such as ``rsa2048`` or ``ecc-p256``.
+        ek_algorithms: allowed endorsement keys, of :data:`EK_ALGORITHMS`.
     """
 
     manufacturers: frozenset[str] | None = None

@@ -1,0 +1,102 @@
+"""The section ``boot`` of a golden: rules over what the boot log proves."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from nodeseal.documents import Fields, Item
+from nodeseal.golden.model import BANKS
+from nodeseal.golden.parts import hex_of, refuse_repeated, take_fields, take_list, take_name
+from nodeseal.golden.patterns import pattern_fault
+from nodeseal.golden.rules import BootRules, Image, Signer
+from nodeseal.tcg.algorithms import HashAlg
+
+MAX_IMAGES = 256
+MAX_DBX = 4096
+"""Entries of a floor for the forbidden list; the list of 2025 has some 500."""
+_SHA256_SIZE = HashAlg.SHA256.digest_size
+_SECTION = re.compile(r"\.[a-z0-9]{1,7}")
+"""A PE section's name: eight bytes (PE Format, "Section Table")."""
+
+
+def parse_boot(fields: Fields) -> BootRules:
+    """Parse the section.
+
+    Raises:
+        MalformedInput: naming source, line and key.
+    """
+    bank = _take_bank(fields) if fields.has("bank") else HashAlg.SHA256
+    rules = BootRules(
+        bank=bank,
+        secure_boot=fields.has("secure_boot") and _take_true(fields, "secure_boot"),
+        signers=_take_signers(fields) if fields.has("signers") else None,
+        images=_take_images(fields, "images", bank) if fields.has("images") else None,
+        drivers=_take_images(fields, "drivers", bank) if fields.has("drivers") else None,
+        dbx=frozenset(take_list(fields, "dbx", hex_of(_SHA256_SIZE), MAX_DBX) if fields.has("dbx") else ()),
+        command_lines=take_list(fields, "command_lines", _pattern) if fields.has("command_lines") else None,
+        sections=_take_sections(take_fields(fields, "sections"), bank) if fields.has("sections") else None,
+        files=_take_images(fields, "files", bank) if fields.has("files") else None,
+        gpt=frozenset(take_list(fields, "gpt", hex_of(bank.digest_size))) if fields.has("gpt") else None,
+    )
+    fields.done()
+    return rules
+
+
+def _take_bank(fields: Fields) -> HashAlg:
+    name = fields.text("bank")
+    if name not in BANKS:
+        raise fields.wrong("bank", f"one of the banks {', '.join(BANKS)}")
+    if not fields.keys():
+        raise fields.wrong("bank", "a rule, and there is no other key")
+    return BANKS[name]
+
+
+def _take_true(fields: Fields, key: str) -> bool:
+    if not fields.boolean(key):
+        raise fields.wrong(key, "true", remedy="leave the key out where secure boot may be off")
+    return True
+
+
+def _take_signers(fields: Fields) -> tuple[Signer, ...]:
+    signers = take_list(fields, "signers", _signer)
+    refuse_repeated((signer.sha256 for signer in signers), fields, "signers")
+    return signers
+
+
+def _signer(item: Item) -> Signer:
+    fields = item.fields()
+    digest = fields.hex("sha256", size=_SHA256_SIZE)
+    signer = Signer(sha256=digest, name=take_name(fields) if fields.has("name") else "")
+    fields.done()
+    return signer
+
+
+def _take_images(fields: Fields, key: str, bank: HashAlg) -> tuple[Image, ...]:
+    images = take_list(fields, key, partial(_image, bank=bank), MAX_IMAGES)
+    refuse_repeated((image.name for image in images), fields, key)
+    return images
+
+
+def _image(item: Item, bank: HashAlg) -> Image:
+    fields = item.fields()
+    digests = take_list(fields, "digests", hex_of(bank.digest_size))
+    image = Image(name=take_name(fields), digests=frozenset(digests))
+    fields.done()
+    return image
+
+
+def _take_sections(sections: Fields, bank: HashAlg) -> dict[str, frozenset[bytes]]:
+    names = sections.keys()
+    for name in names:
+        if not _SECTION.fullmatch(name):
+            raise sections.wrong(name, "the name of a section, such as .linux")
+    return {name: frozenset(take_list(sections, name, hex_of(bank.digest_size))) for name in names}
+
+
+def _pattern(item: Item) -> str:
+    if not isinstance(item.value, str):
+        raise item.wrong("text")
+    if fault := pattern_fault(item.value):
+        raise item.wrong(fault)
+    return item.value

@@ -1,0 +1,81 @@
+"""The section ``reference`` of a golden: what a machine measured when the golden was made, event by event.
+
+It explains differences and is the base of predictions; nothing is judged by it. So that it cannot mislead, the events
+of a PCR with exact values must replay to one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from nodeseal.documents import Fields, Item
+from nodeseal.golden.model import BANKS, PcrValues
+from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log_types import EventType, type_name
+from nodeseal.tcg.pcr import PCR_COUNT
+
+MAX_EVENTS = 8192
+_NUMBER = re.compile(r"0x[0-9a-f]{8}")
+_TYPES = {type_name(each): each.value for each in EventType}
+_LOCALITIES = (0, 3, 4)
+"""What PCR 0 may start with (PC Client Platform Firmware Profile, "Startup Locality Event")."""
+_DYNAMIC = range(17, 23)
+"""PCRs that start with ones, or with zeros after a dynamic launch (PC Client Platform TPM Profile)."""
+
+
+def take_reference(fields: Fields, pcrs: PcrValues) -> tuple[ReferenceEvent, ...]:
+    """Parse the section.
+
+    Args:
+        fields: the golden's document.
+        pcrs: its exact values.
+
+    Raises:
+        MalformedInput: naming source, line and key.
+    """
+    events = tuple(_event(item) for item in fields.each("reference", max_items=MAX_EVENTS))
+    for bank, rows in pcrs.items():
+        for pcr, allowed in rows.items():
+            measured = [event.digests[bank] for event in events if event.pcr == pcr and bank in event.digests]
+            if measured and not allowed & set(_replays(bank, pcr, measured)):
+                raise fields.wrong("reference", f"what makes {bank.hashlib_name} PCR {pcr} one of its allowed values")
+    return events
+
+
+def _event(item: Item) -> ReferenceEvent:
+    fields = item.fields()
+    event = ReferenceEvent(
+        pcr=fields.integer("pcr", low=0, high=PCR_COUNT - 1),
+        claimed_type=_take_type(fields),
+        digests={bank: fields.hex(name, size=bank.digest_size) for name, bank in BANKS.items() if fields.has(name)},
+        what=fields.text("what", max_length=MAX_WHAT) if fields.has("what") else "",
+    )
+    fields.done()
+    if not event.digests:
+        raise item.wrong(f"an event with a digest: {', '.join(BANKS)}")
+    return event
+
+
+def _take_type(fields: Fields) -> int:
+    name = fields.text("type")
+    if name in _TYPES:
+        return _TYPES[name]
+    if not _NUMBER.fullmatch(name):
+        raise fields.wrong("type", 'the name of an event type, or its number as "0x0000000d"')
+    return int(name, 16)
+
+
+def _replays(bank: HashAlg, pcr: int, digests: Sequence[bytes]) -> Iterator[bytes]:
+    for value in _starts(bank, pcr):
+        for digest in digests:
+            value = bank.digest(value + digest)  # noqa: PLW2901 - that is what extending does
+        yield value
+
+
+def _starts(bank: HashAlg, pcr: int) -> tuple[bytes, ...]:
+    zeros = bytes(bank.digest_size)
+    if pcr == 0:
+        return tuple(locality.to_bytes(bank.digest_size, "big") for locality in _LOCALITIES)
+    return (zeros, b"\xff" * bank.digest_size) if pcr in _DYNAMIC else (zeros,)
