@@ -144,7 +144,7 @@ class Releases:
         if not node.goldens:
             raise Unavailable("the node has not proved its state since the verifier started", remedy="ask again")
         asked = self._rounds.ask(node, Purpose.RELEASE, channel)
-        selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr)
+        selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr, asked.challenge.selection)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
 
     async def finish(self, request: Request, proof: Proof, began: float | None = None) -> Released:
@@ -222,7 +222,7 @@ class Releases:
         """Return what the key's policy must cover: the goldens that match now, should they not be those of before."""
         if not appraisal.goldens:
             return request.policy
-        return policy_selection(appraisal.goldens, self._fleet.settings.cap_pcr)
+        return policy_selection(appraisal.goldens, self._fleet.settings.cap_pcr, request.asked.challenge.selection)
 
     async def _chosen(self, request: Request) -> tuple[Slot, KeyRecord]:
         chosen, findings = await self._fleet.store.read(

@@ -12,6 +12,7 @@ from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.evidence import Purpose, encode_claims, qualifying_data
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import BootRules, Image, Signer
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
@@ -28,10 +29,12 @@ from nodeseal.verifier.appraisal.release import (
     policy_selection,
 )
 from support.quotes import SigningKey
-from support.rounds import CHALLENGE, CLAIMS, GOLDEN, PCRS, SELECTION, SHA256, golden_of
+from support.rounds import CHALLENGE, CLAIMS, GOLDEN, PCRS, SELECTION, SHA256, golden_of, runtime_rules
 
 RELEASE = replace(CHALLENGE, purpose=Purpose.RELEASE)
 CLAIMS_RAW = encode_claims(CLAIMS)
+ALL_PCRS = range(16)
+IMAGES = (Image(name="kernel", digests=frozenset({b"k" * 32})),)
 POLICY_PCRS = PcrSelection.of({SHA256: [*range(8), 15]})
 ATTRIBUTES = (
     ObjectAttributes.FIXED_TPM
@@ -245,16 +248,48 @@ def test_a_policy_over_pcrs_that_were_not_quoted_is_refused() -> None:
 
 def test_the_policy_covers_what_the_goldens_pin_and_the_cap_pcr() -> None:
     wider = golden_of(PCRS, only=range(7, 10), name="rack-b")
-    assert policy_selection([GOLDEN], 15) == POLICY_PCRS
-    assert policy_selection([GOLDEN, wider], 14) == PcrSelection.of({SHA256: [*range(10), 14]})
+    assert policy_selection([GOLDEN], 15, SELECTION) == POLICY_PCRS
+    assert policy_selection([GOLDEN, wider], 14, SELECTION) == PcrSelection.of({SHA256: [*range(10), 14]})
 
 
 def test_the_policy_takes_the_cap_pcr_of_each_bank_in_the_order_of_banks() -> None:
+    both = PcrSelection.of({HashAlg.SHA384: ALL_PCRS, SHA256: ALL_PCRS})
     strong = Golden(name="strong", pcrs={HashAlg.SHA384: {4: frozenset({b"m" * 48})}})
     usual = Golden(name="usual", pcrs={SHA256: {0: frozenset({PCRS[0]})}})
-    assert policy_selection([strong, usual], 15).banks == ((SHA256, (0, 15)), (HashAlg.SHA384, (4, 15)))
+    assert policy_selection([strong, usual], 15, both).banks == ((SHA256, (0, 15)), (HashAlg.SHA384, (4, 15)))
+
+
+@pytest.mark.parametrize(
+    ("rules", "covered"),
+    [
+        pytest.param(BootRules(secure_boot=True), [0, 7, 15], id="secure boot: its variables"),
+        pytest.param(BootRules(signers=(Signer(sha256=b"s" * 32),)), [0, 7, 15], id="signers: their authorities"),
+        pytest.param(BootRules(dbx=frozenset({b"x" * 32})), [0, 7, 15], id="dbx: the variable"),
+        pytest.param(BootRules(images=IMAGES), [0, 4, 15], id="images: boot loaders and kernels"),
+        pytest.param(BootRules(drivers=IMAGES), [0, 2, 15], id="drivers: option ROMs"),
+        pytest.param(BootRules(command_lines=("ro",)), [0, 8, 9, 12, 15], id="command lines: whoever measures them"),
+        pytest.param(BootRules(sections={".linux": frozenset({b"l" * 32})}), [0, 11, 15], id="sections of a UKI"),
+        pytest.param(BootRules(files=IMAGES), [0, 9, 15], id="files that GRUB read"),
+        pytest.param(BootRules(gpt=frozenset({b"g" * 32})), [0, 5, 15], id="the partition table"),
+    ],
+)
+def test_the_policy_covers_the_pcrs_whose_events_a_golden_judges(rules: BootRules, covered: list[int]) -> None:
+    golden = Golden(name="rack-a", pcrs={SHA256: {0: frozenset({PCRS[0]})}}, boot=rules)
+    assert policy_selection([golden], 15, SELECTION) == PcrSelection.of({SHA256: covered})
+
+
+def test_a_pcr_that_was_not_quoted_proved_nothing_and_is_left_out_of_the_policy() -> None:
+    golden = Golden(name="rack-a", pcrs={SHA256: {0: frozenset({PCRS[0]})}}, boot=BootRules(command_lines=("ro",)))
+    quoted = PcrSelection.of({SHA256: [0, 8, 15]})
+    assert policy_selection([golden], 15, quoted) == quoted
+
+
+def test_a_golden_that_judges_what_runs_never_binds_the_key_to_pcr_10() -> None:
+    golden = replace(GOLDEN, runtime=runtime_rules(), boot=BootRules(secure_boot=True, files=IMAGES))
+    everything = PcrSelection.of({SHA256: ALL_PCRS})
+    assert 10 not in dict(policy_selection([golden], 15, everything).banks)[SHA256]
 
 
 def test_a_release_needs_a_golden() -> None:
     with pytest.raises(MalformedInput):
-        policy_selection([], 15)
+        policy_selection([], 15, SELECTION)

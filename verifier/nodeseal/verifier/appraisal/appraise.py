@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from nodeseal.boot.claims import BootClaims
 from nodeseal.errors import ProofFailed
-from nodeseal.evidence import Claims, Evidence, decode_claims, qualifying_data
+from nodeseal.evidence import Claims, Evidence, ImaDelta, decode_claims, qualifying_data
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs, prove_pcr_values, verify_quote
@@ -212,13 +212,18 @@ def _stands(carried: Baseline, authentic: AuthenticEvidence, pcrs: QuotedPcrs, n
         and known.pcrs is pcrs
         and known.settled
         and sent.boot_log is None
-        and sent.ima is None
+        and (sent.ima is None or _says_nothing(sent.ima, carried.ima))
         and (known.policy is policy or known.policy == policy)
         and known.facts.firmware_version == authentic.attest.firmware_version
         and (known.facts.tpm is node.tpm or known.facts.tpm == node.tpm)
         and known.facts.labels == node.labels
         and known.since <= authentic.at <= known.until
     )
+
+
+def _says_nothing(delta: ImaDelta, progress: ImaProgress | None) -> bool:
+    """Tell whether a node with an IMA log reports that it has not grown."""
+    return not delta.entries and progress is not None and delta.offset == progress.mark.offset
 
 
 def _replay(

@@ -56,19 +56,25 @@ class Certification:
     signature: bytes
 
 
-def policy_selection(goldens: Iterable[Golden], cap_pcr: int) -> PcrSelection:
-    """Return the PCRs that a release key's policy must cover: all that the matched goldens pin, and the cap PCR.
+def policy_selection(goldens: Iterable[Golden], cap_pcr: int, quoted: PcrSelection) -> PcrSelection:
+    """Return the PCRs that a release key's policy must cover: all by which the matched goldens judge what booted.
 
-    The cap PCR is taken in every bank that a golden pins. Goldens never pin PCR 10, so IMA may go on measuring.
+    Those are the PCRs with exact values, those whose events boot rules look at, as far as they are quoted (the rest
+    proved nothing), and in every bank of these the cap PCR. PCR 10 never is among them, so IMA may go on measuring.
 
     Raises:
         MalformedInput: there are no goldens.
     """
-    banks: dict[HashAlg, set[int]] = {}
-    for golden in goldens:
-        for bank, index, _ in golden.rows():
-            banks.setdefault(bank, {cap_pcr}).add(index)
-    return PcrSelection.of(dict(sorted(banks.items())))
+    judged = {
+        (bank, index)
+        for golden in goldens
+        for bank, indices in golden.static_pcrs().items()
+        for index in (*indices, cap_pcr)
+    }
+    banks: dict[HashAlg, list[int]] = {}
+    for bank, index in sorted(judged.intersection(quoted.indices())):
+        banks.setdefault(bank, []).append(index)
+    return PcrSelection.of(banks)
 
 
 def check_release_key(public: TpmPublic) -> EccPublic:
