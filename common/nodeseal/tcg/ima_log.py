@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Final, NamedTuple
 
 from nodeseal.errors import MalformedInput
@@ -44,7 +43,6 @@ ENTRY_HEADERS: Final = {bank: struct.Struct(f"<I{bank.digest_size}sI") for bank 
 """PCR, template digest and length of the template name, by the bank that the file is of."""
 VIOLATIONS: Final = {bank: b"\xff" * bank.digest_size for bank in HashAlg}
 """What a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
-_SAMPLE: Final = 16
 _TEMPLATE_NAME: Final = re.compile(rb"[!-~]*")
 _BIG_ENDIAN_U32: Final = struct.Struct(">I")
 _AGGREGATED: Final = {HashAlg.SHA1: (8,)}
@@ -120,17 +118,17 @@ def ima_entries(raw: bytes, bank: HashAlg = HashAlg.SHA1, start: int = 0) -> Ite
         raise MalformedInput(f"IMA log: has more than {MAX_IMA_ENTRIES} entries")
 
 
-def claimed_bank(raw: bytes) -> HashAlg:
-    """Return the bank that a log is of, which only the name of its file says: the one that its first entries fit.
+def looks_like_ima_log(raw: bytes) -> bool:
+    """Tell whether a file begins as an IMA log of some bank does, in either byte order."""
+    return any(_begins(raw, bank, order) for bank in HashAlg for order in (U32, _BIG_ENDIAN_U32))
 
-    Raises:
-        MalformedInput: they fit none; the error is about the classic file, which is SHA-1's.
+
+def claimed_bank(raw: bytes) -> HashAlg:
+    """Return the bank that a log is of, which only the name of its file says: the one whose width its first entry has.
+
+    What has the width of none is no log, and is refused as one of SHA-1, the classic file's bank.
     """
-    for bank in HashAlg:
-        if _fits(raw, bank):
-            return bank
-    decode_ima_log(raw)
-    raise MalformedInput("IMA log: fits no bank")
+    return next((bank for bank in HashAlg if _begins(raw, bank, U32)), HashAlg.SHA1)
 
 
 def encode_ima_entry(entry: ImaEntry) -> bytes:
@@ -206,12 +204,14 @@ def boot_aggregate_candidates(pcr_values: Mapping[int, bytes], bank: HashAlg) ->
     return tuple(bank.digest(b"".join(value or b"" for value in span)) for span in spans if None not in span)
 
 
-def _fits(raw: bytes, bank: HashAlg) -> bool:
-    try:
-        first = [entry for _, entry in islice(ima_entries(raw, bank), _SAMPLE)]
-    except MalformedInput:
+def _begins(raw: bytes, bank: HashAlg, order: struct.Struct) -> bool:
+    at = U32.size + bank.digest_size
+    name_at = at + U32.size
+    if len(raw) < name_at:
         return False
-    return any(not entry.violation and entry.template_digest == template_hash(entry, bank) for entry in first)
+    (pcr,), (size,) = order.unpack_from(raw), order.unpack_from(raw, at)
+    name = raw[name_at : name_at + min(size, MAX_TEMPLATE_NAME)]
+    return pcr < PCR_COUNT and len(name) == size and _TEMPLATE_NAME.fullmatch(name) is not None and size > 0
 
 
 def _data_span(raw: bytes, at: int, name_end: int, name: str) -> tuple[int, int]:

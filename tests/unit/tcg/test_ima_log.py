@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import (
     MAX_IMA_LOG,
@@ -21,6 +22,7 @@ from nodeseal.tcg.ima_log import (
     decode_ima_log,
     encode_ima_entry,
     ima_entries,
+    looks_like_ima_log,
     measured_entry,
     replay_ima,
     template_hash,
@@ -42,9 +44,27 @@ def test_the_bank_of_a_file_shows_in_its_entries(bank: HashAlg) -> None:
     assert claimed_bank(ima.log(ima.examples(bank))) is bank
 
 
-def test_a_file_of_no_bank_is_refused_as_the_classic_file() -> None:
-    with pytest.raises(MalformedInput, match=r"entry 0: its template digest is not the sha1 of its data"):
-        claimed_bank(ima.log([GOOD._replace(template_digest=b"\1" * 20)]))
+@pytest.mark.parametrize("raw", [pytest.param(b"", id="nothing"), pytest.param(b"no log at all" * 9, id="text")])
+def test_what_has_the_width_of_no_bank_is_refused_as_the_classic_file(raw: bytes) -> None:
+    assert not looks_like_ima_log(raw)
+    with pytest.raises(MalformedInput, match="IMA log"):
+        decode_ima_log(raw, claimed_bank(raw))
+
+
+@BANKS
+def test_a_log_shows_by_its_first_bytes_whatever_its_byte_order(bank: HashAlg) -> None:
+    raw = ima.log(ima.examples(bank))
+    at = 4 + bank.digest_size
+    swapped = raw[3::-1] + raw[4:at] + raw[at + 3 : at - 1 : -1] + raw[at + 4 :]
+    assert looks_like_ima_log(raw)
+    assert looks_like_ima_log(swapped)
+    with pytest.raises(MalformedInput, match="is big-endian"):
+        decode_ima_log(swapped, claimed_bank(swapped))
+
+
+def test_a_boot_log_is_no_ima_log() -> None:
+    for banks in ((HashAlg.SHA1,), (HashAlg.SHA1, HashAlg.SHA256), tuple(HashAlg)):
+        assert not looks_like_ima_log(sample_boot_log(BootChain(), banks))
 
 
 @pytest.mark.parametrize("template", ima.EXAMPLES)
