@@ -13,18 +13,22 @@ from nodeseal.crypto.keys import public_of_key
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.rules import EK_ALGORITHMS
 from nodeseal.ids import digest_of, node_id_of
 from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tcg.certificate import RsaKey, decode_certificate
-from nodeseal.tcg.ek_template import template
+from nodeseal.tcg.certificate_extensions import TpmModel
+from nodeseal.tcg.ek_template import TEMPLATES, template
 from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, TpmPublic
 from nodeseal.verifier.enrolment import (
     Candidate,
     ClaimedIdentity,
     CredentialChallenge,
     EnrolmentPolicy,
+    algorithm_name,
     check_identity,
     enrolment_policy,
+    vendor_id,
 )
 from support import certificates as made
 from support.certificates import AT, EK, RSA_EK, ec_key, rsa_key
@@ -115,6 +119,45 @@ def with_ek(public: TpmPublic, facts: made.Facts) -> ClaimedIdentity:
 
 def with_ak(public: TpmPublic) -> ClaimedIdentity:
     return replace(GOOD, ak_public=public.encode())
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("id:49465800", "IFX"),
+        ("id:53544D20", "STM"),
+        ("id:414d4400", "AMD"),
+        ("id:494E5443", "INTC"),
+        ("id:00001014", "id:00001014"),
+        ("id:2d2d2d2d", "id:2D2D2D2D"),
+        ("id:00000000", "id:00000000"),
+        ("id:FFFFFFFF", "id:FFFFFFFF"),
+        ("IFX", ""),
+        ("id:4946580", ""),
+        ("id:4946580000", ""),
+        ("", ""),
+    ],
+)
+def test_makers_are_named_as_goldens_name_them(written: str, named: str) -> None:
+    assert vendor_id(TpmModel(manufacturer=written)) == named
+
+
+def test_what_is_proved_of_a_tpm_comes_from_certificate_and_key() -> None:
+    facts = check().tpm
+    assert (facts.manufacturer, facts.ek_algorithm) == (vendor_id(check().tpm_model), "ecc-p256")
+    assert facts.manufacturer
+    assert facts.ek_algorithm in EK_ALGORITHMS
+
+
+def test_a_key_on_the_allow_list_proves_no_maker() -> None:
+    policy = replace(POLICY, ek_allow=frozenset({digest_of(GOOD.ek_public)}))
+    assert check(replace(GOOD, ek_certificates=()), policy).tpm.manufacturer == ""
+
+
+def test_every_kind_of_endorsement_key_has_the_name_that_goldens_use() -> None:
+    names = {algorithm_name(each.public) for each in TEMPLATES}
+    assert names <= set(EK_ALGORITHMS)
+    assert {"rsa2048", "rsa3072", "ecc-p256", "ecc-p384", "ecc-p521"} <= names
 
 
 def test_a_good_identity_is_accepted() -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 
-from nodeseal.errors import ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
@@ -433,6 +433,35 @@ def test_a_decision_of_a_person_is_not_undone_by_a_round_that_was_under_way(play
         assert quarantined.state is NodeState.QUARANTINED
         assert scene.node.state is NodeState.QUARANTINED
         assert (await scene.round()).verdict.state is NodeState.QUARANTINED
+
+    play(case)
+
+
+def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        admin, node_id = NodeAdmin(scene.fleet), scene.node.record.node_id
+        asked = scene.ask()
+        await admin.label(node_id, {"rack": "a", "role": "gpu"}, "person/kim")
+        await admin.label(node_id, {"rack": "b", "role": ""}, "person/kim")
+        assert dict(scene.node.record.labels) == {"rack": "b"}
+        assert scene.node.known.labels == {"rack": "b"}
+        (after,) = await restarted(scene.store, scene.times, scene.tpm)
+        assert after.record == scene.node.record
+        golden = replace(scene.fleet.policy.goldens[0], nodes={"rack": "b"})
+        scene.fleet.use_goldens([golden])
+        judged = await scene.rounds.judge(scene.node, scene.evidence(asked), asked)
+        assert judged.verdict.state is NodeState.TRUSTED  # although it was asked before it had the label
+
+    play(case)
+
+
+@pytest.mark.parametrize("changes", [{"Rack": "a"}, {"rack": "a b"}, {"": ""}, {f"k{n}": "v" for n in range(65)}])
+def test_labels_that_are_no_names_or_too_many_change_nothing(play: Play, changes: dict[str, str]) -> None:
+    async def case(scene: Scene) -> None:
+        written = scene.store.writes
+        with pytest.raises(MalformedInput):
+            await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, "person/kim")
+        assert (dict(scene.node.record.labels), scene.store.writes) == ({}, written)
 
     play(case)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,22 @@ from alembic.runtime.migration import MigrationContext
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier import audit
-from nodeseal.verifier.appraisal.model import Baseline
+from nodeseal.verifier.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
+from nodeseal.verifier.appraisal.runtime import ImaMark, ImaProgress
 from nodeseal.verifier.store.database import Store, open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
-from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, find_node, load_nodes, put_node
+from nodeseal.verifier.store.nodes import (
+    NodeFacts,
+    NodeRecord,
+    NodeStanding,
+    find_node,
+    load_nodes,
+    put_node,
+    save_labels,
+)
 from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant, NodeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -35,15 +46,23 @@ RECORD = NodeRecord(
     next_certificate_sha256=None,
     facts=NodeFacts(hostname="h", boot_id="b", tpm_manufacturer="m", tpm_firmware="f"),
     enrolled=NOW,
+    tpm=TpmFacts(manufacturer="IFX", ek_algorithm="rsa2048"),
+    labels={"rack": "a", "role": "gpu"},
+)
+MARK = ImaMark(
+    offset=2**40,
+    aggregates={HashAlg.SHA256: b"a" * 32, HashAlg.SHA384: b"b" * 48},
+    first_at=NOW,
+    last_at=NOW + timedelta(days=1),
 )
 STANDING = NodeStanding(
     state=NodeState.QUARANTINED,
     reason="odd",
-    findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock"),),
+    findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock", event="tick"),),
     trusted_until=None,
     last_seen=NOW,
     clock=Baseline(
-        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True), boot_id="boot"
+        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True), boot_id="boot", mark=MARK
     ),
 )
 
@@ -140,6 +159,66 @@ def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> Non
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, STANDING))
     assert run(engine, load_nodes) == [(RECORD, STANDING)]
     assert run(engine, lambda connection: find_node(connection, NodeId("n-" + "b" * 26))) is None
+
+
+def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
+    bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
+    standing = replace(STANDING, clock=replace(STANDING.clock, mark=None)) if STANDING.clock else STANDING
+    run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
+    assert run(engine, load_nodes) == [(bare, standing)]
+
+
+def test_the_mark_of_a_log_that_is_being_judged_is_the_one_that_is_kept(engine: sa.Engine) -> None:
+    assert STANDING.clock is not None
+    further = replace(MARK, offset=MARK.offset + 1)
+    going_on = replace(STANDING.clock, ima=ImaProgress(mark=further, verdicts={}))
+    kept = replace(STANDING, clock=going_on)
+    run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, kept))
+    ((_, standing),) = run(engine, load_nodes)
+    assert standing.clock == replace(STANDING.clock, mark=further)
+
+
+def test_labels_are_kept(engine: sa.Engine) -> None:
+    writer = engine.execution_options(writes=True)
+    run(writer, lambda connection: put_node(connection, RECORD, STANDING))
+    run(writer, lambda connection: save_labels(connection, RECORD.node_id, {"rack": "b"}))
+    ((record, _),) = run(engine, load_nodes)
+    assert record == replace(RECORD, labels={"rack": "b"})
+
+
+def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, "0001")
+    values = {
+        "node_id": RECORD.node_id,
+        "state": "trusted",
+        "reason": "",
+        "findings": b'[{"expected":"on","id":"clock.rollback","seen":"back","where":"clock"}]',
+        "ek_name": b"ek",
+        "ak_name": b"ak",
+        "ak_public": b"public",
+        "certificate_sha256": b"c" * 32,
+        "hostname": "h",
+        "boot_id": "b",
+        "tpm_manufacturer": "m",
+        "tpm_firmware": "f",
+        "enrolled": 1_767_323_045_678_901,
+        "clock": b'{"boot_id":"boot","clock":"7","reset_count":1,"restart_count":2,"safe":true}',
+    }
+    with engine.execution_options(writes=True).begin() as connection:
+        columns = ", ".join(values)
+        places = ", ".join(f":{name}" for name in values)
+        connection.execute(sa.text(f"INSERT INTO nodes ({columns}) VALUES ({places})"), values)  # noqa: S608 - constants
+    with pytest.raises(Unavailable, match="schema 0001"):
+        check_schema(engine)
+    migrate(engine)
+    check_schema(engine)
+    ((record, standing),) = run(engine, load_nodes)
+    assert record == replace(RECORD, tpm=UNKNOWN_TPM, labels={})
+    assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
+    clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
+    assert standing.clock == Baseline(clock_info=clock, boot_id="boot")
+    engine.dispose()
 
 
 def test_audit_records_are_canonical_numbered_leaves(engine: sa.Engine) -> None:

@@ -74,4 +74,6 @@ def page(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, b
 
 def describe(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Return findings as JSON values."""
-    return [{"id": f.id.code, "where": f.where, "expected": f.expected, "seen": f.seen} for f in findings]
+    return [
+        {"id": f.id.code, "where": f.where, "expected": f.expected, "seen": f.seen, "event": f.event} for f in findings
+    ]

@@ -142,11 +142,13 @@ class Enroller:
             next_certificate_sha256=None,
             facts=facts,
             enrolled=self._fleet.clock.wall(),
+            tpm=candidate.tpm,
         )
 
     def _enrolment(self, record: NodeRecord, candidate: Candidate) -> Transaction[None]:
         self._refuse_retired(record.node_id)
         known = self._fleet.find(record.node_id)
+        record = replace(record, labels=known.record.labels) if known else record
         standing = _standing(known)
         ended = tuple(known.leases.values()) if known else ()
         entry = _entry(record, known, candidate)
@@ -195,5 +197,7 @@ def _entry(record: NodeRecord, known: Node | None, candidate: Candidate) -> audi
             "boot_id": facts.boot_id,
             "tpm_manufacturer": facts.tpm_manufacturer,
             "tpm_firmware": facts.tpm_firmware,
+            "certified_manufacturer": record.tpm.manufacturer,
+            "ek_algorithm": record.tpm.ek_algorithm,
         },
     )

@@ -12,6 +12,7 @@ credential (:class:`CredentialChallenge`): certificates and public areas are no 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +35,8 @@ from nodeseal.tcg.certificate import (
 )
 from nodeseal.tcg.certificate_extensions import TpmModel
 from nodeseal.tcg.ek_template import identify_ek_template, identity_name
-from nodeseal.tcg.public import TpmPublic, decode_public
+from nodeseal.tcg.public import RsaPublic, TpmPublic, decode_public
+from nodeseal.verifier.appraisal.model import TpmFacts
 
 SECRET_SIZE: Final = 32
 MAX_CHAIN: Final = 64 * 1024
@@ -48,6 +50,7 @@ _AK_REQUIRED: Final = (
 )
 _AK_FREE: Final = ObjectAttributes.USER_WITH_AUTH | ObjectAttributes.ADMIN_WITH_POLICY | ObjectAttributes.NO_DA
 """Who may use the key, and how often they may try, are the node's own affair."""
+_VENDOR: Final = re.compile(r"id:([0-9A-Fa-f]{8})")
 _NAME_ALGS: Final = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
 
 
@@ -105,6 +108,11 @@ class Candidate:
     tpm_model: TpmModel
     certificate_request: bytes
 
+    @property
+    def tpm(self) -> TpmFacts:
+        """What is proved about the TPM, once the challenge was answered."""
+        return TpmFacts(manufacturer=vendor_id(self.tpm_model), ek_algorithm=algorithm_name(self.ek))
+
 
 class CredentialChallenge:
     """A secret that only a TPM with both keys can open, and one attempt at it."""
@@ -138,6 +146,24 @@ class CredentialChallenge:
                 Finding(id=FindingId.AK_ACTIVATION, expected="the secret of this challenge", seen="another one")
             )
         return self.candidate
+
+
+def vendor_id(model: TpmModel) -> str:
+    """Return the maker's TCG vendor id as goldens name it: ``IFX``, or ``id:00001014`` where it is no word.
+
+    The certificate writes ``id:`` and four bytes in hex, filled up with zeros or spaces (EK Credential Profile,
+    tpmManufacturer; TCG TPM Vendor ID Registry). Empty if it says nothing of the kind.
+    """
+    match = _VENDOR.fullmatch(model.manufacturer)
+    if match is None:
+        return ""
+    word = bytes.fromhex(match[1]).rstrip(b"\0 ")
+    return word.decode("ascii") if word.isalnum() else f"id:{match[1].upper()}"
+
+
+def algorithm_name(ek: TpmPublic) -> str:
+    """Return the kind of an endorsement key as goldens name it (``nodeseal.golden.rules.EK_ALGORITHMS``)."""
+    return f"rsa{ek.key_bits}" if isinstance(ek, RsaPublic) else f"ecc-{ek.curve.name.lower()}"
 
 
 def enrolment_policy(files: Mapping[str, bytes], ek_allow: frozenset[Digest]) -> EnrolmentPolicy:

@@ -1,15 +1,20 @@
-"""What people decide about nodes: admit, quarantine, retire."""
+"""What people decide about nodes: admit, label, quarantine, retire."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+import sqlalchemy as sa
+
 from nodeseal.errors import MalformedInput, OutOfOrder
-from nodeseal.ids import NodeId
+from nodeseal.ids import NodeId, parse_labels, parse_name
+from nodeseal.verifier import audit
 from nodeseal.verifier.changes import Change, restricted
-from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.fleet import Fleet, Transaction
 from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.store.nodes import save_labels
 from nodeseal.verifier.store.schema import NodeState
 
 _MAX_REASON: Final = 500
@@ -46,6 +51,36 @@ class NodeAdmin:
             node.stream.challenge_now()
         return node
 
+    async def label(self, node_id: NodeId, changes: Mapping[str, str], actor: str) -> Node:
+        """Set what people call a node, an empty text taking a label away; the node is judged anew at once.
+
+        Raises:
+            NotFound: it is not enrolled.
+            MalformedInput: a label is no name, or there are too many.
+            Unavailable: it cannot be recorded now.
+        """
+        node = self._fleet.get(node_id)
+        await self._fleet.transact(lambda: self._labelling(node, changes, actor))
+        if node.stream is not None:
+            node.stream.challenge_now()
+        return node
+
+    def _labelling(self, node: Node, changes: Mapping[str, str], actor: str) -> Transaction[None]:
+        labels = _with_changes(node.record.labels, changes)
+        details = {"labels": labels, "previous_labels": dict(node.record.labels)}
+        record = audit.Record(
+            time=self._fleet.clock.wall(), actor=actor, action="node.labelled", subject=node.actor, details=details
+        )
+
+        def work(connection: sa.Connection) -> None:
+            save_labels(connection, node.record.node_id, labels)
+            audit.append(connection, record)
+
+        def effect(_: None) -> None:
+            node.record = replace(node.record, labels=labels)
+
+        return Transaction(work=work, effect=effect)
+
     async def quarantine(self, node_id: NodeId, reason: str, actor: str) -> Node:
         """Take trust and leases from a node until somebody admits it again.
 
@@ -66,6 +101,12 @@ class NodeAdmin:
         if node.stream is not None:
             node.stream.close(OutOfOrder("the node was retired"))
         return node
+
+
+def _with_changes(labels: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+    for label in changes:
+        parse_name(label, "label")
+    return parse_labels({label: value for label, value in {**labels, **changes}.items() if value})
 
 
 def _decided(node: Node, state: NodeState, reason: str, actor: str) -> Change:

@@ -115,9 +115,11 @@ class Node:
         """Take over a new attestation key and certificate."""
         self.record = record
         self._keys = None
-        # PCR values were proved with the old key; the clock is the TPM's, whatever key signs it
-        if self.baseline is not None:
-            self.baseline = Baseline(clock_info=self.baseline.clock_info, boot_id=self.baseline.boot_id)
+        # PCR values and logs were proved with the old key; clock and boot are the TPM's, whatever key signs them
+        known = self.baseline
+        if known is not None:
+            mark = known.ima.mark if known.ima else known.mark
+            self.baseline = Baseline(clock_info=known.clock_info, boot_id=known.boot_id, mark=mark)
 
     @property
     def keys(self) -> NodeKeys:
@@ -130,7 +132,7 @@ class Node:
     @property
     def known(self) -> KnownNode:
         """The node as an appraisal takes it."""
-        return KnownNode(keys=self.keys, baseline=self.baseline)
+        return KnownNode(keys=self.keys, baseline=self.baseline, labels=self.record.labels, tpm=self.record.tpm)
 
     @property
     def actor(self) -> str:

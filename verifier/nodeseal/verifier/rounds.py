@@ -138,7 +138,7 @@ class Rounds:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
         try:
-            appraisal = await self._appraise(evidence, asked, now)
+            appraisal = await self._appraise(node, evidence, asked, now)
         except ProofFailed as error:
             replayed = _answers(node.answered, asked.challenge.purpose, evidence)
             return await self._refuse(node, (unasked("an earlier answer"),) if replayed else error.findings)
@@ -157,12 +157,14 @@ class Rounds:
             again=appraisal.values_required or appraisal.logs_required,
         )
 
-    async def _appraise(self, evidence: Evidence, asked: Asked, now: datetime) -> Appraisal:
-        policy = self._fleet.policy
+    async def _appraise(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Appraisal:
+        policy, known = self._fleet.policy, asked.known
+        if known.labels is not node.record.labels:  # people may have changed them since it was asked
+            known = replace(known, labels=node.record.labels)
         if log_size(evidence) < _LONG_LOG:
-            return appraise(evidence, asked.challenge, asked.known, policy, now)
+            return appraise(evidence, asked.challenge, known, policy, now)
         async with self._threads:
-            return await _in_thread(lambda: appraise(evidence, asked.challenge, asked.known, policy, now))
+            return await _in_thread(lambda: appraise(evidence, asked.challenge, known, policy, now))
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
         def decide(node: Node) -> Change:

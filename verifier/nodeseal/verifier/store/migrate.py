@@ -20,8 +20,12 @@ from nodeseal.errors import Unavailable
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
-def migrate(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """Make or upgrade the schema, in one transaction.
+
+    Args:
+        engine: of the database.
+        revision: the schema to stop at; this program works with the last one only.
 
     Raises:
         Unavailable: a newer version made it, or it cannot be read or written.
@@ -30,7 +34,7 @@ def migrate(engine: sa.Engine) -> None:
     try:
         with engine.execution_options(writes=True).begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     except CommandError as error:
         remedy = "run the version of the program that wrote it, or restore the backup of this one"
         raise Unavailable("store: the database has a schema that this program does not know", remedy=remedy) from error

@@ -1,9 +1,9 @@
-"""Nodes as they outlive the process: identity, state, and the clock that the next round must continue."""
+"""Nodes as they outlive the process: identity, labels, state, and what the next round must continue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,10 +11,14 @@ import sqlalchemy as sa
 from nodeseal.documents import Fields, decode_json, encode_json
 from nodeseal.findings import BY_CODE, Finding
 from nodeseal.ids import NodeId
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
-from nodeseal.verifier.appraisal.model import Baseline
+from nodeseal.verifier.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
+from nodeseal.verifier.appraisal.runtime import ImaMark
 from nodeseal.verifier.audit import describe
 from nodeseal.verifier.store.schema import NODES, NodeState
+
+_BANKS = {bank.hashlib_name: bank for bank in HashAlg}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,8 @@ class NodeRecord:
         next_certificate_sha256: a renewed one that the node has not used yet.
         facts: what it said of itself.
         enrolled: when it enrolled last.
+        tpm: what enrolment proved about its TPM.
+        labels: what people call it; goldens select by them.
     """
 
     node_id: NodeId
@@ -50,6 +56,8 @@ class NodeRecord:
     next_certificate_sha256: bytes | None
     facts: NodeFacts
     enrolled: datetime
+    tpm: TpmFacts = UNKNOWN_TPM
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +70,7 @@ class NodeStanding:
         findings: of the last round.
         trusted_until: end of trust, while trusted.
         last_seen: last authentic evidence.
-        clock: clock and boot of the last believable round.
+        clock: clock and boot of the last believable round, and how far the boot's IMA log was judged.
     """
 
     state: NodeState
@@ -110,6 +118,11 @@ def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
 
 
+def save_labels(connection: sa.Connection, node_id: NodeId, labels: Mapping[str, str]) -> None:
+    """Keep what people call a node."""
+    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(labels=encode_json(labels).decode()))
+
+
 def _record_values(record: NodeRecord) -> dict[str, object]:
     return {
         "ak_name": record.ak_name,
@@ -117,6 +130,9 @@ def _record_values(record: NodeRecord) -> dict[str, object]:
         "certificate_sha256": record.certificate_sha256,
         "next_certificate_sha256": record.next_certificate_sha256,
         "enrolled": record.enrolled,
+        "certified_manufacturer": record.tpm.manufacturer,
+        "ek_algorithm": record.tpm.ek_algorithm,
+        "labels": encode_json(record.labels).decode(),
         **asdict(record.facts),
     }
 
@@ -129,6 +145,7 @@ def _standing_values(standing: NodeStanding) -> dict[str, object]:
         "trusted_until": standing.trusted_until,
         "last_seen": standing.last_seen,
         "clock": None if standing.clock is None else _encode_clock(standing.clock),
+        "ima_mark": None if standing.clock is None else _encode_mark(standing.clock),
     }
 
 
@@ -147,6 +164,8 @@ def _record(row: sa.Row[tuple[object, ...]]) -> NodeRecord:
             tpm_firmware=row.tpm_firmware,
         ),
         enrolled=row.enrolled,
+        tpm=TpmFacts(manufacturer=row.certified_manufacturer, ek_algorithm=row.ek_algorithm),
+        labels=_decode_labels(row.labels),
     )
 
 
@@ -157,7 +176,7 @@ def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
         findings=_decode_findings(row.findings),
         trusted_until=row.trusted_until,
         last_seen=row.last_seen,
-        clock=None if row.clock is None else _decode_clock(row.clock),
+        clock=None if row.clock is None else _decode_baseline(row.clock, row.ima_mark),
     )
 
 
@@ -170,6 +189,7 @@ def _decode_findings(raw: bytes) -> tuple[Finding, ...]:
             expected=str(item.take("expected")),
             seen=str(item.take("seen")),
             where=str(item.take("where")),
+            event=str(item.take("event")) if item.has("event") else "",
         )
         for item in items
     )
@@ -198,3 +218,40 @@ def _decode_clock(raw: bytes) -> Baseline:
         safe=fields.boolean("safe"),
     )
     return Baseline(clock_info=info, boot_id=fields.text("boot_id"))
+
+
+def _decode_baseline(clock: bytes, mark: bytes | None) -> Baseline:
+    baseline = _decode_clock(clock)
+    return baseline if mark is None else replace(baseline, mark=_decode_mark(mark))
+
+
+def _encode_mark(baseline: Baseline) -> bytes | None:
+    mark = baseline.ima.mark if baseline.ima else baseline.mark
+    if mark is None:
+        return None
+    return encode_json(
+        {
+            "aggregates": {bank.hashlib_name: value.hex() for bank, value in mark.aggregates.items()},
+            "first_at": mark.first_at.isoformat(),
+            "last_at": mark.last_at.isoformat(),
+            "offset": mark.offset,
+        }
+    )
+
+
+def _decode_mark(raw: bytes) -> ImaMark:
+    fields = Fields(decode_json(raw, "IMA mark"), "IMA mark")
+    aggregates = fields.fields("aggregates")
+    names = aggregates.keys()
+    return ImaMark(
+        offset=fields.integer("offset", low=0, high=2**53 - 1),
+        aggregates={_BANKS[name]: aggregates.hex(name, size=_BANKS[name].digest_size) for name in names},
+        first_at=datetime.fromisoformat(fields.text("first_at")),
+        last_at=datetime.fromisoformat(fields.text("last_at")),
+    )
+
+
+def _decode_labels(text: str) -> Mapping[str, str]:
+    labels = Fields(decode_json(text.encode(), "labels"), "labels")
+    names = labels.keys()
+    return {name: labels.text(name) for name in names}

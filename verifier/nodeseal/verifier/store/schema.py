@@ -116,6 +116,10 @@ NODES: Final = sa.Table(
     sa.Column("last_seen", Instant),
     sa.Column("trusted_until", Instant),
     sa.Column("clock", sa.LargeBinary),
+    sa.Column("certified_manufacturer", sa.String(16), nullable=False),
+    sa.Column("ek_algorithm", sa.String(16), nullable=False),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("ima_mark", sa.LargeBinary),
 )
 
 GOLDENS: Final = sa.Table(
