@@ -17,17 +17,22 @@ from nodeseal.sealed.slots import parse_slots
 from nodeseal.settings import parse_yaml
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
+from nodeseal.tcg.boot_strings import decode_boot_string
 from nodeseal.tcg.buffer import Reader
 from nodeseal.tcg.certificate import decode_certificate_file, split_certificates
 from nodeseal.tcg.efi_variable import decode_efi_variable
 from nodeseal.tcg.ek_template import TEMPLATES
 from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
-from nodeseal.tcg.event_log_text import describe_event
+from nodeseal.tcg.event_log_text import describe_event, event_details
+from nodeseal.tcg.firmware_blob import decode_firmware_blob2, decode_handoff_tables2
+from nodeseal.tcg.gpt import decode_partition_table
 from nodeseal.tcg.image_load import decode_image_load
+from nodeseal.tcg.load_option import decode_load_option
 from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
 from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
 from nodeseal.tcg.signature import EccSignature, decode_signature, encode_signature
 from nodeseal.tcg.signature_database import decode_signature_data, decode_signature_database
+from nodeseal.tcg.tagged_event import decode_tagged_event
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
 from support import uefi
@@ -113,7 +118,7 @@ DECODERS = {
         decode=lambda raw: (split_certificates(raw), decode_certificate_file(raw, "nv")), exact=False
     ),
     "event-log": Decoder(
-        decode=lambda raw: [describe_event(event) for event in decode_event_log(raw).events],
+        decode=lambda raw: [(describe_event(event), event_details(event)) for event in decode_event_log(raw).events],
         good=tuple(encode_event_log(log) for log in (LOG, SHA1_LOG, CCEL)),
         exact=False,
     ),
@@ -126,6 +131,16 @@ DECODERS = {
         exact=False,
     ),
     "signature-data": Decoder(decode=decode_signature_data, good=(uefi.guid(uefi.OWNER) + b"0\3\2\1\5",), exact=False),
+    "partition-table": Decoder(
+        decode=decode_partition_table, good=(uefi.partition_table(uefi.partition("ESP"), uefi.partition("")),)
+    ),
+    "load-option": Decoder(
+        decode=decode_load_option, good=(uefi.load_option("Debian", uefi.file_path("\\a.efi")),), exact=False
+    ),
+    "boot-string": Decoder(decode=decode_boot_string, good=(b"grub_cmd: ls\0", b"q\0u\0\0\0"), exact=False),
+    "tagged-event": Decoder(decode=decode_tagged_event, good=(b"\1\0\1\0\2\0\0\0ab",)),
+    "firmware-blob": Decoder(decode=decode_firmware_blob2, good=(b"\5Fv(A)" + bytes(16),)),
+    "handoff-tables": Decoder(decode=decode_handoff_tables2, good=(b"\0\1" + bytes(7 + 24),)),
     "image-load": Decoder(decode=decode_image_load, good=(uefi.image_load(uefi.file_path("\\a.efi")),), exact=False),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
 from nodeseal.tcg.event_log_types import EventType
+from support import uefi
 
 SHA256 = HashAlg.SHA256
 RAW = sample_boot_log(BootChain(), (HashAlg.SHA1, SHA256))
@@ -48,12 +50,48 @@ def event(data: bytes, measured: bytes | None = None, claimed_type: int = EventT
 
 
 def test_show_lists_every_event_with_what_it_says(file: Path) -> None:
-    result = run("show", file)
+    result = run("show", file, "--by", "order")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert len(lines) == len(LOG.events) + 7
     assert any(line.split() == ["banks", "sha1,", "sha256"] for line in lines)
+    assert numbers(result) == list(range(1, len(LOG.events) + 1))
     assert lines[-1].endswith(" Exit Boot Services Returned with Success")
+
+
+def test_show_has_a_branch_for_each_pcr_with_the_value_it_replays_to(file: Path) -> None:
+    result = run("show", file)
+    values = replay(LOG, SHA256)
+    heads = [line for line in result.stdout.splitlines() if line.startswith("PCR ")]
+    assert [(int(head.split()[1]), head.split()[-1]) for head in heads] == [
+        (pcr, values[pcr].hex()) for pcr in sorted(values)
+    ]
+    assert sorted(numbers(result)) == list(range(1, len(LOG.events) + 1))
+
+
+def test_show_can_be_narrowed_to_pcrs(file: Path) -> None:
+    chosen = [number for number, each in LOG.numbered() if each.pcr in (4, 7)]
+    assert sorted(numbers(run("show", file, "--pcr", "4", "--pcr", "7"))) == chosen
+    assert [each["number"] for each in printed("show", file, "--pcr", "4", "--pcr", "7")["events"]] == chosen
+    assert run("show", file, "--pcr", "24").exit_code == 2
+
+
+def test_show_spells_out_signatures_and_the_digests_that_say_more_than_their_events(tmp_path: Path) -> None:
+    database = uefi.signature_list(uefi.SHA256_KIND, *(bytes([n]) * 32 for n in range(6)))
+    events = (
+        event(uefi.variable("dbx", database), claimed_type=EventType.EFI_VARIABLE_DRIVER_CONFIG, pcr=7),
+        event(b"/vmlinuz\0", b"kernel", pcr=9),
+    )
+    shown = run("show", write(tmp_path / "a.log", EventLog((SHA256,), events))).stdout
+    assert "dbx: 6 sha256" in shown
+    assert f"sha256 {'03' * 32}" in shown
+    assert f"sha256 {'04' * 32}" not in shown
+    assert "… and 2 more" in shown
+    assert f"sha256 {SHA256.digest(b'kernel').hex()}" in shown
+
+
+def numbers(result: Result) -> list[int]:
+    found = (re.match(r"[├└]? *(\d+) +(?:[-\d]+ +)?(?:EV_|0x)", line) for line in result.stdout.splitlines())
+    return [int(match[1]) for match in found if match]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +109,8 @@ def test_show_lists_every_event_with_what_it_says(file: Path) -> None:
 def test_show_says_claimed_where_the_digest_does_not_cover_the_data(
     shown: Event, expected: str, tmp_path: Path
 ) -> None:
-    described = run("show", write(tmp_path / "a.log", EventLog((SHA256,), (shown,)))).stdout.splitlines()[-1]
+    path = write(tmp_path / "a.log", EventLog((SHA256,), (shown,)))
+    (described,) = (line for line in run("show", path).stdout.splitlines() if "EV_" in line)
     assert described.endswith(expected)
     assert described.isprintable()
 
@@ -89,6 +128,7 @@ def test_show_in_json_has_everything(file: Path) -> None:
         "digests": {bank.hashlib_name: digest.hex() for bank, digest in LOG.events[-1].digests.items()},
         "data_bound": "all",
         "description": "Exit Boot Services Returned with Success",
+        "decoded": {"words": {"text": "Exit Boot Services Returned with Success"}},
         "data": LOG.events[-1].data.hex(),
     }
 
@@ -115,11 +155,14 @@ def test_a_log_with_an_impossible_startup_locality_can_be_looked_at_but_not_repl
 def test_show_has_no_pcr_for_what_windows_appends(tmp_path: Path) -> None:
     path = write(tmp_path / "a.log", EventLog((SHA256,), (event(b"quote", claimed_type=3, pcr=NO_PCR),)))
     assert printed("show", path)["events"][0]["pcr"] is None
-    assert run("show", path).stdout.splitlines()[-1].split()[:2] == ["1", "-"]
+    assert run("show", path, "--by", "order").stdout.splitlines()[-1].split()[:2] == ["1", "-"]
+    assert "no PCR" in run("show", path).stdout
 
 
 def test_show_calls_registers_of_a_ccel_by_their_name(tmp_path: Path) -> None:
-    assert " MR  claimed type" in run("show", write(tmp_path / "a", EventLog((SHA256,), (), LogFormat.CCEL))).stdout
+    path = write(tmp_path / "a", EventLog((SHA256,), (event(b"x", pcr=2),), LogFormat.CCEL))
+    assert " MR  claimed type" in run("show", path, "--by", "order").stdout
+    assert f"MR 2  sha256 {replay(decode_event_log(path.read_bytes()), SHA256)[2].hex()}" in run("show", path).stdout
 
 
 def test_replay_prints_the_pcrs_of_every_bank_as_yaml(file: Path) -> None:

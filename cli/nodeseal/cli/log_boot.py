@@ -1,0 +1,228 @@
+"""Boot logs for people: a tree of events, the PCRs they replay to, and where two logs part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import typer
+from rich.text import Text
+
+from nodeseal.cli import output
+from nodeseal.cli.log_json import plain_event
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, replay, startup_locality
+from nodeseal.tcg.event_log_binding import Binding, binding
+from nodeseal.tcg.event_log_diff import LogDifference, NumberedEvent, diff_event_logs, preferred_bank
+from nodeseal.tcg.event_log_text import describe_event, event_details
+from nodeseal.tcg.event_log_types import type_name
+
+_SHOWN_DIGITS: Final = 16
+_TYPE_WIDTH: Final = 33
+_STYLES: Final = {
+    Binding.ALL: ("", "green"),
+    Binding.PART: ("claimed in part: ", "yellow"),
+    Binding.NONE: ("claimed: ", "red"),
+    Binding.NOT_EXTENDED: ("claimed, not measured: ", "dim"),
+}
+"""What stands before a description, and its colour: whether the digest covers the data it was read from."""
+_PCR_NAMES: Final = {
+    0: "firmware code",
+    1: "firmware configuration",
+    2: "option ROMs and drivers",
+    3: "configuration of option ROMs",
+    4: "boot loaders",
+    5: "boot configuration and partition table",
+    6: "platform manufacturer",
+    7: "secure boot",
+    8: "commands of the boot loader",
+    9: "files that the boot loader read",
+    10: "IMA",
+    11: "unified kernel image",
+    12: "kernel command line and configuration",
+    13: "system extensions",
+    14: "keys of shim",
+    15: "system identity",
+}
+"""PC Client Platform Firmware Profile 1.06 §3.3.4, and for 8 to 15 the Linux TPM PCR Registry (UAPI.7)."""
+
+
+class Grouping(Enum):
+    """How the events of a log are shown."""
+
+    PCR = "pcr"
+    ORDER = "order"
+
+
+def show_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping) -> None:
+    """Print a log as a tree: a branch for each PCR with the value it replays to, or all events in order."""
+    output.print_facts(_facts(log, bank))
+    places = list(_places(log, pcrs))
+    if by is Grouping.ORDER:
+        print_line(Text(f"\n    # {_index_name(log):>3}  {'claimed type':{_TYPE_WIDTH}} digest", style="bold"))
+        _print_events(places, bank, with_pcr=True)
+        return
+    values = replay(log, bank) if _locality(log) is not None else {}
+    for pcr in sorted({event.pcr for _, event in places}):
+        print_line(Text("\n").append_text(_branch_name(log, pcr, bank, values.get(pcr, b""))))
+        _print_events([place for place in places if place[1].pcr == pcr], bank, with_pcr=False)
+
+
+def plain_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int]) -> dict[str, object]:
+    """Return a log as JSON has it."""
+    return {
+        "format": log.form.value,
+        "banks": [each.hashlib_name for each in log.algorithms],
+        "banks_not_read": [f"0x{number:04x}" for number in log.unread],
+        "shown_bank": bank.hashlib_name,
+        "startup_locality": _locality(log),
+        "events": [_plain(NumberedEvent(number, event), bank) for number, event in _places(log, pcrs)],
+    }
+
+
+def print_replayed(banks: Mapping[HashAlg, Mapping[int, bytes]], *, as_json: bool) -> None:
+    """Print the PCRs that a log accounts for, as YAML or JSON."""
+    replayed = {bank.hashlib_name: sorted(pcrs.items()) for bank, pcrs in banks.items()}
+    if as_json:
+        output.print_json({name: {str(pcr): value.hex() for pcr, value in pcrs} for name, pcrs in replayed.items()})
+        return
+    for name, pcrs in replayed.items():
+        typer.echo(f"{name}:" if pcrs else f"{name}: {{}}")
+        for pcr, value in pcrs:
+            typer.echo(f'  "{pcr}": "{value.hex()}"')
+
+
+def print_boot_differences(
+    logs: tuple[EventLog, EventLog], names: tuple[str, str], bank: HashAlg, *, as_json: bool
+) -> bool:
+    """Print the first event of each PCR in which two logs differ; tell whether there is one."""
+    differences = diff_event_logs(*logs, bank)
+    if as_json:
+        plain = [_plain_difference(each, bank) for each in differences]
+        output.print_json({"bank": bank.hashlib_name, "equal": not plain, "differences": plain})
+    else:
+        _print_differences(differences, bank, names, logs)
+    return bool(differences)
+
+
+def chosen_bank(chosen: HashAlg | None, *logs: EventLog) -> HashAlg:
+    """Return the bank that was asked for, or the one to look at when nobody asked.
+
+    Raises:
+        MalformedInput: a log does not have it, or the logs have none in common.
+    """
+    if chosen is None:
+        return preferred_bank(*logs)
+    if not all(chosen in log.algorithms for log in logs):
+        raise MalformedInput(f"event log: has no {chosen.hashlib_name} bank")
+    return chosen
+
+
+def print_line(line: Text) -> None:
+    """Print a line, however wide the terminal is: logs are searched and cut with other tools."""
+    output.console.print(line, soft_wrap=True)
+
+
+def _places(log: EventLog, pcrs: Sequence[int]) -> Iterator[tuple[int, Event]]:
+    return ((number, event) for number, event in log.numbered() if not pcrs or event.pcr in pcrs)
+
+
+def _index_name(log: EventLog) -> str:
+    return "MR" if log.form is LogFormat.CCEL else "PCR"
+
+
+def _facts(log: EventLog, bank: HashAlg) -> Iterator[tuple[str, str]]:
+    yield "format", log.form.value
+    yield "banks", ", ".join(each.hashlib_name for each in log.algorithms)
+    if log.unread:
+        yield "not read", ", ".join(f"bank 0x{number:04x}" for number in log.unread)
+    yield "shown bank", bank.hashlib_name
+    locality = _locality(log)
+    yield "startup locality", "contradictory or impossible" if locality is None else str(locality)
+    yield "events", str(len(log.events))
+
+
+def _locality(log: EventLog) -> int | None:
+    """Return the startup locality; ``None`` where the log cannot be replayed for it, but can be looked at."""
+    try:
+        return startup_locality(log)
+    except MalformedInput:
+        return None
+
+
+def _branch_name(log: EventLog, pcr: int, bank: HashAlg, value: bytes) -> Text:
+    if pcr == NO_PCR:
+        return Text("no PCR", style="bold cyan")
+    return Text.assemble(
+        (f"{_index_name(log)} {pcr}", "bold cyan"),
+        (f"  {_PCR_NAMES[pcr]}" if pcr in _PCR_NAMES and log.form is not LogFormat.CCEL else "", "bold"),
+        (f"  {bank.hashlib_name} {value.hex()}" if value else "", "dim"),
+    )
+
+
+def _print_events(places: Sequence[tuple[int, Event]], bank: HashAlg, *, with_pcr: bool) -> None:
+    for at, (number, event) in enumerate(places, start=1):
+        last = at == len(places)
+        lead = "" if with_pcr else "└" if last else "├"
+        print_line(Text.assemble((lead, "dim"), _line(number, event, bank, with_pcr=with_pcr)))
+        for detail in (*_whole_digest(event, bank), *event_details(event)):
+            print_line(Text.assemble((" " if last or with_pcr else "│", "dim"), " " * 10, (detail, "dim")))
+
+
+def _whole_digest(event: Event, bank: HashAlg) -> Iterator[str]:
+    """Yield the digest where it is all that is known of an image or file, and what goldens name it by."""
+    if binding(event, bank) is Binding.NONE:
+        yield f"{bank.hashlib_name} {event.digests[bank].hex()}"
+
+
+def _line(number: int, event: Event, bank: HashAlg, *, with_pcr: bool) -> Text:
+    _, style = _STYLES[binding(event, bank)]
+    index = "-" if event.pcr == NO_PCR else str(event.pcr)
+    digest = event.digests[bank].hex()[:_SHOWN_DIGITS] if bank in event.digests else ""
+    return Text.assemble(
+        (f"{number:5} ", "dim"),
+        (f"{index:>3}  " if with_pcr else " ", "bold cyan"),
+        f"{type_name(event.claimed_type):{_TYPE_WIDTH}} ",
+        (f"{digest:{_SHOWN_DIGITS}} ", "dim"),
+        (_description(event, bank), style),
+    )
+
+
+def _description(event: Event, bank: HashAlg) -> str:
+    return _STYLES[binding(event, bank)][0] + describe_event(event)
+
+
+def _plain(place: NumberedEvent, bank: HashAlg) -> dict[str, object]:
+    return plain_event(place, bank, _description(place.event, bank))
+
+
+def _plain_difference(difference: LogDifference, bank: HashAlg) -> dict[str, object]:
+    before, after = difference.before, difference.after
+    return {
+        "pcr": difference.pcr,
+        "same_events": difference.same,
+        "first": _plain(before, bank) if before else None,
+        "second": _plain(after, bank) if after else None,
+    }
+
+
+def _print_differences(
+    differences: tuple[LogDifference, ...], bank: HashAlg, names: tuple[str, str], logs: tuple[EventLog, EventLog]
+) -> None:
+    rows = [
+        (str(each.pcr), str(each.same), _cell(each, each.before, logs[0], bank), _cell(each, each.after, logs[1], bank))
+        for each in differences
+    ]
+    columns = (_index_name(logs[0]), "alike", *names)
+    output.print_table(columns, rows, empty=f"no difference in the {bank.hashlib_name} bank")
+
+
+def _cell(difference: LogDifference, place: NumberedEvent | None, log: EventLog, bank: HashAlg) -> str:
+    if place is None:
+        alike = difference.before is difference.after
+        return f"startup locality {startup_locality(log)}" if alike else "no further event"
+    event = place.event
+    digest = event.digests[bank].hex()
+    return f"event {place.number} {type_name(event.claimed_type)}\n{digest}\n{_description(event, bank)}"

@@ -1,0 +1,94 @@
+"""Boot logs as plain values for JSON: everything that was read, and what of it the digests prove."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.boot_strings import BootString
+from nodeseal.tcg.event_data import MeasuredVariable, Words, decode_event_data
+from nodeseal.tcg.event_log import NO_PCR, Event
+from nodeseal.tcg.event_log_binding import binding
+from nodeseal.tcg.event_log_diff import NumberedEvent
+from nodeseal.tcg.event_log_types import type_name
+from nodeseal.tcg.firmware_blob import FirmwareBlob, HandoffTables
+from nodeseal.tcg.gpt import PartitionTable
+from nodeseal.tcg.image_load import ImageLoad
+from nodeseal.tcg.signature_database import X509, SignatureEntry, SignatureList
+from nodeseal.tcg.signature_text import summarise_certificate
+from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_events
+
+_NAMES: Final[dict[type, str]] = {
+    MeasuredVariable: "variable",
+    ImageLoad: "image",
+    PartitionTable: "partition_table",
+    BootString: "string",
+    TaggedEvent: "tagged_event",
+    FirmwareBlob: "firmware",
+    HandoffTables: "tables",
+    Words: "words",
+}
+_MAX_DEPTH: Final = 8
+
+
+def plain_event(place: NumberedEvent, bank: HashAlg, description: str) -> dict[str, object]:
+    """Return an event with its data decoded under the name of what it is; ``null`` where it does not decode."""
+    event = place.event
+    return {
+        "number": place.number,
+        "pcr": None if event.pcr == NO_PCR else event.pcr,
+        "claimed_type": type_name(event.claimed_type),
+        "claimed_type_number": event.claimed_type,
+        "digests": {each.hashlib_name: digest.hex() for each, digest in event.digests.items()},
+        "data_bound": binding(event, bank).value,
+        "description": description,
+        "decoded": _decoded(event),
+        "data": event.data.hex(),
+    }
+
+
+def _decoded(event: Event) -> object:
+    found = decode_event_data(event)
+    return None if found is None else {_NAMES[type(found)]: _plain(found)}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case SignatureEntry():
+            plain: object = _plain_signature(value)
+        case SignatureList():
+            plain = {"kind": value.kind, "signatures": [_plain_signature(each) for each in value.entries()]}
+        case TaggedEvent():
+            plain = _plain_tagged(value, _MAX_DEPTH)
+        case bytes():
+            plain = value.hex()
+        case Enum():
+            plain = value.value
+        case datetime():
+            plain = value.isoformat()
+        case tuple():
+            plain = [_plain(each) for each in value]
+        case _ if is_dataclass(value):
+            plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            plain = value
+    return plain
+
+
+def _plain_signature(entry: SignatureEntry) -> dict[str, object]:
+    what = {"certificate": _plain(summarise_certificate(entry.data))} if entry.kind == X509 else {}
+    return {"kind": entry.kind, "owner": entry.owner, **what, "data": entry.data.hex()}
+
+
+def _plain_tagged(event: TaggedEvent, depth: int) -> dict[str, object]:
+    """Return a tagged event, and as ``events`` what is in it, as deep as Windows nests and a little deeper."""
+    plain: dict[str, object] = {"tag": f"0x{event.tag:08x}", "name": event.name}
+    if event.is_container and depth:
+        with contextlib.suppress(MalformedInput):
+            return {**plain, "events": [_plain_tagged(each, depth - 1) for each in decode_tagged_events(event.data)]}
+    return {**plain, "data": event.data.hex()}
