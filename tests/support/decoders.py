@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nodeseal import documents
+from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.evidence import Claims, decode_claims, encode_claims
 from nodeseal.golden.document import parse_golden
 from nodeseal.ids import lease_id_of
@@ -26,6 +28,10 @@ from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log,
 from nodeseal.tcg.event_log_text import describe_event, event_details
 from nodeseal.tcg.firmware_blob import decode_firmware_blob2, decode_handoff_tables2
 from nodeseal.tcg.gpt import decode_partition_table
+from nodeseal.tcg.ima_log import claimed_bank, decode_ima_log, encode_ima_entry, ima_entries
+from nodeseal.tcg.ima_signature import decode_ima_signature
+from nodeseal.tcg.ima_template import encode_template, parse_template
+from nodeseal.tcg.ima_text import ima_text_entries
 from nodeseal.tcg.image_load import decode_image_load
 from nodeseal.tcg.load_option import decode_load_option
 from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
@@ -35,7 +41,7 @@ from nodeseal.tcg.signature_database import decode_signature_data, decode_signat
 from nodeseal.tcg.tagged_event import decode_tagged_event
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
-from support import uefi
+from support import ima, uefi
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
 
@@ -82,6 +88,15 @@ def _header(raw: bytes) -> object:
 
 def _frames(raw: bytes) -> list[object]:
     return [decode_call(message) for message in Frames().feed(raw)]
+
+
+def _ima_entries(raw: bytes) -> list[object]:
+    entries = [entry for _, entry in ima_entries(raw, claimed_bank(raw))]
+    return [parse_template(entry.template, entry.data) for entry in entries]
+
+
+def _ima_list(raw: bytes) -> list[object]:
+    return [parse_template(entry.template, entry.data) for entry in ima_text_entries(raw)]
 
 
 CLAIMS = Claims(boot_id="b", kernel="6.1", agent_version="0.1.0", leases=(lease_id_of(b""),))
@@ -142,6 +157,20 @@ DECODERS = {
     "firmware-blob": Decoder(decode=decode_firmware_blob2, good=(b"\5Fv(A)" + bytes(16),)),
     "handoff-tables": Decoder(decode=decode_handoff_tables2, good=(b"\0\1" + bytes(7 + 24),)),
     "image-load": Decoder(decode=decode_image_load, good=(uefi.image_load(uefi.file_path("\\a.efi")),), exact=False),
+    "ima-log": Decoder(
+        decode=lambda raw: decode_ima_log(raw, claimed_bank(raw)),
+        good=tuple(map(encode_ima_entry, (*ima.examples(), *ima.examples(HashAlg.SHA512)))),
+    ),
+    "ima-entries": Decoder(decode=_ima_entries, good=tuple(map(ima.log, map(ima.examples, HashAlg))), exact=False),
+    "ima-list": Decoder(decode=_ima_list, good=(ima.text(ima.examples()),), exact=False),
+    **{
+        f"ima-template-{template.replace('|', '-')}": Decoder(
+            decode=partial(parse_template, template), good=(encode_template(template, fields),)
+        )
+        for template, fields in ima.EXAMPLES.items()
+    },
+    "ima-signature": Decoder(decode=decode_ima_signature, good=(ima.EXAMPLES["ima-sig"].signature,)),
+    "ima-key": Decoder(decode=read_ima_key, exact=False),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),
     "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN,), exact=False),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ImaEntry, encode_ima_entry, measured_entry
-from nodeseal.tcg.ima_template import TEMPLATES, ImaFields, encode_template
+from nodeseal.tcg.ima_template import TEMPLATES, ImaFields, encode_template, split_fields, template_fields
 
 CONTENT = b"#!/bin/sh\n"
 FILE = ImaFields(algorithm="sha256", digest=HashAlg.SHA256.digest(CONTENT), path=b"/usr/bin/tool")
@@ -62,6 +62,27 @@ def violation(path: bytes, bank: HashAlg = HashAlg.SHA1) -> ImaEntry:
 def examples(bank: HashAlg = HashAlg.SHA1) -> tuple[ImaEntry, ...]:
     """Return an entry of every template, and a violation."""
     return (*(entry(template, fields, bank) for template, fields in EXAMPLES.items()), violation(b"/var/log/x", bank))
+
+
+def line(entry: ImaEntry) -> bytes:
+    """Print an entry as ima_ascii_measurements_show and ima_show_template_data_ascii do."""
+    values = zip(template_fields(entry.template), split_fields(entry.template, entry.data), strict=True)
+    head = f"{entry.pcr:2d} {entry.template_digest.hex()} {entry.template}".encode()
+    return b" ".join((head, *(_printed(name, value) for name, value in values))) + b"\n"
+
+
+def _printed(name: str, value: bytes) -> bytes:
+    if name in ("n", "n-ng", "xattrnames"):
+        return value.partition(b"\0")[0]
+    if name in ("iuid", "igid", "imode") and value:
+        return b"%d" % int.from_bytes(value, "little")
+    prefix, colon, digest = value.partition(b":\0") if name.startswith("d-") else (b"", b"", value)
+    return prefix + colon[:1] + digest.hex().encode()
+
+
+def text(entries: Iterable[ImaEntry]) -> bytes:
+    """Return the ASCII list of these entries."""
+    return b"".join(map(line, entries))
 
 
 def log(entries: Iterable[ImaEntry]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -12,42 +11,11 @@ from hypothesis import strategies as st
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import MAX_IMA_LOG, ImaEntry
-from nodeseal.tcg.ima_template import ImaFields, parse_template, template_fields
+from nodeseal.tcg.ima_template import ImaFields
 from nodeseal.tcg.ima_text import ima_text_entries, looks_like_ima_text, parse_ima_text
 from support import ima
 
 BANKS = pytest.mark.parametrize("bank", HashAlg, ids=lambda bank: bank.hashlib_name)
-
-
-def line(entry: ImaEntry) -> bytes:
-    """Print an entry as ima_ascii_measurements_show and ima_show_template_data_ascii do."""
-    fields = parse_template(entry.template, entry.data)
-    others = dict(fields.others)
-    kind = f"{fields.digest_type}:" if fields.digest_type else ""
-    words = {
-        "d": fields.digest.hex().encode(),
-        "d-ng": f"{fields.algorithm}:{fields.digest.hex()}".encode(),
-        "d-ngv2": f"{kind}{fields.algorithm}:{fields.digest.hex()}".encode(),
-        "n": fields.path,
-        "n-ng": fields.path,
-        "sig": fields.signature.hex().encode(),
-        "buf": (fields.buffer or b"").hex().encode(),
-        "xattrnames": others.get("xattrnames", b"")[:-1],
-        **{name: value.hex().encode() for name, value in others.items() if name.startswith(("mod", "evm", "xattr"))},
-    }
-    if "xattrnames" in others:
-        words["xattrnames"] = others["xattrnames"][:-1]
-    if "d-modsig" in others:
-        name, _, digest = others["d-modsig"].partition(b":\0")
-        words["d-modsig"] = name + b":" + digest.hex().encode()
-    for number in ("iuid", "igid", "imode"):
-        words[number] = str(int.from_bytes(others.get(number, b""), "little")).encode()
-    head = f"{entry.pcr:2d} {entry.template_digest.hex()} {entry.template}".encode()
-    return b" ".join((head, *(words[name] for name in template_fields(entry.template)))) + b"\n"
-
-
-def text(entries: Sequence[ImaEntry]) -> bytes:
-    return b"".join(map(line, entries))
 
 
 def named(path: bytes) -> ImaEntry:
@@ -58,7 +26,7 @@ def named(path: bytes) -> ImaEntry:
 @BANKS
 def test_every_template_is_read_as_the_binary_list_has_it(bank: HashAlg) -> None:
     entries = ima.examples(bank)
-    assert parse_ima_text(text(entries)) == entries
+    assert parse_ima_text(ima.text(entries)) == entries
 
 
 @pytest.mark.parametrize(
@@ -79,30 +47,30 @@ def test_a_name_with_spaces_stays_one_name(template: str, path: bytes) -> None:
         algorithm=base.algorithm, digest=base.digest, path=path, signature=base.signature, buffer=base.buffer
     )
     entry = ima.entry(template, fields)
-    assert parse_ima_text(text([entry])) == (entry,)
+    assert parse_ima_text(ima.text([entry])) == (entry,)
 
 
 def test_an_unsigned_file_has_a_space_at_the_end() -> None:
     entry = ima.entry("ima-sig", ima.FILE)
-    assert text([entry]).endswith(b"/usr/bin/tool \n")
-    assert parse_ima_text(text([entry])) == (entry,)
+    assert ima.text([entry]).endswith(b"/usr/bin/tool \n")
+    assert parse_ima_text(ima.text([entry])) == (entry,)
 
 
 def test_the_last_line_needs_no_newline() -> None:
     entries = ima.examples()
-    assert parse_ima_text(text(entries).rstrip(b"\n")) == entries
+    assert parse_ima_text(ima.text(entries).rstrip(b"\n")) == entries
 
 
 def test_a_name_made_to_look_like_an_entry_is_refused_for_its_digest() -> None:
-    forged = line(ima.entry("ima-ng", ImaFields(algorithm="sha256", digest=bytes(31) + b"\1", path=b"/bin/sh")))
+    forged = ima.line(ima.entry("ima-ng", ImaFields(algorithm="sha256", digest=bytes(31) + b"\1", path=b"/bin/sh")))
     entry = ima.entry("ima-ng", ImaFields(algorithm="sha256", digest=ima.FILE.digest, path=b"/x\n" + forged.rstrip()))
     with pytest.raises(MalformedInput, match="entry 0: its template digest is not the sha1 of its data"):
-        parse_ima_text(text([entry]))
+        parse_ima_text(ima.text([entry]))
 
 
 def test_a_name_with_a_newline_is_refused_with_what_to_do() -> None:
     with pytest.raises(MalformedInput, match=r"line 2: b'b .* is no entry") as refused:
-        parse_ima_text(text([named(b"/a\nb")]).replace(b"/a\n", b"/a \n"))
+        parse_ima_text(ima.text([named(b"/a\nb")]).replace(b"/a\n", b"/a \n"))
     assert "take the binary list" in refused.value.remedy
 
 
@@ -143,13 +111,13 @@ def test_a_hostile_list_is_refused_at_once() -> None:
 
 def test_too_many_lines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodeseal.tcg.ima_text.MAX_IMA_ENTRIES", 2)
-    assert len(parse_ima_text(text([named(b"/x")] * 2))) == 2
+    assert len(parse_ima_text(ima.text([named(b"/x")] * 2))) == 2
     with pytest.raises(MalformedInput, match="more than 2 entries"):
-        parse_ima_text(text([named(b"/x")] * 3))
+        parse_ima_text(ima.text([named(b"/x")] * 3))
 
 
 def test_a_list_shows_by_its_first_line() -> None:
-    assert looks_like_ima_text(text(ima.examples()))
+    assert looks_like_ima_text(ima.text(ima.examples()))
     assert not looks_like_ima_text(ima.log(ima.examples()))
     assert not looks_like_ima_text(b"")
     assert not looks_like_ima_text(b"format: nodeseal/golden/1\n")
@@ -158,4 +126,4 @@ def test_a_list_shows_by_its_first_line() -> None:
 @given(st.binary(max_size=300).map(lambda raw: b"10 " + DIGEST + b" ima-sig sha256:" + b"00" * 32 + b" " + raw))
 def test_any_line_is_parsed_as_it_prints_or_refused(raw: bytes) -> None:
     with contextlib.suppress(MalformedInput):
-        assert text(list(ima_text_entries(raw))).rstrip(b"\n") == raw.rstrip(b"\n")
+        assert ima.text(list(ima_text_entries(raw))).rstrip(b"\n") == raw.rstrip(b"\n")
