@@ -30,7 +30,7 @@ change are not sent again, and a judgement stands while facts and policy are the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -247,22 +247,20 @@ def _run(
 ) -> ImaOutcome:
     """Judge the IMA log as far as it is new; without a quoted PCR 10 nothing in it can be proved."""
     delta = authentic.sent.ima
-    progress = _up_to_date(carried) if carried else None
+    progress, mark, since = (carried.ima, carried.mark, _unchanged_at(carried)) if carried else (None, None, None)
     if not ima_quoted(pcrs) or (delta is None and progress is None):
         return ImaOutcome(progress=None)
     judging = [compile_runtime(golden) for golden in goldens if golden.runtime is not None]
-    return judge_ima(delta, progress, carried.mark if carried else None, pcrs, judging, authentic.at)
+    outcome = judge_ima(delta, progress, mark, pcrs, judging, authentic.at, since)
+    # A log without entries in PCR 10 lies about nothing; goldens that judge what runs find it missing by themselves.
+    wrong = tuple(finding for finding in outcome.findings if finding.id is not FindingId.IMA_LOG_MISSING)
+    return ImaOutcome(progress=outcome.progress, findings=wrong)
 
 
-def _up_to_date(carried: Baseline) -> ImaProgress | None:
-    """Return the progress, its mark moved on to the last round if that showed the same PCR 10.
-
-    What is new was measured after that, however long ago the last entry before it came.
-    """
-    ima = carried.ima
-    if ima is None or carried.proved_at is None or carried.judgement is None or not carried.judgement.settled:
-        return ima
-    return replace(ima, mark=replace(ima.mark, last_at=carried.proved_at))
+def _unchanged_at(carried: Baseline) -> datetime | None:
+    """Return when the last quote was asked for that showed PCR 10 as the IMA log had led to it."""
+    judged = carried.judgement
+    return carried.proved_at if judged is not None and judged.settled else None
 
 
 def _baseline(authentic: AuthenticEvidence, claims: Claims, outcome: _Outcome, before: Baseline | None) -> Baseline:

@@ -132,6 +132,7 @@ class _Round:
     pcrs: QuotedPcrs
     goldens: Sequence[CompiledRuntime]
     now: datetime
+    since: datetime
 
 
 def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is known
@@ -141,6 +142,7 @@ def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is know
     pcrs: QuotedPcrs,
     goldens: Sequence[CompiledRuntime],
     now: datetime,
+    since: datetime | None = None,
 ) -> ImaOutcome:
     """Prove what a round brings of the IMA log, and hold it against every golden.
 
@@ -151,11 +153,14 @@ def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is know
         pcrs: quoted values: PCR 10, and the boot PCRs.
         goldens: those that judge what runs.
         now: when the evidence arrived.
+        since: when a quote was asked for that still showed what was proved before, so that what is new is newer; None:
+            not known, so it may be as old as the mark.
     """
     try:
         known = _comparable(progress.mark if progress else mark, pcrs)
         sent = delta or _nothing_new(progress)
-        round_ = _Round(delta=sent, progress=progress, mark=known, pcrs=pcrs, goldens=goldens, now=now)
+        newer = (since or known.last_at) if known else now
+        round_ = _Round(delta=sent, progress=progress, mark=known, pcrs=pcrs, goldens=goldens, now=now, since=newer)
         after = _after(round_)
     except ProofFailed as refused:
         findings = refused.findings
@@ -202,7 +207,7 @@ def _continued(round_: _Round, progress: ImaProgress) -> Plan:
     if delta.offset != mark.offset:
         raise _not_due(mark.offset, delta.offset)
     judged = [golden for golden in round_.goldens if golden.digest in progress.verdicts]
-    part = Part(stop=len(delta.entries), reached=None, goldens=judged, measured=Span(mark.last_at, round_.now))
+    part = Part(stop=len(delta.entries), reached=None, goldens=judged, measured=Span(round_.since, round_.now))
     quoted = [bank for bank in mark.aggregates if round_.pcrs.get(bank, IMA_PCR) is not None]
     return Plan(delta=delta, pcrs=round_.pcrs, bank=judged_bank(quoted), before=mark.aggregates, parts=(part,))
 
@@ -213,8 +218,8 @@ def _whole(round_: _Round) -> Plan:
     if delta.offset != 0:
         raise _not_due(0, delta.offset)
     before = {bank: bytes(bank.digest_size) for bank in HashAlg if pcrs.get(bank, IMA_PCR) is not None}
-    since = mark.last_at if mark else round_.now
-    new = Part(stop=len(delta.entries), reached=None, goldens=round_.goldens, measured=Span(since, round_.now))
+    measured = Span(round_.since, round_.now)
+    new = Part(stop=len(delta.entries), reached=None, goldens=round_.goldens, measured=measured)
     if mark is None:
         return Plan(delta=delta, pcrs=pcrs, bank=judged_bank(before), before=before, parts=(new,))
     bank = judged_bank(before.keys() & mark.aggregates.keys())
