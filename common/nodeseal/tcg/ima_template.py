@@ -2,7 +2,7 @@
 
 A template is a list of fields, by a name (``ima-sig``) or spelled out (``d-ng|sig``). Its data is the fields in that
 order, each behind its length as little-endian u32; only the legacy template ``ima`` has a digest of fixed size first.
-A file name is any bytes but NUL; the kernel has replaced its spaces by underscores since Linux 3.13.
+A file name is any bytes but NUL, in which the kernel has written underscores for spaces since Linux 3.13.
 """
 
 from __future__ import annotations
@@ -136,6 +136,11 @@ def encode_template(template: str, fields: ImaFields) -> bytes:
     if template == LEGACY_TEMPLATE:
         return fields.digest + U32.pack(len(fields.path)) + fields.path
     return join_fields(values[name] if name in values else others.get(name, b"") for name in names)
+
+
+def measured_path(path: bytes) -> bytes:
+    """Return the name under which the kernel measures the file of this path (ima_write_template_field_data)."""
+    return path.replace(b" ", b"_")
 
 
 def join_fields(values: Iterable[bytes]) -> bytes:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.ima_hash import HASHES_BY_NAME, KERNEL_HASHES
-from nodeseal.tcg.ima_template import ImaFields, encode_template, parse_template, template_fields
+from nodeseal.tcg.ima_hash import HASHES_BY_NAME, KERNEL_HASHES, KernelHash
+from nodeseal.tcg.ima_template import ImaFields, encode_template, measured_path, parse_template, template_fields
 from support import ima
 
 PATHS = st.binary(max_size=60).map(lambda raw: raw.replace(b"\0", b"/"))
@@ -108,6 +108,10 @@ def test_a_template_spelled_out_has_the_fields_it_names() -> None:
     assert parse_template("sig", _field(b"")) == ImaFields()
 
 
+def test_a_file_is_measured_with_underscores_for_its_spaces() -> None:
+    assert measured_path(b"/srv/a file (deleted)\xff") == b"/srv/a_file_(deleted)\xff"
+
+
 def test_hash_numbers_are_the_kernels() -> None:
     """From include/uapi/linux/hash_info.h."""
     numbers = {"md5": 1, "sha1": 2, "sha256": 4, "sha384": 5, "sha512": 6, "sha224": 7, "sm3": 17, "sha3-512": 22}
@@ -116,7 +120,6 @@ def test_hash_numbers_are_the_kernels() -> None:
 
 
 @given(st.sampled_from(["ima-ng", "ima-sig", "n-ng|d-ng"]), PATHS, st.sampled_from(KERNEL_HASHES))
-def test_any_path_and_algorithm_survive(template: str, path: bytes, hash_alg: object) -> None:
-    row = HASHES_BY_NAME[getattr(hash_alg, "name", "")]
+def test_any_path_and_algorithm_survive(template: str, path: bytes, row: KernelHash) -> None:
     fields = ImaFields(algorithm=row.name, digest=b"\xab" * row.size, path=path)
     assert parse_template(template, encode_template(template, fields)) == fields
