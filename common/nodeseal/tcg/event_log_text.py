@@ -26,6 +26,8 @@ from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_events
 _MAX_TEXT: Final = 512
 _MAX_HEX: Final = 16
 _MAX_LINES: Final = 64
+_MAX_INDENT: Final = 16
+"""Where containers in containers are no longer opened, at two a level; Windows nests two or three."""
 _NAMED_VENDORS: Final = {
     GLOBAL_VARIABLE: "",
     IMAGE_SECURITY_DATABASE: "",
@@ -135,7 +137,7 @@ def _contained(container: TaggedEvent, indent: str) -> Iterator[str]:
         yield f"{indent}{error}"
         return
     for event in events:
-        if event.is_container and len(indent) < _MAX_HEX:
+        if event.is_container and len(indent) < _MAX_INDENT:
             yield f"{indent}{event.name}"
             yield from _contained(event, f"{indent}  ")
         else:

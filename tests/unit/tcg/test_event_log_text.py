@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeseal.tcg.event_log import NO_PCR, Event, decode_event_log
-from nodeseal.tcg.event_log_text import describe_event, inert
+from nodeseal.tcg.event_log_text import describe_event, event_details, inert
 from nodeseal.tcg.event_log_types import EventType, type_name
 from support.data import shared_data
 
@@ -122,6 +122,80 @@ HOSTILE = "\x1b]0;owned\x07\u202e\u200b\x9b2J\r"
 )
 def test_text_from_a_log_drives_no_terminal(data: bytes) -> None:
     assert describe_event(event(EventType.EFI_VARIABLE_BOOT, data)).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("claimed_type", "data"),
+    [
+        pytest.param(EventType.EFI_GPT_EVENT, table(HOSTILE), id="in a partition's name"),
+        pytest.param(
+            EventType.EFI_VARIABLE_BOOT,
+            variable("Boot0001", option("x") + HOSTILE.replace("\x1b", "").replace("\7", "").encode("utf-16-le")),
+            id="in a boot option's data",
+        ),
+        pytest.param(
+            EventType.EVENT_TAG,
+            struct.pack("<II", 0x40010001, 8 + 3) + struct.pack("<II", 1, 3) + "\u202e".encode(),
+            id="in a container of Windows",
+        ),
+    ],
+)
+def test_further_lines_drive_no_terminal_either(claimed_type: int, data: bytes) -> None:
+    lines = event_details(event(claimed_type, data))
+    assert lines
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("claimed_type", "data", "expected"),
+    [
+        pytest.param(
+            EventType.EFI_GPT_EVENT,
+            table("ESP"),
+            (f"ESP: blocks 0 to 0, type {uuid.UUID(int=0)}, {uuid.UUID(int=0)}",),
+            id="partitions",
+        ),
+        pytest.param(
+            EventType.EFI_VARIABLE_BOOT,
+            variable("Boot0001", option("x") + b"quiet"),
+            ("optional data: quiet",),
+            id="what a boot option passes on",
+        ),
+        pytest.param(EventType.EFI_VARIABLE_BOOT, variable("Boot0001", option("x")), (), id="nothing passed on"),
+        pytest.param(EventType.EVENT_TAG, struct.pack("<II", 7, 1) + b"x", (), id="no container"),
+        pytest.param(
+            EventType.EVENT_TAG,
+            struct.pack("<II", 0x40010001, 17) + struct.pack("<II", 0x40010003, 9) + struct.pack("<IIB", 0x20002, 1, 7),
+            ("loaded module", "  boot counter: 1 bytes 07"),
+            id="a container in a container",
+        ),
+        pytest.param(
+            EventType.EVENT_TAG,
+            struct.pack("<II", 0x40010001, 1) + b"x",
+            ("tagged events: header is cut off, before byte 8 of 1",),
+            id="a container of nonsense",
+        ),
+        pytest.param(EventType.EFI_GPT_EVENT, b"short", (), id="data that does not decode"),
+    ],
+)
+def test_an_event_has_further_lines_where_one_is_not_enough(
+    claimed_type: int, data: bytes, expected: tuple[str, ...]
+) -> None:
+    assert event_details(event(claimed_type, data)) == expected
+
+
+def test_further_lines_end_somewhere() -> None:
+    lines = event_details(event(EventType.EFI_GPT_EVENT, table(*(str(n) for n in range(1000)))))
+    assert (len(lines), lines[-1]) == (65, "…")
+
+
+def test_containers_are_opened_to_a_depth_only() -> None:
+    data = b"x"
+    for _ in range(100):
+        data = struct.pack("<II", 0x40010001, len(data)) + data
+    lines = event_details(event(EventType.EVENT_TAG, data))
+    assert lines[:-1] == tuple("  " * depth + "trust boundary" for depth in range(8))
+    assert lines[-1].startswith("  " * 8 + "trust boundary: 721 bytes")
 
 
 def test_what_a_terminal_obeys_or_hides_is_spelled_out() -> None:
