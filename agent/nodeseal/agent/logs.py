@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -63,7 +64,7 @@ class MeasuredLogs:
         self._lock: Final = Lock()
         self._boot_id = ""
         self._boot_log_sha256 = b""
-        self._read_to_the_end: tuple[str, int, tuple[bytes, ...]] | None = None
+        self._read_to_the_end: tuple[int, tuple[bytes, ...]] | None = None
 
     def beyond(self, known: KnownLogs, boot_id: str, measured: tuple[bytes, ...]) -> NewLogs:
         """Return what lies beyond ``known``; everything, if that is about another boot.
@@ -76,7 +77,7 @@ class MeasuredLogs:
         same = known.boot_id == boot_id
         with self._lock:
             boot_log = self._new_boot_log(boot_id, known.boot_log_sha256 if same else b"")
-            return NewLogs(boot_log=boot_log, ima=self._ima(boot_id, known.ima_offset if same else 0, measured))
+            return NewLogs(boot_log=boot_log, ima=self._ima(known.ima_offset if same else 0, measured))
 
     def _new_boot_log(self, boot_id: str, known_sha256: bytes) -> bytes | None:
         if boot_id == self._boot_id and known_sha256 == self._boot_log_sha256:
@@ -88,12 +89,12 @@ class MeasuredLogs:
         self._boot_id, self._boot_log_sha256 = boot_id, hashlib.sha256(log).digest() if log else b""
         return log if log and self._boot_log_sha256 != known_sha256 else None
 
-    def _ima(self, boot_id: str, offset: int, measured: tuple[bytes, ...]) -> ImaDelta | None:
+    def _ima(self, offset: int, measured: tuple[bytes, ...]) -> ImaDelta | None:
         """Return what lies beyond ``offset``.
 
         What was read to its end with these values in PCR 10 has nothing new that they could prove.
         """
-        position = (boot_id, offset, measured)
+        position = (offset, measured)
         if measured and position == self._read_to_the_end:
             return ImaDelta(offset=offset, entries=b"", bank=self._bank)
         entries = _read(self._ima_log, offset, MAX_IMA_DELTA)
@@ -120,8 +121,14 @@ def _read(path: Path, offset: int, limit: int) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("log not readable", path=str(path), error=error.strerror)
+        _complain(path, error.strerror)
         return None
+
+
+@cache
+def _complain(path: Path, error: str) -> None:
+    """Say once, not every round, that a log may not be read."""
+    _log.warning("log not readable", path=str(path), error=error)
 
 
 def _whole_entries(raw: bytes, bank: HashAlg) -> int:

@@ -178,10 +178,19 @@ def test_a_caller_that_may_ask_hears_that_the_verifier_is_away() -> None:
 def test_status_shows_the_last_verdict_without_naming_times_of_a_trust_that_is_none() -> None:
     async def scenario(bench: Bench) -> None:
         bench.standing.state = "untrusted"
-        bench.standing.findings = (Finding(id=FindingId.PCR_MISMATCH, expected="a", seen="b", where="sha256:4"),)
+        finding = Finding(id=FindingId.PCR_MISMATCH, expected="a", seen="b", where="sha256:4", event="event 7")
+        bench.standing.findings = (finding,)
         reply = await bench.call(f"{KEYS_INTERFACE}.Status")
         assert reply.parameters.keys() == {"state", "findings", "leases"}
-        assert "pcr.mismatch" in json.dumps(reply.parameters["findings"])
+        (shown,) = json.loads(json.dumps(reply.parameters["findings"]))
+        assert shown == {
+            "id": "pcr.mismatch",
+            "where": "sha256:4",
+            "expected": "a",
+            "seen": "b",
+            "event": "event 7",
+            "remedy": finding.remedy,
+        }
 
     play(scenario, ())
 

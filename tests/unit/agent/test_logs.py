@@ -126,11 +126,13 @@ def test_logs_that_are_not_there_are_none_and_are_no_complaint(tmp_path: Path) -
     assert (new.boot_log, new.ima, lines) == (None, None, [])
 
 
-def test_logs_that_may_not_be_read_are_none_and_said_so(tmp_path: Path) -> None:
+def test_logs_that_may_not_be_read_are_none_and_said_so_once(tmp_path: Path) -> None:
     for name in ("boot-log", "ima"):
         (tmp_path / name).mkdir()
     with structlog.testing.capture_logs() as lines:
-        new = MeasuredLogs(tmp_path / "boot-log", tmp_path / "ima").beyond(NOTHING, BOOT, PCR_10)
+        read = MeasuredLogs(tmp_path / "boot-log", tmp_path / "ima")
+        for _ in range(3):
+            new = read.beyond(NOTHING, BOOT, PCR_10)
     assert (new.boot_log, new.ima) == (None, None)
     assert [line["event"] for line in lines] == ["log not readable", "log not readable"]
 

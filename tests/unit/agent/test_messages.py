@@ -91,6 +91,7 @@ def test_logs_travel_in_stretches_and_all_else_in_the_last_message(
     *first, last = messages = list(evidence_messages(sent))
     assert [(len(each.boot_log), len(each.ima.entries)) for each in messages] == stretches
     assert b"".join(each.boot_log for each in messages) == sent.boot_log
+    assert [each.HasField("ima") for each in messages[:-1]] == [bool(each.ima.entries) for each in messages[:-1]]
     at = 5
     for each in messages:
         if each.HasField("ima"):
