@@ -97,10 +97,10 @@ def test_goldens_go_from_captured_to_retired(node: FakeNode, admin: Terminal) ->
     assert admin.type("golden", "show", digest).stdout == (admin.folder / "rack.yaml").read_text()
     assert admin.type("golden", "diff", "rack.yaml", digest).stdout.strip() == "the goldens judge alike"
     text = (admin.folder / "rack.yaml").read_text()
-    other = text.replace('"4":', '"5":')
+    other = text.replace('"0":', '"5":')
     (admin.folder / "other.yaml").write_text(other)
     changed = admin.type("golden", "diff", "rack.yaml", "other.yaml", exit_code=1).stdout
-    assert "sha256:4" in changed
+    assert "sha256:0" in changed
     assert "sha256:5" in changed
     assert admin.json("golden", "retire", digest)["active"] is False
     assert "retired" in admin.type("golden", "list", "--retired").stdout

@@ -14,7 +14,9 @@ from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
+from nodeseal.golden.lint import lint_golden
 from nodeseal.golden.model import Golden
+from nodeseal.golden.schema import golden_schema
 from nodeseal.ids import parse_digest, parse_name, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 
@@ -122,14 +124,38 @@ def diff_golden(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which PCRs two goldens judge differently; exit 1 if there are any."""
+    """Say what two goldens judge differently, section by section; exit 1 if there is anything."""
     differences = diff_goldens(_load(left, client), _load(right, client))
     if as_json:
         output.print_json([_plain(d) for d in differences])
     else:
-        rows = ((f"{d.bank.hashlib_name}:{d.pcr}", _values(d.before), _values(d.after)) for d in differences)
-        output.print_table(("PCR", "A allows", "B allows"), rows, empty="the goldens judge alike")
+        rows = ((f"{d.section} {d.where}", _values(d.before), _values(d.after)) for d in differences)
+        output.print_table(("differs", "A says", "B says"), rows, empty="the goldens judge alike")
     raise typer.Exit(output.REFUSED if differences else 0)
+
+
+@app.command("schema", epilog="Example: nodeseal golden schema > golden.schema.json")
+def print_schema() -> None:
+    """Print the JSON Schema of goldens, for editors."""
+    typer.echo(golden_schema(), nl=False)
+
+
+@app.command("lint", epilog="Example: nodeseal golden lint rack-a.yaml")
+def lint(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, or the digest of a golden of the verifier.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a golden judges and what it leaves open; refuses what the verifier would refuse."""
+    golden = _load(file, client)
+    found = lint_golden(golden)
+    if as_json:
+        output.print_json({"digest": golden.digest, "judged": list(found.judged), "open": list(found.open)})
+        return
+    output.print_facts((("golden", golden.name), ("digest", golden.digest)))
+    output.print_table(("judged",), ((line,) for line in found.judged), empty="judged: nothing")
+    output.print_table(("left open",), ((line,) for line in found.open), empty="left open: nothing")
 
 
 def _load(text: str, client: Path) -> Golden:
@@ -147,16 +173,16 @@ def _read(file: Path) -> Golden:
         raise MalformedInput(f"{file}: {error.strerror}") from error
 
 
-def _values(allowed: frozenset[bytes]) -> str:
-    return "\n".join(sorted(value.hex() for value in allowed)) or "any"
+def _values(said: tuple[str, ...]) -> str:
+    return "\n".join(said) or "-"
 
 
 def _plain(difference: GoldenDifference) -> dict[str, object]:
     return {
-        "bank": difference.bank.hashlib_name,
-        "pcr": difference.pcr,
-        "a": sorted(value.hex() for value in difference.before),
-        "b": sorted(value.hex() for value in difference.after),
+        "section": difference.section,
+        "where": difference.where,
+        "a": list(difference.before),
+        "b": list(difference.after),
     }
 
 

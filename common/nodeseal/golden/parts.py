@@ -80,11 +80,13 @@ def path(item: Item) -> str:
 
 def checked_path(text: object, wrong: Wrong) -> str:
     """Return ``text`` if it is a path in its one spelling, or raise what ``wrong`` makes of what is due."""
+    if not isinstance(text, str):
+        raise wrong("text")
     try:
-        path_bytes(str(text))
+        path_bytes(text)
     except MalformedInput as error:
         raise wrong("a path in its one spelling", remedy=error.remedy) from error
-    return str(text)
+    return text
 
 
 def take_window(fields: Fields) -> Window:

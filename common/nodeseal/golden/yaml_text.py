@@ -1,7 +1,7 @@
 """Plain values as YAML that people like to read: one line for each thing that an approver decides about.
 
-Keys without surprises are plain, values are quoted; a mapping in a list, and a list of one value, are written on one
-line. PEM stands in a block.
+Keys without surprises are plain, values are quoted; a mapping in a list, and a list of one text, are written on one
+line. PEM stands in a block. No list or mapping is empty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _entry(start: str, value: object, indent: str) -> Iterator[str]:
     elif isinstance(value, Mapping) and value:
         yield start
         yield from _mapping(value, indent)
-    elif isinstance(value, list) and (len(value) > 1 or any(map(_is_block, value))):
+    elif isinstance(value, list) and (len(value) > 1 or isinstance(value[0], Mapping)):
         yield start
         for item in value:
             yield from _item(item, indent)

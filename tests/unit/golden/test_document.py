@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.tcg.algorithms import HashAlg
@@ -189,14 +188,3 @@ def test_dumping_is_readable_and_parses_back_to_the_same_digest() -> None:
         f'    "7": ["{(A + A[:16]).hex()}"]',
     ]
     assert parse_golden(text, "dump") == made
-
-
-def test_diff_names_each_pcr_whose_values_differ() -> None:
-    before = golden({0: {A}, 4: {A, B}, 7: {C}})
-    after = golden({0: {A}, 4: {A}, 9: {B}}, name="rack-b")
-    assert [(d.bank, d.pcr, d.before, d.after) for d in diff_goldens(before, after)] == [
-        (HashAlg.SHA256, 4, frozenset({A, B}), frozenset({A})),
-        (HashAlg.SHA256, 7, frozenset({C}), frozenset()),
-        (HashAlg.SHA256, 9, frozenset(), frozenset({B})),
-    ]
-    assert diff_goldens(before, before) == ()

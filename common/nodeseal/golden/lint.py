@@ -1,0 +1,113 @@
+"""What a golden judges and what it leaves open, in words, for whoever must approve it.
+
+Nothing here is an error: a golden that leaves something open may be right. What must not be is refused when it is
+parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import ALWAYS, BootRules, RuntimeRules
+
+_MEANINGS = {
+    0: "firmware code",
+    1: "firmware settings",
+    2: "option ROMs and drivers",
+    3: "settings of option ROMs",
+    4: "boot loaders and kernels that firmware runs",
+    5: "partition table and boot manager settings",
+    6: "the maker's own events",
+    7: "secure boot state and keys",
+    8: "commands and kernel command line (GRUB)",
+    9: "files that GRUB reads; initrd (Linux)",
+    11: "unified kernel image, boot phases (systemd)",
+    12: "kernel command line, credentials (systemd)",
+    13: "system extensions (systemd)",
+    14: "keys of machine owners (shim)",
+}
+"""What is measured where (PC Client Platform Firmware Profile, "PCR Usage"; UAPI Group, "Linux TPM PCR Registry")."""
+_SECURE_BOOT = 7
+_PROGRAMS = ("/bin/", "/boot/", "/etc/", "/lib/", "/lib64/", "/sbin/", "/usr/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lint:
+    """What an approver should know.
+
+    Attributes:
+        judged: what the golden looks at, a line each.
+        open: what it does not look at, or lets vary, likewise.
+    """
+
+    judged: tuple[str, ...]
+    open: tuple[str, ...]
+
+
+def lint_golden(golden: Golden) -> Lint:
+    """Return what ``golden`` judges and what it leaves open."""
+    return Lint(judged=tuple(_judged(golden)), open=tuple(_open(golden)))
+
+
+def _judged(golden: Golden) -> Iterator[str]:
+    for bank, pcr, allowed in golden.rows():
+        values = "one value" if len(allowed) == 1 else f"{len(allowed)} values"
+        yield f"{bank.hashlib_name} PCR {pcr} ({_MEANINGS.get(pcr, 'other')}): {values}"
+    if golden.boot is not None:
+        yield from _boot_rules(golden.boot)
+    if golden.runtime is not None:
+        runtime = golden.runtime
+        yield f"every file that IMA measures: {len(runtime.files)} paths, {len(runtime.keys)} signing keys"
+    if golden.platform is not None:
+        yield "the TPM: maker, firmware or endorsement key"
+    if golden.valid != ALWAYS:
+        yield "the time: it counts in a window only"
+    if golden.nodes:
+        yield "the node: " + ", ".join(f"{label}={value}" for label, value in sorted(golden.nodes.items()))
+
+
+def _boot_rules(rules: BootRules) -> Iterator[str]:
+    said = {
+        "secure boot is on": rules.secure_boot,
+        "who signed what runs": rules.signers,
+        "images from PCR 4": rules.images,
+        "drivers from PCR 2": rules.drivers,
+        "forbidden images (dbx)": rules.dbx,
+        "kernel command line": rules.command_lines,
+        "sections of the unified kernel image": rules.sections,
+        "files that the boot loader reads": rules.files,
+        "partition table": rules.gpt,
+    }
+    yield from (f"boot log, {rules.bank.hashlib_name}: {what}" for what, rule in said.items() if rule)
+
+
+def _open(golden: Golden) -> Iterator[str]:
+    looked_at = frozenset[int]().union(*golden.static_pcrs().values())
+    for pcr, meaning in _MEANINGS.items():
+        if pcr not in looked_at:
+            yield f"PCR {pcr} ({meaning}): nothing looks at it"
+    boot, pins_keys = golden.boot, any(pcr == _SECURE_BOOT for _, pcr, _ in golden.rows())
+    if boot is not None and boot.secure_boot and not boot.dbx and not pins_keys:
+        yield "dbx: images that were revoked may still run"
+    if boot is not None and boot.signers is not None and not boot.secure_boot:
+        yield "signers: without secure_boot firmware need not have checked a signature"
+    yield from (f"command line: {pattern} lets values vary" for pattern in _varying(boot))
+    if golden.runtime is None:
+        yield "what runs after boot: there is no runtime section"
+    else:
+        yield from _open_runtime(golden.runtime)
+
+
+def _varying(rules: BootRules | None) -> Iterator[str]:
+    return (pattern for pattern in (rules.command_lines if rules else None) or () if "*" in pattern)
+
+
+def _open_runtime(rules: RuntimeRules) -> Iterator[str]:
+    for path in rules.excludes:
+        programs = " (programs or settings lie there)" if path.startswith(_PROGRAMS) else ""
+        yield f"exclude {path}: anything may run from it{programs}"
+    yield from (f"violations {path}: what was measured may not be what was used" for path in sorted(rules.violations))
+    if rules.buffers is None:
+        yield "measured buffers (keys, kexec command lines): there is no list, so any may be measured"

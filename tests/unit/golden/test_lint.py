@@ -1,0 +1,53 @@
+"""What an approver is told: everything that a golden judges, and everything that it leaves open."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeseal.golden.document import parse_golden
+from nodeseal.golden.lint import lint_golden
+from support.goldens import FULL, A
+
+EXACT = f'format: nodeseal/golden/1\nname: g\npcrs: {{sha256: {{"4": ["{A.hex()}"]}}}}\n'
+
+
+def test_what_is_judged_is_named() -> None:
+    judged = "\n".join(lint_golden(parse_golden(FULL.encode(), "g")).judged)
+    for part in ("sha256 PCR 7 (secure boot", "2 values", "who signed", "dbx", "2 paths, 1 signing keys", "rack=a"):
+        assert part in judged
+
+
+def test_pcrs_that_nothing_looks_at_are_named() -> None:
+    unseen = [line for line in lint_golden(parse_golden(EXACT.encode(), "g")).open if "nothing looks" in line]
+    assert [line.split()[1] for line in unseen] == ["0", "1", "2", "3", "5", "6", "7", "8", "9", "11", "12", "13", "14"]
+    full = "\n".join(lint_golden(parse_golden(FULL.encode(), "g")).open)
+    assert "PCR 0 (firmware code): nothing looks at it" in full
+    assert "PCR 5" not in full
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "warning"),
+    [
+        pytest.param("", "", "exclude /var/log/: anything may run from it", id="an exclude"),
+        pytest.param("/var/log/", "/usr/bin/", "programs or settings lie there", id="an exclude where programs lie"),
+        pytest.param("", "", "violations /var/log/journal", id="a violation"),
+        pytest.param("", "", "lets values vary", id="a pattern"),
+        pytest.param("  secure_boot: true\n", "", "need not have checked", id="signers without secure boot"),
+        pytest.param("  buffers:", "  # buffers:", "any may be measured", id="no list of buffers"),
+    ],
+)
+def test_what_is_left_open_is_named(change: str, to: str, warning: str) -> None:
+    found = lint_golden(parse_golden(FULL.replace(change, to, 1).encode(), "g")).open
+    assert any(warning in line for line in found)
+
+
+def test_a_golden_without_runtime_rules_says_so() -> None:
+    assert "what runs after boot: there is no runtime section" in lint_golden(parse_golden(EXACT.encode(), "g")).open
+
+
+def test_revoked_images_may_run_where_neither_dbx_nor_pcr_7_is_judged() -> None:
+    warning = "dbx: images that were revoked may still run"
+    boot = f'boot: {{secure_boot: true, signers: [{{sha256: "{A.hex()}"}}]}}\n'
+    assert warning in lint_golden(parse_golden(f"{EXACT}{boot}".encode(), "g")).open
+    floor = boot.replace("true,", f'true, dbx: ["{A.hex()}"],')
+    assert warning not in lint_golden(parse_golden(f"{EXACT}{floor}".encode(), "g")).open
