@@ -1,11 +1,16 @@
 """A small but realistic boot log: Secure Boot variables, shim, boot loader, kernel and initial RAM disk.
 
 Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Profile v1.06, "PCR Usage", "Event Logging";
-shim and GRUB measure into 4, 8, 9 and 14). What differs between two machines is a :class:`BootChain`.
+shim and GRUB measure into 4, 7, 8, 9 and 14), or, for a chain with ``sections``, on a unified kernel image that the
+firmware starts (systemd-stub(7), PCR 4, 9, 11 and 12). With Secure Boot on, db holds :data:`DB_CERTIFICATE`, by which
+the first image is accepted; shim accepts GRUB and kernel by :data:`VENDOR_CERTIFICATE`. What differs between two
+machines is a :class:`BootChain`; what a verifier's boot rules can name (signers, images, drivers, command lines,
+sections, files, the partition table, dbx) is all in it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import struct
 import uuid
@@ -25,8 +30,33 @@ _VARIABLE: Final = struct.Struct("<16sQQ")
 _IMAGE_LOAD: Final = struct.Struct("<QQQQ")
 _FIRMWARE_BLOB: Final = struct.Struct("<QQ")
 _GPT: Final = struct.Struct("<8sIIIIQQQQ16sQIIIQ")
+_X509: Final = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
+_SHA256: Final = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
+_LOAD_OPTIONS_TAG: Final = 0x8F3B22ED
+_INITRD_TAG: Final = 0x8F3B22EC
+"""Tags of what Linux' EFI stub measures (drivers/firmware/efi/libstub/efistub.h)."""
 _SEPARATOR: Final = bytes(4)
 _SEPARATED: Final = range(8)
+DB_CERTIFICATE: Final = base64.b64decode(
+    "MIIBmjCCAT+gAwIBAgIUUYVbTaOVgEOq7EB98JofwbmakREwCgYIKoZIzj0EAwIwITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxl"
+    "IHNpZ25lcjAgFw0yNjExMjIwMDAwMDBaGA8yMTI2MTAyOTAwMDAwMFowITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxlIHNpZ25l"
+    "cjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJVPc0ppgwex9T1e2yBbx96ElTA1VIfMtZdwIsJmASg0L3Xa+/F0J1OHaHmRvzii"
+    "BEgx7Q5dmw6TDXTB1CujP3CjUzBRMB0GA1UdDgQWBBQLjT0TnCH2e6ZBpc/Oc4wA8G/y0jAfBgNVHSMEGDAWgBQLjT0TnCH2e6ZB"
+    "pc/Oc4wA8G/y0jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQCeueZu5m+QVShBkrd1OmC4raB/MRVZrwSe5Kxu"
+    "HvXWmAIhAN2Vnk9+aYiXJAHjkDmN6dsXS+8Apphms2uyRnfG4zUI"
+)
+"""A certificate in DER whose key nobody has: the signer that db allows."""
+VENDOR_CERTIFICATE: Final = base64.b64decode(
+    "MIIBmTCCAT+gAwIBAgIUI0M7AYpn/aMivVW1+H4D9QgbmcswCgYIKoZIzj0EAwIwITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxl"
+    "IHZlbmRvcjAgFw0yNjExMjIwMDAwMDBaGA8yMTI2MTAyOTAwMDAwMFowITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxlIHZlbmRv"
+    "cjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABF7FeSB8sSH1mPPzh0CqQCfOrI2g3FsIcGhqodu4wojdnmbvGEeoAsTt5ljR/G5y"
+    "f2epMaV28qH6tUNMLU5fH/SjUzBRMB0GA1UdDgQWBBSA1vdQF85LKIedqJAfrLHvZUiszTAfBgNVHSMEGDAWgBSA1vdQF85LKIed"
+    "qJAfrLHvZUiszTAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIFVJjd2+s3iJwbxcRNVH6hxi+paG7s6siTM8i7Ue"
+    "+bgeAiEAldZSRQDd6IJ2c62RpVF44krHJOCL38OowjI64Uk1RNo="
+)
+"""Likewise, the distributor's that shim brings along."""
+REVOKED_IMAGE: Final = hashlib.sha256(b"revoked image").digest()
+"""What dbx forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +72,9 @@ class BootChain:
         kernel: the kernel image.
         initrd: the initial RAM disk.
         command_line: the kernel's command line, as GRUB writes it.
+        option_rom: a driver from an option ROM; empty: there is none.
+        sections: names and contents of a unified kernel image, such as ``.linux``; it is started by the firmware, and
+            shim, boot loader, kernel and initrd are not used. Empty: boot by shim and GRUB.
     """
 
     firmware: bytes = b"nodeseal sample firmware"
@@ -52,14 +85,19 @@ class BootChain:
     kernel: bytes = b"nodeseal sample kernel"
     initrd: bytes = b"nodeseal sample initrd"
     command_line: str = "/vmlinuz root=LABEL=root ro quiet"
+    option_rom: bytes = b""
+    sections: tuple[tuple[str, bytes], ...] = ()
 
 
 def sample_boot_log(chain: BootChain, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
     """Return the crypto-agile event log of a machine that boots ``chain``; the same chain gives the same log."""
     writer = _Writer(banks)
     _firmware(writer, chain)
-    _loaders(writer, chain)
-    _grub(writer, chain)
+    if chain.sections:
+        _unified(writer, chain)
+    else:
+        _loaders(writer, chain)
+        _grub(writer, chain)
     writer.add(5, EventType.EFI_ACTION, b"Exit Boot Services Invocation")
     writer.add(5, EventType.EFI_ACTION, b"Exit Boot Services Returned with Success")
     return encode_event_log(EventLog(banks, tuple(writer.events)))
@@ -88,29 +126,49 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
     state = bytes([chain.secure_boot])
     for vendor, name, content in (
         (_GLOBAL, "SecureBoot", state),
-        (_GLOBAL, "PK", _signature_list(b"platform key")),
-        (_GLOBAL, "KEK", _signature_list(b"key exchange key")),
-        (_SECURITY, "db", _signature_list(b"allowed signer")),
-        (_SECURITY, "dbx", _signature_list(b"revoked image")),
+        (_GLOBAL, "PK", _signature_list(_X509, DB_CERTIFICATE)),
+        (_GLOBAL, "KEK", _signature_list(_X509, DB_CERTIFICATE)),
+        (_SECURITY, "db", _signature_list(_X509, DB_CERTIFICATE)),
+        (_SECURITY, "dbx", _signature_list(_SHA256, REVOKED_IMAGE)),
     ):
         writer.variable(7, EventType.EFI_VARIABLE_DRIVER_CONFIG, vendor, name, content)
     writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "BootOrder", struct.pack("<H", 1))
     writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "Boot0001", _load_option("sample", _path("shimx64.efi")))
+    if chain.option_rom:
+        driver = _image_load("option-rom.efi", chain.option_rom)
+        writer.add(2, EventType.EFI_BOOT_SERVICES_DRIVER, driver, chain.option_rom)
     writer.add(4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option")
     for pcr in _SEPARATED:
         writer.add(pcr, EventType.SEPARATOR, _SEPARATOR)
+    writer.add(5, EventType.EFI_GPT_EVENT, _partition_table())
+    if chain.secure_boot:
+        signer = _SECURITY.bytes_le + DB_CERTIFICATE
+        writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
 
 
 def _loaders(writer: _Writer, chain: BootChain) -> None:
-    writer.add(5, EventType.EFI_GPT_EVENT, _partition_table())
-    if chain.secure_boot:
-        signer = _SECURITY.bytes_le + hashlib.sha256(b"allowed signer").digest()
-        writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
     writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
     for name in (b"MokList\0", b"MokListX\0"):
-        writer.add(14, EventType.IPL, name, _signature_list(name, _SHIM))
+        writer.add(14, EventType.IPL, name, _signature_list(_SHA256, hashlib.sha256(name).digest()))
+    writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SHIM, "SbatLevel", b"sbat,1,2023012900\nshim,2\ngrub,3\n")
+    if chain.secure_boot:
+        writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SHIM, "Shim", VENDOR_CERTIFICATE)
     loader = chain.boot_loader
     writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("grubx64.efi", loader), loader)
+
+
+def _unified(writer: _Writer, chain: BootChain) -> None:
+    """Start a unified kernel image: its stub measures the sections, each name and then its content."""
+    image = b"".join(content for _, content in chain.sections)
+    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("linux.efi", image), image)
+    for name, content in chain.sections:
+        shown = _utf16(name)
+        writer.add(11, EventType.IPL, shown, name.encode() + b"\0")
+        writer.add(11, EventType.IPL, shown, content)
+    command_line = _utf16(chain.command_line)
+    writer.add(12, EventType.IPL, command_line)
+    writer.add(9, EventType.EVENT_TAG, _tagged(_LOAD_OPTIONS_TAG, b"LOADED_IMAGE::LoadOptions\0"), command_line)
+    writer.add(9, EventType.EVENT_TAG, _tagged(_INITRD_TAG, b"Linux initrd\0"), chain.initrd)
 
 
 def _grub(writer: _Writer, chain: BootChain) -> None:
@@ -124,22 +182,30 @@ def _grub(writer: _Writer, chain: BootChain) -> None:
     writer.add(9, EventType.IPL, b"/initrd.img\0", chain.initrd)
 
 
-def _signature_list(content: bytes, owner: uuid.UUID = _SECURITY) -> bytes:
-    """Return an EFI_SIGNATURE_LIST (UEFI) of one SHA-256 digest."""
-    sha256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
-    signature = owner.bytes_le + hashlib.sha256(content).digest()
-    return sha256.bytes_le + struct.pack("<III", 28 + len(signature), 0, len(signature)) + signature
+def _signature_list(kind: uuid.UUID, content: bytes) -> bytes:
+    """Return an EFI_SIGNATURE_LIST (UEFI) of one signature."""
+    signature = _SECURITY.bytes_le + content
+    return kind.bytes_le + struct.pack("<III", 28 + len(signature), 0, len(signature)) + signature
+
+
+def _utf16(text: str) -> bytes:
+    return text.encode("utf-16-le") + b"\0\0"
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    """Return a TCG_PCClientTaggedEvent (PFP)."""
+    return struct.pack("<II", tag, len(content)) + content
 
 
 def _path(file: str) -> bytes:
     """Return a device path (UEFI, "Device Path Protocol") of one file node and its end."""
-    name = f"\\EFI\\sample\\{file}".encode("utf-16-le") + b"\0\0"
+    name = _utf16(f"\\EFI\\sample\\{file}")
     return struct.pack("<BBH", 4, 4, 4 + len(name)) + name + struct.pack("<BBH", 0x7F, 0xFF, 4)
 
 
 def _load_option(description: str, path: bytes) -> bytes:
     """Return an EFI_LOAD_OPTION (UEFI), active."""
-    return struct.pack("<IH", 1, len(path)) + description.encode("utf-16-le") + b"\0\0" + path
+    return struct.pack("<IH", 1, len(path)) + _utf16(description) + path
 
 
 def _image_load(file: str, image: bytes) -> bytes:

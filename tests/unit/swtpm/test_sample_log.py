@@ -38,12 +38,18 @@ def test_it_measures_into_the_pcrs_that_firmware_shim_and_grub_use() -> None:
         ("another boot loader", replace(CHAIN, boot_loader=b"other"), {4}),
         ("another kernel", replace(CHAIN, kernel=b"other"), {4, 9}),
         ("another initial RAM disk", replace(CHAIN, initrd=b"other"), {9}),
+        ("an option ROM", replace(CHAIN, option_rom=b"option ROM"), {2}),
         ("another command line", replace(CHAIN, command_line="/vmlinuz init=/bin/sh"), {8}),
     ],
 )
 def test_a_change_moves_the_pcrs_it_belongs_to(sentence: str, changed: BootChain, moved: set[int]) -> None:
     before, after = _pcrs(CHAIN), _pcrs(changed)
     assert {pcr for pcr in before if before[pcr] != after[pcr]} == moved, sentence
+
+
+def test_a_unified_kernel_image_is_measured_where_its_stub_measures() -> None:
+    unified = replace(CHAIN, sections=((".linux", b"kernel"), (".initrd", b"initrd")))
+    assert set(_pcrs(unified)) == {*range(8), 9, 11, 12}
 
 
 def test_tpm2_eventlog_reads_it_and_replays_to_the_same_pcrs(tmp_path: Path) -> None:

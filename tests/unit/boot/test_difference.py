@@ -1,0 +1,146 @@
+"""What to say of a PCR that differs from a golden's: the first event that does."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from nodeseal.boot.difference import first_difference, reference_events
+from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import EventLog
+from nodeseal.tcg.event_log_types import EventType
+from support.boot_logs import (
+    SHA256,
+    appended,
+    good_log,
+    inserted,
+    measured,
+    place_of,
+    proved,
+    quoted_pcrs,
+    values_of,
+    without,
+)
+
+LOG = good_log()
+LAST = len(LOG.events) + 1
+REFERENCE = reference_events(LOG, (SHA256,))
+SHIM = place_of(LOG, 4, claimed_type=EventType.EFI_BOOT_SERVICES_APPLICATION)
+
+
+def _short(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:16]}…"
+
+
+def _said(log: EventLog, pcr: int) -> str:
+    return first_difference(proved(log), REFERENCE, pcr)
+
+
+def test_another_image_is_named_with_the_one_that_was_due() -> None:
+    other = good_log(BootChain(boot_loader=b"another loader"))
+    number = place_of(other, 4, "grubx64".encode("utf-16-le")) + 1
+    assert _said(other, 4) == (
+        f"event {number} (EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\grubx64.efi): digest "
+        f"{_short(b'another loader')}, golden has EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\grubx64.efi "
+        f"{_short(b'nodeseal sample boot loader')}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "log", "pcr", "said"),
+    [
+        ("nothing differs", LOG, 4, ""),
+        ("another PCR differs", good_log(BootChain(shim=b"other")), 0, ""),
+        (
+            "a surplus event in the middle",
+            inserted(LOG, SHIM, measured(4, EventType.EFI_ACTION, b"surplus")),
+            4,
+            f"event {SHIM + 1} (EV_EFI_ACTION surplus): digest {_short(b'surplus')}, which the golden has not",
+        ),
+        (
+            "a surplus event at the end",
+            appended(LOG, measured(4, EventType.EFI_ACTION, b"surplus")),
+            4,
+            f"event {LAST} (EV_EFI_ACTION surplus): digest {_short(b'surplus')}, which the golden has not",
+        ),
+        (
+            "several surplus events at the end",
+            appended(LOG, *[measured(4, EventType.EFI_ACTION, each) for each in (b"one", b"two", b"three")]),
+            4,
+            (f"event {LAST} (EV_EFI_ACTION one): digest {_short(b'one')}, and 2 more, which the golden has not"),
+        ),
+        (
+            "an event is missing in the middle",
+            without(LOG, SHIM),
+            4,
+            (
+                f"before event {place_of(LOG, 4, 'grubx64'.encode('utf-16-le'))} (EV_EFI_BOOT_SERVICES_APPLICATION "
+                "\\EFI\\sample\\grubx64.efi): golden has EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\shimx64.efi "
+                f"{_short(b'nodeseal sample shim')}, which was not measured"
+            ),
+        ),
+        (
+            "the last event is missing",
+            without(LOG, place_of(LOG, 9, b"initrd")),
+            9,
+            (
+                f"after the last event: golden has EV_IPL /initrd.img {_short(b'nodeseal sample initrd')}, "
+                "which was not measured"
+            ),
+        ),
+        (
+            "all events are missing",
+            without(without(LOG, place_of(LOG, 9)), place_of(without(LOG, place_of(LOG, 9)), 9)),
+            9,
+            (
+                f"after the last event: golden has EV_IPL /vmlinuz {_short(b'nodeseal sample kernel')}, and 1 more, "
+                "not measured"
+            ),
+        ),
+    ],
+)
+def test_what_is_said_names_the_first_difference(sentence: str, log: EventLog, pcr: int, said: str) -> None:
+    assert _said(log, pcr) == said, sentence
+
+
+def test_nothing_is_said_of_a_pcr_that_the_log_does_not_explain() -> None:
+    other = good_log(BootChain(shim=b"other"))
+    unproved = proved(other, quoted_pcrs({SHA256: values_of(other) | {4: b"\1" * 32}}))
+    assert first_difference(unproved, REFERENCE, 4) == ""
+
+
+def test_nothing_is_said_without_a_reference() -> None:
+    assert first_difference(proved(good_log(BootChain(shim=b"other"))), (), 4) == ""
+
+
+def test_a_reference_in_another_bank_explains_nothing_wrongly() -> None:
+    said = first_difference(proved(LOG), reference_events(good_log(banks=(HashAlg.SHA384,)), (HashAlg.SHA384,)), 4)
+    assert "which the golden has not" in said
+
+
+def test_systemds_phases_are_named_where_the_log_is_the_same() -> None:
+    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    values = values_of(log)
+    moved = SHA256.digest(values[11] + SHA256.digest(b"sysinit"))
+    moved_on = proved(log, quoted_pcrs({SHA256: values | {11: moved}}))
+    said = first_difference(moved_on, reference_events(log, (SHA256,)), 11)
+    assert said == "after the log's last event: systemd's sysinit"
+
+
+def test_a_reference_has_the_extended_events_with_the_banks_asked_for() -> None:
+    log = good_log(banks=(SHA256, HashAlg.SHA384))
+    silent = inserted(log, 0, measured(0, EventType.NO_ACTION, b"SP800-155 Event"))
+    reference = reference_events(silent, (SHA256,))
+    assert [(each.pcr, each.claimed_type, each.digests) for each in reference] == [
+        (event.pcr, event.claimed_type, {SHA256: event.digests[SHA256]}) for event in log.events
+    ]
+    assert reference[SHIM].what == "\\EFI\\sample\\shimx64.efi"
+
+
+def test_words_of_a_reference_cannot_drive_a_terminal() -> None:
+    changed = good_log(BootChain(command_line="/vmlinuz \x1b[2J"))
+    said = first_difference(proved(LOG), reference_events(changed, (SHA256,)), 8)
+    assert said
+    assert said.isprintable()
