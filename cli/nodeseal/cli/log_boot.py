@@ -46,7 +46,7 @@ _PCR_NAMES: Final = {
     14: "keys of shim",
     15: "system identity",
 }
-"""PC Client Platform Firmware Profile 1.06 §3.3.4, and for 8 to 15 the Linux TPM PCR Registry (UAPI.7)."""
+"""TCG PC Client Platform Firmware Profile v1.06, "PCR Usage", and for 8 to 15 the Linux TPM PCR Registry (UAPI.7)."""
 
 
 class Grouping(Enum):

@@ -1,4 +1,4 @@
-"""UEFI variables as boot logs hold them: UEFI_VARIABLE_DATA (PC Client Platform Firmware Profile 1.06 §10.4.4.5).
+"""UEFI variables as boot logs hold them: UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile v1.06).
 
 Events of the types EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_VARIABLE_BOOT, EV_EFI_VARIABLE_BOOT2 and
 EV_EFI_VARIABLE_AUTHORITY carry it. What a variable's content means is for other decoders: signature databases are
@@ -17,7 +17,7 @@ from nodeseal.tcg.guid import guid_text
 _HEADER: Final = struct.Struct("<16sQQ")
 _CHARACTER: Final = 2
 _MAX_FILLER: Final = 8
-"""Bytes behind the content that shim before 15.3 logged: it counted the structure's two placeholders and padding."""
+"""Bytes behind the content that old shims logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

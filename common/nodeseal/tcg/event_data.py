@@ -1,8 +1,8 @@
 """What the data of boot log events says, as values, by the type that each event claims.
 
-The types are those of the PC Client Platform Firmware Profile 1.06 §10.4.1. No digest covers a type, and a digest may
-cover all, a part or nothing of the data: :mod:`nodeseal.tcg.event_log_binding` tells. So what is decoded here from a
-whole event is for people; a rule decodes what is bound.
+The types are those of the TCG PC Client Platform Firmware Profile v1.06, "Event Types". No digest covers a type, and a
+digest may cover all, a part or nothing of the data: :mod:`nodeseal.tcg.event_log_binding` tells. So what is decoded
+here from a whole event is for people; a rule decodes what is bound.
 """
 
 from __future__ import annotations

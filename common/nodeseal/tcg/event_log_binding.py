@@ -61,7 +61,7 @@ def bound_data(event: Event, bank: HashAlg) -> bytes | None:
 def _wholes(data: bytes) -> Iterator[bytes]:
     """Yield the data as firmware and boot loaders are known to hash it as a whole.
 
-    A final NUL may be missing in the digest (GRUB) or in the data (systemd-boot before 250). systemd-stub logs the
+    A final NUL may be missing in the digest (GRUB) or in the data (an old systemd-boot). systemd-stub logs the
     names of sections in UTF-16 and hashes them in ASCII (systemd: docs/TPM2_PCR_MEASUREMENTS.md).
     """
     yield data

@@ -1,4 +1,4 @@
-"""Firmware volumes and tables that firmware hands over (PC Client Platform Firmware Profile 1.06 §10.2).
+"""Firmware volumes and tables that firmware hands over (TCG PC Client Platform Firmware Profile v1.06).
 
 The structures describe what was hashed, so no digest covers them: UEFI_PLATFORM_FIRMWARE_BLOB(2) and
 UEFI_HANDOFF_TABLE_POINTERS(2), the latter for ACPI and SMBIOS tables.

@@ -1,4 +1,4 @@
-"""Images that firmware loaded: UEFI_IMAGE_LOAD_EVENT (PC Client Platform Firmware Profile 1.06 §10.2.3).
+"""Images that firmware loaded: UEFI_IMAGE_LOAD_EVENT (TCG PC Client Platform Firmware Profile v1.06).
 
 The digest of such an event is the Authenticode hash of the image; it covers nothing of what is decoded here. Where an
 image came from is therefore a claim, fit for words and never for a decision.
@@ -15,7 +15,7 @@ from nodeseal.tcg.device_path import decode_device_path
 
 _HEADER: Final = struct.Struct("<QQQQ")
 _MAX_FILLER: Final = 9
-"""Bytes behind the path: shim logs one pointer and, before 15.3, one byte more than there is."""
+"""Bytes behind the path: shim logs one pointer, and old ones a byte more than there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

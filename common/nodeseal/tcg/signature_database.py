@@ -129,7 +129,7 @@ def decode_signature_database(raw: bytes) -> tuple[SignatureEntry, ...]:
 def decode_signature_data(raw: bytes) -> SignatureEntry:
     """Decode the content of an EV_EFI_VARIABLE_AUTHORITY: the certificate or hash that an image was accepted by.
 
-    Firmware logs an EFI_SIGNATURE_DATA (PC Client Platform Firmware Profile 1.06 §3.3.4.8), shim a certificate or hash
+    Firmware logs an EFI_SIGNATURE_DATA (PC Client Platform Firmware Profile, "Event Types"), shim a certificate or hash
     without an owner. Which of them it is shows in its bytes; nothing may be left over.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tagged events: TCG_PCClientTaggedEvent (PC Client Platform Firmware Profile 1.06 §10.4.2, EV_EVENT_TAG).
+"""Tagged events: TCG_PCClientTaggedEvent (TCG PC Client Platform Firmware Profile v1.06, EV_EVENT_TAG).
 
 The Linux EFI stub tags what it hashed and logs a description of it; systemd does the same. Windows logs what it
 hashed, and nests tags in tags (wbcl.h of the Windows SDK: SIPAEVENT types).
