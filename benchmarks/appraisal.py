@@ -6,6 +6,7 @@ import itertools
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -52,8 +53,8 @@ def over_keylime_checkquote() -> Result:
     with pinned(0):
         tpm, steady = _one_round()
         quote = SameQuote.of(steady.evidence, tpm.ak, tpm.read_pcrs(SELECTION))
-        with Keylime(quote) as keylime:
-            runs = ratios(lambda: rate(_appraising(itertools.repeat(steady))), keylime.checkquotes_per_second)
+        with Keylime(asdict(quote), "keylime_worker.py") as keylime:
+            runs = ratios(lambda: rate(_appraising(itertools.repeat(steady))), keylime.per_second)
     note = "the same quote over and over; Keylime loads the key and hashes the PCR values each time"
     return Result.of(runs, against=CHECKQUOTE, note=note)
 

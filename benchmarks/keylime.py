@@ -1,4 +1,4 @@
-"""Keylime's ``checkquote``, in a process and an environment of its own."""
+"""Keylime's ``checkquote`` and its judgement of IMA logs, in a process and an environment of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import json
 import struct
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,8 +20,10 @@ from nodeseal.tcg.attest import decode_attest
 from nodeseal.tcg.public import TpmPublic
 
 CHECKQUOTE: Final = "Keylime 7.14, keylime.tpm.tpm_util.checkquote, on the same quote"
+PROCESS_MEASUREMENT_LIST: Final = (
+    "Keylime 7.14, keylime.ima.ima.process_measurement_list, on the same log and allow list"
+)
 _PYTHON: Final = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
-_WORKER: Final = Path(__file__).with_name("keylime_worker.py")
 _SELECTIONS, _LISTS = 16, 8
 
 
@@ -56,24 +58,29 @@ class SameQuote:
 
 
 class Keylime:
-    """A worker process that checks one quote as often as it is asked to; a context manager.
+    """A worker process that does one thing as often as it is asked to; a context manager.
+
+    Args:
+        task: what the worker reads first.
+        worker: its file beside this one.
 
     Raises:
-        Missing: Keylime is not installed, or does not accept the quote.
+        Missing: Keylime is not installed, or does not accept the task.
     """
 
-    def __init__(self, quote: SameQuote) -> None:
-        self._quote: Final = quote
+    def __init__(self, task: Mapping[str, object], worker: str) -> None:
+        self._task: Final = task
+        self._file: Final = Path(__file__).with_name(worker)
         self._worker: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         if not _PYTHON.exists():
             raise Missing("Keylime cannot be installed here: there is no .venv-peers (make bench makes it)")
-        command = [str(_PYTHON), "-I", str(_WORKER)]
+        command = [str(_PYTHON), "-I", str(self._file)]
         self._worker = subprocess.Popen(  # noqa: S603 - our own worker
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        self._tell(json.dumps(asdict(self._quote)))
+        self._tell(json.dumps(self._task))
         return self
 
     def __exit__(
@@ -83,8 +90,8 @@ class Keylime:
             self._worker.kill()
             self._worker.communicate()
 
-    def checkquotes_per_second(self) -> float:
-        """Return how many checks Keylime makes in a second of its processor time."""
+    def per_second(self) -> float:
+        """Return how much Keylime does in a second of its processor time."""
         self._tell(str(SECONDS))
         return float(self._answer())
 
@@ -100,7 +107,7 @@ class Keylime:
     def _answer(self) -> str:
         line = self._worker.stdout.readline() if self._worker is not None and self._worker.stdout is not None else ""
         if not line:
-            raise Missing("Keylime cannot be imported in .venv-peers, or refuses the quote")
+            raise Missing("Keylime cannot be imported in .venv-peers, or refuses what it was given")
         return line
 
 
