@@ -1,0 +1,155 @@
+"""A kernel that measures files, and a verifier that judges its log round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from nodeseal.evidence import ImaDelta
+from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.model import Golden
+from nodeseal.golden.paths import path_text
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.attest import Quoted
+from nodeseal.tcg.ima_log import ImaEntry, boot_aggregate_candidates, replay_ima
+from nodeseal.tcg.ima_template import ImaFields, parse_template
+from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.verifier.appraisal.runtime import (
+    ImaMark,
+    ImaOutcome,
+    ImaProgress,
+    RuntimeVerdict,
+    compile_runtime,
+    judge_ima,
+)
+from support import ima
+
+SHA256 = HashAlg.SHA256
+START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
+BOOT_PCRS = {index: bytes([index + 1]) * 32 for index in range(10)}
+AGGREGATE = ImaFields(
+    algorithm="sha256", digest=boot_aggregate_candidates(BOOT_PCRS, SHA256)[0], path=b"boot_aggregate"
+)
+BEGINNING = ima.entry("ima-ng", AGGREGATE)
+
+
+def at(minutes: int) -> datetime:
+    """Return a moment after :data:`START`."""
+    return START + timedelta(minutes=minutes)
+
+
+def content(text: str) -> bytes:
+    """Return the digest of a file that says ``text``."""
+    return SHA256.digest(text.encode())
+
+
+def fields(path: str, text: str = "good", signature: bytes = b"") -> ImaFields:
+    """Return what an entry says of such a file."""
+    return ImaFields(algorithm="sha256", digest=content(text), path=path.encode(), signature=signature)
+
+
+def ran(path: str, text: str = "good", template: str = "ima-ng") -> ImaEntry:
+    """Return the entry of a file that was run."""
+    kind = "ima" if template.endswith("v2") else ""
+    digest = content(text)
+    return ima.entry(template, ImaFields(algorithm="sha256", digest=digest, path=path.encode(), digest_type=kind))
+
+
+def quoted_pcrs(values: Mapping[HashAlg, Mapping[int, bytes]]) -> QuotedPcrs:
+    """Return values as a quote proves them."""
+    selection = PcrSelection.of({bank: rows.keys() for bank, rows in values.items()})
+    claimed = [values[bank][index] for bank, index in selection.indices()]
+    return prove_pcr_values(Quoted(selection, pcr_digest(SHA256, claimed)), SHA256, claimed)
+
+
+def quote_of(entries: Iterable[ImaEntry], *banks: HashAlg) -> QuotedPcrs:
+    """Return the quote of a machine that has measured ``entries``: SHA-256, and PCR 10 of ``banks``."""
+    measured = tuple(entries)
+    others = {bank: {10: replay_ima(measured, bank)} for bank in banks}
+    return quoted_pcrs({SHA256: {**BOOT_PCRS, 10: replay_ima(measured, SHA256)}, **others})
+
+
+def golden_of(rules: RuntimeRules, name: str = "good") -> Golden:
+    """Return a golden with these runtime rules."""
+    return Golden(name=name, pcrs={SHA256: {4: frozenset({b"4" * 32})}}, runtime=rules)
+
+
+def listing(*paths: str, **more: object) -> Golden:
+    """Return a golden that knows these files with the content ``good``."""
+    files = {path: (FileDigest(digest=content("good")),) for path in paths}
+    return golden_of(RuntimeRules(files=files, **more))  # type: ignore[arg-type]  # rules by name
+
+
+def listing_of(entries: Iterable[ImaEntry], name: str = "captured") -> Golden:
+    """Return the golden that allows exactly what these entries say, violations included."""
+    files: dict[str, set[bytes]] = {}
+    buffers: dict[str, set[bytes]] = {}
+    violations: set[str] = set()
+    for entry in entries:
+        said = parse_template(entry.template, entry.data)
+        path = path_text(said.path)
+        if entry.violation:
+            violations.add(path)
+        elif said.buffer is not None:
+            buffers.setdefault(path, set()).add(said.digest)
+        elif said.algorithm == "sha256" and said.path != AGGREGATE.path:
+            files.setdefault(path, set()).add(said.digest)
+    rules = RuntimeRules(
+        files={path: tuple(FileDigest(digest=digest) for digest in sorted(known)) for path, known in files.items()},
+        violations=frozenset(violations),
+        buffers={name: frozenset(known) for name, known in buffers.items()} or None,
+    )
+    return golden_of(rules, name)
+
+
+@dataclass
+class Scene:
+    """A machine's log and what the verifier knows of it.
+
+    Attributes:
+        goldens: the active ones.
+        entries: everything that was measured.
+        progress: what the verifier keeps in memory.
+        mark: what it keeps through a restart.
+    """
+
+    goldens: tuple[Golden, ...]
+    entries: tuple[ImaEntry, ...] = (BEGINNING,)
+    progress: ImaProgress | None = None
+    mark: ImaMark | None = None
+    outcomes: list[ImaOutcome] = field(default_factory=list)
+
+    def round(
+        self, minutes: int, *measured: ImaEntry, whole: bool = False, ahead: tuple[ImaEntry, ...] = ()
+    ) -> ImaOutcome:
+        """Measure files, and judge a round; entries that are ``ahead`` of the quote are in the log already."""
+        self.entries += measured
+        offset = self.progress.mark.offset if self.progress and not whole else 0
+        return self.send(minutes, ima.log(self.entries + ahead)[offset:], offset)
+
+    def send(self, minutes: int, log: bytes | None, offset: int = 0, pcrs: QuotedPcrs | None = None) -> ImaOutcome:
+        """Judge a round that brings these bytes."""
+        delta = None if log is None else ImaDelta(offset=offset, entries=log)
+        judging = [compile_runtime(golden) for golden in self.goldens]
+        outcome = judge_ima(delta, self.progress, self.mark, pcrs or quote_of(self.entries), judging, at(minutes))
+        self.progress = outcome.progress
+        self.mark = outcome.progress.mark if outcome.progress else self.mark
+        self.outcomes.append(outcome)
+        return outcome
+
+    def restart_verifier(self) -> None:
+        """Forget what is not kept through a restart."""
+        self.progress = None
+
+    def verdict(self, golden: Golden | None = None) -> RuntimeVerdict:
+        """Return what the first, or another, golden objects to so far."""
+        assert self.progress is not None
+        return self.progress.verdicts[(golden or self.goldens[0]).digest]
+
+
+def ids(findings: Iterable[Finding]) -> list[FindingId]:
+    """Return which findings these are."""
+    return [finding.id for finding in findings]
