@@ -37,8 +37,8 @@ from nodeseal.tcg.signature_database import (
 )
 from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_event
 
-SIGNATURE_DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "MokList", "MokListX"})
-"""Variables that hold signature lists (UEFI 2.10 §32.3, §32.6; shim: mok.c)."""
+SIGNATURE_DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "devdb", "MokList", "MokListX"})
+"""Variables that hold signature lists (UEFI 2.10 §32.3, §32.6; devdb for devices: PFP, "Event Types"; shim: mok.c)."""
 _BOOT_OPTION: Final = re.compile("Boot[0-9A-Fa-f]{4}")
 _BLOB_SIZE: Final = 16
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
@@ -100,6 +100,11 @@ def _words(data: bytes) -> Words:
 def _no_action(data: bytes) -> Words:
     if data.startswith(_STARTUP_LOCALITY):
         return Words(f"startup locality {data[len(_STARTUP_LOCALITY) :].hex() or 'missing'}")
+    return _signed(data)
+
+
+def _signed(data: bytes) -> Words:
+    """Read a structure that is known by a signature of 16 characters, such as DEVICE_SECURITY_EVENT_DATA."""
     return Words(f"{_words(data[:_SIGNATURE_SIZE]).text}, {len(data)} bytes")
 
 
@@ -164,6 +169,8 @@ _READERS: Final[dict[int, Callable[[bytes], EventData]]] = {
     EventType.EFI_VARIABLE_BOOT: _variable,
     EventType.EFI_VARIABLE_BOOT2: _variable,
     EventType.EFI_VARIABLE_AUTHORITY: _authority,
+    EventType.EFI_SPDM_FIRMWARE_BLOB: _signed,
+    EventType.EFI_SPDM_FIRMWARE_CONFIG: _signed,
     EventType.EFI_SPDM_DEVICE_POLICY: _variable,
     EventType.EFI_SPDM_DEVICE_AUTHORITY: _authority,
     EventType.EFI_BOOT_SERVICES_APPLICATION: decode_image_load,

@@ -58,6 +58,8 @@ def event_details(event: Event) -> tuple[str, ...]:
 
 def inert(text: str) -> str:
     r"""Return ``text`` with every character spelled out (``\x1b``) that a terminal could obey or hide."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

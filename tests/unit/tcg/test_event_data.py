@@ -40,6 +40,8 @@ def event(claimed_type: int, data: bytes, pcr: int = 4) -> Event:
         (EventType.EFI_PLATFORM_FIRMWARE_BLOB2, bytes(17), FirmwareBlob),
         (EventType.EFI_HANDOFF_TABLES2, bytes(9), HandoffTables),
         (EventType.EFI_HCRTM_EVENT, b"HCRTM", Words),
+        (EventType.EFI_SPDM_FIRMWARE_BLOB, b"SPDM Device Sec\0" + bytes(20), Words),
+        (EventType.EFI_SPDM_DEVICE_POLICY, uefi.variable("devdb", b""), MeasuredVariable),
         (0x40E, b"\1\2", type(None)),
         (EventType.S_CRTM_VERSION, b"\1\2", type(None)),
         (EventType.EFI_GPT_EVENT, b"short", type(None)),
