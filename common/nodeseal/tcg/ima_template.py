@@ -40,8 +40,6 @@ TEMPLATES: Final = {
 DIGEST_FIELDS: Final = ("d", "d-ng", "d-ngv2")
 NAME_FIELDS: Final = ("n", "n-ng")
 FIELDS: Final = frozenset(each for fields in TEMPLATES.values() for each in fields)
-MAX_FIELDS: Final = 15
-"""Most fields of a template (IMA_TEMPLATE_NUM_FIELDS_MAX)."""
 DIGEST_TYPES: Final = ("ima", "verity")
 """What the digest of d-ngv2 is of: the file, or its fs-verity descriptor."""
 VIOLATION_DIGEST: Final = bytes(20)
@@ -90,7 +88,7 @@ def template_fields(template: str) -> tuple[str, ...]:
     if not FIELDS.issuperset(fields):
         raise MalformedInput(f"IMA entry: unknown template {template[:64]!a}")
     unique = {"d" if each in DIGEST_FIELDS else "n" if each in NAME_FIELDS else each for each in fields}
-    if len(unique) != len(fields) or len(fields) > MAX_FIELDS:
+    if len(unique) != len(fields):
         raise MalformedInput(f"IMA entry: template {template[:64]!a} has a field twice")
     return fields
 

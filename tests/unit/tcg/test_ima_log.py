@@ -123,6 +123,29 @@ def test_what_is_no_log_is_refused_by_name(raw: bytes, problem: str) -> None:
         decode_ima_log(raw)
 
 
+def test_a_legacy_name_has_at_most_255_bytes() -> None:
+    for size, fits in ((255, True), (256, False)):
+        raw = encode_ima_entry(GOOD._replace(template="ima", data=bytes(20) + struct.pack("<I", size) + b"x" * size))
+        if fits:
+            assert len(list(ima_entries(raw))) == 1
+        else:
+            with pytest.raises(MalformedInput, match="a name of 256 bytes"):
+                list(ima_entries(raw))
+
+
+def test_an_entry_may_have_as_much_data_as_the_limit() -> None:
+    entry = measured_entry("ima-buf", bytes(MAX_TEMPLATE_DATA))
+    assert decode_ima_log(encode_ima_entry(entry)) == (entry,)
+
+
+def test_a_log_may_have_as_many_bytes_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = encode_ima_entry(GOOD)
+    monkeypatch.setattr("nodeseal.tcg.ima_log.MAX_IMA_LOG", len(raw))
+    assert decode_ima_log(raw) == (GOOD,)
+    with pytest.raises(MalformedInput, match=f"more than {len(raw)} bytes"):
+        decode_ima_log(raw * 2)
+
+
 def test_a_file_read_as_another_banks_is_refused() -> None:
     for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512):
         with pytest.raises(MalformedInput):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nodeseal.errors import MalformedInput
@@ -27,6 +29,10 @@ RAW = encode_ima_signature(GOOD)
             ImaSignature(kind=SignatureKind.EVM_PORTABLE, hash_alg=SHA256, key_id=b"abcd", signature=bytes(65535)),
             id="metadata, as long as can be",
         ),
+        pytest.param(
+            ImaSignature(kind=SignatureKind.EVM_PORTABLE, version=3, hash_alg=SHA256, key_id=b"abcd", signature=b"s"),
+            id="metadata's id",
+        ),
     ],
 )
 def test_every_signature_survives(signature: ImaSignature) -> None:
@@ -42,6 +48,11 @@ def test_a_signature_cut_anywhere_or_longer_is_refused() -> None:
     for raw in [*(RAW[:size] for size in range(len(RAW))), RAW + b"\0"]:
         with pytest.raises(MalformedInput, match=r"IMA signature: \d+ bytes"):
             decode_ima_signature(raw)
+
+
+def test_a_header_without_a_signature_is_refused() -> None:
+    with pytest.raises(MalformedInput, match="9 bytes, a header alone has 9"):
+        decode_ima_signature(encode_ima_signature(replace(GOOD, signature=b"")))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ DIGEST = b"sha256:\0" + bytes(range(32))
         pytest.param("ima-ng", _field(b"what:\0", b"/x\0"), "0 bytes, which no what has", id="no digest"),
         pytest.param("ima-ng", _field(b"what:\0" + bytes(65), b"/x\0"), "65 bytes", id="an endless digest"),
         pytest.param("ima-ng", _field(b":\0" + bytes(20), b"/x\0"), "without the name of its algo", id="no algorithm"),
+        pytest.param("ima-ng", _field(b"x" * 65 + b":\0\1", b"/x\0"), "without the name", id="an endless algorithm"),
         pytest.param("ima-ng", _field(b"sha256:" + bytes(32), b"/x\0"), "31 bytes", id="no NUL before a digest"),
         pytest.param("ima-ng", _field(b"a b:\0" + bytes(32), b"/x\0"), "without the name", id="a space in its name"),
         pytest.param("ima-ngv2", _field(b"disk:" + DIGEST, b"/x\0"), "type of digest 'disk'", id="an unknown type"),
@@ -93,8 +94,9 @@ def test_a_violation_has_a_digest_of_zeros_whatever_its_algorithm() -> None:
     assert parse_template("ima-ng", encode_template("ima-ng", fields)) == fields
 
 
-def test_an_algorithm_that_nobody_knows_is_told_as_it_is() -> None:
-    fields = ImaFields(algorithm="sha4-256", digest=bytes(31) + b"\1", path=b"/x")
+@pytest.mark.parametrize(("algorithm", "size"), [("sha4-256", 32), ("x", 1), ("y" * 64, 64)])
+def test_an_algorithm_that_nobody_knows_is_told_as_it_is(algorithm: str, size: int) -> None:
+    fields = ImaFields(algorithm=algorithm, digest=b"\1" * size, path=b"/x")
     assert parse_template("ima-ng", encode_template("ima-ng", fields)) == fields
 
 

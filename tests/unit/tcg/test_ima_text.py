@@ -109,6 +109,14 @@ def test_a_hostile_list_is_refused_at_once() -> None:
         parse_ima_text(b"\n" * 100_000_000)
 
 
+def test_a_list_may_have_as_many_bytes_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = ima.text([named(b"/x")])
+    monkeypatch.setattr("nodeseal.tcg.ima_text.MAX_IMA_LOG", len(raw))
+    assert len(parse_ima_text(raw)) == 1
+    with pytest.raises(MalformedInput, match=f"more than {len(raw)} bytes"):
+        parse_ima_text(raw + b"\n")
+
+
 def test_too_many_lines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodeseal.tcg.ima_text.MAX_IMA_ENTRIES", 2)
     assert len(parse_ima_text(ima.text([named(b"/x")] * 2))) == 2
