@@ -88,7 +88,7 @@ class EvidenceFolder:
         """Return the files by name, the small ones first.
 
         Raises:
-            MalformedInput: there are not as many PCR values as were selected.
+            MalformedInput: there are not as many PCR values as were selected, or a file is larger than it may be.
         """
         evidence = self.evidence
         files = {
@@ -104,6 +104,7 @@ class EvidenceFolder:
             files[_BOOT_LOG] = evidence.boot_log
         if evidence.ima is not None:
             files[_IMA_LOG] = evidence.ima.entries
+        _check_files(files)
         return files
 
     def _head(self) -> dict[str, object]:

@@ -60,6 +60,10 @@ class Node(_message.Message):
     GOLDENS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    BOOT_FIELD_NUMBER: _builtins.int
+    IMA_JUDGED_BYTES_FIELD_NUMBER: _builtins.int
+    CERTIFIED_MANUFACTURER_FIELD_NUMBER: _builtins.int
+    EK_ALGORITHM_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     state: _attestation_pb2.NodeState.ValueType
     hostname: _builtins.str
@@ -71,6 +75,11 @@ class Node(_message.Message):
     ak_name: _builtins.str
     reason: _builtins.str
     """Why a person quarantined or retired it."""
+    ima_judged_bytes: _builtins.int
+    """Bytes of the IMA log that replay to the quoted PCR 10 and were judged; 0: none since the verifier started."""
+    certified_manufacturer: _builtins.str
+    """What enrolment proved about the TPM: the vendor id of the EK certificate, and the kind of endorsement key."""
+    ek_algorithm: _builtins.str
     @_builtins.property
     def trusted_until(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -87,6 +96,10 @@ class Node(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def boot(self) -> Global___Boot:
+        """What its boot log proved; absent: it has sent none since the verifier started, or none that parses."""
+
     def __init__(
         self,
         *,
@@ -106,14 +119,53 @@ class Node(_message.Message):
         goldens: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        boot: Global___Boot | None = ...,
+        ima_judged_bytes: _builtins.int = ...,
+        certified_manufacturer: _builtins.str = ...,
+        ek_algorithm: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot_id", b"boot_id", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class Boot(_message.Message):
+    """In brief, for people; goldens judge the whole log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECURE_BOOT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    COMMAND_LINES_FIELD_NUMBER: _builtins.int
+    FIRMWARE_VERSION_FIELD_NUMBER: _builtins.int
+    secure_boot: _builtins.str
+    """user, deployed, setup or audit; "off"; or "not proved"."""
+    firmware_version: _builtins.str
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What ran from PCR 4: where it came from (claimed), and its Authenticode digest (proved)."""
+
+    @_builtins.property
+    def command_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        secure_boot: _builtins.str = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+        command_lines: _abc.Iterable[_builtins.str] | None = ...,
+        firmware_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_lines", b"command_lines", "firmware_version", b"firmware_version", "images", b"images", "secure_boot", b"secure_boot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Boot: _TypeAlias = Boot  # noqa: Y015
 
 @_typing.final
 class LabelNodeRequest(_message.Message):
@@ -143,7 +195,9 @@ class LabelNodeRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to set; an empty value takes a label away."""
+
     def __init__(
         self,
         *,
@@ -179,7 +233,7 @@ Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
 
 @_typing.final
 class EvidencePart(_message.Message):
-    """Parts of files, in order; a file's name is in its first part. See docs/evidence.md for the files."""
+    """Parts of files, in order; each names its file. See docs/evidence.md for the files."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

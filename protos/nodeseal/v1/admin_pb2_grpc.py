@@ -62,6 +62,21 @@ class NodesStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RetireNodeRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Node.FromString,
                 _registered_method=True)
+        self.LabelNode = channel.unary_unary(
+                '/nodeseal.v1.Nodes/LabelNode',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.LabelNodeRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Node.FromString,
+                _registered_method=True)
+        self.GetEvidence = channel.unary_stream(
+                '/nodeseal.v1.Nodes/GetEvidence',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.EvidencePart.FromString,
+                _registered_method=True)
+        self.GetToken = channel.unary_unary(
+                '/nodeseal.v1.Nodes/GetToken',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.GetTokenRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Token.FromString,
+                _registered_method=True)
 
 
 class NodesServicer:
@@ -101,6 +116,27 @@ class NodesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LabelNode(self, request, context):
+        """Says what people call a node; goldens select by it, so the node is judged anew at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvidence(self, request, context):
+        """Asks a connected node for fresh and whole evidence, judges it as any, and returns it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetToken(self, request, context):
+        """What is thought of a node, as a signed EAT attestation result (draft-ietf-rats-ear).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +164,21 @@ def add_NodesServicer_to_server(servicer, server):
                     servicer.RetireNode,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RetireNodeRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
+            'LabelNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.LabelNode,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.LabelNodeRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Node.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.EvidencePart.SerializeToString,
+            ),
+            'GetToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetToken,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.GetTokenRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Token.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +319,87 @@ class Nodes:
             '/nodeseal.v1.Nodes/RetireNode',
             nodeseal_dot_v1_dot_admin__pb2.RetireNodeRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LabelNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Nodes/LabelNode',
+            nodeseal_dot_v1_dot_admin__pb2.LabelNodeRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodeseal.v1.Nodes/GetEvidence',
+            nodeseal_dot_v1_dot_admin__pb2.GetEvidenceRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.EvidencePart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Nodes/GetToken',
+            nodeseal_dot_v1_dot_admin__pb2.GetTokenRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Token.FromString,
             options,
             channel_credentials,
             insecure,

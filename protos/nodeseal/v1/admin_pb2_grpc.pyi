@@ -41,6 +41,12 @@ class NodesStub:
     """Lets a pending node be judged; lifts a quarantine."""
     QuarantineNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.QuarantineNodeRequest, _admin_pb2.Node]
     RetireNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetireNodeRequest, _admin_pb2.Node]
+    LabelNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.LabelNodeRequest, _admin_pb2.Node]
+    """Says what people call a node; goldens select by it, so the node is judged anew at once."""
+    GetEvidence: _grpc.UnaryStreamMultiCallable[_admin_pb2.GetEvidenceRequest, _admin_pb2.EvidencePart]
+    """Asks a connected node for fresh and whole evidence, judges it as any, and returns it."""
+    GetToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTokenRequest, _admin_pb2.Token]
+    """What is thought of a node, as a signed EAT attestation result (draft-ietf-rats-ear)."""
 
 @_typing.type_check_only
 class NodesAsyncStub(NodesStub):
@@ -55,6 +61,12 @@ class NodesAsyncStub(NodesStub):
     """Lets a pending node be judged; lifts a quarantine."""
     QuarantineNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.QuarantineNodeRequest, _admin_pb2.Node]  # type: ignore[assignment]
     RetireNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetireNodeRequest, _admin_pb2.Node]  # type: ignore[assignment]
+    LabelNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.LabelNodeRequest, _admin_pb2.Node]  # type: ignore[assignment]
+    """Says what people call a node; goldens select by it, so the node is judged anew at once."""
+    GetEvidence: _aio.UnaryStreamMultiCallable[_admin_pb2.GetEvidenceRequest, _admin_pb2.EvidencePart]  # type: ignore[assignment]
+    """Asks a connected node for fresh and whole evidence, judges it as any, and returns it."""
+    GetToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTokenRequest, _admin_pb2.Token]  # type: ignore[assignment]
+    """What is thought of a node, as a signed EAT attestation result (draft-ietf-rats-ear)."""
 
 class NodesServicer(metaclass=_abc_1.ABCMeta):
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
@@ -96,6 +108,30 @@ class NodesServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RetireNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Node, _abc.Awaitable[_admin_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def LabelNode(
+        self,
+        request: _admin_pb2.LabelNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Node, _abc.Awaitable[_admin_pb2.Node]]:
+        """Says what people call a node; goldens select by it, so the node is judged anew at once."""
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _admin_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.EvidencePart], _abc.AsyncIterator[_admin_pb2.EvidencePart]]:
+        """Asks a connected node for fresh and whole evidence, judges it as any, and returns it."""
+
+    @_abc_1.abstractmethod
+    def GetToken(
+        self,
+        request: _admin_pb2.GetTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Token, _abc.Awaitable[_admin_pb2.Token]]:
+        """What is thought of a node, as a signed EAT attestation result (draft-ietf-rats-ear)."""
 
 def add_NodesServicer_to_server(servicer: NodesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

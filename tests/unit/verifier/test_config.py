@@ -26,13 +26,41 @@ def test_what_init_writes_is_accepted_and_paths_are_relative_to_it(tmp_path: Pat
     config = load_config(path)
     assert config.trust_domain == "example.org"
     assert config.database == tmp_path / "verifier.sqlite"
+    assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: tuple(range(16))}
+
+
+def test_settings_of_an_older_version_are_accepted_and_mean_what_they_meant(tmp_path: Path) -> None:
+    path = tmp_path / "verifier.yaml"
+    older = "\n".join(line for line in GOOD.splitlines() if "ear.key" not in line).replace("9, 10, 11", "9, 11")
+    path.write_text(older)
+    config = load_config(path)
+    assert config.ear_key == tmp_path / "ear.key"
     assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: (*range(10), *range(11, 16))}
+    assert config.attestation.max_waiting_log_bytes == 512 * 1024 * 1024
+
+
+def test_how_much_of_logs_may_wait_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "verifier.yaml"
+    path.write_text(GOOD.replace("cap_pcr: 15", "cap_pcr: 15\n  max_waiting_log_bytes: 100000000"))
+    assert load_config(path).attestation.max_waiting_log_bytes == 100_000_000
+
+
+def test_a_long_answer_has_half_of_the_trust_time(tmp_path: Path) -> None:
+    path = tmp_path / "verifier.yaml"
+    path.write_text(GOOD)
+    settings = load_config(path).attestation
+    assert (settings.answer_within_seconds, settings.complete_within_seconds) == (15, 60)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("trust_seconds: 120", "trust_seconds: 59", "line 23: trust_seconds is not an integer from 60"),
+        ("trust_seconds: 120", "trust_seconds: 59", "line 24: trust_seconds is not an integer from 60"),
+        (
+            "cap_pcr: 15",
+            "cap_pcr: 15\n  max_waiting_log_bytes: 80000000",
+            "max_waiting_log_bytes is not an integer from",
+        ),
         ("cap_pcr: 15", "cap_pcr: 16", "cap_pcr is not an integer from 15 to 15"),
         ("13, 14, 15]", "13, 14]", "with the cap PCR 15 among them"),
         ("13, 14, 15]", "13, 14, 15, 15]", "a list of different PCRs"),

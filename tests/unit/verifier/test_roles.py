@@ -41,7 +41,7 @@ def test_anonymous_callers_may_enrol_and_ask_for_health_only() -> None:
 
 
 def test_what_widens_trust_takes_an_approver() -> None:
-    for name in ("AdmitNode", "ActivateGolden", "CreateKey", "GrantKey", "RegisterModel"):
+    for name in ("AdmitNode", "LabelNode", "ActivateGolden", "CreateKey", "GrantKey", "RegisterModel"):
         (roles,) = (roles for method, roles in ALLOWED.items() if method.endswith(f"/{name}"))
         assert roles == {Role.APPROVER}
 

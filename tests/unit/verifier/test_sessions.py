@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed
+from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed, Unavailable
 from nodeseal.evidence import MAX_LOG_PIECE, Channel, Evidence, ImaDelta
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import SYSTEM
@@ -42,9 +42,9 @@ class SlowRounds:
         self.judged: list[Evidence] = []
         self.again = False
 
-    def ask(self, *_: object) -> Asked:
+    def ask(self, *_: object, whole: bool = False) -> Asked:
         self.asked += 1
-        return cast("Asked", SimpleNamespace(at=SYSTEM.steady()))
+        return cast("Asked", SimpleNamespace(at=SYSTEM.steady(), whole=whole))
 
     async def judge(self, _node: Node, evidence: Evidence, *_: object) -> Judged:
         self.judged.append(evidence)
@@ -233,5 +233,89 @@ def test_a_node_that_never_delivers_what_is_asked_for_at_once_waits_its_turn() -
         assert last is not None
         assert (last.asked, rounds.asked) == (None, 4)
         session.detach()
+
+    asyncio.run(case())
+
+
+def test_whole_evidence_is_asked_for_at_once_and_given_to_all_who_wait() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(3600)
+        rounds.judging.set()
+        session = a_session(rounds)
+        first = await session.instruction()
+        assert first is not None
+        assert first.asked is not None
+        assert not first.asked.whole
+        waiting = [asyncio.create_task(session.whole_evidence()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await session.answer(EVIDENCE)  # to the challenge that was open
+        second = await session.instruction()
+        assert second is not None
+        assert second.asked is not None
+        assert second.asked.whole
+        assert not any(task.done() for task in waiting)
+        late = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.answer(STRETCH, more=True)
+        await session.answer(EVIDENCE)
+        for task in waiting:
+            answered = await task
+            assert (answered.asked, answered.evidence.boot_log) == (second.asked, STRETCH.boot_log)
+        assert not late.done()  # it was asked for after this challenge went out
+        third = await session.instruction()
+        assert third is not None
+        assert third.asked is not None
+        assert third.asked.whole
+        session.detach()
+        with pytest.raises(Unavailable, match="the node has gone"):
+            await late
+
+    asyncio.run(case())
+
+
+def test_who_waits_for_evidence_is_told_why_the_stream_ended_or_the_answer_was_not_taken() -> None:
+    async def case() -> None:
+        session = a_session(SlowRounds(3600, answer_within_seconds=0.01))
+        waiting = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.instruction()
+        assert await asyncio.wait_for(session.instruction(), 5) is None
+        session.detach()
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await waiting
+        rounds = RefusingRounds(3600)
+        session = a_session(rounds)
+        waiting = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.instruction()
+        with pytest.raises(Unavailable):
+            await session.answer(EVIDENCE)
+        with pytest.raises(Unavailable, match="no disk"):
+            await waiting
+        session.detach()
+
+    asyncio.run(case())
+
+
+class RefusingRounds(SlowRounds):
+    """Cannot record any outcome."""
+
+    async def judge(self, *_: object) -> Judged:
+        raise Unavailable("store: no disk")
+
+
+def test_nobody_waits_for_evidence_any_more_when_it_comes() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(3600)
+        rounds.judging.set()
+        session = a_session(rounds)
+        waiting = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.instruction()
+        waiting.cancel()
+        await asyncio.sleep(0)
+        await session.answer(EVIDENCE)
+        session.detach()
+        assert waiting.cancelled()
 
     asyncio.run(case())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.persons import list_persons
 from nodeseal.verifier.store.schema import PEOPLE, Role
+from nodeseal.verifier.tokens import EarSigner
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PLAN = Plan(
@@ -43,7 +45,7 @@ def test_init_makes_everything_and_nothing_secret_is_readable_by_others(tmp_path
     initialise(folder, PLAN, NOW)
     config = load_config(folder / "verifier.yaml")
     check_schema(open_engine(config.database))
-    for secret in (config.tls.ca_key, config.tls.key, config.kek, folder / "persons/admin/person.key"):
+    for secret in (config.tls.ca_key, config.tls.key, config.kek, config.ear_key, folder / "persons/admin/person.key"):
         assert secret.stat().st_mode & 0o077 == 0, secret
     assert folder.stat().st_mode & 0o077 == 0
     assert peer_identity(der_of(config.tls.certificate)).kind is PeerKind.VERIFIER
@@ -77,6 +79,21 @@ def test_own_certificates_are_taken(tmp_path: Path) -> None:
     own = OwnCertificates(authority=(tmp_path / "ca.pem", tmp_path / "ca.key"))
     initialise(tmp_path / "v", replace(PLAN, own=own), NOW)
     assert (tmp_path / "v/ca.pem").read_bytes() == authority.certificate_pem
+
+
+def test_an_upgrade_makes_the_key_that_older_versions_lack_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+    initialise(tmp_path / "v", PLAN, NOW)
+    config, key = tmp_path / "v/verifier.yaml", tmp_path / "v/ear.key"
+    key.unlink()
+    upgrade = ["upgrade", "--config", str(config)]
+    assert CliRunner().invoke(app, upgrade).exit_code == 0
+    made = key.read_bytes()
+    assert key.stat().st_mode & 0o077 == 0
+    assert CliRunner().invoke(app, upgrade).exit_code == 0
+    assert key.read_bytes() == made
+    shown = CliRunner().invoke(app, ["ear-key", "--config", str(config)])
+    assert json.loads(shown.output) == json.loads(EarSigner(made).public_jwk)
+    assert "d" not in json.loads(shown.output)
 
 
 def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Path) -> None:

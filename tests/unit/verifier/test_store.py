@@ -22,7 +22,7 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier import audit
 from nodeseal.verifier.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
-from nodeseal.verifier.appraisal.runtime import ImaMark, ImaProgress
+from nodeseal.verifier.appraisal.runtime import ImaMark
 from nodeseal.verifier.store.database import Store, open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.nodes import (
@@ -166,16 +166,6 @@ def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine
     standing = replace(STANDING, clock=replace(STANDING.clock, mark=None)) if STANDING.clock else STANDING
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
     assert run(engine, load_nodes) == [(bare, standing)]
-
-
-def test_the_mark_of_a_log_that_is_being_judged_is_the_one_that_is_kept(engine: sa.Engine) -> None:
-    assert STANDING.clock is not None
-    further = replace(MARK, offset=MARK.offset + 1)
-    going_on = replace(STANDING.clock, ima=ImaProgress(mark=further, verdicts={}))
-    kept = replace(STANDING, clock=going_on)
-    run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, kept))
-    ((_, standing),) = run(engine, load_nodes)
-    assert standing.clock == replace(STANDING.clock, mark=further)
 
 
 def test_labels_are_kept(engine: sa.Engine) -> None:

@@ -24,6 +24,7 @@ _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
 _LAST_PCR: Final = 23
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
+DEFAULT_EAR_KEY: Final = "ear.key"
 _BANKS: Final = {"sha256": HashAlg.SHA256, "sha384": HashAlg.SHA384, "sha512": HashAlg.SHA512}
 
 
@@ -114,6 +115,7 @@ class Config:
         attestation: how often nodes prove themselves.
         releases_per_minute: key releases that one node may ask for.
         log_format: how log lines look.
+        ear_key: the private key that tokens about nodes are signed with, in PEM.
     """
 
     trust_domain: str
@@ -127,6 +129,7 @@ class Config:
     attestation: Attestation
     releases_per_minute: int
     log_format: LogFormat
+    ear_key: Path
 
 
 def load_config(path: Path) -> Config:
@@ -149,6 +152,7 @@ def load_config(path: Path) -> Config:
         attestation=_attestation(fields.fields("attestation")),
         releases_per_minute=_releases(fields.fields("release")),
         log_format=_log_format(fields),
+        ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
     )
     keys.done()
     fields.done()

@@ -23,12 +23,13 @@ from nodeseal.crypto.x509 import CertificateAuthority
 from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.verifier.config import Config, load_config, split_address
-from nodeseal.verifier.files import read_file
+from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.setup import OwnCertificates, Plan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.persons import list_persons
+from nodeseal.verifier.tokens import EarSigner
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -132,8 +133,16 @@ def run_command(config: ConfigOption) -> None:
 
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
-    """Bring the database to this version's schema; stop the verifier first."""
-    migrate(open_engine(load_config(config).database))
+    """Bring database and keys to what this version needs; stop the verifier first."""
+    settings = load_config(config)
+    migrate(open_engine(settings.database))
+    make_ear_key(settings.ear_key)
+
+
+@app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")
+def ear_key_command(config: ConfigOption) -> None:
+    """Print the public key that tokens about nodes are verified with, as a JSON Web Key."""
+    typer.echo(EarSigner(read_private(load_config(config).ear_key, "keys.ear")).public_jwk)
 
 
 @person_app.command(

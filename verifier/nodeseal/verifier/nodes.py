@@ -14,12 +14,14 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import LeaseId
 from nodeseal.tcg.public import decode_public
 from nodeseal.verifier.appraisal.model import Baseline, Challenge, KnownNode, NodeKeys
+from nodeseal.verifier.boot_brief import BootBrief
 from nodeseal.verifier.store.leases import Lease
 from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 from nodeseal.verifier.store.schema import NodeState
 
 if TYPE_CHECKING:
     from nodeseal.verifier.changes import Decision
+    from nodeseal.verifier.sessions import Answered
 
 
 class Stream(Protocol):
@@ -30,6 +32,9 @@ class Stream(Protocol):
 
     def challenge_now(self) -> None:
         """Challenge the node without waiting for the interval."""
+
+    async def whole_evidence(self) -> Answered:
+        """Challenge the node for everything that it has, and wait for the answer."""
 
     def close(self, error: NodesealError) -> None:
         """End the stream after what is waiting has been sent."""
@@ -65,6 +70,7 @@ class Node:
         last_seen: last authentic evidence.
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
+        boot: what the last boot log of this boot proved, for people.
         goldens: the goldens that the last good round matched.
         judging: held while a round of this node is judged.
         leases: running leases.
@@ -76,6 +82,7 @@ class Node:
         "_keys",
         "answered",
         "baseline",
+        "boot",
         "findings",
         "goldens",
         "judging",
@@ -99,6 +106,7 @@ class Node:
         self.judging: Final = asyncio.Lock()
         self.trust_ends = 0.0
         self.baseline: Baseline | None = standing.clock
+        self.boot: BootBrief | None = None
         self.answered: Challenge | None = None
         self.last_seen: datetime | None = standing.last_seen
         self._keys: NodeKeys | None = None
@@ -118,8 +126,7 @@ class Node:
         # PCR values and logs were proved with the old key; clock and boot are the TPM's, whatever key signs them
         known = self.baseline
         if known is not None:
-            mark = known.ima.mark if known.ima else known.mark
-            self.baseline = Baseline(clock_info=known.clock_info, boot_id=known.boot_id, mark=mark)
+            self.baseline = Baseline(clock_info=known.clock_info, boot_id=known.boot_id, mark=known.mark)
 
     @property
     def keys(self) -> NodeKeys:

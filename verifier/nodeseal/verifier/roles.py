@@ -16,6 +16,7 @@ _RESTRICTING: Final = frozenset({Role.OPERATOR, Role.APPROVER})
 """May take trust away: whoever sees that something is wrong."""
 _APPROVERS: Final = frozenset({Role.APPROVER})
 """May widen trust."""
+_AUDITORS: Final = frozenset({Role.AUDITOR})
 _EVERYBODY: Final = frozenset(Role)
 
 ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
@@ -29,6 +30,9 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Nodes/AdmitNode": _APPROVERS,
     "/nodeseal.v1.Nodes/QuarantineNode": _RESTRICTING,
     "/nodeseal.v1.Nodes/RetireNode": _RESTRICTING,
+    "/nodeseal.v1.Nodes/LabelNode": _APPROVERS,
+    "/nodeseal.v1.Nodes/GetEvidence": _OPERATORS | _APPROVERS | _AUDITORS,
+    "/nodeseal.v1.Nodes/GetToken": PEOPLE,
     "/nodeseal.v1.Goldens/CaptureGolden": _OPERATORS | _APPROVERS,
     "/nodeseal.v1.Goldens/ActivateGolden": _APPROVERS,
     "/nodeseal.v1.Goldens/RetireGolden": _RESTRICTING,
@@ -42,7 +46,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Models/RegisterModel": _APPROVERS,
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,
-    "/nodeseal.v1.Audit/ListRecords": frozenset({Role.AUDITOR}),
+    "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
     # Load balancers and supervisors ask for health; it says nothing about nodes, keys or people.
     "/grpc.health.v1.Health/Check": _EVERYBODY,
     "/grpc.health.v1.Health/List": _EVERYBODY,

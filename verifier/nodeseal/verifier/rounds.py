@@ -25,7 +25,16 @@ from nodeseal.ids import LeaseId, Nonce
 from nodeseal.tcg.attest import decode_attest
 from nodeseal.verifier import audit
 from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import Appraisal, Baseline, Challenge, KnownNode, known_logs
+from nodeseal.verifier.appraisal.model import (
+    NOTHING_KNOWN,
+    Appraisal,
+    Baseline,
+    Challenge,
+    Continuity,
+    KnownNode,
+    known_logs,
+)
+from nodeseal.verifier.boot_brief import BootBrief, brief
 from nodeseal.verifier.changes import STICKY, Change, restricted
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.log_collector import LogBudget, log_size
@@ -50,12 +59,19 @@ class Asked:
             continue what was proved before its own challenge, not what came in since.
         at: steady time.
         answer_within_seconds: deadline for the first message of the answer.
+        whole: whether values and whole logs are to be sent, although they are known.
     """
 
     challenge: Challenge
     known: KnownNode
     at: float
     answer_within_seconds: int
+    whole: bool = False
+
+    @property
+    def values_required(self) -> bool:
+        """Whether the answer must carry PCR values."""
+        return self.whole or self.known.values_required
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +103,8 @@ class Rounds:
         self._complete_within: Final = timedelta(seconds=self.settings.complete_within_seconds)
         self._threads: Final = asyncio.Semaphore(_THREADS)
 
-    def ask(self, node: Node, purpose: Purpose, channel: Channel) -> Asked:
-        """Make a fresh challenge."""
+    def ask(self, node: Node, purpose: Purpose, channel: Channel, *, whole: bool = False) -> Asked:
+        """Make a fresh challenge; with ``whole`` for everything that the node has."""
         issued = self.clock.wall()
         known = node.known
         challenge = Challenge(
@@ -98,13 +114,14 @@ class Rounds:
             issued=issued,
             answer_by=issued + self._complete_within,
             channel=channel,
-            logs=known_logs(known, self._fleet.policy),
+            logs=NOTHING_KNOWN if whole else known_logs(known, self._fleet.policy),
         )
         return Asked(
             challenge=challenge,
             known=known,
             at=self.clock.steady(),
             answer_within_seconds=self.settings.answer_within_seconds,
+            whole=whole,
         )
 
     async def judge(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> Judged:
@@ -147,6 +164,7 @@ class Rounds:
             return await self._refuse(node, (finding,))
         if not _still_enrolled(node, asked):  # while a thread appraised it
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
+        node.boot = _boot_after(node, appraisal)
         node.baseline = _later(node.baseline, appraisal.baseline)
         node.last_seen, node.answered = now, asked.challenge
         await self._conclude(node, appraisal, asked)
@@ -287,6 +305,13 @@ def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tupl
     """Return leases that the node does not claim although it must have heard of them long ago."""
     held = set(claimed)
     return tuple(lease for lease in node.leases.values() if lease.lease_id not in held and lease.issued < settled)
+
+
+def _boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
+    if appraisal.boot is not None:
+        return brief(appraisal.boot)
+    same_boot = appraisal.continuity is Continuity.CONTINUES
+    return node.boot if same_boot else None
 
 
 def _later(known: Baseline | None, proved: Baseline) -> Baseline:

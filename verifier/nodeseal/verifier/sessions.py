@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from nodeseal.errors import NodesealError, ProofFailed
+from nodeseal.errors import NodesealError, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Evidence, Purpose
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId
@@ -26,7 +26,7 @@ from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.log_collector import LogCollector
 from nodeseal.verifier.nodes import Node, Verdict
-from nodeseal.verifier.rounds import Asked, Rounds, unasked
+from nodeseal.verifier.rounds import Asked, Judged, Rounds, unasked
 
 _JITTER: Final = 0.1
 _DRAIN_SECONDS: Final = 5.0
@@ -62,6 +62,23 @@ class Peer:
     not_after: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Whole evidence that was asked for and judged.
+
+    Attributes:
+        asked: the challenge.
+        evidence: the answer.
+        judged: what came out.
+        received: when it was complete.
+    """
+
+    asked: Asked
+    evidence: Evidence
+    judged: Judged
+    received: datetime
+
+
 class Session:
     """The stream of one node. All methods run on the event loop; ``cancel`` ends the task that reads."""
 
@@ -82,6 +99,8 @@ class Session:
         "_settings",
         "_timer",
         "_verdict",
+        "_waiting",
+        "_waiting_next",
         "_wake",
     )
 
@@ -98,6 +117,8 @@ class Session:
         self._logs: Final = LogCollector(peer.channel.node_id, rounds.budget)
         self._hurries = 0
         self._due = True
+        self._waiting: list[asyncio.Future[Answered]] = []
+        self._waiting_next: list[asyncio.Future[Answered]] = []
         self._verdict: Verdict | None = None
         self._revoked: list[tuple[tuple[LeaseId, ...], str]] = []
         self._failure: NodesealError | None = None
@@ -119,6 +140,17 @@ class Session:
         if self._asked is None and not self._due:
             self._come_due()
 
+    async def whole_evidence(self) -> Answered:
+        """Challenge the node for everything that it has, after the challenge that may be open, and wait for the answer.
+
+        Raises:
+            NodesealError: why the stream ended before, or why the answer was not taken.
+        """
+        answered: asyncio.Future[Answered] = self._loop.create_future()
+        self._waiting_next.append(answered)
+        self.challenge_now()
+        return await answered
+
     def close(self, error: NodesealError) -> None:
         """End the stream with ``error`` after what is waiting has been sent, or after five seconds."""
         if self._failure is None:
@@ -133,6 +165,7 @@ class Session:
     def detach(self) -> None:
         """Let go of timers, of collected logs and of the node."""
         self._logs.clear()
+        self._fail_waiting(self._failure or Unavailable("the node has gone", remedy="try again when it is connected"))
         if self._timer is not None:
             self._timer.cancel()
         if self._node.stream is self:
@@ -163,10 +196,16 @@ class Session:
 
     async def _judge(self, evidence: Evidence, asked: Asked, began: float) -> None:
         self._asked = self._began = None
+        received = self._clock.wall()
         try:
             judged = await self._rounds.judge(self._node, evidence, asked, began)
+        except NodesealError as error:
+            self._fail_waiting(error)
+            raise
         finally:
             self._logs.clear()
+        if asked.whole:
+            self._answer_waiting(Answered(asked=asked, evidence=evidence, judged=judged, received=received))
         if judged.unknown:
             self._revoked.append((judged.unknown, "no such lease is running"))
         self._verdict = judged.verdict
@@ -195,7 +234,9 @@ class Session:
             self.close(ProofFailed(_expired(self._peer.not_after)))
             return None
         self._due = False
-        self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel)
+        self._waiting, self._waiting_next = self._waiting_next, []
+        whole = bool(self._waiting)
+        self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel, whole=whole)
         self._set_timer(self._settings.answer_within_seconds, self._overdue)
         return self._asked
 
@@ -204,11 +245,23 @@ class Session:
         if self._failure is not None or self._asked is not None or self._due:
             return
         self._hurries = self._hurries + 1 if again else 0
-        if 0 < self._hurries <= _HURRIES or self._settings.interval_seconds == 0:
+        if 0 < self._hurries <= _HURRIES or self._waiting_next or self._settings.interval_seconds == 0:
             self._due = True
         else:
             jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
             self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
+
+    def _answer_waiting(self, answered: Answered) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(answered)
+        self._waiting = []
+
+    def _fail_waiting(self, error: NodesealError) -> None:
+        for waiting in (*self._waiting, *self._waiting_next):
+            if not waiting.done():
+                waiting.set_exception(error)
+        self._waiting, self._waiting_next = [], []
 
     def _overdue(self) -> None:
         if self._asked is None:  # it was answered; the outcome takes its time

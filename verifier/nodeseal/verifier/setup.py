@@ -14,7 +14,7 @@ from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.ids import PersonId
 from nodeseal.verifier.audit import VERIFIER
-from nodeseal.verifier.config import split_address
+from nodeseal.verifier.config import DEFAULT_EAR_KEY, split_address
 from nodeseal.verifier.files import PUBLIC, read_file, sync_folder, write_new
 from nodeseal.verifier.persons import Newcomer, add_person
 from nodeseal.verifier.store.database import open_engine
@@ -39,6 +39,7 @@ database: "verifier.sqlite"
 keys:
   folder: "keys"
   kek: "kek"                          # systemd's credential nodeseal-kek goes before it
+  ear: "ear.key"                      # signs tokens about nodes for relying parties
 enrolment:
   ek_roots: "ek-roots"                # certificates of the TPM vendors you trust
   ek_allow: []                        # SHA-256 of endorsement keys you trust without a certificate
@@ -51,7 +52,7 @@ attestation:
   answer_within_seconds: 15
   cap_pcr: 15
   pcrs:
-    sha256: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15]
+    sha256: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 release:
   per_minute: 60
 log: "json"                           # or console
@@ -126,11 +127,22 @@ def _fill(folder: Path, plan: Plan, at: datetime) -> None:
     write_new(folder / "server.pem", certificate, PUBLIC)
     write_new(folder / "server.key", key)
     write_new(folder / "kek", new_kek())
+    make_ear_key(folder / DEFAULT_EAR_KEY)
     (folder / "keys").mkdir(mode=0o700)
     _copy_roots(plan.ek_roots, folder / "ek-roots")
     listen = {"listen": plan.listen, "listen_enrol": plan.listen_enrol}
     write_new(folder / "verifier.yaml", _CONFIG.format(trust_domain=plan.trust_domain, **listen).encode(), PUBLIC)
     _make_database(folder, plan, authority, at)
+
+
+def make_ear_key(path: Path) -> None:
+    """Make the key that tokens about nodes are signed with, unless there is one.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    if not path.exists():
+        write_new(path, new_tls_key())
 
 
 def _make_database(folder: Path, plan: Plan, authority: CertificateAuthority, at: datetime) -> None:

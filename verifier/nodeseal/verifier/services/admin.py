@@ -7,13 +7,16 @@ Every handler is message → value, one call, value → message. Who may call wh
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from grpc import aio
 
+from nodeseal.errors import OutOfOrder
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 from nodeseal.verifier import audit
+from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens
 from nodeseal.verifier.model_keys import ModelKeys, Revocation
@@ -22,6 +25,7 @@ from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert_admin import (
     capture_from_proto,
+    evidence_parts,
     golden_to_proto,
     grant_from_proto,
     key_to_proto,
@@ -31,17 +35,21 @@ from nodeseal.verifier.services.convert_admin import (
 )
 from nodeseal.verifier.services.interceptor import caller
 from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.tokens import Tokens
 
 _PAGE: Final = 1000
+_SENDING_SECONDS: Final = 120
 _Context = aio.ServicerContext[Any, Any]
 
 
 class NodesService(admin_pb2_grpc.NodesServicer):
     """Nodes, as people see them."""
 
-    def __init__(self, fleet: Fleet, admin: NodeAdmin) -> None:
+    def __init__(self, fleet: Fleet, admin: NodeAdmin, exports: Exports, tokens: Tokens) -> None:
         self._fleet: Final = fleet
         self._admin: Final = admin
+        self._exports: Final = exports
+        self._tokens: Final = tokens
 
     async def ListNodes(self, request: admin_pb2.ListNodesRequest, context: _Context) -> admin_pb2.ListNodesResponse:
         limit = min(request.limit or _PAGE, _PAGE)
@@ -61,6 +69,26 @@ class NodesService(admin_pb2_grpc.NodesServicer):
     async def RetireNode(self, request: admin_pb2.RetireNodeRequest, context: _Context) -> admin_pb2.Node:
         node_id = parse_node_id(request.node_id)
         return self._message(await self._admin.retire(node_id, request.reason, caller().actor))
+
+    async def LabelNode(self, request: admin_pb2.LabelNodeRequest, context: _Context) -> admin_pb2.Node:
+        node_id = parse_node_id(request.node_id)
+        return self._message(await self._admin.label(node_id, dict(request.labels), caller().actor))
+
+    async def GetEvidence(  # type: ignore[override]  # the generated stubs know no handlers that write
+        self, request: admin_pb2.GetEvidenceRequest, context: aio.ServicerContext[Any, admin_pb2.EvidencePart]
+    ) -> None:
+        async with self._exports.slot():
+            files = await self._exports.evidence(parse_node_id(request.node_id), caller().actor)
+            try:
+                async with asyncio.timeout(_SENDING_SECONDS):
+                    for part in evidence_parts(files):
+                        await context.write(part)
+            except TimeoutError as error:
+                raise OutOfOrder(f"the evidence was not read within {_SENDING_SECONDS} seconds") from error
+
+    async def GetToken(self, request: admin_pb2.GetTokenRequest, context: _Context) -> admin_pb2.Token:
+        token = self._tokens.token(parse_node_id(request.node_id), request.nonce)
+        return admin_pb2.Token(token=token, public_jwk=self._tokens.public_jwk)
 
     def _message(self, node: Node) -> admin_pb2.Node:
         return node_to_proto(node, self._fleet.clock.steady())

@@ -76,7 +76,7 @@ def fill_challenge(message: attestation_pb2.Challenge, asked: Asked) -> None:
     message.nonce = challenge.nonce
     message.answer_within_ms = asked.answer_within_seconds * 1000
     message.complete_within_ms = (challenge.answer_by - challenge.issued).seconds * 1000
-    message.values_required = asked.known.values_required
+    message.values_required = asked.values_required
     message.boot_id_known = logs.boot_id
     message.boot_log_known = logs.boot_log_sha256
     message.ima_offset_known = logs.ima_offset

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from nodeseal.crypto.hpke import ModelPublicKey, Suite
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import parse_suite
 from nodeseal.v1 import admin_pb2
+from nodeseal.verifier.boot_brief import BootBrief
 from nodeseal.verifier.goldens import Capture
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
 
+_PART = 256 * 1024
 DEFAULT_SUITE = Suite.MLKEM768_X25519
 
 
@@ -32,12 +36,33 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         leases=sorted(node.leases),
         goldens=sorted(golden.digest for golden in node.goldens),
         reason=inert(node.reason),
+        labels=dict(record.labels),
+        boot=_boot(node.boot) if node.boot else None,
+        ima_judged_bytes=node.baseline.ima.mark.offset if node.baseline and node.baseline.ima else 0,
+        certified_manufacturer=record.tpm.manufacturer,
+        ek_algorithm=record.tpm.ek_algorithm,
     )
     if node.trusted(now) and node.trusted_until is not None:
         message.trusted_until.FromDatetime(node.trusted_until)
     if node.last_seen is not None:
         message.last_seen.FromDatetime(node.last_seen)
     return message
+
+
+def _boot(boot: BootBrief) -> admin_pb2.Boot:
+    return admin_pb2.Boot(
+        secure_boot=boot.secure_boot,
+        images=map(inert, boot.images),
+        command_lines=map(inert, boot.command_lines),
+        firmware_version=inert(boot.firmware_version),
+    )
+
+
+def evidence_parts(files: Mapping[str, bytes]) -> Iterator[admin_pb2.EvidencePart]:
+    """Cut files into messages; an empty file is one, too."""
+    for name, content in files.items():
+        for start in range(0, max(len(content), 1), _PART):
+            yield admin_pb2.EvidencePart(name=name, data=content[start : start + _PART])
 
 
 def capture_from_proto(message: admin_pb2.CaptureGoldenRequest) -> Capture:

@@ -29,6 +29,7 @@ from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.enroller import Enroller
 from nodeseal.verifier.enrolment import enrolment_policy
+from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens, active_goldens
@@ -48,6 +49,7 @@ from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.store.database import Store, open_engine
 from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.tokens import EarSigner, Tokens
 
 GRACE_SECONDS: Final = 5.0
 _log: Final = structlog.get_logger()
@@ -161,7 +163,9 @@ def _add_main_services(server: aio.Server, config: Config, fleet: Fleet, certifi
     release_service = KeyReleaseService(releases, rounds)
     attestation_pb2_grpc.add_AttestationServicer_to_server(AttestationService(fleet, rounds, certificates), server)
     key_release_pb2_grpc.add_KeyReleaseServicer_to_server(release_service, server)
-    admin_pb2_grpc.add_NodesServicer_to_server(NodesService(fleet, NodeAdmin(fleet)), server)
+    tokens = Tokens(fleet, EarSigner(read_private(config.ear_key, "keys.ear")), config.trust_domain)
+    nodes_service = NodesService(fleet, NodeAdmin(fleet), Exports(fleet), tokens)
+    admin_pb2_grpc.add_NodesServicer_to_server(nodes_service, server)
     admin_pb2_grpc.add_GoldensServicer_to_server(GoldensService(Goldens(fleet)), server)
     admin_pb2_grpc.add_KeysServicer_to_server(KeysService(ModelKeys(fleet, keys)), server)
     admin_pb2_grpc.add_ModelsServicer_to_server(ModelsService(Models(fleet)), server)

@@ -145,7 +145,7 @@ def _standing_values(standing: NodeStanding) -> dict[str, object]:
         "trusted_until": standing.trusted_until,
         "last_seen": standing.last_seen,
         "clock": None if standing.clock is None else _encode_clock(standing.clock),
-        "ima_mark": None if standing.clock is None else _encode_mark(standing.clock),
+        "ima_mark": _encode_mark(standing.clock.mark) if standing.clock and standing.clock.mark else None,
     }
 
 
@@ -225,10 +225,7 @@ def _decode_baseline(clock: bytes, mark: bytes | None) -> Baseline:
     return baseline if mark is None else replace(baseline, mark=_decode_mark(mark))
 
 
-def _encode_mark(baseline: Baseline) -> bytes | None:
-    mark = baseline.ima.mark if baseline.ima else baseline.mark
-    if mark is None:
-        return None
+def _encode_mark(mark: ImaMark) -> bytes:
     return encode_json(
         {
             "aggregates": {bank.hashlib_name: value.hex() for bank, value in mark.aggregates.items()},
