@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import audit, golden, key, log, model, node, output, quote
+from nodeseal.cli.appraise import appraise
 from nodeseal.cli.demo.command import demo
+from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.inspect import inspect
 from nodeseal.cli.open import open_sealed
 from nodeseal.cli.seal import seal
@@ -53,7 +55,13 @@ for _name, _group in {
 }.items():
     app.add_typer(_group, name=_name)
 
+golden.app.command(
+    "predict",
+    epilog="Example: nodeseal golden predict rack-a.yaml --replace grubx64.efi --name rack-a.2 -o rack-a.2.yaml",
+)(predict_golden)
+
 for _name, _command, _example in (
+    ("appraise", appraise, "nodeseal appraise --golden rack-a.yaml --evidence ./n-4xk2"),
     ("seal", seal, "nodeseal seal ./llama-plain --key llama-70b.pub -o ./llama"),
     ("inspect", inspect, "nodeseal inspect ./llama"),
     ("open", open_sealed, "nodeseal open ./llama"),

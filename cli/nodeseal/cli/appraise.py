@@ -1,0 +1,119 @@
+"""``nodeseal appraise``: judge kept evidence by goldens from files, without a verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from nodeseal.cli import output
+from nodeseal.cli.evidence import read_evidence
+from nodeseal.cli.output import JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.findings import Finding, Severity
+from nodeseal.golden.document import parse_golden
+from nodeseal.golden.model import Golden
+from nodeseal.verifier.appraisal.model import Appraisal
+from nodeseal.verifier.appraisal.offline import appraise_folder
+
+GoldenOption = Annotated[
+    list[Path],
+    typer.Option("--golden", metavar="FILE", exists=True, dir_okay=False, help="A golden in YAML; may be repeated."),
+]
+EvidenceOption = Annotated[
+    Path,
+    typer.Option(
+        "--evidence", metavar="DIR", exists=True, file_okay=False, help="A folder that nodeseal node evidence wrote."
+    ),
+]
+
+
+def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOption = False) -> None:
+    """Judge a folder of evidence as the verifier would have done when it arrived. Exit code 1: not trusted.
+
+    The folder is worth what its ak.pub is worth: compare its name with `nodeseal node show NODE`.
+    """
+    folder = read_evidence(evidence)
+    appraisal = appraise_folder(folder, [read_golden(file) for file in golden])
+    if as_json:
+        output.print_json(_plain(folder, appraisal))
+    else:
+        output.print_facts(_facts(folder, appraisal))
+        print_findings(appraisal.findings)
+    if not appraisal.trusted:
+        raise typer.Exit(output.REFUSED)
+
+
+def read_golden(file: Path) -> Golden:
+    """Read a golden.
+
+    Raises:
+        MalformedInput: the file cannot be read or does not parse.
+    """
+    try:
+        return parse_golden(file.read_bytes(), str(file))
+    except OSError as error:
+        raise MalformedInput(f"{file}: {error.strerror}") from error
+
+
+def print_findings(findings: tuple[Finding, ...]) -> None:
+    """Print findings for people: what is wrong, which event explains it, what to do."""
+    for finding in findings:
+        colour = "yellow" if finding.id.severity is Severity.WARNING else "red"
+        place = f" [bold]{escape(finding.where)}[/]" if finding.where else ""
+        output.console.print(f"[{colour}]{finding.id.code}[/]{place}", highlight=False, soft_wrap=True)
+        for name, text in (
+            ("expected", finding.expected),
+            ("seen", finding.seen),
+            ("because", finding.event),
+            ("do", finding.remedy),
+        ):
+            if text:
+                output.console.print(f"  [dim]{name:>8}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def plain_finding(finding: Finding) -> dict[str, object]:
+    """Return a finding as plain values."""
+    return {
+        "id": finding.id.code,
+        "severity": finding.id.severity.value,
+        "where": finding.where,
+        "expected": finding.expected,
+        "seen": finding.seen,
+        "event": finding.event,
+        "remedy": finding.remedy,
+    }
+
+
+def _verdict(appraisal: Appraisal) -> str:
+    return "trusted" if appraisal.trusted else "untrusted"
+
+
+def _facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, str]]:
+    yield "verdict", _verdict(appraisal)
+    yield "node", folder.channel.node_id
+    yield "received", folder.received.isoformat()
+    yield "goldens matched", ", ".join(golden.name for golden in appraisal.goldens) or "none"
+    boot = appraisal.boot
+    if boot is not None:
+        yield "secure boot", "on" if boot.secure_boot.enabled else "off or not proved"
+        for image in boot.chain.images:
+            yield "boot image", f"{image.path} {image.digest.hex()}"
+        for line in boot.command_lines:
+            yield "command line", line.text or "not proved"
+    progress = appraisal.baseline.ima
+    yield "IMA log", f"{progress.mark.offset} bytes proved" if progress else "none"
+
+
+def _plain(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
+    return {
+        "verdict": _verdict(appraisal),
+        "node_id": folder.channel.node_id,
+        "received": folder.received.isoformat(),
+        "goldens": [{"name": golden.name, "digest": golden.digest} for golden in appraisal.goldens],
+        "findings": [plain_finding(finding) for finding in appraisal.findings],
+    }

@@ -1,0 +1,124 @@
+"""``nodeseal golden predict``: the golden for after an update, before the update is rolled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodeseal.cli import output
+from nodeseal.cli.appraise import read_golden
+from nodeseal.cli.output import JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.predict import Prediction, Renaming, Replacement, predict
+from nodeseal.golden.rules import ReferenceEvent
+from nodeseal.ids import parse_name
+from nodeseal.tcg.event_log_text import inert
+from nodeseal.tcg.pe import MAX_IMAGE
+
+_SHOWN_DIGITS = 16
+
+ReplaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replace",
+        metavar="[OLD=]FILE",
+        help="A new boot image, unified kernel image, kernel or file of the boot loader, and the name of the one it "
+        "replaces if that differs, or the number of its reference event. May be repeated.",
+    ),
+]
+RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Words that change in command lines and boot loader commands. May be repeated.",
+    ),
+]
+
+
+def predict_golden(  # noqa: PLR0913 - a command's options
+    golden: Annotated[
+        Path, typer.Argument(metavar="GOLDEN", exists=True, dir_okay=False, help="What nodes match now.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the new golden.")],
+    replace: ReplaceOption = None,
+    rename: RenameOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on allowing what is allowed now, for a rollout.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the PCRs and digests that nodes will have once they booted with new files.
+
+    What the files alone do not tell is not guessed: an image by another signer also changes PCR 7, and another boot
+    loader may measure other things. Compare with a first node: nodeseal golden check.
+    """
+    wanted = output.argument(lambda text: parse_name(text, "golden name"))(name)
+    replacements = [_replacement(text) for text in replace or ()]
+    renamings = [Renaming(old=old, new=new) for old, new in (_pair(text) for text in rename or ())]
+    if not replacements and not renamings:
+        raise typer.BadParameter("nothing to predict: give --replace or --rename")
+    prediction = predict(read_golden(golden), replacements, renamings, name=wanted, keep=keep)
+    document = dump_golden(prediction.golden)
+    if out is not None:
+        out.write_bytes(document)
+    if as_json:
+        output.print_json(_plain(prediction, document))
+    elif out is None:
+        typer.echo(document.decode(), nl=False)
+    else:
+        output.print_table(("PCR", "event", "now", "then"), map(_row, prediction.changed), empty="nothing changes")
+        output.print_facts((("golden", wanted), ("digest", prediction.golden.digest), ("file", str(out))))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not old or not equals:
+        raise typer.BadParameter(f"{text[:80]!a} is not OLD=NEW")
+    return old, new
+
+
+def _replacement(text: str) -> Replacement:
+    target, path = _pair(text) if "=" in text else (Path(text).name, text)
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_IMAGE + 1)
+    except OSError as error:
+        raise MalformedInput(f"{path}: {error.strerror}") from error
+    return Replacement(target=target, content=content)
+
+
+def _row(step: tuple[ReferenceEvent | None, ReferenceEvent | None]) -> tuple[str, ...]:
+    old, new = step
+    shown = new or old
+    return (str(shown.pcr) if shown else "", inert(shown.what) if shown else "", _digest(old), _digest(new))
+
+
+def _digest(event: ReferenceEvent | None) -> str:
+    return "-" if event is None else f"{next(iter(event.digests.values())).hex()[:_SHOWN_DIGITS]}…"
+
+
+def _plain(prediction: Prediction, document: bytes) -> dict[str, object]:
+    return {
+        "name": prediction.golden.name,
+        "digest": prediction.golden.digest,
+        "pcrs": {
+            bank.hashlib_name: {str(pcr): sorted(value.hex() for value in allowed) for pcr, allowed in rows.items()}
+            for bank, rows in prediction.golden.pcrs.items()
+        },
+        "changed": [dict(_changes(old, new)) for old, new in prediction.changed],
+        "document": document.decode(),
+    }
+
+
+def _changes(old: ReferenceEvent | None, new: ReferenceEvent | None) -> Iterator[tuple[str, object]]:
+    shown = new or old
+    if shown is not None:
+        yield "pcr", shown.pcr
+        yield "what", shown.what
+    for key, event in (("now", old), ("then", new)):
+        yield key, None if event is None else {bank.hashlib_name: value.hex() for bank, value in event.digests.items()}

@@ -1,0 +1,111 @@
+"""Appraisal of evidence that people kept: the verifier's own rules, without a verifier.
+
+A folder of evidence (:mod:`nodeseal.evidence_folder`) is one whole round of a node, judged as the first one that was
+ever heard of it. What only earlier rounds show, a clock that ran backwards or a log that lost entries, is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nodeseal.boot.claims import boot_claims
+from nodeseal.boot.proved import prove_boot_log
+from nodeseal.boot.quirks import FirmwareFacts
+from nodeseal.capture import Observation
+from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.errors import ProofFailed
+from nodeseal.evidence import decode_claims
+from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.model import Golden
+from nodeseal.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.tcg.event_log import decode_event_log
+from nodeseal.tcg.ima_log import ImaEntry, ima_entries
+from nodeseal.tcg.public import decode_public
+from nodeseal.verifier.appraisal.appraise import AuthenticEvidence, appraise, authenticate
+from nodeseal.verifier.appraisal.model import Appraisal, Challenge, KnownNode, NodeKeys, Policy, TpmFacts
+from nodeseal.verifier.appraisal.runtime import judge_ima
+
+_NO_TRUST_SECONDS = 0
+"""Nobody waits for the end of trust of a kept round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What a folder proves, whatever goldens say.
+
+    Attributes:
+        observation: the boot.
+        ima: the entries of the IMA log that the quoted PCR 10 covers; empty without a log.
+        findings: what speaks against believing its logs.
+    """
+
+    observation: Observation
+    ima: tuple[ImaEntry, ...]
+    findings: tuple[Finding, ...]
+
+
+def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden]) -> Appraisal:
+    """Appraise kept evidence as the verifier would have done when it arrived.
+
+    Raises:
+        ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds.
+        MalformedInput: claims or attestation key do not parse.
+    """
+    policy = Policy(goldens=tuple(goldens), trust_seconds=_NO_TRUST_SECONDS, cap_pcr=folder.cap_pcr)
+    tpm = TpmFacts(manufacturer=folder.manufacturer, ek_algorithm=folder.ek_algorithm)
+    node = KnownNode(keys=_keys(folder), baseline=None, labels=folder.labels, tpm=tpm)
+    return appraise(folder.evidence, _challenge(folder), node, policy, folder.received)
+
+
+def observe(folder: EvidenceFolder) -> Observed:
+    """Return what kept evidence proves, for a golden to be made from.
+
+    Raises:
+        ProofFailed: as :func:`appraise_folder`; or the folder holds no PCR values.
+        MalformedInput: claims, attestation key or boot log do not parse.
+    """
+    keys = _keys(folder)
+    authentic = authenticate(folder.evidence, _challenge(folder), keys, folder.received)
+    pcrs = _values(authentic, keys)
+    claims = decode_claims(folder.evidence.claims)
+    facts = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version)
+    raw = folder.evidence.boot_log
+    log = prove_boot_log(decode_event_log(raw), pcrs, facts) if raw is not None else None
+    said = boot_claims(log) if log is not None else None
+    entries, findings = _runtime(folder, pcrs)
+    observation = Observation(node_id=folder.channel.node_id, boot_id=claims.boot_id, pcrs=pcrs, log=log, claims=said)
+    return Observed(observation=observation, ima=entries, findings=(*(said.findings if said else ()), *findings))
+
+
+def _keys(folder: EvidenceFolder) -> NodeKeys:
+    public = decode_public(folder.ak_public)
+    return NodeKeys(ak_name=public.name(), verifier=SignatureVerifier(public))
+
+
+def _challenge(folder: EvidenceFolder) -> Challenge:
+    return Challenge(
+        nonce=folder.nonce,
+        purpose=folder.purpose,
+        selection=folder.selection,
+        issued=folder.issued,
+        answer_by=folder.received,
+        channel=folder.channel,
+    )
+
+
+def _values(authentic: AuthenticEvidence, keys: NodeKeys) -> QuotedPcrs:
+    values: Sequence[bytes] | None = authentic.sent.pcr_values
+    if values is None:
+        raise ProofFailed(Finding(id=FindingId.PCR_DIGEST, expected="the PCR values of the quote", seen="none"))
+    return prove_pcr_values(authentic.attest.quoted, keys.verifier.hash_alg, values)
+
+
+def _runtime(folder: EvidenceFolder, pcrs: QuotedPcrs) -> tuple[tuple[ImaEntry, ...], tuple[Finding, ...]]:
+    delta = folder.evidence.ima
+    if delta is None:
+        return (), ()
+    outcome = judge_ima(delta, None, None, pcrs, (), folder.received)
+    proved = outcome.progress.mark.offset if outcome.progress else 0
+    return tuple(entry for end, entry in ima_entries(delta.entries, delta.bank) if end <= proved), outcome.findings
