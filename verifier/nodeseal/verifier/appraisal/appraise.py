@@ -30,7 +30,6 @@ change are not sent again, and a judgement stands while facts and policy are the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -61,9 +60,10 @@ from nodeseal.verifier.appraisal.model import (
 from nodeseal.verifier.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticEvidence:
+class AuthenticEvidence(NamedTuple):
     """Evidence that the node's TPM signed for its challenge; made by :func:`authenticate` only.
+
+    A plain tuple, like all that lives for one round, because a fleet has very many of them.
 
     Attributes:
         attest: the quote.
@@ -77,26 +77,6 @@ class AuthenticEvidence:
     sent: Evidence
     challenge: Challenge
     at: datetime
-
-
-class _Replayed(NamedTuple):
-    """What a round's logs come to; ``claims`` only if it brought a boot log."""
-
-    boot: BootState | None
-    claims: BootClaims | None
-    ima: ImaOutcome
-
-
-class _Outcome(NamedTuple):
-    """What is made of the values and logs of a round."""
-
-    judgement: Judgement | None = None
-    boot: BootState | None = None
-    claims: BootClaims | None = None
-    ima: ImaProgress | None = None
-
-
-_NOT_JUDGED = _Outcome()
 
 
 def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: Policy, now: datetime) -> Appraisal:
@@ -118,18 +98,17 @@ def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: 
     claims = _claims(evidence.claims, node.baseline)
     timing = clock.judge(node.baseline, authentic.attest.clock_info, claims.boot_id)
     pcrs = _proved_values(authentic, timing.continuity, node)
-    outcome = _judge(authentic, claims, pcrs, node, policy) if pcrs is not None else _NOT_JUDGED
-    judgement = outcome.judgement
+    judgement, boot = _judge(authentic, claims, pcrs, node, policy) if pcrs is not None else (None, None)
     broken = timing.continuity is Continuity.BROKEN
     return Appraisal(
         continuity=timing.continuity,
         findings=timing.findings + (judgement.findings if judgement else ()),
         goldens=judgement.goldens if judgement else (),
-        baseline=node.baseline if broken and node.baseline else _baseline(authentic, claims, outcome, node.baseline),
+        baseline=node.baseline if broken and node.baseline else _baseline(authentic, claims, judgement, node.baseline),
         claims=claims,
         pcrs=pcrs,
         believable_until=challenge.issued + timedelta(seconds=policy.trust_seconds),
-        boot=outcome.claims,
+        boot=boot,
         logs_required=judgement is not None and judgement.logs_required and not broken,
     )
 
@@ -144,7 +123,7 @@ def authenticate(evidence: Evidence, challenge: Challenge, keys: NodeKeys, now: 
         raise ProofFailed(_out_of_time(challenge, now))
     binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, evidence.claims)
     attest = verify_quote(evidence.attest, evidence.signature, keys.verifier, binding, challenge.selection)
-    return AuthenticEvidence(attest=attest, sent=evidence, challenge=challenge, at=now)
+    return AuthenticEvidence(attest, evidence, challenge, now)
 
 
 def _out_of_time(challenge: Challenge, now: datetime) -> Finding:
@@ -164,15 +143,16 @@ def _claims(claims_raw: bytes, baseline: Baseline | None) -> Claims:
 def _proved_values(authentic: AuthenticEvidence, continuity: Continuity, node: KnownNode) -> QuotedPcrs | None:
     """Return the values that the quote proves; None if a node that did not just run on sent none."""
     quoted, values = authentic.attest.quoted, authentic.sent.pcr_values
-    known = node.baseline.judgement if node.baseline else None
+    known = node.baseline.judgement.pcrs if node.baseline and node.baseline.judgement else None
+    same = known is not None and (known.quoted is quoted or known.quoted == quoted)
     if values is not None:
         proved = prove_pcr_values(quoted, node.keys.verifier.hash_alg, values)
-        return known.pcrs if known is not None and known.pcrs.quoted == quoted else proved
+        return known if same else proved
     if continuity in (Continuity.REBOOTED, Continuity.BROKEN):
         return None
-    if known is None or known.pcrs.quoted != quoted:
+    if not same:
         raise ProofFailed(_values_missing(quoted))
-    return known.pcrs
+    return known
 
 
 def _values_missing(quoted: Quoted) -> Finding:
@@ -183,40 +163,44 @@ def _values_missing(quoted: Quoted) -> Finding:
     )
 
 
-def _judge(authentic: AuthenticEvidence, claims: Claims, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> _Outcome:
-    """Judge values and logs anew, unless nothing has changed since they last were."""
+def _judge(
+    authentic: AuthenticEvidence, claims: Claims, pcrs: QuotedPcrs, node: KnownNode, policy: Policy
+) -> tuple[Judgement, BootClaims | None]:
+    """Judge values and logs anew, unless nothing has changed since they last were; tell what a boot log proves."""
     baseline = node.baseline
     carried = baseline if baseline is not None and baseline.boot_id == claims.boot_id else None
-    if carried is not None and _stands(carried, authentic, pcrs, node, policy):
-        return _Outcome(carried.judgement, carried.boot, None, carried.ima)
-    replayed = _replay(authentic, claims, pcrs, carried, [g for g in policy.goldens if serves(g, node.labels)])
+    known = carried.judgement if carried is not None else None
+    if known is not None and _stands(known, authentic, pcrs, node, policy):
+        return known, None
+    goldens = [golden for golden in policy.goldens if serves(golden, node.labels)]
+    boot, proved = _booted(authentic, claims, pcrs, carried, goldens)
+    ima = _ran(authentic, pcrs, carried, goldens)
     named = authentic.challenge.logs
     facts = Facts(
         pcrs=pcrs,
         firmware_version=authentic.attest.firmware_version,
         tpm=node.tpm,
         labels=node.labels,
-        boot=replayed.boot,
-        ima=replayed.ima.progress,
-        ima_findings=replayed.ima.findings,
+        boot=boot,
+        ima=ima.progress,
+        ima_findings=ima.findings,
         asked=named if named.boot_id == claims.boot_id else NOTHING_KNOWN,
     )
-    return _Outcome(compare(facts, policy, authentic.at), replayed.boot, replayed.claims, replayed.ima.progress)
+    return compare(facts, policy, authentic.at), proved
 
 
-def _stands(carried: Baseline, authentic: AuthenticEvidence, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> bool:
+def _stands(known: Judgement, authentic: AuthenticEvidence, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> bool:
     """Tell whether the last judgement holds for this round: same facts, same policy, same windows, no news."""
-    known, sent = carried.judgement, authentic.sent
+    facts, sent = known.facts, authentic.sent
     return (
-        known is not None
-        and known.pcrs is pcrs
+        facts.pcrs is pcrs
         and known.settled
         and sent.boot_log is None
-        and (sent.ima is None or _says_nothing(sent.ima, carried.ima))
+        and (sent.ima is None or _says_nothing(sent.ima, facts.ima))
         and (known.policy is policy or known.policy == policy)
-        and known.facts.firmware_version == authentic.attest.firmware_version
-        and (known.facts.tpm is node.tpm or known.facts.tpm == node.tpm)
-        and known.facts.labels == node.labels
+        and facts.firmware_version == authentic.attest.firmware_version
+        and (facts.tpm is node.tpm or facts.tpm == node.tpm)
+        and facts.labels == node.labels
         and known.since <= authentic.at <= known.until
     )
 
@@ -226,23 +210,22 @@ def _says_nothing(delta: ImaDelta, progress: ImaProgress | None) -> bool:
     return not delta.entries and progress is not None and delta.offset == progress.mark.offset
 
 
-def _replay(
+def _booted(
     authentic: AuthenticEvidence,
     claims: Claims,
     pcrs: QuotedPcrs,
     carried: Baseline | None,
     goldens: Sequence[Golden],
-) -> _Replayed:
-    """Prove what logs say by the quoted values, and hold it against each golden."""
-    ima = _run(authentic, pcrs, carried, goldens)
+) -> tuple[BootState | None, BootClaims | None]:
+    """Conclude from the boot log if it came; what was concluded before holds while no boot PCR has moved."""
     if authentic.sent.boot_log is not None:
-        return _Replayed(*conclude_boot(authentic.sent.boot_log, pcrs, claims, goldens), ima)
-    boot = carried.boot if carried else None
-    unmoved = boot is not None and boot.pcrs_sha256 == boot_pcrs_sha256(pcrs)
-    return _Replayed(boot if unmoved else None, None, ima)
+        return conclude_boot(authentic.sent.boot_log, pcrs, claims, goldens)
+    known = carried.boot if carried else None
+    unmoved = known is not None and known.pcrs_sha256 == boot_pcrs_sha256(pcrs)
+    return (known if unmoved else None), None
 
 
-def _run(
+def _ran(
     authentic: AuthenticEvidence, pcrs: QuotedPcrs, carried: Baseline | None, goldens: Sequence[Golden]
 ) -> ImaOutcome:
     """Judge the IMA log as far as it is new; without a quoted PCR 10 nothing in it can be proved."""
@@ -263,17 +246,18 @@ def _unchanged_at(carried: Baseline) -> datetime | None:
     return carried.proved_at if judged is not None and judged.settled else None
 
 
-def _baseline(authentic: AuthenticEvidence, claims: Claims, outcome: _Outcome, before: Baseline | None) -> Baseline:
+def _baseline(
+    authentic: AuthenticEvidence, claims: Claims, judgement: Judgement | None, before: Baseline | None
+) -> Baseline:
+    ima = judgement.facts.ima if judgement is not None else None
     same_boot = before is not None and before.boot_id == claims.boot_id
-    mark = outcome.ima.mark if outcome.ima else before.mark if before is not None and same_boot else None
+    kept = before.mark if before is not None and same_boot else None
     return Baseline(
         clock_info=authentic.attest.clock_info,
         boot_id=claims.boot_id,
         claims_raw=authentic.sent.claims,
         claims=claims,
-        judgement=outcome.judgement,
-        boot=outcome.boot,
-        ima=outcome.ima,
-        mark=mark,
+        judgement=judgement,
+        mark=ima.mark if ima is not None else kept,
         proved_at=authentic.challenge.issued,
     )

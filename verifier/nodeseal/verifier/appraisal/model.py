@@ -216,9 +216,7 @@ class Baseline:
         boot_id: the boot it was, as claimed.
         claims_raw: the claims as sent, to know them again without parsing.
         claims: the same, parsed; None: not known.
-        judgement: the PCR values and what was made of them; None: not known, so evidence must carry values.
-        boot: what the boot log proved; None: not known, so a log is asked for.
-        ima: how far the IMA log was judged, and what was found; None: not known, so the whole log is asked for.
+        judgement: values and logs and what was made of them; None: not known, so evidence must carry values.
         mark: how far the IMA log of this boot was ever judged, and when: entries before it count as measured then.
         proved_at: when the quote was asked for: what it does not show happened later. None: not known.
     """
@@ -228,10 +226,18 @@ class Baseline:
     claims_raw: bytes = b""
     claims: Claims | None = None
     judgement: Judgement | None = None
-    boot: BootState | None = None
-    ima: ImaProgress | None = None
     mark: ImaMark | None = None
     proved_at: datetime | None = None
+
+    @property
+    def boot(self) -> BootState | None:
+        """What the boot log proved; None: not known, so a log is asked for."""
+        return self.judgement.facts.boot if self.judgement else None
+
+    @property
+    def ima(self) -> ImaProgress | None:
+        """How far the IMA log was judged, and what was found; None: not known, so the whole log is asked for."""
+        return self.judgement.facts.ima if self.judgement else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
