@@ -94,7 +94,10 @@ def _print(node: pb.Node, *, as_json: bool) -> None:
     output.print_facts(_facts(node))
     for finding in node.findings:
         output.console.print(f"\n[bold]{finding.id}[/] {finding.where}", highlight=False)
-        output.print_facts((("  expected", finding.expected), ("  seen", finding.seen), ("  do", finding.remedy)))
+        event = (("  event", finding.event),) if finding.event else ()
+        output.print_facts(
+            (("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy))
+        )
 
 
 def _facts(node: pb.Node) -> list[tuple[str, str]]:

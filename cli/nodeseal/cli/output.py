@@ -115,7 +115,8 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 def describe_finding(finding: attestation_pb2.Finding) -> str:
     """Return one finding as a line of text."""
     place = f" ({finding.where})" if finding.where else ""
-    return f"{finding.id}{place}: expected {finding.expected}, seen {finding.seen}"
+    event = f"; {finding.event}" if finding.event else ""
+    return f"{finding.id}{place}: expected {finding.expected}, seen {finding.seen}{event}"
 
 
 def state_name(state: object) -> str:

@@ -43,18 +43,19 @@ def demo(
 
 
 def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool) -> None:
-    from nodeseal.cli.demo import story  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
+    from nodeseal.cli.demo import machines, story  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
 
-    nodes = story.build_machines(stage, narrator)
+    nodes = machines.build_machines(stage, narrator)
     ports = story.start_verifier(stage, narrator)
     ids = story.enrol(stage, narrator, nodes, ports)
-    story.decide_trust(stage, narrator, ids)
+    story.decide_trust(stage, narrator, nodes, ids)
     sealed = story.seal(stage, narrator, model, ids)
-    story.open_on_good_node(stage, narrator, nodes[0], model, sealed)
-    story.refuse_bad_node(stage, narrator, nodes[1])
-    story.tamper(stage, narrator, nodes[0], ids[0])
+    story.open_on_good_node(stage, narrator, nodes.good, model, sealed)
+    story.refuse_bad_node(stage, narrator, nodes.other)
+    story.run_unknown(stage, narrator, nodes.busy, ids[nodes.busy.name])
+    story.tamper(stage, narrator, nodes.good, ids[nodes.good.name])
     story.show_records(stage, narrator)
-    story.tell_where(stage, narrator, nodes, running=keep)
+    story.tell_where(stage, narrator, nodes.good, running=keep)
     if keep:
         stage.wait()
 

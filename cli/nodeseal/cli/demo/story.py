@@ -1,4 +1,4 @@
-"""The demo's story: two machines, one golden, one real model, and what happens when a machine is tampered with.
+"""The demo's story: three machines, one golden, one real model, and what happens when a machine is tampered with.
 
 Every line that starts with ``$`` is a command that was really run; every line with a tick was checked.
 """
@@ -9,20 +9,22 @@ import hashlib
 import json
 import os
 import re
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 
+from nodeseal.boot.difference import reference_events
+from nodeseal.cli.demo.machines import PROGRAMS, Node, Nodes
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
+from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import DEFAULT_CAP_PCR
+from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.loader import AgentKeys, open_model
 from nodeseal.loader.arrays import decode_tensors
-from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tcg.event_log import decode_event_log
 
 _INTERVAL_SECONDS = 6
 _TRUST_SECONDS = 30
@@ -30,6 +32,7 @@ _ANSWER_SECONDS = 5
 _MODEL = "model.safetensors"
 _TAMPERED_PCR = 8
 """GRUB measures every command and the kernel's command line into it."""
+_UNKNOWN = "/tmp/copy-weights"  # noqa: S108 - a name in a log, no file
 
 _AGENT = """\
 verifier:
@@ -40,6 +43,9 @@ tcti: "{tcti}"
 state_directory: "{home}/agent"
 socket: "{home}/keys.sock"
 boot_id_file: "{home}/boot_id"
+boot_log: "{boot_log}"
+ima_log: "{ima_log}"
+firmware_directory: "{home}"
 hostname: "{name}"
 log_format: "console"
 callers:
@@ -53,53 +59,6 @@ class Ports:
 
     main: int
     enrol: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One machine with its agent.
-
-    Attributes:
-        name: what the story calls it.
-        home: its folder.
-        tcti: where its TPM is.
-    """
-
-    name: str
-    home: Path
-    tcti: str
-
-    @property
-    def socket(self) -> Path:
-        """Where loaders ask for keys."""
-        return self.home / "keys.sock"
-
-
-def build_machines(stage: Stage, narrator: Narrator) -> tuple[Node, Node]:
-    """Manufacture two machines and boot them, the second with another boot loader."""
-    narrator.act("Two machines with TPMs")
-    narrator.say(
-        "Each gets a TPM (swtpm) with an endorsement key that its maker certified, as real ones come from the factory."
-    )
-    vendor = TpmVendor.create(stage.directory / "tpm-vendor")
-    first = _build(stage, vendor, "node-1", BootChain())
-    second = _build(stage, vendor, "node-2", BootChain(boot_loader=b"a boot loader that somebody replaced"))
-    narrator.say(
-        "Both have booted: firmware and boot loader measured every step into the TPM's PCRs. They booted the same,"
-        " but for one thing: node-2's boot loader is another one."
-    )
-    return first, second
-
-
-def _build(stage: Stage, vendor: TpmVendor, name: str, chain: BootChain) -> Node:
-    machine = Machine.manufacture(stage.directory, name=name, vendor=vendor)
-    (machine.directory / "boot.log").write_bytes(sample_boot_log(chain))
-    (machine.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
-    argv = ("python", "-m", "nodeseal.swtpm", "run", str(machine.directory))
-    stage.start(f"{name}-machine", *argv, "--boot", str(machine.directory / "boot.log"))
-    log = stage.log(f"{name}-machine")
-    stage.until(f"{name} has booted", lambda: machine.tcti in log.read_text())
-    return Node(name=name, home=machine.directory, tcti=machine.tcti)
 
 
 def start_verifier(stage: Stage, narrator: Narrator) -> Ports:
@@ -140,18 +99,20 @@ def _verifier_answers(stage: Stage) -> bool:
         return False
 
 
-def enrol(stage: Stage, narrator: Narrator, nodes: tuple[Node, Node], ports: Ports) -> tuple[str, str]:
-    """Start both agents and return the node ids."""
+def enrol(stage: Stage, narrator: Narrator, nodes: Nodes, ports: Ports) -> dict[str, str]:
+    """Start the agents and return the node ids by name."""
     narrator.act("Enrolment: a node is its endorsement key")
-    for node in nodes:
+    for node in nodes.all():
         config = node.home / "agent.yaml"
         facts = {"port": ports.main, "enrol_port": ports.enrol, "ca": stage.directory / "verifier" / "ca.pem"}
-        config.write_text(_AGENT.format(**facts, tcti=node.tcti, home=node.home, name=node.name, uid=os.geteuid()))
+        logs = {"boot_log": node.boot_log, "ima_log": node.ima_log}
+        facts |= logs | {"tcti": node.tcti, "home": node.home, "name": node.name, "uid": os.geteuid()}
+        config.write_text(_AGENT.format(**facts))
         stage.start(f"{node.name}-agent", "nodeseal-agent", "run", "--config", str(config))
-    found = stage.until("both nodes have enrolled", lambda: _enrolled(stage))
+    found = stage.until("the nodes have enrolled", lambda: _enrolled(stage))
     stage.type("nodeseal", "node", "list")
-    narrator.proved("both TPMs proved that they hold a certified endorsement key and the attestation key")
-    return found[nodes[0].name], found[nodes[1].name]
+    narrator.proved("all TPMs proved that they hold a certified endorsement key and the attestation key")
+    return found
 
 
 def _nodes(stage: Stage) -> list[dict[str, object]]:
@@ -160,36 +121,52 @@ def _nodes(stage: Stage) -> list[dict[str, object]]:
 
 def _enrolled(stage: Stage) -> dict[str, str]:
     found = {str(node["hostname"]): str(node["node_id"]) for node in _nodes(stage) if node.get("last_seen")}
-    return found if len(found) == 2 else {}  # noqa: PLR2004 - two nodes
+    return found if len(found) == 3 else {}  # noqa: PLR2004 - three nodes
 
 
-def decide_trust(stage: Stage, narrator: Narrator, ids: tuple[str, str]) -> None:
-    """Admit both nodes and make node-1's measurements the golden ones."""
+def decide_trust(stage: Stage, narrator: Narrator, nodes: Nodes, ids: dict[str, str]) -> None:
+    """Admit the nodes and make node-1's measurements the golden ones."""
     narrator.act("What counts as trustworthy")
     narrator.say("Nothing is trusted yet, since no golden measurement is active. node-1 is known to be good:")
-    for node_id in ids:
+    for node_id in ids.values():
         stage.type("nodeseal", "node", "admit", node_id, "--json", shown=False)
-    stage.type("nodeseal", "golden", "capture", ids[0], "--name", "demo", "-o", "golden.yaml")
+    stage.type("nodeseal", "golden", "capture", ids[nodes.good.name], "--name", "demo", "-o", "golden.yaml")
+    _add_runtime_rules(stage, nodes.good)
+    narrator.say(
+        f"To what it booted, the demo has added what may run, {len(PROGRAMS)} programs by path and digest, and the"
+        " events of node-1's boot log: nothing is judged by those, but they explain what differs elsewhere."
+    )
     stage.type("nodeseal", "golden", "activate", "golden.yaml")
-    wanted = {ids[0]: "trusted", ids[1]: "untrusted"}
-    stage.until("node-1 is trusted and node-2 is not", lambda: _states(stage) == wanted)
+    wanted = dict.fromkeys(ids.values(), "trusted") | {ids[nodes.other.name]: "untrusted"}
+    stage.until("node-2 alone is not trusted", lambda: _states(stage) == wanted)
     stage.type("nodeseal", "node", "list")
-    stage.type("nodeseal", "node", "show", ids[1])
-    narrator.proved("node-2's boot loader is measured into PCR 4, and PCR 4 is what differs")
+    if "grubx64.efi" not in stage.type("nodeseal", "node", "show", ids[nodes.other.name]):
+        raise DemoFailed("no finding names node-2's boot loader")
+    narrator.proved(
+        "node-2's boot loader is measured into PCR 4, PCR 4 is what differs, and the finding names the file"
+    )
+
+
+def _add_runtime_rules(stage: Stage, node: Node) -> None:
+    path = stage.directory / "golden.yaml"
+    captured = parse_golden(path.read_bytes(), str(path))
+    reference = reference_events(decode_event_log(node.boot_log.read_bytes()), captured.pcrs)
+    files = {name: (FileDigest(digest=digest),) for name, digest in PROGRAMS.items()}
+    path.write_bytes(dump_golden(replace(captured, reference=reference, runtime=RuntimeRules(files=files))))
 
 
 def _states(stage: Stage) -> dict[str, object]:
     return {str(node["node_id"]): node["state"] for node in _nodes(stage)}
 
 
-def seal(stage: Stage, narrator: Narrator, model: Path, ids: tuple[str, str]) -> Path:
-    """Seal the model and let both nodes ask for it; return the sealed folder."""
+def seal(stage: Stage, narrator: Narrator, model: Path, ids: dict[str, str]) -> Path:
+    """Seal the model and let all nodes ask for it; return the sealed folder."""
     narrator.act("A real model is sealed")
     narrator.say("Sealing takes only a public key: no secret, no network, no TPM.")
     stage.type("nodeseal", "key", "create", "demo-model", "--public", "demo-model.pub")
     stage.type("nodeseal", "seal", str(model), "--key", "demo-model.pub", "-o", "sealed", "--id", "all-minilm-l6-v2")
     stage.type("nodeseal", "model", "register", "sealed")
-    for node_id in ids:
+    for node_id in ids.values():
         stage.type("nodeseal", "key", "grant", "demo-model", "--node", node_id)
     return stage.directory / "sealed"
 
@@ -224,11 +201,8 @@ def refuse_bad_node(stage: Stage, narrator: Narrator, node: Node) -> None:
 def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     """Tamper with node-1 while a loader holds the model."""
     narrator.act("node-1 is tampered with while it holds the key")
-    narrator.say("A loader keeps the model open; then somebody runs something that is measured:")
-    argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--verify-only", "--hold")
-    narrator.command(" ".join(argv) + "   # in the background")
-    holder = stage.begin("loader", *argv)
-    stage.until("the loader has the model open", lambda: "open until" in stage.log("loader").read_text())
+    narrator.say("A loader keeps the model open; then somebody changes what is measured of the boot:")
+    holder = _hold(stage, narrator, node)
     _await_round(stage, node_id)
     digest = hashlib.sha256(b"init=/bin/sh").hexdigest()
     stage.type("tpm2_pcrextend", "-T", node.tcti, f"{_TAMPERED_PCR}:sha256={digest}")
@@ -236,14 +210,45 @@ def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     if "release.tpm-refused" not in answer:
         raise DemoFailed("the second loader was refused for another reason")
     narrator.proved("the lease still runs, nobody was told yet, and the TPM already refuses to use the key")
-    stage.until("the loader lost the model", lambda: holder.poll() is not None)
-    narrator.result(stage.log("loader").read_text().splitlines()[-1])
+    _await_loss(stage, narrator, node, holder)
     narrator.proved("the next round ended the lease, and the loader was told")
     stage.until("the agent has capped its PCR", lambda: "0x" + "0" * 64 not in _cap_pcr(stage, node, shown=False))
     _cap_pcr(stage, node, shown=True)
     narrator.proved("the agent extended the cap PCR: nothing that was sealed to this boot opens before a reboot")
     stage.until("node-1 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
     stage.type("nodeseal", "node", "list")
+
+
+def run_unknown(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
+    """Run a program on node-3 that the golden does not list, while a loader holds the model."""
+    narrator.act("node-3 runs a program that nobody has listed")
+    holder = _hold(stage, narrator, node)
+    narrator.say("The kernel measures the program before it runs: a line in its log, an extend of PCR 10.")
+    stage.type("python", "-m", "nodeseal.swtpm", "measure", node.home.name, _UNKNOWN)
+    _await_loss(stage, narrator, node, holder)
+    stage.until("node-3 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
+    answer = stage.type("nodeseal", "node", "show", node_id)
+    if "ima.unknown-file" not in answer or _UNKNOWN not in answer:
+        raise DemoFailed("no finding names the program")
+    narrator.proved(f"the next round ended the lease, and the finding names the program: {_UNKNOWN}")
+
+
+def _hold(stage: Stage, narrator: Narrator, node: Node) -> Popen[bytes]:
+    """Let a loader keep the model open."""
+    argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--verify-only", "--hold")
+    narrator.command(" ".join(argv) + "   # in the background")
+    holder, log = stage.begin(_holder(node), *argv), stage.log(_holder(node))
+    stage.until("the loader has the model open", lambda: "open until" in log.read_text())
+    return holder
+
+
+def _await_loss(stage: Stage, narrator: Narrator, node: Node, holder: Popen[bytes]) -> None:
+    stage.until("the loader lost the model", lambda: holder.poll() is not None)
+    narrator.result(stage.log(_holder(node)).read_text().splitlines()[-1])
+
+
+def _holder(node: Node) -> str:
+    return f"{node.name}-loader"
 
 
 def _cap_pcr(stage: Stage, node: Node, *, shown: bool) -> str:
@@ -267,12 +272,12 @@ def show_records(stage: Stage, narrator: Narrator) -> None:
     narrator.say("Each record was on disk before its effect was visible.")
 
 
-def tell_where(stage: Stage, narrator: Narrator, nodes: tuple[Node, Node], *, running: bool) -> None:
+def tell_where(stage: Stage, narrator: Narrator, node: Node, *, running: bool) -> None:
     """Say where everything lies and what to try next."""
     narrator.act("Where everything lies")
     for name, meaning in {
         "verifier/": "configuration, certificates, database, key store",
-        "node-1/, node-2/": "TPM state, boot log, agent",
+        "node-1/ to node-3/": "TPM state, logs, agent",
         "golden.yaml": "the golden measurement",
         "sealed/": "the sealed model; try: nodeseal inspect sealed",
         "logs/": "what each program logged",
@@ -282,7 +287,7 @@ def tell_where(stage: Stage, narrator: Narrator, nodes: tuple[Node, Node], *, ru
         narrator.say("All of it still runs. In another terminal:")
         narrator.result(f"cd {stage.directory}; export NODESEAL_CLIENT={stage.client}")
         narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden show …")
-        narrator.result(f"tpm2_pcrread -T {nodes[0].tcti} sha256:4,8,15")
+        narrator.result(f"tpm2_pcrread -T {node.tcti} sha256:4,8,15")
         narrator.say("Ctrl-C ends it.")
     else:
         narrator.say("Everything is stopped. --keep leaves it running to poke at.")

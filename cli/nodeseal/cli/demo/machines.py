@@ -1,0 +1,115 @@
+"""The demo's machines: software TPMs, boot logs, and kernels that measure what runs."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nodeseal.cli.demo.narrator import Narrator
+from nodeseal.cli.demo.stage import Stage
+from nodeseal.swtpm.client import extending
+from nodeseal.swtpm.ima import Ima
+from nodeseal.swtpm.machine import Machine
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.vendor import TpmVendor
+
+PROGRAMS: Final = {
+    "/usr/bin/python3": hashlib.sha256(b"an interpreter").digest(),
+    "/opt/vllm/bin/vllm": hashlib.sha256(b"a model server").digest(),
+}
+"""What runs on every machine: the digests of the files, as the kernel measures them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine with its agent.
+
+    Attributes:
+        name: what the story calls it.
+        home: its folder.
+        tcti: where its TPM is.
+        boot_log: what its firmware and loaders wrote down.
+        ima_log: what its kernel wrote down.
+    """
+
+    name: str
+    home: Path
+    tcti: str
+    boot_log: Path
+    ima_log: Path
+
+    @property
+    def socket(self) -> Path:
+        """Where loaders ask for keys."""
+        return self.home / "keys.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """The three of the story.
+
+    Attributes:
+        good: boots and runs what it should, until somebody tampers with it.
+        other: booted with another boot loader.
+        busy: boots what it should, and will run something that it should not.
+    """
+
+    good: Node
+    other: Node
+    busy: Node
+
+    def all(self) -> tuple[Node, Node, Node]:
+        """Return them in the order of their names."""
+        return self.good, self.other, self.busy
+
+
+def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
+    """Manufacture three machines, boot them, the second with another boot loader, and let programs run."""
+    narrator.act("Three machines with TPMs")
+    narrator.say(
+        "Each gets a TPM (swtpm) with an endorsement key that its maker certified, as real ones come from the factory."
+    )
+    vendor = TpmVendor.create(stage.directory / "tpm-vendor")
+    nodes = Nodes(
+        good=_build(stage, vendor, "node-1", BootChain()),
+        other=_build(stage, vendor, "node-2", BootChain(boot_loader=b"a boot loader that somebody replaced")),
+        busy=_build(stage, vendor, "node-3", BootChain()),
+    )
+    narrator.say(
+        "All have booted: firmware, loaders and kernel measured every step into the TPM's PCRs, and wrote down what"
+        " they measured. They booted the same, but for one thing:"
+    )
+    stage.type(
+        "nodeseal", "log", "diff", _shown(stage, nodes.good.boot_log), _shown(stage, nodes.other.boot_log), expect=1
+    )
+    narrator.say("Since then the kernel measures every program that runs (IMA), so far the same on all three:")
+    stage.type("nodeseal", "log", "show", _shown(stage, nodes.good.ima_log))
+    return nodes
+
+
+def _build(stage: Stage, vendor: TpmVendor, name: str, chain: BootChain) -> Node:
+    machine = Machine.manufacture(stage.directory, name=name, vendor=vendor)
+    (machine.directory / "boot.log").write_bytes(sample_boot_log(chain))
+    (machine.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
+    argv = ("python", "-m", "nodeseal.swtpm", "run", str(machine.directory))
+    stage.start(f"{name}-machine", *argv, "--boot", str(machine.directory / "boot.log"))
+    log = stage.log(f"{name}-machine")
+    stage.until(f"{name} has booted", lambda: machine.tcti in log.read_text())
+    with extending(machine.socket) as extend:
+        ima = Ima(machine.ima_log_file, extend)
+        for path, digest in PROGRAMS.items():
+            ima.measure(path.encode(), digest)
+    return Node(
+        name=name,
+        home=machine.directory,
+        tcti=machine.tcti,
+        boot_log=machine.boot_log_file,
+        ima_log=machine.ima_log_file,
+    )
+
+
+def _shown(stage: Stage, path: Path) -> str:
+    return str(path.relative_to(stage.directory.resolve()))
