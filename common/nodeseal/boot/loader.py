@@ -2,7 +2,8 @@
 
 - GRUB hashes every command that it runs, and the kernel's command line, into PCR 8, and every file that it reads into
   PCR 9 (GRUB manual, "Measured Boot"). No digest covers what it calls a line in the log, so lines are told apart by
-  their content: a command line begins with the kernel's path, and there is a ``linux`` command for it.
+  their content: a command line begins with the kernel's path, and there is a ``linux`` command for it, or a
+  ``chainloader`` command, which can start a kernel too.
 - systemd-boot and systemd-stub hash command lines as UTF-16 into PCR 12 (before version 251 into PCR 8), and names and
   contents of a unified kernel image's sections, in turns, into PCR 11 (systemd-stub(7)).
 - The kernel's EFI stub hashes its load options and initial RAM disk into PCR 9. The log does not hold the options; they
@@ -38,7 +39,7 @@ _SECTIONS: Final = (
 _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in _SECTIONS)
 _LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
-_COMMAND: Final = re.compile(r"linux(?:efi|16)? +(.*)", re.DOTALL)
+_COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
 _PATH_STARTS: Final = ("/", "(")
 """How GRUB's paths begin, and none of its commands."""
 _QUOTES: Final = str.maketrans("", "", "\"'\\")

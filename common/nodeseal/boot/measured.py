@@ -14,6 +14,7 @@ from typing import Final
 
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
+from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event
 from nodeseal.tcg.event_log_binding import bound_data
@@ -66,6 +67,16 @@ class Measurement:
         if data is None and self.bank.digest(self.event.data[:-1]) == self.digest:
             return self.event.data[:-1]
         return data
+
+    def unread(self) -> Finding:
+        """Return the finding for whoever must know the data, but no digest proves it."""
+        return Finding(
+            id=FindingId.UEFI_EVENT,
+            expected="data that its digest was made of",
+            seen="other data, or none that can be read",
+            where=f"{self.bank.hashlib_name} PCR {self.event.pcr}",
+            event=str(self),
+        )
 
     def __str__(self) -> str:
         return event_words(self.number, self.event)

@@ -7,13 +7,14 @@ by their claimed types:
 
 - the first value of a state variable before the separator counts; the same variable again, or after the separator, is
   an authority if its content is one signature, else a finding for whoever judges by secure boot;
-- whatever cannot be read is an authority that nobody knows, so that hiding one gains nothing.
+- whatever cannot be read is an authority that nobody knows, and an event whose data is not proved may be anything
+  (:attr:`SecureBoot.findings`), so that hiding one gains nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -64,11 +65,12 @@ class SecureBoot:
         proved: whether PCR 7 was proved and its separator is there.
         values: content of each state variable that was measured, by name.
         validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
-        findings: what speaks against whoever judges by secure boot: state measured too late or twice.
+        findings: what is wrong for whoever judges by secure boot: state measured too late or twice, or an event whose
+            data is not proved, so that nobody knows what it changed.
     """
 
     proved: bool = False
-    values: dict[str, bytes] = field(default_factory=dict)
+    values: Mapping[str, bytes] = field(default_factory=dict)
     validation_off: bool = False
     findings: tuple[Finding, ...] = ()
 
@@ -198,10 +200,12 @@ class _PolicyReader:
             self.separated = True
             return
         data = each.proved_data()
-        variable = None if data is None else _variable(data)
-        if variable is not None:
+        if data is None:
+            self.findings.append(each.unread())
+            self.signers.append(Authority(measurement=each))
+        elif variable := _variable(data):
             self._variable(each, variable)
-        elif data is not None and is_action(data):
+        elif is_action(data):
             self.debugger |= data.startswith(_DEBUGGER)
         else:
             self.signers.append(Authority(measurement=each))

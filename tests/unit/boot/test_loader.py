@@ -63,7 +63,7 @@ def test_a_command_line_that_is_called_something_else_is_still_one(prefix: str, 
     assert ("grub", text) in _lines(appended(LOG, _grub(prefix, text)))
 
 
-@pytest.mark.parametrize("command", ["linux", "linuxefi", "linux16"])
+@pytest.mark.parametrize("command", ["linux", "linuxefi", "linux16", "chainloader"])
 def test_a_linux_command_counts_without_its_command_line(command: str) -> None:
     log = appended(_without_lines(LOG), _grub("grub_cmd: ", f"{command} /evil init=/bin/sh"))
     assert _lines(log) == [("grub", "/evil init=/bin/sh")]

@@ -144,6 +144,7 @@ def test_data_swapped_under_the_same_digest_is_not_believed() -> None:
     claims = claims_of(replaced(OFF, at, data=variable("SecureBoot", b"\1")), quote_of(OFF))
     assert not claims.secure_boot.enabled
     assert [each.sha256 for each in claims.signers] == [None]
+    assert [finding.id for finding in claims.secure_boot.findings] == [FindingId.UEFI_EVENT]
 
 
 @pytest.mark.parametrize(

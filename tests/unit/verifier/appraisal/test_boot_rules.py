@@ -124,6 +124,18 @@ def test_state_measured_after_the_separator_is_found_by_whoever_asks_for_secure_
     assert _found(late, _only(gpt=RULES.gpt)) == []
 
 
+def test_an_event_of_pcr_7_that_is_not_proved_may_be_a_debugger() -> None:
+    debugger = inserted(LOG, SEPARATOR, measured(7, EventType.EFI_ACTION, b"UEFI Debug Mode"))
+    hidden = claims_of(replaced(debugger, SEPARATOR, data=b"nothing"), quote_of(debugger))
+    assert _found(hidden, _only(secure_boot=True)) == [FindingId.UEFI_EVENT]
+
+
+def test_what_breaks_two_rules_is_found_once() -> None:
+    hidden = claims_of(replaced(LOG, place_of(LOG, 7, claimed_type=AUTHORITY), data=b"nothing"), quote_of(LOG))
+    both = _found(hidden, _only(secure_boot=True, signers=(DB, VENDOR)))
+    assert both == [FindingId.UEFI_EVENT]
+
+
 DB, VENDOR = Signer(sha256=_digest(DB_CERTIFICATE), name="db CA"), Signer(sha256=_digest(VENDOR_CERTIFICATE))
 
 

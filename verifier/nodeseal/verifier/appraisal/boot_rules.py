@@ -26,11 +26,11 @@ _COMMAND_LINE_PCRS: Final = (8, 9, 12)
 
 
 def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Finding, ...]:
-    """Return every way in which ``claims`` fall short of ``rules``.
+    """Return every way in which ``claims`` fall short of ``rules``, each once.
 
     Digests are compared as they are, so ``claims`` must have been proved in the bank of ``rules``.
     """
-    return (
+    found = (
         *_secure_boot(claims, rules),
         *_signers(claims, rules),
         *_images(claims, rules),
@@ -41,6 +41,7 @@ def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Finding, ...]:
         *_files(claims, rules),
         *_gpt(claims, rules),
     )
+    return tuple(dict.fromkeys(found))
 
 
 def _secure_boot(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
@@ -68,7 +69,7 @@ def _signers(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
     allowed = {signer.sha256 for signer in rules.signers}
     for signer in claims.signers:
         if signer.sha256 is None:
-            yield _unread(signer.measurement)
+            yield signer.measurement.unread()
         elif signer.sha256 not in allowed:
             yield _finding(claims, FindingId.UEFI_SIGNER, (7,), names, _signer_words(signer), signer.measurement)
 
@@ -119,7 +120,7 @@ def _command_lines(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
         yield _finding(claims, FindingId.UEFI_COMMAND_LINE, _COMMAND_LINE_PCRS, expected, seen)
     for line in claims.command_lines:
         if line.text is None:
-            yield _unread(line.measurement)
+            yield line.measurement.unread()
         elif not _matches(line, rules.command_lines):
             where, text = (line.measurement.event.pcr,), ascii(line.text[:_MAX_COMMAND_LINE])
             yield _finding(claims, FindingId.UEFI_COMMAND_LINE, where, expected, text, line.measurement)
@@ -182,16 +183,6 @@ def _finding(  # noqa: PLR0913, PLR0917 - a finding's parts
     where = f"{claims.bank.hashlib_name} PCR {', '.join(map(str, pcrs))}"
     event = str(measurement) if measurement else ""
     return Finding(id=finding, expected=expected, seen=seen, where=where, event=event)
-
-
-def _unread(measurement: Measurement) -> Finding:
-    return Finding(
-        id=FindingId.UEFI_EVENT,
-        expected="data that its digest was made of",
-        seen="other data, or none that can be read",
-        where=f"{measurement.bank.hashlib_name} PCR {measurement.event.pcr}",
-        event=str(measurement),
-    )
 
 
 def _nothing(claims: BootClaims, pcrs: Iterable[int], what: str) -> str:
