@@ -59,14 +59,8 @@ class Measurement:
         return self.digest in digests_of(SEPARATORS, self.bank)
 
     def proved_data(self) -> bytes | None:
-        """Return the part of the data that the digest was made of; None: the data is a mere description.
-
-        Shim before 15.3 logs one byte more than it hashes.
-        """
-        data = bound_data(self.event, self.bank)
-        if data is None and self.bank.digest(self.event.data[:-1]) == self.digest:
-            return self.event.data[:-1]
-        return data
+        """Return what the digest was made of; None: the data is a mere description, or other data."""
+        return bound_data(self.event, self.bank)
 
     def unread(self) -> Finding:
         """Return the finding for whoever must know the data, but no digest proves it."""
