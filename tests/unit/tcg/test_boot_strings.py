@@ -41,5 +41,10 @@ def test_what_is_no_text_is_refused(data: bytes) -> None:
         decode_boot_string(data)
 
 
+@pytest.mark.parametrize(("data", "text"), [(b"a", "a"), (b"\xe4\0", "ä"), (b"a\0", "a"), ("ä".encode(), "ä")])
+def test_short_text_is_text(data: bytes, text: str) -> None:
+    assert decode_text(data) == text
+
+
 def test_text_may_have_tabs_and_lines() -> None:
     assert decode_text(b"a\n\tb") == "a\n\tb"

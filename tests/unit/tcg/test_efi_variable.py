@@ -29,6 +29,11 @@ from support.uefi import variable
             id="with the filler of old shims",
         ),
         pytest.param(
+            variable("x", b"") + bytes(8),
+            EfiVariable(vendor=GLOBAL_VARIABLE, name="x", data=b""),
+            id="with most filler",
+        ),
+        pytest.param(
             variable("db\0", b""), EfiVariable(vendor=GLOBAL_VARIABLE, name="db\0", data=b""), id="a NUL is kept"
         ),
     ],

@@ -43,6 +43,10 @@ def test_they_are_refused_when_cut_anywhere_or_a_byte_too_long() -> None:
     assert_exact(decode_handoff_tables2, b"\4Tdx\0" + TABLES)
 
 
+def test_as_many_tables_are_read_as_any_machine_has() -> None:
+    assert len(decode_handoff_tables(struct.pack("<Q", 256) + bytes(24 * 256)).tables) == 256
+
+
 @pytest.mark.parametrize("count", [257, 2**64 - 1])
 def test_more_tables_than_a_machine_has_are_refused(count: int) -> None:
     with pytest.raises(MalformedInput, match=f"handoff tables: number of tables is {count}, at most 256"):

@@ -37,6 +37,10 @@ def test_partitions_in_use_are_read(raw: bytes, expected: tuple[Partition, ...])
     assert decode_partition_table(raw) == PartitionTable(disk=DISK, partitions=expected)
 
 
+def test_as_many_partitions_are_read_as_any_table_has() -> None:
+    assert len(decode_partition_table(partition_table(*[partition("")] * 1024)).partitions) == 1024
+
+
 def test_a_table_cut_anywhere_or_with_a_byte_more_is_refused() -> None:
     assert_exact(decode_partition_table, partition_table(partition("ESP")))
 

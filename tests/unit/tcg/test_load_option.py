@@ -19,6 +19,7 @@ PATH = file_path("\\a.efi")
     [
         pytest.param(load_option("Debian", PATH), True, "Debian", b"", id="a usual one"),
         pytest.param(load_option("Größe", PATH, attributes=0x108), False, "Größe", b"", id="one that is not tried"),
+        pytest.param(load_option("x" * 1024, PATH), True, "x" * 1024, b"", id="a description as long as can be"),
         pytest.param(load_option("", PATH, optional=b"quiet"), True, "", b"quiet", id="with data for the image"),
         pytest.param(load_option("x", PATH + file_path("\\b.efi")), True, "x", b"", id="with a second path"),
     ],

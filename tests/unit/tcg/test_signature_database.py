@@ -79,7 +79,30 @@ def test_a_list_cut_anywhere_or_with_a_byte_more_is_refused() -> None:
 )
 def test_sizes_that_do_not_fit_are_refused(kind: str, sizes: tuple[int, int, int]) -> None:
     with pytest.raises(MalformedInput, match="has sizes"):
-        decode_signature_lists(struct.pack("<16sIII", guid(kind), *sizes) + bytes(100))
+        decode_signature_lists(struct.pack("<16sIII", guid(kind), *sizes) + bytes(max(0, sizes[0] - 28)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "size"),
+    [
+        ("826ca512-cf10-4ac9-b187-be01496631bd", "sha1", 20),
+        ("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd", "sha224", 28),
+        (SHA256_KIND, "sha256", 32),
+        ("ff3e5307-9fd0-48c9-85f1-8ad56c701e01", "sha384", 48),
+        ("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a", "sha512", 64),
+        (REVOKED, "x509-sha256", 48),
+        ("7076876e-80c2-4ee6-aad2-28b349a6865b", "x509-sha384", 64),
+        ("446dbf63-2502-4cda-bcfa-2465d2b0fe9d", "x509-sha512", 80),
+        ("3c5766e8-269c-4e34-aa14-ed776e85b3b6", "rsa2048", 256),
+        ("67f8444f-8743-48f1-a328-1eaab8736080", "rsa2048-sha1", 256),
+        ("e2b36190-879b-4a3d-ad8d-f2e7bba32784", "rsa2048-sha256", 256),
+    ],
+)
+def test_a_signature_has_the_size_of_its_kind(kind: str, name: str, size: int) -> None:
+    assert decode_signature_database(signature_list(kind, bytes(size))) == (entry(name, bytes(size)),)
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(MalformedInput, match=f"of {name} has sizes"):
+            decode_signature_lists(signature_list(kind, bytes(wrong)))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +112,10 @@ def test_sizes_that_do_not_fit_are_refused(kind: str, sizes: tuple[int, int, int
         pytest.param(CERTIFICATE, entry("x509", CERTIFICATE, ""), id="a certificate as shim logs it"),
         pytest.param(guid(OWNER) + HASHES[0], entry("sha256", HASHES[0]), id="a hash of db"),
         pytest.param(HASHES[1], entry("sha256", HASHES[1], ""), id="a hash as shim logs it"),
-        pytest.param(guid(OWNER) + bytes(48), entry("sha384", bytes(48)), id="a longer hash"),
+        *(
+            pytest.param(guid(OWNER) + bytes(size), entry(kind, bytes(size)), id=f"{kind} with an owner")
+            for kind, size in (("sha1", 20), ("sha224", 28), ("sha384", 48), ("sha512", 64))
+        ),
         pytest.param(bytes(20), entry("sha1", bytes(20), ""), id="a shorter hash"),
     ],
 )
