@@ -102,8 +102,6 @@ def _surplus_images(
 
 
 def _dbx(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
-    if not rules.dbx:
-        return
     missing = rules.dbx - claims.secure_boot.forbidden_images() if claims.secure_boot.proved else rules.dbx
     if missing:
         expected = _alternatives((digest.hex() for digest in sorted(missing)), " and ")
