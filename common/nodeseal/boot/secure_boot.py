@@ -24,6 +24,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.certificate import decode_certificate, name_text
 from nodeseal.tcg.efi_variable import EfiVariable, decode_efi_variable
+from nodeseal.tcg.event_log_text import inert
 from nodeseal.tcg.signature_database import (
     SHA256,
     X509,
@@ -219,7 +220,8 @@ class _PolicyReader:
         elif variable.name == _SBAT and variable.data.startswith(b"sbat,"):
             self.sbat_level = variable.data.decode("ascii", "backslashreplace")
         elif not _is_setting(variable.data):
-            self.signers.append(Authority(measurement=each, variable=variable.name, entry=_entry(variable.data)))
+            signer = Authority(measurement=each, variable=inert(variable.name), entry=_entry(variable.data))
+            self.signers.append(signer)
 
 
 def _variable(data: bytes) -> EfiVariable | None:

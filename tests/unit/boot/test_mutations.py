@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from nodeseal.boot.claims import BootClaims
+from nodeseal.boot.claims import BootClaims, boot_claims
+from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.event_log import decode_event_log, encode_event_log
+from nodeseal.tcg.event_log import EventLog, decode_event_log, encode_event_log
 from nodeseal.verifier.appraisal.boot_rules import judge_boot
-from support.boot_logs import claims_of, good_log, mutations, quote_of, rules_from
+from support.boot_logs import SHA256, claims_of, good_log, mutations, proved, quote_of, rules_from
 
 CHAINS = {
     "shim and GRUB": BootChain(option_rom=b"option ROM"),
@@ -45,6 +48,33 @@ def test_a_spoiled_log_says_the_same_or_is_refused(chain: str) -> None:
         refused = claims.findings or judge_boot(claims, rules)
         assert refused or _facts(claims) == _facts(good), spoiled.kind
     assert len(kinds) >= 12
+
+
+def _measured_as_it_stands(log: EventLog) -> EventLog:
+    """Return the log of a machine that hashed the data of every event, whatever it is."""
+    events = tuple(replace(event, digests={SHA256: SHA256.digest(event.data)}) for event in log.events)
+    return EventLog((SHA256,), events)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("rehash", [True, False])
+def test_a_machine_that_really_measured_nonsense_is_judged_without_failing(chain: str, rehash: bool) -> None:  # noqa: FBT001
+    log = good_log(CHAINS[chain])
+    rules, reference = rules_from(claims_of(log)), reference_events(log, (SHA256,))
+    judged = 0
+    for spoiled in mutations(encode_event_log(log), count=500, seed=17):
+        try:
+            nonsense = decode_event_log(spoiled.raw)
+            result = proved(_measured_as_it_stands(nonsense) if rehash else nonsense)
+        except MalformedInput:
+            continue
+        claims = boot_claims(result)
+        said = [*map(str, (*claims.findings, *judge_boot(claims, rules)))]
+        said += [first_difference(result, reference, pcr) for pcr in range(16)]
+        said += [f"{signer.variable} {signer.subject}" for signer in claims.signers]
+        assert all(text.isprintable() for text in said)
+        judged += 1
+    assert judged > 250
 
 
 def test_the_same_seed_spoils_in_the_same_ways() -> None:

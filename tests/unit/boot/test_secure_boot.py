@@ -177,6 +177,11 @@ def test_authorities_are_known_by_their_certificates() -> None:
     assert (shim.variable, shim.sha256) == ("Shim", hashlib.sha256(VENDOR_CERTIFICATE).digest())
 
 
+def test_a_variables_name_cannot_drive_a_terminal() -> None:
+    log = appended(LOG, measured(7, AUTHORITY, variable("db\x1b[2J", OWNER + DB_CERTIFICATE, SECURITY)))
+    assert claims_of(log).signers[-1].variable == "db\\x1b[2J"
+
+
 def test_a_hash_may_be_an_authority() -> None:
     digest = hashlib.sha256(b"an image").digest()
     log = appended(LOG, measured(7, AUTHORITY, variable("db", OWNER + digest, SECURITY)))
