@@ -10,13 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence import Evidence
+from nodeseal.evidence import Evidence, ImaDelta
 from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import BootRules, Image
+from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
+from nodeseal.tcg.event_log import decode_event_log, replay
+from nodeseal.tcg.ima_log import ima_entries
 from nodeseal.verifier.appraisal.model import Baseline, Continuity, Policy
-from support.rounds import CLAIMS, PCRS, SELECTION, SHA256, Round
+from support.rounds import (
+    CLAIMS,
+    FILES,
+    PCRS,
+    SELECTION,
+    SHA256,
+    Round,
+    exact_golden,
+    measured,
+    ran,
+    runtime_rules,
+)
 
 GOOD = Round()
 EVIDENCE = GOOD.evidence()
@@ -115,6 +131,117 @@ def test_the_baseline_never_goes_back_in_one_boot(rounds: list[tuple[ClockInfo, 
         if before.boot_id == after.boot_id:
             assert after.clock_info.reset_count == before.clock_info.reset_count
             assert after.clock_info.clock >= before.clock_info.clock
+
+
+# Rounds with logs
+
+KERNEL = Image(name="kernel", digests=frozenset({SHA256.digest(BootChain().kernel)}))
+SHIM = Image(name="shim", digests=frozenset({SHA256.digest(BootChain().shim)}))
+GRUB = Image(name="grub", digests=frozenset({SHA256.digest(BootChain().boot_loader)}))
+MEASURED = measured()
+EXACT = exact_golden(MEASURED)
+BOOT = replace(EXACT, name="boot", pcrs={}, boot=BootRules(secure_boot=True, images=(SHIM, GRUB, KERNEL)))
+RUNTIME = replace(EXACT, name="runtime", runtime=runtime_rules())
+BOTH = replace(BOOT, name="both", runtime=runtime_rules())
+WITH_LOGS = replace(MEASURED, policy=Policy(goldens=(BOTH,), trust_seconds=60))
+LOGGED = WITH_LOGS.evidence()
+BOOT_LOG, IMA_LOG = MEASURED.boot_log or b"", MEASURED.ima_log or b""
+
+
+@st.composite
+def mutations(draw: st.DrawFn, raw: bytes) -> bytes:
+    """Return ``raw`` with a bit changed, or a stretch dropped, doubled, moved or replaced."""
+    start = draw(st.integers(0, len(raw) - 1))
+    end = draw(st.integers(start, min(len(raw), start + 400)))
+    stretch, rest = raw[start:end], raw[:start] + raw[end:]
+    elsewhere = draw(st.integers(0, len(rest)))
+    changed_bit = bytearray(raw)
+    changed_bit[start] ^= 1 << draw(st.integers(0, 7))
+    replaced = raw[:start] + draw(st.binary(max_size=40)) + raw[end:]
+    ways = (bytes(changed_bit), rest, raw[:end] + raw[start:], rest[:elsewhere] + stretch + rest[elsewhere:], replaced)
+    return draw(st.sampled_from(ways))
+
+
+def replays(raw: bytes) -> bool:
+    """Tell whether a boot log still leads to the values that were quoted."""
+    try:
+        values = replay(decode_event_log(raw), SHA256)
+    except MalformedInput:
+        return False
+    return all(values.get(pcr) == MEASURED.pcrs[pcr] for pcr in range(8))
+
+
+def says_the_same(raw: bytes, *, templates: bool) -> bool:
+    """Tell whether an IMA log still begins with the entries that were quoted; no digest covers their templates."""
+    try:
+        said = [(entry.template if templates else "", entry.data) for _, entry in ima_entries(raw) if entry.pcr == 10]
+    except MalformedInput:
+        return False
+    quoted = [(entry.template if templates else "", entry.data) for _, entry in ima_entries(IMA_LOG)]
+    return said[: len(quoted)] == quoted
+
+
+@given(mutations(BOOT_LOG), st.sampled_from([EXACT, BOOT]))
+def test_b01_a_changed_boot_log_is_trusted_only_if_it_still_leads_to_the_quoted_values(
+    raw: bytes, golden: Golden
+) -> None:
+    round_ = replace(WITH_LOGS, policy=Policy(goldens=(golden,), trust_seconds=60))
+    appraisal = round_.appraise(replace(LOGGED, boot_log=raw))
+    assert not appraisal.logs_required
+    assert bool(appraisal.findings) is not appraisal.trusted
+    assert replays(raw) or not appraisal.trusted
+
+
+@given(mutations(IMA_LOG), st.sampled_from([EXACT, RUNTIME]))
+def test_r02_a_changed_ima_log_is_trusted_only_if_it_still_says_what_was_measured(raw: bytes, golden: Golden) -> None:
+    round_ = replace(WITH_LOGS, policy=Policy(goldens=(golden,), trust_seconds=60))
+    appraisal = round_.appraise(replace(LOGGED, ima=ImaDelta(offset=0, entries=raw)))
+    assert not appraisal.logs_required
+    unread = golden is EXACT
+    assert says_the_same(raw, templates=not unread) or not appraisal.trusted or (unread and not raw)
+
+
+@given(st.binary(max_size=400), st.binary(max_size=400), st.integers(0, 2**64), st.sampled_from(list(HashAlg)))
+def test_logs_of_any_bytes_are_found_and_raise_nothing(boot: bytes, ima: bytes, offset: int, bank: HashAlg) -> None:
+    appraisal = WITH_LOGS.appraise(replace(LOGGED, boot_log=boot, ima=ImaDelta(offset=offset, entries=ima, bank=bank)))
+    assert not appraisal.trusted
+    assert appraisal.findings
+
+
+steps = st.one_of(
+    st.sampled_from(["nothing", "boot pcr", "leave out values"]).map(lambda step: (step, None)),
+    st.tuples(st.just("run"), st.sampled_from([*FILES, "/usr/bin/unknown"])),
+    st.tuples(st.just("policy"), st.lists(st.sampled_from([EXACT, BOOT, RUNTIME, BOTH]), max_size=3, unique=True)),
+)
+
+
+def after(round_: Round, step: str, what: Any) -> Round:
+    match step:
+        case "boot pcr":
+            return round_.extended(14)
+        case "run":
+            return round_.running(ran(what, FILES.get(what, b"")))
+        case "policy":
+            return replace(round_, logs=round_.asked.logs, policy=Policy(goldens=tuple(what), trust_seconds=60))
+    return round_
+
+
+@given(st.lists(steps, max_size=6))
+def test_a_node_that_sends_what_is_new_is_judged_as_if_it_had_sent_everything(taken: list[tuple[str, Any]]) -> None:
+    current, appraisal = WITH_LOGS, WITH_LOGS.appraise()
+    for step, what in taken:
+        before = current.pcrs
+        current = after(current.then(appraisal, logs=None), step, what)
+        appraisal = current.appraise(current.evidence(values=current.pcrs != before))
+        if appraisal.logs_required:
+            assert (appraisal.findings, appraisal.trusted) == ((), False)
+            current = current.then(appraisal, logs=None)
+            appraisal = current.appraise(current.evidence(values=False))
+            assert not appraisal.logs_required
+        whole = replace(current, baseline=None, logs=None).appraise()
+        assert set(appraisal.goldens) <= set(whole.goldens)  # one that matches waits for no other
+        assert appraisal.trusted is whole.trusted
+        assert {finding.id for finding in appraisal.findings} == {finding.id for finding in whole.findings}
 
 
 @given(goldens)
