@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log
 from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tcg.ima_log import ima_entries
 from nodeseal.tcg.pcr import PcrSelection
 from nodeseal.tcg.public import decode_public
 from nodeseal.verifier.appraisal.appraise import appraise
@@ -39,6 +40,7 @@ from nodeseal.verifier.appraisal.model import Appraisal, Challenge, KnownNode, N
 from support.agents import NOTHING_KNOWN, host_files
 from support.data import shared_data
 from support.machines import a_machine, a_vendor
+from support.runtime import listing_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BOOT_PCRS = range(8)
@@ -80,7 +82,12 @@ class Sender:
         return NodeKeys(ak_name=ak.name(), verifier=SignatureVerifier(ak))
 
     async def send(self, name: str, raw: bytes, log: EventLog) -> Sent:
+        """Boot from a log and send."""
         self._machine.boot(raw)
+        return await self.send_again(name, log)
+
+    async def send_again(self, name: str, log: EventLog) -> Sent:
+        """Send whatever there is now."""
         bank = next(bank for bank in JUDGED if bank in log.algorithms)
         asked = Asked(
             nonce=Nonce(bytes(32)),
@@ -182,3 +189,26 @@ def first_difference(sent: Sent, golden: Golden, pcr: int) -> str:
 
 def is_extended(event: Event) -> bool:
     return event.claimed_type != EventType.NO_ACTION
+
+
+def test_a_real_laptop_is_judged_by_what_it_ran_too(tmp_path: Path) -> None:
+    raw = shared_data("uefi-eventlogs", "lenovo-x1c-hahuri-sdboot.bin").read_bytes()
+    ran = shared_data("ima-logs", "x1c-hahuri", "ima.bin").read_bytes()
+    listing = listing_of(tuple(entry for _, entry in ima_entries(ran)))
+
+    async def scenario(machine: Machine) -> None:
+        sender = Sender(machine, tmp_path)
+        try:
+            log = machine.boot(raw)
+            machine.replay_ima(ran)
+            sent, keys = await sender.send_again("laptop", log), await sender.keys()
+            golden = replace(sent.golden, runtime=listing.runtime)
+            assert sent.appraised(keys, golden).findings == ()
+            machine.measure("/opt/copy-weights")
+            (finding,) = (await sender.send_again("laptop", log)).appraised(keys, golden).findings
+            assert (finding.id, "/opt/copy-weights" in finding.where) == (FindingId.IMA_UNKNOWN_FILE, True)
+        finally:
+            sender.close()
+
+    with a_vendor() as vendor, a_machine(vendor) as machine:
+        asyncio.run(scenario(machine))
