@@ -170,8 +170,11 @@ def test_an_authority_whose_data_is_not_proved_is_found() -> None:
 
 def test_an_image_that_is_not_allowed_is_named_with_its_event() -> None:
     other = good_log(replace(CHAIN, boot_loader=b"evil"))
-    finding = _one(claims_of(other), _only(images=RULES.images))
+    images = tuple(replace(image, name=f"image {n}") for n, image in enumerate(RULES.images or ()))
+    finding = _one(claims_of(other), _only(images=images))
     assert finding.id is FindingId.UEFI_IMAGE
+    assert finding.expected == "image 0 or image 1 or image 2"
+    assert finding.where == "sha256 PCR 4"
     assert finding.seen == _digest(b"evil").hex()
     assert "grubx64.efi" in finding.event
 
