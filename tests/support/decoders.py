@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from nodeseal import documents
+from nodeseal.cli.contents_deb import deb_files
+from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.evidence import Claims, decode_claims, encode_claims
 from nodeseal.golden.document import parse_golden
@@ -41,7 +44,7 @@ from nodeseal.tcg.signature_database import decode_signature_data, decode_signat
 from nodeseal.tcg.tagged_event import decode_tagged_event
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
-from support import ima, uefi
+from support import goldens, ima, packages, uefi
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
 
@@ -173,7 +176,17 @@ DECODERS = {
     "ima-key": Decoder(decode=read_ima_key, exact=False),
     "json": Decoder(decode=lambda raw: documents.decode_json(raw, "x"), good=(b'{"a":[1,{"b":null}]}',)),
     "yaml": Decoder(decode=lambda raw: parse_yaml(raw, "x"), good=(b"a: [1, {b: 'x'}]\n",), exact=False),
-    "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN,), exact=False),
+    "golden": Decoder(decode=lambda raw: parse_golden(raw, "x"), good=(GOLDEN, goldens.FULL.encode()), exact=False),
+    "deb": Decoder(
+        decode=lambda raw: list(deb_files(io.BytesIO(raw), "x", HashAlg.SHA256)),
+        good=(packages.deb(packages.tar([packages.member("opt/x", b"hi")])),),
+        exact=False,
+    ),
+    "rpm": Decoder(
+        decode=lambda raw: list(rpm_files(io.BytesIO(raw), "x", HashAlg.SHA256)),
+        good=(packages.rpm(packages.cpio(b"opt/x", b"hi") + packages.TRAILER),),
+        exact=False,
+    ),
     "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
     "release-context": Decoder(decode=decode_release_context),
     "content": Decoder(decode=parse_content),

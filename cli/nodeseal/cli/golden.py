@@ -10,6 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
@@ -132,6 +133,11 @@ def diff_golden(
         rows = ((f"{d.section} {d.where}", _values(d.before), _values(d.after)) for d in differences)
         output.print_table(("differs", "A says", "B says"), rows, empty="the goldens judge alike")
     raise typer.Exit(output.REFUSED if differences else 0)
+
+
+app.command("runtime", epilog="Example: nodeseal golden runtime --deb new.deb --merge rack-a.yaml -o rack-a-2.yaml")(
+    build_runtime
+)
 
 
 @app.command("schema", epilog="Example: nodeseal golden schema > golden.schema.json")

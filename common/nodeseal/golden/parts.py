@@ -97,16 +97,27 @@ def take_window(fields: Fields) -> Window:
     return window
 
 
-def _take_moment(fields: Fields, key: str) -> datetime | None:
-    if not fields.has(key):
-        return None
-    text = fields.text(key)
+def parse_moment(text: str) -> datetime:
+    """Return the time that ``text`` is, as RFC 3339 has it, in UTC.
+
+    Raises:
+        MalformedInput: it is none.
+    """
     try:
         if _MOMENT.fullmatch(text):
             return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise fields.wrong(key, "a time that there is") from error
-    raise fields.wrong(key, "a time as RFC 3339 has it", remedy='write it as "2026-01-31T12:00:00Z", in quotes')
+        raise MalformedInput(f"no such time: {text}") from error
+    raise MalformedInput(f"not a time: {text[:80]!a}", remedy='write it as "2026-01-31T12:00:00Z", in quotes')
+
+
+def _take_moment(fields: Fields, key: str) -> datetime | None:
+    if not fields.has(key):
+        return None
+    try:
+        return parse_moment(fields.text(key))
+    except MalformedInput as error:
+        raise fields.wrong(key, "a time as RFC 3339 has it", remedy=error.remedy) from error
 
 
 def take_name(fields: Fields) -> str:

@@ -1,0 +1,40 @@
+"""Files that an IMA log says a machine measured: right only as far as the machine was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from nodeseal.cli.contents import Found, named
+from nodeseal.cli.log_ima import read_ima
+from nodeseal.errors import MalformedInput
+from nodeseal.golden.canonical import ALGORITHMS
+from nodeseal.tcg.ima_log import MAX_IMA_LOG, check_template_digest
+from nodeseal.tcg.ima_template import parse_template
+
+_AGGREGATE: Final = b"boot_aggregate"
+_BANKS: Final = {bank.hashlib_name for bank in ALGORITHMS.values()}
+
+
+def ima_files(path: Path) -> Found:
+    """Yield path and digest of every file of a log; violations, measured buffers and the boot aggregate are none.
+
+    Raises:
+        MalformedInput: no IMA log, one whose template digests do not hold, or one with digests by SHA-1 or weaker.
+    """
+    with named(str(path)), path.open("rb") as file:
+        raw = file.read(MAX_IMA_LOG + 1)
+    log = read_ima(path, raw)
+    if log is None:
+        raise MalformedInput(f"{path}: is no IMA log", remedy="give binary_runtime_measurements of a node")
+    for number, entry in enumerate(log.entries):
+        check_template_digest(entry, log.bank, number)
+        fields = parse_template(entry.template, entry.data)
+        if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE:
+            continue
+        if fields.algorithm not in _BANKS:
+            raise MalformedInput(
+                f"{path}: {fields.path!a} was hashed with {fields.algorithm[:32]!a}",
+                remedy="boot the machine with ima_hash=sha256",
+            )
+        yield fields.path, fields.digest
