@@ -7,7 +7,6 @@ reproducibly: none of its logs may ever be believed more than the log that it wa
 
 from __future__ import annotations
 
-import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +118,7 @@ def rules_from(claims: BootClaims) -> BootRules:
     sections: dict[str, frozenset[bytes]] = {}
     for each in claims.sections:
         sections[each.name] = sections.get(each.name, frozenset()) | {each.digest}
-    lines = tuple({re.escape(line.text) for line in claims.command_lines if line.text is not None})
+    lines = tuple({line.text for line in claims.command_lines if line.text is not None})
     return BootRules(
         bank=claims.bank,
         secure_boot=claims.secure_boot.enabled,

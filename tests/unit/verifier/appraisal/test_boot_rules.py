@@ -228,11 +228,13 @@ def _kernel(text: str) -> EventLog:
 @pytest.mark.parametrize(
     ("pattern", "satisfied"),
     [
-        (r"/vmlinuz root=LABEL=root ro quiet", True),
-        (r"/vmlinuz root=LABEL=\w+ .*", True),
-        (r"/vmlinuz", False),
-        (r"root=LABEL=root ro quiet", False),
-        (r"", False),
+        ("/vmlinuz root=LABEL=root ro quiet", True),
+        ("/vmlinuz* root=LABEL=* ro quiet", True),
+        ("/vmlinuz root=LABEL=root ro", False),
+        ("/vmlinuz", False),
+        ("root=LABEL=root ro quiet", False),
+        (".*", False),
+        ("", False),
     ],
 )
 def test_a_pattern_must_match_the_whole_command_line(pattern: str, satisfied: bool) -> None:  # noqa: FBT001 - a table
@@ -240,38 +242,38 @@ def test_a_pattern_must_match_the_whole_command_line(pattern: str, satisfied: bo
 
 
 def test_one_of_several_patterns_is_enough() -> None:
-    assert _found(LOG, _only(command_lines=("other", ".*"))) == []
+    assert _found(LOG, _only(command_lines=("other", LINE))) == []
 
 
 def test_every_command_line_must_match() -> None:
     log = _kernel("/vmlinuz init=/bin/sh\n")
-    finding = _one(claims_of(log), _only(command_lines=(r"/vmlinuz root=.*",)))
+    finding = _one(claims_of(log), _only(command_lines=(LINE,)))
     assert finding.id is FindingId.UEFI_COMMAND_LINE
     assert finding.seen == r"'/vmlinuz init=/bin/sh\n'"
     assert finding.where == "sha256 PCR 8"
     assert finding.event
 
 
-def test_a_command_line_longer_than_linux_takes_matches_nothing() -> None:
-    assert _found(_kernel("/" + "x" * 4095), _only(command_lines=(".*",))) == []
-    assert _found(_kernel("/" + "x" * 4096), _only(command_lines=(".*",))) == [FindingId.UEFI_COMMAND_LINE]
+def test_a_finding_shows_the_beginning_of_a_long_command_line() -> None:
+    finding = _one(claims_of(_kernel("/" + "x" * 5000)), _only(command_lines=(LINE,)))
+    assert finding.seen == f"'/{'x' * 1023}'"
 
 
 def test_no_command_line_is_not_enough() -> None:
     none = replace(LOG, events=tuple(event for event in LOG.events if event.pcr != 8))
-    assert _one(claims_of(none), _only(command_lines=(".*",))).seen == "no measurement of a command line"
+    assert _one(claims_of(none), _only(command_lines=(LINE,))).seen == "no measurement of a command line"
 
 
 @pytest.mark.parametrize("pcr", [8, 9, 12])
 def test_every_pcr_that_may_hold_a_command_line_must_be_proved(pcr: int) -> None:
-    finding = judge_boot(_unproved(LOG, pcr), _only(command_lines=(".*",)))[0]
+    finding = judge_boot(_unproved(LOG, pcr), _only(command_lines=(LINE,)))[0]
     assert finding.id is FindingId.UEFI_COMMAND_LINE
     assert finding.seen == f"PCR {pcr} not proved"
 
 
 def test_a_command_line_that_is_not_proved_is_found() -> None:
     hidden = replaced(LOG, place_of(LOG, 8, b"initrd"), data=b"grub_cmd: harmless")
-    assert _found(claims_of(hidden, quote_of(LOG)), _only(command_lines=(".*",))) == [FindingId.UEFI_EVENT]
+    assert _found(claims_of(hidden, quote_of(LOG)), _only(command_lines=(LINE,))) == [FindingId.UEFI_EVENT]
 
 
 def test_a_section_must_be_one_that_is_allowed() -> None:

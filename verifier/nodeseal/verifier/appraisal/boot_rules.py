@@ -6,21 +6,21 @@ whose data no digest covers never satisfies one. Rules over things that come in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from nodeseal.boot.claims import BootClaims
 from nodeseal.boot.images import BootImage
-from nodeseal.boot.loader import KernelCommandLine, MeasuredFile
+from nodeseal.boot.loader import MeasuredFile
 from nodeseal.boot.measured import Measurement
 from nodeseal.boot.secure_boot import Authority, SecureBootMode
 from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.patterns import command_line_matches
 from nodeseal.golden.rules import BootRules, Image
 
 _SHOWN: Final = 3
-_MAX_COMMAND_LINE: Final = 4096
-"""Characters that a pattern is held against; COMMAND_LINE_SIZE of Linux is at most this."""
+_MAX_SHOWN: Final = 1024
+"""Characters of a command line that a finding shows."""
 _SECURE_MODES: Final = (SecureBootMode.USER, SecureBootMode.DEPLOYED)
 _COMMAND_LINE_PCRS: Final = (8, 9, 12)
 
@@ -119,14 +119,9 @@ def _command_lines(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
     for line in claims.command_lines:
         if line.text is None:
             yield line.measurement.unread()
-        elif not _matches(line, rules.command_lines):
-            where, text = (line.measurement.event.pcr,), ascii(line.text[:_MAX_COMMAND_LINE])
+        elif not any(command_line_matches(pattern, line.text) for pattern in rules.command_lines):
+            where, text = (line.measurement.event.pcr,), ascii(line.text[:_MAX_SHOWN])
             yield _finding(claims, FindingId.UEFI_COMMAND_LINE, where, expected, text, line.measurement)
-
-
-def _matches(line: KernelCommandLine, patterns: Iterable[str]) -> bool:
-    text = line.text or ""
-    return len(text) <= _MAX_COMMAND_LINE and any(re.fullmatch(pattern, text) for pattern in patterns)
 
 
 def _sections(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
