@@ -136,7 +136,7 @@ class Scene:
         judging = [compile_runtime(golden) for golden in self.goldens]
         outcome = judge_ima(delta, self.progress, self.mark, pcrs or quote_of(self.entries), judging, at(minutes))
         self.progress = outcome.progress
-        self.mark = outcome.progress.mark if outcome.progress else self.mark
+        self.mark = outcome.progress.kept if outcome.progress else self.mark
         self.outcomes.append(outcome)
         return outcome
 

@@ -10,9 +10,9 @@ from nodeseal.evidence import MAX_IMA_DELTA, ImaDelta
 from nodeseal.findings import FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import ENTRY_HEADERS, ImaEntry, replay_ima
-from nodeseal.verifier.appraisal import runtime, runtime_proof
-from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime
+from nodeseal.tcg.ima_log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash
+from nodeseal.verifier.appraisal import runtime_proof
+from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
 from support import ima
 from support.runtime import (
     AGGREGATE,
@@ -104,7 +104,9 @@ def test_r04_a_delta_that_is_all_ahead_of_the_quote_proves_nothing_new() -> None
     known = scene.progress
     assert scene.round(1, ahead=(LS, CAT)).findings == ()
     assert known is not None
-    assert scene.progress == replace(known, mark=replace(known.mark, last_at=at(1)))
+    assert scene.progress is not None
+    assert scene.progress.mark == replace(known.mark, last_at=at(1))
+    assert scene.progress.verdicts == known.verdicts
 
 
 GOOD = (BEGINNING, SH, LS, CAT)
@@ -150,11 +152,38 @@ def test_a_refusal_says_how_many_entries_replayed_from_where_to_what() -> None:
     assert "3 entries from byte 0 on" in finding.seen
 
 
+def test_a_bank_that_an_old_kernel_extended_with_sha1_is_refused_and_named() -> None:
+    value, entries = bytes(32), (BEGINNING, ima.violation(b"/x"), SH)
+    for entry in entries:
+        value = SHA256.digest(value + template_hash(entry, HashAlg.SHA1) + bytes(12))
+    log = ima.log((*entries, LS, LS._replace(pcr=11)))
+    (finding,) = Scene((KNOWN,)).send(0, log, pcrs=quoted_pcrs({SHA256: {**BOOT_PCRS, 10: value}})).findings
+    assert finding.id is FindingId.IMA_REPLAY
+    assert "as Linux before 5.8" in finding.seen
+    (finding,) = Scene((KNOWN,)).send(0, log, pcrs=quoted_pcrs({SHA256: {**BOOT_PCRS, 10: content("x")}})).findings
+    assert "Linux" not in finding.seen
+
+
 def test_r02_a_delta_that_skips_entries_is_refused() -> None:
     scene = started()
     start = len(ima.log(scene.entries))
     outcome = scene.send(1, ima.log([CAT]), start + len(ima.log([LS])), pcrs=quote_of((*scene.entries, LS, CAT)))
     assert ids(outcome.findings) == REPLAY
+
+
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_r02_a_delta_must_say_where_it_really_begins(off_by: int) -> None:
+    scene = started()
+    start = len(ima.log(scene.entries))
+    pcrs = quote_of((*scene.entries, LS))
+    assert ids(scene.send(1, ima.log([LS]), start + off_by, pcrs).findings) == REPLAY
+    assert scene.send(2, ima.log([LS]), start, pcrs).findings == ()
+
+
+def test_a_whole_log_must_not_say_that_it_is_a_part() -> None:
+    scene = Scene((KNOWN,))
+    assert ids(scene.send(0, ima.log((BEGINNING, SH)), 1, quote_of((BEGINNING, SH))).findings) == REPLAY
+    assert scene.send(1, ima.log((BEGINNING, SH)), 0, quote_of((BEGINNING, SH))).findings == ()
 
 
 def test_a_delta_of_a_node_that_is_not_known_must_begin_at_the_beginning() -> None:
@@ -175,6 +204,7 @@ def test_r02_a_log_that_is_shorter_than_last_time_is_refused(*, forget: bool) ->
 @pytest.mark.parametrize("forget", [False, True], ids=["in one life of the verifier", "after its restart"])
 def test_r02_a_whole_log_must_pass_through_what_was_proved_before(*, forget: bool) -> None:
     scene = started(SH)
+    scene.mark = scene.mark if forget else None
     if forget:
         scene.restart_verifier()
     other = (BEGINNING, LS, CAT)
@@ -220,7 +250,7 @@ def test_without_a_strong_quote_of_pcr_10_nothing_is_proved(quoted: dict[int, by
 def test_the_file_may_be_of_any_bank_since_digests_are_made_from_the_data(width: HashAlg) -> None:
     entries = tuple(entry._replace(template_digest=b"\1" * width.digest_size) for entry in (BEGINNING, SH))
     delta = ImaDelta(offset=0, entries=ima.log(entries), bank=width)
-    outcome = runtime.judge_ima(delta, None, None, quote_of((BEGINNING, SH)), [compile_runtime(KNOWN)], at(0))
+    outcome = judge_ima(delta, None, None, quote_of((BEGINNING, SH)), [compile_runtime(KNOWN)], at(0))
     assert outcome.findings == ()
     assert outcome.progress is not None
     assert outcome.progress.verdicts == {KNOWN.digest: CLEAN}
@@ -272,6 +302,7 @@ def test_the_first_entry_must_be_the_aggregate_of_the_quoted_boot_pcrs() -> None
         "missing": SH,
         "a violation": BEGINNING._replace(template_digest=bytes(20)),
         "unreadable": ima.entry("n", AGGREGATE),
+        "in another PCR": BEGINNING._replace(pcr=11),
     }
     for entry in wrong.values():
         entries = (entry, SH)
@@ -284,6 +315,7 @@ def test_a_wrong_beginning_is_found_in_every_round_of_the_boot() -> None:
     assert ids(scene.round(0).findings) == [FindingId.IMA_BOOT_AGGREGATE]
     assert ids(scene.round(1, LS).findings) == [FindingId.IMA_BOOT_AGGREGATE]
     assert ids(scene.round(2, whole=True).findings) == [FindingId.IMA_BOOT_AGGREGATE]
+    assert ids(scene.send(3, b"", 7).findings) == [FindingId.IMA_BOOT_AGGREGATE, FindingId.IMA_REPLAY]
 
 
 def test_an_aggregate_of_boot_pcrs_that_are_not_quoted_is_refused() -> None:
@@ -415,6 +447,19 @@ def test_a_new_entry_counts_as_measured_since_the_last_round() -> None:
         assert ids(scene.verdict().findings) == found
 
 
+def test_a_new_entry_counts_as_measured_since_the_last_quote_that_did_not_show_it() -> None:
+    tool = golden_of(RuntimeRules(files={"/usr/bin/tool": (version("old", end=10),)}))
+    for since, found in ((10, []), (11, [FindingId.IMA_EXPIRED_FILE])):
+        scene = Scene((tool,))
+        scene.round(0)
+        entries = (BEGINNING, ran("/usr/bin/tool", "old"))
+        delta = ImaDelta(offset=len(ima.log(entries[:1])), entries=ima.log(entries[1:]))
+        judging = [compile_runtime(tool)]
+        outcome = judge_ima(delta, scene.progress, None, quote_of(entries), judging, at(20), at(since))
+        assert outcome.progress is not None
+        assert ids(outcome.progress.verdicts[tool.digest].findings) == found
+
+
 def test_a_file_measured_before_its_time_is_refused() -> None:
     scene = Scene((golden_of(RuntimeRules(files={"/usr/bin/tool": (version("new", start=10),)})),))
     scene.round(0)
@@ -463,6 +508,33 @@ def test_after_a_restart_of_the_verifier_what_ran_behind_the_mark_counts_as_meas
     scene.mark = replace(scene.mark, last_at=at(31))
     scene.round(50, ran("/usr/bin/tool", "old"))
     assert ids(scene.verdict().findings) == [FindingId.IMA_EXPIRED_FILE]
+
+
+def test_a_restart_of_the_verifier_excuses_nothing() -> None:
+    scene = rolled_out()
+    scene.round(31)
+    good = scene.mark
+    for minutes in (32, 33):
+        scene.round(minutes, ran("/usr/bin/tool", "old"))
+        assert ids(scene.verdict().findings)[:1] == [FindingId.IMA_EXPIRED_FILE]
+        assert scene.mark == good
+    for minutes in (50, 51):
+        scene.restart_verifier()
+        scene.round(minutes)
+        assert ids(scene.verdict().findings) == [FindingId.IMA_EXPIRED_FILE] * 2
+        assert scene.mark == good
+
+
+def test_a_mark_is_kept_while_one_golden_or_none_at_all_objects_to_nothing() -> None:
+    scene = Scene((listing("/usr/bin/other"), KNOWN))
+    for minutes in (0, 1):
+        scene.round(minutes, SH)
+        assert scene.progress is not None
+        assert scene.mark == scene.progress.mark
+        scene.goldens = ()
+    wrong = Scene((KNOWN,), entries=(SH,))
+    wrong.round(0)
+    assert wrong.mark is None
 
 
 def test_a_fresh_boot_that_runs_the_old_version_after_its_time_is_refused() -> None:

@@ -258,6 +258,6 @@ def _baseline(
         claims_raw=authentic.sent.claims,
         claims=claims,
         judgement=judgement,
-        mark=ima.mark if ima is not None else kept,
+        mark=ima.kept if ima is not None else kept,
         proved_at=authentic.challenge.issued,
     )

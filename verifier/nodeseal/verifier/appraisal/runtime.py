@@ -12,7 +12,8 @@ What is believed
 When an entry was measured
     Between the last round that proved something of this boot and now; in the first round, now. That is strict: what a
     node ran before the verifier knew of it counts as run now. When the whole log comes again, for a golden activated
-    later or after a restart of the verifier, entries before the mark count as measured while it grew.
+    later or after a restart of the verifier, entries before the mark count as measured while it grew. Through a restart
+    only a mark is kept up to which the log was good, so that a restart excuses nothing.
 
 What a golden objected to stays for the boot: a file that ran cannot be made not to have run.
 
@@ -88,11 +89,20 @@ class ImaProgress:
         mark: how far the log was proved.
         verdicts: by digest, for every golden that the whole log was held against.
         findings: what is wrong with the log whatever goldens say; it stays for the boot.
+        kept: the last mark up to which at least one golden had nothing to object to: the one to keep through a restart
+            of the verifier. Were it a later one, what was objected to would count as measured as early as the rest.
     """
 
     mark: ImaMark
     verdicts: Mapping[Digest, RuntimeVerdict]
     findings: tuple[Finding, ...] = ()
+    kept: ImaMark | None = None
+
+    @property
+    def objected(self) -> bool:
+        """Whether the log as it is, or every golden, speaks against the node."""
+        verdicts = self.verdicts.values()
+        return bool(self.findings) or (bool(verdicts) and all(verdict.findings for verdict in verdicts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +199,7 @@ def _after(round_: _Round) -> ImaProgress:
     proof = prove(plan)
     if offset + proof.end == 0:
         raise ProofFailed(Finding(id=FindingId.IMA_LOG_MISSING, expected="entries in PCR 10", seen="none"))
-    return ImaProgress(
+    after = ImaProgress(
         mark=ImaMark(
             offset=offset + proof.end,
             aggregates=proof.aggregates,
@@ -199,6 +209,8 @@ def _after(round_: _Round) -> ImaProgress:
         verdicts=_verdicts(round_, plan, proof),
         findings=progress.findings if progress else tuple(_beginning(plan)),
     )
+    kept = progress.kept if progress else mark
+    return replace(after, kept=kept if after.objected else after.mark)
 
 
 def _continued(round_: _Round, progress: ImaProgress) -> Plan:

@@ -11,7 +11,7 @@ from nodeseal.evidence import MAX_IMA_DELTA, ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import IMA_PCR, ImaEntry, ima_entries
+from nodeseal.tcg.ima_log import IMA_PCR, ImaEntry, ima_entries, template_hash
 from nodeseal.verifier.appraisal.runtime_replay import Stretch, replay
 from nodeseal.verifier.appraisal.runtime_rules import CompiledRuntime, Span
 
@@ -130,7 +130,19 @@ def _value_at(plan: Plan, bank: HashAlg, end: int) -> bytes:
 
 def _sent(plan: Plan) -> str:
     count = sum(1 for _ in ima_entries(plan.delta.entries, plan.delta.bank))
-    return f" ({count} entries from byte {plan.delta.offset} on)"
+    padded = "; it fits SHA-1 digests padded with zeros, as Linux before 5.8 extends them" if _fits_padded(plan) else ""
+    return f" ({count} entries from byte {plan.delta.offset} on){padded}"
+
+
+def _fits_padded(plan: Plan) -> bool:
+    """Tell whether an old kernel explains the quote: such a bank proves no more than SHA-1 does (ima_pcr_extend)."""
+    value, wanted = plan.before[plan.bank], plan.pcrs.get(plan.bank, IMA_PCR)
+    for _, entry in ima_entries(plan.delta.entries, plan.delta.bank):
+        if entry.pcr == IMA_PCR:
+            value = plan.bank.digest(value + template_hash(entry, HashAlg.SHA1).ljust(plan.bank.digest_size, b"\0"))
+            if value == wanted:
+                return True
+    return False
 
 
 def _seen(value: bytes, at: int) -> str:
