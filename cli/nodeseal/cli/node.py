@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.evidence_writer import collect_files, write_folder
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.evidence_folder import decode_evidence_folder
 from nodeseal.ids import parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Show nodes and decide about them.")
 _PAGE = 500
+_EVIDENCE_SECONDS = 300.0
+
+
+def _parse_nonce(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise typer.BadParameter("not hex digits") from error
+
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", parser=output.argument(parse_node_id))]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
@@ -87,6 +102,74 @@ def retire_node(
     _print(found, as_json=as_json)
 
 
+@app.command("label", epilog="Example: nodeseal node label n-4xk2… rack=a role=gpu old-label=")
+def label_node(
+    node: NodeArgument,
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL=VALUE…", help="LABEL= takes a label away.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a node is called; goldens select nodes by their labels, so it is judged anew at once."""
+    changes = dict(map(_parse_label, labels))
+    with connect(client) as verifier:
+        request = pb.LabelNodeRequest(node_id=node, labels=changes)
+        found = verifier.nodes.LabelNode(request, timeout=CALL_SECONDS)
+    _print(found, as_json=as_json)
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    label, equals, value = text.partition("=")
+    if not label or not equals:
+        raise typer.BadParameter(f"not LABEL=VALUE: {text[:80]!a}")
+    return label, value
+
+
+@app.command("evidence", epilog="Example: nodeseal node evidence n-4xk2… -o ./evidence")
+def node_evidence(
+    node: NodeArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to make.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a connected node for fresh and whole evidence, and keep it as a folder for nodeseal appraise."""
+    if out.exists():
+        raise MalformedInput(f"{out}: exists already", remedy="name a folder that does not exist yet")
+    with connect(client) as verifier:
+        parts = verifier.nodes.GetEvidence(pb.GetEvidenceRequest(node_id=node), timeout=_EVIDENCE_SECONDS)
+        files = collect_files(parts)
+    folder = decode_evidence_folder(files)
+    write_folder(out, files)
+    facts = {"folder": str(out), "node": folder.channel.node_id, "received": folder.received.isoformat()}
+    sizes = {name: len(content) for name, content in files.items()}
+    if as_json:
+        output.print_json({**facts, "files": sizes})
+        return
+    output.print_facts([*facts.items(), *((name, f"{size} bytes") for name, size in sizes.items())])
+
+
+@app.command("token", epilog="Example: nodeseal node token n-4xk2… --nonce 00112233445566778899aabbccddeeff")
+def node_token(
+    node: NodeArgument,
+    nonce: Annotated[
+        bytes | None, typer.Option(metavar="HEX", parser=_parse_nonce, help="What the relying party chose.")
+    ] = None,
+    jwk: Annotated[bool, typer.Option("--jwk", help="Print the key that verifies tokens instead.")] = False,  # noqa: FBT002 - a flag
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the verifier thinks of a node as a signed EAT attestation result, for relying parties."""
+    with connect(client) as verifier:
+        request = pb.GetTokenRequest(node_id=node, nonce=nonce or b"")
+        found = verifier.nodes.GetToken(request, timeout=CALL_SECONDS)
+    if as_json:
+        output.print_json({"token": found.token, "public_jwk": json.loads(found.public_jwk)})
+        return
+    typer.echo(found.public_jwk if jwk else found.token)
+
+
 def _print(node: pb.Node, *, as_json: bool) -> None:
     if as_json:
         output.print_message(node)
@@ -107,7 +190,9 @@ def _facts(node: pb.Node) -> list[tuple[str, str]]:
         ("trusted until", output.show_time(node.trusted_until)),
         ("host", node.hostname),
         ("boot", node.boot_id),
+        ("labels", " ".join(f"{label}={value}" for label, value in sorted(node.labels.items())) or "-"),
         ("TPM", f"{node.tpm_manufacturer} {node.tpm_firmware}"),
+        ("certified maker", node.certified_manufacturer or "-"),
         ("endorsement key", node.ek_name),
         ("attestation key", node.ak_name),
         ("enrolled", output.show_time(node.enrolled)),
@@ -115,4 +200,15 @@ def _facts(node: pb.Node) -> list[tuple[str, str]]:
         ("goldens", ", ".join(node.goldens) or "-"),
         ("leases", ", ".join(node.leases) or "-"),
     ]
-    return facts + ([("reason", node.reason)] if node.reason else [])
+    return [*facts, *_boot_facts(node), *([("reason", node.reason)] if node.reason else [])]
+
+
+def _boot_facts(node: pb.Node) -> Iterator[tuple[str, str]]:
+    """Iterate what the logs proved, in brief."""
+    if node.HasField("boot"):
+        yield "secure boot", node.boot.secure_boot
+        yield from (("boot image", image) for image in node.boot.images)
+        yield from (("command line", line) for line in node.boot.command_lines)
+        yield "firmware", node.boot.firmware_version or "-"
+    if node.ima_judged_bytes:
+        yield "IMA log", f"{node.ima_judged_bytes} bytes judged"

@@ -163,3 +163,14 @@ def test_clearing_twice_gives_nothing_back_twice() -> None:
     logs.clear()
     logs.clear()
     assert budget.waiting == 5
+
+
+def test_what_was_refused_is_not_kept_by_the_error() -> None:
+    logs, _ = a_collector()
+    for _ in range(MAX_BOOT_LOG // MAX_LOG_PIECE):
+        logs.add(stretch(FULL), more=True)
+    with pytest.raises(MalformedInput) as caught:
+        logs.add(stretch(b"x"), more=True)
+    logs.clear()
+    kept = [value for frame in caught.traceback for value in frame.frame.f_locals.values()]
+    assert max(len(value) for value in kept if isinstance(value, bytes | bytearray)) <= MAX_LOG_PIECE

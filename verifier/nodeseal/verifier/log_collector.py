@@ -102,6 +102,9 @@ class LogCollector:
         if self._held:
             self._budget.give_back(self._node_id, self._held)
             self._held = 0
+        for log in (self._boot_log, self._entries):
+            if log is not None:
+                log.clear()  # now: an error's traceback may still refer to it
         self._boot_log = self._entries = self._ima = None
 
     def _keep(self, piece: Evidence) -> None:
