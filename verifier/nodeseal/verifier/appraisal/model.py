@@ -153,7 +153,7 @@ class Facts:
 
     Attributes:
         pcrs: the values.
-        firmware_version: of the TPM, as the quote states it.
+        firmware_version: of the TPM, as the quote states it; None: the quote need not state it truly.
         tpm: what enrolment proved about the TPM.
         labels: what people call the node.
         boot: what the boot log proved; None: nothing is known.
@@ -163,7 +163,7 @@ class Facts:
     """
 
     pcrs: QuotedPcrs
-    firmware_version: int = 0
+    firmware_version: int | None = None
     tpm: TpmFacts = UNKNOWN_TPM
     labels: Mapping[str, str] = field(default_factory=dict)
     boot: BootState | None = None
@@ -217,7 +217,7 @@ class Baseline:
         claims_raw: the claims as sent, to know them again without parsing.
         claims: the same, parsed; None: not known.
         judgement: values and logs and what was made of them; None: not known, so evidence must carry values.
-        mark: how far the IMA log of this boot was ever judged, and when: entries before it count as measured then.
+        mark: how far the IMA log of this boot was ever judged good, and when: entries before it count as measured then.
         proved_at: when the quote was asked for: what it does not show happened later. None: not known.
     """
 
