@@ -25,7 +25,7 @@ help: ## List these verbs
 
 setup: $(STAMPS)/nodeseal ## Install system packages and a Python environment; skipped when done
 
-demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Two software-TPM nodes, one tampered with (DEMO_ARGS=--keep leaves it running)
+demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Three software-TPM nodes, good until tampered with (DEMO_ARGS=--keep leaves it running)
 	$(BIN)/nodeseal demo $(DEMO_ARGS)
 
 test: check ## Everything CI runs: check, then all tests (PYTEST_ARGS=… narrows the tests)
