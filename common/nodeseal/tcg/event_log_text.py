@@ -50,8 +50,7 @@ def describe_event(event: Event) -> str:
 
 def event_details(event: Event) -> tuple[str, ...]:
     """Return further inert lines about an event: signatures, partitions, what is in a container. At most 64."""
-    found = decode_event_data(event)
-    lines = _details(found) if found is not None else iter(())
+    lines = _details(decode_event_data(event))
     shown = tuple(_line(text) for text, _ in zip(lines, range(_MAX_LINES), strict=False))
     return (*shown, "…") if len(shown) == _MAX_LINES else shown
 
@@ -112,7 +111,7 @@ def _content(content: VariableContent) -> str:
     return text
 
 
-def _details(found: EventData) -> Iterator[str]:
+def _details(found: EventData | None) -> Iterator[str]:
     match found:
         case MeasuredVariable(content=tuple(lists)):
             yield from describe_signatures(lists)

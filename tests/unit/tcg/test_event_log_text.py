@@ -69,6 +69,11 @@ def table(*names: str) -> bytes:
         (EventType.EFI_VARIABLE_DRIVER_CONFIG, variable("X", b"\1", DISK.bytes_le), f"{DISK} X: 1"),
         (EventType.EFI_VARIABLE_BOOT, variable("BootOrder", b"\1\0\x1a\0"), "BootOrder: 0001 001A"),
         (EventType.EFI_VARIABLE_BOOT, variable("BootOrder", b""), "BootOrder: empty"),
+        (
+            EventType.EFI_VARIABLE_BOOT,
+            variable("Boot0001", b"\0\0\0\0" + option("Old")[4:]),
+            'Boot0001: "Old" \\EFI\\x.efi (inactive)',
+        ),
         (EventType.EFI_VARIABLE_BOOT2, variable("Boot0001", option("Debian")), 'Boot0001: "Debian" \\EFI\\x.efi'),
         (
             EventType.EFI_BOOT_SERVICES_APPLICATION,
@@ -201,6 +206,7 @@ def test_containers_are_opened_to_a_depth_only() -> None:
 def test_what_a_terminal_obeys_or_hides_is_spelled_out() -> None:
     assert inert("a\x1b[2J\u202eb\n") == r"a\x1b[2J\u202eb\n"
     assert inert("Größe 5") == "Größe 5"
+    assert inert("Größe\x07") == r"Größe\x07"
 
 
 def test_long_text_is_cut() -> None:
