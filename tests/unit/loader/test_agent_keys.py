@@ -169,9 +169,11 @@ def test_a_refusal_carries_every_finding(path: Path) -> None:
         {"id": code, "where": "llama", "expected": "a", "seen": "b", "remedy": "c"}
         for code in ("release.not-granted", "pcr.mismatch")
     ]
+    findings[1]["event"] = "event 26"  # an older agent names none
     reply = Reply(error="io.nodeseal.Keys.Refused", parameters={"findings": findings})
     with FakeAgent(path, first_reply(reply)), pytest.raises(PolicyRefused) as caught:
         AgentKeys(path).open(SLOTS)
+    assert [finding.event for finding in caught.value.findings] == ["", "event 26"]
     assert [finding.id for finding in caught.value.findings] == [FindingId.RELEASE_GRANT, FindingId.PCR_MISMATCH]
     assert caught.value.findings[0].where == "llama"
 
