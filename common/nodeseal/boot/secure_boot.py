@@ -157,13 +157,13 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class SecureBootPolicy:
     """All that PCR 7 says.
 
     Attributes:
         secure_boot: the state.
         signers: authorities, in order.
-        sbat_level: shim's SbatLevel, or an empty string.
+        sbat_level: shim's SbatLevel in one inert line, or an empty string.
     """
 
     secure_boot: SecureBoot
@@ -171,7 +171,7 @@ class Policy:
     sbat_level: str
 
 
-def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> Policy:
+def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> SecureBootPolicy:
     """Read PCR 7, and what shim measured into PCR 14."""
     reader = _PolicyReader()
     for each in policy:
@@ -182,7 +182,7 @@ def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> P
         validation_off=reader.debugger or any(map(_is_validation_off, shim)),
         findings=tuple(reader.findings),
     )
-    return Policy(secure_boot=state, signers=tuple(reader.signers), sbat_level=reader.sbat_level)
+    return SecureBootPolicy(secure_boot=state, signers=tuple(reader.signers), sbat_level=reader.sbat_level)
 
 
 class _PolicyReader:
@@ -218,7 +218,7 @@ class _PolicyReader:
         elif place in _STATE and (place in _FLAGS or _is_database(variable.data)):
             self.findings.append(_too_late(each, variable.name))
         elif variable.name == _SBAT and variable.data.startswith(b"sbat,"):
-            self.sbat_level = variable.data.decode("ascii", "backslashreplace")
+            self.sbat_level = inert(variable.data.decode("ascii", "backslashreplace"))
         elif not _is_setting(variable.data):
             signer = Authority(measurement=each, variable=inert(variable.name), entry=_entry(variable.data))
             self.signers.append(signer)

@@ -255,7 +255,7 @@ def test_shim_that_checks_nothing_voids_the_state(content: bytes, off: bool) -> 
 
 
 def test_sbat_level_is_shims_text() -> None:
-    assert claims_of(LOG).sbat_level == "sbat,1,2023012900\nshim,2\ngrub,3\n"
+    assert claims_of(LOG).sbat_level == "sbat,1,2023012900\\nshim,2\\ngrub,3\\n"
 
 
 def test_a_dbx_that_does_not_decode_forbids_nothing() -> None:
