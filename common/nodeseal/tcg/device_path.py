@@ -26,6 +26,8 @@ _MAX_HEX: Final = 16
 _EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
 """PNP0A03 and PNP0A08 as compressed EISA identifiers."""
 _PARTITION_GUID: Final = 2
+_BIOS_DEVICES: Final = {1: "Floppy", 2: "HD", 3: "CDROM", 4: "PCMCIA", 5: "USB", 6: "Network"}
+"""Device types of the BIOS Boot Specification (UEFI 2.10 §10.3.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,12 @@ def _nvme(content: bytes) -> str:
     return f"NVMe({namespace},{identifier[::-1].hex('-')})"
 
 
+def _bios_boot(content: bytes) -> str:
+    kind, _ = struct.unpack_from("<HH", content)
+    name = content[4:].split(b"\0")[0].decode("ascii")
+    return f"BBS({_BIOS_DEVICES.get(kind, f'0x{kind:x}')},{name})"
+
+
 def _mac(content: bytes) -> str:
     return f"MAC({struct.unpack('<6s26sB', content)[0].hex()})"
 
@@ -127,8 +135,11 @@ _NODES: Final[dict[tuple[int, int], Callable[[bytes], str]]] = {
     (3, 13): lambda _: "IPv6()",
     (3, 17): _numbers("Unit", "<B"),
     (3, 18): _numbers("Sata", "<HHH"),
+    (3, 20): _numbers("Vlan", "<H"),
     (3, 23): _nvme,
     (3, 24): lambda content: f"Uri({content.decode('ascii')})",
+    (3, 26): _numbers("SD", "<B"),
+    (3, 29): _numbers("eMMC", "<B"),
     (4, 1): _hard_drive,
     (4, 2): _numbers("CDROM", "<I"),
     (4, 3): _guid("VenMedia"),
@@ -136,4 +147,5 @@ _NODES: Final[dict[tuple[int, int], Callable[[bytes], str]]] = {
     (4, 6): _guid("FvFile"),
     (4, 7): _guid("Fv"),
     (4, 8): _numbers("Offset", "<4xQQ"),
+    (5, 1): _bios_boot,
 }
