@@ -25,6 +25,7 @@ AK_ATTRIBUTES = (
     | ObjectAttributes.RESTRICTED
     | ObjectAttributes.SIGN_ENCRYPT
 )
+ENDORSEMENT, OWNER = 0x4000000B, 0x40000001
 START = ClockInfo(clock=1_000_000_000, reset_count=7, restart_count=0, safe=True)
 
 
@@ -63,12 +64,16 @@ class SigningKey:
         r, s = decode_dss_signature(self.private.sign(message, ec.ECDSA(hashes.SHA256())))
         return encode_signature(EccSignature(HashAlg.SHA256, r, s))
 
+    def qualified_name(self, hierarchy: int = ENDORSEMENT) -> bytes:
+        """Return the qualified name of a primary key: over the hierarchy's handle and the key's name."""
+        return b"\0\x0b" + HashAlg.SHA256.digest(hierarchy.to_bytes(4, "big") + self.public.name())
+
     def attest(
         self, attested: Quoted | Certified, extra_data: bytes, clock_info: ClockInfo = START, firmware: int = 1
     ) -> Signed:
         raw = encode_attest(
             Attest(
-                qualified_signer=b"\0\x0b" + bytes(32),
+                qualified_signer=self.qualified_name(),
                 extra_data=extra_data,
                 clock_info=clock_info,
                 firmware_version=firmware,

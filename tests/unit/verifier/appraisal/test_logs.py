@@ -15,8 +15,10 @@ from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, FileDigest, Image, PlatformRules, RuntimeRules, Window
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.tcg.attest import decode_attest, encode_attest
 from nodeseal.tcg.event_log import decode_event_log
 from nodeseal.verifier.appraisal.model import NOTHING_KNOWN, Appraisal, Continuity, Policy, TpmFacts, known_logs
+from support.quotes import OWNER
 from support.rounds import CLAIMS, FILES, NOW, SHA256, Round, exact_golden, golden_of, measured, ran, runtime_rules
 
 SECOND = timedelta(seconds=1)
@@ -26,7 +28,7 @@ IMAGES = tuple(
     Image(name=name, digests=frozenset({SHA256.digest(content)}))
     for name, content in (("shim", CHAIN.shim), ("grub", CHAIN.boot_loader), ("kernel", CHAIN.kernel))
 )
-BOOT_RULES = BootRules(secure_boot=True, images=IMAGES, command_lines=("/vmlinuz root=LABEL=root .*",))
+BOOT_RULES = BootRules(secure_boot=True, images=IMAGES, command_lines=("/vmlinuz root=LABEL=* ro quiet",))
 TOOL = ran("/usr/bin/tool", b"tool 1")
 
 
@@ -142,6 +144,20 @@ def test_a_broken_boot_log_hides_nothing_else() -> None:
     wrong = replace(WHOLE.running(TOOL), boot_log=b"no log", firmware=0)
     found = ids(wrong.appraise())
     assert found == [FindingId.UEFI_LOG_MALFORMED, FindingId.PLATFORM_FIRMWARE, FindingId.IMA_UNKNOWN_FILE]
+
+
+def test_a_golden_that_judges_the_boot_log_does_not_match_one_that_does_not_parse() -> None:
+    assert replace(BOOT, boot_log=b"no log").appraise().goldens == ()
+
+
+def test_a_quote_by_a_key_of_another_hierarchy_proves_no_firmware_version() -> None:
+    """The TPM adds a secret number to it, so any version could be stated."""
+    signed = WHOLE.sign()
+    attest = replace(decode_attest(signed.attest), qualified_signer=WHOLE.key.qualified_name(OWNER))
+    raw = encode_attest(attest)
+    appraisal = WHOLE.appraise(replace(WHOLE.evidence(), attest=raw, signature=WHOLE.key.sign(raw)))
+    assert ids(appraisal) == [FindingId.PLATFORM_FIRMWARE]
+    assert appraisal.findings[0].seen == "not known"
 
 
 def test_a_value_that_differs_is_explained_by_the_first_event_that_does() -> None:

@@ -57,6 +57,7 @@ from nodeseal.verifier.appraisal.model import (
     NodeKeys,
     Policy,
 )
+from nodeseal.verifier.appraisal.platform import believed_firmware
 from nodeseal.verifier.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima
 
 
@@ -178,7 +179,7 @@ def _judge(
     named = authentic.challenge.logs
     facts = Facts(
         pcrs=pcrs,
-        firmware_version=authentic.attest.firmware_version,
+        firmware_version=believed_firmware(authentic.attest, node.keys.ak_name),
         tpm=node.tpm,
         labels=node.labels,
         boot=boot,

@@ -57,8 +57,10 @@ def conclude_boot(
     try:
         log = decode_event_log(raw)
     except MalformedInput as error:
-        malformed = Finding(id=FindingId.UEFI_LOG_MALFORMED, expected="a TCG event log", seen=str(error))
-        return _state(raw, pcrs, (malformed,), frozenset(), dict.fromkeys((g.digest for g in goldens), _CLEAN)), None
+        malformed = (Finding(id=FindingId.UEFI_LOG_MALFORMED, expected="a TCG event log", seen=str(error)),)
+        objecting = BootVerdict(findings=malformed)
+        verdicts = {golden.digest: objecting if golden.boot else _CLEAN for golden in goldens}
+        return _state(raw, pcrs, malformed, frozenset(), verdicts), None
     proofs = _Proofs(log, pcrs, FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version))
     proved, judged = proofs.of(None)
     verdicts = {golden.digest: _verdict(golden, proofs, pcrs) for golden in goldens}

@@ -53,7 +53,7 @@ def compare(facts: Facts, policy: Policy, now: datetime) -> Judgement:
     refused = any(finding.id.severity is not Severity.WARNING for finding in always)
     undecided = not matched and not refused and any(one.open and not one.distance for one in held)
     if not matched and not undecided:
-        always += tuple(_unmatched(held, policy))
+        always += tuple(finding for finding in _unmatched(held, policy) if finding not in always)
     since, until = span_of(policy.goldens, now)
     return Judgement(
         facts=facts,
