@@ -118,6 +118,45 @@ def test_a_quote_proves_the_values_that_come_with_it(machine: Machine, device: D
         assert proved.get(HashAlg.SHA256, 11) == machine.read_pcrs()[11]
 
 
+class Restless(Device):
+    """A device whose machine runs a file after each of the first ``moves`` reads of its PCRs."""
+
+    def __init__(self, machine: Machine, moves: int) -> None:
+        super().__init__(Connection(machine.tcti), UNIQUE)
+        self.reads = 0
+        self._machine, self._moves = machine, moves
+
+    def read_pcrs(self, selection: PcrSelection) -> tuple[bytes, ...]:
+        values = super().read_pcrs(selection)
+        self.reads += 1
+        if self.reads <= self._moves:
+            self._machine.measure(f"/usr/bin/{self.reads}")
+        return values
+
+
+@pytest.fixture(name="restless")
+def _restless(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Restless]:
+    device = Restless(machine, request.param)
+    yield device
+    device.close()
+
+
+@pytest.mark.parametrize("restless", [0, 1, 3], indirect=True, ids="moves {}".format)
+def test_pcrs_are_read_again_until_they_are_those_of_the_quote_and_then_no_more(restless: Restless) -> None:
+    made = restless.quote(ALL, b"n" * 32)
+    reads = restless.reads
+    assert reads == restless._moves + 1
+    assert restless.quote(ALL, b"m" * 32).values == made.values
+    assert restless.reads == reads
+    prove_pcr_values(decode_attest(made.signed.attest).quoted, HashAlg.SHA256, made.values)
+
+
+@pytest.mark.parametrize("restless", [1000], indirect=True)
+def test_pcrs_that_never_hold_still_are_an_error(restless: Restless) -> None:
+    with pytest.raises(Unavailable, match="keep changing"):
+        restless.quote(ALL, b"n" * 32)
+
+
 def test_who_listens_on_the_bus_learns_neither_activation_secret_nor_shared_secret(machine: Machine) -> None:
     with a_bus(machine.tcti) as bus:
         device = Device(Connection(bus.tcti), UNIQUE)
