@@ -17,6 +17,7 @@ from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
+from nodeseal.tcg.event_log_text import inert
 from nodeseal.verifier.appraisal.model import Appraisal
 from nodeseal.verifier.appraisal.offline import appraise_folder
 
@@ -104,7 +105,7 @@ def _facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, 
         for image in boot.chain.images:
             yield "boot image", f"{image.path} {image.digest.hex()}"
         for line in boot.command_lines:
-            yield "command line", line.text or "not proved"
+            yield "command line", "not proved" if line.text is None else inert(line.text)
     progress = appraisal.baseline.ima
     yield "IMA log", f"{progress.mark.offset} bytes proved" if progress else "none"
 
