@@ -213,7 +213,7 @@ def _can_rule(observation: Observation, bank: HashAlg, pcr: int) -> bool:
         5: bool(claims.gpt),
         7: claims.secure_boot.enabled and bool(claims.signers) and all(signer.sha256 for signer in claims.signers),
         8: _knows_command_lines(claims),
-        9: bool(claims.files),
+        9: bool(claims.files) and (_knows_command_lines(claims) or not _texts(claims)),
         11: bool(claims.sections) and all(section.name for section in claims.sections),
         12: _knows_command_lines(claims),
     }
@@ -221,8 +221,13 @@ def _can_rule(observation: Observation, bank: HashAlg, pcr: int) -> bool:
 
 
 def _knows_command_lines(claims: BootClaims) -> bool:
-    texts = [line.text for line in claims.command_lines]
-    return bool(texts) and claims.proved >= _COMMAND_LINE_PCRS and not any(t is None or pattern_fault(t) for t in texts)
+    texts = _texts(claims)
+    known = bool(texts) and len(texts) == len(claims.command_lines) and claims.proved >= _COMMAND_LINE_PCRS
+    return known and not any(map(pattern_fault, texts))
+
+
+def _texts(claims: BootClaims) -> list[str]:
+    return [line.text for line in claims.command_lines if line.text is not None]
 
 
 def _has_phases(observations: Iterable[Observation], pcr: int) -> bool:
@@ -248,7 +253,8 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
     drivers = _by_name((image.path, image.digest) for each in claims for image in each.drivers)
     files = _by_name((file.name, file.digest) for each in claims for file in each.files)
     sections = _by_name((section.name, section.digest) for each in claims for section in each.sections)
-    lines = {line.text for each in claims for line in each.command_lines if line.text is not None}
+    lines = {text for each in claims for text in _texts(each)}
+    knows_lines = all(map(_knows_command_lines, claims))
     return BootRules(
         bank=claims[0].bank,
         secure_boot=7 in ruled,  # noqa: PLR2004 - PCR 7, as the numbers below
@@ -258,7 +264,7 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
         files=_images(files) if 9 in ruled else None,  # noqa: PLR2004
         sections=sections if 11 in ruled else None,  # noqa: PLR2004
         gpt=frozenset(table.digest for each in claims for table in each.gpt) if 5 in ruled else None,  # noqa: PLR2004
-        command_lines=tuple(sorted(lines)) if ruled & _COMMAND_LINE_PCRS else None,
+        command_lines=tuple(sorted(lines)) if ruled & _COMMAND_LINE_PCRS and knows_lines else None,
     )
 
 

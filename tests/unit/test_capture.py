@@ -17,7 +17,7 @@ from nodeseal.ids import node_id_of
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tcg.event_log import EventLog
 from nodeseal.verifier.appraisal.boot_rules import judge_boot
-from support.boot_logs import SHA256, good_log, quoted_pcrs, values_of
+from support.boot_logs import SHA256, good_log, place_of, quoted_pcrs, values_of, without
 
 WANTED = Wanted(name="rack-a")
 STATIC = frozenset(range(15)) - {10}
@@ -115,6 +115,17 @@ def test_what_a_rule_does_not_know_it_refuses() -> None:
     assert rules is not None
     assert other is not None
     assert judge_boot(other, rules) != ()
+
+
+def test_load_options_that_no_command_line_explains_are_judged_as_they_were_measured() -> None:
+    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    silent = _boot(without(log, place_of(log, 12)))
+    assert silent.claims is not None
+    assert [line.text for line in silent.claims.command_lines] == [None]
+    rules = capture([silent], replace(WANTED, rules=True)).golden.boot
+    assert rules is not None
+    assert rules.command_lines is None
+    assert judge_boot(silent.claims, rules) == ()
 
 
 def test_the_captured_golden_survives_being_written_down() -> None:
