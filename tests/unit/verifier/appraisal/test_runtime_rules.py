@@ -23,7 +23,7 @@ from nodeseal.tcg.ima_template import ImaFields
 from nodeseal.verifier.appraisal.runtime import compile_runtime
 from nodeseal.verifier.appraisal.runtime_rules import Span
 from support import ima
-from support.runtime import SHA256, Scene, at, content, fields, golden_of, ids, ran
+from support.runtime import AGGREGATE, SHA256, Scene, at, content, fields, golden_of, ids, ran
 
 NOW = Span(at(0), at(0))
 SH = fields("/usr/bin/sh")
@@ -267,6 +267,21 @@ def test_r06_the_finding_about_an_expired_key_names_it() -> None:
     assert finding is not None
     assert f"packages since ever until {at(9).isoformat()}" in finding.seen
     assert f"measured between {at(10).isoformat()} and {at(20).isoformat()}" in finding.seen
+
+
+def test_r06_the_finding_about_a_stranger_shows_the_key_id_that_the_signature_claims() -> None:
+    finding = judged(named("ima-sig", STRANGER.sign(fields("/usr/bin/new"))), SIGNED)
+    assert finding is not None
+    assert finding.expected == "a signature by packages since ever on"
+    assert ImaKey(STRANGER.spki).key_id.hex() in finding.seen
+
+
+def test_only_the_boot_aggregate_itself_may_have_its_digest() -> None:
+    compiled = compile_runtime(golden_of(RULES))
+    aggregates = frozenset({("sha256", AGGREGATE.digest)})
+    for path, allowed in ((b"boot_aggregate", True), (b"/boot_aggregate", False), (b"/usr/bin/sh", False)):
+        entry = named("ima-ng", replace(AGGREGATE, path=path))
+        assert (compiled.judge(entry, NOW, aggregates) is None) is allowed
 
 
 def test_one_of_two_windows_is_enough() -> None:
