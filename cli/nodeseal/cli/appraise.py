@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from nodeseal.cli import output
@@ -61,12 +62,12 @@ def read_golden(file: Path) -> Golden:
         raise MalformedInput(f"{file}: {error.strerror}") from error
 
 
-def print_findings(findings: tuple[Finding, ...]) -> None:
+def print_findings(findings: tuple[Finding, ...], console: Console = output.console) -> None:
     """Print findings for people: what is wrong, which event explains it, what to do."""
     for finding in findings:
         colour = "yellow" if finding.id.severity is Severity.WARNING else "red"
         place = f" [bold]{escape(finding.where)}[/]" if finding.where else ""
-        output.console.print(f"[{colour}]{finding.id.code}[/]{place}", highlight=False, soft_wrap=True)
+        console.print(f"[{colour}]{finding.id.code}[/]{place}", highlight=False, soft_wrap=True)
         for name, text in (
             ("expected", finding.expected),
             ("seen", finding.seen),
@@ -74,7 +75,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
             ("do", finding.remedy),
         ):
             if text:
-                output.console.print(f"  [dim]{name:>8}[/] {escape(text)}", highlight=False, soft_wrap=True)
+                console.print(f"  [dim]{name:>8}[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def plain_finding(finding: Finding) -> dict[str, object]:

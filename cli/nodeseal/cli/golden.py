@@ -10,6 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
@@ -18,51 +19,13 @@ from nodeseal.golden.document import parse_golden
 from nodeseal.golden.lint import lint_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.schema import golden_schema
-from nodeseal.ids import parse_digest, parse_name, parse_node_id
+from nodeseal.ids import parse_digest
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
-_LAST_PCR = 23
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest))]
-
-
-def _parse_pcrs(text: str) -> list[int]:
-    pcrs = [int(part) for part in text.split(",") if part.strip().isdecimal()]
-    if len(pcrs) != len(text.split(",")) or not all(0 <= pcr <= _LAST_PCR for pcr in pcrs):
-        raise MalformedInput(f"not a list of PCR numbers from 0 to 23: {text[:80]!a}")
-    return pcrs
-
-
-@app.command("capture", epilog="Example: nodeseal golden capture n-4xk2… --name rack-a --pcrs 0,2,4,7 -o rack-a.yaml")
-def capture_golden(  # noqa: PLR0913 - a command's options
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE…", parser=output.argument(parse_node_id))],
-    name: Annotated[str, typer.Option(help="Name of the golden.")],
-    pcrs: Annotated[str, typer.Option(help="PCRs to pin, such as 0,2,4,7; empty: all that are quoted.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
-    client: ClientOption = CLIENT,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a golden from what connected nodes proved last. Read it before you activate it."""
-    pinned = output.argument(_parse_pcrs)(pcrs) if pcrs else []
-    request = pb.CaptureGoldenRequest(name=output.argument(_golden_name)(name), node_ids=nodes, pcrs=pinned)
-    with connect(client) as verifier:
-        document = verifier.goldens.CaptureGolden(request, timeout=CALL_SECONDS).document
-    if out is not None:
-        out.write_bytes(document)
-    golden = parse_golden(document, "captured golden")
-    if as_json:
-        output.print_json({"digest": golden.digest, "name": golden.name, "document": document.decode()})
-    elif out is None:
-        typer.echo(document.decode(), nl=False)
-    else:
-        output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
-
-
-def _golden_name(text: str) -> str:
-    return parse_name(text, "golden name")
 
 
 @app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")
@@ -135,6 +98,9 @@ def diff_golden(
     raise typer.Exit(output.REFUSED if differences else 0)
 
 
+app.command("capture", epilog="Example: nodeseal golden capture n-4xk2… ./before-reboot --name rack-a -o rack-a.yaml")(
+    capture_golden
+)
 app.command("runtime", epilog="Example: nodeseal golden runtime --deb new.deb --merge rack-a.yaml -o rack-a-2.yaml")(
     build_runtime
 )

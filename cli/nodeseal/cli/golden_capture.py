@@ -1,0 +1,144 @@
+"""``nodeseal golden capture``: a golden from what machines prove, live or from kept evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from nodeseal.capture import Captured, Judged, PcrNote, Wanted, capture
+from nodeseal.cli import output
+from nodeseal.cli.appraise import print_findings
+from nodeseal.cli.evidence import load_evidence
+from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.errors import MalformedInput
+from nodeseal.golden.canonical import ALGORITHMS
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.paths import path_text
+from nodeseal.golden.rules import RuntimeRules
+from nodeseal.golden.runtime_list import runtime_list
+from nodeseal.ids import parse_name
+from nodeseal.tcg.ima_template import parse_template
+from nodeseal.verifier.appraisal.offline import Observed, observe
+
+_LAST_PCR: Final = 23
+_AGGREGATE: Final = b"boot_aggregate"
+_HASHES: Final = frozenset(bank.hashlib_name for bank in ALGORITHMS.values())
+_STYLES: Final = {Judged.VALUE: "green", Judged.RULES: "cyan", Judged.OPEN: "yellow"}
+
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="NODE|DIR…", help="Connected nodes, or folders that nodeseal node evidence wrote."),
+]
+
+
+def capture_golden(  # noqa: PLR0913 - a command's options
+    sources: SourcesArgument,
+    name: Annotated[str, typer.Option(help="Name of the golden.")],
+    pcrs: Annotated[str, typer.Option(help="PCRs to judge, such as 0,2,4,7; empty: all that hold still.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
+    client: ClientOption = CLIENT,
+    *,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Judge by rules instead of values where there are some.")
+    ] = False,
+    runtime: Annotated[
+        bool, typer.Option("--runtime", help="Allow the files that IMA measured, and no others.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a golden that these machines match, and say which PCRs hold still over machines and boots.
+
+    One boot does not tell what the next will measure: keep evidence of a boot (nodeseal node evidence), reboot, and
+    give that folder together with the node. Read the golden before you activate it.
+    """
+    wanted_pcrs = frozenset(output.argument(_parse_pcrs)(pcrs)) if pcrs else frozenset[int]()
+    wanted_name = output.argument(_parse_name)(name)
+    folders = [load_evidence(source, client) for source in sources]
+    observed = [observe(folder) for folder in folders]
+    wanted = Wanted(
+        name=wanted_name,
+        pcrs=wanted_pcrs,
+        rules=rules,
+        cap_pcr=folders[0].cap_pcr,
+        runtime=_runtime(observed) if runtime else None,
+    )
+    captured = capture([each.observation for each in observed], wanted)
+    document = _comments(captured) + dump_golden(captured.golden)
+    if out is not None:
+        out.write_bytes(document)
+    _print(captured, document, out, as_json=as_json)
+    if not as_json:
+        print_findings(tuple(finding for each in observed for finding in each.findings), output.errors)
+
+
+def _parse_pcrs(text: str) -> list[int]:
+    pcrs = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(pcrs) != len(text.split(",")) or not all(0 <= pcr <= _LAST_PCR for pcr in pcrs):
+        raise MalformedInput(f"not a list of PCR numbers from 0 to 23: {text[:80]!a}")
+    return pcrs
+
+
+def _parse_name(text: str) -> str:
+    return parse_name(text, "golden name")
+
+
+def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
+    """Return the rules that allow what IMA measured on any of the machines.
+
+    Raises:
+        MalformedInput: no machine proved an IMA log, or files were hashed with SHA-1.
+    """
+    files = runtime_list(found for each in observed for found in _files(each))
+    if not files:
+        raise MalformedInput(
+            "golden capture: no IMA log was proved, so there is nothing to allow",
+            remedy="boot the nodes with an IMA policy, quote PCR 10, and let the agent read the log",
+        )
+    return RuntimeRules(files=files)
+
+
+def _files(observed: Observed) -> Iterator[tuple[str, bytes]]:
+    for entry in observed.ima:
+        fields = parse_template(entry.template, entry.data)
+        if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE:
+            continue
+        if fields.algorithm not in _HASHES:
+            raise MalformedInput(
+                f"golden capture: {path_text(fields.path)} was hashed with {fields.algorithm[:32]!a}",
+                remedy="boot the machine with ima_hash=sha256",
+            )
+        yield path_text(fields.path), fields.digest
+
+
+def _comments(captured: Captured) -> bytes:
+    """Return what is known of each PCR as comments, for whoever approves the golden."""
+    lines = ("# What the evidence shows of each PCR:", *(f"# - {note}" for note in captured.notes))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _print(captured: Captured, document: bytes, out: Path | None, *, as_json: bool) -> None:
+    golden = captured.golden
+    if as_json:
+        notes = [_plain(note) for note in captured.notes]
+        output.print_json({"digest": golden.digest, "name": golden.name, "pcrs": notes, "document": document.decode()})
+    elif out is None:
+        typer.echo(document.decode(), nl=False)
+    else:
+        output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+        for note in captured.notes:
+            output.console.print(f"[{_STYLES[note.judged]}]•[/] {escape(str(note))}", highlight=False, soft_wrap=True)
+
+
+def _plain(note: PcrNote) -> dict[str, object]:
+    return {
+        "bank": note.bank.hashlib_name,
+        "pcr": note.pcr,
+        "stability": note.stability.name.lower().replace("_", "-"),
+        "values": note.values,
+        "judged": note.judged.name.lower(),
+        "difference": note.difference,
+    }
