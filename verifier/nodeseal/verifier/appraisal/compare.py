@@ -52,13 +52,12 @@ def compare(facts: Facts, policy: Policy, now: datetime) -> Judgement:
     always = tuple(_whatever_goldens_say(facts, policy))
     refused = any(finding.id.severity is not Severity.WARNING for finding in always)
     undecided = not matched and not refused and any(one.open and not one.distance for one in held)
-    if not matched and not undecided:
-        always += tuple(finding for finding in _unmatched(held, policy) if finding not in always)
+    differs = tuple(finding for finding in _nearest_differs(held, policy) if finding not in always)
     since, until = span_of(policy.goldens, now)
     return Judgement(
         facts=facts,
         policy=policy,
-        findings=always,
+        findings=always + differs,
         goldens=matched,
         logs_required=undecided,
         since=since,
@@ -173,8 +172,8 @@ def _missing(finding_id: FindingId, expected: str, seen: str, golden: Golden) ->
     return Finding(id=finding_id, expected=expected, seen=seen, where=f"golden {golden.name}")
 
 
-def _unmatched(held: Iterable[_Held], policy: Policy) -> Iterator[Finding]:
-    """Say why no golden matches: none is active, none counts now, or how the nearest one differs."""
+def _nearest_differs(held: Iterable[_Held], policy: Policy) -> Iterator[Finding]:
+    """Say how the nearest golden differs, which one that matches does not; or that none is active, or none counts."""
     nearest = min(held, key=lambda one: (one.distance, one.golden.name), default=None)
     if nearest is not None:
         yield from nearest.findings
