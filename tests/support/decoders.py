@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from nodeseal import documents
 from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto.ima_signatures import read_ima_key
-from nodeseal.evidence import Claims, decode_claims, encode_claims
+from nodeseal.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
+from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.document import parse_golden
-from nodeseal.ids import lease_id_of
+from nodeseal.ids import Nonce, lease_id_of, node_id_of
 from nodeseal.release_context import decode_release_context
 from nodeseal.sealed.container import decode_header, header_size, parse_meta
 from nodeseal.sealed.content import parse_content
@@ -116,6 +118,20 @@ CCEL = EventLog(
     LogFormat.CCEL,
 )
 NAME = b"\x00\x0b" + bytes(32)
+EVIDENCE = EvidenceFolder(
+    evidence=Evidence(claims=b"{}", attest=b"a", signature=b"s", pcr_values=(bytes(32),) * SELECTION.size),
+    nonce=Nonce(bytes(32)),
+    purpose=Purpose.ATTEST,
+    selection=SELECTION,
+    channel=Channel(trust_domain="example.org", node_id=node_id_of(b"ek"), certificate_sha256=bytes(32)),
+    issued=datetime(2026, 1, 2, tzinfo=UTC),
+    received=datetime(2026, 1, 2, tzinfo=UTC),
+    ak_public=b"p",
+    labels={"rack": "a"},
+    manufacturer="IFX",
+    ek_algorithm="rsa2048",
+    cap_pcr=15,
+).encode()
 
 DECODERS = {
     "attest": Decoder(
@@ -185,6 +201,15 @@ DECODERS = {
     "rpm": Decoder(
         decode=lambda raw: list(rpm_files(io.BytesIO(raw), "x", HashAlg.SHA256)),
         good=(packages.rpm(packages.cpio(b"opt/x", b"hi") + packages.TRAILER),),
+        exact=False,
+    ),
+    "evidence-head": Decoder(
+        decode=lambda raw: decode_evidence_folder({**EVIDENCE, "evidence.json": raw}),
+        good=(EVIDENCE["evidence.json"],),
+    ),
+    "evidence-values": Decoder(
+        decode=lambda raw: decode_evidence_folder({**EVIDENCE, "pcr-values.json": raw}),
+        good=(EVIDENCE["pcr-values.json"],),
         exact=False,
     ),
     "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
