@@ -19,7 +19,19 @@ from nodeseal.tcg.attest import decode_attest, encode_attest
 from nodeseal.tcg.event_log import decode_event_log
 from nodeseal.verifier.appraisal.model import NOTHING_KNOWN, Appraisal, Continuity, Policy, TpmFacts, known_logs
 from support.quotes import OWNER
-from support.rounds import CLAIMS, FILES, NOW, SHA256, Round, exact_golden, golden_of, measured, ran, runtime_rules
+from support.rounds import (
+    CLAIMS,
+    FILES,
+    NOW,
+    SELECTION,
+    SHA256,
+    Round,
+    exact_golden,
+    golden_of,
+    measured,
+    ran,
+    runtime_rules,
+)
 
 SECOND = timedelta(seconds=1)
 OTHER_BOOT = replace(CLAIMS, boot_id="3f0c7c9e-0000-4000-8000-000000000002")
@@ -217,6 +229,39 @@ def test_a_steady_round_brings_no_logs_and_is_not_judged_again() -> None:
         assert appraisal.baseline.boot is first.baseline.boot
 
 
+def test_values_that_come_again_unchanged_are_not_judged_again() -> None:
+    first = WHOLE.appraise()
+    assert WHOLE.then(first).appraise().baseline.judgement is first.baseline.judgement
+
+
+@pytest.mark.parametrize("entries", [b"", b"no entries"])
+def test_r02_a_stretch_that_does_not_follow_on_is_found_though_pcr_10_rests_and_is_forgotten_after(
+    entries: bytes,
+) -> None:
+    second = RUNTIME.then(RUNTIME.appraise())
+    skipped = second.appraise(replace(second.evidence(values=False), ima=ImaDelta(offset=7, entries=entries)))
+    assert ids(skipped) == [FindingId.IMA_REPLAY]
+    third = second.then(skipped)
+    assert third.appraise(third.evidence(values=False)).trusted
+
+
+def test_without_a_quoted_pcr_10_nothing_is_made_of_an_ima_log() -> None:
+    unquoted = replace(MACHINE, challenge=replace(MACHINE.challenge, selection=SELECTION))
+    appraisal = unquoted.appraise()
+    assert appraisal.trusted
+    assert appraisal.baseline.ima is None
+
+
+def test_logs_are_held_against_goldens_that_serve_the_node_and_no_others() -> None:
+    mine, other = WHOLE.policy.goldens[0], replace(WHOLE.policy.goldens[0], name="other", nodes={"pool": "b"})
+    both = under(WHOLE, mine, other)
+    appraisal = both.appraise()
+    assert appraisal.baseline.boot is not None
+    assert appraisal.baseline.ima is not None
+    assert {*appraisal.baseline.boot.verdicts} == {*appraisal.baseline.ima.verdicts} == {mine.digest}
+    assert both.then(appraisal).asked.logs == WHOLE.then(WHOLE.appraise()).asked.logs
+
+
 def test_new_entries_come_alone_and_are_judged_with_what_is_known() -> None:
     first = WHOLE.appraise()
     more = WHOLE.then(first).running(ran("/usr/bin/agent", FILES["/usr/bin/agent"]))
@@ -399,6 +444,15 @@ def test_a_window_ends_a_judgement_though_nothing_else_changes(
     assert ids(second.appraise(second.evidence(values=False))) == after
 
 
+def test_a_verifier_whose_clock_went_back_judges_by_the_windows_of_then() -> None:
+    first_round = judging(MACHINE, valid=Window(start=NOW))
+    first = first_round.appraise()
+    assert first.trusted
+    earlier = replace(MACHINE.challenge, issued=NOW - 9 * SECOND)
+    back = replace(first_round.then(first), challenge=earlier, now=NOW - 8 * SECOND)
+    assert ids(back.appraise(back.evidence(values=False))) == [FindingId.GOLDEN_NOT_VALID]
+
+
 # Reboots and restarts
 
 
@@ -470,3 +524,15 @@ def test_an_hour_of_silence_does_not_make_an_entry_newer_than_it_may_be() -> Non
     }
     first_round = judging(MACHINE, runtime=RuntimeRules(files=files))
     assert ids(first_round.then(first_round.appraise()).running(TOOL).appraise()) == [FindingId.IMA_EXPIRED_FILE]
+
+
+def test_entries_that_were_withheld_may_be_as_old_as_the_last_round_that_showed_none() -> None:
+    valid = Window(end=NOW + SECOND)
+    files = dict(runtime_rules().files) | {"/usr/bin/tool": (FileDigest(digest=SHA256.digest(b"tool 1"), valid=valid),)}
+    first_round = judging(MACHINE, runtime=RuntimeRules(files=files))
+    current = first_round.then(first_round.appraise()).running(TOOL)
+    for _ in range(3):
+        withheld = current.appraise(replace(current.evidence(), ima=None))
+        assert ids(withheld) == [FindingId.IMA_REPLAY]
+        current = current.then(withheld)
+    assert current.appraise().trusted
