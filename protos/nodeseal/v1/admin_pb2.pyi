@@ -427,55 +427,6 @@ class RetireNodeRequest(_message.Message):
 Global___RetireNodeRequest: _TypeAlias = RetireNodeRequest  # noqa: Y015
 
 @_typing.final
-class CaptureGoldenRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    NODE_IDS_FIELD_NUMBER: _builtins.int
-    PCRS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    @_builtins.property
-    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def pcrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """PCRs to pin; empty: all that are quoted, but not the cap PCR."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        node_ids: _abc.Iterable[_builtins.str] | None = ...,
-        pcrs: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node_ids", b"node_ids", "pcrs", b"pcrs"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CaptureGoldenRequest: _TypeAlias = CaptureGoldenRequest  # noqa: Y015
-
-@_typing.final
-class GoldenDocument(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DOCUMENT_FIELD_NUMBER: _builtins.int
-    document: _builtins.bytes
-    """YAML."""
-    def __init__(
-        self,
-        *,
-        document: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GoldenDocument: _TypeAlias = GoldenDocument  # noqa: Y015
-
-@_typing.final
 class Golden(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

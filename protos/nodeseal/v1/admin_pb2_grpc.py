@@ -420,11 +420,6 @@ class GoldensStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.CaptureGolden = channel.unary_unary(
-                '/nodeseal.v1.Goldens/CaptureGolden',
-                request_serializer=nodeseal_dot_v1_dot_admin__pb2.CaptureGoldenRequest.SerializeToString,
-                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.GoldenDocument.FromString,
-                _registered_method=True)
         self.ActivateGolden = channel.unary_unary(
                 '/nodeseal.v1.Goldens/ActivateGolden',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
@@ -449,13 +444,6 @@ class GoldensStub:
 
 class GoldensServicer:
     """Missing associated documentation comment in .proto file."""
-
-    def CaptureGolden(self, request, context):
-        """Makes a golden from the proved PCR values of connected nodes; nothing is stored or activated.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def ActivateGolden(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -484,11 +472,6 @@ class GoldensServicer:
 
 def add_GoldensServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'CaptureGolden': grpc.unary_unary_rpc_method_handler(
-                    servicer.CaptureGolden,
-                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.CaptureGoldenRequest.FromString,
-                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.GoldenDocument.SerializeToString,
-            ),
             'ActivateGolden': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateGolden,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.FromString,
@@ -519,33 +502,6 @@ def add_GoldensServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Goldens:
     """Missing associated documentation comment in .proto file."""
-
-    @staticmethod
-    def CaptureGolden(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/nodeseal.v1.Goldens/CaptureGolden',
-            nodeseal_dot_v1_dot_admin__pb2.CaptureGoldenRequest.SerializeToString,
-            nodeseal_dot_v1_dot_admin__pb2.GoldenDocument.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def ActivateGolden(request,

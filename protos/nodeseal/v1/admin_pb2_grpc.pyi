@@ -140,8 +140,6 @@ class GoldensStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GoldensAsyncStub: ...
-    CaptureGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CaptureGoldenRequest, _admin_pb2.GoldenDocument]
-    """Makes a golden from the proved PCR values of connected nodes; nothing is stored or activated."""
     ActivateGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]
     RetireGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]
     ListGoldens: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]
@@ -150,22 +148,12 @@ class GoldensStub:
 @_typing.type_check_only
 class GoldensAsyncStub(GoldensStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CaptureGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.CaptureGoldenRequest, _admin_pb2.GoldenDocument]  # type: ignore[assignment]
-    """Makes a golden from the proved PCR values of connected nodes; nothing is stored or activated."""
     ActivateGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
     RetireGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
     ListGoldens: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]  # type: ignore[assignment]
     GetGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
 
 class GoldensServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
-    def CaptureGolden(
-        self,
-        request: _admin_pb2.CaptureGoldenRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.GoldenDocument, _abc.Awaitable[_admin_pb2.GoldenDocument]]:
-        """Makes a golden from the proved PCR values of connected nodes; nothing is stored or activated."""
-
     @_abc_1.abstractmethod
     def ActivateGolden(
         self,

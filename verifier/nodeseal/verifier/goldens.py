@@ -1,9 +1,9 @@
-"""Goldens as people handle them: captured from nodes, activated, retired. Every change judges every node anew."""
+"""Goldens as people handle them: activated, listed, retired. Every change judges every node anew."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -11,33 +11,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
-from nodeseal.golden.document import dump_golden, parse_golden
+from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
-from nodeseal.ids import Digest, NodeId
-from nodeseal.quote import QuotedPcrs
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.ids import Digest
 from nodeseal.verifier import audit
 from nodeseal.verifier.fleet import Fleet, Transaction
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import GoldenRecord, activate_golden, find_golden, list_goldens, retire_golden
-
-_RUNTIME_PCR: Final = 10
-"""IMA's: goldens never pin it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """What to make a golden of.
-
-    Attributes:
-        name: of the golden.
-        nodes: whose values are allowed.
-        pcrs: which to pin; empty: all that are quoted and may be pinned.
-    """
-
-    name: str
-    nodes: tuple[NodeId, ...]
-    pcrs: frozenset[int]
 
 
 class Goldens:
@@ -45,28 +25,6 @@ class Goldens:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
-
-    def capture(self, wanted: Capture) -> bytes:
-        """Return the YAML of a golden that allows what these nodes have proved; nothing is stored or activated.
-
-        Raises:
-            MalformedInput: no node, a bad name, or a PCR that is not quoted or must not be pinned.
-            NotFound: a node is not enrolled.
-            OutOfOrder: a node has proved no values since the verifier started.
-        """
-        if not wanted.nodes:
-            raise MalformedInput("golden capture: names no node")
-        proved = [self._proved(node_id) for node_id in wanted.nodes]
-        selection = self._fleet.settings.selection
-        left_out = {_RUNTIME_PCR, self._fleet.settings.cap_pcr}
-        pinned = wanted.pcrs or {pcr for _, pcr in selection.indices()} - left_out
-        banks: dict[HashAlg, dict[int, frozenset[bytes]]] = {}
-        for bank, pcrs in selection.banks:
-            banks[bank] = {pcr: frozenset(map(partial(_value, bank=bank, pcr=pcr), proved)) for pcr in pinned & {*pcrs}}
-        quoted = {pcr for _, pcr in selection.indices()}
-        if not pinned <= quoted:
-            raise MalformedInput(f"golden capture: PCRs {sorted(pinned - quoted)} are not quoted")
-        return dump_golden(Golden(name=wanted.name, pcrs={bank: rows for bank, rows in banks.items() if rows}))
 
     async def activate(self, document: bytes, actor: str) -> GoldenRecord:
         """Let a golden count from now on.
@@ -133,12 +91,6 @@ class Goldens:
             raise NotFound(f"there is no golden {digest}", remedy="nodeseal golden list --retired")
         return record
 
-    def _proved(self, node_id: NodeId) -> QuotedPcrs:
-        baseline = self._fleet.get(node_id).baseline
-        if baseline is None or baseline.judgement is None:
-            raise OutOfOrder(f"{node_id} has proved no values yet", remedy="wait until its agent is connected")
-        return baseline.judgement.pcrs
-
     def _require_quoted(self, golden: Golden) -> None:
         quoted = set(self._fleet.settings.selection.indices())
         missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
@@ -164,13 +116,6 @@ def load_golden(record: GoldenRecord) -> Golden:
 async def active_goldens(store: Store) -> Iterable[Golden]:
     """Return the goldens that count; errors as :func:`load_golden`."""
     return map(load_golden, await store.read(partial(list_goldens, include_retired=False)))
-
-
-def _value(proved: QuotedPcrs, bank: HashAlg, pcr: int) -> bytes:
-    value = proved.get(bank, pcr)
-    if value is None:
-        raise OutOfOrder(f"PCR {pcr} of {bank.hashlib_name} is not proved yet", remedy="try again after the next round")
-    return value
 
 
 def _entry(action: str, golden: GoldenRecord, actor: str, at: datetime) -> audit.Record:

@@ -33,7 +33,6 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Nodes/LabelNode": _APPROVERS,
     "/nodeseal.v1.Nodes/GetEvidence": _OPERATORS | _APPROVERS | _AUDITORS,
     "/nodeseal.v1.Nodes/GetToken": PEOPLE,
-    "/nodeseal.v1.Goldens/CaptureGolden": _OPERATORS | _APPROVERS,
     "/nodeseal.v1.Goldens/ActivateGolden": _APPROVERS,
     "/nodeseal.v1.Goldens/RetireGolden": _RESTRICTING,
     "/nodeseal.v1.Goldens/ListGoldens": PEOPLE,

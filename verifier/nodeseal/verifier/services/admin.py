@@ -24,7 +24,6 @@ from nodeseal.verifier.models import Models
 from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert_admin import (
-    capture_from_proto,
     evidence_parts,
     golden_to_proto,
     grant_from_proto,
@@ -99,11 +98,6 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
 
     def __init__(self, goldens: Goldens) -> None:
         self._goldens: Final = goldens
-
-    async def CaptureGolden(
-        self, request: admin_pb2.CaptureGoldenRequest, context: _Context
-    ) -> admin_pb2.GoldenDocument:
-        return admin_pb2.GoldenDocument(document=self._goldens.capture(capture_from_proto(request)))
 
     async def ActivateGolden(self, request: admin_pb2.ActivateGoldenRequest, context: _Context) -> admin_pb2.Golden:
         return golden_to_proto(await self._goldens.activate(request.document, caller().actor))

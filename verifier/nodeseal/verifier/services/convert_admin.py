@@ -10,7 +10,6 @@ from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import parse_suite
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.boot_brief import BootBrief
-from nodeseal.verifier.goldens import Capture
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
@@ -63,16 +62,6 @@ def evidence_parts(files: Mapping[str, bytes]) -> Iterator[admin_pb2.EvidencePar
     for name, content in files.items():
         for start in range(0, max(len(content), 1), _PART):
             yield admin_pb2.EvidencePart(name=name, data=content[start : start + _PART])
-
-
-def capture_from_proto(message: admin_pb2.CaptureGoldenRequest) -> Capture:
-    """Return what to capture.
-
-    Raises:
-        MalformedInput: a bad node id.
-    """
-    nodes = tuple(map(parse_node_id, message.node_ids))
-    return Capture(name=message.name, nodes=nodes, pcrs=frozenset(message.pcrs))
 
 
 def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
