@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in _SECTIONS)
 _LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
+_NUL: Final = b"\0"
+"""GRUB's text has none before its end; text in UTF-16 does."""
 _PATH_STARTS: Final = ("/", "(")
 """How GRUB's paths begin, and none of its commands."""
 _QUOTES: Final = str.maketrans("", "", "\"'\\")
@@ -83,23 +85,17 @@ def read_command_lines(
     grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]
 ) -> tuple[KernelCommandLine, ...]:
     """Return the command lines in PCR 8, 9 and 12, in this order."""
-    lines = [*_grub_lines(grub), *_stub_lines(stub)]
-    known = _load_options([line.text for line in lines if line.text is not None])
-    lines += [
-        KernelCommandLine(measurement=each, source="efi-stub", text=None)
-        for each in files
-        if _is_load_options(each) and not _is_known(each, known)
-    ]
-    return tuple(lines)
+    lines = (*_grub_lines(grub), *_stub_lines(stub))
+    known = _load_options(lines)
+    unknown = (each for each in files if _LOAD_OPTIONS in each.event.data and each.digest not in known)
+    return (*lines, *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown))
 
 
-def read_files(files: Sequence[Measurement], lines: Iterable[KernelCommandLine]) -> tuple[MeasuredFile, ...]:
+def read_files(files: Iterable[Measurement], lines: Iterable[KernelCommandLine]) -> tuple[MeasuredFile, ...]:
     """Return the files in PCR 9: everything but load options that are one of ``lines``."""
-    known = _load_options([line.text for line in lines if line.text is not None])
+    known = _load_options(lines)
     return tuple(
-        MeasuredFile(measurement=each, name=describe_briefly(each.event))
-        for each in files
-        if not (_is_load_options(each) and _is_known(each, known))
+        MeasuredFile(measurement=each, name=describe_briefly(each.event)) for each in files if each.digest not in known
     )
 
 
@@ -138,7 +134,7 @@ def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
         data = each.proved_data()
         if data is None:
             yield KernelCommandLine(measurement=each, source="grub", text=None)
-        elif (wide := _utf16(data)) is not None:
+        elif _NUL in data[:-1] and (wide := _utf16(data)) is not None:
             yield KernelCommandLine(measurement=each, source="systemd-stub", text=wide)
         else:
             text = data.decode("utf-8", "backslashreplace").removesuffix("\0")
@@ -161,23 +157,19 @@ def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
 
 
 def _utf16(data: bytes) -> str | None:
-    """Return text in UTF-16 as far as it is mostly ASCII, without its NUL; None when the data is anything else."""
-    if len(data) % 2 or data[1::2].count(0) * 4 <= len(data) or not any(data):
+    """Return text in UTF-16 without its NUL; None when the data cannot be that, or has a NUL inside."""
+    if len(data) % 2:
         return None
-    try:
-        text = data.decode("utf-16-le").removesuffix("\0")
-    except UnicodeDecodeError:
-        return None
+    text = data.decode("utf-16-le", "surrogatepass").removesuffix("\0")
     return None if "\0" in text else text
 
 
-def _load_options(texts: Sequence[str]) -> frozenset[str]:
-    return frozenset(start + text + end for text in texts for start in ("", "BOOT_IMAGE=") for end in ("", "\0"))
-
-
-def _is_load_options(each: Measurement) -> bool:
-    return _LOAD_OPTIONS in each.event.data
-
-
-def _is_known(each: Measurement, options: Iterable[str]) -> bool:
-    return any(each.bank.digest(text.encode("utf-16-le")) == each.digest for text in options)
+def _load_options(lines: Iterable[KernelCommandLine]) -> frozenset[bytes]:
+    """Return the digests that the kernel's EFI stub may measure when it is started with one of ``lines``."""
+    return frozenset(
+        line.measurement.bank.digest(f"{start}{line.text}{end}".encode("utf-16-le", "surrogatepass"))
+        for line in lines
+        if line.text is not None
+        for start in ("", "BOOT_IMAGE=")
+        for end in ("", "\0")
+    )

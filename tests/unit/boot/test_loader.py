@@ -111,9 +111,13 @@ def test_what_no_digest_covers_in_pcr_12_may_be_a_command_line() -> None:
     assert (("systemd-stub", None)) in _lines(appended(UNIFIED, measured(12, IPL, b"credentials", b"cpio")))
 
 
-@pytest.mark.parametrize(
-    "data", [b"WBCL", bytes(4), b"\1\2\3", b"\1\0\2\0\0\0\3\0", b"\0\xd8" + b"a\0" * 8, b"ab" * 8], ids=repr
-)
+@pytest.mark.parametrize("text", ["\u6f22\u5b57 init=/bin/sh", "\ud800 init=/bin/sh", "\x01 init=/bin/sh"], ids=ascii)
+def test_text_in_pcr_12_counts_whatever_it_begins_with(text: str) -> None:
+    data = text.encode("utf-16-le", "surrogatepass") + b"\0\0"
+    assert ("systemd-stub", text) in _lines(appended(UNIFIED, measured(12, IPL, data)))
+
+
+@pytest.mark.parametrize("data", [bytes(4), b"\1\2\3", b"\1\0\2\0\0\0\3\0"], ids=repr)
 def test_what_is_proved_to_be_no_text_in_pcr_12_is_no_command_line(data: bytes) -> None:
     assert _lines(appended(UNIFIED, measured(12, TAG, data))) == _lines(UNIFIED)
 
@@ -124,6 +128,12 @@ def test_load_options_are_known_by_a_line_that_was_measured(start: str, end: byt
     log = appended(LOG, _options(start + LINE, end))
     assert _lines(log) == _lines(LOG)
     assert len(claims_of(log).files) == len(claims_of(LOG).files)
+
+
+def test_load_options_are_known_whatever_they_are_called() -> None:
+    log = appended(LOG, _options(LINE))
+    called = replaced(log, len(log.events) - 1, data=b"/a/file\0", claimed_type=IPL)
+    assert claims_of(called).files == claims_of(LOG).files
 
 
 def test_load_options_that_are_of_no_line_are_not_believed_and_are_a_file() -> None:

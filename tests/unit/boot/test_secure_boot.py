@@ -45,7 +45,8 @@ def _flag(name: str, value: int) -> Event:
 def _with_content(log: EventLog, name: str, content: bytes) -> EventLog:
     """Change a state variable on the machine itself: digest and data."""
     at = place_of(log, 7, name.encode("utf-16-le"), CONFIG)
-    return inserted(without(log, at), at, measured(7, CONFIG, variable(name, content)))
+    vendor = SECURITY if name.startswith("db") else GLOBAL
+    return inserted(without(log, at), at, measured(7, CONFIG, variable(name, content, vendor)))
 
 
 def test_a_machine_with_secure_boot_on_says_so_with_its_keys() -> None:
@@ -112,6 +113,14 @@ def test_state_forged_after_the_separator_is_not_believed_whatever_it_is_called(
     assert finding.id is FindingId.UEFI_AFTER_SEPARATOR
     assert "SecureBoot" in finding.expected
     assert f"event {len(OFF.events) + 1} " in finding.event
+
+
+@pytest.mark.parametrize("name", ["SecureBoot", "PK", "dbx"])
+def test_state_that_is_measured_only_after_the_separator_is_not_believed(name: str) -> None:
+    at = place_of(LOG, 7, name.encode("utf-16-le"), CONFIG)
+    state = claims_of(appended(without(LOG, at), LOG.events[at])).secure_boot
+    assert name not in state.values
+    assert [finding.id for finding in state.findings] == [FindingId.UEFI_AFTER_SEPARATOR]
 
 
 def test_the_first_value_before_the_separator_counts() -> None:
@@ -210,6 +219,9 @@ def test_an_authority_measured_before_db_is_not_taken_for_db() -> None:
         ("data that no digest covers", measured(7, AUTHORITY, variable("db", OWNER + DB_CERTIFICATE), b"other")),
         ("no certificate and no hash", measured(7, AUTHORITY, variable("db", b"\7" * 33, SECURITY))),
         ("no variable", measured(7, AUTHORITY, b"\0\1\2\3\4")),
+        ("a setting of two bytes", measured(7, AUTHORITY, variable("Setting", b"\1\2", SHIM))),
+        ("a text called SbatLevel", measured(7, AUTHORITY, variable("SbatLevel", b"evil", SHIM))),
+        ("a SbatLevel called otherwise", measured(7, AUTHORITY, variable("Level", b"sbat,1", SHIM))),
         ("unread data called a separator", measured(7, EventType.SEPARATOR, bytes(4), b"other")),
         ("unread data called an action", measured(7, EventType.EFI_ACTION, b"harmless", b"other")),
     ],
@@ -248,14 +260,24 @@ def test_a_firmware_debugger_voids_the_state() -> None:
     assert claims_of(log).secure_boot.validation_off
 
 
-@pytest.mark.parametrize(("content", "off"), [(b"\1", True), (b"\0", False)])
-def test_shim_that_checks_nothing_voids_the_state(content: bytes, off: bool) -> None:  # noqa: FBT001 - a table
-    log = appended(LOG, measured(14, EventType.IPL, b"MokSBState\0", content))
+@pytest.mark.parametrize(
+    ("name", "content", "off"),
+    [(b"MokSBState\0", b"\1", True), (b"MokSBState\0", b"\0", False), (b"MokListTrusted\0", b"\1", False)],
+)
+def test_shim_that_checks_nothing_voids_the_state(name: bytes, content: bytes, off: bool) -> None:  # noqa: FBT001
+    log = appended(LOG, measured(14, EventType.IPL, name, content))
     assert claims_of(log).secure_boot.validation_off is off
 
 
 def test_sbat_level_is_shims_text() -> None:
     assert claims_of(LOG).sbat_level == "sbat,1,2023012900\\nshim,2\\ngrub,3\\n"
+
+
+def test_only_hashes_in_dbx_forbid_images() -> None:
+    certificates = LOG.events[place_of(LOG, 7, "db".encode("utf-16-le"), CONFIG)].data[36:]
+    state = claims_of(_with_content(LOG, "dbx", certificates)).secure_boot
+    assert [entry.kind for entry in state.dbx] == ["x509"]
+    assert state.forbidden_images() == frozenset()
 
 
 def test_a_dbx_that_does_not_decode_forbids_nothing() -> None:
