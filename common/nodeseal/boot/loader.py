@@ -41,7 +41,6 @@ _LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
 _NUL: Final = b"\0"
-"""GRUB's text has none before its end; text in UTF-16 does."""
 _PATH_STARTS: Final = ("/", "(")
 """How GRUB's paths begin, and none of its commands."""
 _QUOTES: Final = str.maketrans("", "", "\"'\\")
@@ -134,7 +133,7 @@ def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
         data = each.proved_data()
         if data is None:
             yield KernelCommandLine(measurement=each, source="grub", text=None)
-        elif _NUL in data[:-1] and (wide := _utf16(data)) is not None:
+        elif (wide := _utf16(data)) is not None:
             yield KernelCommandLine(measurement=each, source="systemd-stub", text=wide)
         else:
             text = data.decode("utf-8", "backslashreplace").removesuffix("\0")
@@ -157,8 +156,11 @@ def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
 
 
 def _utf16(data: bytes) -> str | None:
-    """Return text in UTF-16 without its NUL; None when the data cannot be that, or has a NUL inside."""
-    if len(data) % 2:
+    """Return text in UTF-16 without its NUL; None when the data cannot be that, or has a NUL inside.
+
+    A text without any NUL byte has not one ASCII character, and so no parameter: it is GRUB's, or Windows' ``WBCL``.
+    """
+    if len(data) % 2 or _NUL not in data[:-1]:
         return None
     text = data.decode("utf-16-le", "surrogatepass").removesuffix("\0")
     return None if "\0" in text else text

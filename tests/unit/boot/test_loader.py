@@ -117,7 +117,7 @@ def test_text_in_pcr_12_counts_whatever_it_begins_with(text: str) -> None:
     assert ("systemd-stub", text) in _lines(appended(UNIFIED, measured(12, IPL, data)))
 
 
-@pytest.mark.parametrize("data", [bytes(4), b"\1\2\3", b"\1\0\2\0\0\0\3\0"], ids=repr)
+@pytest.mark.parametrize("data", [bytes(4), b"WBCL", b"\1\2\3", b"\1\0\2\0\0\0\3\0"], ids=repr)
 def test_what_is_proved_to_be_no_text_in_pcr_12_is_no_command_line(data: bytes) -> None:
     assert _lines(appended(UNIFIED, measured(12, TAG, data))) == _lines(UNIFIED)
 
