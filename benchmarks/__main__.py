@@ -49,7 +49,7 @@ def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
 
 
 def _benchmarks() -> Mapping[str, Callable[[], Result]]:
-    from benchmarks import appraisal, ima, latency, rounds  # noqa: PLC0415 - gRPC reads its environment when it is loaded
+    from benchmarks import appraisal, boot_log, ima, latency, rounds  # noqa: PLC0415 - gRPC reads its environment when it is loaded
 
     return {
         "appraise_over_p256_verify": appraisal.over_p256_verify,
@@ -59,6 +59,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "enrol_overhead_ms": latency.enrol_overhead,
         "release_overhead_ms": latency.release_overhead,
         "kib_per_node": rounds.kib_per_node,
+        "boot_log_in_verifies": boot_log.in_verifies,
         "ima_over_hashlib": ima.over_hashlib,
         "ima_over_keylime": ima.over_keylime,
         "ima_cost_by_news": ima.cost_by_news,

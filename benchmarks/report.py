@@ -18,6 +18,7 @@ REACH: Final[Mapping[str, str]] = {
     "appraise_over_p256_verify": "≥ 0.75",
     "appraise_over_keylime_checkquote": "≥ 1.3",
     "rounds_over_p256_verify": "≥ 0.40",
+    "boot_log_in_verifies": "≤ 30",
     "ima_over_hashlib": "≥ 0.40",
     "ima_over_keylime": "≥ 4",
     "ima_cost_by_news": "report",
@@ -114,6 +115,6 @@ def _spread(result: Result) -> str:
 
 
 def _row(key: str, result: Result) -> str:
-    against = result.against and ("over " if result.unit == "ratio" else "less ") + result.against
+    against = result.against and ("less " if result.unit == "ms" else "over ") + result.against
     remark = "; ".join(text for text in (against, result.note) if text)
     return f"| `{key}` | {_value(result)} | {REACH[key]} | {_spread(result)} | {remark.replace('|', '/')} |"
