@@ -81,3 +81,11 @@ def test_pcrs_that_no_boot_log_speaks_of_make_none() -> None:
     assert boot_pcrs_sha256(proved(SHA256, selection=range(10))) == boot_pcrs_sha256(
         proved(SHA256, selection=range(11)),
     )
+
+
+def test_a_quirk_is_reported_once_and_speaks_against_no_golden_of_any_bank() -> None:
+    silent = replace(LOG, events=tuple(event for event in LOG.events if not event.data.startswith(b"Exit Boot")))
+    claims = replace(CLAIMS, firmware_vendor="HP")
+    state, _ = conclude_boot(encode_event_log(silent), proved(SHA256, SHA384), claims, [USUAL])
+    assert [finding.id for finding in state.findings] == [FindingId.UEFI_QUIRK]
+    assert state.verdicts[USUAL.digest].findings == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -203,6 +205,13 @@ def test_the_findings_of_a_node_are_bounded() -> None:
     findings = many.appraise().findings
     assert len(findings) == 101
     assert findings[-1].seen == "900 more findings"
+
+
+def test_evidence_is_judged_without_database_network_or_rpc() -> None:
+    """Whoever has a key, a golden and evidence can judge for themselves."""
+    script = "import sys, nodeseal.verifier.appraisal.appraise; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"grpc", "google.protobuf", "sqlalchemy", "structlog", "nodeseal.v1"} & set(done.stdout.split())
 
 
 # What a round may leave out
@@ -499,6 +508,17 @@ def test_a_restarted_verifier_takes_entries_before_the_mark_for_as_old_as_they_w
     assert resumed.appraise().keeps_leases
     forgotten = replace(resumed, baseline=replace(first.baseline, judgement=None, mark=None))
     assert set(ids(forgotten.appraise())) == {FindingId.IMA_EXPIRED_FILE}
+
+
+def test_a_mark_outlives_rounds_without_logs_but_not_the_boot() -> None:
+    resumed = restarted(MACHINE, MACHINE.appraise())
+    silent = replace(resumed.evidence(), boot_log=None, ima=None)
+    assert resumed.baseline is not None
+    assert resumed.baseline.mark is not None
+    assert resumed.appraise(silent).baseline.mark == resumed.baseline.mark
+    info = replace(resumed.clock_info, reset_count=9)
+    rebooted = replace(resumed, claims=OTHER_BOOT, clock_info=info, boot_log=None, ima_log=None)
+    assert rebooted.appraise().baseline.mark is None
 
 
 def test_what_is_new_was_measured_after_the_last_round_that_showed_nothing_new() -> None:
