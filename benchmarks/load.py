@@ -21,8 +21,12 @@ from benchmarks.nodes import GOLDEN_PCRS, Attester, booted_tpm
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
 from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
 from nodeseal.evidence import Channel
+from nodeseal.evidence_folder import decode_evidence_folder
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId, Nonce
 from nodeseal.swtpm.synthetic import SyntheticTpm
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -230,19 +234,27 @@ class Load:
 
 
 async def activate_golden(admin: aio.Channel, node_id: str) -> None:
-    """Capture a golden from a node that attests, and activate it."""
-    stub = admin_pb2_grpc.GoldensStub(admin)
+    """Make what a node that attests has booted golden."""
     for _ in range(100):
         try:
-            captured = await stub.CaptureGolden(
-                admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node_id], pcrs=GOLDEN_PCRS)
-            )
-        except aio.AioRpcError:  # its first round is not done yet
+            document = await _golden_of(admin, node_id)
+        except aio.AioRpcError:  # it is not connected yet
             await asyncio.sleep(0.05)
         else:
-            await stub.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+            request = admin_pb2.ActivateGoldenRequest(document=document)
+            await admin_pb2_grpc.GoldensStub(admin).ActivateGolden(request)
             return
-    raise Missing("no golden could be captured")
+    raise Missing("no golden could be made")
+
+
+async def _golden_of(admin: aio.Channel, node_id: str) -> bytes:
+    files: dict[str, bytes] = {}
+    async for part in admin_pb2_grpc.NodesStub(admin).GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id)):
+        files[part.name] = files.get(part.name, b"") + part.data
+    folder = decode_evidence_folder(files)
+    values = dict(zip(folder.selection.indices(), folder.evidence.pcr_values or (), strict=True))
+    pinned = {pcr: frozenset({values[HashAlg.SHA256, pcr]}) for pcr in GOLDEN_PCRS}
+    return dump_golden(Golden(name="rack-a", pcrs={HashAlg.SHA256: pinned}))
 
 
 async def _received(call: Any) -> Any:

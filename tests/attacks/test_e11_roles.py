@@ -65,7 +65,6 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Nodes/LabelNode": {"approver"},
     "nodeseal.v1.Nodes/GetEvidence": {"operator", "approver", "auditor"},
     "nodeseal.v1.Nodes/GetToken": ANYBODY,
-    "nodeseal.v1.Goldens/CaptureGolden": {"operator", "approver"},
     "nodeseal.v1.Goldens/ActivateGolden": {"approver"},
     "nodeseal.v1.Goldens/RetireGolden": {"operator", "approver"},
     "nodeseal.v1.Goldens/ListGoldens": ANYBODY,

@@ -149,9 +149,10 @@ ADMIN_CALLS: Mapping[str, Callable[[Stubs, str], Awaitable[object]]] = {
         admin_pb2.QuarantineNodeRequest(node_id=text, reason="x")
     ),
     "GetGolden": lambda admin, text: admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=text)),
-    "CaptureGolden": lambda admin, text: admin.goldens.CaptureGolden(
-        admin_pb2.CaptureGoldenRequest(name=text, node_ids=["n-" + "a" * 26])
+    "LabelNode": lambda admin, text: admin.nodes.LabelNode(
+        admin_pb2.LabelNodeRequest(node_id="n-" + "a" * 26, labels={"rack": text})
     ),
+    "GetToken": lambda admin, text: admin.nodes.GetToken(admin_pb2.GetTokenRequest(node_id=text)),
     "CreateKey": lambda admin, text: admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=text)),
     "GetKey": lambda admin, text: admin.keys.GetKey(admin_pb2.GetKeyRequest(key_id=text)),
     "GetModel": lambda admin, text: admin.models.GetModel(admin_pb2.GetModelRequest(digest=text)),

@@ -26,6 +26,7 @@ from support.verifier import (
     RunningVerifier,
     a_node,
     a_verifier,
+    golden_of,
 )
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
@@ -65,10 +66,8 @@ def test_q10_boot_pcrs_that_nobody_extended_are_refused_even_if_a_golden_has_the
         node = await admitted_node(scene.verifier, with_pcrs(scene.verifier, values))
         async with node.attesting() as stream, scene.verifier.person() as admin:
             await stream.round()
-            captured = await admin.goldens.CaptureGolden(
-                admin_pb2.CaptureGoldenRequest(name="empty", node_ids=[node.node_id], pcrs=range(8))
-            )
-            golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+            document = golden_of(node, name="empty")
+            golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
             verdict = await stream.round()
             found = [(finding.id, finding.where) for finding in verdict.findings]
             assert found == [("pcr.unextended-bank", f"sha256 PCR {pcr}") for pcr in places]
@@ -90,10 +89,7 @@ def test_q10_a_bank_that_firmware_never_extended_is_refused(tmp_path: Path) -> N
         await node.enrol()
         async with verifier.person() as admin, node.attesting() as stream:
             await stream.round()
-            captured = await admin.goldens.CaptureGolden(
-                admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node.node_id], pcrs=range(8))
-            )
-            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=golden_of(node)))
             await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
             assert (await stream.round_until(NODE_STATE_TRUSTED)).findings == []
             tpm._pcrs[SHA384] = [bytes(48)] * 24

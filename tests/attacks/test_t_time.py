@@ -52,6 +52,7 @@ from support.verifier import (
     a_node,
     a_sealed_model,
     a_verifier,
+    golden_of,
     grant,
     trusted_node,
 )
@@ -116,10 +117,8 @@ async def machine_node(scene: Scene, tpm: MachineTpm, admin: Stubs) -> tuple[Fak
     node = await admitted_node(scene.verifier, tpm)
     async with node.attesting() as stream:
         if (await stream.round()).state != NODE_STATE_TRUSTED:  # the first of these machines; they all boot the same
-            captured = await admin.goldens.CaptureGolden(
-                admin_pb2.CaptureGoldenRequest(name="machine", node_ids=[node.node_id], pcrs=range(8))
-            )
-            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+            document = golden_of(node, name="machine")
+            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
             await stream.round_until(NODE_STATE_TRUSTED)
     return node, await leased(node, scene.model, admin)
 

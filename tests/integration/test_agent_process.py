@@ -26,7 +26,7 @@ from nodeseal.v1 import admin_pb2
 from nodeseal.varlink import KEYS_INTERFACE, Reply
 from support.agents import AgentProcess, Loader, agent_process, eventually, loader, trusted
 from support.machines import a_machine, a_vendor
-from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier
+from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier, golden_from_evidence
 
 CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
 
@@ -109,9 +109,8 @@ async def hears(agent: AgentProcess, state: str) -> None:
 
 async def admit(admin: Stubs, node_id: str) -> None:
     """Take the node's present state as golden, and the node into the fleet."""
-    request = admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node_id], pcrs=range(10))
-    captured = await admin.goldens.CaptureGolden(request)
-    await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+    document = await golden_from_evidence(admin, node_id, *range(10))
+    await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
     await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id))
 
 

@@ -13,7 +13,6 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nodeseal.golden.document import parse_golden
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.verifier import (
     RunningVerifier,
@@ -41,27 +40,6 @@ async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
     with pytest.raises(aio.AioRpcError) as caught:
         await call
     return refusal_of(caught.value).code
-
-
-def test_a_golden_is_captured_from_proved_values_and_pins_what_was_asked_for(verifier: RunningVerifier) -> None:
-    async def case() -> None:
-        node = a_node(verifier)
-        await node.enrol()
-        async with verifier.person() as admin:
-            capture = admin_pb2.CaptureGoldenRequest(name="g", node_ids=[node.node_id])
-            assert await code_of(admin.goldens.CaptureGolden(capture)) is ORDER  # nothing proved yet
-            async with node.attesting() as stream:
-                await stream.round()
-                golden = parse_golden((await admin.goldens.CaptureGolden(capture)).document, "captured")
-            assert {pcr for _, pcr, _ in golden.rows()} == {*range(10), 11, 12, 13, 14}
-            for pcr in (15, 16, 10, 23):
-                capture = admin_pb2.CaptureGoldenRequest(name="g", node_ids=[node.node_id], pcrs=[pcr])
-                assert await code_of(admin.goldens.CaptureGolden(capture)) is INVALID
-            nobody = admin_pb2.CaptureGoldenRequest(name="g", node_ids=["n-" + "a" * 26])
-            assert await code_of(admin.goldens.CaptureGolden(nobody)) is ABSENT
-            assert await code_of(admin.goldens.CaptureGolden(admin_pb2.CaptureGoldenRequest(name="g"))) is INVALID
-
-    asyncio.run(case())
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from support.verifier import (
     a_node,
     a_sealed_model,
     a_verifier,
+    golden_of,
     grant,
     received,
     refusal_of,
@@ -54,9 +55,8 @@ async def joined(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
 
 async def activate_golden_of(admin: Stubs, node: FakeNode, *pcrs: int, name: str = "rack-a") -> str:
     """Make what a node has proved golden; return the golden's digest."""
-    request = admin_pb2.CaptureGoldenRequest(name=name, node_ids=[node.node_id], pcrs=pcrs or range(8))
-    captured = await admin.goldens.CaptureGolden(request)
-    golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+    document = golden_of(node, *pcrs, name=name)
+    golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
     return golden.digest
 
 

@@ -33,6 +33,9 @@ from grpc import aio
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
 from nodeseal.evidence import MAX_LOG_PIECE, Channel, Claims, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence_folder import decode_evidence_folder
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, LeaseId, ModelId, NodeId, Nonce, PersonId
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
@@ -506,16 +509,32 @@ def a_node(verifier: RunningVerifier) -> FakeNode:
     return FakeNode(verifier, tpm)
 
 
+def golden_of(node: FakeNode, *pcrs: int, name: str = "rack-a") -> bytes:
+    """Return the document of a golden that pins what PCRs of a node, by default 0 to 7, hold now."""
+    selection = PcrSelection.of({HashAlg.SHA256: pcrs or range(8)})
+    values = zip(selection.indices(), node.tpm.read_pcrs(selection), strict=True)
+    pinned = {pcr: frozenset({value}) for (_, pcr), value in values}
+    return dump_golden(Golden(name=name, pcrs={HashAlg.SHA256: pinned}))
+
+
+async def golden_from_evidence(admin: Stubs, node_id: str, *pcrs: int, name: str = "rack-a") -> bytes:
+    """Return the same of a node whose agent answers, from what it sends."""
+    files: dict[str, bytes] = {}
+    async for part in admin.nodes.GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id), timeout=60):
+        files[part.name] = files.get(part.name, b"") + part.data
+    folder = decode_evidence_folder(files)
+    values = dict(zip(folder.selection.indices(), folder.evidence.pcr_values or (), strict=True))
+    pinned = {pcr: frozenset({values[HashAlg.SHA256, pcr]}) for pcr in pcrs}
+    return dump_golden(Golden(name=name, pcrs={HashAlg.SHA256: pinned}))
+
+
 async def trusted_node(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
     """Return a node that is enrolled, admitted, and covered by a golden captured from it; its stream is closed."""
     node = a_node(verifier)
     await node.enrol()
     async with node.attesting() as stream:
         await stream.round()
-        captured = await admin.goldens.CaptureGolden(
-            admin_pb2.CaptureGoldenRequest(name="rack-a", node_ids=[node.node_id], pcrs=range(8))
-        )
-        await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=captured.document))
+        await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=golden_of(node)))
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
         await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
     return node

@@ -17,7 +17,9 @@ import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
@@ -29,6 +31,7 @@ from nodeseal.verifier.appraisal.model import Appraisal
 from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.fleet import Fleet, Transaction
+from nodeseal.verifier.goldens import Goldens
 from nodeseal.verifier.node_admin import NodeAdmin
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.rounds import Asked, Judged, Rounds
@@ -462,6 +465,47 @@ def test_labels_that_are_no_names_or_too_many_change_nothing(play: Play, changes
         with pytest.raises(MalformedInput):
             await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, "person/kim")
         assert (dict(scene.node.record.labels), scene.store.writes) == ({}, written)
+
+    play(case)
+
+
+def test_a_golden_that_judges_what_is_not_quoted_is_refused_with_a_remedy(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        values = {4: frozenset({bytes(32)})}
+        runtime = RuntimeRules(files={"/usr/bin/agent": (FileDigest(digest=bytes(32)),)})
+        for golden, missing in (
+            (Golden(name="h", pcrs={HashAlg.SHA256: {**values, 12: frozenset({bytes(32)})}}), "not quoted: sha256:12"),
+            (Golden(name="h", pcrs={HashAlg.SHA256: values}, runtime=runtime), "not quoted: 10"),
+        ):
+            with pytest.raises(MalformedInput, match=missing) as caught:
+                await Goldens(scene.fleet).activate(dump_golden(golden), "person/kim")
+            assert "attestation.pcrs" in caught.value.remedy
+        await Goldens(scene.fleet).activate(dump_golden(Golden(name="h", pcrs={HashAlg.SHA256: values})), "person/kim")
+
+    play(case)
+
+
+def test_an_answer_by_a_key_that_was_replaced_while_a_thread_judged_it_does_not_count(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        started.set()
+        assert finish.wait(10)
+        return appraise(replace(evidence, boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
+        asked = scene.ask()
+        long = replace(scene.evidence(asked), boot_log=bytes(64 * 1024))
+        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        await asyncio.to_thread(started.wait, 10)
+        scene.node.enrol(scene.node.record)
+        finish.set()
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await task
+        assert (scene.node.state, scene.node.baseline) == (NodeState.STALE, None)
 
     play(case)
 

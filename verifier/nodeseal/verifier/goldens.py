@@ -19,6 +19,9 @@ from nodeseal.verifier.fleet import Fleet, Transaction
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import GoldenRecord, activate_golden, find_golden, list_goldens, retire_golden
 
+_RUNTIME_PCR: Final = 10
+"""Whose value proves the IMA log."""
+
 
 class Goldens:
     """The goldens of one verifier."""
@@ -94,9 +97,11 @@ class Goldens:
     def _require_quoted(self, golden: Golden) -> None:
         quoted = set(self._fleet.settings.selection.indices())
         missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
+        if golden.runtime is not None and all(pcr != _RUNTIME_PCR for _, pcr in quoted):
+            missing.append(str(_RUNTIME_PCR))
         if missing:
             raise MalformedInput(
-                f"golden {golden.name}: pins PCRs that are not quoted: {', '.join(missing)}",
+                f"golden {golden.name}: judges PCRs that are not quoted: {', '.join(missing)}",
                 remedy="add them to attestation.pcrs in verifier.yaml",
             )
 
