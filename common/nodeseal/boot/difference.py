@@ -1,12 +1,15 @@
-"""Name the first event that differs from what a golden's machine measured: words for people, nothing is judged by."""
+"""Name the events that differ from what a golden's machine measured: words for people, nothing is judged by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Final
 
-from nodeseal.boot.measured import Measurement, describe_briefly, measurements
-from nodeseal.boot.proved import ProvedLog
+from nodeseal.boot.measured import describe_briefly, measurements
+from nodeseal.boot.proved import PHASE_PCR, ProvedLog
 from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import NO_PCR, EventLog
@@ -15,6 +18,34 @@ from nodeseal.tcg.event_log_types import type_name
 
 _SHOWN: Final = 16
 """Hex digits of a digest that tell events apart for people."""
+_MAX_ALIGNED: Final = 512
+"""Events that are aligned with others; aligning takes time in proportion to the square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One measured event for people.
+
+    Attributes:
+        what: inert words that name it.
+        digest: what was extended.
+    """
+
+    what: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDifference:
+    """One step from what a golden's machine measured to what was measured now.
+
+    Attributes:
+        golden: what the golden's machine measured here; None: nothing.
+        seen: what was measured instead; None: nothing.
+    """
+
+    golden: Shown | None
+    seen: Shown | None
 
 
 def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[ReferenceEvent, ...]:
@@ -39,39 +70,90 @@ def first_difference(proved: ProvedLog, reference: tuple[ReferenceEvent, ...], p
     """
     if pcr not in proved.proved or not reference:
         return ""
-    seen = measurements(proved).get(pcr, ())
-    golden = [each for each in reference if each.pcr == pcr and proved.bank in each.digests]
-    ours, theirs = [each.digest for each in seen], [each.digests[proved.bank] for each in golden]
-    at = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-    if at is None:
-        at = min(len(ours), len(theirs))
+    seen, golden = _seen(proved, pcr), _due(reference, pcr, proved.bank)
+    ours, theirs = [each.digest for each in seen], [each.digest for each in golden]
+    at = _alike(ours, theirs)
     if ours[at + 1 :] == theirs[at:] and ours[at:]:
-        return f"{seen[at]}: digest {_short(ours[at])}, which the golden has not"
+        return f"{seen[at].what}: digest {_short(ours[at])}, which the golden has not"
     if ours[at:] == theirs[at + 1 :] and theirs[at:]:
-        return f"{_place(seen, at)}: golden has {_words(golden[at], proved.bank)}, which was not measured"
+        return f"{_place(seen, at)}: golden has {_words(golden[at])}, which was not measured"
     if at < len(ours) and at < len(theirs):
-        return f"{seen[at]}: digest {_short(ours[at])}, golden has {_words(golden[at], proved.bank)}"
-    return _beyond(proved, seen, golden, at)
+        return f"{seen[at].what}: digest {_short(ours[at])}, golden has {_words(golden[at])}"
+    return _beyond(seen, golden, at)
 
 
-def _beyond(proved: ProvedLog, seen: Sequence[Measurement], golden: Sequence[ReferenceEvent], at: int) -> str:
+def event_differences(
+    proved: ProvedLog, reference: tuple[ReferenceEvent, ...], pcr: int
+) -> tuple[EventDifference, ...]:
+    """Return all that differs in PCR ``pcr`` between ``reference`` and what was measured, in order.
+
+    Returns:
+        nothing when the log does not explain the PCR, when there is no reference, or when nothing differs. Where very
+        much differs, events are paired by place.
+    """
+    if pcr not in proved.proved or not reference:
+        return ()
+    seen, golden = _seen(proved, pcr), _due(reference, pcr, proved.bank)
+    at = _alike([each.digest for each in golden], [each.digest for each in seen])
+    golden, seen = golden[at:], seen[at:]
+    return tuple(
+        EventDifference(golden=before, seen=now)
+        for left, right in _differing(golden, seen)
+        for before, now in zip_longest(golden[left], seen[right])
+    )
+
+
+def _differing(golden: Sequence[Shown], seen: Sequence[Shown]) -> Iterator[tuple[slice, slice]]:
+    if max(len(golden), len(seen)) > _MAX_ALIGNED:
+        yield slice(None), slice(None)
+        return
+    matcher = SequenceMatcher(None, [each.digest for each in golden], [each.digest for each in seen], autojunk=False)
+    for kind, start, end, from_, to in matcher.get_opcodes():
+        if kind != "equal":
+            yield slice(start, end), slice(from_, to)
+
+
+def _seen(proved: ProvedLog, pcr: int) -> list[Shown]:
+    """Return what was measured into a PCR, systemd's words behind the log's events."""
+    words = proved.phases if pcr == PHASE_PCR else ()
+    return [
+        *(Shown(str(each), each.digest) for each in measurements(proved).get(pcr, ())),
+        *(Shown(f"after the log: systemd's {word}", proved.bank.digest(word.encode())) for word in words),
+    ]
+
+
+def _due(reference: Iterable[ReferenceEvent], pcr: int, bank: HashAlg) -> list[Shown]:
+    """Return what the golden's machine measured into a PCR."""
+    return [
+        Shown(f"{type_name(each.claimed_type)} {inert(each.what)}", each.digests[bank])
+        for each in reference
+        if each.pcr == pcr and bank in each.digests
+    ]
+
+
+def _alike(ours: list[bytes], theirs: list[bytes]) -> int:
+    """Count events at the beginning that are the same."""
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
+
+
+def _beyond(seen: Sequence[Shown], golden: Sequence[Shown], at: int) -> str:
     """Say which side goes on where the other ends, if one does."""
     if at < len(seen):
-        return f"{seen[at]}: digest {_short(seen[at].digest)}, and {len(seen) - at - 1} more, which the golden has not"
+        more = len(seen) - at - 1
+        return f"{seen[at].what}: digest {_short(seen[at].digest)}, and {more} more, which the golden has not"
     if at < len(golden):
         more = len(golden) - at - 1
-        return f"{_place(seen, at)}: golden has {_words(golden[at], proved.bank)}, and {more} more, not measured"
-    if proved.phases:
-        return f"after the log's last event: systemd's {', '.join(proved.phases)}"
+        return f"{_place(seen, at)}: golden has {_words(golden[at])}, and {more} more, not measured"
     return ""
 
 
-def _place(seen: Sequence[Measurement], at: int) -> str:
-    return f"before {seen[at]}" if at < len(seen) else "after the last event"
+def _place(seen: Sequence[Shown], at: int) -> str:
+    return f"before {seen[at].what}" if at < len(seen) else "after the last event"
 
 
-def _words(event: ReferenceEvent, bank: HashAlg) -> str:
-    return f"{type_name(event.claimed_type)} {inert(event.what)} {_short(event.digests[bank])}"
+def _words(event: Shown) -> str:
+    return f"{event.what} {_short(event.digest)}"
 
 
 def _short(digest: bytes) -> str:

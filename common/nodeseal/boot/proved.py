@@ -27,7 +27,8 @@ _STATIC_PCRS: Final = range(16)
 """PCRs that start at zero and that only a reset clears (PC Client Platform TPM Profile, "PCR Attributes")."""
 _BANKS: Final = (HashAlg.SHA512, HashAlg.SHA384, HashAlg.SHA256)
 """Banks that count, strongest first."""
-_PHASE_PCR: Final = 11
+PHASE_PCR: Final = 11
+"""Where systemd measures its words."""
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 _PHASE_STARTS: Final = (0, 2)
 """An initial RAM disk without systemd leaves out the first two words."""
@@ -144,7 +145,7 @@ def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts
         return _Explained(place=place, proved=True)
     if quirk := next(_explaining(firmware, pcr, bank, value, quoted), None):
         return _Explained(place=place, proved=True, quirk=quirk, finding=_quirk_finding(quirk, place))
-    if pcr == _PHASE_PCR and (words := _phases(bank, value, quoted)):
+    if pcr == PHASE_PCR and (words := _phases(bank, value, quoted)):
         return _Explained(place=place, proved=True, phases=words)
     if pcr in FIRMWARE_PCRS:
         return _Explained(place=place, finding=_replay_finding(place, quoted, value))

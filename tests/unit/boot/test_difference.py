@@ -6,7 +6,10 @@ import hashlib
 
 import pytest
 
-from nodeseal.boot.difference import first_difference, reference_events
+from nodeseal.boot import difference
+from nodeseal.boot.difference import EventDifference, Shown, event_differences, first_difference, reference_events
+from nodeseal.boot.proved import ProvedLog
+from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import EventLog
@@ -126,7 +129,103 @@ def test_systemds_phases_are_named_where_the_log_is_the_same() -> None:
     moved = SHA256.digest(values[11] + SHA256.digest(b"sysinit"))
     moved_on = proved(log, quoted_pcrs({SHA256: values | {11: moved}}))
     said = first_difference(moved_on, reference_events(log, (SHA256,)), 11)
-    assert said == "after the log's last event: systemd's sysinit"
+    assert said == f"after the log: systemd's sysinit: digest {_short(b'sysinit')}, which the golden has not"
+
+
+def _phased(*words: str) -> ProvedLog:
+    """Prove the log of a unified kernel image after systemd measured ``words``."""
+    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    values = values_of(log)
+    value = values[11]
+    for word in words:
+        value = SHA256.digest(value + SHA256.digest(word.encode()))
+    return proved(log, quoted_pcrs({SHA256: values | {11: value}}))
+
+
+def test_a_phase_that_was_not_reached_is_named_and_those_that_were_are_not() -> None:
+    ready = _phased("sysinit", "ready")
+    reference = (
+        *reference_events(ready.log, (SHA256,)),
+        *(
+            ReferenceEvent(pcr=11, claimed_type=EventType.EVENT_TAG, digests={SHA256: SHA256.digest(word)}, what="word")
+            for word in (b"sysinit", b"ready")
+        ),
+    )
+    assert first_difference(ready, reference, 11) == ""
+    assert event_differences(ready, reference, 11) == ()
+    said = first_difference(_phased("sysinit"), reference, 11)
+    assert said == f"after the last event: golden has EV_EVENT_TAG word {_short(b'ready')}, which was not measured"
+
+
+def _steps(log: EventLog, pcr: int) -> list[tuple[str | None, str | None]]:
+    """Return the differences by what was extended."""
+    return [(_hex(each.golden), _hex(each.seen)) for each in event_differences(proved(log), REFERENCE, pcr)]
+
+
+def _hex(event: Shown | None) -> str | None:
+    return None if event is None else event.digest.hex()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+SHIM_DIGEST, LOADER_DIGEST = _sha256(b"nodeseal sample shim"), _sha256(b"nodeseal sample boot loader")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "log", "steps"),
+    [
+        ("nothing differs", LOG, []),
+        (
+            "the last image is replaced",
+            good_log(BootChain(kernel=b"other")),
+            [(_sha256(b"nodeseal sample kernel"), _sha256(b"other"))],
+        ),
+        (
+            "two images are replaced",
+            good_log(BootChain(shim=b"one", boot_loader=b"two")),
+            [(SHIM_DIGEST, _sha256(b"one")), (LOADER_DIGEST, _sha256(b"two"))],
+        ),
+        (
+            "one event is new and another is gone",
+            without(inserted(LOG, SHIM, measured(4, EventType.EFI_ACTION, b"new")), SHIM + 1),
+            [(SHIM_DIGEST, _sha256(b"new"))],
+        ),
+        ("an event is new", inserted(LOG, SHIM, measured(4, EventType.EFI_ACTION, b"new")), [(None, _sha256(b"new"))]),
+        ("an event is gone", without(LOG, SHIM), [(SHIM_DIGEST, None)]),
+    ],
+)
+def test_all_differences_of_a_pcr_are_told(
+    sentence: str, log: EventLog, steps: list[tuple[str | None, str | None]]
+) -> None:
+    assert _steps(log, 4) == steps, sentence
+
+
+def test_a_difference_names_both_events() -> None:
+    other = good_log(BootChain(boot_loader=b"another loader"))
+    (found,) = event_differences(proved(other), REFERENCE, 4)
+    number = place_of(other, 4, "grubx64".encode("utf-16-le")) + 1
+    loader = "EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\grubx64.efi"
+    assert found == EventDifference(
+        golden=Shown(loader, bytes.fromhex(LOADER_DIGEST)),
+        seen=Shown(f"event {number} ({loader})", SHA256.digest(b"another loader")),
+    )
+
+
+def test_differences_need_a_log_that_explains_the_pcr_and_a_reference() -> None:
+    other = good_log(BootChain(shim=b"other"))
+    unproved = proved(other, quoted_pcrs({SHA256: values_of(other) | {4: b"\1" * 32}}))
+    assert event_differences(unproved, REFERENCE, 4) == ()
+    assert event_differences(proved(other), (), 4) == ()
+
+
+def test_very_much_that_differs_is_paired_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difference, "_MAX_ALIGNED", 3)
+    surplus = [measured(4, EventType.EFI_ACTION, bytes([65 + at])) for at in range(4)]
+    steps = _steps(inserted(LOG, SHIM, *surplus), 4)
+    assert steps[0] == (SHIM_DIGEST, _sha256(b"A"))
+    assert steps[-1] == (None, _sha256(b"nodeseal sample kernel"))
 
 
 def test_a_reference_has_the_extended_events_with_the_banks_asked_for() -> None:
