@@ -12,7 +12,7 @@ from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog
+from nodeseal.tcg.event_log import NO_PCR, EventLog
 from nodeseal.tcg.event_log_types import EventType
 from support.boot_logs import (
     SHA256,
@@ -23,6 +23,7 @@ from support.boot_logs import (
     place_of,
     proved,
     quoted_pcrs,
+    replaced,
     values_of,
     without,
 )
@@ -236,6 +237,16 @@ def test_a_reference_has_the_extended_events_with_the_banks_asked_for() -> None:
         (event.pcr, event.claimed_type, {SHA256: event.digests[SHA256]}) for event in log.events
     ]
     assert reference[SHIM].what == "\\EFI\\sample\\shimx64.efi"
+
+
+def test_a_reference_leaves_out_what_extended_nothing() -> None:
+    log = good_log(banks=(SHA256, HashAlg.SHA384))
+    one_bank = replaced(log, 0, digests={HashAlg.SHA384: log.events[0].digests[HashAlg.SHA384]})
+    of_windows = appended(one_bank, measured(NO_PCR, EventType.EVENT_TAG, b"of no PCR"))
+    reference = reference_events(of_windows, (SHA256,))
+    assert len(reference) == len(log.events)
+    assert reference[0].digests == {}
+    assert first_difference(proved(one_bank), reference, 0) == ""
 
 
 def test_words_of_a_reference_cannot_drive_a_terminal() -> None:
