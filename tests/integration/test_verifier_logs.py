@@ -16,10 +16,11 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import to_pem
-from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE
+from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Purpose
 from nodeseal.golden.rules import Window
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc, key_release_pb2, key_release_pb2_grpc
+from support.attackers import in_process
 from support.logged import LoggedNode, activate, admitted
 from support.verifier import (
     Refusal,
@@ -377,4 +378,35 @@ def test_logs_of_a_release_have_the_same_limits(tmp_path: Path) -> None:
             assert node.open(released) == model.data_key
 
     with a_verifier(tmp_path) as verifier:
+        asyncio.run(case(verifier))
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun in time", "not begun"])
+def test_a_release_has_longer_for_its_logs_once_they_have_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    async def case(verifier: RunningVerifier) -> None:
+        async with in_process(verifier), verifier.person() as admin:
+            node = await admitted(verifier, admin, tmp_path)
+            model = await ready_to_release(verifier, admin, node)
+            node.run("/usr/bin/agent", b"agent 1")
+            monkeypatch.setattr("nodeseal.verifier.services.key_release._ASK_SECONDS", 0)
+            async with node.channel() as channel:
+                call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
+                ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+                challenge = (await received(call)).challenge
+                *logs, _ = node.answer(challenge.challenge, Purpose.RELEASE)
+                messages = [*(key_release_pb2.ReleaseRequest(logs=each) for each in logs)]
+                assert messages
+                if begun:
+                    await call.write(messages.pop(0))
+                await asyncio.sleep(1.5)
+                if not begun:
+                    assert "took too long" in (await sent_until_refused(call, ())).details
+                    return
+                await call.write(key_release_pb2.ReleaseRequest(proof=node.proof(challenge)))
+                assert node.open((await received(call)).released) == model.data_key
+
+    with a_verifier(tmp_path, start=False, interval_seconds=10, answer_within_seconds=1) as verifier:
         asyncio.run(case(verifier))

@@ -10,7 +10,7 @@ from nodeseal.errors import MalformedInput, TooManyRequests
 from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Evidence, ImaDelta
 from nodeseal.ids import NodeId
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.log_collector import MAX_ANSWER, LogBudget, LogCollector, log_size
+from nodeseal.verifier.log_collector import MAX_ANSWER, MAX_MESSAGES, LogBudget, LogCollector, log_size
 
 NODE, OTHER = NodeId("n-" + "a" * 26), NodeId("n-" + "b" * 26)
 LAST = Evidence(claims=b"{}", attest=b"attest", signature=b"signature", pcr_values=(b"value",))
@@ -132,6 +132,23 @@ def test_an_ima_log_without_end_is_refused_at_its_limit() -> None:
         logs.add(stretch(ima=ima(MAX_IMA_DELTA, b"x")), more=True)
     logs.clear()
     assert budget.waiting == 0
+
+
+def test_a_flood_of_tiny_messages_is_refused() -> None:
+    logs, _ = a_collector()
+    for _ in range(2):  # each answer counts for itself
+        for number in range(MAX_MESSAGES - 1):
+            assert logs.add(stretch(ima=ima(number, b"x")), more=True) is None
+        assert logs.add(LAST, more=False) is not None
+        logs.clear()
+    for number in range(MAX_MESSAGES):
+        logs.add(stretch(ima=ima(number, b"x")), more=True)
+    with pytest.raises(MalformedInput, match=f"more than {MAX_MESSAGES} messages"):
+        logs.add(LAST, more=False)
+
+
+def test_the_longest_logs_fit_into_the_messages_of_an_answer() -> None:
+    assert 3 * MAX_ANSWER // MAX_LOG_PIECE < MAX_MESSAGES
 
 
 def test_what_all_nodes_send_together_is_bounded_and_comes_free_again() -> None:

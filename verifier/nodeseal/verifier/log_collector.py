@@ -17,6 +17,8 @@ from nodeseal.ids import NodeId
 
 MAX_ANSWER: Final = MAX_BOOT_LOG + MAX_IMA_DELTA
 """Bytes of logs that one node may have waiting, in all its answers together."""
+MAX_MESSAGES: Final = 1024
+"""Messages of one answer; three times as many as the longest logs need, so that nobody floods with tiny ones."""
 
 
 def log_size(evidence: Evidence) -> int:
@@ -64,12 +66,13 @@ class LogBudget:
 class LogCollector:
     """Puts the messages of one answer together; serves one answer after the other."""
 
-    __slots__ = ("_boot_log", "_budget", "_entries", "_held", "_ima", "_node_id")
+    __slots__ = ("_boot_log", "_budget", "_entries", "_held", "_ima", "_messages", "_node_id")
 
     def __init__(self, node_id: NodeId, budget: LogBudget) -> None:
         self._node_id: Final = node_id
         self._budget: Final = budget
         self._held = 0
+        self._messages = 0
         self._boot_log: bytearray | None = None
         self._entries: bytearray | None = None
         self._ima: ImaDelta | None = None
@@ -82,8 +85,8 @@ class LogCollector:
             more: whether other messages follow.
 
         Raises:
-            MalformedInput: a message with no or too much of a log, or with anything else before the last one; a log
-                that is too long; a stretch of the IMA log that does not follow on.
+            MalformedInput: a message with no or too much of a log, or with anything else before the last one; too many
+                messages; a log that is too long; a stretch of the IMA log that does not follow on.
             TooManyRequests: more logs wait than may.
         """
         size = log_size(piece)
@@ -91,6 +94,9 @@ class LogCollector:
             raise MalformedInput(f"logs: {size} bytes in one message, at most {MAX_LOG_PIECE}")
         if more and not _only_logs(piece):
             raise MalformedInput("logs: a message that others follow carries stretches of logs, and nothing else")
+        self._messages += 1
+        if self._messages > MAX_MESSAGES:
+            raise MalformedInput(f"logs: more than {MAX_MESSAGES} messages")
         if size:
             self._budget.take(self._node_id, size)
             self._held += size
@@ -102,6 +108,7 @@ class LogCollector:
         if self._held:
             self._budget.give_back(self._node_id, self._held)
             self._held = 0
+        self._messages = 0
         for log in (self._boot_log, self._entries):
             if log is not None:
                 log.clear()  # now: an error's traceback may still refer to it
