@@ -2,8 +2,9 @@
 
 A prediction takes a golden's reference events, the boot that it was made from, and gives the events that the new files
 concern their new digests: boot images their Authenticode digest (PCR 2 and 4), a unified kernel image also its sections
-(PCR 11) and its kernel, files that the boot loader reads the hash of their content (PCR 9), texts such as command
-lines the hash of the text with its words replaced (PCR 8 and 12). Exact values follow by replay, rules by name.
+(PCR 11), its kernel, and what the kernel's own stub measures of them (PCR 9), files that the boot loader reads the hash
+of their content (PCR 9), texts such as command lines the hash of the text with its words replaced (PCR 8 and 12), and
+load options that are such a text (PCR 9). Exact values follow by replay, rules by name.
 
 What cannot be known from files alone is not guessed: an image by another signer also changes which authorities
 firmware measures (PCR 7), and a new boot loader may measure other things.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from nodeseal.errors import MalformedInput
@@ -40,6 +42,9 @@ _IMAGE_TYPES: Final = frozenset(
 )
 _STUB_PCR: Final = 11
 _FILE_PCR: Final = 9
+_COMMAND_LINE_PCR: Final = 12
+_LOAD_OPTIONS: Final = "LOADED_IMAGE::LoadOptions"
+"""How Linux' EFI stub calls the event of its load options (drivers/firmware/efi/libstub/efi-stub-helper.c)."""
 _SEPARATORS: Final = re.compile(r"[\\/]")
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
@@ -111,14 +116,14 @@ def predict(
     for replacement in replacements:
         steps = _replaced(steps, replacement, banks)
     for renaming in renamings:
-        steps = _renamed(steps, renaming)
+        steps = _renamed(steps, renaming, banks)
     changed = tuple((old, new) for old, new in steps if old != new)
     events = tuple(new for _, new in steps if new is not None)
     predicted = replace(
         golden,
         name=name,
         pcrs=_pcrs(golden, changed, events, keep=keep),
-        boot=_boot(golden.boot, changed, keep=keep) if golden.boot else None,
+        boot=_boot(golden.boot, steps, renamings, keep=keep) if golden.boot else None,
         reference=events,
     )
     return Prediction(golden=predicted, changed=changed)
@@ -140,7 +145,7 @@ def _replaced(steps: _Steps, replacement: Replacement, banks: tuple[HashAlg, ...
         if image is not None and image.unified_kernel and event.claimed_type in _IMAGE_TYPES:
             steps = _kernel_replaced(steps, place, image, banks)
     if image is not None and image.unified_kernel:
-        steps = _sections_replaced(steps, image, banks)
+        steps = _sections_replaced(_handed_on(steps, image, banks), image, banks)
     return steps
 
 
@@ -180,6 +185,39 @@ def _kernel_replaced(steps: _Steps, place: int, image: PeImage, banks: Iterable[
     return steps
 
 
+def _handed_on(steps: _Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> _Steps:
+    """Replace what a kernel measures of the sections that systemd-stub hands on to it.
+
+    The initial RAM disk is a section as it is, if it was one before. Load options are the command line in UTF-16
+    without white space around it, unless the boot loader gave others, which are in PCR 12 then
+    (systemd: src/boot/stub.c).
+    """
+    contents = {section.name: image.content(section) for section in reversed(image.sections)}
+    before = _section_digests((event for _, event in steps), banks[0])
+    after = {name: {bank: bank.digest(content) for bank in banks} for name, content in contents.items()}
+    given = [event.digests for _, event in steps if event is not None and event.pcr == _COMMAND_LINE_PCR]
+    line = contents.get(".cmdline", b"").decode(errors="surrogateescape").strip(" \t\r\n\0")
+    options = (line + "\0").encode("utf-16-le", errors="surrogatepass")
+    new_line = ".cmdline" in after and after[".cmdline"] != before.get(".cmdline")
+    replaced: _Steps = []
+    for old, event in steps:
+        new = event
+        if event is not None and event.pcr == _FILE_PCR and event.digests == before.get(".initrd"):
+            new = replace(event, digests=after.get(".initrd", event.digests))
+        elif new_line and event is not None and _LOAD_OPTIONS in event.what and event.digests not in given:
+            new = replace(event, digests={bank: bank.digest(options) for bank in banks})
+        replaced.append((old, new))
+    return replaced
+
+
+def _section_digests(events: Iterable[ReferenceEvent | None], bank: HashAlg) -> Mapping[str, Mapping[HashAlg, bytes]]:
+    """Return the digests of the sections' contents, each of which follows that of its name."""
+    names = {_name_digest(name, bank): name for name in MEASURED_SECTIONS}
+    measured = [event for event in events if event is not None and event.pcr == _STUB_PCR]
+    named = ((names.get(name.digests[bank]), content) for name, content in pairwise(measured))
+    return {name: content.digests for name, content in named if name is not None}
+
+
 def _sections_replaced(steps: _Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> _Steps:
     """Replace the stretch of PCR 11 from the first section's name to the last section's content."""
     places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == _STUB_PCR]
@@ -211,21 +249,30 @@ def _section_events(
         yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_content, what=name)
 
 
-def _renamed(steps: _Steps, renaming: Renaming) -> _Steps:
-    renamed: _Steps = [(old, _with_words(event, renaming) if event else None) for old, event in steps]
+def _renamed(steps: _Steps, renaming: Renaming, banks: tuple[HashAlg, ...]) -> _Steps:
+    texts = {event.what for _, event in steps if event is not None and renaming.old in event.what}
+    moved = {bank: dict(_moved(texts, renaming, bank)) for bank in banks}
+    renamed: _Steps = [(old, _with_words(event, renaming, moved) if event else None) for old, event in steps]
     if renamed == steps:
         raise MalformedInput(f"golden predict: no measured text of the reference has {renaming.old!a} in it")
     return renamed
 
 
-def _with_words(event: ReferenceEvent, renaming: Renaming) -> ReferenceEvent:
+def _moved(texts: Iterable[str], renaming: Renaming, bank: HashAlg) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate what digests of these texts become, however they are spelled."""
+    for text in texts:
+        for before, after in zip(_spellings(text), _spellings(_swap(text, renaming)), strict=True):
+            yield bank.digest(before), bank.digest(after)
+
+
+def _with_words(
+    event: ReferenceEvent, renaming: Renaming, moved: Mapping[HashAlg, Mapping[bytes, bytes]]
+) -> ReferenceEvent:
+    what = _swap(event.what, renaming)
+    if all(digest in moved[bank] for bank, digest in event.digests.items()):
+        return replace(event, digests={bank: moved[bank][digest] for bank, digest in event.digests.items()}, what=what)
     if renaming.old not in event.what:
         return event
-    digests = {bank: _text_digest(event.what, bank, digest, renaming) for bank, digest in event.digests.items()}
-    known = {bank: digest for bank, digest in digests.items() if digest is not None}
-    what = _swap(event.what, renaming)
-    if len(known) == len(digests):
-        return replace(event, digests=known, what=what)
     if event.claimed_type in _IMAGE_TYPES or event.pcr == _FILE_PCR:  # its digest is of the file of that name
         return replace(event, what=what)
     raise MalformedInput(f"golden predict: the digest of {event.what[:80]!a} (PCR {event.pcr}) is not of its text")
@@ -236,21 +283,18 @@ def _swap(text: str, renaming: Renaming) -> str:
 
 
 def _spellings(text: str) -> Iterator[bytes]:
-    """Yield the ways in which boot loaders hash a text that is shown as ``text``.
+    """Yield the ways in which boot loaders and kernels hash a text that is shown as ``text``.
 
     GRUB hashes what follows ``grub_cmd:`` or ``kernel_cmdline:``, with or without a final NUL
-    (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c).
+    (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c); the kernel's EFI
+    stub hashes its load options, for which GRUB puts ``BOOT_IMAGE=`` before the text.
     """
     for part in (text, text.partition(" ")[2]):
         yield part.encode(errors="surrogateescape")
         yield part.encode(errors="surrogateescape") + b"\0"
-        yield part.encode("utf-16-le", errors="surrogatepass") + b"\0\0"
-
-
-def _text_digest(what: str, bank: HashAlg, digest: bytes, renaming: Renaming) -> bytes | None:
-    """Return the digest after renaming, if ``digest`` is of one of the spellings of the text."""
-    spellings = zip(_spellings(what), _spellings(_swap(what, renaming)), strict=True)
-    return next((bank.digest(after) for before, after in spellings if bank.digest(before) == digest), None)
+        for options in (part, f"BOOT_IMAGE={part}"):
+            yield options.encode("utf-16-le", errors="surrogatepass")
+            yield options.encode("utf-16-le", errors="surrogatepass") + b"\0\0"
 
 
 def _pcrs(golden: Golden, changed: _Changed, events: Sequence[ReferenceEvent], *, keep: bool) -> PcrValues:
@@ -272,15 +316,27 @@ def _replay(events: Iterable[ReferenceEvent], bank: HashAlg, pcr: int) -> frozen
     return frozenset({value})
 
 
-def _boot(rules: BootRules, changed: _Changed, *, keep: bool) -> BootRules:
-    new = {old.digests[rules.bank]: after.digests[rules.bank] for old, after in changed if old and after}
+def _boot(rules: BootRules, steps: _Steps, renamings: Iterable[Renaming], *, keep: bool) -> BootRules:
+    new = {old.digests[rules.bank]: after.digests[rules.bank] for old, after in steps if old and after and old != after}
     return replace(
         rules,
         images=_images(rules.images, new, keep=keep),
         drivers=_images(rules.drivers, new, keep=keep),
         files=_images(rules.files, new, keep=keep),
-        sections=_sections(rules.sections, changed, rules.bank, keep=keep),
+        command_lines=_command_lines(rules.command_lines, renamings, keep=keep),
+        sections=_sections(rules, steps, keep=keep),
     )
+
+
+def _command_lines(
+    patterns: tuple[str, ...] | None, renamings: Iterable[Renaming], *, keep: bool
+) -> tuple[str, ...] | None:
+    if patterns is None:
+        return None
+    after = patterns
+    for renaming in renamings:
+        after = tuple(_swap(pattern, renaming) for pattern in after)
+    return tuple(dict.fromkeys((*after, *patterns) if keep else after))
 
 
 def _images(images: tuple[Image, ...] | None, new: Mapping[bytes, bytes], *, keep: bool) -> tuple[Image, ...] | None:
@@ -294,17 +350,26 @@ def _swapped(digests: frozenset[bytes], new: Mapping[bytes, bytes], *, keep: boo
     return after | digests if keep else after
 
 
-def _sections(
-    sections: Mapping[str, frozenset[bytes]] | None, changed: _Changed, bank: HashAlg, *, keep: bool
-) -> Mapping[str, frozenset[bytes]] | None:
-    """Return the section rules with the contents that changed; the event of a section's name has its name's digest."""
-    if sections is None:
+def _sections(rules: BootRules, steps: _Steps, *, keep: bool) -> Mapping[str, frozenset[bytes]] | None:
+    """Return the section rules with the contents that changed and without the sections that are gone.
+
+    Raises:
+        MalformedInput: both boots should be allowed, and one has a section that the other has not.
+    """
+    if rules.sections is None:
         return None
-    after = dict(sections)
-    for _, event in changed:
-        if event is not None and event.pcr == _STUB_PCR and event.digests[bank] != _name_digest(event.what, bank):
-            before = sections.get(event.what, frozenset()) if keep else frozenset()
-            after[event.what] = frozenset({event.digests[bank]}) | before
+    before, now = (_section_digests((step[side] for step in steps), rules.bank) for side in (0, 1))
+    if keep and before.keys() != now.keys():
+        raise MalformedInput(
+            "golden predict: no rule allows an image with and one without a section "
+            f"({', '.join(sorted(before.keys() ^ now.keys()))})",
+            remedy="predict a golden of its own (without --keep) and keep both active during the rollout",
+        )
+    after = {name: allowed for name, allowed in rules.sections.items() if name in now or name not in before}
+    for name, digests in now.items():
+        if digests != before.get(name):
+            kept = rules.sections.get(name, frozenset()) if keep else frozenset()
+            after[name] = frozenset({digests[rules.bank]}) | kept
     return after
 
 

@@ -113,6 +113,22 @@ def test_words_of_measured_texts_are_replaced_as_the_boot_loader_hashes_them() -
     assert _value(after, 9) == _extended([_sha256(NEW_KERNEL)])
 
 
+def test_load_options_that_are_a_renamed_command_line_follow_it() -> None:
+    line, after = "/vmlinuz-6.1.0-30 ro", "/vmlinuz-6.1.0-31 ro"
+    options = _event(9, EventType.EVENT_TAG, _wide(f"BOOT_IMAGE={line}\0"), "load options: LOADED_IMAGE::LoadOptions")
+    shown = _text(8, f"kernel_cmdline: {line}", line.encode())
+    rules = BootRules(images=(Image(name="any", digests=frozenset({bytes(32)})),), command_lines=(line, "rescue"))
+    rename = [Renaming(old="6.1.0-30", new="6.1.0-31")]
+    moved = _predict(_golden((*GRUB_BOOT, shown, options), rules), rename=rename)
+    assert _value(moved, 9) == _extended([_sha256(KERNEL), _wide(f"BOOT_IMAGE={after}\0")])
+    assert moved.boot is not None
+    assert moved.boot.command_lines == (after, "rescue")
+
+
+def _wide(text: str) -> bytes:
+    return _sha256(text.encode("utf-16-le"))
+
+
 def test_a_unified_kernel_image_moves_its_own_digest_its_kernel_and_its_sections() -> None:
     after = _predict(_golden(UKI_BOOT), ("linux.efi", NEW_UKI))
     assert _value(after, 4) == _extended([_authenticode(NEW_UKI), _authenticode(NEW_KERNEL)])
