@@ -20,6 +20,7 @@ from typing import Final
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
 from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tcg.pe import MEASURED_SECTIONS, PeImage, authenticode_digest, decode_pe, is_pe
 
 _GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 """EFI_GLOBAL_VARIABLE (UEFI, "Globally Defined Variables")."""
@@ -35,6 +36,7 @@ _SHA256: Final = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
 _LOAD_OPTIONS_TAG: Final = 0x8F3B22ED
 _INITRD_TAG: Final = 0x8F3B22EC
 """Tags of what Linux' EFI stub measures (drivers/firmware/efi/libstub/efistub.h)."""
+_APPLICATION: Final = EventType.EFI_BOOT_SERVICES_APPLICATION
 _SEPARATOR: Final = bytes(4)
 _SEPARATED: Final = range(8)
 DB_CERTIFICATE: Final = base64.b64decode(
@@ -61,7 +63,7 @@ REVOKED_IMAGE: Final = hashlib.sha256(b"revoked image").digest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootChain:
-    """What a machine boots. Images are any bytes: their digests are what is measured.
+    """What a machine boots. PE/COFF images are measured by their Authenticode digest, any other bytes by their hash.
 
     Attributes:
         firmware: the platform's firmware.
@@ -75,6 +77,7 @@ class BootChain:
         option_rom: a driver from an option ROM; empty: there is none.
         sections: names and contents of a unified kernel image, such as ``.linux``; it is started by the firmware, and
             shim, boot loader, kernel and initrd are not used. Empty: boot by shim and GRUB.
+        unified: a whole unified kernel image (PE/COFF), likewise; its sections say all else.
     """
 
     firmware: bytes = b"nodeseal sample firmware"
@@ -87,13 +90,16 @@ class BootChain:
     command_line: str = "/vmlinuz root=LABEL=root ro quiet"
     option_rom: bytes = b""
     sections: tuple[tuple[str, bytes], ...] = ()
+    unified: bytes = b""
 
 
 def sample_boot_log(chain: BootChain, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
     """Return the crypto-agile event log of a machine that boots ``chain``; the same chain gives the same log."""
     writer = _Writer(banks)
     _firmware(writer, chain)
-    if chain.sections:
+    if chain.unified:
+        _unified_image(writer, decode_pe(chain.unified))
+    elif chain.sections:
         _unified(writer, chain)
     else:
         _loaders(writer, chain)
@@ -111,6 +117,14 @@ class _Writer:
     def add(self, pcr: int, claimed_type: EventType, data: bytes, measured: bytes | None = None) -> None:
         """Add an event whose digests are of ``measured``, or of its data when that is None."""
         digests = {bank: bank.digest(data if measured is None else measured) for bank in self._banks}
+        self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
+
+    def image(self, pcr: int, claimed_type: EventType, file: str, content: bytes) -> None:
+        """Add a UEFI_IMAGE_LOAD_EVENT (PFP)."""
+        path = _path(file) if file else b""
+        data = _IMAGE_LOAD.pack(0x7E000000, len(content), 0, len(path)) + path
+        image = decode_pe(content) if is_pe(content) else None
+        digests = {bank: authenticode_digest(image, bank) if image else bank.digest(content) for bank in self._banks}
         self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
 
     def variable(self, pcr: int, claimed_type: EventType, vendor: uuid.UUID, name: str, content: bytes) -> None:
@@ -135,8 +149,7 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
     writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "BootOrder", struct.pack("<H", 1))
     writer.variable(1, EventType.EFI_VARIABLE_BOOT, _GLOBAL, "Boot0001", _load_option("sample", _path("shimx64.efi")))
     if chain.option_rom:
-        driver = _image_load("option-rom.efi", chain.option_rom)
-        writer.add(2, EventType.EFI_BOOT_SERVICES_DRIVER, driver, chain.option_rom)
+        writer.image(2, EventType.EFI_BOOT_SERVICES_DRIVER, "option-rom.efi", chain.option_rom)
     writer.add(4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option")
     for pcr in _SEPARATED:
         writer.add(pcr, EventType.SEPARATOR, _SEPARATOR)
@@ -147,28 +160,42 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
 
 
 def _loaders(writer: _Writer, chain: BootChain) -> None:
-    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("shimx64.efi", chain.shim), chain.shim)
+    writer.image(4, _APPLICATION, "shimx64.efi", chain.shim)
     for name in (b"MokList\0", b"MokListX\0"):
         writer.add(14, EventType.IPL, name, _signature_list(_SHA256, hashlib.sha256(name).digest()))
     writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SHIM, "SbatLevel", b"sbat,1,2023012900\nshim,2\ngrub,3\n")
     if chain.secure_boot:
         writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SHIM, "Shim", VENDOR_CERTIFICATE)
-    loader = chain.boot_loader
-    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("grubx64.efi", loader), loader)
+    writer.image(4, _APPLICATION, "grubx64.efi", chain.boot_loader)
 
 
 def _unified(writer: _Writer, chain: BootChain) -> None:
     """Start a unified kernel image: its stub measures the sections, each name and then its content."""
-    image = b"".join(content for _, content in chain.sections)
-    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("linux.efi", image), image)
+    writer.image(4, _APPLICATION, "linux.efi", b"".join(content for _, content in chain.sections))
     for name, content in chain.sections:
         shown = _utf16(name)
         writer.add(11, EventType.IPL, shown, name.encode() + b"\0")
         writer.add(11, EventType.IPL, shown, content)
-    command_line = _utf16(chain.command_line)
-    writer.add(12, EventType.IPL, command_line)
-    writer.add(9, EventType.EVENT_TAG, _tagged(_LOAD_OPTIONS_TAG, b"LOADED_IMAGE::LoadOptions\0"), command_line)
-    writer.add(9, EventType.EVENT_TAG, _tagged(_INITRD_TAG, b"Linux initrd\0"), chain.initrd)
+    writer.add(12, EventType.IPL, _utf16(chain.command_line))
+    _kernel_stub(writer, chain.command_line, chain.initrd)
+
+
+def _unified_image(writer: _Writer, image: PeImage) -> None:
+    """Start a unified kernel image as a file: its stub hands kernel, command line and initrd on as they are in it."""
+    contents = {section.name: image.content(section) for section in image.sections}
+    writer.image(4, _APPLICATION, "linux.efi", image.raw)
+    for name in (name for name in MEASURED_SECTIONS if name in contents):
+        writer.add(11, EventType.IPL, _utf16(name), name.encode() + b"\0")
+        writer.add(11, EventType.IPL, _utf16(name), contents[name])
+    writer.image(4, _APPLICATION, "", contents[".linux"])
+    _kernel_stub(writer, contents.get(".cmdline", b"").decode(), contents.get(".initrd", b""))
+
+
+def _kernel_stub(writer: _Writer, command_line: str, initrd: bytes) -> None:
+    """Measure what the kernel's own EFI stub is given."""
+    options = _tagged(_LOAD_OPTIONS_TAG, b"LOADED_IMAGE::LoadOptions\0")
+    writer.add(9, EventType.EVENT_TAG, options, _utf16(command_line))
+    writer.add(9, EventType.EVENT_TAG, _tagged(_INITRD_TAG, b"Linux initrd\0"), initrd)
 
 
 def _grub(writer: _Writer, chain: BootChain) -> None:
@@ -178,7 +205,7 @@ def _grub(writer: _Writer, chain: BootChain) -> None:
     command_line = chain.command_line.encode()
     writer.add(8, EventType.IPL, b"kernel_cmdline: " + command_line + b"\0", command_line)
     writer.add(9, EventType.IPL, b"/vmlinuz\0", chain.kernel)
-    writer.add(4, EventType.EFI_BOOT_SERVICES_APPLICATION, _image_load("vmlinuz", chain.kernel), chain.kernel)
+    writer.image(4, _APPLICATION, "vmlinuz", chain.kernel)
     writer.add(9, EventType.IPL, b"/initrd.img\0", chain.initrd)
 
 
@@ -206,12 +233,6 @@ def _path(file: str) -> bytes:
 def _load_option(description: str, path: bytes) -> bytes:
     """Return an EFI_LOAD_OPTION (UEFI), active."""
     return struct.pack("<IH", 1, len(path)) + _utf16(description) + path
-
-
-def _image_load(file: str, image: bytes) -> bytes:
-    """Return a UEFI_IMAGE_LOAD_EVENT (PFP)."""
-    path = _path(file)
-    return _IMAGE_LOAD.pack(0x7E000000, len(image), 0, len(path)) + path
 
 
 def _partition_table() -> bytes:
