@@ -8,7 +8,7 @@ from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log_types import EventType
-from support.boot_logs import appended, claims_of, good_log, measured, quote_of, quoted_pcrs
+from support.boot_logs import appended, claims_of, good_log, inserted, measured, quote_of, quoted_pcrs
 
 CHAIN = BootChain()
 LOG = good_log()
@@ -64,3 +64,15 @@ def test_a_separator_with_an_error_is_found(pcr: int) -> None:
 def test_a_boot_order_with_the_content_of_an_error_is_none() -> None:
     order = measured(1, EventType.EFI_VARIABLE_BOOT, b"BootOrder", b"\1\0\0\0")
     assert claims_of(appended(LOG, order)).findings == ()
+
+
+def test_what_was_not_extended_in_the_judged_bank_is_no_claim() -> None:
+    silent = measured(4, EventType.NO_ACTION, b"not extended")
+    other_bank = measured(4, EventType.EFI_BOOT_SERVICES_APPLICATION, b"not extended", bank=HashAlg.SHA384)
+    claims = claims_of(appended(LOG, silent, other_bank), quote_of(LOG))
+    assert claims.chain == claims_of(LOG).chain
+
+
+def test_another_text_in_pcr_0_is_no_version() -> None:
+    log = inserted(LOG, 0, measured(0, EventType.POST_CODE, b"POST CODE"))
+    assert claims_of(log).firmware_version == "nodeseal sample 1.0"
