@@ -13,17 +13,14 @@ from typing import Final, NamedTuple
 
 from benchmarks.harness import Result, pinned, rate, ratios
 from benchmarks.keylime import CHECKQUOTE, Keylime, SameQuote
-from benchmarks.nodes import GOLDEN_PCRS, SELECTION, Attester, booted_tpm
+from benchmarks.nodes import SELECTION, Attester, BootedNode, booted_node, golden
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence import Channel, Evidence, Purpose
-from nodeseal.golden.model import Golden
 from nodeseal.ids import Nonce, node_id_of
-from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import Baseline, Challenge, KnownNode, NodeKeys, Policy
+from nodeseal.verifier.appraisal.model import Challenge, KnownNode, NodeKeys, Policy, known_logs
 
 NODES: Final = 1000
 _BATCH: Final = 50
@@ -45,14 +42,16 @@ def over_p256_verify() -> Result:
     with pinned(0):
         work = _appraising(itertools.cycle(_steady_rounds(NODES)))
         runs = ratios(lambda: rate(work), p256_verifies_per_second)
-    return Result.of(runs, against=VERIFY, note=f"the pure function, {NODES} nodes in turn, each with PCRs of its own")
+    return Result.of(
+        runs, against=VERIFY, note=f"the pure function, {NODES} nodes in turn, each with logs and PCRs of its own"
+    )
 
 
 def over_keylime_checkquote() -> Result:
     """Return appraisals of one steady round over Keylime's check of the same quote."""
     with pinned(0):
-        tpm, steady = _one_round()
-        quote = SameQuote.of(steady.evidence, tpm.ak, tpm.read_pcrs(SELECTION))
+        node, steady = _one_round()
+        quote = SameQuote.of(steady.evidence, node.tpm.ak, node.tpm.read_pcrs(SELECTION))
         with Keylime(asdict(quote), "keylime_worker.py") as keylime:
             runs = ratios(lambda: rate(_appraising(itertools.repeat(steady))), keylime.per_second)
     note = "the same quote over and over; Keylime loads the key and hashes the PCR values each time"
@@ -68,27 +67,31 @@ def _appraising(rounds: Iterator[SteadyRound]) -> Callable[[], int]:
     return work
 
 
-def _one_round() -> tuple[SyntheticTpm, SteadyRound]:
+def _one_round() -> tuple[BootedNode, SteadyRound]:
     with tempfile.TemporaryDirectory() as folder:
-        tpm = booted_tpm(TpmVendor.create(Path(folder) / "vendor"), "node")
-    return tpm, _steady(tpm)
+        node = booted_node(TpmVendor.create(Path(folder) / "vendor"), "node")
+    return node, _steady(node, _policy())
 
 
 def _steady_rounds(count: int) -> list[SteadyRound]:
+    policy = _policy()
     with tempfile.TemporaryDirectory() as folder:
         vendor = TpmVendor.create(Path(folder) / "vendor")
-        return [_steady(booted_tpm(vendor, str(number))) for number in range(count)]
+        return [_steady(booted_node(vendor, str(number)), policy) for number in range(count)]
 
 
-def _steady(tpm: SyntheticTpm) -> SteadyRound:
+def _policy() -> Policy:
+    return Policy(goldens=(golden(),), trust_seconds=120)
+
+
+def _steady(node: BootedNode, policy: Policy) -> SteadyRound:
+    tpm = node.tpm
     channel = Channel(
         trust_domain="bench.example", node_id=node_id_of(tpm.ek.name()), certificate_sha256=secrets.token_bytes(32)
     )
-    attester, keys = Attester(tpm, channel), NodeKeys(ak_name=tpm.ak.name(), verifier=SignatureVerifier(tpm.ak))
-    policy = Policy(goldens=(_golden(tpm),), trust_seconds=120)
-    first = _round(attester, channel, KnownNode(keys=keys, baseline=None), policy)
-    baseline: Baseline = appraise(*first).baseline
-    steady = _round(attester, channel, KnownNode(keys=keys, baseline=baseline), policy)
+    attester, keys = Attester(node, channel), NodeKeys(ak_name=tpm.ak.name(), verifier=SignatureVerifier(tpm.ak))
+    first = appraise(*_round(attester, channel, KnownNode(keys=keys, baseline=None), policy))
+    steady = _round(attester, channel, KnownNode(keys=keys, baseline=first.baseline), policy)
     if not appraise(*steady).keeps_leases:
         raise AssertionError("a steady round is a good one")
     return steady
@@ -102,12 +105,7 @@ def _round(attester: Attester, channel: Channel, node: KnownNode, policy: Policy
         issued=_NOW,
         answer_by=_NOW + timedelta(seconds=15),
         channel=channel,
+        logs=known_logs(node, policy),
     )
-    evidence = attester.evidence(challenge.nonce, values=node.values_required)
+    evidence = attester.evidence(challenge.nonce, challenge.logs, values=node.values_required)
     return SteadyRound(evidence, challenge, node, policy, _NOW + timedelta(seconds=1))
-
-
-def _golden(tpm: SyntheticTpm) -> Golden:
-    values = dict(zip(SELECTION.indices(), tpm.read_pcrs(SELECTION), strict=True))
-    pinned_values = {index: frozenset({values[HashAlg.SHA256, index]}) for index in GOLDEN_PCRS}
-    return Golden(name="rack-a", pcrs={HashAlg.SHA256: pinned_values})

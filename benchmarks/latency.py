@@ -23,6 +23,7 @@ from grpc import aio
 
 from benchmarks.harness import Missing, Result, pinned
 from benchmarks.load import activate_golden
+from benchmarks.nodes import FILES, boot_log_of
 from benchmarks.verifier import CLIENT_CORE, VerifierProcess, running_verifier
 from nodeseal.agent.attest import AttestationStream, Standing
 from nodeseal.agent.attester import Attester
@@ -42,7 +43,6 @@ from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import Slot
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 
@@ -161,7 +161,9 @@ async def _site() -> AsyncIterator[Site]:
         except Unavailable as error:
             raise Missing(f"no software TPM: {error}") from error
         with running_verifier(folder / "verifier", vendor) as verifier, machine:
-            machine.boot(sample_boot_log(BootChain()))
+            machine.boot(boot_log_of("disk"))
+            for path, content in FILES.items():
+                machine.measure(path, content)
             tpm = TimedTpm(machine.tcti)
             try:
                 yield Site(
@@ -204,7 +206,7 @@ async def _releaser(site: Site) -> AsyncIterator[tuple[Releaser, Digest, tuple[S
         try:
             nodes = admin_pb2_grpc.NodesStub(admin)
             await nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=identity.node_id))
-            await activate_golden(admin, identity.node_id)
+            await activate_golden(admin)
             await _until_trusted(standing)
             releaser.link = link
             yield releaser, *await _sealed_model(admin, identity)

@@ -17,16 +17,13 @@ from typing import Any, Final
 from grpc import aio
 
 from benchmarks.harness import Missing
-from benchmarks.nodes import GOLDEN_PCRS, Attester, booted_tpm
+from benchmarks.nodes import Attester, BootedNode, booted_node, golden
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
+from nodeseal.agent.messages import evidence_messages
 from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
 from nodeseal.evidence import Channel
-from nodeseal.evidence_folder import decode_evidence_folder
 from nodeseal.golden.document import dump_golden
-from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId, Nonce
-from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -35,6 +32,7 @@ from nodeseal.v1 import (
     enrollment_pb2,
     enrollment_pb2_grpc,
 )
+from nodeseal.verifier.appraisal.model import KnownLogs
 
 _TOGETHER: Final = 64
 """Nodes that connect at once."""
@@ -64,17 +62,16 @@ class LoadNode:
         name: makes its PCR values its own.
     """
 
-    __slots__ = ("_attester", "_chain", "_key", "_load", "_tpm", "connected", "node_id", "trusted")
+    __slots__ = ("_attester", "_chain", "_key", "_load", "_node", "node_id", "trusted")
 
     _attester: Attester
 
     def __init__(self, load: Load, name: str) -> None:
         self._load: Final = load
-        self._tpm: Final[SyntheticTpm] = booted_tpm(load.verifier.vendor, name)
+        self._node: Final[BootedNode] = booted_node(load.verifier.vendor, name)
         self._key: Final = new_tls_key()
         self._chain: tuple[bytes, ...] = ()
         self.node_id = ""
-        self.connected: Final = asyncio.Event()
         self.trusted: Final = asyncio.Event()
 
     async def enrol(self, channel: aio.Channel) -> None:
@@ -82,14 +79,14 @@ class LoadNode:
         call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=_CALL_SECONDS)
         await call.write(enrollment_pb2.EnrollRequest(identity=self._identity()))
         challenge = (await _received(call)).challenge
-        secret = self._tpm.activate(challenge.id_object, challenge.encrypted_secret)
+        secret = self._node.tpm.activate(challenge.id_object, challenge.encrypted_secret)
         await call.write(enrollment_pb2.EnrollRequest(activation=enrollment_pb2.Activation(secret=secret)))
         enrolled = (await _received(call)).enrolled
         self.node_id, self._chain = enrolled.node_id, tuple(enrolled.certificate_chain)
         bound = hashlib.sha256(self._chain[0]).digest()
         node_id = NodeId(self.node_id)
         self._attester = Attester(
-            self._tpm, Channel(trust_domain=TRUST_DOMAIN, node_id=node_id, certificate_sha256=bound)
+            self._node, Channel(trust_domain=TRUST_DOMAIN, node_id=node_id, certificate_sha256=bound)
         )
 
     async def attest(self) -> None:
@@ -102,7 +99,6 @@ class LoadNode:
                 if instruction.HasField("verdict"):
                     self._judged(instruction.verdict, time.perf_counter() - sent)
                 if instruction.HasField("challenge"):
-                    self.connected.set()
                     await self._load.turn(first=not self.trusted.is_set())
                     sent = time.perf_counter()
                     await call.write(self._evidence(instruction.challenge))
@@ -115,17 +111,21 @@ class LoadNode:
             self._load.fail(f"a node is not trusted any more: {verdict}")
 
     def _evidence(self, challenge: attestation_pb2.Challenge) -> attestation_pb2.Evidence:
-        made = self._attester.evidence(Nonce(challenge.nonce), values=challenge.values_required)
-        return attestation_pb2.Evidence(
-            claims=made.claims, attest=made.attest, signature=made.signature, pcr_values=made.pcr_values
+        known = KnownLogs(
+            boot_id=challenge.boot_id_known,
+            boot_log_sha256=challenge.boot_log_known,
+            ima_offset=challenge.ima_offset_known,
         )
+        made = self._attester.evidence(Nonce(challenge.nonce), known, values=challenge.values_required)
+        (message,) = evidence_messages(made)
+        return message
 
     def _identity(self) -> enrollment_pb2.Identity:
         return enrollment_pb2.Identity(
-            ek_public=self._tpm.ek.encode(),
-            ek_certificates=[self._tpm.ek_certificate],
+            ek_public=self._node.tpm.ek.encode(),
+            ek_certificates=[self._node.tpm.ek_certificate],
             ek_chain=[self._load.verifier.vendor.intermediate],
-            ak_public=self._tpm.ak.encode(),
+            ak_public=self._node.tpm.ak.encode(),
             certificate_request=certificate_request(self._key, "node"),
             facts=_FACTS,
         )
@@ -175,8 +175,7 @@ class Load:
             await nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
         self._tasks.extend(asyncio.create_task(node.attest()) for node in batch)
         if not self.nodes:
-            await asyncio.wait_for(batch[0].connected.wait(), _CALL_SECONDS)
-            await activate_golden(admin, batch[0].node_id)
+            await activate_golden(admin)
         self.nodes.extend(batch)
         await asyncio.wait_for(asyncio.gather(*(node.trusted.wait() for node in batch)), _CALL_SECONDS)
         self.check()
@@ -233,28 +232,10 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def activate_golden(admin: aio.Channel, node_id: str) -> None:
-    """Make what a node that attests has booted golden."""
-    for _ in range(100):
-        try:
-            document = await _golden_of(admin, node_id)
-        except aio.AioRpcError:  # it is not connected yet
-            await asyncio.sleep(0.05)
-        else:
-            request = admin_pb2.ActivateGoldenRequest(document=document)
-            await admin_pb2_grpc.GoldensStub(admin).ActivateGolden(request)
-            return
-    raise Missing("no golden could be made")
-
-
-async def _golden_of(admin: aio.Channel, node_id: str) -> bytes:
-    files: dict[str, bytes] = {}
-    async for part in admin_pb2_grpc.NodesStub(admin).GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id)):
-        files[part.name] = files.get(part.name, b"") + part.data
-    folder = decode_evidence_folder(files)
-    values = dict(zip(folder.selection.indices(), folder.evidence.pcr_values or (), strict=True))
-    pinned = {pcr: frozenset({values[HashAlg.SHA256, pcr]}) for pcr in GOLDEN_PCRS}
-    return dump_golden(Golden(name="rack-a", pcrs={HashAlg.SHA256: pinned}))
+async def activate_golden(admin: aio.Channel) -> None:
+    """Activate the golden that all nodes match."""
+    request = admin_pb2.ActivateGoldenRequest(document=dump_golden(golden()))
+    await admin_pb2_grpc.GoldensStub(admin).ActivateGolden(request)
 
 
 async def _received(call: Any) -> Any:
