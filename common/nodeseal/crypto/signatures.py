@@ -13,7 +13,7 @@ from typing import ClassVar
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 
 from nodeseal.crypto.keys import PublicKey, public_key_of
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -133,10 +133,9 @@ def verify_tpm_signature(public: TpmPublic, signature: TpmSignature, message: by
 
 
 def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes], None]:
-    hash_alg = _HASHES[scheme.hash_alg]
     if isinstance(key, rsa.RSAPublicKey):
-        return _rsa_check(key, scheme.alg, hash_alg)
-    return _ecdsa_check(key, ec.ECDSA(hash_alg))
+        return _rsa_check(key, scheme.alg, _HASHES[scheme.hash_alg])
+    return _ecdsa_check(key, scheme.hash_alg)
 
 
 def _rsa_check(
@@ -154,11 +153,14 @@ def _rsa_check(
     return check
 
 
-def _ecdsa_check(key: ec.EllipticCurvePublicKey, ecdsa: ec.ECDSA) -> Callable[[TpmSignature, bytes], None]:
+def _ecdsa_check(key: ec.EllipticCurvePublicKey, hash_alg: HashAlg) -> Callable[[TpmSignature, bytes], None]:
+    # hashlib hashes a short message in a fraction of what cryptography takes to set up a hash
+    ecdsa = ec.ECDSA(Prehashed(_HASHES[hash_alg]))
+
     def check(signature: TpmSignature, message: bytes) -> None:
         if isinstance(signature, RsaSignature):
             raise InvalidSignature
-        key.verify(encode_dss_signature(signature.r, signature.s), message, ecdsa)
+        key.verify(encode_dss_signature(signature.r, signature.s), hash_alg.digest(message), ecdsa)
 
     return check
 
