@@ -30,6 +30,7 @@ from nodeseal.swtpm.synthetic import Attestation, SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
+from nodeseal.tcg.event_log import EventLog
 from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.tcg.policy import policy_pcr
 from nodeseal.tcg.public import EccPublic, decode_public
@@ -321,6 +322,13 @@ class MachineTpm(SyntheticTpm):
     def _open(self) -> Device:
         assert self.device is not None
         return self.device
+
+    def boot(self, event_log: bytes) -> EventLog:
+        """Reboot the machine, and connect as its agent does then."""
+        self.close()
+        log = self.machine.boot(event_log)
+        self.connect()
+        return log
 
     def extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
         self.machine.extend(pcr, digests[SHA256])
