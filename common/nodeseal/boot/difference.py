@@ -49,17 +49,17 @@ class EventDifference:
 
 
 def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[ReferenceEvent, ...]:
-    """Return the extended events of ``log`` as a golden keeps them, with their digests in ``banks``."""
-    kept = tuple(banks)
+    """Return the events of ``log`` that extended one of ``banks`` as a golden keeps them, with those digests."""
+    kept = frozenset(banks)
     return tuple(
         ReferenceEvent(
             pcr=event.pcr,
             claimed_type=event.claimed_type,
-            digests={bank: event.digests[bank] for bank in kept if bank in event.digests},
+            digests={bank: digest for bank, digest in event.digests.items() if bank in kept},
             what=describe_briefly(event),
         )
         for event in log.extended()
-        if event.pcr != NO_PCR
+        if event.pcr != NO_PCR and not kept.isdisjoint(event.digests)
     )
 
 

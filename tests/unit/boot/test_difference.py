@@ -244,9 +244,8 @@ def test_a_reference_leaves_out_what_extended_nothing() -> None:
     one_bank = replaced(log, 0, digests={HashAlg.SHA384: log.events[0].digests[HashAlg.SHA384]})
     of_windows = appended(one_bank, measured(NO_PCR, EventType.EVENT_TAG, b"of no PCR"))
     reference = reference_events(of_windows, (SHA256,))
-    assert len(reference) == len(log.events)
-    assert reference[0].digests == {}
-    assert first_difference(proved(one_bank), reference, 0) == ""
+    assert len(reference) == len(log.events) - 1
+    assert all(each.digests.keys() == {SHA256} for each in reference)
 
 
 def test_words_of_a_reference_cannot_drive_a_terminal() -> None:
