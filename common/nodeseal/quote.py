@@ -88,8 +88,9 @@ def verify_quote(
     decoded = decode_signed_quote(attest)
     if decoded.extra_data != expected_extra_data:
         raise _failed(FindingId.QUOTE_BINDING, expected_extra_data.hex(), decoded.extra_data.hex() or "none")
-    if decoded.quoted.selection != expected_selection:
-        raise _failed(FindingId.QUOTE_SELECTION, str(expected_selection), str(decoded.quoted.selection or "no PCR"))
+    selection = decoded.quoted.selection
+    if selection != expected_selection:
+        raise _failed(FindingId.QUOTE_SELECTION, str(expected_selection), str(selection or "no PCR"))
     return decoded
 
 

@@ -151,7 +151,7 @@ def name_edited(node: FakeNode, challenge: Challenge) -> Proof:
     attacker = SyntheticKey()
     public = replace(honest_key(node, challenge), x=attacker.x, y=attacker.y)
     attested = decode_attest(proof.certify_attest)
-    edited = replace(attested, attested=replace(attested.certified, name=public.name()))
+    edited = attested._replace(attested=replace(attested.certified, name=public.name()))
     return Proof(
         evidence=proof.evidence,
         release_public=public.encode(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -67,7 +66,7 @@ def typed(kind: int) -> Callable[[bytes], bytes]:
 
 
 def attesting(attested: Certified | Created) -> Callable[[bytes], bytes]:
-    return lambda attest: encode_attest(replace(decode_attest(attest), attested=attested))
+    return lambda attest: encode_attest(decode_attest(attest)._replace(attested=attested))
 
 
 NO_QUOTES: Mapping[str, Callable[[bytes], bytes]] = {
@@ -256,7 +255,7 @@ def test_q05_values_swapped_in_the_quote_itself_match_no_golden(scene: Scene, no
         evidence = node.evidence(challenge)
         values = swapped(list(evidence.pcr_values))
         quoted = Quoted(selection_of(challenge.pcr_selection), pcr_digest(SHA256, values))
-        attest = encode_attest(replace(decode_attest(evidence.attest), attested=quoted))
+        attest = encode_attest(decode_attest(evidence.attest)._replace(attested=quoted))
         return altered(resigned(node, evidence, attest), pcr_values=values)
 
     assert found(scene, node, forge) == ["pcr.mismatch", "pcr.mismatch"]
@@ -285,7 +284,7 @@ def test_q05_a_digest_that_was_not_proved_before_needs_its_values(scene: Scene, 
     def forge(node: FakeNode, challenge: Challenge) -> Evidence:
         evidence = node.evidence(challenge)
         quoted = Quoted(selection_of(challenge.pcr_selection), bytes(32))
-        forged = resigned(node, evidence, encode_attest(replace(decode_attest(evidence.attest), attested=quoted)))
+        forged = resigned(node, evidence, encode_attest(decode_attest(evidence.attest)._replace(attested=quoted)))
         return altered(forged, pcr_values=[])
 
     assert found(scene, node, forge) == ["pcr.digest"]

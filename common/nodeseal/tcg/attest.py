@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.buffer import MAX_DIGEST, MAX_NAME, Reader, sized
@@ -71,9 +72,8 @@ class Created:
     creation_hash: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attest:
-    """TPMS_ATTEST.
+class Attest(NamedTuple):
+    """TPMS_ATTEST; a plain tuple, because one is made in every round of every node.
 
     Attributes:
         qualified_signer: qualified name of the signing key.

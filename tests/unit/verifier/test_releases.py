@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,10 +87,10 @@ def test_evidence_without_values_refuses_although_the_node_counts_as_trusted() -
 
 
 def test_evidence_that_no_golden_matches_refuses_even_if_nothing_was_found() -> None:
-    assert "release.node-state" in codes(approve(replace(Round().appraise(), goldens=())))
+    assert "release.node-state" in codes(approve(Round().appraise()._replace(goldens=())))
 
 
 def test_a_release_waits_until_the_logs_were_judged_by_goldens_that_changed_meanwhile() -> None:
-    refusal = approve(replace(Round().appraise(), goldens=(), logs_required=True))
+    refusal = approve(Round().appraise()._replace(goldens=(), logs_required=True))
     assert isinstance(refusal, Unavailable)
     assert refusal.remedy == "ask again"

@@ -75,7 +75,7 @@ WHOLE = replace(WHOLE, labels={"pool": "a"}, tpm=TpmFacts(manufacturer="IFX"))
 def restarted(round_: Round, appraisal: Appraisal) -> Round:
     """Return the next round of a verifier that kept clock, boot id and mark over a restart."""
     kept = replace(appraisal.baseline, claims_raw=b"", claims=None, judgement=None, proved_at=None)
-    return round_.then(replace(appraisal, baseline=kept))
+    return round_.then(appraisal._replace(baseline=kept))
 
 
 # What logs prove
@@ -167,7 +167,7 @@ def test_a_golden_that_judges_the_boot_log_does_not_match_one_that_does_not_pars
 def test_a_quote_by_a_key_of_another_hierarchy_proves_no_firmware_version() -> None:
     """The TPM adds a secret number to it, so any version could be stated."""
     signed = WHOLE.sign()
-    attest = replace(decode_attest(signed.attest), qualified_signer=WHOLE.key.qualified_name(OWNER))
+    attest = decode_attest(signed.attest)._replace(qualified_signer=WHOLE.key.qualified_name(OWNER))
     raw = encode_attest(attest)
     appraisal = WHOLE.appraise(replace(WHOLE.evidence(), attest=raw, signature=WHOLE.key.sign(raw)))
     assert ids(appraisal) == [FindingId.PLATFORM_FIRMWARE]

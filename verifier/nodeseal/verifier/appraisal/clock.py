@@ -18,8 +18,8 @@ and what this cannot see.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.attest import ClockInfo
@@ -53,8 +53,7 @@ class Clock(StrEnum):
     BACKWARDS = "backwards"
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """How a round follows the one before, and what is wrong with that.
 
     Attributes:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 from nodeseal.boot.claims import BootClaims
 from nodeseal.crypto.signatures import SignatureVerifier
@@ -294,9 +295,8 @@ class Continuity(Enum):
     """Time or counters say what no honest machine says: leases end, and the baseline stays as it was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appraisal:
-    """The outcome of one authentic round.
+class Appraisal(NamedTuple):
+    """The outcome of one authentic round; a plain tuple, like all that lives no longer than that.
 
     Attributes:
         continuity: how the round follows the one before.
