@@ -1,9 +1,10 @@
 """HPKE (RFC 9180, base mode, one message) in the two places where a data key travels.
 
 - **Slots**: the data key of a sealed model, sealed to the public half of a model key. Suites are in :class:`Suite`,
-  ``info`` is ``"nodeseal slot v1" || model digest (32) || key id``, so a slot opens for its own model only.
+  ``info`` is ``"nodeseal slot v1" || model digest (32) || key id``, so a slot opens for its own model only. A private
+  key in a token computes ECDH there, and :func:`finish_slot` does the rest.
 - **Release**: the same data key, re-wrapped to the P-256 release key of a node's TPM. The node gets ECDH's Z from
-  TPM2_ECDH_ZGen, so its half of HPKE is finished here (:func:`finish_release`) instead of by the library.
+  TPM2_ECDH_ZGen, so its half of HPKE is finished by :func:`finish_release`.
 
 The AAD is empty everywhere: context goes into ``info`` (RFC 9180 §8.1).
 """
@@ -16,9 +17,8 @@ from enum import Enum
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from nodeseal.crypto.kdf import expand_sha256, extract_sha256
+from nodeseal.crypto import hpke_receiver
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
@@ -34,9 +34,6 @@ _SLOT_LABEL = b"nodeseal slot v1"
 _RELEASE_LABEL = b"nodeseal release v1\0"
 _MLKEM_PUBLIC, _MLKEM_SEED, _P384_SCALAR = 1184, 64, 48
 _RELEASE_SUITE = hpke.Suite(hpke.KEM.P256, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
-# suite_id of RFC 9180 §4.1 and §5.1; §7: DHKEM(P-256, HKDF-SHA256) 0x0010, HKDF-SHA256 0x0001, AES-256-GCM 0x0002.
-_KEM_SUITE_ID = b"KEM\x00\x10"
-_HPKE_SUITE_ID = b"HPKE\x00\x10\x00\x01\x00\x02"
 
 
 class Suite(Enum):
@@ -210,36 +207,43 @@ def finish_release(release_public: bytes, context: bytes, reply: Wrapped, dh: by
     Raises:
         ProofFailed: with ``release.wrapped``: made for another key or context, or changed.
     """
-    secret = _shared_secret(dh.rjust(32, b"\0"), reply.enc, release_public)
-    key, nonce = _key_schedule(secret, _RELEASE_LABEL + context)
-    try:
-        data_key = AESGCM(key).decrypt(nonce, reply.wrapped, b"")
-    except InvalidTag as error:
-        raise _release_refused() from error
-    if len(data_key) != DATA_KEY_SIZE:
+    secret = hpke_receiver.shared_secret(hpke_receiver.P256, dh, reply.enc, release_public)
+    data_key = hpke_receiver.open_message(hpke_receiver.P256, secret, _RELEASE_LABEL + context, reply.wrapped)
+    if data_key is None or len(data_key) != DATA_KEY_SIZE:
         raise _release_refused()
     return bytearray(data_key)
 
 
-def _shared_secret(dh: bytes, enc: bytes, recipient: bytes) -> bytes:
-    """ExtractAndExpand of RFC 9180 §4.1, with kem_context = enc || pkRm."""
-    prk = extract_sha256(b"", b"HPKE-v1" + _KEM_SUITE_ID + b"eae_prk" + dh)
-    return expand_sha256(prk, b"\x00\x20HPKE-v1" + _KEM_SUITE_ID + b"shared_secret" + enc + recipient, 32)
+def token_point(enc: bytes) -> bytes:
+    """Return the encapsulated key of a P-384 slot, for CKM_ECDH1_DERIVE.
+
+    Raises:
+        MalformedInput: not an uncompressed point of P-384 (RFC 9180 §7.1.4 asks the receiver to check).
+    """
+    return ModelPublicKey(Suite.P384, enc).raw
 
 
-def _key_schedule(shared_secret: bytes, info: bytes) -> tuple[bytes, bytes]:
-    """KeySchedule of RFC 9180 §5.1 in base mode; the nonce of the first message is the base nonce (§5.2)."""
-    context = b"\x00" + _extract(b"", b"psk_id_hash", b"") + _extract(b"", b"info_hash", info)
-    secret = _extract(shared_secret, b"secret", b"")
-    return _expand(secret, b"key", context, 32), _expand(secret, b"base_nonce", context, 12)
+def finish_slot(
+    public: ModelPublicKey, model_digest: Digest, key_id: KeyId, slot: Wrapped, dh: bytes | bytearray
+) -> bytearray:
+    """Open a slot of suite P-384, as :meth:`ModelPrivateKey.open_slot`, with the ECDH done by a token.
 
+    Args:
+        public: the public half of the model key.
+        model_digest: whose slot it is.
+        key_id: of the model key.
+        slot: as it was read.
+        dh: x coordinate of the shared point.
 
-def _extract(salt: bytes, label: bytes, ikm: bytes) -> bytes:
-    return extract_sha256(salt, b"HPKE-v1" + _HPKE_SUITE_ID + label + ikm)
-
-
-def _expand(prk: bytes, label: bytes, info: bytes, size: int) -> bytes:
-    return expand_sha256(prk, size.to_bytes(2, "big") + b"HPKE-v1" + _HPKE_SUITE_ID + label + info, size)
+    Raises:
+        ProofFailed: with ``release.slot``: sealed to another key, for another model or key id, or changed.
+    """
+    secret = hpke_receiver.shared_secret(hpke_receiver.P384, dh, slot.enc, public.raw)
+    info = _slot_info(model_digest, key_id)
+    data_key = hpke_receiver.open_message(hpke_receiver.P384, secret, info, slot.wrapped)
+    if data_key is None or len(data_key) != DATA_KEY_SIZE:
+        raise _slot_refused(key_id)
+    return bytearray(data_key)
 
 
 def _slot_info(model_digest: Digest, key_id: KeyId) -> bytes:

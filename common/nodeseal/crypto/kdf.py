@@ -11,6 +11,11 @@ def extract_sha256(salt: bytes, ikm: bytes) -> bytes:
     return HKDF.extract(hashes.SHA256(), salt or None, ikm)
 
 
+def extract_sha384(salt: bytes, ikm: bytes) -> bytes:
+    """Return HKDF-Extract with SHA-384: 48 bytes. An empty ``salt`` means 48 zero bytes."""
+    return HKDF.extract(hashes.SHA384(), salt or None, ikm)
+
+
 def expand_sha256(prk: bytes, info: bytes, size: int) -> bytes:
     """Return ``size`` bytes of HKDF-Expand with SHA-256."""
     return HKDFExpand(hashes.SHA256(), size, info).derive(prk)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from nodeseal.crypto import hpke
+from nodeseal.crypto import hpke, hpke_receiver
 from nodeseal.crypto.hpke import ModelPrivateKey, ModelPublicKey, Suite, Wrapped
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
@@ -55,13 +55,13 @@ def _dh(key: ec.EllipticCurvePrivateKey, enc: bytes) -> bytes:
 
 def test_shared_secret_of_rfc_9180_a_3_1() -> None:
     key, enc = _p256(A31_SCALAR), bytes.fromhex(A31_ENC)
-    assert hpke._shared_secret(_dh(key, enc), enc, _point(key)).hex() == A31_SHARED
+    assert hpke_receiver.shared_secret(hpke_receiver.P256, _dh(key, enc), enc, _point(key)).hex() == A31_SHARED
 
 
 def test_key_schedule_and_first_message_of_the_vectors_behind_rfc_9180() -> None:
     key, enc = _p256(CFRG_SCALAR), bytes.fromhex(CFRG_ENC)
-    secret = hpke._shared_secret(_dh(key, enc), enc, _point(key))
-    aead_key, nonce = hpke._key_schedule(secret, bytes.fromhex(CFRG_INFO))
+    secret = hpke_receiver.shared_secret(hpke_receiver.P256, _dh(key, enc), enc, _point(key))
+    aead_key, nonce = hpke_receiver.key_schedule(hpke_receiver.P256, secret, bytes.fromhex(CFRG_INFO))
     assert (aead_key.hex(), nonce.hex()) == (CFRG_KEY, CFRG_NONCE)
     opened = AESGCM(aead_key).decrypt(nonce, bytes.fromhex(CFRG_CIPHERTEXT), b"Count-0")
     assert opened.hex() == CFRG_PLAINTEXT
@@ -221,3 +221,55 @@ def test_a_wiped_key_is_gone() -> None:
 def test_a_private_key_does_not_show_itself() -> None:
     private = ModelPrivateKey.generate(Suite.P384)
     assert private.to_bytes().hex() not in repr(private)
+
+
+def _p384_slot() -> tuple[ec.EllipticCurvePrivateKey, ModelPublicKey, Wrapped]:
+    key = ec.generate_private_key(ec.SECP384R1())
+    public = ModelPublicKey(Suite.P384, _point(key))
+    return key, public, hpke.wrap_data_key(public, MODEL, KEY, DATA_KEY)
+
+
+def _p384_dh(key: ec.EllipticCurvePrivateKey, enc: bytes) -> bytes:
+    return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), enc))
+
+
+def test_a_slot_is_finished_with_nothing_but_a_token_s_ecdh() -> None:
+    key, public, slot = _p384_slot()
+    assert hpke.finish_slot(public, MODEL, KEY, slot, _p384_dh(key, slot.enc)) == DATA_KEY
+
+
+def test_a_slot_is_finished_for_its_own_key_model_and_key_id_only() -> None:
+    key, public, slot = _p384_slot()
+    other, foreign, _ = _p384_slot()
+    dh = _p384_dh(key, slot.enc)
+    changed = replace(slot, wrapped=slot.wrapped[:-1] + bytes([slot.wrapped[-1] ^ 1]))
+    for args in (
+        (foreign, MODEL, KEY, slot, _p384_dh(other, slot.enc)),
+        (foreign, MODEL, KEY, slot, dh),
+        (public, digest_of(b"other model"), KEY, slot, dh),
+        (public, MODEL, KeyId("other"), slot, dh),
+        (public, MODEL, KEY, changed, dh),
+        (public, MODEL, KEY, slot, bytes(48)),
+    ):
+        with pytest.raises(ProofFailed) as caught:
+            hpke.finish_slot(*args)
+        assert [finding.id for finding in caught.value.findings] == [FindingId.RELEASE_SLOT]
+
+
+def test_a_slot_that_holds_no_data_key_is_not_finished() -> None:
+    key, public, _ = _p384_slot()
+    slot = hpke.wrap_data_key(public, MODEL, KEY, b"short")
+    with pytest.raises(ProofFailed):
+        hpke.finish_slot(public, MODEL, KEY, slot, _p384_dh(key, slot.enc))
+
+
+def test_more_than_a_coordinate_is_no_shared_secret() -> None:
+    key, public, slot = _p384_slot()
+    with pytest.raises(MalformedInput, match="49 bytes"):
+        hpke.finish_slot(public, MODEL, KEY, slot, b"\0" + _p384_dh(key, slot.enc))
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(97), b"\x04" + b"\1" * 96, b"\x02" + b"\1" * 48])
+def test_what_is_no_point_of_p_384_goes_to_no_token(raw: bytes) -> None:
+    with pytest.raises(MalformedInput):
+        hpke.token_point(raw)
