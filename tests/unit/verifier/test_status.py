@@ -48,5 +48,15 @@ def test_findings_travel_with_the_refusal_and_are_inert(kind: type[ProofFailed |
     assert details_of(error).isprintable()
 
 
+def test_findings_that_metadata_has_no_room_for_are_left_out() -> None:
+    text = "x" * 5000
+    long = Finding(id=FindingId.UEFI_COMMAND_LINE, expected=text, seen=text, where=text, event=text)
+    ((_, value),) = metadata_of(PolicyRefused(FINDING, long, *[FINDING] * 100))
+    found = [finding.id for finding in attestation_pb2.Verdict.FromString(value).findings]
+    assert len(value) < 4200
+    assert 10 < len(found) < 100
+    assert set(found) == {"quote.nonce"}
+
+
 def test_errors_without_findings_have_no_metadata() -> None:
     assert metadata_of(Unavailable("no")) == ()

@@ -1,7 +1,8 @@
 """From errors to gRPC status: one table, and the only place that names codes.
 
 Findings travel in the trailing metadata ``nodeseal-findings-bin``, a serialised :class:`Verdict` with nothing else
-in it. What is not in the table is our own fault: the peer gets a fixed text, the log the details.
+in it, as far as metadata has room for them. What is not in the table is our own fault: the peer gets a fixed text, the
+log the details.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from nodeseal.errors import (
     TooManyRequests,
     Unavailable,
 )
-from nodeseal.findings import FINDINGS_METADATA
+from nodeseal.findings import FINDINGS_METADATA, Finding
 from nodeseal.v1 import attestation_pb2
 from nodeseal.verifier.services.convert import findings_to_proto
 
 INTERNAL: Final = "the verifier failed; its log says why"
 _MAX_DETAILS: Final = 1000
-_MAX_FINDINGS: Final = 64
+_MAX_FINDINGS: Final = 4096
+"""Bytes of findings. From 8 KiB on, in base64 and with the details, gRPC may drop metadata and with it the status."""
 CODES: Final[dict[type[NodesealError], grpc.StatusCode]] = {
     MalformedInput: grpc.StatusCode.INVALID_ARGUMENT,
     ProofFailed: grpc.StatusCode.UNAUTHENTICATED,
@@ -60,5 +62,12 @@ def metadata_of(error: Exception) -> tuple[tuple[str, bytes], ...]:
     """Return the trailing metadata: findings, where the error has some."""
     if not isinstance(error, (ProofFailed, PolicyRefused)):
         return ()
-    verdict = attestation_pb2.Verdict(findings=findings_to_proto(error.findings[:_MAX_FINDINGS]))
-    return ((FINDINGS_METADATA, verdict.SerializeToString()),)
+    return ((FINDINGS_METADATA, _fitting(error.findings).SerializeToString()),)
+
+
+def _fitting(findings: tuple[Finding, ...]) -> attestation_pb2.Verdict:
+    verdict = attestation_pb2.Verdict()
+    for finding in findings_to_proto(findings):
+        if verdict.ByteSize() + finding.ByteSize() <= _MAX_FINDINGS:
+            verdict.findings.append(finding)
+    return verdict
