@@ -119,14 +119,14 @@ def quoting(selection: PcrSelection) -> Forge:
     return forge
 
 
-ASKED = (*range(10), *range(11, 16))
+ASKED = tuple(range(16))
 """What the verifier's configuration selects, in SHA-256."""
 OTHER_SELECTIONS = {
     "PCR 16 in the place of PCR 15": [*ASKED[:-1], 16],
-    "PCR 10 in the place of PCR 11": [*ASKED[:10], 10, *ASKED[11:]],
+    "PCR 10 left out": [*range(10), *range(11, 16)],
     "PCR 16 alone": [16],
     "the debug PCRs alone": [16, 23],
-    "PCR 10 besides": [*range(16)],
+    "PCR 16 besides": [*ASKED, 16],
     "PCR 23 besides": [*ASKED, 23],
     "no PCR 0": ASKED[1:],
     "no PCR 15": ASKED[:-1],
