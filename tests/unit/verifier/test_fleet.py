@@ -351,6 +351,28 @@ def test_rounds_that_overtake_each_other_are_no_clock_that_ran_backwards(play: P
     play(case)
 
 
+@pytest.mark.parametrize("store_gone", [False, True], ids=["recorded", "not-yet-recorded"])
+def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, store_gone: bool) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm.extend(0, CHANGED)
+        scene.store.gone = store_gone
+        await scene.rounds.judge(scene.node, scene.evidence(second), second)
+        judged = await scene.rounds.judge(scene.node, held_back, first)
+        assert judged.appraisal is not None
+        assert judged.appraisal.trusted
+        assert not judged.verdict.trusted_for_ms
+        assert not scene.node.trusted(scene.times.steady)
+        scene.store.gone = False
+        await scene.fleet.sweep()
+        assert scene.node.state is NodeState.UNTRUSTED
+
+    play(case)
+
+
 def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()

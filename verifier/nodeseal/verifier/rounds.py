@@ -1,7 +1,8 @@
 """Rounds: asks a node for evidence, appraises the answer, and acts on the outcome.
 
 Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in;
-rounds of one node are judged one after the other, in the order in which their answers were complete.
+rounds of one node are judged one after the other, in the order in which their answers were complete. A good quote that
+was held back until a later one had been judged changes nothing: what was found since may not be undone by it.
 A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
 
 Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
@@ -197,6 +198,8 @@ class Rounds:
         trust_ends = asked.at + self.settings.trust_seconds
         self._fleet.touch(node)
         if appraisal.logs_required:  # speaks neither for nor against the node, whose trust goes on until its time
+            return
+        if appraisal.trusted and appraisal.baseline is not node.baseline:  # a later quote was judged before
             return
         if _is_steady(node, appraisal):
             if trust_ends > node.trust_ends:
