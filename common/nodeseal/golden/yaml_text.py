@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from nodeseal.settings import needs_quotes
+
+_LONGEST_SIMPLE_KEY: Final = 1024
+"""Characters of a key that may do without a question mark (YAML 1.2.2, 7.4.2)."""
 
 
 def render(document: Mapping[str, object]) -> str:
@@ -19,7 +23,11 @@ def render(document: Mapping[str, object]) -> str:
 
 def _mapping(values: Mapping[str, object], indent: str) -> Iterator[str]:
     for key, value in values.items():
-        yield from _entry(f"{indent}{_key(key)}:", value, indent + "  ")
+        written = _key(key)
+        if len(written) > _LONGEST_SIMPLE_KEY:
+            yield f"{indent}? {written}"
+            written = ""
+        yield from _entry(f"{indent}{written}:", value, indent + "  ")
 
 
 def _entry(start: str, value: object, indent: str) -> Iterator[str]:

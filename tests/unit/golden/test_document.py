@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.tcg.algorithms import HashAlg
 
 A, B, C = (bytes([n]) * 32 for n in (0xA1, 0xB2, 0xC3))
@@ -188,3 +190,15 @@ def test_dumping_is_readable_and_parses_back_to_the_same_digest() -> None:
         f'    "7": ["{(A + A[:16]).hex()}"]',
     ]
     assert parse_golden(text, "dump") == made
+
+
+@pytest.mark.parametrize("size", [1000, 1020, 1024, 1025, 4096])
+def test_a_path_of_any_length_parses_back(size: int) -> None:
+    files = {
+        "/" + "a" * (size - 1): (
+            FileDigest(digest=bytes(32)),
+            FileDigest(digest=b"\1" * 32, valid=Window(end=datetime(2026, 1, 1, tzinfo=UTC))),
+        )
+    }
+    golden = Golden(name="g", pcrs={HashAlg.SHA256: {4: frozenset({bytes(32)})}}, runtime=RuntimeRules(files=files))
+    assert parse_golden(dump_golden(golden), "dumped") == golden
