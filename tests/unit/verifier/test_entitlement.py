@@ -22,7 +22,7 @@ LEASE = Lease(
     model_digest=Digest("ab" * 32),
     issued=NOW,
 )
-KEY = {"key_id": "llama", "version": 1, "suite": "any", "public": b"public", "created": NOW}
+KEY = {"key_id": "llama", "version": 1, "suite": "any", "public": b"public", "created": NOW, "place": "file"}
 MODEL = {
     "digest": LEASE.model_digest,
     "model_id": "llama",

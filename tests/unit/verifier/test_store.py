@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ids import NodeId
+from nodeseal.ids import KeyId, NodeId
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier import audit
@@ -34,6 +34,7 @@ from nodeseal.verifier.store.nodes import (
     put_node,
     save_labels,
 )
+from nodeseal.verifier.store.policy import find_key
 from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant, NodeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -208,6 +209,19 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
     assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
     clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
     assert standing.clock == Baseline(clock_info=clock, boot_id="boot")
+    engine.dispose()
+
+
+def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, "0002")
+    insert = "INSERT INTO model_keys (key_id, version, suite, public, created) VALUES ('llama', 1, 'any', X'00', 0)"
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text(insert))
+    migrate(engine)
+    found = run(engine, lambda connection: find_key(connection, KeyId("llama")))
+    assert found is not None
+    assert found.place == "file"
     engine.dispose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -56,24 +57,35 @@ class ModelKeys:
         self._fleet: Final = fleet
         self._keys: Final = keys
 
-    async def create(self, key_id: KeyId, suite: Suite, actor: str) -> KeyRecord:
-        """Make a key pair that nobody is granted yet.
+    async def create(self, key_id: KeyId, suite: Suite, place: str, actor: str) -> KeyRecord:
+        """Make a key pair that nobody is granted yet, in the store that ``place`` names.
 
         Raises:
+            MalformedInput: no such store here, or it has no keys of that suite.
             OutOfOrder: there is a key of that name.
-            Unavailable: it cannot be stored or recorded now.
+            Unavailable: it cannot be made, stored or recorded now.
         """
-        at = self._fleet.clock.wall()
+        await self._fleet.store.read(lambda connection: _refuse_second(connection, key_id))
+        held = await asyncio.to_thread(self._keys.create, key_id, _FIRST_VERSION, suite, place)
+        at, key = self._fleet.clock.wall(), held.key
+        record = KeyRecord(
+            key_id=key_id,
+            version=key.key_version,
+            suite=suite.value,
+            public=key.public.raw,
+            created=at,
+            place=held.place,
+        )
+        details = {
+            "version": record.version,
+            "suite": record.suite,
+            "public": digest_of(record.public),
+            "place": record.place,
+        }
 
         def work(connection: sa.Connection) -> KeyRecord:
-            if find_key(connection, key_id) is not None:
-                raise OutOfOrder(f"there is a key {key_id} already")
-            key = self._keys.create(key_id, _FIRST_VERSION, suite)
-            record = KeyRecord(
-                key_id=key_id, version=key.key_version, suite=suite.value, public=key.public.raw, created=at
-            )
+            _refuse_second(connection, key_id)
             add_key(connection, record)
-            details = {"version": record.version, "suite": record.suite, "public": digest_of(record.public)}
             audit.append(connection, _entry("key.created", key_id, actor, at, details))
             return record
 
@@ -157,6 +169,11 @@ class ModelKeys:
 
     def _held(self, node: Node, key_id: KeyId) -> tuple[Lease, ...]:
         return tuple(lease for lease in node.leases.values() if lease.key_id == key_id)
+
+
+def _refuse_second(connection: sa.Connection, key_id: KeyId) -> None:
+    if find_key(connection, key_id) is not None:
+        raise OutOfOrder(f"there is a key {key_id} already")
 
 
 def _require(record: KeyRecord | None, key_id: KeyId) -> KeyRecord:

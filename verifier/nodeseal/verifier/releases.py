@@ -18,7 +18,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from nodeseal.crypto.hpke import ModelPublicKey, Suite, Wrapped, uncompressed_point, wrap_for_release
+from nodeseal.crypto.hpke import Wrapped, uncompressed_point, wrap_for_release
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Evidence, Purpose
@@ -26,7 +26,6 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId, lease_id_of
 from nodeseal.quote import QuotedPcrs
 from nodeseal.release_context import ReleaseContext, encode_release_context
-from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slot
 from nodeseal.tcg.pcr import PcrSelection
 from nodeseal.tcg.public import EccPublic, TpmPublic
@@ -42,7 +41,7 @@ from nodeseal.verifier.appraisal.release import (
 from nodeseal.verifier.changes import drop_leases, record_ends
 from nodeseal.verifier.entitlement import Wanted, refuse_unless_granted, select_slot
 from nodeseal.verifier.fleet import Fleet, Transaction
-from nodeseal.verifier.keystore import KeyStore
+from nodeseal.verifier.keystore import HeldKey, KeyStore
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.rounds import Asked, Rounds
@@ -233,8 +232,7 @@ class Releases:
         return chosen
 
     async def _open(self, key: KeyRecord, model: Digest, slot: Slot) -> bytearray:
-        public = ModelPublicKey(Suite(key.suite), key.public)
-        held = ModelKey(key_id=key.key_id, key_version=key.version, public=public)
+        held = HeldKey(key.model_key, key.place)
         return await asyncio.to_thread(self._keys.open_slot, held, model, slot.sealed)
 
     async def _release(self, request: Request, approved: _Approved, key: KeyRecord, data_key: bytearray) -> Released:

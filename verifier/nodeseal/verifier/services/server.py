@@ -33,7 +33,7 @@ from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens, active_goldens
-from nodeseal.verifier.keystore import FileKeyStore, load_kek
+from nodeseal.verifier.keystore import FileKeyStore, KeyStores, load_kek
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.logs import configure_logs
 from nodeseal.verifier.model_keys import ModelKeys
@@ -158,7 +158,7 @@ async def _serving(config: Config, fleet: Fleet) -> AsyncIterator[Addresses]:
 
 def _add_main_services(server: aio.Server, config: Config, fleet: Fleet, certificates: Certificates) -> None:
     rounds = Rounds(fleet)
-    keys = FileKeyStore(config.key_folder, load_kek(config.kek))
+    keys = KeyStores(FileKeyStore(config.key_folder, load_kek(config.kek)))
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
     release_service = KeyReleaseService(releases, rounds)
     attestation_pb2_grpc.add_AttestationServicer_to_server(AttestationService(fleet, rounds, certificates), server)

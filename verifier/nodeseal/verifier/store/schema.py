@@ -141,6 +141,7 @@ KEYS: Final = sa.Table(
     sa.Column("public", sa.LargeBinary, nullable=False),
     sa.Column("created", Instant, nullable=False),
     sa.Column("revoked", Instant),
+    sa.Column("place", sa.Text, nullable=False),
 )
 
 GRANTS: Final = sa.Table(
