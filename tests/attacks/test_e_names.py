@@ -37,6 +37,7 @@ from support.verifier import (
     Stubs,
     a_node,
     content_of,
+    received,
 )
 
 MEGABYTE = 1 << 20
@@ -148,7 +149,7 @@ ADMIN_CALLS: Mapping[str, Callable[[Stubs, str], Awaitable[object]]] = {
     "QuarantineNode": lambda admin, text: admin.nodes.QuarantineNode(
         admin_pb2.QuarantineNodeRequest(node_id=text, reason="x")
     ),
-    "GetGolden": lambda admin, text: admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=text)),
+    "GetGolden": lambda admin, text: received(admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=text))),
     "LabelNode": lambda admin, text: admin.nodes.LabelNode(
         admin_pb2.LabelNodeRequest(node_id="n-" + "a" * 26, labels={"rack": text})
     ),
@@ -160,7 +161,7 @@ ADMIN_CALLS: Mapping[str, Callable[[Stubs, str], Awaitable[object]]] = {
         admin_pb2.RegisterModelRequest(content=content_of("llama", 1).replace(b'"llama"', b'"' + text.encode() + b'"'))
     ),
     "ActivateGolden": lambda admin, text: admin.goldens.ActivateGolden(
-        admin_pb2.ActivateGoldenRequest(document=text.encode())
+        iter([admin_pb2.ActivateGoldenRequest(document=text.encode())])
     ),
 }
 

@@ -121,7 +121,8 @@ def play(scenario: Callable[[Site], Awaitable[None]], prepare: Callable[[Machine
         with agent_process(machine.tcti, agents_view(verifier)) as agent:
             async with verifier.person() as admin:
                 await eventually(lambda: agent.node_id)
-                await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=dump_golden(golden())))
+                request = admin_pb2.ActivateGoldenRequest(document=dump_golden(golden()))
+                await admin.goldens.ActivateGolden(iter([request]))
                 await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=agent.node_id))
                 site = Site(machine=machine, verifier=verifier, admin=admin, agent=agent)
                 await trusted(agent)

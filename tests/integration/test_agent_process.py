@@ -110,7 +110,7 @@ async def hears(agent: AgentProcess, state: str) -> None:
 async def admit(admin: Stubs, node_id: str) -> None:
     """Take the node's present state as golden, and the node into the fleet."""
     document = await golden_from_evidence(admin, node_id, *range(10))
-    await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+    await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
     await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import grpc
@@ -13,9 +13,14 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from nodeseal.golden.document import MAX_GOLDEN, dump_golden, parse_golden
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.verifier import (
     RunningVerifier,
+    Stubs,
     a_node,
     a_verifier,
     content_of,
@@ -56,9 +61,79 @@ def test_a_golden_that_could_not_be_checked_is_not_activated(verifier: RunningVe
     async def case() -> None:
         async with verifier.person() as admin:
             request = admin_pb2.ActivateGoldenRequest(document=document)
-            assert await code_of(admin.goldens.ActivateGolden(request)) is INVALID
+            assert await code_of(admin.goldens.ActivateGolden(iter([request]))) is INVALID
 
     asyncio.run(case())
+
+
+def listing(files: int, name: str) -> bytes:
+    rules = {f"/opt/software/file-{n}": (FileDigest(digest=n.to_bytes(32, "big")),) for n in range(files)}
+    pcrs = {HashAlg.SHA256: {4: frozenset({bytes(32)})}}
+    return dump_golden(Golden(name=name, pcrs=pcrs, runtime=RuntimeRules(files=rules)))
+
+
+def in_parts(document: bytes, size: int) -> Iterator[admin_pb2.ActivateGoldenRequest]:
+    for start in range(0, len(document), size):
+        yield admin_pb2.ActivateGoldenRequest(document=document[start : start + size])
+
+
+def test_a_golden_larger_than_any_message_is_activated_listed_and_read_back(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        document = listing(20_000, "large")
+        assert len(document) > 2 << 20
+        async with verifier.person() as admin:
+            golden = await admin.goldens.ActivateGolden(in_parts(document, 1_000_000))
+            assert golden.digest == parse_golden(document, "sent").digest
+            listed = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+            assert [(each.name, each.document) for each in listed] == [("large", b"")]
+            parts = [part async for part in admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest))]
+            assert b"".join(part.document for part in parts) == document
+            assert {(part.name, part.digest, part.active) for part in parts} == {("large", golden.digest, True)}
+            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+
+    asyncio.run(case())
+
+
+def test_a_golden_without_end_is_refused_before_it_is_whole(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async def without_end() -> AsyncIterator[admin_pb2.ActivateGoldenRequest]:
+            for _ in range(MAX_GOLDEN // 1_000_000 + 1):
+                yield admin_pb2.ActivateGoldenRequest(document=b"#" * 1_000_000)
+            await asyncio.Event().wait()
+
+        async with verifier.person() as admin:
+            assert await code_of(admin.goldens.ActivateGolden(without_end())) is INVALID
+
+    asyncio.run(case())
+
+
+def test_too_many_goldens_on_their_way_are_refused_and_keep_nobody_from_reading(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+            golden = await admin.goldens.ActivateGolden(in_parts(listing(1, "small"), 1_000_000))
+            slow = [admin.goldens.ActivateGolden() for _ in range(2)]
+            for call in slow:
+                await call.write(admin_pb2.ActivateGoldenRequest(document=b"#"))
+            await until_refused(admin)
+            part = await received(admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest)))
+            assert part.name == "small"
+            for call in slow:
+                call.cancel()
+            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+
+    asyncio.run(case())
+
+
+async def until_refused(admin: Stubs) -> None:
+    """Wait until the verifier has met the calls that were begun: what began last may arrive first."""
+    for _ in range(100):
+        request = admin_pb2.ActivateGoldenRequest(document=b"no golden")
+        code = await code_of(admin.goldens.ActivateGolden(iter([request])))
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return
+        assert code is INVALID
+        await asyncio.sleep(0.05)
+    pytest.fail("every golden was taken")
 
 
 def test_keys_are_created_once_granted_to_known_nodes_and_revoked_for_good(verifier: RunningVerifier) -> None:

@@ -21,6 +21,7 @@ from support.verifier import (
     a_sealed_model,
     a_verifier,
     grant,
+    received,
     refusal_of,
     trusted_node,
 )
@@ -135,11 +136,13 @@ def test_an_admin_sees_goldens_and_quarantine_take_effect_at_once(tmp_path: Path
             node = await trusted_node(verifier, admin)
             async with node.attesting() as stream:
                 await stream.round_until(TRUSTED)
-                (golden,) = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+                (listed,) = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
+                golden = await received(admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=listed.digest)))
                 await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
                 verdict = await asyncio.wait_for(stream.round(), 5)  # an interval is an hour here
                 assert [finding.id for finding in verdict.findings] == ["golden.none"]
-                await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=golden.document))
+                again = admin_pb2.ActivateGoldenRequest(document=golden.document)
+                await admin.goldens.ActivateGolden(iter([again]))
                 assert (await asyncio.wait_for(stream.round(), 5)).state == TRUSTED
                 quarantine = admin_pb2.QuarantineNodeRequest(node_id=node.node_id, reason="odd noises")
                 assert (await admin.nodes.QuarantineNode(quarantine)).state == QUARANTINED

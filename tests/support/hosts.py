@@ -277,7 +277,7 @@ async def _cover(admin: Stubs, node_id: str) -> None:
     if any(golden.name == "rack-a" for golden in active):
         return
     document = await golden_from_evidence(admin, node_id, *range(10))
-    await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+    await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
 
 
 def opens(host: Host) -> None:

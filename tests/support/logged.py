@@ -74,7 +74,7 @@ class LoggedNode(FakeNode):
 
 async def activate(admin: Stubs, document: bytes) -> str:
     """Activate a golden; return its digest."""
-    golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+    golden = await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
     return golden.digest
 
 

@@ -56,7 +56,7 @@ async def joined(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
 async def activate_golden_of(admin: Stubs, node: FakeNode, *pcrs: int, name: str = "rack-a") -> str:
     """Make what a node has proved golden; return the golden's digest."""
     document = golden_of(node, *pcrs, name=name)
-    golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+    golden = await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
     return golden.digest
 
 

@@ -534,7 +534,7 @@ async def trusted_node(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
     await node.enrol()
     async with node.attesting() as stream:
         await stream.round()
-        await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=golden_of(node)))
+        await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=golden_of(node))]))
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
         await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
     return node

@@ -26,6 +26,8 @@ from nodeseal.settings import load_yaml
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2
 
 CALL_SECONDS = 30.0
+TRANSFER_SECONDS = 300.0
+"""Of calls that move whole evidence or goldens."""
 DEFAULT_CLIENT = Path("~/.config/nodeseal")
 _MAX_MESSAGE = 16 * 1024 * 1024
 

@@ -12,6 +12,7 @@ from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_runtime import build_runtime
+from nodeseal.cli.golden_transfer import activate_golden, fetch_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
@@ -29,7 +30,7 @@ DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", parser=output.a
 
 
 @app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")
-def activate_golden(
+def activate(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A golden in YAML.")],
     client: ClientOption = CLIENT,
     *,
@@ -39,7 +40,7 @@ def activate_golden(
     document = file.read_bytes()
     parse_golden(document, str(file))
     with connect(client) as verifier:
-        golden = verifier.goldens.ActivateGolden(pb.ActivateGoldenRequest(document=document), timeout=CALL_SECONDS)
+        golden = activate_golden(verifier, document)
     _print(golden, as_json=as_json)
 
 
@@ -73,7 +74,7 @@ def list_goldens(
 def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Print a golden as YAML."""
     with connect(client) as verifier:
-        golden = verifier.goldens.GetGolden(pb.GetGoldenRequest(digest=digest), timeout=CALL_SECONDS)
+        golden = fetch_golden(verifier, digest)
     if as_json:
         output.print_message(golden)
         return
@@ -134,7 +135,7 @@ def _load(text: str, client: Path) -> Golden:
     if not _DIGEST.fullmatch(text):
         return _read(Path(text))
     with connect(client) as verifier:
-        found = verifier.goldens.GetGolden(pb.GetGoldenRequest(digest=text), timeout=CALL_SECONDS)
+        found = fetch_golden(verifier, text)
     return parse_golden(found.document, text)
 
 

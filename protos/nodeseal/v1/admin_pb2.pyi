@@ -440,6 +440,7 @@ class Golden(_message.Message):
     name: _builtins.str
     active: _builtins.bool
     document: _builtins.bytes
+    """Part of the YAML; in GetGolden only."""
     @_builtins.property
     def activated(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -468,7 +469,7 @@ class ActivateGoldenRequest(_message.Message):
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
     document: _builtins.bytes
-    """YAML; its content digest becomes the golden's identity."""
+    """Part of the YAML; the digest of its content becomes the golden's identity."""
     def __init__(
         self,
         *,

@@ -420,7 +420,7 @@ class GoldensStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ActivateGolden = channel.unary_unary(
+        self.ActivateGolden = channel.stream_unary(
                 '/nodeseal.v1.Goldens/ActivateGolden',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Golden.FromString,
@@ -435,7 +435,7 @@ class GoldensStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ListGoldensRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.ListGoldensResponse.FromString,
                 _registered_method=True)
-        self.GetGolden = channel.unary_unary(
+        self.GetGolden = channel.unary_stream(
                 '/nodeseal.v1.Goldens/GetGolden',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.GetGoldenRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Golden.FromString,
@@ -445,8 +445,9 @@ class GoldensStub:
 class GoldensServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def ActivateGolden(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def ActivateGolden(self, request_iterator, context):
+        """The document comes in parts, in order: goldens may be larger than messages.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -464,7 +465,8 @@ class GoldensServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetGolden(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Likewise; the rest stands in every part.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -472,7 +474,7 @@ class GoldensServicer:
 
 def add_GoldensServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ActivateGolden': grpc.unary_unary_rpc_method_handler(
+            'ActivateGolden': grpc.stream_unary_rpc_method_handler(
                     servicer.ActivateGolden,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Golden.SerializeToString,
@@ -487,7 +489,7 @@ def add_GoldensServicer_to_server(servicer, server):
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ListGoldensRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.ListGoldensResponse.SerializeToString,
             ),
-            'GetGolden': grpc.unary_unary_rpc_method_handler(
+            'GetGolden': grpc.unary_stream_rpc_method_handler(
                     servicer.GetGolden,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.GetGoldenRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Golden.SerializeToString,
@@ -504,7 +506,7 @@ class Goldens:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def ActivateGolden(request,
+    def ActivateGolden(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -514,8 +516,8 @@ class Goldens:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/nodeseal.v1.Goldens/ActivateGolden',
             nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
@@ -595,7 +597,7 @@ class Goldens:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/nodeseal.v1.Goldens/GetGolden',

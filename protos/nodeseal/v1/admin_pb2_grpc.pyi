@@ -140,26 +140,31 @@ class GoldensStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GoldensAsyncStub: ...
-    ActivateGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]
+    ActivateGolden: _grpc.StreamUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]
+    """The document comes in parts, in order: goldens may be larger than messages."""
     RetireGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]
     ListGoldens: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]
-    GetGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]
+    GetGolden: _grpc.UnaryStreamMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]
+    """Likewise; the rest stands in every part."""
 
 @_typing.type_check_only
 class GoldensAsyncStub(GoldensStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ActivateGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
+    ActivateGolden: _aio.StreamUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
+    """The document comes in parts, in order: goldens may be larger than messages."""
     RetireGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
     ListGoldens: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]  # type: ignore[assignment]
-    GetGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
+    GetGolden: _aio.UnaryStreamMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
+    """Likewise; the rest stands in every part."""
 
 class GoldensServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ActivateGolden(
         self,
-        request: _admin_pb2.ActivateGoldenRequest,
+        request_iterator: _MaybeAsyncIterator[_admin_pb2.ActivateGoldenRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.Golden, _abc.Awaitable[_admin_pb2.Golden]]: ...
+    ) -> _typing.Union[_admin_pb2.Golden, _abc.Awaitable[_admin_pb2.Golden]]:
+        """The document comes in parts, in order: goldens may be larger than messages."""
 
     @_abc_1.abstractmethod
     def RetireGolden(
@@ -180,7 +185,8 @@ class GoldensServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _admin_pb2.GetGoldenRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.Golden, _abc.Awaitable[_admin_pb2.Golden]]: ...
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.Golden], _abc.AsyncIterator[_admin_pb2.Golden]]:
+        """Likewise; the rest stands in every part."""
 
 def add_GoldensServicer_to_server(servicer: GoldensServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -8,11 +8,12 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
-from nodeseal.errors import MalformedInput, OutOfOrder, TooManyRequests, Unavailable
+from nodeseal.errors import MalformedInput, OutOfOrder, Unavailable
 from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.ids import NodeId
 from nodeseal.verifier import audit
 from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.limits import Slots
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.sessions import Answered
 
@@ -21,21 +22,15 @@ _AT_ONCE: Final = 2
 
 
 class Exports:
-    """Hands evidence out, to few at a time."""
+    """Hands evidence out.
+
+    Attributes:
+        slots: one is to be held while an export is made and sent.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
-        self._slots: Final = asyncio.Semaphore(_AT_ONCE)
-
-    def slot(self) -> asyncio.Semaphore:
-        """Return what is to be held while an export is made and sent.
-
-        Raises:
-            TooManyRequests: others are under way.
-        """
-        if self._slots.locked():
-            raise TooManyRequests("other evidence is being exported", remedy="try again in a minute")
-        return self._slots
+        self.slots: Final = Slots(_AT_ONCE, "exports of evidence")
 
     async def evidence(self, node_id: NodeId, actor: str) -> Mapping[str, bytes]:
         """Return the files of a connected node's evidence folder, whatever judging it comes to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,19 +16,37 @@ from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.verifier import audit
+from nodeseal.verifier.appraisal.runtime import compile_runtime
 from nodeseal.verifier.fleet import Fleet, Transaction
+from nodeseal.verifier.limits import Slots
 from nodeseal.verifier.store.database import Store
-from nodeseal.verifier.store.policy import GoldenRecord, activate_golden, find_golden, list_goldens, retire_golden
+from nodeseal.verifier.store.policy import (
+    GoldenRecord,
+    activate_golden,
+    find_golden,
+    list_goldens,
+    read_active_goldens,
+    retire_golden,
+)
 
+_AT_ONCE: Final = 2
+"""Documents each way, up to 64 MiB each, that are in memory at once."""
 _RUNTIME_PCR: Final = 10
 """Whose value proves the IMA log."""
 
 
 class Goldens:
-    """The goldens of one verifier."""
+    """The goldens of one verifier.
+
+    Attributes:
+        arriving: a slot is to be held while a document arrives and is activated.
+        leaving: likewise while one is read and sent: readers do not keep approvers waiting.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
+        self.arriving: Final = Slots(_AT_ONCE, "goldens that arrive")
+        self.leaving: Final = Slots(_AT_ONCE, "goldens that are read")
 
     async def activate(self, document: bytes, actor: str) -> GoldenRecord:
         """Let a golden count from now on.
@@ -37,7 +56,7 @@ class Goldens:
             OutOfOrder: it is active already.
             Unavailable: it cannot be recorded now.
         """
-        golden = parse_golden(document, "golden")
+        golden = await asyncio.to_thread(_prepared, document)
         self._require_quoted(golden)
         at = self._fleet.clock.wall()
         record = GoldenRecord(digest=golden.digest, name=golden.name, document=document, activated=at)
@@ -79,7 +98,7 @@ class Goldens:
         return await self._fleet.transact(lambda: Transaction(work=work, effect=effect))
 
     async def list(self, *, include_retired: bool) -> Sequence[GoldenRecord]:
-        """Return goldens by digest; errors as :meth:`get`."""
+        """Return goldens by digest, without their documents; errors as :meth:`get`."""
         return await self._fleet.store.read(partial(list_goldens, include_retired=include_retired))
 
     async def get(self, digest: Digest) -> GoldenRecord:
@@ -106,6 +125,14 @@ class Goldens:
             )
 
 
+def _prepared(document: bytes) -> Golden:
+    """Parse a golden and compile its list, which takes seconds if it is long."""
+    golden = parse_golden(document, "golden")
+    if golden.runtime is not None:
+        compile_runtime(golden)
+    return golden
+
+
 def load_golden(record: GoldenRecord) -> Golden:
     """Return the golden of a record, if its document is still the one that was activated.
 
@@ -120,7 +147,7 @@ def load_golden(record: GoldenRecord) -> Golden:
 
 async def active_goldens(store: Store) -> Iterable[Golden]:
     """Return the goldens that count; errors as :func:`load_golden`."""
-    return map(load_golden, await store.read(partial(list_goldens, include_retired=False)))
+    return map(load_golden, await store.read(read_active_goldens))
 
 
 def _entry(action: str, golden: GoldenRecord, actor: str, at: datetime) -> audit.Record:

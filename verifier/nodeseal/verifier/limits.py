@@ -1,7 +1,8 @@
-"""Token buckets: how often one node may do what costs the verifier something."""
+"""How often one node may do what costs the verifier something, and how much of what is large happens at once."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from nodeseal.errors import TooManyRequests
@@ -36,3 +37,21 @@ class RateLimit:
     def _forget(self, now: float) -> None:
         full = self._size / self._rate
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if now - bucket[1] < full}
+
+
+class Slots:
+    """Room for a few at once; whoever comes beyond is refused instead of kept waiting."""
+
+    def __init__(self, at_once: int, what: str) -> None:
+        self._free: Final = asyncio.Semaphore(at_once)
+        self._what: Final = what
+
+    def one(self) -> asyncio.Semaphore:
+        """Return what is to be held meanwhile.
+
+        Raises:
+            TooManyRequests: all are held.
+        """
+        if self._free.locked():
+            raise TooManyRequests(f"too many {self._what} at once", remedy="try again in a minute")
+        return self._free

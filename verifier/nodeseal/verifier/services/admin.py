@@ -8,11 +8,13 @@ Every handler is message → value, one call, value → message. Who may call wh
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, TypeVar
 
 from grpc import aio
 
-from nodeseal.errors import OutOfOrder
+from nodeseal.errors import MalformedInput, OutOfOrder
+from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 from nodeseal.verifier import audit
@@ -21,11 +23,11 @@ from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens
 from nodeseal.verifier.model_keys import ModelKeys, Revocation
 from nodeseal.verifier.models import Models
-from nodeseal.verifier.keystore import FILE_PLACE
 from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert_admin import (
     evidence_parts,
+    golden_parts,
     golden_to_proto,
     grant_from_proto,
     key_to_proto,
@@ -38,8 +40,9 @@ from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.tokens import Tokens
 
 _PAGE: Final = 1000
-_SENDING_SECONDS: Final = 120
+_TRANSFER_SECONDS: Final = 120
 _Context = aio.ServicerContext[Any, Any]
+_Part = TypeVar("_Part")
 
 
 class NodesService(admin_pb2_grpc.NodesServicer):
@@ -77,14 +80,9 @@ class NodesService(admin_pb2_grpc.NodesServicer):
     async def GetEvidence(  # type: ignore[override]  # the generated stubs know no handlers that write
         self, request: admin_pb2.GetEvidenceRequest, context: aio.ServicerContext[Any, admin_pb2.EvidencePart]
     ) -> None:
-        async with self._exports.slot():
+        async with self._exports.slots.one():
             files = await self._exports.evidence(parse_node_id(request.node_id), caller().actor)
-            try:
-                async with asyncio.timeout(_SENDING_SECONDS):
-                    for part in evidence_parts(files):
-                        await context.write(part)
-            except TimeoutError as error:
-                raise OutOfOrder(f"the evidence was not read within {_SENDING_SECONDS} seconds") from error
+            await _send(evidence_parts(files), context)
 
     async def GetToken(self, request: admin_pb2.GetTokenRequest, context: _Context) -> admin_pb2.Token:
         token = self._tokens.token(parse_node_id(request.node_id), request.nonce)
@@ -100,8 +98,12 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
     def __init__(self, goldens: Goldens) -> None:
         self._goldens: Final = goldens
 
-    async def ActivateGolden(self, request: admin_pb2.ActivateGoldenRequest, context: _Context) -> admin_pb2.Golden:
-        return golden_to_proto(await self._goldens.activate(request.document, caller().actor))
+    async def ActivateGolden(
+        self, requests: AsyncIterator[admin_pb2.ActivateGoldenRequest], context: _Context
+    ) -> admin_pb2.Golden:
+        async with self._goldens.arriving.one():
+            document = await _collected(requests)
+            return golden_to_proto(await self._goldens.activate(document, caller().actor))
 
     async def RetireGolden(self, request: admin_pb2.RetireGoldenRequest, context: _Context) -> admin_pb2.Golden:
         return golden_to_proto(await self._goldens.retire(parse_digest(request.digest), caller().actor))
@@ -112,8 +114,11 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
         goldens = await self._goldens.list(include_retired=request.include_retired)
         return admin_pb2.ListGoldensResponse(goldens=map(golden_to_proto, goldens))
 
-    async def GetGolden(self, request: admin_pb2.GetGoldenRequest, context: _Context) -> admin_pb2.Golden:
-        return golden_to_proto(await self._goldens.get(parse_digest(request.digest)))
+    async def GetGolden(  # type: ignore[override]  # the generated stubs know no handlers that write
+        self, request: admin_pb2.GetGoldenRequest, context: aio.ServicerContext[Any, admin_pb2.Golden]
+    ) -> None:
+        async with self._goldens.leaving.one():
+            await _send(golden_parts(await self._goldens.get(parse_digest(request.digest))), context)
 
 
 class KeysService(admin_pb2_grpc.KeysServicer):
@@ -124,7 +129,7 @@ class KeysService(admin_pb2_grpc.KeysServicer):
 
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
         key_id, suite = parse_key_id(request.key_id), suite_from_proto(request.suite)
-        return key_to_proto(await self._keys.create(key_id, suite, FILE_PLACE, caller().actor))
+        return key_to_proto(await self._keys.create(key_id, suite, caller().actor))
 
     async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
         return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))
@@ -184,3 +189,26 @@ class AuditService(admin_pb2_grpc.AuditServicer):
 
 def _node_id(node: Node) -> str:
     return node.record.node_id
+
+
+async def _collected(requests: AsyncIterator[admin_pb2.ActivateGoldenRequest]) -> bytes:
+    document = bytearray()
+    try:
+        async with asyncio.timeout(_TRANSFER_SECONDS):
+            async for request in requests:
+                document += request.document
+                if len(document) > MAX_GOLDEN:
+                    raise MalformedInput(f"the golden has more than {MAX_GOLDEN >> 20} MiB")
+    except TimeoutError as error:
+        raise OutOfOrder(f"the golden did not arrive within {_TRANSFER_SECONDS} seconds") from error
+    return bytes(document)
+
+
+async def _send(parts: Iterable[_Part], context: aio.ServicerContext[Any, _Part]) -> None:
+    """Write a message's parts; whoever reads them slowly keeps others from theirs, so not for ever."""
+    try:
+        async with asyncio.timeout(_TRANSFER_SECONDS):
+            for part in parts:
+                await context.write(part)
+    except TimeoutError as error:
+        raise OutOfOrder(f"the answer was not read within {_TRANSFER_SECONDS} seconds") from error

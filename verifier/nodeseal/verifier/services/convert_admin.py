@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nodeseal.crypto.hpke import Suite
+from nodeseal.crypto.hpke import ModelPublicKey, Suite
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
+from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import parse_suite
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.boot_brief import BootBrief
@@ -63,13 +64,20 @@ def evidence_parts(files: Mapping[str, bytes]) -> Iterator[admin_pb2.EvidencePar
             yield admin_pb2.EvidencePart(name=name, data=content[start : start + _PART])
 
 
+def golden_parts(golden: GoldenRecord) -> Iterator[admin_pb2.Golden]:
+    """Cut a golden into messages, each with a part of its document."""
+    for start in range(0, len(golden.document), _PART):
+        message = golden_to_proto(golden)
+        message.document = golden.document[start : start + _PART]
+        yield message
+
+
 def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
-    """Return a golden's message."""
+    """Return a golden's message, without its document."""
     message = admin_pb2.Golden(
         digest=golden.digest,
         name=golden.name,
         active=golden.retired is None,
-        document=golden.document,
         activated=timestamp(golden.activated),
     )
     if golden.retired is not None:
@@ -97,11 +105,14 @@ def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId,
 
 def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
     """Return a key's message; ``public`` is the file that sealing takes."""
+    public = ModelKey(
+        key_id=key.key_id, key_version=key.version, public=ModelPublicKey(Suite(key.suite), key.public)
+    ).encode()
     return admin_pb2.Key(
         key_id=key.key_id,
         version=key.version,
         suite=key.suite,
-        public=key.model_key.encode(),
+        public=public,
         created=timestamp(key.created),
         revoked=key.revoked is not None,
         grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],

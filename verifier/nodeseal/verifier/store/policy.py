@@ -7,9 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nodeseal.crypto.hpke import ModelPublicKey, Suite
 from nodeseal.ids import Digest, KeyId, ModelId, NodeId
-from nodeseal.sealed.model_key import ModelKey
 from nodeseal.verifier.store.schema import GOLDENS, GRANTS, KEYS, MODELS
 
 
@@ -20,7 +18,7 @@ class GoldenRecord:
     Attributes:
         digest: its identity.
         name: for people.
-        document: YAML, exact bytes.
+        document: YAML, exact bytes; empty in lists, since it may be large.
         activated: when it was activated last.
         retired: when it was retired, or None while it is active.
     """
@@ -44,7 +42,6 @@ class KeyRecord:
         created: when.
         revoked: when it was taken from everybody, or None.
         grants: how many leases each node may hold at once.
-        place: where the private half is, in the spelling of :class:`nodeseal.verifier.keystore.HeldKey`.
     """
 
     key_id: KeyId
@@ -54,13 +51,6 @@ class KeyRecord:
     created: datetime
     revoked: datetime | None = None
     grants: tuple[tuple[NodeId, int], ...] = ()
-    place: str
-
-    @property
-    def model_key(self) -> ModelKey:
-        """The public half, with its names."""
-        public = ModelPublicKey(Suite(self.suite), self.public)
-        return ModelKey(key_id=self.key_id, key_version=self.version, public=public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +77,18 @@ class ModelRecord:
 
 
 def list_goldens(connection: sa.Connection, *, include_retired: bool) -> list[GoldenRecord]:
-    """Return goldens by digest."""
-    query = sa.select(GOLDENS).order_by(GOLDENS.c.digest)
+    """Return goldens by digest, without their documents."""
+    nothing = sa.literal(b"").label("document")
+    columns = (nothing if column is GOLDENS.c.document else column for column in GOLDENS.c)
+    query = sa.select(*columns).order_by(GOLDENS.c.digest)
     if not include_retired:
         query = query.where(GOLDENS.c.retired.is_(None))
+    return [GoldenRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+
+
+def read_active_goldens(connection: sa.Connection) -> list[GoldenRecord]:
+    """Return the goldens that count, by digest, with their documents."""
+    query = sa.select(GOLDENS).where(GOLDENS.c.retired.is_(None)).order_by(GOLDENS.c.digest)
     return [GoldenRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
 
 
@@ -138,12 +136,7 @@ def add_key(connection: sa.Connection, key: KeyRecord) -> None:
     """Add a model key that nobody is granted yet."""
     connection.execute(
         KEYS.insert().values(
-            key_id=key.key_id,
-            version=key.version,
-            suite=key.suite,
-            public=key.public,
-            created=key.created,
-            place=key.place,
+            key_id=key.key_id, version=key.version, suite=key.suite, public=key.public, created=key.created
         )
     )
 
