@@ -21,6 +21,7 @@ from nodeseal.verifier import audit
 from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens
+from nodeseal.verifier.keystore import FILE_PLACE
 from nodeseal.verifier.model_keys import ModelKeys, Revocation
 from nodeseal.verifier.models import Models
 from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
@@ -129,7 +130,7 @@ class KeysService(admin_pb2_grpc.KeysServicer):
 
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
         key_id, suite = parse_key_id(request.key_id), suite_from_proto(request.suite)
-        return key_to_proto(await self._keys.create(key_id, suite, caller().actor))
+        return key_to_proto(await self._keys.create(key_id, suite, FILE_PLACE, caller().actor))
 
     async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
         return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nodeseal.crypto.hpke import ModelPublicKey, Suite
+from nodeseal.crypto.hpke import Suite
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
-from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import parse_suite
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.boot_brief import BootBrief
@@ -105,14 +104,11 @@ def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId,
 
 def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
     """Return a key's message; ``public`` is the file that sealing takes."""
-    public = ModelKey(
-        key_id=key.key_id, key_version=key.version, public=ModelPublicKey(Suite(key.suite), key.public)
-    ).encode()
     return admin_pb2.Key(
         key_id=key.key_id,
         version=key.version,
         suite=key.suite,
-        public=public,
+        public=key.model_key.encode(),
         created=timestamp(key.created),
         revoked=key.revoked is not None,
         grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],

@@ -7,7 +7,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from nodeseal.crypto.hpke import ModelPublicKey, Suite
 from nodeseal.ids import Digest, KeyId, ModelId, NodeId
+from nodeseal.sealed.model_key import ModelKey
 from nodeseal.verifier.store.schema import GOLDENS, GRANTS, KEYS, MODELS
 
 
@@ -42,6 +44,7 @@ class KeyRecord:
         created: when.
         revoked: when it was taken from everybody, or None.
         grants: how many leases each node may hold at once.
+        place: where the private half is, in the spelling of :class:`nodeseal.verifier.keystore.HeldKey`.
     """
 
     key_id: KeyId
@@ -51,6 +54,13 @@ class KeyRecord:
     created: datetime
     revoked: datetime | None = None
     grants: tuple[tuple[NodeId, int], ...] = ()
+    place: str
+
+    @property
+    def model_key(self) -> ModelKey:
+        """The public half, with its names."""
+        public = ModelPublicKey(Suite(self.suite), self.public)
+        return ModelKey(key_id=self.key_id, key_version=self.version, public=public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +146,12 @@ def add_key(connection: sa.Connection, key: KeyRecord) -> None:
     """Add a model key that nobody is granted yet."""
     connection.execute(
         KEYS.insert().values(
-            key_id=key.key_id, version=key.version, suite=key.suite, public=key.public, created=key.created
+            key_id=key.key_id,
+            version=key.version,
+            suite=key.suite,
+            public=key.public,
+            created=key.created,
+            place=key.place,
         )
     )
 
