@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -49,7 +48,6 @@ HERE = (ROOT.parent / "shared" / "data").exists()
 BOOT_CASES, IMA_CASES = 8000, 4000
 SLOWEST_SECONDS = 5.0
 MORE_MEMORY = 200 * 1024 * 1024
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CLAIMS = Claims(boot_id="boot", kernel="6.1", agent_version="1", leases=(), firmware_vendor="", firmware_version="")
 QUOTES = str.maketrans("", "", "\"'\\")
 CHAINS = (
