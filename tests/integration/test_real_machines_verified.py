@@ -1,0 +1,136 @@
+"""Real machines end to end, as people run them: boot log, TPM, agent and verifier as processes, and the command.
+
+Each machine's golden is captured from its evidence, activated, and trusts it; then the node boots as another machine,
+and what the command shows of it names the event in which the two differ.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nodeseal.swtpm.machine import Machine
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import EventLog
+from nodeseal.tcg.event_log_types import EventType
+from nodeseal.verifier.store.schema import PEOPLE
+from support.agents import AgentProcess
+from support.hosts import a_newcomer, a_site
+from support.real_machines import is_whole, real_boot_logs
+
+MACHINES = 4
+PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A node, and a person at a terminal."""
+
+    machine: Machine
+    agent: AgentProcess
+    client: Path
+    folder: Path
+
+    def type(self, *argv: str | Path, exit_code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *map(str, argv)],
+            env={"NODESEAL_CLIENT": str(self.client), "PATH": "/usr/bin:/bin", "COLUMNS": "400"},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout
+
+    def boot(self, raw: bytes) -> None:
+        """Boot the node as the machine whose log this is."""
+        self.agent.kill()
+        self.machine.boot(raw)
+        (self.agent.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        self.agent.start()
+
+    def node(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.type("node", "show", self.agent.node_id, "--json"))
+        return found
+
+    def wait(self, condition: Callable[[dict[str, object]], bool]) -> dict[str, object]:
+        """Wait until the verifier has judged this boot, and says of the node what is asked for."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            found = self.node() if self.agent.node_id else {}
+            if found.get("boot_id") == self.boot_id() and condition(found):
+                return found
+            time.sleep(0.2)
+        raise AssertionError(self.agent.log)
+
+    def boot_id(self) -> str:
+        return (self.agent.folder / "boot_id").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with a_site(trust_seconds=60) as site, a_newcomer(site) as (machine, agent):
+        client = site.verifier.add_person("alice", *PEOPLE)
+        yield Stage(machine=machine, agent=agent, client=client, folder=tmp_path_factory.mktemp("person"))
+
+
+def chosen() -> list[tuple[str, bytes, EventLog]]:
+    """Return machines from all over the folder that boot different images."""
+    whole = [(name, raw, log) for name, raw, log in real_boot_logs() if log is not None and is_whole(log)]
+    return whole[:: len(whole) // MACHINES][:MACHINES]
+
+
+def first_difference(ours: EventLog, theirs: EventLog) -> tuple[int, int]:
+    """Return PCR and number of the first event of the lowest PCR in which a boot differs from another."""
+    for pcr in range(16):
+        for (number, digest), (_, expected) in zip(extended(ours, pcr), extended(theirs, pcr), strict=False):
+            if digest != expected:
+                return pcr, number
+    raise AssertionError("they boot the same")
+
+
+def extended(log: EventLog, pcr: int) -> list[tuple[int, bytes]]:
+    return [
+        (number, event.digests[HashAlg.SHA256])
+        for number, event in log.numbered()
+        if event.pcr == pcr and event.claimed_type != EventType.NO_ACTION
+    ]
+
+
+def test_real_machines_are_trusted_under_their_own_goldens_and_refused_under_others_with_the_event(
+    stage: Stage,
+) -> None:
+    digests: dict[str, str] = {}
+    for name, raw, _ in chosen():
+        stage.boot(raw)
+        node = str(stage.wait(lambda found: bool(found["findings"]))["node_id"])
+        stage.type("node", "evidence", node, "-o", name)
+        stage.type("golden", "capture", name, "--name", name, "-o", f"{name}.yaml")
+        stage.type("appraise", "--golden", f"{name}.yaml", "--evidence", name)
+        digests[name] = json.loads(stage.type("golden", "activate", f"{name}.yaml", "--json"))["digest"]
+        if len(digests) == 1:
+            stage.type("node", "admit", node)
+        assert stage.wait(lambda found: found["state"] == "trusted")["goldens"] == [digests[name]]
+        stage.type("golden", "retire", digests[name])
+    (_, raw, ours), *others = chosen()
+    stage.boot(raw)
+    for name, _, theirs in others:
+        stage.type("golden", "activate", f"{name}.yaml")
+        judged_by = f"golden {name}"
+        node = str(stage.wait(lambda found: judged_by in str(found["findings"]))["node_id"])  # noqa: B023 - called at once
+        pcr, number = first_difference(ours, theirs)
+        shown = stage.type("node", "show", node)
+        _, _, finding = shown.partition(f"sha256 PCR {pcr}, golden {name}")
+        assert "untrusted" in shown
+        assert f"event {number} (" in finding.partition("  do ")[0], shown
+        stage.type("golden", "retire", digests[name])
