@@ -22,7 +22,8 @@ from nodeseal.crypto.hpke import ModelPrivateKey
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
-from nodeseal.loader import InsecureFileKeys, load_file, open_model
+from nodeseal.loader import InsecureFileKeys, open_model
+from nodeseal.loader.numpy import load_file
 from nodeseal.loader.seal import seal_model
 from nodeseal.loader.source import survey
 from nodeseal.sealed.container import Layout
@@ -225,7 +226,7 @@ def test_s04_a_size_that_exceeds_the_file_is_refused_before_allocation(
     os.truncate(sample.weights, HEADER + 1024)
     _declare(sample, size=size)
     largest = [0]
-    monkeypatch.setattr("nodeseal.loader.reader.allocate", largest.append)
+    monkeypatch.setattr("nodeseal.loader.opened.allocate", largest.append)
     assert refused(sample) is FindingId.SEALED_FILE
     assert largest == [0]
 

@@ -37,7 +37,7 @@ PARSERS: dict[str, tuple[Parser, bytes]] = {
     "public key": (lambda raw: parse_model_key(raw, "x"), KEY.encode()),
     "container": (lambda raw: container.decode_header(raw, "x"), container.encode_header(b"x" * 200, bytes(74))),
     "meta": (lambda raw: container.parse_meta(raw, "x"), b'{"file_id":"00"}'),
-    "safetensors": (lambda raw: decode_header(memoryview(raw), "x"), SAFETENSORS),
+    "safetensors": (lambda raw: decode_header(memoryview(raw), len(raw), "x"), SAFETENSORS),
     "call": (varlink.decode_call, b'{"method":"a.B","more":true}'),
     "reply": (varlink.decode_reply, b'{"parameters":{},"continues":true}'),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,8 +110,22 @@ def label(model_id: str = "tiny", version: int = 1) -> Label:
 
 def sealed_model(folder: Path, *, name: str = "tiny", suite: Suite = Suite.P384) -> Sample:
     """Seal a small model below ``folder``."""
+    return seal_folder(plain_model(folder / f"{name}-plain"), folder / name, suite)
+
+
+def seal_files(folder: Path, files: Mapping[str, bytes]) -> Sample:
+    """Seal these files below ``folder``."""
+    plain = folder / "plain"
+    for path, content in files.items():
+        (plain / path).parent.mkdir(parents=True, exist_ok=True)
+        (plain / path).write_bytes(content)
+    return seal_folder(plain, folder / "sealed")
+
+
+def seal_folder(plain: Path, directory: Path, suite: Suite = Suite.P384) -> Sample:
+    """Seal the model in ``plain``."""
+    folder, name = directory.parent, directory.name
     private, key = model_key(suite)
-    plain, directory = plain_model(folder / f"{name}-plain"), folder / name
     content = seal_model(survey(plain), directory, [key], label(name))
     keys = InsecureFileKeys(key_file(folder, key, private))
     return Sample(plain=plain, directory=directory, keys=keys, private=private, key=key, content=content)

@@ -90,7 +90,7 @@ def _verify(model: SealedModel, file: SealedFile | PlainFile, *, verify_only: bo
         model.verify(file.path)
         return _Seen(file=file)
     plaintext = model.read(file.path)
-    tensors = decode_header(plaintext, file.path)[0] if file.path.endswith(".safetensors") else ()
+    tensors = decode_header(plaintext, file.size, file.path).tensors if file.path.endswith(".safetensors") else ()
     return _Seen(file=file, sha256=hashlib.sha256(plaintext).hexdigest(), tensors=tensors)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import cryptography
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -24,6 +25,9 @@ from nodeseal.crypto.kdf import expand_sha384
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import Finding, FindingId
+
+if int(cryptography.__version__.partition(".")[0]) < 50:  # noqa: PLR2004 - the release whose *_into let go of the GIL
+    raise ImportError(f"nodeseal needs cryptography 50 or newer, found {cryptography.__version__}")
 
 KEY_SIZE = 32
 """AEAD_KEY_LEN of "Derived Parameters"."""

@@ -20,9 +20,8 @@ def naming(path: Path) -> Iterator[None]:
         raise Unavailable(f"{path}: {error.strerror or 'input/output error'}") from error
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """Open a regular file for reading and give its descriptor.
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading and return its descriptor.
 
     Raises:
         Unavailable: it cannot be opened.
@@ -30,9 +29,17 @@ def opened(path: Path) -> Iterator[int]:
     """
     with naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MalformedInput(f"{path}: not a regular file")
+    return descriptor
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Give the descriptor of :func:`open_regular` and close it after the block."""
+    descriptor = open_regular(path)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise MalformedInput(f"{path}: not a regular file")
         yield descriptor
     finally:
         os.close(descriptor)

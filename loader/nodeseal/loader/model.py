@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, NotFound, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader.agent_keys import AgentKeys
-from nodeseal.loader.files import naming, opened, read_exactly, read_small
+from nodeseal.loader.crew import Crew
+from nodeseal.loader.folders import Folder, LocalFolder, read_document
+from nodeseal.loader.guard import Guard
 from nodeseal.loader.keys import CLOSED, KeyProvider, Lease
+from nodeseal.loader.opened import OpenFile
 from nodeseal.loader.reader import Progress, SegmentReader
+from nodeseal.loader.targets import Targets
 from nodeseal.sealed.content import MAX_CONTENT, Content, PlainFile, SealedFile, parse_content
-from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX, SLOTS_NAME
+from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 from nodeseal.sealed.slots import MAX_SLOTS_BYTES, parse_slots
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _MAX_FINDINGS = 100
 
@@ -45,19 +43,37 @@ class SealedModel:
         content: what the model consists of.
     """
 
-    def __init__(self, directory: Path, content: Content, lease: Lease) -> None:
-        """Verify every header, every plain file and the directory's list of files; use :func:`open_model`."""
+    def __init__(
+        self, folder: Folder, content: Content, lease: Lease, on_revoked: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Verify every header, every plain file and the folder's list of files; use :func:`open_model`."""
         self.content = content
-        self._directory = directory
+        self._folder = folder
         self._lease = lease
-        self._lock = Lock()
-        self._refusal: ProofFailed | None = None
+        self._guard = Guard(lease)
+        self._crew = Crew()
+        self._guard.hold(self._crew)
         self._files = {file.path: file for file in content.files}
-        self._check_directory()
+        self._check_folder()
+        self._guard.watch(lambda reason: on_revoked(reason) if reason != CLOSED else None)
 
     def files(self) -> tuple[SealedFile | PlainFile, ...]:
         """Return the model's files in the order of their paths."""
         return self.content.files
+
+    def open(self, path: str) -> OpenFile:
+        """Open a sealed file to read it whole or in parts; close it after use.
+
+        Raises:
+            NotFound: the content file knows no such sealed file.
+            ProofFailed: its header is not the one that was sealed.
+            PolicyRefused: the lease has ended.
+            Unavailable: the file cannot be read.
+        """
+        file = self._find(path)
+        if isinstance(file, PlainFile):
+            raise NotFound(f"{path} is not a sealed file")
+        return self._open(file)
 
     def read(self, path: str, *, progress: Progress = lambda _: None) -> memoryview:
         """Return a file's whole plaintext; all of it is verified.
@@ -72,11 +88,11 @@ class SealedModel:
             Unavailable: the file cannot be read.
         """
         file = self._find(path)
-        with self._poisoning():
-            if isinstance(file, PlainFile):
+        if isinstance(file, PlainFile):
+            with self._guard.reading():
                 return self._read_plain(file, progress)
-            with self._segments(file) as segments:
-                return segments.read_all(progress=progress)
+        with self._open(file) as opened:
+            return opened.read(progress=progress)
 
     def read_range(self, path: str, start: int, stop: int) -> memoryview:
         """Return bytes ``start`` to ``stop`` of a sealed file, verifying only the segments that hold them.
@@ -86,11 +102,8 @@ class SealedModel:
             ValueError: the range is not in the file.
             ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
         """
-        file = self._find(path)
-        if isinstance(file, PlainFile):
-            raise NotFound(f"{path} is not a sealed file")
-        with self._poisoning(), self._segments(file) as segments:
-            return segments.read_range(start, stop)
+        with self.open(path) as opened:
+            return opened.read_range(start, stop)
 
     def verify(self, path: str, *, progress: Progress = lambda _: None) -> None:
         """Verify a file as :meth:`read` does, keeping no plaintext.
@@ -99,23 +112,11 @@ class SealedModel:
             NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
         """
         file = self._find(path)
-        with self._poisoning():
-            if isinstance(file, PlainFile):
-                self._read_plain(file, progress)
-                return
-            with self._segments(file) as segments:
-                segments.verify_all(progress=progress)
-
-    def load(self, path: str) -> dict[str, np.ndarray]:
-        """Return the tensors of a safetensors file, verified whole as :meth:`read` does.
-
-        Raises:
-            MalformedInput: not safetensors, or a type that NumPy and ml_dtypes do not have.
-            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
-        """
-        from nodeseal.loader.arrays import decode_tensors  # noqa: PLC0415 - sealing needs no NumPy
-
-        return decode_tensors(self.read(path), path)
+        if isinstance(file, PlainFile):
+            self.read(path, progress=progress)
+            return
+        with self._open(file) as opened:
+            opened.fill(Targets(), progress=progress)
 
     def close(self) -> None:
         """Wipe the keys and give the lease back."""
@@ -134,43 +135,26 @@ class SealedModel:
             raise NotFound(f"the model has no file {path[:80]!a}")
         return self._files[path]
 
-    @contextmanager
-    def _poisoning(self) -> Iterator[None]:
+    def _open(self, file: SealedFile) -> OpenFile:
         self._lease.check()
-        if self._refusal is not None:
-            raise self._refusal
-        try:
-            yield
-        except ProofFailed as error:
-            self._lease.check()  # a key that is wiped in the middle of a read looks like tampering
-            with self._lock:
-                self._refusal = error
-            raise
-
-    @contextmanager
-    def _segments(self, file: SealedFile) -> Iterator[SegmentReader]:
-        path = self._directory / file.stored_path
-        with opened(path) as descriptor:
-            segments = SegmentReader(file, self.content.model_id, self._lease, descriptor, path)
-            try:
-                yield segments
-            finally:
-                segments.close()
+        source = self._folder.open(file.stored_path)
+        return OpenFile(file, self.content.model_id, source, self._guard, self._crew)
 
     def _read_plain(self, file: PlainFile, progress: Progress) -> memoryview:
-        path = self._directory / file.path
-        with opened(path) as descriptor:
-            size = os.fstat(descriptor).st_size
-            if size != file.size:
-                raise _differs(file.path, f"{file.size} bytes", f"{size} bytes")
-            plaintext = allocate(size)
-            read_exactly(descriptor, plaintext, 0, path)
+        source = self._folder.open(file.path)
+        try:
+            if source.size != file.size:
+                raise _differs(file.path, f"{file.size} bytes", f"{source.size} bytes")
+            plaintext = allocate(source.size)
+            source.read_into(plaintext, 0)
+        finally:
+            source.close()
         if not hmac.compare_digest(hashlib.sha256(plaintext).hexdigest(), file.sha256):
             raise _differs(file.path, f"SHA-256 {file.sha256}", "another content")
-        progress(size)
+        progress(file.size)
         return plaintext
 
-    def _check_directory(self) -> None:
+    def _check_folder(self) -> None:
         findings = list(self._unexpected_files())
         for file in self.content.files:
             try:
@@ -187,19 +171,21 @@ class SealedModel:
         if isinstance(file, PlainFile):
             self._read_plain(file, lambda _: None)
             return
-        with self._segments(file):
-            pass
+        source = self._folder.open(file.stored_path)
+        try:
+            SegmentReader(file, self.content.model_id, self._lease, source, self._crew).close()
+        finally:
+            source.close()
 
     def _unexpected_files(self) -> Iterator[Finding]:
         expected = {file.stored_path for file in self.content.files} | {CONTENT_NAME, SLOTS_NAME}
-        for path in _walk(self._directory):
-            name = path.relative_to(self._directory).as_posix()
-            if name not in expected:
-                yield from _differs(name, "no such file", "a file that the content file does not cover").findings
+        for path in self._folder.paths():
+            if path not in expected:
+                yield from _differs(path, "no such file", "a file that the content file does not cover").findings
 
 
 def open_model(
-    directory: Path | str,
+    place: Folder | Path | str,
     keys: KeyProvider | None = None,
     *,
     on_revoked: Callable[[str], None] = lambda _: None,
@@ -207,54 +193,29 @@ def open_model(
     """Open a sealed model.
 
     Args:
-        directory: where ``nodeseal.model.json`` lies.
+        place: the directory where ``nodeseal.model.json`` lies, or another folder.
         keys: who releases the data key; the agent of this node, at its usual socket, if None.
         on_revoked: called with the reason, in another thread, once the node has lost the model and keys are wiped;
             not called for a model that was closed.
 
     Raises:
-        ProofFailed: the key is for another model, or the directory is not what was sealed; every difference is named.
+        ProofFailed: the key is for another model, or the folder is not what was sealed; every difference is named.
         PolicyRefused: the node or the caller may not open this model.
         MalformedInput: a document that does not parse.
         Unavailable: no agent, or a file that cannot be read.
     """
-    folder = Path(directory)
-    raw = read_small(folder / CONTENT_NAME, MAX_CONTENT)
-    slots = parse_slots(read_small(folder / SLOTS_NAME, MAX_SLOTS_BYTES), str(folder / SLOTS_NAME))
+    folder = LocalFolder(Path(place)) if isinstance(place, str | Path) else place
+    raw = read_document(folder, CONTENT_NAME, MAX_CONTENT)
+    slots = parse_slots(read_document(folder, SLOTS_NAME, MAX_SLOTS_BYTES), f"{folder}/{SLOTS_NAME}")
     digest = digest_of(raw)
     if slots.model_digest != digest:
         raise _other_model(digest, f"slots of {slots.model_digest}")
     lease = (keys or AgentKeys()).open(slots)
     try:
-        model = SealedModel(folder, _released_content(raw, lease, str(folder / CONTENT_NAME)), lease)
+        return SealedModel(folder, _released_content(raw, lease, f"{folder}/{CONTENT_NAME}"), lease, on_revoked)
     except BaseException:
         lease.end(CLOSED)
         raise
-    lease.watch(lambda reason: on_revoked(reason) if reason != CLOSED else None)
-    return model
-
-
-def load_file(path: Path | str, *, keys: KeyProvider | None = None) -> dict[str, np.ndarray]:
-    """Return all tensors of one sealed safetensors file as NumPy arrays.
-
-    The whole file is verified before anything is returned: every segment, the last one, and ``tags_digest``. The
-    model is closed again at once; use :func:`open_model` to read several files or to hear of revocations.
-
-    Args:
-        path: ``DIR/model.safetensors`` (or with ``.sealed``), where ``DIR`` or a folder above holds
-            ``nodeseal.model.json``.
-        keys: as in :func:`open_model`.
-
-    Raises:
-        NotFound: no sealed model here, or not a file of it.
-        MalformedInput: as :meth:`SealedModel.load`; so do ProofFailed, PolicyRefused and Unavailable.
-    """
-    wanted = Path(path)
-    for folder in wanted.parents:
-        if (folder / CONTENT_NAME).is_file():
-            with open_model(folder, keys) as model:
-                return model.load(wanted.relative_to(folder).as_posix().removesuffix(SEALED_SUFFIX))
-    raise NotFound(f"{wanted}: not in a sealed model")
 
 
 def _released_content(raw: bytes, lease: Lease, source: str) -> Content:
@@ -262,18 +223,6 @@ def _released_content(raw: bytes, lease: Lease, source: str) -> Content:
     if not hmac.compare_digest(lease.model_digest, digest):
         raise _other_model(digest, f"a key for {lease.model_digest}")
     return parse_content(raw, source)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    with naming(folder):
-        entries = sorted(folder.iterdir())
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry)
-        else:
-            yield entry
 
 
 def _differs(path: str, expected: str, seen: str) -> ProofFailed:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from nodeseal.crypto import floe
-from nodeseal.crypto.secret import allocate, wipe
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import ModelId
-from nodeseal.loader.files import read_exactly
+from nodeseal.loader.crew import Crew
+from nodeseal.loader.folders import Source
 from nodeseal.loader.keys import Lease
-from nodeseal.loader.stripes import for_each
+from nodeseal.loader.targets import Targets
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import SealedFile
@@ -30,17 +28,17 @@ Progress = Callable[[int], None]
 
 
 class SegmentReader:
-    """Decrypts segments of one open file. The descriptor belongs to the caller."""
+    """Decrypts segments of one open file. Source and crew belong to the caller."""
 
-    def __init__(self, file: SealedFile, model_id: ModelId, lease: Lease, descriptor: int, path: Path) -> None:
+    def __init__(self, file: SealedFile, model_id: ModelId, lease: Lease, source: Source, crew: Crew) -> None:
         """Verify size and header.
 
         Args:
             file: entry of the content file, which is authentic.
             model_id: of the content file.
             lease: holds the data key.
-            descriptor: of the opened container.
-            path: of the container, for errors.
+            source: the opened container.
+            crew: whose threads do the work.
 
         Raises:
             ProofFailed: with ``sealed.file`` or ``sealed.header``: not the container that was sealed.
@@ -49,8 +47,8 @@ class SegmentReader:
         """
         self._file = file
         self._lease = lease
-        self._descriptor = descriptor
-        self._path = path
+        self._source = source
+        self._crew = crew
         self._layout = Layout(file.size, file.segment_size)
         try:
             header = self._read_header()
@@ -68,9 +66,9 @@ class SegmentReader:
             raise
 
     def _read_header(self) -> container.RawHeader:
-        seen = os.fstat(self._descriptor).st_size
+        seen = self._source.size
         prefix = bytearray(min(container.PREFIX_SIZE, seen))
-        read_exactly(self._descriptor, memoryview(prefix), 0, self._path)
+        self._source.read_into(memoryview(prefix), 0)
         size = container.header_size(bytes(prefix), self._file.stored_path)
         expected = size + self._layout.body_size
         if seen != expected:
@@ -82,97 +80,77 @@ class SegmentReader:
             )
             raise ProofFailed(finding)
         header = bytearray(size)
-        read_exactly(self._descriptor, memoryview(header), 0, self._path)
+        self._source.read_into(memoryview(header), 0)
         return container.decode_header(bytes(header), self._file.stored_path)
 
-    def read_all(self, *, progress: Progress = lambda _: None) -> memoryview:
-        """Return the whole plaintext, verified to the last segment and against ``tags_digest``.
+    def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:
+        """Verify the whole file, to the last segment and against ``tags_digest``, and fill ``targets`` from it.
 
         Raises:
-            ProofFailed: with ``sealed.segment``; nothing of the plaintext is left in memory.
-            PolicyRefused: the lease ended meanwhile.
-            Unavailable: the file cannot be read.
+            ProofFailed: with ``sealed.segment``; the targets hold zeros.
+            PolicyRefused: the lease ended meanwhile; the targets hold zeros.
+            Unavailable: the file cannot be read; the targets hold zeros.
         """
-        plaintext = allocate(self._file.size)
-        capacity = self._layout.capacity
         try:
-            self._decrypt_all(lambda position: plaintext[position * capacity : (position + 1) * capacity], progress)
+            tags = self._decrypt(range(self._layout.count), targets, progress)
+            self._check_tags(tags)
         except BaseException:
-            wipe(plaintext)
+            targets.wipe()
             raise
-        return plaintext
 
-    def verify_all(self, *, progress: Progress = lambda _: None) -> None:
-        """Verify as :meth:`read_all` does, keeping no plaintext beyond one segment per thread.
-
-        Raises:
-            ProofFailed: as :meth:`read_all`; so do PolicyRefused and Unavailable.
-        """
-        self._decrypt_all(None, progress)
-
-    def read_range(self, start: int, stop: int) -> memoryview:
-        """Return the plaintext from ``start`` to ``stop``, verifying only the segments that hold it.
+    def fill_range(self, buffer: memoryview, start: int) -> None:
+        """Fill ``buffer`` from byte ``start`` of the file on, verifying only the segments that hold those bytes.
 
         Those segments are authentic and in their place; whether the rest of the file is intact stays open.
 
         Raises:
             ValueError: the range is not in the file.
-            ProofFailed: with ``sealed.segment``; nothing of the plaintext is left in memory.
-            PolicyRefused: the lease ended meanwhile.
-            Unavailable: the file cannot be read.
+            ProofFailed: as :meth:`fill`; so do PolicyRefused and Unavailable.
         """
+        stop, capacity = start + len(buffer), self._layout.capacity
         if not 0 <= start <= stop <= self._file.size:
             raise ValueError(f"bytes {start} to {stop} of a file of {self._file.size} bytes")
-        plaintext, capacity = allocate(stop - start), self._layout.capacity
-        first, last = start // capacity, -(-stop // capacity)
-        scratch, staging = allocate(capacity), memoryview(bytearray(self._file.segment_size))
+        targets = Targets([(start, buffer)])
         try:
-            for position in range(first, last):
-                at = position * capacity
-                chunk = scratch[: self._layout.plaintext_size(position)]
-                self._decrypt(position, staging, chunk)
-                low, high = max(start, at), min(stop, at + len(chunk))
-                plaintext[low - start : high - start] = chunk[low - at : high - at]
+            self._decrypt(range(start // capacity, -(-stop // capacity)), targets, lambda _: None)
         except BaseException:
-            wipe(plaintext)
+            targets.wipe()
             raise
-        return plaintext
 
     def close(self) -> None:
         """Forget the keys of this file."""
         self._floe.close()
 
-    def _decrypt_all(self, destination: Callable[[int], memoryview] | None, progress: Progress) -> None:
-        tags = bytearray(self._layout.count * floe.TAG_SIZE)
+    def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> bytearray:
+        """Return the tags of the segments at ``positions``, in order."""
+        tags = bytearray(len(positions) * floe.TAG_SIZE)
+        segment_size, capacity = self._file.segment_size, self._layout.capacity
 
-        def worker() -> Callable[[int], None]:
-            staging = memoryview(bytearray(self._file.segment_size))
-            scratch = allocate(0 if destination else self._layout.capacity)
+        def decrypt(position: int, buffer: memoryview) -> None:
+            self._lease.check()
+            size, start = self._layout.plaintext_size(position), position * capacity
+            segment = buffer[: size + floe.SEGMENT_OVERHEAD]
+            self._source.read_into(segment, self._start + position * segment_size)
+            direct = targets.direct(start, start + size)
+            plaintext = buffer[segment_size : segment_size + size] if direct is None else direct
+            self._floe.decrypt_into(position, segment, plaintext, final=position == self._layout.count - 1)
+            if direct is None:
+                targets.copy(start, plaintext)
+            at = (position - positions.start) * floe.TAG_SIZE
+            tags[at : at + floe.TAG_SIZE] = segment[-floe.TAG_SIZE :]
+            progress(size)
 
-            def decrypt(position: int) -> None:
-                size = self._layout.plaintext_size(position)
-                out = destination(position) if destination else scratch[:size]
-                tag = self._decrypt(position, staging, out)
-                tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = tag
-                progress(size)
+        self._crew.for_each(positions, segment_size + capacity, decrypt)
+        return tags
 
-            return decrypt
-
-        for_each(self._layout.count, worker)
-        if not hmac.compare_digest(hashlib.sha256(tags).hexdigest(), self._file.tags_digest):
-            raise ProofFailed(
-                Finding(
-                    id=FindingId.SEALED_SEGMENT,
-                    expected="the segments that the content file covers",
-                    seen="segments written later with the same data key",
-                    where=self._file.stored_path,
-                )
+    def _check_tags(self, tags: bytearray) -> None:
+        if hmac.compare_digest(hashlib.sha256(tags).hexdigest(), self._file.tags_digest):
+            return
+        raise ProofFailed(
+            Finding(
+                id=FindingId.SEALED_SEGMENT,
+                expected="the segments that the content file covers",
+                seen="segments written later with the same data key",
+                where=self._file.stored_path,
             )
-
-    def _decrypt(self, position: int, staging: memoryview, out: memoryview) -> bytes:
-        self._lease.check()
-        segment = staging[: len(out) + floe.SEGMENT_OVERHEAD]
-        offset = self._start + position * self._file.segment_size
-        read_exactly(self._descriptor, segment, offset, self._path)
-        self._floe.decrypt_into(position, segment, out, final=position == self._layout.count - 1)
-        return bytes(segment[-floe.TAG_SIZE :])
+        )

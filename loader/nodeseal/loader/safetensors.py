@@ -5,6 +5,7 @@ Strict: tensors cover the data without hole or overlap, and JSON has no duplicat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodeseal import documents
@@ -15,7 +16,7 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 _MAX_TENSORS = 1_000_000
 _MAX_DIMENSIONS = 64
-_LENGTH_SIZE = 8
+LENGTH_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +38,59 @@ class TensorEntry:
     stop: int
 
 
-def decode_header(raw: memoryview, name: str) -> tuple[tuple[TensorEntry, ...], memoryview]:
-    """Return the header's tensors in the order of their data, and the bytes they lie in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a safetensors file says of itself.
+
+    Attributes:
+        tensors: in the order of their data.
+        metadata: texts of the writer's choice.
+        size: bytes of the header; the data follows.
+    """
+
+    tensors: tuple[TensorEntry, ...]
+    metadata: Mapping[str, str]
+    size: int
+
+
+def header_size(prefix: memoryview, file_size: int, name: str) -> int:
+    """Return how many bytes the header takes, from the first 8 bytes of a file.
+
+    Raises:
+        MalformedInput: longer than the file, or than :data:`MAX_HEADER`.
+    """
+    size = LENGTH_SIZE + int.from_bytes(prefix[:LENGTH_SIZE], "little")
+    if len(prefix) < LENGTH_SIZE or size > min(LENGTH_SIZE + MAX_HEADER, file_size):
+        raise MalformedInput(f"{name}: not safetensors: a header longer than the file")
+    return size
+
+
+def decode_header(raw: memoryview, file_size: int, name: str) -> Header:
+    """Parse the beginning of a safetensors file.
+
+    Args:
+        raw: at least the header.
+        file_size: bytes of the whole file.
+        name: of the file, for errors.
 
     Raises:
         MalformedInput: a header that does not parse, or tensors that overlap, leave holes or exceed the file.
     """
-    size = int.from_bytes(raw[:_LENGTH_SIZE], "little")
-    if len(raw) < _LENGTH_SIZE or size > min(MAX_HEADER, len(raw) - _LENGTH_SIZE):
-        raise MalformedInput(f"{name}: not safetensors: a header longer than the file")
-    data = raw[_LENGTH_SIZE + size :]
-    header = documents.parse_json(bytes(raw[_LENGTH_SIZE : _LENGTH_SIZE + size]), name)
-    if not isinstance(header, dict) or len(header) > _MAX_TENSORS:
+    size = header_size(raw, file_size, name)
+    header = documents.parse_json(bytes(raw[LENGTH_SIZE:size]), name)
+    if len(raw) < size or not isinstance(header, dict) or len(header) > _MAX_TENSORS:
         raise MalformedInput(f"{name}: not safetensors: the header is not a mapping")
-    entries = [_entry(key, value, name) for key, value in header.items() if key != "__metadata__"]
+    metadata = _metadata(header.pop("__metadata__", {}), name)
+    entries = [_entry(key, value, name) for key, value in header.items()]
     entries.sort(key=lambda entry: (entry.start, entry.stop))
-    _check_cover(entries, len(data), name)
-    return tuple(entries), data
+    _check_cover(entries, file_size - size, name)
+    return Header(tensors=tuple(entries), metadata=metadata, size=size)
+
+
+def _metadata(value: object, name: str) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise MalformedInput(f"{name}: not safetensors: metadata that is not a mapping of texts")
+    return value
 
 
 def _entry(key: str, value: object, name: str) -> TensorEntry:

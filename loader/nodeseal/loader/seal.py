@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nodeseal.crypto import floe
-from nodeseal.crypto.secret import allocate, wipe
+from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.ids import Digest, ModelId
+from nodeseal.loader.crew import Crew
 from nodeseal.loader.files import naming, opened, read_exactly, write_exactly
 from nodeseal.loader.source import SourceFile
 from nodeseal.loader.staging import new_file, staged, write_file
-from nodeseal.loader.stripes import for_each
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout, Meta
 from nodeseal.sealed.content import DEFAULT_SEGMENT_SIZE, FILE_ID_SIZE, SEGMENT_SIZES, Content, PlainFile, SealedFile
@@ -77,8 +77,9 @@ def seal_model(
     _check(files, keys, label)
     data_key = bytearray(os.urandom(floe.KEY_SIZE))
     try:
-        with staged(destination) as folder:
-            sealed = [_add(file, folder, data_key, label, progress) for file in files]
+        with staged(destination) as folder, Crew() as crew:
+            job = _Job(folder=folder, data_key=data_key, label=label, progress=progress, crew=crew)
+            sealed = [_add(file, job) for file in files]
             created = label.created.astimezone(UTC).replace(microsecond=0)
             content = Content(model_id=label.model_id, version=label.version, created=created, files=tuple(sealed))
             slots = Slots(content.digest, tuple(key.slot(content.digest, data_key) for key in keys))
@@ -98,65 +99,71 @@ def _check(files: Sequence[SourceFile], keys: Sequence[ModelKey], label: Label) 
     refuse_collisions([file.path for file in files])
 
 
-def _add(
-    file: SourceFile, folder: Path, data_key: bytearray, label: Label, progress: Progress
-) -> SealedFile | PlainFile:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What all files of a model have in common while they are sealed."""
+
+    folder: Path
+    data_key: bytearray = field(repr=False)
+    label: Label
+    progress: Progress
+    crew: Crew
+
+
+def _add(file: SourceFile, job: _Job) -> SealedFile | PlainFile:
     with opened(file.location) as source:
         before = os.fstat(source)
         if before.st_size != file.size:
             raise Unavailable(f"{file.location}: changed while it was sealed")
-        if file.sealed:
-            added: SealedFile | PlainFile = _Sealer(file, source, data_key, label, progress).write(folder)
-        else:
-            added = _copy(file, source, folder, progress)
+        added = _Sealer(file, source, job).write() if file.sealed else _copy(file, source, job)
         after = os.fstat(source)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise Unavailable(f"{file.location}: changed while it was sealed")
     return added
 
 
-def _copy(file: SourceFile, source: int, folder: Path, progress: Progress) -> PlainFile:
+def _copy(file: SourceFile, source: int, job: _Job) -> PlainFile:
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPY_SIZE))
-    with new_file(folder / file.path) as target:
+    with new_file(job.folder / file.path) as target:
         for offset in range(0, file.size, _COPY_SIZE):
             chunk = buffer[: min(_COPY_SIZE, file.size - offset)]
             read_exactly(source, chunk, offset, file.location)
             digest.update(chunk)
-            write_exactly(target, chunk, offset, folder / file.path)
-            progress(len(chunk))
+            write_exactly(target, chunk, offset, job.folder / file.path)
+            job.progress(len(chunk))
     return PlainFile(path=file.path, size=file.size, sha256=Digest(digest.hexdigest()))
 
 
 class _Sealer:
     """Seals one file; every thread encrypts and writes segments of its own."""
 
-    def __init__(self, file: SourceFile, source: int, data_key: bytearray, label: Label, progress: Progress) -> None:
+    def __init__(self, file: SourceFile, source: int, job: _Job) -> None:
         self._file = file
         self._source = source
-        self._progress = progress
-        self._layout = Layout(file.size, label.segment_size)
+        self._job = job
+        self._layout = Layout(file.size, job.label.segment_size)
         self._tags = bytearray(self._layout.count * floe.TAG_SIZE)
         self._meta = Meta(
             file_id=os.urandom(FILE_ID_SIZE),
             path=file.path,
-            model_id=label.model_id,
+            model_id=job.label.model_id,
             size=file.size,
-            segment_size=label.segment_size,
+            segment_size=job.label.segment_size,
             media_type=_media_type(file.path),
         )
         self._aad = container.associated_data(self._meta)
-        self._floe = floe.Encryptor(data_key, self._aad, floe.Parameters(label.segment_size))
+        self._floe = floe.Encryptor(job.data_key, self._aad, floe.Parameters(job.label.segment_size))
 
-    def write(self, folder: Path) -> SealedFile:
-        """Write the container below ``folder`` and return its entry of the content file."""
-        path = folder / (self._file.path + SEALED_SUFFIX)
+    def write(self) -> SealedFile:
+        """Write the container below the job's folder and return its entry of the content file."""
+        path = self._job.folder / (self._file.path + SEALED_SUFFIX)
         header = container.encode_header(self._aad, self._floe.header)
         try:
             with new_file(path) as target:
                 with naming(path):
                     os.posix_fallocate(target, 0, len(header) + self._layout.body_size)
                 write_exactly(target, memoryview(header), 0, path)
-                for_each(self._layout.count, lambda: self._worker(target, path, len(header)))
+                self._write_segments(target, path, len(header))
         finally:
             self._floe.close()
         return SealedFile(
@@ -168,20 +175,19 @@ class _Sealer:
             tags_digest=Digest(hashlib.sha256(self._tags).hexdigest()),
         )
 
-    def _worker(self, target: int, path: Path, start: int) -> Callable[[int], None]:
-        plaintext = allocate(self._layout.capacity)
-        segment = memoryview(bytearray(self._layout.segment_size))
+    def _write_segments(self, target: int, path: Path, start: int) -> None:
+        segment_size, capacity = self._layout.segment_size, self._layout.capacity
 
-        def seal(position: int) -> None:
+        def seal(position: int, buffer: memoryview) -> None:
             size = self._layout.plaintext_size(position)
-            chunk, out = plaintext[:size], segment[: size + floe.SEGMENT_OVERHEAD]
-            read_exactly(self._source, chunk, position * self._layout.capacity, self._file.location)
+            out, chunk = buffer[: size + floe.SEGMENT_OVERHEAD], buffer[segment_size : segment_size + size]
+            read_exactly(self._source, chunk, position * capacity, self._file.location)
             self._floe.encrypt_into(position, chunk, out, final=position == self._layout.count - 1)
             self._tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = out[-floe.TAG_SIZE :]
-            write_exactly(target, out, start + position * self._layout.segment_size, path)
-            self._progress(size)
+            write_exactly(target, out, start + position * segment_size, path)
+            self._job.progress(size)
 
-        return seal
+        self._job.crew.for_each(range(self._layout.count), segment_size + capacity, seal)
 
 
 def _media_type(path: str) -> str:

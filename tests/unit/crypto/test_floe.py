@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -226,3 +228,9 @@ def test_a_segment_out_of_range_is_not_encrypted(position: int, size: int, final
 def test_a_short_key_or_segment_is_not_accepted(key: bytes, size: int) -> None:
     with pytest.raises(ValueError, match="FLOE"):
         Encryptor(key, AAD, Parameters(size))
+
+
+def test_a_cryptography_that_holds_the_gil_is_refused_at_import() -> None:
+    code = "import cryptography; cryptography.__version__ = '49.0.0'; import nodeseal.loader"
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "nodeseal needs cryptography 50 or newer, found 49.0.0" in run.stderr

@@ -16,7 +16,7 @@ from nodeseal.crypto import floe
 from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
-from nodeseal.loader import Lease, SealedModel, load_file, open_model
+from nodeseal.loader import Lease, SealedModel, open_model
 from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
 from nodeseal.sealed.content import Content, SealedFile
@@ -215,7 +215,7 @@ def test_ten_gigabytes_declared_in_a_small_file_are_refused_before_allocation(
 ) -> None:
     changed = rewrite_content(sample, with_weights(sample.content, size=10 << 30))
     allocated: list[int] = []
-    monkeypatch.setattr("nodeseal.loader.reader.allocate", allocated.append)
+    monkeypatch.setattr("nodeseal.loader.opened.allocate", allocated.append)
     (finding,) = refusal(changed).findings
     assert finding.id is FindingId.SEALED_FILE
     assert allocated == []
@@ -257,11 +257,11 @@ def test_a_pipe_in_place_of_a_container_is_refused_without_waiting(sample: Sampl
 
 
 def test_segments_are_decrypted_from_private_memory_only(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources: list[object] = []
+    sources: list[memoryview] = []
     decrypt = floe.Decryptor.decrypt_into
 
     def note(self: floe.Decryptor, position: int, segment: memoryview, out: memoryview, *, final: bool) -> None:
-        sources.append(segment.obj)
+        sources.append(segment)
         decrypt(self, position, segment, out, final=final)
 
     monkeypatch.setattr(floe.Decryptor, "decrypt_into", note)
@@ -269,7 +269,7 @@ def test_segments_are_decrypted_from_private_memory_only(sample: Sample, monkeyp
         model.read("model.safetensors")
         model.read_range("model.safetensors", 0, 10)
     assert len(sources) == 4
-    assert all(isinstance(source, bytearray) for source in sources)
+    assert all(_mapping_of(np.frombuffer(source, np.uint8).ctypes.data) == "rw-p 0" for source in sources)
 
 
 # Rule 4: nothing is left behind by a segment that does not verify, and the handle is poisoned
@@ -286,14 +286,14 @@ def test_a_bad_segment_leaves_no_plaintext_and_poisons_the_model(
         buffers.append(memoryview(bytearray(b"\xaa" * size)))
         return buffers[-1]
 
-    monkeypatch.setattr("nodeseal.loader.reader.allocate", allocate)
+    monkeypatch.setattr("nodeseal.loader.opened.allocate", allocate)
     with open_model(sample.directory, sample.keys) as model:
         with pytest.raises(ProofFailed) as caught:
             model.read("model.safetensors")
         assert caught.value.findings[0].id is FindingId.SEALED_SEGMENT
         destination = max(buffers, key=len)
         assert not any(destination)
-        for read in (model.read, model.verify, model.load):
+        for read in (model.read, model.verify):
             for path in ("config.json", "model.safetensors"):
                 with pytest.raises(ProofFailed) as again:
                     read(path)
@@ -308,7 +308,7 @@ def test_a_range_that_does_not_verify_leaves_no_plaintext(sample: Sample, monkey
         buffers.append(memoryview(bytearray(size)))
         return buffers[-1]
 
-    monkeypatch.setattr("nodeseal.loader.reader.allocate", allocate)
+    monkeypatch.setattr("nodeseal.loader.opened.allocate", allocate)
     with open_model(sample.directory, sample.keys) as model, pytest.raises(ProofFailed):
         model.read_range("model.safetensors", CAPACITY - 1000, CAPACITY + 1000)
     assert not any(buffers[0])
@@ -370,6 +370,16 @@ def test_plaintext_lies_in_memory_that_core_dumps_leave_out(pristine: Sample) ->
     assert "dd" in _flags_of(address).split()
 
 
+def _mapping_of(address: int) -> str:
+    """Return access and inode: a private mapping of no file is ``rw-p 0``."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        region, access, _, _, inode, *_ = line.split()
+        low, high = (int(part, 16) for part in region.split("-"))
+        if low <= address < high:
+            return f"{access} {inode}"
+    raise AssertionError("address not mapped")
+
+
 def _flags_of(address: int) -> str:
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -399,7 +409,7 @@ def test_closing_wipes_the_key_and_ends_all_reading(pristine: Sample) -> None:
     assert any(key)
     model.close()
     assert not any(key)
-    for read in (model.read, model.verify, model.load, lambda path: model.read_range(path, 0, 1)):
+    for read in (model.read, model.verify, model.open, lambda path: model.read_range(path, 0, 1)):
         with pytest.raises(PolicyRefused) as caught:
             read("model.safetensors")
         assert caught.value.findings[0].id is FindingId.SEALED_LEASE
@@ -512,26 +522,6 @@ def test_verifying_counts_every_byte_and_returns_nothing(pristine: Sample) -> No
         for file in model.files():
             model.verify(file.path, progress=counted.append)
         assert sum(counted) == model.content.size
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.sealed"])
-def test_load_file_finds_the_model_above_the_file(pristine: Sample, name: str) -> None:
-    tensors = load_file(pristine.directory / name, keys=pristine.keys)
-    assert list(tensors) == ["embed", "bias"]
-    assert tensors["embed"].shape == (256, 600)
-    assert tensors["bias"].tolist() == [1, 2, 3]
-
-
-def test_load_file_gives_the_lease_back(pristine: Sample) -> None:
-    keys = HeldKeys(pristine)
-    load_file(pristine.directory / "model.safetensors", keys=keys)
-    with pytest.raises(PolicyRefused):
-        keys.lease.check()
-
-
-def test_load_file_outside_a_sealed_model_finds_nothing(pristine: Sample) -> None:
-    with pytest.raises(NotFound, match="not in a sealed model"):
-        load_file(pristine.plain / "model.safetensors", keys=pristine.keys)
 
 
 def test_models_whose_files_are_links_open(sample: Sample, tmp_path: Path) -> None:

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
-import numpy as np
-
 from nodeseal.cli.demo.machines import Node, Nodes
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
 from nodeseal.golden.model import DEFAULT_CAP_PCR
-from nodeseal.loader import AgentKeys, open_model
-from nodeseal.loader.arrays import decode_tensors
+from nodeseal.loader import AgentKeys, open_model, open_tensors
+from nodeseal.loader.safetensors import decode_header
 
 _INTERVAL_SECONDS = 6
 _TRUST_SECONDS = 30
@@ -165,11 +163,13 @@ def open_on_good_node(stage: Stage, narrator: Narrator, node: Node, model: Path,
     narrator.act("node-1 opens it")
     stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket))
     original = (model / _MODEL).read_bytes()
-    expected = decode_tensors(memoryview(original), _MODEL)
-    with open_model(sealed, AgentKeys(node.socket)) as opened:
-        tensors = opened.load(_MODEL)
+    header = decode_header(memoryview(original), len(original), _MODEL)
+    data = memoryview(original)[header.size :]
+    expected = {entry.name: data[entry.start : entry.stop] for entry in header.tensors}
+    with open_model(sealed, AgentKeys(node.socket)) as opened, open_tensors(opened, _MODEL) as file:
+        tensors = file.get_tensors()
         same_file = hashlib.sha256(opened.read(_MODEL)).digest() == hashlib.sha256(original).digest()
-    same = all(np.array_equal(tensors[name].view(np.uint8), value.view(np.uint8)) for name, value in expected.items())
+    same = all(tensors[name].tobytes() == raw for name, raw in expected.items())
     if tensors.keys() != expected.keys() or not same or not same_file:
         raise DemoFailed("the tensors differ from the originals")
     narrator.proved(f"all {len(tensors)} tensors, {len(original):,} bytes, equal the originals bit for bit")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -14,18 +15,28 @@ import pytest
 from safetensors.numpy import save
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.loader.arrays import decode_tensors
-from support.sealed import safetensors_bytes
+from nodeseal.loader.numpy import framework, load_file
+from support.sealed import safetensors_bytes, seal_files
 
 NUMPY_TYPES = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8", "<c8"]
 
 
-def decode(raw: bytes) -> dict[str, np.ndarray]:
-    return decode_tensors(memoryview(bytearray(raw)), "x.safetensors")
+Decode = Callable[[bytes], dict[str, np.ndarray]]
+
+
+@pytest.fixture
+def decode(tmp_path: Path) -> Decode:
+    """Seal a file and load it."""
+
+    def decode(raw: bytes) -> dict[str, np.ndarray]:
+        sample = seal_files(tmp_path, {"x.safetensors": raw})
+        return load_file(sample.directory / "x.safetensors", keys=sample.keys)
+
+    return decode
 
 
 @pytest.mark.parametrize("dtype", NUMPY_TYPES)
-def test_types_of_numpy_come_back_as_the_reference_wrote_them(dtype: str) -> None:
+def test_types_of_numpy_come_back_as_the_reference_wrote_them(decode: Decode, dtype: str) -> None:
     tensors = {
         "matrix": np.arange(12).reshape(3, 4).astype(dtype),
         "scalar": np.array(1).astype(dtype),
@@ -48,28 +59,36 @@ def test_types_of_numpy_come_back_as_the_reference_wrote_them(dtype: str) -> Non
         ("F8_E8M0", ml_dtypes.float8_e8m0fnu),
     ],
 )
-def test_types_that_numpy_lacks_keep_their_meaning(dtype: str, expected: type) -> None:
+def test_types_that_numpy_lacks_keep_their_meaning(decode: Decode, dtype: str, expected: type) -> None:
     values: np.ndarray = np.array([1, 2, 0.5]).astype(expected)
     decoded = decode(safetensors_bytes({"t": (dtype, [3], values.tobytes())}))["t"]
     assert decoded.dtype == expected
     assert decoded.astype(float).tolist() == [1.0, 2.0, 0.5]
 
 
-def test_without_ml_dtypes_such_a_tensor_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ml_dtypes_such_a_tensor_is_refused_with_a_remedy(
+    decode: Decode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(name: str) -> object:
         raise ImportError(name)
 
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr("nodeseal.loader.numpy.importlib", SimpleNamespace(import_module=missing))
     with pytest.raises(Unavailable, match="BF16") as caught:
         decode(safetensors_bytes({"t": ("BF16", [1], b"\0\0")}))
     assert caught.value.remedy == "pip install ml-dtypes"
 
 
-def test_arrays_are_views_that_can_be_written() -> None:
-    raw = memoryview(bytearray(safetensors_bytes({"t": ("U8", [2], b"\1\2")})))
-    tensor = decode_tensors(raw, "x")["t"]
-    tensor[0] = 9
-    assert raw[-2] == 9
+def test_arrays_are_views_of_one_piece_of_memory_that_can_be_written(decode: Decode) -> None:
+    tensors = decode(safetensors_bytes({"t": ("U8", [2], b"\1\2"), "u": ("U8", [1], b"\3")}))
+    assert tensors["u"].ctypes.data == tensors["t"].ctypes.data + 2
+    tensors["t"][0] = 9
+    assert tensors["t"].tolist() == [9, 2]
+
+
+@pytest.mark.parametrize(("device", "pin_memory"), [("cuda", False), ("cpu", True)])
+def test_numpy_knows_main_memory_alone(device: str, pin_memory: bool) -> None:  # noqa: FBT001 - a table's column
+    with pytest.raises(ValueError, match="main memory"):
+        framework(device, pin_memory=pin_memory)
 
 
 def header(text: object, data: bytes = b"") -> bytes:
@@ -103,6 +122,8 @@ def entry(**changes: object) -> dict[str, object]:
         ("a shape whose product overflows", header(entry(shape=[1 << 62, 1 << 62]), b"12")),
         ("an unknown type", header(entry(dtype="U128"), b"12")),
         ("a type of half a byte", header(entry(dtype="F4"), b"12")),
+        ("metadata that is no mapping", header({"__metadata__": []})),
+        ("metadata that is no text", header({"__metadata__": {"format": 1}})),
         ("an unknown key", header(entry(order="F"), b"12")),
         ("no type", header({"t": {"shape": [2], "data_offsets": [0, 2]}}, b"12")),
         (
@@ -111,13 +132,13 @@ def entry(**changes: object) -> dict[str, object]:
         ),
     ],
 )
-def test_a_file_is_refused_for(why: str, raw: bytes) -> None:
+def test_a_file_is_refused_for(decode: Decode, why: str, raw: bytes) -> None:
     with pytest.raises(MalformedInput):
         decode(raw)
     assert why
 
 
-def test_an_empty_model_has_no_tensors() -> None:
+def test_an_empty_model_has_no_tensors(decode: Decode) -> None:
     assert decode(header({"__metadata__": {"format": "pt"}})) == {}
 
 
@@ -126,9 +147,8 @@ def test_sealing_and_opening_need_no_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_real_files_of_the_reference_decode(tmp_path: Path) -> None:
+def test_real_files_of_the_reference_decode(decode: Decode) -> None:
     rng = np.random.default_rng(1)
     tensors = {f"layer.{index}.weight": rng.standard_normal((7, index)).astype("<f4") for index in range(50)}
-    (tmp_path / "x").write_bytes(save(tensors))
-    decoded = decode((tmp_path / "x").read_bytes())
+    decoded = decode(save(tensors))
     assert all(np.array_equal(decoded[name], tensor) for name, tensor in tensors.items())

@@ -1,0 +1,152 @@
+"""Where a sealed model lies: a directory here, a place on the web (:mod:`nodeseal.loader.web`), or memory.
+
+Nothing that comes from a folder is believed: it is compared with digests, or decrypted, before it counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader.files import naming, open_regular, read_exactly
+
+
+class Source(Protocol):
+    """One stored file. Several threads may read at once."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, when it was opened."""
+        ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` from ``offset``.
+
+        Raises:
+            Unavailable: the bytes cannot be had: the file ends before, changed, or cannot be reached.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Folder(Protocol):
+    """The files of one sealed model. Its ``str`` names it in errors."""
+
+    def open(self, path: str) -> Source:
+        """Open a stored file.
+
+        Raises:
+            Unavailable: it is not there or cannot be read.
+            MalformedInput: it is no file.
+        """
+        ...
+
+    def paths(self) -> Iterator[str]:
+        """Yield what is stored here, as far as the place can tell; entries that start with a dot are left out.
+
+        Raises:
+            Unavailable: the place cannot be read.
+        """
+        ...
+
+
+def read_document(folder: Folder, path: str, limit: int) -> bytes:
+    """Return a whole stored file of at most ``limit`` bytes.
+
+    Raises:
+        Unavailable: it is not there or cannot be read.
+        MalformedInput: it is longer, or no file.
+    """
+    source = folder.open(path)
+    try:
+        if source.size > limit:
+            raise MalformedInput(f"{folder}/{path}: {source.size} bytes, at most {limit}")
+        buffer = bytearray(source.size)
+        source.read_into(memoryview(buffer), 0)
+    finally:
+        source.close()
+    return bytes(buffer)
+
+
+class LocalFolder:
+    """A directory of this machine; symbolic links are followed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root: Final = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def open(self, path: str) -> Source:
+        """Open a regular file."""
+        return _LocalFile(self._root / path)
+
+    def paths(self) -> Iterator[str]:
+        """Yield every file below the directory."""
+        return (path.relative_to(self._root).as_posix() for path in _walk(self._root))
+
+
+class _LocalFile:
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+        self._descriptor: Final = open_regular(path)
+        self.size: Final = os.fstat(self._descriptor).st_size
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        read_exactly(self._descriptor, buffer, offset, self._path)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class MemoryFolder:
+    """Files that are in memory already, by their stored paths. Nobody may write to them while the model is open."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files: Final = dict(files)
+
+    def __str__(self) -> str:
+        return "memory"
+
+    def open(self, path: str) -> Source:
+        """Return the file of that name."""
+        if path not in self._files:
+            raise Unavailable(f"memory/{path}: no such file")
+        return _MemoryFile(self._files[path], path)
+
+    def paths(self) -> Iterator[str]:
+        """Yield every name."""
+        return iter(self._files)
+
+
+class _MemoryFile:
+    def __init__(self, content: bytes, path: str) -> None:
+        self._content: Final = memoryview(content)
+        self._path: Final = path
+        self.size: Final = len(content)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        if offset + len(buffer) > self.size:
+            raise Unavailable(f"memory/{self._path}: ends before byte {offset + len(buffer)}")
+        buffer[:] = self._content[offset : offset + len(buffer)]
+
+    def close(self) -> None:
+        pass
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    with naming(folder):
+        entries = sorted(folder.iterdir())
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry)
+        else:
+            yield entry

@@ -1,0 +1,112 @@
+"""Tensors as NumPy arrays: views of memory that was verified, so nothing is copied.
+
+The memory lives as long as any of the arrays. Types that NumPy lacks (bfloat16, the eight-bit floats) become those of
+``ml_dtypes``, which must be installed to load them: handing out their bits as integers would let wrong numbers pass as
+weights. Types of less than a byte are refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nodeseal.crypto.secret import allocate
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader.frameworks import Framework
+from nodeseal.loader.keys import KeyProvider
+from nodeseal.loader.safetensors import TensorEntry
+from nodeseal.loader.tensors import safe_open
+
+_NUMPY = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "F16": "<f2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "F32": "<f4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F64": "<f8",
+    "C64": "<c8",
+}
+_ML_DTYPES = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+
+
+def load_file(path: Path | str, *, keys: KeyProvider | None = None) -> dict[str, np.ndarray]:
+    """Return all tensors of one sealed safetensors file, as ``safetensors.numpy.load_file`` does.
+
+    The whole file is verified before anything is returned: every segment, the last one, and ``tags_digest``. The
+    model is closed again at once; use :func:`nodeseal.loader.open_model` to read several files or to hear of
+    revocations.
+
+    Args:
+        path: as in :func:`nodeseal.loader.safe_open`.
+        keys: as in :func:`nodeseal.loader.open_model`.
+
+    Raises:
+        NotFound: no sealed model here, or not a file of it.
+        MalformedInput: not safetensors, or a type that NumPy and ml_dtypes lack.
+        ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
+    """
+    with safe_open(path, "np", keys=keys) as file:
+        return file.get_tensors()
+
+
+def framework(device: str, *, pin_memory: bool = False) -> Framework[np.ndarray]:
+    """Return NumPy, which knows one device and no pinned memory.
+
+    Raises:
+        ValueError: another device, or pinned memory.
+    """
+    if device != "cpu" or pin_memory:
+        raise ValueError("NumPy knows main memory alone; use framework='pt'")
+    return _NumPy()
+
+
+class _NumPy:
+    def allocate(self, size: int) -> memoryview:
+        return allocate(size)
+
+    def item_size(self, entry: TensorEntry) -> int:
+        return _dtype(entry).itemsize
+
+    def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> np.ndarray:
+        dtype = _dtype(entry)
+        return np.frombuffer(data, dtype=dtype).reshape(shape) if len(data) else np.empty(shape, dtype)
+
+    def stack(self, tensors: list[np.ndarray]) -> np.ndarray:
+        return np.stack(tensors)
+
+    def deliver(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor if tensor.flags.c_contiguous else tensor.copy()
+
+    def memory(self, entry: TensorEntry, tensor: np.ndarray) -> memoryview:
+        if tensor.dtype != _dtype(entry) or tensor.shape != entry.shape:
+            raise ValueError(f"{entry.name}: an array of another type or shape than the file's")
+        if not (tensor.flags.c_contiguous and tensor.flags.writeable):
+            raise ValueError(f"{entry.name}: an array that is not contiguous or cannot be written")
+        return tensor.reshape(-1).view(np.uint8).data
+
+
+def _dtype(entry: TensorEntry) -> np.dtype:
+    if entry.dtype in _NUMPY:
+        return np.dtype(_NUMPY[entry.dtype])
+    if entry.dtype not in _ML_DTYPES:
+        raise MalformedInput(f"tensor {entry.name[:80]!a} has a type without NumPy equivalent")
+    try:
+        scalar: type[np.generic] = getattr(importlib.import_module("ml_dtypes"), _ML_DTYPES[entry.dtype])
+    except ImportError as error:
+        message = f"tensor {entry.name[:80]!a} is {entry.dtype}, which NumPy lacks"
+        raise Unavailable(message, remedy="pip install ml-dtypes") from error
+    return np.dtype(scalar)

@@ -1,0 +1,112 @@
+"""A file of an open model, open itself: read it whole or in parts, as often as needed."""
+
+from __future__ import annotations
+
+from threading import Lock
+from types import TracebackType
+from typing import Final, Self
+
+from nodeseal.crypto.secret import allocate
+from nodeseal.ids import ModelId
+from nodeseal.loader.crew import Crew
+from nodeseal.loader.folders import Source
+from nodeseal.loader.guard import Guard
+from nodeseal.loader.reader import Progress, SegmentReader
+from nodeseal.loader.targets import Targets
+from nodeseal.sealed.content import SealedFile
+
+
+class OpenFile:
+    """Everything that comes out was verified before. Use it with ``with``, or close it.
+
+    Attributes:
+        file: its entry of the content file.
+    """
+
+    def __init__(self, file: SealedFile, model_id: ModelId, source: Source, guard: Guard, crew: Crew) -> None:
+        """Verify size and header; use :meth:`nodeseal.loader.model.SealedModel.open`.
+
+        Args:
+            file: entry of the content file.
+            model_id: of the content file.
+            source: the container; closed with this.
+            guard: of the model.
+            crew: of the model.
+        """
+        self.file: Final = file
+        self._guard: Final = guard
+        self._source: Final = source
+        self._closed = False
+        self._lock = Lock()
+        try:
+            with guard.reading():
+                self._segments: Final = SegmentReader(file, model_id, guard.lease, source, crew)
+                guard.hold(self._segments)
+        except BaseException:
+            source.close()
+            raise
+
+    def read(self, *, progress: Progress = lambda _: None) -> memoryview:
+        """Return the whole plaintext, verified to the last segment and against ``tags_digest``.
+
+        Raises:
+            ProofFailed: the file is not what was sealed; no plaintext of it is left in memory.
+            ValueError: this is closed.
+            PolicyRefused: the lease has ended, or ends meanwhile.
+            Unavailable: the file cannot be read.
+        """
+        plaintext = allocate(self.file.size)
+        self.fill(Targets([(0, plaintext)]), progress=progress)
+        return plaintext
+
+    def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:
+        """Verify the whole file as :meth:`read` does and fill ``targets`` from it; on any error they hold zeros.
+
+        Raises:
+            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+        """
+        with self._guard.reading(self._check_open):
+            self._segments.fill(targets, progress=progress)
+
+    def read_range(self, start: int, stop: int) -> memoryview:
+        """Return bytes ``start`` to ``stop``, verifying only the segments that hold them.
+
+        Raises:
+            ValueError: the range is not in the file.
+            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+        """
+        if not 0 <= start <= stop <= self.file.size:
+            raise ValueError(f"bytes {start} to {stop} of a file of {self.file.size} bytes")
+        plaintext = allocate(stop - start)
+        self.read_range_into(plaintext, start)
+        return plaintext
+
+    def read_range_into(self, buffer: memoryview, start: int) -> None:
+        """Fill ``buffer`` from byte ``start`` on as :meth:`read_range` does; on any error it holds zeros.
+
+        Raises:
+            ValueError: as :meth:`read_range`; so do ProofFailed, PolicyRefused and Unavailable.
+        """
+        with self._guard.reading(self._check_open):
+            self._segments.fill_range(buffer, start)
+
+    def close(self) -> None:
+        """Forget the keys and let go of the file; no read may be under way."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._segments.close()
+        self._source.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.file.path} is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

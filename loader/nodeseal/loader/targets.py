@@ -1,0 +1,57 @@
+"""Where verified plaintext goes: parts of memory that stand for parts of a file."""
+
+from __future__ import annotations
+
+import ctypes
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Final
+
+from nodeseal.crypto.secret import wipe
+
+
+class Targets:
+    """Memory for some or all bytes of a file; bytes that have no target are verified and dropped."""
+
+    def __init__(self, parts: Iterable[tuple[int, memoryview]] = (), *, unseen: bool = True) -> None:
+        """Keep the parts.
+
+        Args:
+            parts: where in the file each part of memory begins; writable bytes, without overlap.
+            unseen: nobody reads this memory before all of it has verified, so ciphertext may be decrypted straight
+                into it. Otherwise what arrives there has verified before.
+        """
+        ordered = sorted(((start, part) for start, part in parts if len(part)), key=lambda part: part[0])
+        self._starts: Final = [start for start, _ in ordered]
+        self._parts: Final = [part for _, part in ordered]
+        self._unseen: Final = unseen
+
+    def direct(self, start: int, stop: int) -> memoryview | None:
+        """Return the memory for exactly these bytes of the file, if one part holds them and nobody looks."""
+        index = bisect_right(self._starts, start) - 1
+        if not self._unseen or index < 0 or start == stop:
+            return None
+        part, at = self._parts[index], start - self._starts[index]
+        return part[at : at + stop - start] if at + stop - start <= len(part) else None
+
+    def copy(self, start: int, plaintext: memoryview) -> None:
+        """Copy verified bytes of the file, from ``start``, to where they belong."""
+        stop = start + len(plaintext)
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._parts)):
+            first, part = self._starts[index], self._parts[index]
+            if first >= stop:
+                return
+            low, high = max(start, first), min(stop, first + len(part))
+            if low < high:
+                _move(part[low - first : high - first], plaintext[low - start : high - start])
+
+    def wipe(self) -> None:
+        """Overwrite all of it with zeros."""
+        for part in self._parts:
+            wipe(part)
+
+
+def _move(target: memoryview, source: memoryview) -> None:
+    """Copy as ``target[:] = source`` does, but without the GIL, so that threads copy at once."""
+    into, start = ctypes.c_char.from_buffer(target), ctypes.c_char.from_buffer(source)
+    ctypes.memmove(ctypes.addressof(into), ctypes.addressof(start), len(source))

@@ -1,0 +1,254 @@
+"""Tensors of one sealed safetensors file, in the shape of ``safetensors.safe_open``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nodeseal.errors import NotFound
+from nodeseal.loader.frameworks import Framework, check_length, framework_of
+from nodeseal.loader.keys import KeyProvider
+from nodeseal.loader.model import SealedModel, open_model
+from nodeseal.loader.opened import OpenFile
+from nodeseal.loader.safetensors import LENGTH_SIZE, Header, TensorEntry, decode_header, header_size
+from nodeseal.loader.slices import Selection, select, shifted, whole
+from nodeseal.loader.targets import Targets
+from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX
+
+_ALIGNMENT: Final = 64
+"""Of the first tensor in memory; kernels of tensor libraries are fastest from there."""
+_WORTH_SKIPPING: Final = 1 << 20
+"""Bytes: a segment of usual size. Below, what lies between two selected parts is decrypted along with them."""
+
+
+class TensorFile:
+    """One safetensors file of an open model. Close it, or use it with ``with``.
+
+    What :meth:`get_tensor` and slices return was verified segment by segment; :meth:`get_tensors` and
+    :meth:`load_into` verify the whole file, the last segment and ``tags_digest`` included.
+    """
+
+    def __init__(self, opened: OpenFile, framework: Framework[Any], close: Callable[[], None]) -> None:
+        """Verify and parse the header; use :func:`safe_open` or :func:`open_tensors`.
+
+        Args:
+            opened: the file.
+            framework: makes the tensors.
+            close: called once this is closed.
+
+        Raises:
+            MalformedInput: not safetensors, or a type that ``framework`` lacks.
+            ProofFailed: the header is not what was sealed.
+        """
+        self._opened: Final = opened
+        self._framework: Final = framework
+        self._close: Final = close
+        self._header: Final = _read_header(opened)
+        self._entries: Final = {entry.name: entry for entry in self._header.tensors}
+        for entry in self._header.tensors:
+            check_length(entry, framework.item_size(entry), opened.file.path)
+
+    def keys(self) -> list[str]:
+        """Return the names of all tensors, sorted."""
+        return sorted(self._entries)
+
+    def offset_keys(self) -> list[str]:
+        """Return the names of all tensors in the order of their data."""
+        return list(self._entries)
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return what the file's writer noted, or None."""
+        return dict(self._header.metadata) or None
+
+    def get_tensor(self, name: str) -> Any:
+        """Return one tensor; the segments that hold it are verified.
+
+        Raises:
+            NotFound: no such tensor.
+            ProofFailed: a segment is not what was sealed; so do PolicyRefused and Unavailable.
+        """
+        entry = self._entry(name)
+        return self._framework.deliver(self._framework.view(entry, entry.shape, self._read(entry.start, entry.stop)))
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """Return a tensor that is read when it is indexed.
+
+        Raises:
+            NotFound: no such tensor.
+        """
+        return TensorSlice(self._entry(name), self._framework, self._read)
+
+    def get_tensors(self) -> dict[str, Any]:
+        """Return all tensors, as views of one piece of memory; the whole file is verified.
+
+        Raises:
+            ProofFailed: the file is not what was sealed; so do PolicyRefused and Unavailable.
+        """
+        framework, padding = self._framework, -self._header.size % _ALIGNMENT
+        memory = framework.allocate(padding + self._opened.file.size)
+        self._opened.fill(Targets([(0, memory[padding:])]))
+        data = memory[padding + self._header.size :]
+        return {
+            entry.name: framework.deliver(framework.view(entry, entry.shape, data[entry.start : entry.stop]))
+            for entry in self._header.tensors
+        }
+
+    def load_into(self, params: Mapping[str, Any], *, unseen: bool = False) -> None:
+        """Fill tensors that exist already from the whole file. If that fails, they hold zeros.
+
+        Each byte is verified before it is copied, as a model that owns its parameters may be running.
+
+        Args:
+            params: for every tensor of the file one of its type and shape, contiguous in main memory, and no other.
+            unseen: nobody reads ``params`` before this returns, so decrypt straight into them, which is faster.
+
+        Raises:
+            ValueError: names, types or shapes differ; nothing was changed.
+            ProofFailed: as :meth:`get_tensors`; so do PolicyRefused and Unavailable.
+        """
+        if odd := params.keys() ^ self._entries.keys():
+            missing = sorted(self._entries.keys() - params.keys())
+            raise ValueError(f"parameters and tensors differ: {len(odd)} names, {len(missing)} of them missing")
+        start, framework = self._header.size, self._framework
+        parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._header.tensors]
+        self._opened.fill(Targets(parts, unseen=unseen))
+
+    def close(self) -> None:
+        """Forget the file's keys; tensors that were returned stay."""
+        self._opened.close()
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _entry(self, name: str) -> TensorEntry:
+        if name not in self._entries:
+            raise NotFound(f"{self._opened.file.path} has no tensor {name[:80]!a}")
+        return self._entries[name]
+
+    def _read(self, start: int, stop: int) -> memoryview:
+        """Return bytes of the data, counted from the end of the header."""
+        memory = self._framework.allocate(stop - start)
+        self._opened.read_range_into(memory, self._header.size + start)
+        return memory
+
+
+class TensorSlice:
+    """A tensor that is read when it is indexed, and then only the segments that hold what the index selects."""
+
+    def __init__(self, entry: TensorEntry, framework: Framework[Any], read: Callable[[int, int], memoryview]) -> None:
+        """Read nothing yet; use :meth:`TensorFile.get_slice`."""
+        self._entry: Final = entry
+        self._framework: Final = framework
+        self._read: Final = read
+        self._item_size: Final = framework.item_size(entry)
+
+    def get_shape(self) -> list[int]:
+        """Return the whole tensor's shape."""
+        return list(self._entry.shape)
+
+    def get_dtype(self) -> str:
+        """Return the type as the file spells it."""
+        return self._entry.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return what NumPy's basic indexing would: integers, slices with positive steps, and an ellipsis.
+
+        Raises:
+            IndexError: too many indices, or one out of range.
+            ProofFailed: as :meth:`TensorFile.get_tensor`; so do PolicyRefused and Unavailable.
+        """
+        selection = select(self._entry.shape, index)
+        return self._framework.deliver(self._take(selection, self._entry.shape, self._entry.start))
+
+    def _take(self, selection: Selection, shape: tuple[int, ...], start: int) -> Any:
+        """Return what is selected of a part of the tensor, with this shape, whose bytes begin at ``start``."""
+        row = self._item_size * math.prod(shape[1:])
+        first, rest = (selection[0], selection[1:]) if selection else (0, ())
+        rows = range(first, first + 1) if isinstance(first, int) else first
+        if rows and row > _WORTH_SKIPPING and not (rows.step == 1 and whole(rest, shape[1:])):
+            parts = [self._take(rest, shape[1:], start + number * row) for number in rows]
+            return parts[0] if isinstance(first, int) else self._framework.stack(parts)
+        low, high = (rows[0], rows[-1] + 1) if rows else (0, 0)
+        data = self._read(start + low * row, start + high * row)
+        view = self._framework.view(self._entry, (high - low, *shape[1:]), data)
+        return view[(shifted(first, low), *(shifted(part, 0) for part in rest), ...)]
+
+
+def _read_header(opened: OpenFile) -> Header:
+    name, size = opened.file.path, opened.file.size
+    prefix = opened.read_range(0, min(LENGTH_SIZE, size))
+    return decode_header(opened.read_range(0, header_size(prefix, size, name)), size, name)
+
+
+def open_tensors(
+    model: SealedModel, path: str, framework: str = "np", device: str = "cpu", *, pin_memory: bool = False
+) -> TensorFile:
+    """Open a safetensors file of a model that is open.
+
+    Args:
+        model: stays open when the file is closed.
+        path: of the file in the model.
+        framework: ``np`` or ``pt``.
+        device: where tensors go.
+        pin_memory: decrypt into page-locked memory.
+
+    Raises:
+        NotFound: the content file knows no such sealed file.
+        MalformedInput: not safetensors, or a type that the framework lacks.
+        ProofFailed: as :meth:`SealedModel.open`; so do PolicyRefused and Unavailable.
+    """
+    tensors = framework_of(framework, device, pin_memory=pin_memory)
+    opened = model.open(path)
+    try:
+        return TensorFile(opened, tensors, lambda: None)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def safe_open(
+    path: Path | str,
+    framework: str = "np",
+    device: str = "cpu",
+    *,
+    pin_memory: bool = False,
+    keys: KeyProvider | None = None,
+) -> TensorFile:
+    """Open one sealed safetensors file, as ``safetensors.safe_open`` does, and its model with it.
+
+    Args:
+        path: ``DIR/model.safetensors`` (or with ``.sealed``), where ``DIR`` or a folder above holds
+            ``nodeseal.model.json``.
+        framework: as in :func:`open_tensors`; so are ``device`` and ``pin_memory``.
+        device: where tensors go.
+        pin_memory: decrypt into page-locked memory.
+        keys: as in :func:`nodeseal.loader.open_model`.
+
+    Raises:
+        NotFound: no sealed model here, or not a file of it.
+        MalformedInput: as :func:`open_tensors`; so do ProofFailed, PolicyRefused and Unavailable.
+    """
+    wanted = Path(path)
+    for folder in wanted.parents:
+        if (folder / CONTENT_NAME).is_file():
+            return _open_alone(folder, wanted, framework_of(framework, device, pin_memory=pin_memory), keys)
+    raise NotFound(f"{wanted}: not in a sealed model")
+
+
+def _open_alone(folder: Path, wanted: Path, framework: Framework[Any], keys: KeyProvider | None) -> TensorFile:
+    model = open_model(folder, keys)
+    try:
+        opened = model.open(wanted.relative_to(folder).as_posix().removesuffix(SEALED_SUFFIX))
+        return TensorFile(opened, framework, model.close)
+    except BaseException:
+        model.close()
+        raise

@@ -1,0 +1,126 @@
+"""Tensors of PyTorch: views of memory that was verified, so nothing is copied on the CPU.
+
+The memory lives as long as any of the tensors. bfloat16 and the eight-bit floats are PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from nodeseal.crypto.secret import allocate
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader.frameworks import Framework
+from nodeseal.loader.keys import KeyProvider
+from nodeseal.loader.safetensors import TensorEntry
+from nodeseal.loader.tensors import safe_open
+
+_DTYPES: Final = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "F32": torch.float32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+
+
+def load_file(
+    path: Path | str, device: str = "cpu", *, pin_memory: bool = False, keys: KeyProvider | None = None
+) -> dict[str, torch.Tensor]:
+    """Return all tensors of one sealed safetensors file, as ``safetensors.torch.load_file`` does.
+
+    The whole file is verified before anything is returned: every segment, the last one, and ``tags_digest``. The
+    model is closed again at once; use :func:`nodeseal.loader.open_model` to read several files or to hear of
+    revocations.
+
+    Args:
+        path: as in :func:`nodeseal.loader.safe_open`.
+        device: where the tensors go, such as ``cuda:0``.
+        pin_memory: decrypt into page-locked memory.
+        keys: as in :func:`nodeseal.loader.open_model`.
+
+    Raises:
+        NotFound: no sealed model here, or not a file of it.
+        MalformedInput: not safetensors, or a type that PyTorch lacks.
+        ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
+    """
+    with safe_open(path, "pt", device, pin_memory=pin_memory, keys=keys) as file:
+        return file.get_tensors()
+
+
+def framework(device: str, *, pin_memory: bool = False) -> Framework[torch.Tensor]:
+    """Return PyTorch for one device."""
+    return _Torch(torch.device(device), pin_memory=pin_memory)
+
+
+class _Torch:
+    def __init__(self, device: torch.device, *, pin_memory: bool) -> None:
+        self._device: Final = device
+        self._pin_memory: Final = pin_memory
+
+    def allocate(self, size: int) -> memoryview:
+        memory = allocate(size)
+        if self._pin_memory:
+            _pin(memory)
+        return memory
+
+    def item_size(self, entry: TensorEntry) -> int:
+        return int(_dtype(entry).itemsize)
+
+    def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> torch.Tensor:
+        dtype = _dtype(entry)
+        return (
+            torch.frombuffer(data, dtype=dtype).reshape(tuple(shape)) if len(data) else torch.empty(shape, dtype=dtype)
+        )
+
+    def stack(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(tensors)
+
+    def deliver(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.contiguous().to(self._device)
+
+    def memory(self, entry: TensorEntry, tensor: torch.Tensor) -> memoryview:
+        if tensor.dtype != _dtype(entry) or tuple(tensor.shape) != entry.shape:
+            raise ValueError(f"{entry.name}: a tensor of another type or shape than the file's")
+        if tensor.device.type != "cpu" or not tensor.is_contiguous():
+            raise ValueError(f"{entry.name}: a tensor that is not contiguous in main memory")
+        size = entry.stop - entry.start
+        return (
+            memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B") if size else memoryview(b"")
+        )
+
+
+def _dtype(entry: TensorEntry) -> torch.dtype:
+    if entry.dtype not in _DTYPES:
+        raise MalformedInput(f"tensor {entry.name[:80]!a} has a type without PyTorch equivalent")
+    return _DTYPES[entry.dtype]
+
+
+def _pin(memory: memoryview) -> None:
+    """Lock the pages of our own memory, as memory that PyTorch pins could land in a core dump."""
+    if not torch.cuda.is_available():
+        raise Unavailable("memory cannot be pinned without a CUDA device")
+    address = ctypes.addressof(ctypes.c_ubyte.from_buffer(memory.obj))
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(address, len(memory), 0)) != 0:
+        raise Unavailable(f"{len(memory)} bytes of memory cannot be pinned")
+    weakref.finalize(memory.obj, runtime.cudaHostUnregister, address)

@@ -1,0 +1,118 @@
+"""Work by threads: every number once, buffers warm, the first error stops all, closing wipes."""
+
+from __future__ import annotations
+
+from threading import Barrier, Event, Thread, get_ident
+
+import pytest
+
+from nodeseal.loader import crew as crew_module
+from nodeseal.loader.crew import Crew
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, None])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_every_number_comes_once(count: int, threads: int | None) -> None:
+    seen: list[int] = []
+    with Crew(threads) as crew:
+        crew.for_each(range(5, 5 + count), 1, lambda number, _: seen.append(number))
+    assert sorted(seen) == list(range(5, 5 + count))
+
+
+def test_threads_work_at_once_each_with_a_buffer_of_its_own() -> None:
+    together, seen = Barrier(3), set[tuple[int, int]]()
+
+    def work(_: int, buffer: memoryview) -> None:
+        together.wait(timeout=10)
+        seen.add((get_ident(), id(buffer.obj)))
+
+    with Crew(3) as crew:
+        crew.for_each(range(3), 16, work)
+    assert len({thread for thread, _ in seen}) == len({buffer for _, buffer in seen}) == 3
+
+
+def test_threads_and_buffers_outlive_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def allocate(size: int) -> memoryview:
+        made.append(size)
+        return memoryview(bytearray(size))
+
+    monkeypatch.setattr(crew_module, "allocate", allocate)
+    threads: set[int] = set()
+    with Crew(2) as crew:
+        for _ in range(20):
+            crew.for_each(range(8), 16, lambda _, __: threads.add(get_ident()))
+    assert len(threads) <= 2
+    assert made in ([16], [16, 16])
+
+
+def test_there_are_as_many_threads_as_processors_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 7})
+    assert Crew().threads == 3
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(500)))
+    assert Crew().threads == crew_module.MAX_THREADS
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_error_stops_all(threads: int) -> None:
+    seen: list[int] = []
+
+    def work(number: int, _: memoryview) -> None:
+        seen.append(number)
+        if number == 3:
+            raise RuntimeError("three")
+
+    with Crew(threads) as crew:
+        with pytest.raises(RuntimeError, match="three"):
+            crew.for_each(range(1_000_000), 1, work)
+        assert len(seen) < 1_000_000
+        crew.for_each(range(2), 1, lambda _, __: None)
+
+
+def test_nobody_works_on_once_the_call_has_returned() -> None:
+    slow, done = Event(), list[int]()
+
+    def work(number: int, _: memoryview) -> None:
+        if number == 0:
+            raise RuntimeError("zero")
+        slow.wait(0.2)
+        done.append(number)
+
+    with Crew(2) as crew:
+        with pytest.raises(RuntimeError):
+            crew.for_each(range(1, -1, -1), 1, work)
+        assert done == [1]
+
+
+def test_buffers_are_wiped_when_it_closes_even_those_in_use() -> None:
+    crew, buffers = Crew(1), list[memoryview]()
+    started, leave = Event(), Event()
+
+    def fill(_: int, buffer: memoryview) -> None:
+        buffer[:] = b"secret"
+        buffers.append(buffer)
+        started.set()
+        leave.wait(10)
+
+    leave.set()
+    crew.for_each(range(1), 6, fill)
+    started.clear()
+    leave.clear()
+    threads = [Thread(target=crew.for_each, args=(range(1), 6, fill)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(10)
+    crew.close()
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(buffers) == 3
+    assert not any(any(buffer) for buffer in buffers)
+
+
+def test_a_crew_that_is_closed_still_works_in_the_callers_thread() -> None:
+    crew, seen = Crew(2), set[int]()
+    crew.close()
+    crew.for_each(range(4), 1, lambda _, __: seen.add(get_ident()))
+    assert seen == {get_ident()}
