@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from typing import Any
 import pytest
 
 from nodeseal.verifier.store.schema import PEOPLE, Role
+from support.answering import answering
+from support.terminal import Terminal
 from support.verifier import FakeNode, RunningVerifier, a_node, a_verifier
 
 NOBODY = "n-" + "a" * 26
@@ -31,30 +31,6 @@ def node(verifier: RunningVerifier) -> FakeNode:
     enrolled = a_node(verifier)
     asyncio.run(enrolled.enrol())
     return enrolled
-
-
-class Terminal:
-    """Types commands as one person, in one folder."""
-
-    def __init__(self, client: Path, folder: Path) -> None:
-        self._client = client
-        self.folder = folder
-
-    def type(self, *argv: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *argv],
-            env={"NODESEAL_CLIENT": str(self._client), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == exit_code, done.stdout + done.stderr
-        return done
-
-    def json(self, *argv: str) -> Any:
-        return json.loads(self.type(*argv, "--json").stdout)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +61,7 @@ def test_nodes_are_listed_shown_admitted_quarantined_and_retired(
 
 def test_goldens_go_from_captured_to_retired(node: FakeNode, admin: Terminal) -> None:
     async def attested() -> None:
-        async with node.attesting() as stream:
-            await stream.round()
+        async with answering(node):
             capture = ("golden", "capture", node.node_id, "--name", "rack", "--pcrs", "0,4", "-o", "rack.yaml")
             await asyncio.to_thread(admin.type, *capture)
 

@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,13 @@ from nodeseal.golden.document import parse_golden
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from nodeseal.verifier.appraisal.offline import appraise_folder
+from support.answering import Answer, answering
 from support.attackers import altered
 from support.logged import LoggedNode, activate, admitted
-from support.verifier import FakeStream, Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
 FILES = {"/usr/bin/agent": [b"agent 1"]}
-Answer = Callable[[attestation_pb2.Challenge], list[attestation_pb2.Evidence]]
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +45,6 @@ def node(verifier: RunningVerifier, tmp_path: Path) -> LoggedNode:
             return await admitted(verifier, admin, tmp_path)
 
     return asyncio.run(make())
-
-
-@asynccontextmanager
-async def answering(node: LoggedNode, answer: Answer | None = None) -> AsyncIterator[FakeStream]:
-    """A node that answers every challenge after its first round, honestly or with ``answer``."""
-    async with node.attesting() as stream:
-        await stream.round()
-
-        async def go_on() -> None:
-            while True:
-                for message in (answer or node.answer)(await stream.challenge()):
-                    await stream.send(message)
-
-        task = asyncio.create_task(go_on())
-        try:
-            yield stream
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def files_of(admin: Stubs, node_id: str) -> dict[str, bytes]:

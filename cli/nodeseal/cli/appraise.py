@@ -12,12 +12,10 @@ from rich.markup import escape
 
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
+from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import JsonOption
-from nodeseal.errors import MalformedInput
 from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
-from nodeseal.golden.document import parse_golden
-from nodeseal.golden.model import Golden
 from nodeseal.tcg.event_log_text import inert
 from nodeseal.verifier.appraisal.model import Appraisal
 from nodeseal.verifier.appraisal.offline import appraise_folder
@@ -48,18 +46,6 @@ def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOpt
         print_findings(appraisal.findings)
     if not appraisal.trusted:
         raise typer.Exit(output.REFUSED)
-
-
-def read_golden(file: Path) -> Golden:
-    """Read a golden.
-
-    Raises:
-        MalformedInput: the file cannot be read or does not parse.
-    """
-    try:
-        return parse_golden(file.read_bytes(), str(file))
-    except OSError as error:
-        raise MalformedInput(f"{file}: {error.strerror}") from error
 
 
 def print_findings(findings: tuple[Finding, ...], console: Console = output.console) -> None:

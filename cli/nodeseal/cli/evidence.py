@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from nodeseal.cli.client import Verifier, connect
-from nodeseal.cli.evidence_writer import collect_files
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence_folder import SIZES, EvidenceFolder, decode_evidence_folder
 from nodeseal.ids import NodeId, parse_node_id
 from nodeseal.v1 import admin_pb2
 
-COLLECT_SECONDS: Final = 300.0
+_COLLECT_SECONDS: Final = 300.0
 """A node with a long log takes its time."""
 
 
@@ -39,9 +40,24 @@ def load_evidence(source: str, client: Path) -> EvidenceFolder:
 
 
 def fetch_files(verifier: Verifier, node_id: NodeId) -> dict[str, bytes]:
-    """Ask a connected node for whole evidence; return the files of the folder."""
-    parts = verifier.nodes.GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id), timeout=COLLECT_SECONDS)
-    return collect_files(parts)
+    """Ask a connected node for whole and fresh evidence; return the files of the folder.
+
+    Raises:
+        MalformedInput: the verifier sends a file that no evidence folder has, or one that is larger than it may be.
+    """
+    parts = verifier.nodes.GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id), timeout=_COLLECT_SECONDS)
+    return _collected(parts)
+
+
+def _collected(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:
+    """Put files together."""
+    files: dict[str, bytearray] = {}
+    for part in parts:
+        content = files.setdefault(part.name, bytearray())
+        content += part.data
+        if len(content) > SIZES.get(part.name, -1):
+            raise MalformedInput(f"evidence: {part.name[:80]!a} is no file of an evidence folder, or too large")
+    return {name: bytes(content) for name, content in files.items()}
 
 
 def read_evidence(folder: Path) -> EvidenceFolder:
@@ -57,14 +73,36 @@ def read_evidence(folder: Path) -> EvidenceFolder:
 
 
 def _files(folder: Path) -> Mapping[str, bytes]:
-    found: dict[str, bytes] = {}
-    for name, size in SIZES.items():
-        path = folder / name
+    """Read a folder; of files that no evidence has, which decoding refuses, the names only."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise MalformedInput(str(error.strerror)) from error
+    return {name: _content(folder / name) if name in SIZES else b"" for name in sorted(names)}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(SIZES[path.name] + 1)
+    except OSError as error:
+        raise MalformedInput(f"{path.name}: {error.strerror}") from error
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make ``folder`` with ``files``, readable by its owner alone.
+
+    Raises:
+        Unavailable: it exists, or cannot be written; then nothing is left behind.
+    """
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    try:
+        draft.mkdir(mode=0o700, parents=True)
         try:
-            with path.open("rb") as file:
-                found[name] = file.read(size + 1)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise MalformedInput(f"{name}: {error.strerror}") from error
-    return found
+            for name, content in files.items():
+                (draft / name).write_bytes(content)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +10,21 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.golden_capture import capture_golden
+from nodeseal.cli.golden_check import check_golden
+from nodeseal.cli.golden_explain import explain_node
+from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
+from nodeseal.cli.golden_source import load_golden
 from nodeseal.cli.golden_transfer import activate_golden, fetch_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.errors import MalformedInput
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.lint import lint_golden
-from nodeseal.golden.model import Golden
 from nodeseal.golden.schema import golden_schema
 from nodeseal.ids import parse_digest
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest))]
 
@@ -90,7 +90,7 @@ def diff_golden(
     as_json: JsonOption = False,
 ) -> None:
     """Say what two goldens judge differently, section by section; exit 1 if there is anything."""
-    differences = diff_goldens(_load(left, client), _load(right, client))
+    differences = diff_goldens(load_golden(left, client), load_golden(right, client))
     if as_json:
         output.print_json([_plain(d) for d in differences])
     else:
@@ -99,12 +99,14 @@ def diff_golden(
     raise typer.Exit(output.REFUSED if differences else 0)
 
 
-app.command("capture", epilog="Example: nodeseal golden capture n-4xk2… ./before-reboot --name rack-a -o rack-a.yaml")(
-    capture_golden
-)
-app.command("runtime", epilog="Example: nodeseal golden runtime --deb new.deb --merge rack-a.yaml -o rack-a-2.yaml")(
-    build_runtime
-)
+for _name, _command, _example in (
+    ("capture", capture_golden, "n-4xk2… ./before-reboot --name rack-a -o rack-a.yaml"),
+    ("predict", predict_golden, "rack-a.yaml --replace grubx64.efi --name rack-a.2 -o rack-a.2.yaml"),
+    ("check", check_golden, "rack-a.2.yaml n-4xk2…"),
+    ("explain", explain_node, "n-4xk2… --golden rack-a.yaml"),
+    ("runtime", build_runtime, "--deb new.deb --merge rack-a.yaml -o rack-a-2.yaml"),
+):
+    app.command(_name, epilog=f"Example: nodeseal golden {_name} {_example}")(_command)
 
 
 @app.command("schema", epilog="Example: nodeseal golden schema > golden.schema.json")
@@ -121,7 +123,7 @@ def lint(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a golden judges and what it leaves open; refuses what the verifier would refuse."""
-    golden = _load(file, client)
+    golden = load_golden(file, client)
     found = lint_golden(golden)
     if as_json:
         output.print_json({"digest": golden.digest, "judged": list(found.judged), "open": list(found.open)})
@@ -129,21 +131,6 @@ def lint(
     output.print_facts((("golden", golden.name), ("digest", golden.digest)))
     output.print_table(("judged",), ((line,) for line in found.judged), empty="judged: nothing")
     output.print_table(("left open",), ((line,) for line in found.open), empty="left open: nothing")
-
-
-def _load(text: str, client: Path) -> Golden:
-    if not _DIGEST.fullmatch(text):
-        return _read(Path(text))
-    with connect(client) as verifier:
-        found = fetch_golden(verifier, text)
-    return parse_golden(found.document, text)
-
-
-def _read(file: Path) -> Golden:
-    try:
-        return parse_golden(file.read_bytes(), str(file))
-    except OSError as error:
-        raise MalformedInput(f"{file}: {error.strerror}") from error
 
 
 def _values(said: tuple[str, ...]) -> str:

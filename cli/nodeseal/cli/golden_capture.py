@@ -11,10 +11,11 @@ from rich.markup import escape
 
 from nodeseal.capture import Captured, Judged, PcrNote, Wanted, capture
 from nodeseal.cli import output
-from nodeseal.cli.appraise import print_findings
+from nodeseal.cli.appraise import plain_finding, print_findings
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
+from nodeseal.findings import Finding
 from nodeseal.golden.canonical import ALGORITHMS
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
@@ -22,7 +23,7 @@ from nodeseal.golden.rules import RuntimeRules
 from nodeseal.golden.runtime_list import runtime_list
 from nodeseal.ids import parse_name
 from nodeseal.tcg.ima_template import parse_template
-from nodeseal.verifier.appraisal.offline import Observed, observe
+from nodeseal.verifier.appraisal.offline import Observed, appraise_folder, observe
 
 _LAST_PCR: Final = 23
 _AGGREGATE: Final = b"boot_aggregate"
@@ -69,10 +70,9 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     captured = capture([each.observation for each in observed], wanted)
     document = _comments(captured) + dump_golden(captured.golden)
     if out is not None:
-        out.write_bytes(document)
-    _print(captured, document, out, as_json=as_json)
-    if not as_json:
-        print_findings(tuple(finding for each in observed for finding in each.findings), output.errors)
+        output.write_file(out, document)
+    findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,)).findings)
+    _print(captured, document, out, findings, as_json=as_json)
 
 
 def _parse_pcrs(text: str) -> list[int]:
@@ -120,17 +120,29 @@ def _comments(captured: Captured) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _print(captured: Captured, document: bytes, out: Path | None, *, as_json: bool) -> None:
+def _print(
+    captured: Captured, document: bytes, out: Path | None, findings: tuple[Finding, ...], *, as_json: bool
+) -> None:
+    """Print the golden or what became of it; of evidence that it does not make trusted, why, to stderr."""
     golden = captured.golden
     if as_json:
-        notes = [_plain(note) for note in captured.notes]
-        output.print_json({"digest": golden.digest, "name": golden.name, "pcrs": notes, "document": document.decode()})
-    elif out is None:
+        output.print_json(
+            {
+                "digest": golden.digest,
+                "name": golden.name,
+                "pcrs": [_plain(note) for note in captured.notes],
+                "document": document.decode(),
+                "findings": [plain_finding(finding) for finding in findings],
+            }
+        )
+        return
+    if out is None:
         typer.echo(document.decode(), nl=False)
     else:
         output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
         for note in captured.notes:
             output.console.print(f"[{_STYLES[note.judged]}]•[/] {escape(str(note))}", highlight=False, soft_wrap=True)
+    print_findings(findings, output.errors)
 
 
 def _plain(note: PcrNote) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.appraise import read_golden
+from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
@@ -65,7 +65,7 @@ def predict_golden(  # noqa: PLR0913 - a command's options
     prediction = predict(read_golden(golden), replacements, renamings, name=wanted, keep=keep)
     document = dump_golden(prediction.golden)
     if out is not None:
-        out.write_bytes(document)
+        output.write_file(out, document)
     if as_json:
         output.print_json(_plain(prediction, document))
     elif out is None:

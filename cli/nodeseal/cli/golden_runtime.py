@@ -17,9 +17,10 @@ from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_ima import ima_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.cli.contents_tree import tree_files
+from nodeseal.cli.golden_source import read_golden
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.canonical import runtime_plain
-from nodeseal.golden.document import dump_golden, parse_golden
+from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import BANKS, Golden
 from nodeseal.golden.parts import parse_moment
 from nodeseal.golden.paths import path_bytes, path_text
@@ -141,9 +142,7 @@ def _document(found: list[tuple[str, bytes]], rollout: Rollout, merge: Path | No
     if merge is None:
         rules = RuntimeRules(files=runtime_list(found, rollout.new))
         return render({"runtime": runtime_plain(rules)}).encode()
-    with named(str(merge)):
-        golden = parse_golden(merge.read_bytes(), str(merge))
-    return dump_golden(merged(golden, found, rollout))
+    return dump_golden(merged(read_golden(merge), found, rollout))
 
 
 def merged(golden: Golden, found: list[tuple[str, bytes]], rollout: Rollout) -> Golden:
@@ -157,8 +156,7 @@ def _write(text: bytes, out: Path | None) -> None:
     if out is None:
         typer.echo(text.decode(), nl=False)
         return
-    with named(str(out)):
-        out.write_bytes(text)
+    output.write_file(out, text)
 
 
 def _moment(text: str) -> datetime | None:

@@ -102,7 +102,7 @@ def _status(key: pb.Key) -> str:
 
 def _finish(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
     if public is not None:
-        public.write_bytes(key.public)
+        output.write_file(public, key.public)
     if as_json:
         output.print_message(key)
         return

@@ -5,6 +5,8 @@ Whether a file is a boot log or an IMA log, its bytes say.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +65,8 @@ def show_log(
     if isinstance(log, ImaFile):
         show_ima(log, pcr or (), as_json=as_json)
         return
-    chosen = log_boot.chosen_bank(bank, log)
+    with _naming(file):
+        chosen = log_boot.chosen_bank(bank, log)
     if as_json:
         output.print_json(log_boot.plain_boot_log(log, chosen, pcr or ()))
     else:
@@ -74,10 +77,11 @@ def show_log(
 def replay_log(file: LogArgument, bank: BankOption = None, *, as_json: JsonOption = False) -> None:
     """Print the PCRs that a log accounts for, in every bank or in one, as YAML."""
     log = _load(file)
-    if isinstance(log, ImaFile):
-        values = replay_ima_file(log, bank)
-    else:
-        values = {each: replay(log, each) for each in ((bank,) if bank else log.algorithms)}
+    with _naming(file):
+        if isinstance(log, ImaFile):
+            values = replay_ima_file(log, bank)
+        else:
+            values = {each: replay(log, each) for each in ((bank,) if bank else log.algorithms)}
     log_boot.print_replayed(values, as_json=as_json)
 
 
@@ -90,9 +94,10 @@ def diff_logs(first: LogArgument, second: LogArgument, bank: BankOption = None, 
     elif isinstance(before, ImaFile) or isinstance(after, ImaFile):
         raise MalformedInput("one file is an IMA log, the other is none", remedy="give two logs of one kind")
     else:
-        chosen = log_boot.chosen_bank(bank, before, after)
         names = str(first), str(second)
-        differ = log_boot.print_boot_differences((before, after), names, chosen, as_json=as_json)
+        with _naming(*names):
+            chosen = log_boot.chosen_bank(bank, before, after)
+            differ = log_boot.print_boot_differences((before, after), names, chosen, as_json=as_json)
     if differ:
         raise typer.Exit(output.REFUSED)
 
@@ -100,7 +105,14 @@ def diff_logs(first: LogArgument, second: LogArgument, bank: BankOption = None, 
 def _load(path: Path) -> EventLog | ImaFile:
     with path.open("rb") as file:
         raw = file.read(MAX_IMA_LOG + 1)
-    try:
+    with _naming(path):
         return read_ima(path, raw) or decode_event_log(raw)
+
+
+@contextmanager
+def _naming(*files: Path | str) -> Iterator[None]:
+    """Say in refusals which files are meant."""
+    try:
+        yield
     except MalformedInput as error:
-        raise MalformedInput(f"{path}: {error}", remedy=error.remedy) from error
+        raise MalformedInput(f"{', '.join(map(str, files))}: {error}", remedy=error.remedy) from error

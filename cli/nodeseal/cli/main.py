@@ -14,7 +14,6 @@ import typer
 from nodeseal.cli import audit, golden, key, log, model, node, output, quote
 from nodeseal.cli.appraise import appraise
 from nodeseal.cli.demo.command import demo
-from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.inspect import inspect
 from nodeseal.cli.open import open_sealed
 from nodeseal.cli.seal import seal
@@ -54,11 +53,6 @@ for _name, _group in {
     "audit": audit.app,
 }.items():
     app.add_typer(_group, name=_name)
-
-golden.app.command(
-    "predict",
-    epilog="Example: nodeseal golden predict rack-a.yaml --replace grubx64.efi --name rack-a.2 -o rack-a.2.yaml",
-)(predict_golden)
 
 for _name, _command, _example in (
     ("appraise", appraise, "nodeseal appraise --golden rack-a.yaml --evidence ./n-4xk2"),

@@ -11,16 +11,15 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
-from nodeseal.cli.evidence_writer import collect_files, write_folder
+from nodeseal.cli.evidence import fetch_files, write_folder
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence_folder import decode_evidence_folder
-from nodeseal.ids import parse_node_id
+from nodeseal.ids import NodeId, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Show nodes and decide about them.")
 _PAGE = 500
-_EVIDENCE_SECONDS = 300.0
 
 
 def _parse_nonce(text: str) -> bytes:
@@ -137,8 +136,7 @@ def node_evidence(
     if out.exists():
         raise MalformedInput(f"{out}: exists already", remedy="name a folder that does not exist yet")
     with connect(client) as verifier:
-        parts = verifier.nodes.GetEvidence(pb.GetEvidenceRequest(node_id=node), timeout=_EVIDENCE_SECONDS)
-        files = collect_files(parts)
+        files = fetch_files(verifier, NodeId(node))
     folder = decode_evidence_folder(files)
     write_folder(out, files)
     facts = {"folder": str(out), "node": folder.channel.node_id, "received": folder.received.isoformat()}

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nodeseal.cli.client import DEFAULT_CLIENT, Refused
-from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed
+from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.v1 import attestation_pb2
 
 REFUSED = 1
@@ -90,6 +90,18 @@ def message_json(message: Message) -> dict[str, object]:
     if "state" in found:
         found["state"] = state_name(found["state"])
     return dict(found)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write what a command was asked to write.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

@@ -96,3 +96,19 @@ def test_a_folder_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     result = run(tmp_path, written(GOLDEN, tmp_path))
     assert isinstance(result.exception, MalformedInput)
     assert f"{tmp_path}: evidence: evidence.json is missing" in str(result.exception)
+
+
+def test_a_file_that_nobody_judges_is_refused_by_name(tmp_path: Path) -> None:
+    evidence = write_folder(MACHINE, tmp_path / "evidence")
+    (evidence / "extra.bin").write_bytes(b"x")
+    result = run(evidence, written(GOLDEN, tmp_path))
+    assert isinstance(result.exception, MalformedInput)
+    assert "'extra.bin' is no file of an evidence folder" in str(result.exception)
+
+
+def test_a_folder_where_a_file_should_be_is_refused_by_name(tmp_path: Path) -> None:
+    evidence = write_folder(replace(MACHINE, boot_log=None), tmp_path / "evidence")
+    (evidence / "boot-log.bin").mkdir()
+    result = run(evidence, written(GOLDEN, tmp_path))
+    assert isinstance(result.exception, MalformedInput)
+    assert f"{evidence}: boot-log.bin: Is a directory" in str(result.exception)

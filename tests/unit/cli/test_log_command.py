@@ -283,6 +283,13 @@ def test_an_error_names_the_file(file: Path, tmp_path: Path) -> None:
     assert f"{broken}: event log: event {len(LOG.events)} at byte" in str(error)
 
 
+@pytest.mark.parametrize("command", ["show", "replay", "diff"])
+def test_a_bank_that_a_log_has_not_is_refused_with_the_name_of_the_file(command: str, file: Path) -> None:
+    error = run(command, *[file] * (2 if command == "diff" else 1), "--bank", "sha512").exception
+    assert isinstance(error, MalformedInput)
+    assert str(error).startswith(f"{file}")
+
+
 def test_a_file_beyond_the_limit_is_refused_without_reading_all_of_it(tmp_path: Path) -> None:
     path = tmp_path / "huge.log"
     with path.open("wb") as huge:

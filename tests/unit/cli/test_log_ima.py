@@ -61,7 +61,9 @@ def test_show_says_when_an_entry_was_changed(tmp_path: Path) -> None:
     )
     (entry,) = printed("show", path)["entries"]
     assert entry["template_digest_holds"] is False
-    assert isinstance(run("replay", path).exception, MalformedInput)
+    error = run("replay", path).exception
+    assert isinstance(error, MalformedInput)
+    assert f"{path}: " in str(error)
 
 
 @pytest.mark.parametrize(

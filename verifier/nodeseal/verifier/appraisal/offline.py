@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeseal.boot.claims import boot_claims
-from nodeseal.boot.proved import prove_boot_log
+from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.capture import Observation
 from nodeseal.crypto.signatures import SignatureVerifier
@@ -20,6 +20,7 @@ from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import decode_event_log
 from nodeseal.tcg.ima_log import ImaEntry, ima_entries
 from nodeseal.tcg.public import decode_public
@@ -63,20 +64,46 @@ def observe(folder: EvidenceFolder) -> Observed:
     """Return what kept evidence proves, for a golden to be made from.
 
     Raises:
-        ProofFailed: as :func:`appraise_folder`; or the folder holds no PCR values.
+        ProofFailed: as :func:`proved_values`.
         MalformedInput: claims, attestation key or boot log do not parse.
     """
-    keys = _keys(folder)
-    authentic = authenticate(folder.evidence, _challenge(folder), keys, folder.received)
-    pcrs = _values(authentic, keys)
-    claims = decode_claims(folder.evidence.claims)
-    facts = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version)
-    raw = folder.evidence.boot_log
-    log = prove_boot_log(decode_event_log(raw), pcrs, facts) if raw is not None else None
+    pcrs = proved_values(folder)
+    log = proved_log(folder, pcrs)
     said = boot_claims(log) if log is not None else None
     entries, findings = _runtime(folder, pcrs)
-    observation = Observation(node_id=folder.channel.node_id, boot_id=claims.boot_id, pcrs=pcrs, log=log, claims=said)
+    boot_id = decode_claims(folder.evidence.claims).boot_id
+    observation = Observation(node_id=folder.channel.node_id, boot_id=boot_id, pcrs=pcrs, log=log, claims=said)
     return Observed(observation=observation, ima=entries, findings=(*(said.findings if said else ()), *findings))
+
+
+def proved_values(folder: EvidenceFolder) -> QuotedPcrs:
+    """Return the PCR values that kept evidence proves.
+
+    Raises:
+        ProofFailed: as :func:`appraise_folder`; or the folder holds no PCR values.
+        MalformedInput: claims or attestation key do not parse.
+    """
+    keys = _keys(folder)
+    return _values(authenticate(folder.evidence, _challenge(folder), keys, folder.received), keys)
+
+
+def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None) -> ProvedLog | None:
+    """Return the boot log held against proved values; None: there is none.
+
+    Args:
+        folder: the evidence.
+        pcrs: what it proves.
+        bank: the bank to judge; None: the strongest that serves.
+
+    Raises:
+        MalformedInput: the boot log does not parse.
+    """
+    raw = folder.evidence.boot_log
+    if raw is None:
+        return None
+    claims = decode_claims(folder.evidence.claims)
+    facts = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version)
+    return prove_boot_log(decode_event_log(raw), pcrs, facts, bank)
 
 
 def _keys(folder: EvidenceFolder) -> NodeKeys:

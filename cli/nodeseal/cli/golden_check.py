@@ -1,0 +1,83 @@
+"""``nodeseal golden check``: a golden, predicted or not, held against what one node really measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import typer
+
+from nodeseal.cli import output
+from nodeseal.cli.appraise import print_findings
+from nodeseal.cli.evidence import load_evidence
+from nodeseal.cli.golden_explain import SourceArgument, plain_explanation, verdict
+from nodeseal.cli.golden_source import load_golden
+from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.findings import FindingId, Severity
+from nodeseal.golden.rules import ALWAYS
+from nodeseal.verifier.appraisal.explanation import Explanation, HeldPcr, explain_folder
+
+_SHOWN_DIGITS: Final = 16
+
+
+def check_golden(
+    golden: Annotated[str, typer.Argument(metavar="GOLDEN", help="A file, or the digest of a golden of the verifier.")],
+    source: SourceArgument,
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a prediction, or any golden, with what a node measured. Exit code 1: they differ.
+
+    Whether the golden is active does not matter: check it against a first node, then activate it.
+    """
+    explanation = explain_folder(load_evidence(source, client), load_golden(golden, client))
+    if as_json:
+        output.print_json(plain_explanation(explanation))
+    else:
+        _print(explanation)
+    if not explanation.trusted:
+        raise typer.Exit(output.REFUSED)
+
+
+def _print(explanation: Explanation) -> None:
+    golden = explanation.golden
+    output.print_facts((("golden", golden.name), ("digest", golden.digest), ("verdict", verdict(explanation)[0])))
+    columns = ("PCR", "expected", "seen", "verdict", "first event that differs")
+    output.print_table(columns, map(_row, explanation.pcrs), empty="no PCR is judged")
+    output.print_table(("rules", "verdict"), _rules(explanation), empty="no rules")
+    print_findings(tuple(each for each in explanation.findings if each.id is not FindingId.PCR_MISMATCH))
+
+
+def _row(held: HeldPcr) -> tuple[str, ...]:
+    values = sorted(held.allowed)
+    more = f" or {len(values) - 1} more" if len(values) > 1 else ""
+    expected = _short(values[0]) + more if values else "what rules allow"
+    told = "see the rules" if not held.pinned else "differs" if held.differs else "as expected"
+    seen = "not quoted" if held.seen is None else _short(held.seen)
+    return f"{held.bank.hashlib_name} {held.pcr}", expected, seen, told, _event(held)
+
+
+def _event(held: HeldPcr) -> str:
+    return (held.first or held.unexplained) if held.differs else ""
+
+
+def _short(value: bytes) -> str:
+    return f"{value.hex()[:_SHOWN_DIGITS]}…"
+
+
+def _rules(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """Yield each kind of rules that the golden has, and whether findings speak against it."""
+    golden = explanation.golden
+    found = [each.id for each in explanation.findings if each.id.severity is not Severity.WARNING]
+    counts = FindingId.GOLDEN_NOT_VALID not in found
+    for name, rules, prefix in (
+        ("boot log", golden.boot, "uefi."),
+        ("runtime", golden.runtime, "ima."),
+        ("platform", golden.platform, "platform."),
+        ("validity and labels", golden.nodes or golden.valid != ALWAYS, "golden."),
+    ):
+        against = sum(each.code.startswith(prefix) for each in found)
+        if rules:
+            kept = "kept" if counts else "not judged"
+            yield name, f"{against} findings" if against else kept

@@ -1,0 +1,133 @@
+"""``nodeseal golden explain``: how a node stands to goldens, and what differs, event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+
+from nodeseal.boot.difference import EventDifference, Shown
+from nodeseal.cli import output
+from nodeseal.cli.appraise import plain_finding, print_findings
+from nodeseal.cli.evidence import load_evidence
+from nodeseal.cli.golden_source import active_goldens, load_golden
+from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.errors import OutOfOrder
+from nodeseal.golden.model import Golden
+from nodeseal.verifier.appraisal.explanation import Explanation, HeldPcr, explain_folder
+
+_SHOWN_DIGITS: Final = 16
+
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="NODE|DIR", help="A connected node, or a folder that nodeseal node evidence wrote.")
+]
+GoldensOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--golden",
+        metavar="FILE|DIGEST",
+        help="A file, or a golden of the verifier; may be repeated. Without it: all that are active.",
+    ),
+]
+
+
+def explain_node(
+    source: SourceArgument, golden: GoldensOption = None, client: ClientOption = CLIENT, *, as_json: JsonOption = False
+) -> None:
+    """Say of each golden whether a node matches it, and what differs. Exit code 1: by none of them it is trusted.
+
+    Of every PCR that differs stand the events that the golden's machine measured (-) and that were seen instead (+).
+    """
+    goldens = _goldens(golden or (), client)
+    folder = load_evidence(source, client)
+    explanations = [explain_folder(folder, each) for each in goldens]
+    if as_json:
+        plain = [plain_explanation(each) for each in explanations]
+        output.print_json({"node_id": folder.channel.node_id, "goldens": plain})
+    else:
+        for each in explanations:
+            _print(each)
+    if not any(each.trusted for each in explanations):
+        raise typer.Exit(output.REFUSED)
+
+
+def _goldens(sources: Sequence[str], client: Path) -> list[Golden]:
+    goldens = [load_golden(each, client) for each in sources] if sources else active_goldens(client)
+    if not goldens:
+        raise OutOfOrder("no golden is active", remedy="name one: --golden FILE")
+    return goldens
+
+
+def verdict(explanation: Explanation) -> tuple[str, str]:
+    """Return in words how evidence stands to a golden, and their colour."""
+    if explanation.trusted:
+        return "matches", "green"
+    if explanation.matches:
+        return "matches, but something else speaks against the node", "yellow"
+    return "does not match", "red"
+
+
+def plain_explanation(explanation: Explanation) -> dict[str, object]:
+    """Return an explanation as plain values."""
+    return {
+        "name": explanation.golden.name,
+        "digest": explanation.golden.digest,
+        "matches": explanation.matches,
+        "trusted": explanation.trusted,
+        "findings": [plain_finding(finding) for finding in explanation.findings],
+        "pcrs": [_plain_pcr(held) for held in explanation.pcrs],
+    }
+
+
+def _plain_pcr(held: HeldPcr) -> dict[str, object]:
+    return {
+        "bank": held.bank.hashlib_name,
+        "pcr": held.pcr,
+        "judged_by": "value" if held.pinned else "rules",
+        "expected": sorted(value.hex() for value in held.allowed),
+        "seen": None if held.seen is None else held.seen.hex(),
+        "differs": held.differs,
+        "first_difference": held.first,
+        "differences": [
+            {"golden": _plain_event(each.golden), "seen": _plain_event(each.seen)} for each in held.differences
+        ],
+        "unexplained": held.unexplained,
+    }
+
+
+def _plain_event(event: Shown | None) -> dict[str, str] | None:
+    return None if event is None else {"what": event.what, "digest": event.digest.hex()}
+
+
+def _print(explanation: Explanation) -> None:
+    words, colour = verdict(explanation)
+    golden = explanation.golden
+    line = Text.assemble((golden.name, "bold"), (f"  {golden.digest}  ", "dim"), (words, colour))
+    output.console.print(line, soft_wrap=True)
+    print_findings(explanation.findings)
+    if not explanation.matches:
+        for held in explanation.pcrs:
+            for shown in _lines(held):
+                output.console.print(shown, soft_wrap=True)
+    output.console.print()
+
+
+def _lines(held: HeldPcr) -> Iterator[Text]:
+    """Yield what differs in a PCR: events of one that is pinned, and of one under rules for whoever reads those."""
+    if not held.differs and not held.differences:
+        return
+    how = "" if held.pinned else ", judged by rules"
+    yield Text(f"{held.bank.hashlib_name} PCR {held.pcr}{how}", style="bold")
+    if held.unexplained:
+        yield Text(f"  {held.unexplained}", style="yellow")
+    yield from _changes(held.differences)
+
+
+def _changes(differences: Iterable[EventDifference]) -> Iterator[Text]:
+    for each in differences:
+        for sign, event, colour in (("-", each.golden, "red"), ("+", each.seen, "green")):
+            if event is not None:
+                yield Text(f"  {sign} {event.digest.hex()[:_SHOWN_DIGITS]}… {event.what}", style=colour)
