@@ -7,7 +7,7 @@ selection. PCR values exist only as :class:`QuotedPcrs`, which only :func:`prove
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from functools import lru_cache
 
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -26,16 +26,15 @@ class QuotedPcrs:
         quoted: selection and digest that the TPM signed.
     """
 
-    __slots__ = ("_values", "quoted", "selection")
+    __slots__ = ("_places", "_values", "quoted", "selection")
 
     def __init__(self, proof: object, quoted: Quoted, selection: PcrSelection, values: Sequence[bytes]) -> None:
         if proof is not _PROVED:
             raise TypeError("PCR values come from prove_pcr_values only")
         self.quoted = quoted
         self.selection = selection
-        self._values: Mapping[tuple[HashAlg, int], bytes] = MappingProxyType(
-            dict(zip(selection.indices(), values, strict=True))
-        )
+        self._places = _places(selection)
+        self._values = tuple(values)
 
     @property
     def digest(self) -> bytes:
@@ -44,11 +43,18 @@ class QuotedPcrs:
 
     def get(self, bank: HashAlg, index: int) -> bytes | None:
         """Return the value of a PCR, or None if the quote did not select it: then it has no value at all."""
-        return self._values.get((bank, index))
+        place = self._places.get((bank, index))
+        return None if place is None else self._values[place]
 
     def items(self) -> Iterator[tuple[tuple[HashAlg, int], bytes]]:
         """Iterate over ((bank, index), value) in the TPM's order."""
-        return iter(self._values.items())
+        return zip(self._places, self._values, strict=True)
+
+
+@lru_cache(maxsize=64)
+def _places(selection: PcrSelection) -> Mapping[tuple[HashAlg, int], int]:
+    """Return where each PCR's value stands; cached, because all nodes of a verifier quote the same selection."""
+    return {register: place for place, register in enumerate(selection.indices())}
 
 
 def decode_signed_quote(attest: bytes) -> Attest:

@@ -100,6 +100,8 @@ class LogCollector:
         if size:
             self._budget.take(self._node_id, size)
             self._held += size
+        if not more and self._boot_log is None and self._ima is None:  # all in one message, as in every steady round
+            return piece
         self._keep(piece)
         return None if more else self._whole(piece)
 
