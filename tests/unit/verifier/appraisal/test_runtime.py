@@ -11,7 +11,7 @@ from nodeseal.findings import FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash
-from nodeseal.verifier.appraisal import runtime_proof
+from nodeseal.verifier.appraisal import runtime, runtime_proof
 from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
 from support import ima
 from support.runtime import (
@@ -377,6 +377,14 @@ def test_findings_are_bounded_and_the_rest_is_counted() -> None:
     scene.round(1, *(ran(f"/opt/{number}") for number in range(99)))
     assert (len(scene.verdict().findings), scene.verdict().more) == (99, 0)
     scene.round(2, *(ran(f"/opt/{number}") for number in range(99, 103)))
+    assert (len(scene.verdict().findings), scene.verdict().more) == (100, 3)
+
+
+def test_what_ran_after_very_many_objections_is_not_judged_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "MAX_COUNTED", 3)
+    scene = Scene((KNOWN,))
+    scene.round(0, *(ran(f"/opt/{number}") for number in range(200)))
+    scene.round(1, ran("/opt/more"))
     assert (len(scene.verdict().findings), scene.verdict().more) == (100, 3)
 
 

@@ -316,3 +316,11 @@ def test_findings_spell_paths_as_goldens_do_so_that_no_terminal_obeys_them() -> 
 def test_rules_with_a_key_that_is_none_are_refused() -> None:
     with pytest.raises(MalformedInput):
         compile_runtime(golden_of(rules(keys=(SigningKey(spki=b"no key"),))))
+
+
+def test_of_a_path_that_is_longer_than_linux_has_any_the_beginning_is_shown() -> None:
+    longest, longer = judged(ran("/" + "a" * 4095)), judged(ran("/" + "a" * 4096))
+    assert longest is not None
+    assert longer is not None
+    assert longest.where == f"/{'a' * 4095}, golden good"
+    assert longer.where == f"/{'a' * 255}…, golden good"

@@ -33,17 +33,18 @@ from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence import ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
-from nodeseal.golden.paths import path_text
 from nodeseal.ids import Digest
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import IMA_PCR, boot_aggregate_candidates, ima_entries
 from nodeseal.tcg.ima_template import ImaFields
 from nodeseal.verifier.appraisal.runtime_proof import Part, Plan, Proof, judged_bank, prove, unlisted_entries
-from nodeseal.verifier.appraisal.runtime_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields
+from nodeseal.verifier.appraisal.runtime_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields, shown_path
 
 MAX_FINDINGS: Final = 100
 """Findings that are kept of one golden; more are counted."""
+MAX_COUNTED: Final = 10_000
+"""Findings of one golden that are counted; entries behind the last of these are not held against it: that is moot."""
 _AGGREGATED: Final = range(10)
 """PCRs of which IMA makes the boot aggregate (ima_crypto.c, ima_calc_boot_aggregate_tfm)."""
 
@@ -71,7 +72,7 @@ class RuntimeVerdict:
 
     Attributes:
         findings: the first of them.
-        more: how many were left out.
+        more: how many were left out, :data:`MAX_COUNTED` at most.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -265,6 +266,8 @@ def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, Runti
     aggregates = frozenset(_aggregates(plan.pcrs))
     for part, at, entry in unlisted_entries(plan, proof):
         for golden in part.goldens if offset + at else ():
+            if more[golden.digest] >= MAX_COUNTED:
+                continue
             finding = golden.judge(entry, part.measured, aggregates)
             if finding is None:
                 continue
@@ -297,7 +300,7 @@ def _beginning(plan: Plan) -> Iterator[Finding]:
     except MalformedInput as error:
         fields, seen = ImaFields(), str(error)
     else:
-        seen = f"{path_text(fields.path)} {fields.algorithm}:{fields.digest.hex()}"
+        seen = f"{shown_path(fields)} {fields.algorithm}:{fields.digest.hex()}"
     quoted = {bank.hashlib_name for bank, _ in plan.pcrs.selection.banks}
     aggregates = [digest for name, digest in _aggregates(plan.pcrs) if name == fields.algorithm]
     right = fields.algorithm not in quoted or fields.digest in aggregates

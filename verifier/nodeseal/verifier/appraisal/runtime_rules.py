@@ -29,7 +29,7 @@ from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.canonical import ALGORITHMS, tagged
 from nodeseal.golden.model import Golden
-from nodeseal.golden.paths import path_bytes, path_text
+from nodeseal.golden.paths import MAX_PATH, path_bytes, path_text
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, SigningKey, Window
 from nodeseal.ids import Digest
 from nodeseal.tcg.algorithms import HashAlg
@@ -45,6 +45,8 @@ _BEGINNINGS: Final = (("d-ng", "n-ng"), ("d-ngv2", "n-ng"))
 _DIGEST_TYPES: Final = {"ima-ng": "", "ima-sig": "", "ima-ngv2": "ima", "ima-sigv2": "ima"}
 _VERITY: Final = "verity"
 _SHOWN: Final = 3
+_SHOWN_PATH: Final = 256
+"""Bytes that findings show of a path that is longer than Linux has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +180,7 @@ class CompiledRuntime:
         return self._finding(FindingId.IMA_SIGNATURE, fields, expected, f"one by {by}, {span}")
 
     def _finding(self, id_: FindingId, fields: ImaFields, expected: str, seen: str) -> Finding:
-        where = path_text(fields.path) or "no path"
-        return Finding(id=id_, expected=expected, seen=seen, where=f"{where}, golden {self.name}")
+        return Finding(id=id_, expected=expected, seen=seen, where=f"{shown_path(fields)}, golden {self.name}")
 
 
 def file_fields(entry: ImaEntry) -> ImaFields:
@@ -191,6 +192,12 @@ def file_fields(entry: ImaEntry) -> ImaFields:
     if template_fields(entry.template)[:2] not in _BEGINNINGS:
         raise MalformedInput(f"template {entry.template[:64]}")
     return parse_template(entry.template, entry.data)
+
+
+def shown_path(fields: ImaFields) -> str:
+    """Return the path as findings show it: a made-up entry has room for one of a million bytes."""
+    path = fields.path
+    return path_text(path) if 0 < len(path) <= MAX_PATH else f"{path_text(path[:_SHOWN_PATH])}…" if path else "no path"
 
 
 def _signed(key: ImaKey, signature: ImaSignature, fields: ImaFields) -> bool:
