@@ -193,7 +193,7 @@ class FindingId(Enum):
         "pcr.mismatch",
         Severity.UNTRUSTED,
         "a PCR has a value that no active golden allows",
-        "compare the node with the golden; capture and activate a new golden if the change was intended",
+        "see what differs: nodeseal golden explain NODE; activate a golden that allows it if the change was intended",
     )
     PCR_UNEXTENDED = (
         "pcr.unextended-bank",

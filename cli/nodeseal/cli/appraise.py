@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from nodeseal.boot.claims import BootClaims
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import read_golden
@@ -103,5 +104,15 @@ def _plain(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
         "node_id": folder.channel.node_id,
         "received": folder.received.isoformat(),
         "goldens": [{"name": golden.name, "digest": golden.digest} for golden in appraisal.goldens],
+        "boot": _plain_boot(appraisal.boot) if appraisal.boot else None,
+        "ima_proved_bytes": appraisal.baseline.ima.mark.offset if appraisal.baseline.ima else None,
         "findings": [plain_finding(finding) for finding in appraisal.findings],
+    }
+
+
+def _plain_boot(boot: BootClaims) -> dict[str, object]:
+    return {
+        "secure_boot": boot.secure_boot.enabled,
+        "images": [{"path": image.path, "digest": image.digest.hex()} for image in boot.chain.images],
+        "command_lines": [line.text for line in boot.command_lines],
     }

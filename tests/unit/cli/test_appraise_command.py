@@ -42,7 +42,16 @@ def test_evidence_is_trusted_under_its_own_golden(tmp_path: Path) -> None:
     result = run(evidence, golden)
     assert result.exit_code == 0, result.stdout
     assert "trusted" in result.stdout
-    assert [each["name"] for each in printed(evidence, golden)["goldens"]] == [GOLDEN.name]
+    said = printed(evidence, golden)
+    assert [each["name"] for each in said["goldens"]] == [GOLDEN.name]
+    assert said["boot"]["secure_boot"] is True
+    assert [image["path"].rpartition("\\")[2] for image in said["boot"]["images"]] == [
+        "shimx64.efi",
+        "grubx64.efi",
+        "vmlinuz",
+    ]
+    assert said["boot"]["command_lines"] == ["/vmlinuz root=LABEL=root ro quiet"]
+    assert said["ima_proved_bytes"] == len(MACHINE.ima_log or b"")
 
 
 def test_another_boot_loader_is_refused_with_the_event_that_explains_it(tmp_path: Path) -> None:
