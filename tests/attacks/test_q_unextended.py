@@ -20,6 +20,7 @@ from support.attackers import (
     admitted_node,
     seen_by,
 )
+from support.logged import activate
 from support.quoting import Scene, a_scene
 from support.verifier import (
     FakeNode,
@@ -67,13 +68,13 @@ def test_q10_boot_pcrs_that_nobody_extended_are_refused_even_if_a_golden_has_the
         async with node.attesting() as stream, scene.verifier.person() as admin:
             await stream.round()
             document = golden_of(node, name="empty")
-            golden = await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+            digest = await activate(admin, document)
             verdict = await stream.round()
             found = [(finding.id, finding.where) for finding in verdict.findings]
             assert found == [("pcr.unextended-bank", f"sha256 PCR {pcr}") for pcr in places]
             assert verdict.state == NODE_STATE_UNTRUSTED
             assert (await seen_by(admin, node)).state == NODE_STATE_UNTRUSTED
-            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest))
 
     asyncio.run(case())
 
@@ -89,7 +90,7 @@ def test_q10_a_bank_that_firmware_never_extended_is_refused(tmp_path: Path) -> N
         await node.enrol()
         async with verifier.person() as admin, node.attesting() as stream:
             await stream.round()
-            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=golden_of(node)))
+            await activate(admin, golden_of(node))
             await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
             assert (await stream.round_until(NODE_STATE_TRUSTED)).findings == []
             tpm._pcrs[SHA384] = [bytes(48)] * 24

@@ -42,6 +42,7 @@ from support.attackers import (
     seen_by,
     tpm_of,
 )
+from support.logged import activate
 from support.machines import a_machine, need
 from support.verifier import (
     FakeNode,
@@ -118,7 +119,7 @@ async def machine_node(scene: Scene, tpm: MachineTpm, admin: Stubs) -> tuple[Fak
     async with node.attesting() as stream:
         if (await stream.round()).state != NODE_STATE_TRUSTED:  # the first of these machines; they all boot the same
             document = golden_of(node, name="machine")
-            await admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+            await activate(admin, document)
             await stream.round_until(NODE_STATE_TRUSTED)
     return node, await leased(node, scene.model, admin)
 

@@ -166,7 +166,7 @@ class Rounds:
         if not _still_enrolled(node, asked):  # while a thread appraised it
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
         node.boot = _boot_after(node, appraisal)
-        node.baseline = _later(node.baseline, appraisal.baseline)
+        node.baseline = _later(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
         await self._conclude(node, appraisal, asked)
         return Judged(
@@ -317,11 +317,23 @@ def _boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
     return node.boot if same_boot else None
 
 
-def _later(known: Baseline | None, proved: Baseline) -> Baseline:
-    """Return the baseline that is further on in the TPM's time; rounds on two streams may end out of order."""
-    return proved if known is None or _moment(proved) >= _moment(known) else known
+def _later(known: Baseline | None, proved: Baseline, before: Baseline | None) -> Baseline:
+    """Return the baseline that is further on in the TPM's time; rounds on two streams may end out of order.
+
+    Counters tell by change alone: whichever still has those of ``before``, what was known when the round was asked
+    for, is the earlier one, for a TPM never returns to counters that it left.
+    """
+    if known is None:
+        return proved
+    counters, others = _counters(proved), _counters(known)
+    if counters != others and before is not None and _counters(before) in {counters, others}:
+        return known if counters == _counters(before) else proved
+    return proved if _moment(proved) >= _moment(known) else known
 
 
-def _moment(baseline: Baseline) -> tuple[int, int, int]:
-    info = baseline.clock_info
-    return info.reset_count, info.restart_count, info.clock
+def _counters(baseline: Baseline) -> tuple[int, int]:
+    return baseline.clock_info.reset_count, baseline.clock_info.restart_count
+
+
+def _moment(baseline: Baseline) -> tuple[tuple[int, int], int]:
+    return _counters(baseline), baseline.clock_info.clock
