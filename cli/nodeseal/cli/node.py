@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
@@ -174,7 +175,7 @@ def _print(node: pb.Node, *, as_json: bool) -> None:
         return
     output.print_facts(_facts(node))
     for finding in node.findings:
-        output.console.print(f"\n[bold]{finding.id}[/] {finding.where}", highlight=False)
+        output.console.print(f"\n[bold]{finding.id}[/] {escape(finding.where)}", highlight=False)
         event = (("  event", finding.event),) if finding.event else ()
         output.print_facts(
             (("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy))

@@ -1,0 +1,38 @@
+"""``nodeseal node``: what a node calls its files is shown as it is, and is no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from nodeseal.cli import node
+from nodeseal.cli.main import app
+from nodeseal.ids import node_id_of
+from nodeseal.v1 import admin_pb2, attestation_pb2
+
+NODE = node_id_of(b"ek")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/opt/[/]x", "/opt/[black on black]x", "/opt/[link=https://x.example]y[/link]"],
+    ids=["end", "style", "link"],
+)
+def test_a_files_name_is_no_markup(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = attestation_pb2.Finding(id="ima.unknown-file", where=path, expected=path, seen=path, event=path)
+    found = admin_pb2.Node(node_id=NODE, findings=[finding])
+    nodes = SimpleNamespace(GetNode=lambda _request, timeout: found if timeout else None)
+
+    @contextmanager
+    def connect(_client: Path) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(nodes=nodes)
+
+    monkeypatch.setattr(node, "connect", connect)
+    result = CliRunner().invoke(app, ["node", "show", NODE])
+    assert result.exit_code == 0, result.exception
+    assert result.stdout.replace("\n", "").count(path) == len(("where", "expected", "seen", "event"))
