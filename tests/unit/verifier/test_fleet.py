@@ -373,6 +373,26 @@ def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, sto
     play(case)
 
 
+@pytest.mark.parametrize("resets", [8, 6], ids=["more-resets", "fewer-resets"])
+def test_a_quote_of_the_boot_before_that_was_held_back_changes_nothing(play: Play, resets: int) -> None:
+    async def case(scene: Scene) -> None:
+        scene.tpm._reset_count = 7
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm._reset_count = resets
+        judged = await scene.rounds.judge(scene.node, scene.evidence(second, boot_id="another boot"), second)
+        assert judged.verdict.state is NodeState.TRUSTED
+        scene.lend()
+        await scene.rounds.judge(scene.node, held_back, first)
+        assert scene.node.leases.keys() == {LEASE}
+        assert scene.node.baseline is not None
+        assert scene.node.baseline.clock_info.reset_count == resets
+
+    play(case)
+
+
 def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
