@@ -235,7 +235,7 @@ class Load:
 async def activate_golden(admin: aio.Channel) -> None:
     """Activate the golden that all nodes match."""
     request = admin_pb2.ActivateGoldenRequest(document=dump_golden(golden()))
-    await admin_pb2_grpc.GoldensStub(admin).ActivateGolden(request)
+    await admin_pb2_grpc.GoldensStub(admin).ActivateGolden(iter([request]))
 
 
 async def _received(call: Any) -> Any:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import NodesealError
@@ -40,8 +39,7 @@ class Stream(Protocol):
         """End the stream after what is waiting has been sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a node is told about itself.
 
     Attributes:

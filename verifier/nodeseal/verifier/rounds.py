@@ -15,9 +15,9 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence import Channel, Evidence, Purpose, qualifying_data
@@ -50,8 +50,7 @@ _LONG_LOG: Final = 64 * 1024
 _THREADS: Final = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """A challenge that went out.
 
     Attributes:
@@ -75,8 +74,7 @@ class Asked:
         return self.whole or self.known.values_required
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(NamedTuple):
     """The outcome of a round.
 
     Attributes:

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodeseal.errors import NodesealError, ProofFailed, Unavailable
 from nodeseal.evidence import Channel, Evidence, Purpose
@@ -34,8 +34,7 @@ _HURRIES: Final = 3
 """Challenges that follow each other at once; a node that cannot deliver what they ask for waits its turn then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(NamedTuple):
     """What goes to the node in one message; parts may be None.
 
     Attributes:

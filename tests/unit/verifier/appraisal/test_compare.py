@@ -223,7 +223,7 @@ def booted(golden: Golden, *findings: Finding, **changes: Any) -> BootState:
         log_sha256=b"l" * 32,
         pcrs_sha256=b"p" * 32,
         findings=(),
-        proved=frozenset(range(10)),
+        proved=tuple(range(10)),
         verdicts={golden.digest: BootVerdict(findings=findings)},
     )
     return replace(state, **changes)

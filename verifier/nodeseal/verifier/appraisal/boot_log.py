@@ -93,7 +93,7 @@ def _state(
         log_sha256=HashAlg.SHA256.digest(raw),
         pcrs_sha256=boot_pcrs_sha256(pcrs),
         findings=findings,
-        proved=proved,
+        proved=tuple(sorted(proved)),  # a fleet keeps very many of them, and a set is four times as large
         verdicts=verdicts,
     )
 

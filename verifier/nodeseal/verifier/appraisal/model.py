@@ -29,8 +29,7 @@ from nodeseal.verifier.appraisal.applicable import serves
 from nodeseal.verifier.appraisal.runtime import ImaMark, ImaProgress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownLogs:
+class KnownLogs(NamedTuple):
     """What a challenge says is known of a node's logs, so that the node leaves it out.
 
     Attributes:
@@ -144,7 +143,7 @@ class BootState:
     log_sha256: bytes
     pcrs_sha256: bytes
     findings: tuple[Finding, ...]
-    proved: frozenset[int]
+    proved: tuple[int, ...]
     verdicts: Mapping[Digest, BootVerdict]
 
 
