@@ -29,7 +29,9 @@ _MEANINGS = {
     14: "keys of machine owners (shim)",
 }
 """What is measured where (PC Client Platform Firmware Profile, "PCR Usage"; UAPI Group, "Linux TPM PCR Registry")."""
-_SECURE_BOOT = 7
+_IMAGES, _SECURE_BOOT = 4, 7
+_OF_LOADERS = frozenset({8, 9, 11, 12})
+"""PCRs that firmware leaves at zero; boot loaders and stubs extend them, or the running system does."""
 _PROGRAMS = ("/bin/", "/boot/", "/etc/", "/lib/", "/lib64/", "/sbin/", "/usr/")
 
 
@@ -88,7 +90,13 @@ def _open(golden: Golden) -> Iterator[str]:
     for pcr, meaning in _MEANINGS.items():
         if pcr not in looked_at:
             yield f"PCR {pcr} ({meaning}): nothing looks at it"
-    boot, pins_keys = golden.boot, any(pcr == _SECURE_BOOT for _, pcr, _ in golden.rows())
+    pinned = {pcr for _, pcr, _ in golden.rows()}
+    if _IMAGES not in pinned and (forgeable := sorted(looked_at & _OF_LOADERS)):
+        yield (
+            f"PCR {', '.join(map(str, forgeable))}: an allowed image that is booted without the loader before it leaves"
+            " them to the running system, which can extend them as expected; only exact values of PCR 4 rule that out"
+        )
+    boot, pins_keys = golden.boot, _SECURE_BOOT in pinned
     if boot is not None and boot.secure_boot and not boot.dbx and not pins_keys:
         yield "dbx: images that were revoked may still run"
     if boot is not None and boot.signers is not None and not boot.secure_boot:

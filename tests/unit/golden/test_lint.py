@@ -51,3 +51,12 @@ def test_revoked_images_may_run_where_neither_dbx_nor_pcr_7_is_judged() -> None:
     assert warning in lint_golden(parse_golden(f"{EXACT}{boot}".encode(), "g")).open
     floor = boot.replace("true,", f'true, dbx: ["{A.hex()}"],')
     assert warning not in lint_golden(parse_golden(f"{EXACT}{floor}".encode(), "g")).open
+
+
+def test_what_the_running_system_can_measure_itself_is_named_unless_pcr_4_is_pinned() -> None:
+    lines = 'boot: {command_lines: ["/vmlinuz ro"]}\n'
+    rules = f'{lines[:-2]}, images: [{{name: k, digests: ["{A.hex()}"]}}]}}\n'
+    left = "\n".join(lint_golden(parse_golden(f"format: nodeseal/golden/1\nname: g\n{rules}".encode(), "g")).open)
+    assert "PCR 8, 9, 12: an allowed image that is booted without the loader" in left
+    pinned = "\n".join(lint_golden(parse_golden(f"{EXACT}{lines}".encode(), "g")).open)
+    assert "booted without the loader" not in pinned
