@@ -76,8 +76,8 @@ class Golden:
         digest: SHA-256 of the content in canonical JSON.
 
     Raises:
-        MalformedInput: a bad name, neither values nor boot rules, a PCR that must not be pinned, no value, or one of
-            the wrong size.
+        MalformedInput: a bad name, neither values nor boot rules, a section without a rule, a PCR that must not be
+            pinned, no value, or one of the wrong size.
     """
 
     name: str
@@ -96,6 +96,8 @@ class Golden:
             raise MalformedInput(
                 f"golden {self.name}: a golden needs exact PCR values or boot rules, and a bank at least one PCR"
             )
+        if section := _says_nothing(self):
+            raise MalformedInput(f"golden {self.name}: {section} has no rule", remedy=f"leave {section} out")
         for bank, pcr, allowed in _rows(self.pcrs):
             if bank not in BANKS.values():
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} is not a bank that goldens may pin")
@@ -140,6 +142,15 @@ class Golden:
         keys_pinned = any(_SECURE_BOOT in rows for rows in self.pcrs.values())
         signed = self.boot.secure_boot and (self.boot.signers is not None or keys_pinned)
         return self.boot.images is not None or signed
+
+
+def _says_nothing(golden: Golden) -> str:
+    """Name a section without a rule, or nothing: its golden would have the digest of one without that section."""
+    if golden.boot is not None and not pcrs_of_rules(golden.boot):
+        return "boot"
+    if golden.runtime is not None and not (golden.runtime.files or golden.runtime.keys):
+        return "runtime"
+    return "platform" if golden.platform is not None and not platform_plain(golden.platform) else ""
 
 
 def _rows(pcrs: PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:

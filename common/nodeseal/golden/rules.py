@@ -1,7 +1,7 @@
 """The rules that a golden may hold besides exact PCR values: frozen values, judged by the verifier's appraisal.
 
 A rule that is ``None`` is not there: nothing is judged by it. An empty rule would be one that nothing can satisfy or
-that says nothing, so the document's parser refuses those.
+that says nothing, so the document's parser refuses those, and goldens refuse sections without a rule.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Window:
 ALWAYS = Window()
 EK_ALGORITHMS = ("rsa2048", "rsa3072", "rsa4096", "ecc-p256", "ecc-p384", "ecc-p521")
 """Kinds of endorsement keys (TCG EK Credential Profile), as goldens name them."""
-MAX_WHAT = 4096
-"""Characters of a reference event's data."""
+MAX_WHAT = 65_536
+"""Characters of a reference event's data; GRUB measures whole menus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

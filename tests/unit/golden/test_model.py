@@ -36,7 +36,6 @@ def golden(*pcrs: int, boot: BootRules | None = None) -> Golden:
 @pytest.mark.parametrize(
     ("rules", "pcrs"),
     [
-        pytest.param(BootRules(), set(), id="no rule"),
         pytest.param(BootRules(secure_boot=True), {7}, id="secure boot"),
         pytest.param(BootRules(signers=SIGNERS), {7}, id="signers"),
         pytest.param(BootRules(dbx=frozenset({A})), {7}, id="a floor for dbx"),
@@ -64,7 +63,22 @@ def test_only_rules_over_events_need_logs() -> None:
     assert not exact.judges_logs
     assert not replace(exact, platform=PlatformRules(manufacturers=frozenset({"IFX"}))).judges_logs
     assert replace(exact, boot=BootRules(secure_boot=True)).judges_logs
-    assert replace(exact, runtime=RuntimeRules(files={})).judges_logs
+    assert replace(exact, runtime=RuntimeRules(files={}, keys=(SigningKey(spki=A),))).judges_logs
+
+
+@pytest.mark.parametrize(
+    ("section", "rules"),
+    [
+        pytest.param("boot", BootRules(), id="boot without a rule"),
+        pytest.param("boot", BootRules(bank=HashAlg.SHA384, images=()), id="boot with an empty rule"),
+        pytest.param("runtime", RuntimeRules(files={}), id="runtime without a rule"),
+        pytest.param("runtime", RuntimeRules(files={}, excludes=("/srv/data/",)), id="runtime with excludes alone"),
+        pytest.param("platform", PlatformRules(), id="platform without a rule"),
+    ],
+)
+def test_a_section_without_a_rule_is_refused_lest_it_pass_for_a_golden_without_it(section: str, rules: object) -> None:
+    with pytest.raises(MalformedInput, match=f"{section} has no rule"):
+        replace(golden(4), **{section: rules})  # type: ignore[arg-type]  # a section by name
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ import pytest
 
 from nodeseal.evidence import ImaDelta
 from nodeseal.findings import FindingId
-from nodeseal.golden.rules import RuntimeRules
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ImaEntry, ima_entries, replay_ima
 from nodeseal.verifier.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
 from support import ima
 from support.data import shared_data
-from support.runtime import SHA256, at, golden_of, ids, listing_of, quoted_pcrs
+from support.runtime import SHA256, at, ids, listing, listing_of, quoted_pcrs
 
 SHA1, SHA384, SHA512 = HashAlg.SHA1, HashAlg.SHA384, HashAlg.SHA512
 Values = dict[HashAlg, dict[int, bytes]]
@@ -153,7 +152,7 @@ def test_a_real_log_of_sha1_digests_is_proved_but_its_files_are_not_known() -> N
 
 def test_r03_the_violations_of_a_real_log_are_found_even_where_every_path_is_excluded() -> None:
     raw, pcrs = server()
-    goldens = [compile_runtime(golden_of(RuntimeRules(files={}, excludes=("/",))))]
+    goldens = [compile_runtime(listing("/usr/bin/never-run", excludes=("/",)))]
     outcome = judge_ima(ImaDelta(offset=0, entries=raw), None, None, pcrs, goldens, at(0))
     assert outcome.progress is not None
     (verdict,) = outcome.progress.verdicts.values()
