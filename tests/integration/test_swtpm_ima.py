@@ -40,12 +40,12 @@ def _paths(machine: Machine) -> list[bytes]:
 def test_measured_files_are_in_the_log_and_in_pcr_10_of_every_bank(machine: Machine) -> None:
     _booted(machine).measure("/usr/bin/agent", b"its bytes")
     machine.measure(b"/opt/\xff", digest=bytes(64), signature=b"\x03\x02")
-    machine.violate("/var/log/messages")
+    machine.violate("/var/log/all messages")
     entries = decode_ima_log(machine.ima_log_file.read_bytes())
     assert {bank: machine.read_pcrs(bank)[10] for bank in BANKS} == {
         bank: replay_ima(entries, HashAlg.from_name(bank)) for bank in BANKS
     }
-    assert _paths(machine) == [b"boot_aggregate", b"/usr/bin/agent", b"/opt/\xff", b"/var/log/messages"]
+    assert _paths(machine) == [b"boot_aggregate", b"/usr/bin/agent", b"/opt/\xff", b"/var/log/all_messages"]
 
 
 def test_the_logs_lie_in_the_machines_directory_for_as_long_as_the_boot_lasts(machine: Machine) -> None:

@@ -28,6 +28,8 @@ _CHUNK: Final = 1 << 20
 _BLOCK: Final = 512
 _MAX_WINDOW: Final = 1 << 27
 """Memory that a zstd frame may ask for, as ``zstd --long`` has it."""
+_MAX_XZ: Final = 1 << 28
+"""Memory that xz may take; its largest preset takes 65 MiB."""
 _MERGED: Final = (b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/")
 """Folders that are links into ``/usr`` on merged-usr systems, where IMA sees the path behind the link."""
 _FAULTS: Final = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
@@ -143,12 +145,44 @@ def _decompressor(stream: IO[bytes], magic: bytes) -> Readable:
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)
     if magic.startswith((b"\xfd7zXZ", b"\x5d\0\0")):
-        return lzma.LZMAFile(stream)
+        return _Xz(stream)
     if magic.startswith(b"BZh"):
         return bz2.BZ2File(stream)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         return zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(stream, read_across_frames=True)
     return stream
+
+
+class _Xz:
+    """What streams of xz or lzma hold, one behind the other, in limited memory: ``lzma.LZMAFile`` knows no limit."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decoder = lzma.LZMADecompressor(memlimit=_MAX_XZ)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes; none: the end."""
+        found = b""
+        while not found:
+            more = b""
+            if self._decoder.eof:
+                more = self._next_stream()
+                if not more:
+                    break
+                self._decoder = lzma.LZMADecompressor(memlimit=_MAX_XZ)
+            elif self._decoder.needs_input:
+                more = self._stream.read(_CHUNK)
+                if not more:
+                    raise EOFError("the compressed stream is cut off")
+            found = self._decoder.decompress(more, size)
+        return found
+
+    def _next_stream(self) -> bytes:
+        """Return the first bytes behind a stream and its padding of zeros (xz file format, "Stream Padding")."""
+        more = self._decoder.unused_data.lstrip(b"\0")
+        while not more and (raw := self._stream.read(_CHUNK)):
+            more = raw.lstrip(b"\0")
+        return more
 
 
 def installed_path(name: bytes, source: str) -> bytes:

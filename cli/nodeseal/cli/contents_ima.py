@@ -9,7 +9,8 @@ from nodeseal.cli.contents import Found, named
 from nodeseal.cli.log_ima import read_ima
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.canonical import ALGORITHMS
-from nodeseal.tcg.ima_log import MAX_IMA_LOG, check_template_digest
+from nodeseal.golden.paths import path_text
+from nodeseal.tcg.ima_log import MAX_IMA_LOG, ImaEntry, check_template_digest
 from nodeseal.tcg.ima_template import parse_template
 
 _AGGREGATE: Final = b"boot_aggregate"
@@ -17,7 +18,7 @@ _BANKS: Final = {bank.hashlib_name for bank in ALGORITHMS.values()}
 
 
 def ima_files(path: Path) -> Found:
-    """Yield path and digest of every file of a log; violations, measured buffers and the boot aggregate are none.
+    """Yield path and digest of every file of a log; as :func:`entry_file`.
 
     Raises:
         MalformedInput: no IMA log, one whose template digests do not hold, or one with digests by SHA-1 or weaker.
@@ -29,12 +30,24 @@ def ima_files(path: Path) -> Found:
         raise MalformedInput(f"{path}: is no IMA log", remedy="give binary_runtime_measurements of a node")
     for number, entry in enumerate(log.entries):
         check_template_digest(entry, log.bank, number)
-        fields = parse_template(entry.template, entry.data)
-        if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE:
-            continue
-        if fields.algorithm not in _BANKS:
-            raise MalformedInput(
-                f"{path}: {fields.path!a} was hashed with {fields.algorithm[:32]!a}",
-                remedy="boot the machine with ima_hash=sha256",
-            )
-        yield fields.path, fields.digest
+        yield from entry_file(entry, str(path))
+
+
+def entry_file(entry: ImaEntry, source: str) -> Found:
+    """Yield path and digest of the file whose content an entry is about, if it is about one.
+
+    Violations, measured buffers and the boot aggregate are about none; the digest of a file under fs-verity is not that
+    of its content.
+
+    Raises:
+        MalformedInput: a digest by SHA-1 or weaker; ``source`` says where.
+    """
+    fields = parse_template(entry.template, entry.data)
+    if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE or fields.digest_type == "verity":
+        return
+    if fields.algorithm not in _BANKS:
+        raise MalformedInput(
+            f"{source}: {path_text(fields.path)} was hashed with {fields.algorithm[:32]!a}",
+            remedy="boot the machine with ima_hash=sha256",
+        )
+    yield fields.path, fields.digest

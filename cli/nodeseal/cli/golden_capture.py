@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,22 +12,19 @@ from rich.markup import escape
 from nodeseal.capture import Captured, Judged, PcrNote, Wanted, capture
 from nodeseal.cli import output
 from nodeseal.cli.appraise import plain_finding, print_findings
+from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding
-from nodeseal.golden.canonical import ALGORITHMS
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
 from nodeseal.golden.runtime_list import runtime_list
 from nodeseal.ids import parse_name
-from nodeseal.tcg.ima_template import parse_template
 from nodeseal.verifier.appraisal.offline import Observed, appraise_folder, observe
 
 _LAST_PCR: Final = 23
-_AGGREGATE: Final = b"boot_aggregate"
-_HASHES: Final = frozenset(bank.hashlib_name for bank in ALGORITHMS.values())
 _STYLES: Final = {Judged.VALUE: "green", Judged.RULES: "cyan", Judged.OPEN: "yellow"}
 
 SourcesArgument = Annotated[
@@ -92,26 +89,16 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
     Raises:
         MalformedInput: no machine proved an IMA log, or files were hashed with SHA-1.
     """
-    files = runtime_list(found for each in observed for found in _files(each))
+    entries = (entry for each in observed for entry in each.ima)
+    files = runtime_list(
+        (path_text(path), digest) for entry in entries for path, digest in entry_file(entry, "golden capture")
+    )
     if not files:
         raise MalformedInput(
             "golden capture: no IMA log was proved, so there is nothing to allow",
             remedy="boot the nodes with an IMA policy, quote PCR 10, and let the agent read the log",
         )
     return RuntimeRules(files=files)
-
-
-def _files(observed: Observed) -> Iterator[tuple[str, bytes]]:
-    for entry in observed.ima:
-        fields = parse_template(entry.template, entry.data)
-        if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE:
-            continue
-        if fields.algorithm not in _HASHES:
-            raise MalformedInput(
-                f"golden capture: {path_text(fields.path)} was hashed with {fields.algorithm[:32]!a}",
-                remedy="boot the machine with ima_hash=sha256",
-            )
-        yield path_text(fields.path), fields.digest
 
 
 def _comments(captured: Captured) -> bytes:

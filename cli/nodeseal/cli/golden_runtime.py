@@ -28,6 +28,7 @@ from nodeseal.golden.rules import RuntimeRules, Window
 from nodeseal.golden.runtime_list import Rollout, merge_lists, runtime_list
 from nodeseal.golden.yaml_text import render
 from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.ima_template import measured_path
 
 _TIME: Final = "TIME"
 
@@ -57,9 +58,9 @@ class _Sources:
     prefix: bytes
 
     def found(self, done: Callable[[int], None]) -> Iterator[tuple[str, bytes]]:
-        """Yield path and digest of every file of every source."""
+        """Yield path, as IMA spells it, and digest of every file of every source."""
         for path, digest in self._hashed(done):
-            yield path_text(self.prefix + path), digest
+            yield path_text(measured_path(self.prefix + path)), digest
         for log in self.logs:
             yield from ((path_text(path), digest) for path, digest in ima_files(log))
 

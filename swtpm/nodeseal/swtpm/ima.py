@@ -2,6 +2,7 @@
 
 As Linux 5.8 and later: an entry extends every bank with that bank's hash of its template data, a violation with all
 ones; the entry is in the log before it is in the TPM (``security/integrity/ima/ima_queue.c``, ima_add_template_entry).
+Names have underscores for spaces.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nodeseal.tcg.ima_log import (
     measured_entry,
     template_hash,
 )
-from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.tcg.ima_template import ImaFields, encode_template, measured_path
 
 Extend = Callable[[int, Mapping[HashAlg, bytes]], None]
 """Extends a PCR in all banks named; those that the TPM does not have are ignored."""
@@ -56,13 +57,15 @@ class Ima:
         """
         if len(digest) not in _BY_SIZE:
             raise MalformedInput(f"measurement: a digest of {len(digest)} bytes")
-        fields = ImaFields(algorithm=_BY_SIZE[len(digest)], digest=digest, path=path, signature=signature)
+        fields = ImaFields(
+            algorithm=_BY_SIZE[len(digest)], digest=digest, path=measured_path(path), signature=signature
+        )
         template = "ima-sig" if signature else "ima-ng"
         self._add(measured_entry(template, encode_template(template, fields)))
 
     def violate(self, path: bytes) -> None:
         """Record that a file was open for writing while it was measured, so that nothing is known of it."""
-        fields = ImaFields(algorithm="sha256", digest=bytes(HashAlg.SHA256.digest_size), path=path)
+        fields = ImaFields(algorithm="sha256", digest=bytes(HashAlg.SHA256.digest_size), path=measured_path(path))
         data = encode_template("ima-ng", fields)
         self._add(measured_entry("ima-ng", data)._replace(template_digest=bytes(HashAlg.SHA1.digest_size)))
 

@@ -54,6 +54,32 @@ def test_files_of_a_package_are_hashed(name: str, compress: Callable[[bytes], by
     assert read(deb(compress(GOOD), name)) == FOUND
 
 
+def test_xz_may_come_in_several_streams_with_padding() -> None:
+    half = len(GOOD) // 2
+    raw = lzma.compress(GOOD[:half]) + bytes(8) + lzma.compress(GOOD[half:]) + bytes(4)
+    assert read(deb(raw, "data.tar.xz")) == FOUND
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        pytest.param(lzma.compress(GOOD)[:-1], "cut off", id="cut off"),
+        pytest.param(lzma.compress(GOOD) + b"more", "does not decompress", id="with something behind"),
+    ],
+)
+def test_xz_that_is_not_whole_is_refused(raw: bytes, complaint: str) -> None:
+    with pytest.raises(MalformedInput, match=complaint):
+        read(deb(raw, "data.tar.xz"))
+
+
+def test_xz_that_asks_for_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = deb(lzma.compress(GOOD, preset=9), "data.tar.xz")
+    assert read(raw) == FOUND
+    monkeypatch.setattr(contents, "_MAX_XZ", 64 << 20)
+    with pytest.raises(MalformedInput, match=r"[Mm]emory"):
+        read(raw)
+
+
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
 @pytest.mark.parametrize("compression", ["none", "gzip", "xz", "zstd"])
 def test_a_package_by_dpkg_deb_is_read(tmp_path: Path, compression: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,23 @@ def test_paths_may_get_a_prefix_and_digests_another_hash(package: str) -> None:
     assert found == {"/opt/image/usr/bin/x": (FileDigest(digest=HashAlg.SHA512.digest(b"hi")),)}
 
 
+def test_paths_are_listed_as_ima_spells_them(tmp_path: Path) -> None:
+    (tmp_path / "tree/opt").mkdir(parents=True)
+    (tmp_path / "tree/opt/a b").write_bytes(b"hi")
+    (tmp_path / "x.deb").write_bytes(deb(tar([member("./usr/bin/c d", b"hi")])))
+    (tmp_path / "y.rpm").write_bytes(rpm(cpio(b"./usr/bin/e f", b"hi") + TRAILER))
+    sources = (
+        "--from-tree",
+        str(tmp_path / "tree"),
+        "--deb",
+        str(tmp_path / "x.deb"),
+        "--rpm",
+        str(tmp_path / "y.rpm"),
+    )
+    found = files(run("runtime", *sources, "--path-prefix", "/srv/my image"))
+    assert set(found) == {f"/srv/my_image{path}" for path in ("/opt/a_b", "/usr/bin/c_d", "/usr/bin/e_f")}
+
+
 def log(*entries: ImaFields, template: str = "ima-ng") -> bytes:
     measured = (measured_entry(template, encode_template(template, fields)) for fields in entries)
     return b"".join(map(encode_ima_entry, measured))
@@ -68,6 +86,17 @@ def test_a_list_comes_from_the_log_of_a_machine(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(log(aggregate, file))
     found = files(run("runtime", "--ima-log", str(tmp_path / "log"), "--path-prefix", "/ignored"))
     assert found == {"/usr/bin/a b": (FileDigest(digest=HI),)}
+
+
+def test_what_a_log_says_of_no_files_content_is_not_listed(tmp_path: Path) -> None:
+    file = ImaFields(algorithm="sha256", digest=HI, path=b"/usr/bin/a", digest_type="ima")
+    verity = replace(file, path=b"/usr/bin/verity", digest_type="verity")
+    violated = encode_template("ima-ngv2", replace(file, path=b"/var/log/written"))
+    buffer = ImaFields(algorithm="sha256", digest=HI, path=b"kexec-cmdline", buffer=b"hi")
+    raw = log(file, verity, template="ima-ngv2") + log(buffer, template="ima-buf")
+    raw += encode_ima_entry(measured_entry("ima-ngv2", violated)._replace(template_digest=bytes(20)))
+    (tmp_path / "log").write_bytes(raw)
+    assert set(files(run("runtime", "--ima-log", str(tmp_path / "log")))) == {"/usr/bin/a"}
 
 
 def test_a_log_with_weak_digests_is_refused(tmp_path: Path) -> None:
