@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,10 +15,22 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.predict import Renaming, Replacement, predict
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
+from nodeseal.tcg.event_log_binding import bound_data
+from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tcg.image_load import decode_image_load
+from nodeseal.tcg.pe import authenticode_digest, decode_pe
 from nodeseal.verifier.appraisal.offline import appraise_folder
+from support.boot_logs import claims_of
 from support.pe_images import Shape, build_pe, build_uki
-from support.real_machines import Observed, an_observed_machine, captured
+from support.real_machines import Observed, an_observed_machine, captured, is_whole, real_boot_logs
 
+SHA256 = HashAlg.SHA256
+IMAGES = (
+    EventType.EFI_BOOT_SERVICES_APPLICATION,
+    EventType.EFI_BOOT_SERVICES_DRIVER,
+    EventType.EFI_RUNTIME_SERVICES_DRIVER,
+)
 BANKS = (HashAlg.SHA256, HashAlg.SHA384)
 KERNEL, NEW_KERNEL = build_pe([(".text", b"kernel 6.1")]), build_pe([(".text", b"kernel 6.12"), (".data", b"more")])
 GRUB = BootChain(
@@ -185,3 +198,80 @@ def test_a_boot_that_is_not_the_predicted_one_is_refused_by_the_event_that_diffe
     assert {finding.id for finding in findings} == {FindingId.PCR_MISMATCH}
     assert [finding.where.partition(" PCR")[0] for finding in findings] == ["sha256", "sha384"]
     assert all("grubx64.efi" in finding.event for finding in findings)
+
+
+# Real machines: what an update does to their logs is worked out here, event by event, and booted.
+
+
+@pytest.fixture(scope="module")
+def real_machines(machine: Observed) -> list[tuple[EventLog, Golden]]:
+    logs = [(name, raw, log) for name, raw, log in real_boot_logs() if log is not None and is_whole(log)]
+    return [(log, captured(machine.booted(raw), name)) for name, raw, log in logs]
+
+
+def check_boot(machine: Observed, log: EventLog, following: Golden) -> None:
+    folder = machine.booted(encode_event_log(log))
+    assert appraise_folder(folder, [following]).findings == (), following.name
+
+
+def test_a_boot_image_of_a_real_machine_is_replaced_as_predicted(
+    machine: Observed, real_machines: list[tuple[EventLog, Golden]]
+) -> None:
+    new_digest, replaced = authenticode_digest(decode_pe(NEW_GRUB), SHA256), 0
+    for log, golden in real_machines:
+        target = next((name for name in map(image_name, reversed(log.events)) if name), None)
+        if target is None:
+            continue
+        events = tuple(
+            replace(event, digests={**event.digests, SHA256: new_digest}) if image_name(event) == target else event
+            for event in log.events
+        )
+        files = [Replacement(target=target, content=NEW_GRUB)]
+        check_boot(machine, replace(log, events=events), predict(golden, files, (), name="next", keep=False).golden)
+        replaced += 1
+    assert replaced > 30
+
+
+def image_name(event: Event) -> str:
+    """Return the file name of an image that firmware loaded, or nothing."""
+    try:
+        image = decode_image_load(event.data) if event.claimed_type in IMAGES else None
+    except MalformedInput:
+        return ""
+    return image.file_name if image else ""
+
+
+def test_words_of_a_real_machines_command_line_are_replaced_as_predicted(
+    machine: Observed, real_machines: list[tuple[EventLog, Golden]]
+) -> None:
+    replaced = 0
+    for log, golden in real_machines:
+        words = [word for line in claims_of(log).command_lines for word in (line.text or "").split(" ")]
+        for old in [word for word in words if re.fullmatch(r"[\w./=-]{8,}", word)][:2]:
+            following = predict(golden, (), [Renaming(old=old, new=f"{old}-new")], name="next", keep=False).golden
+            check_boot(machine, reworded(log, old, f"{old}-new"), following)
+            replaced += 1
+    assert replaced > 40
+
+
+def reworded(log: EventLog, old: str, new: str) -> EventLog:
+    """Return the log of a machine whose boot loader has other words in its commands and command lines."""
+    moved: dict[bytes, bytes] = {}
+    for event in log.extended():
+        data = bound_data(event, SHA256) if event.pcr > 7 else None
+        for encoding in ("utf-8", "utf-16-le") if data is not None else ():
+            before, after = old.encode(encoding), new.encode(encoding)
+            if data is not None and before in data:
+                moved[SHA256.digest(data)] = SHA256.digest(data.replace(before, after))
+                moved |= dict(load_options(data.decode(encoding).removesuffix("\0"), old, new))
+    return replace(log, events=tuple(replace(event, digests=_moved(event, moved)) for event in log.events))
+
+
+def load_options(line: str, old: str, new: str) -> Iterator[tuple[bytes, bytes]]:
+    for spelling in (f"BOOT_IMAGE={line}\0", f"BOOT_IMAGE={line}", f"{line}\0"):
+        before, after = spelling.encode("utf-16-le"), spelling.replace(old, new).encode("utf-16-le")
+        yield SHA256.digest(before), SHA256.digest(after)
+
+
+def _moved(event: Event, moved: Mapping[bytes, bytes]) -> dict[HashAlg, bytes]:
+    return {bank: moved.get(digest, digest) for bank, digest in event.digests.items()}

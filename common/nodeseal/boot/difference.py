@@ -10,10 +10,10 @@ from typing import Final
 
 from nodeseal.boot.measured import describe_briefly, measurements
 from nodeseal.boot.proved import PHASE_PCR, ProvedLog
-from nodeseal.golden.rules import ReferenceEvent
+from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import NO_PCR, EventLog
-from nodeseal.tcg.event_log_text import inert
+from nodeseal.tcg.event_log_text import MAX_TEXT, inert
 from nodeseal.tcg.event_log_types import type_name
 
 _SHOWN: Final = 16
@@ -49,14 +49,17 @@ class EventDifference:
 
 
 def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[ReferenceEvent, ...]:
-    """Return the events of ``log`` that extended one of ``banks`` as a golden keeps them, with those digests."""
+    """Return the events of ``log`` that extended one of ``banks`` as a golden keeps them, with those digests.
+
+    Texts are kept as long as a golden can hold them: predictions replace words in them.
+    """
     kept = frozenset(banks)
     return tuple(
         ReferenceEvent(
             pcr=event.pcr,
             claimed_type=event.claimed_type,
             digests={bank: digest for bank, digest in event.digests.items() if bank in kept},
-            what=describe_briefly(event),
+            what=describe_briefly(event, MAX_WHAT)[:MAX_WHAT],
         )
         for event in log.extended()
         if event.pcr != NO_PCR and not kept.isdisjoint(event.digests)
@@ -125,7 +128,7 @@ def _seen(proved: ProvedLog, pcr: int) -> list[Shown]:
 def _due(reference: Iterable[ReferenceEvent], pcr: int, bank: HashAlg) -> list[Shown]:
     """Return what the golden's machine measured into a PCR."""
     return [
-        Shown(f"{type_name(each.claimed_type)} {inert(each.what)}", each.digests[bank])
+        Shown(f"{type_name(each.claimed_type)} {inert(each.what)[:MAX_TEXT]}", each.digests[bank])
         for each in reference
         if each.pcr == pcr and bank in each.digests
     ]

@@ -18,7 +18,7 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event
 from nodeseal.tcg.event_log_binding import bound_data
-from nodeseal.tcg.event_log_text import describe_event, inert
+from nodeseal.tcg.event_log_text import MAX_TEXT, describe_event, inert
 from nodeseal.tcg.event_log_types import EventType, type_name
 from nodeseal.tcg.image_load import decode_image_load
 
@@ -102,11 +102,11 @@ def event_words(number: int, event: Event) -> str:
     return f"event {number} ({type_name(event.claimed_type)} {describe_briefly(event)})"
 
 
-def describe_briefly(event: Event) -> str:
+def describe_briefly(event: Event, max_text: int = MAX_TEXT) -> str:
     """Return one inert line on what the event claims: of an image its path."""
     if event.claimed_type in _IMAGES:
         try:
             return inert(decode_image_load(event.data).path) or "no path"
         except MalformedInput:
             return "no path"
-    return describe_event(event)
+    return describe_event(event, max_text)

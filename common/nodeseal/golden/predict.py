@@ -40,6 +40,7 @@ _IMAGE_TYPES: Final = frozenset(
         EventType.EFI_RUNTIME_SERVICES_DRIVER,
     }
 )
+_FIRMWARE_PCRS: Final = range(8)
 _STUB_PCR: Final = 11
 _FILE_PCR: Final = 9
 _COMMAND_LINE_PCR: Final = 12
@@ -275,6 +276,8 @@ def _with_words(
         return event
     if event.claimed_type in _IMAGE_TYPES or event.pcr == _FILE_PCR:  # its digest is of the file of that name
         return replace(event, what=what)
+    if event.pcr in _FIRMWARE_PCRS:  # what is shown only describes its data
+        return event
     raise MalformedInput(f"golden predict: the digest of {event.what[:80]!a} (PCR {event.pcr}) is not of its text")
 
 
@@ -289,7 +292,8 @@ def _spellings(text: str) -> Iterator[bytes]:
     (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c); the kernel's EFI
     stub hashes its load options, for which GRUB puts ``BOOT_IMAGE=`` before the text.
     """
-    for part in (text, text.partition(" ")[2]):
+    lines = text.replace("\\n", "\n").replace("\\t", "\t")
+    for part in (text, text.partition(" ")[2], lines.partition(" ")[2]):
         yield part.encode(errors="surrogateescape")
         yield part.encode(errors="surrogateescape") + b"\0"
         for options in (part, f"BOOT_IMAGE={part}"):

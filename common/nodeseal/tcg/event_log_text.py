@@ -23,7 +23,8 @@ from nodeseal.tcg.signature_database import SignatureEntry
 from nodeseal.tcg.signature_text import count_signatures, describe_signature, describe_signatures
 from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_events
 
-_MAX_TEXT: Final = 512
+MAX_TEXT: Final = 512
+"""Characters of a line for people."""
 _MAX_HEX: Final = 16
 _MAX_LINES: Final = 64
 _MAX_INDENT: Final = 16
@@ -42,10 +43,10 @@ _STRING_PREFIXES: Final = {
 }
 
 
-def describe_event(event: Event) -> str:
+def describe_event(event: Event, max_text: int = MAX_TEXT) -> str:
     """Return one inert line that says what the event's data claims; data that does not decode is shown in hex."""
     found = decode_event_data(event)
-    return _line(_hex(event.data) if found is None else _describe(found))
+    return _line(_hex(event.data) if found is None else _describe(found), max_text)
 
 
 def event_details(event: Event) -> tuple[str, ...]:
@@ -62,8 +63,8 @@ def inert(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def _line(text: str) -> str:
-    return inert(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
+def _line(text: str, max_text: int = MAX_TEXT) -> str:
+    return inert(text if len(text) <= max_text else f"{text[:max_text]}…")
 
 
 def _hex(data: bytes) -> str:

@@ -9,7 +9,7 @@ import pytest
 from nodeseal.boot import difference
 from nodeseal.boot.difference import EventDifference, Shown, event_differences, first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog
-from nodeseal.golden.rules import ReferenceEvent
+from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import NO_PCR, EventLog
@@ -253,3 +253,11 @@ def test_words_of_a_reference_cannot_drive_a_terminal() -> None:
     said = first_difference(proved(LOG), reference_events(changed, (SHA256,)), 8)
     assert said
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(("length", "kept"), [(2_000, 2_000), (MAX_WHAT + 1, MAX_WHAT)])
+def test_a_reference_keeps_whole_texts_and_a_finding_shows_their_beginning(length: int, kept: int) -> None:
+    menu = b"grub_cmd: menuentry ".ljust(length, b"x")
+    reference = reference_events(appended(LOG, measured(8, EventType.IPL, menu)), (SHA256,))
+    assert len(reference[-1].what) == kept
+    assert len(first_difference(proved(LOG), reference, 8)) < 700

@@ -13,6 +13,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.predict import Prediction, Renaming, Replacement, predict
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.event_log_text import inert
 from nodeseal.tcg.event_log_types import EventType
 from nodeseal.tcg.pe import authenticode_digest, decode_pe, stub_measurements
 from support.pe_images import build_pe, build_uki
@@ -111,6 +112,16 @@ def test_words_of_measured_texts_are_replaced_as_the_boot_loader_hashes_them() -
     assert _value(after, 8) == _extended([_sha256(b"linux /vmlinuz-6.1.0-31 ro\0")])
     assert after.reference[4].what == "(hd0,gpt1)/vmlinuz-6.1.0-31"
     assert _value(after, 9) == _extended([_sha256(NEW_KERNEL)])
+
+
+def test_words_are_replaced_in_menus_of_several_lines_and_not_in_what_firmware_is_said_to_have_measured() -> None:
+    menu = "menuentry 'Linux 6.1.0-30' {\n\tlinux /vmlinuz-6.1.0-30 ro\n}"
+    shown = _text(8, inert(f"grub_cmd: {menu}"), menu.encode())
+    firmware = _event(0, EventType.S_CRTM_VERSION, _sha256(b"version"), "version 6.1.0-30")
+    before = _golden((firmware, *GRUB_BOOT[:3], shown))
+    after = _predict(before, rename=[Renaming(old="6.1.0-30", new="6.1.0-31")])
+    assert _value(after, 8) == _extended([_sha256(menu.replace("-30", "-31").encode())])
+    assert _value(after, 0) == _value(before, 0)
 
 
 def test_load_options_that_are_a_renamed_command_line_follow_it() -> None:
