@@ -14,6 +14,7 @@ need() { # PACKAGE COMMAND...: the command succeeds when the package is not need
 need swtpm command -v swtpm
 need swtpm-tools command -v swtpm_setup
 need tpm2-tools command -v tpm2_checkquote
+need softhsm2 command -v softhsm2-util
 need openssl command -v openssl
 need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h

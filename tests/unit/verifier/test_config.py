@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.config import load_config
+from nodeseal.verifier.config import TokenSettings, load_config
 from nodeseal.verifier.setup import _CONFIG
 
 GOOD = _CONFIG.format(trust_domain="example.org", listen="127.0.0.1:7443", listen_enrol="[::1]:7444")
@@ -43,6 +44,26 @@ def test_how_much_of_logs_may_wait_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "verifier.yaml"
     path.write_text(GOOD.replace("cap_pcr: 15", "cap_pcr: 15\n  max_waiting_log_bytes: 100000000"))
     assert load_config(path).attestation.max_waiting_log_bytes == 100_000_000
+
+
+PKCS11 = 'keys:\n  pkcs11:\n    module: "/usr/lib/vendor/p11.so"\n    token: "nodeseal"\n    pin: "pin"'
+
+
+def test_a_token_can_hold_keys(tmp_path: Path) -> None:
+    path = tmp_path / "verifier.yaml"
+    path.write_text(GOOD)
+    assert load_config(path).token is None
+    path.write_text(GOOD.replace("keys:", PKCS11))
+    expected = TokenSettings(module=Path("/usr/lib/vendor/p11.so"), name="nodeseal", pin=tmp_path / "pin")
+    assert load_config(path).token == expected
+    path.write_text(GOOD.replace("keys:", PKCS11.replace('\n    pin: "pin"', "")))
+    assert load_config(path).token == replace(expected, pin=None)
+
+
+@pytest.mark.parametrize("wrong", ['pin_value: "1234"', 'slot: "0"'])
+def test_what_is_not_known_of_a_token_is_refused(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(MalformedInput, match=wrong.partition(":")[0]):
+        load(tmp_path, GOOD.replace("keys:", f"{PKCS11}\n    {wrong}"))
 
 
 def test_a_long_answer_has_half_of_the_trust_time(tmp_path: Path) -> None:

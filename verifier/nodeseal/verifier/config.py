@@ -23,6 +23,7 @@ from nodeseal.tcg.pcr import PcrSelection
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
 _LAST_PCR: Final = 23
+_MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
 _BANKS: Final = {"sha256": HashAlg.SHA256, "sha384": HashAlg.SHA384, "sha512": HashAlg.SHA512}
@@ -100,6 +101,21 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """A PKCS#11 token that holds model keys.
+
+    Attributes:
+        module: the vendor's library. It runs inside the verifier.
+        name: label of the token.
+        pin: file with the user PIN, unless systemd provides it; None: asked for on the terminal.
+    """
+
+    module: Path
+    name: str
+    pin: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of one verifier.
 
@@ -116,6 +132,7 @@ class Config:
         releases_per_minute: key releases that one node may ask for.
         log_format: how log lines look.
         ear_key: the private key that tokens about nodes are signed with, in PEM.
+        token: the PKCS#11 token for model keys, if there is one.
     """
 
     trust_domain: str
@@ -130,6 +147,7 @@ class Config:
     releases_per_minute: int
     log_format: LogFormat
     ear_key: Path
+    token: TokenSettings | None = None
 
 
 def load_config(path: Path) -> Config:
@@ -153,6 +171,7 @@ def load_config(path: Path) -> Config:
         releases_per_minute=_releases(fields.fields("release")),
         log_format=_log_format(fields),
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
+        token=_token(keys.fields("pkcs11"), base) if keys.has("pkcs11") else None,
     )
     keys.done()
     fields.done()
@@ -190,6 +209,16 @@ def _tls(fields: Fields, base: Path) -> Tls:
     )
     fields.done()
     return tls
+
+
+def _token(fields: Fields, base: Path) -> TokenSettings:
+    settings = TokenSettings(
+        module=base / fields.text("module"),
+        name=fields.text("token", max_length=_MAX_TOKEN_LABEL),
+        pin=base / fields.text("pin") if fields.has("pin") else None,
+    )
+    fields.done()
+    return settings
 
 
 def _enrolment(fields: Fields, base: Path) -> Enrolment:

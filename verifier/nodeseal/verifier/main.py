@@ -24,6 +24,8 @@ from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.files import read_file, read_private
+from nodeseal.verifier.key_setup import open_key_stores
+from nodeseal.verifier.logs import configure_logs
 from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
 from nodeseal.verifier.setup import OwnCertificates, Plan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
@@ -128,7 +130,9 @@ def run_command(config: ConfigOption) -> None:
     from nodeseal.verifier.services.server import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
 
     gc.set_threshold(_COLLECT_AFTER)
-    uvloop.run(serve(load_config(config)))
+    settings = load_config(config)
+    configure_logs(settings.log_format)
+    uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
 
 
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")

@@ -33,9 +33,9 @@ from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens, active_goldens
-from nodeseal.verifier.keystore import FileKeyStore, KeyStores, load_kek
+from nodeseal.verifier.key_setup import open_key_stores
+from nodeseal.verifier.keystore import KeyStore
 from nodeseal.verifier.limits import RateLimit
-from nodeseal.verifier.logs import configure_logs
 from nodeseal.verifier.model_keys import ModelKeys
 from nodeseal.verifier.models import Models
 from nodeseal.verifier.node_admin import NodeAdmin
@@ -90,20 +90,26 @@ class Addresses:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock = SYSTEM) -> AsyncIterator[Addresses]:
+async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None) -> AsyncIterator[Addresses]:
     """Run a verifier for as long as the context lasts; then tell streams, flush, and close the store.
+
+    Args:
+        config: its settings.
+        clock: what tells it the time.
+        keys: where private model keys are; None: where the settings say.
 
     Raises:
         MalformedInput: a file that the configuration names does not hold what it should.
         Unavailable: the database has another schema or cannot be read, or a port is taken.
     """
+    keys = keys or open_key_stores(config)
     engine = open_engine(config.database)
     check_schema(engine)
     store = Store(engine)
     try:
         fleet = Fleet(store, clock, config.attestation)
         await fleet.load(await active_goldens(store))
-        async with _serving(config, fleet) as addresses, asyncio.TaskGroup() as group:
+        async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
             keepers = [group.create_task(fleet.keep_sweeping()), group.create_task(fleet.keep_flushing())]
             try:
                 yield addresses
@@ -116,13 +122,12 @@ async def running(config: Config, clock: Clock = SYSTEM) -> AsyncIterator[Addres
         store.close()
 
 
-async def serve(config: Config) -> None:
+async def serve(config: Config, keys: KeyStore) -> None:
     """Serve until SIGTERM or SIGINT; errors as :func:`running`."""
-    configure_logs(config.log_format)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(config) as addresses:
+    async with running(config, keys=keys) as addresses:
         _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol)
         await stop.wait()
         _log.info("stopping")
@@ -130,7 +135,7 @@ async def serve(config: Config) -> None:
 
 
 @asynccontextmanager
-async def _serving(config: Config, fleet: Fleet) -> AsyncIterator[Addresses]:
+async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterator[Addresses]:
     authority = CertificateAuthority.load(
         read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key")
     )
@@ -139,7 +144,7 @@ async def _serving(config: Config, fleet: Fleet) -> AsyncIterator[Addresses]:
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
     main, enrol = aio.server(interceptors=[gate], options=_MAIN), aio.server(interceptors=[gate], options=_ENROL)
     ready = health.aio.HealthServicer()
-    _add_main_services(main, config, fleet, certificates)
+    _add_main_services(main, config, fleet, certificates, keys)
     _add_enrolment(enrol, config, fleet, certificates)
     for server in (main, enrol):
         health_pb2_grpc.add_HealthServicer_to_server(ready, server)
@@ -156,9 +161,10 @@ async def _serving(config: Config, fleet: Fleet) -> AsyncIterator[Addresses]:
         await asyncio.gather(main.stop(GRACE_SECONDS), enrol.stop(GRACE_SECONDS))
 
 
-def _add_main_services(server: aio.Server, config: Config, fleet: Fleet, certificates: Certificates) -> None:
+def _add_main_services(
+    server: aio.Server, config: Config, fleet: Fleet, certificates: Certificates, keys: KeyStore
+) -> None:
     rounds = Rounds(fleet)
-    keys = KeyStores(FileKeyStore(config.key_folder, load_kek(config.kek)))
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
     release_service = KeyReleaseService(releases, rounds)
     attestation_pb2_grpc.add_AttestationServicer_to_server(AttestationService(fleet, rounds, certificates), server)
