@@ -193,7 +193,7 @@ def open_model(
     """Open a sealed model.
 
     Args:
-        place: the directory where ``nodeseal.model.json`` lies, or another folder.
+        place: the directory where ``nodeseal.model.json`` lies, its ``https`` address, or another folder.
         keys: who releases the data key; the agent of this node, at its usual socket, if None.
         on_revoked: called with the reason, in another thread, once the node has lost the model and keys are wiped;
             not called for a model that was closed.
@@ -204,7 +204,7 @@ def open_model(
         MalformedInput: a document that does not parse.
         Unavailable: no agent, or a file that cannot be read.
     """
-    folder = LocalFolder(Path(place)) if isinstance(place, str | Path) else place
+    folder = _folder(place)
     raw = read_document(folder, CONTENT_NAME, MAX_CONTENT)
     slots = parse_slots(read_document(folder, SLOTS_NAME, MAX_SLOTS_BYTES), f"{folder}/{SLOTS_NAME}")
     digest = digest_of(raw)
@@ -216,6 +216,14 @@ def open_model(
     except BaseException:
         lease.end(CLOSED)
         raise
+
+
+def _folder(place: Folder | Path | str) -> Folder:
+    if isinstance(place, str) and place.startswith(("https://", "http://")):
+        from nodeseal.loader.web import WebFolder  # noqa: PLC0415 - most models lie on a disk
+
+        return WebFolder(place)
+    return LocalFolder(Path(place)) if isinstance(place, str | Path) else place
 
 
 def _released_content(raw: bytes, lease: Lease, source: str) -> Content:

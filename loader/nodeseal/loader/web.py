@@ -1,0 +1,263 @@
+"""Sealed models on web servers and object storage: range requests, one for each segment, several at once.
+
+What arrives is decrypted and authenticated like bytes of a disk, so a server can withhold a model but not change it. A
+transfer that breaks is taken up where it broke; what has verified is never fetched again. Nothing is cached. A server
+cannot be asked what else it holds, and nothing else of it is used. Proxies of the environment are not used.
+
+RFC 9110, §14 (range requests), §13.1.5 (``If-Range``), §15.4 (redirections).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from ssl import SSLCertVerificationError, SSLContext, create_default_context
+from threading import Lock
+from typing import Final
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from nodeseal.errors import Unavailable
+from nodeseal.loader.folders import Source
+
+MAX_REDIRECTS: Final = 5
+ATTEMPTS: Final = 6
+"""Times that a range, or what is missing of it, is asked for."""
+RETRY_SECONDS = 0.1
+_IDLE_CONNECTIONS: Final = 32
+_PIECE: Final = 1 << 20
+_PASSING: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """How servers are spoken to.
+
+    Attributes:
+        headers: sent to the server of the folder, and to no other that it redirects to; such as ``Authorization``.
+        tls: whom to believe; the system's authorities by default.
+        timeout_seconds: for each step of a connection.
+        request_seconds: for a whole answer of at most one segment, however slowly it drips.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: SSLContext = field(default_factory=create_default_context, repr=False)
+    timeout_seconds: float = 30.0
+    request_seconds: float = 120.0
+
+
+class WebFolder:
+    """A folder below an address."""
+
+    def __init__(self, url: str, options: WebOptions | None = None) -> None:
+        """Connect later.
+
+        Args:
+            url: of the folder, ``https``; ``http`` only without headers, as they would travel readable.
+            options: how servers are spoken to.
+
+        Raises:
+            ValueError: not such an address.
+        """
+        self._options: Final = options or WebOptions()
+        self._url: Final = url.rstrip("/") + "/"
+        self._connections: Final = _Connections(self._options)
+        parts = urlsplit(self._url)
+        if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.username:
+            raise ValueError("an address of a folder is https://HOST/PATH")
+        if parts.scheme == "http" and self._options.headers:
+            raise ValueError("headers are sent over https alone")
+
+    def __str__(self) -> str:
+        return self._url.rstrip("/")
+
+    def open(self, path: str) -> Source:
+        """Ask for the size of a file."""
+        return _WebFile(urljoin(self._url, quote(path)), f"{self}/{path}", self._connections)
+
+    def paths(self) -> Iterator[str]:
+        """Yield nothing: servers do not list what they hold."""
+        return iter(())
+
+
+class _Broken(Exception):
+    """A transfer that may go better when it is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What a server said of a range."""
+
+    response: HTTPResponse
+    connection: HTTPConnection
+    target: SplitResult
+
+
+class _WebFile:
+    """One file: its size and entity tag are those of the first answer, or it is refused."""
+
+    def __init__(self, url: str, name: str, connections: _Connections) -> None:
+        self._url: Final = urlsplit(url)
+        self._target = self._url
+        self._name: Final = name
+        self._connections: Final = connections
+        self._etag = ""
+        self._size = -1
+        first = bytearray(1)
+        self._fetch(memoryview(first), 0)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        if offset + len(buffer) > self._size:
+            raise Unavailable(f"{self._name}: ends before byte {offset + len(buffer)}")
+        if len(buffer):
+            self._fetch(buffer, offset)
+
+    def _fetch(self, buffer: memoryview, offset: int) -> None:
+        done = failures = 0
+        while done < len(buffer) and self._size != 0:
+            try:
+                for count in self._attempt(buffer[done:], offset + done):
+                    done += count
+            except (OSError, HTTPException, _Broken) as error:
+                failures += 1
+                self._target = self._url  # a signed address that it redirected to may have run out
+                if failures == ATTEMPTS or isinstance(error, SSLCertVerificationError):
+                    raise Unavailable(f"{self._name}: {_describe(error)}") from error
+                time.sleep(RETRY_SECONDS * (2**failures - 2))  # at once after the first: it may have waited too long
+
+    def _attempt(self, buffer: memoryview, offset: int) -> Iterator[int]:
+        """Ask once; yield how many more bytes of ``buffer`` are there, each time some are."""
+        deadline = time.monotonic() + self._connections.options.request_seconds
+        answer = self._ask(offset, offset + len(buffer) - 1)
+        whole = False
+        try:
+            if self._check(answer, offset, offset + len(buffer) - 1):
+                done = 0
+                while done < len(buffer):
+                    piece = answer.response.read1(min(_PIECE, len(buffer) - done))
+                    if not piece:
+                        raise _Broken("the answer is shorter than announced")
+                    buffer[done : done + len(piece)] = piece
+                    done += len(piece)
+                    yield len(piece)
+                    if time.monotonic() > deadline:
+                        raise _Broken("the answer is too slow")
+                whole = True
+        finally:
+            self._connections.give_back(answer, reusable=whole)
+
+    def _ask(self, first: int, last: int) -> _Answer:
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._connections.request(self._target, self._headers(first, last))
+            if answer.response.status not in _REDIRECTS:
+                return answer
+            self._connections.give_back(answer, reusable=False)
+            self._target = self._redirected(answer)
+        raise Unavailable(f"{self._name}: redirected more than {MAX_REDIRECTS} times")
+
+    def _headers(self, first: int, last: int) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={first}-{last}"}
+        if self._etag and not self._etag.startswith("W/"):
+            headers["If-Range"] = self._etag
+        same = (self._target.scheme, self._target.netloc) == (self._url.scheme, self._url.netloc)
+        return {**self._connections.options.headers, **headers} if same else headers
+
+    def _redirected(self, answer: _Answer) -> SplitResult:
+        target = urlsplit(urljoin(answer.target.geturl(), answer.response.getheader("Location", "")))
+        if target.scheme not in ("https", self._url.scheme) or not target.hostname:
+            raise Unavailable(f"{self._name}: redirected to an address that is not https")
+        return target
+
+    def _check(self, answer: _Answer, first: int, last: int) -> bool:
+        """Hold the answer against the first one; tell whether there is a body to read."""
+        response = answer.response
+        if response.status in _PASSING:
+            raise _Broken(f"status {response.status}")
+        if response.status == 416 and self._size < 0 and response.getheader("Content-Range") == "bytes */0":  # noqa: PLR2004 - range not satisfiable
+            self._size = 0
+            return False
+        if response.status == 200:  # noqa: PLR2004 - the whole file
+            raise Unavailable(f"{self._name}: {'changed' if self._etag else 'its server does not serve ranges'}")
+        if response.status != 206:  # noqa: PLR2004 - partial content
+            raise self._refused(answer)
+        match = _CONTENT_RANGE.fullmatch(response.getheader("Content-Range", ""))
+        if match is None or (int(match[1]), int(match[2])) != (first, last):
+            raise Unavailable(f"{self._name}: the server answered with another range")
+        if response.getheader("Content-Encoding", "identity") != "identity":
+            raise Unavailable(f"{self._name}: the server answered in another encoding")
+        self._compare(int(match[3]), response.getheader("ETag", ""))
+        return True
+
+    def _refused(self, answer: _Answer) -> Exception:
+        """Return the error for a status; that of a target which another server named may be a signature's end."""
+        message = f"status {answer.response.status}"
+        return _Broken(message) if answer.target != self._url else Unavailable(f"{self._name}: {message}")
+
+    def _compare(self, size: int, etag: str) -> None:
+        if self._size < 0:
+            self._size, self._etag = size, etag
+        if (size, etag) != (self._size, self._etag):
+            raise Unavailable(f"{self._name}: changed while it was read")
+
+
+class _Connections:
+    """Connections that wait for their next request."""
+
+    def __init__(self, options: WebOptions) -> None:
+        self.options: Final = options
+        self._lock: Final = Lock()
+        self._idle: Final[list[tuple[str, str, HTTPConnection]]] = []
+
+    def request(self, target: SplitResult, headers: Mapping[str, str]) -> _Answer:
+        path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+        connection = self._take(target)
+        try:
+            connection.request("GET", path, headers=dict(headers))
+            return _Answer(response=connection.getresponse(), connection=connection, target=target)
+        except BaseException:
+            connection.close()
+            raise
+
+    def give_back(self, answer: _Answer, *, reusable: bool) -> None:
+        """Keep the connection if its answer was read to the end, otherwise close it."""
+        answer.response.close()
+        if reusable and not answer.response.will_close:
+            with self._lock:
+                if len(self._idle) < _IDLE_CONNECTIONS:
+                    self._idle.append((answer.target.scheme, answer.target.netloc, answer.connection))
+                    return
+        answer.connection.close()
+
+    def close(self) -> None:
+        """Close all that wait."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop()[2].close()
+
+    def _take(self, target: SplitResult) -> HTTPConnection:
+        with self._lock:
+            for index in range(len(self._idle) - 1, -1, -1):
+                if self._idle[index][:2] == (target.scheme, target.netloc):
+                    return self._idle.pop(index)[2]
+        host, timeout = target.hostname or "", self.options.timeout_seconds
+        if target.scheme == "http":
+            return HTTPConnection(host, target.port, timeout=timeout)
+        return HTTPSConnection(host, target.port, timeout=timeout, context=self.options.tls)
+
+
+def _describe(error: Exception) -> str:
+    """Name what went wrong without addresses, which may be signed."""
+    if isinstance(error, _Broken):
+        return str(error)
+    return getattr(error, "strerror", None) or type(error).__name__
