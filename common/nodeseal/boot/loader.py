@@ -18,25 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from nodeseal.boot.measured import Measurement, describe_briefly, digests_of
+from nodeseal.tcg.pe import MEASURED_SECTIONS
 
-_SECTIONS: Final = (
-    ".linux",
-    ".osrel",
-    ".cmdline",
-    ".initrd",
-    ".ucode",
-    ".splash",
-    ".dtb",
-    ".dtbauto",
-    ".hwids",
-    ".efifw",
-    ".uname",
-    ".sbat",
-    ".pcrpkey",
-    ".profile",
-)
-"""Sections that systemd-stub measures (UAPI group, "Unified Kernel Image"); each name is hashed with its NUL."""
-_SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in _SECTIONS)
+_SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in MEASURED_SECTIONS)
+"""What is measured before each section's content (UAPI group, "Unified Kernel Image")."""
 _LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)

@@ -23,26 +23,10 @@ from enum import Enum
 from typing import Final
 
 from nodeseal.errors import MalformedInput
+from nodeseal.tcg.pe import MEASURED_SECTIONS
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What tells binary data from text, which may have tabs and several lines."""
-UKI_SECTIONS: Final = (
-    ".linux",
-    ".osrel",
-    ".cmdline",
-    ".initrd",
-    ".ucode",
-    ".splash",
-    ".dtb",
-    ".dtbauto",
-    ".hwids",
-    ".efifw",
-    ".uname",
-    ".sbat",
-    ".pcrpkey",
-    ".profile",
-)
-"""Sections that systemd-stub measures into PCR 11, in that order (UAPI.5 Unified Kernel Image)."""
 MOK_LISTS: Final = ("MokList", "MokListX", "MokListTrusted")
 """Variables that shim measures into PCR 14."""
 
@@ -64,7 +48,7 @@ _PREFIXES: Final = {
     "grub_kernel_cmdline": StringKind.KERNEL,
     "module_cmdline": StringKind.MODULE,
 }
-_WHOLE: Final = dict.fromkeys(UKI_SECTIONS, StringKind.SECTION) | dict.fromkeys(MOK_LISTS, StringKind.MOK)
+_WHOLE: Final = dict.fromkeys(MEASURED_SECTIONS, StringKind.SECTION) | dict.fromkeys(MOK_LISTS, StringKind.MOK)
 
 
 @dataclass(frozen=True, slots=True)

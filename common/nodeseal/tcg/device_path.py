@@ -19,7 +19,7 @@ from nodeseal.tcg.guid import guid_text
 _NODE: Final = struct.Struct("<BBH")
 _END: Final = (0x7F, 0xFF)
 _FILE: Final = (4, 4)
-"""A Media File Path node; a path may have several, which belong together (UEFI 2.10 §10.3.5.4)."""
+"""A Media File Path node; a path may have several, which belong together (UEFI 2.10, "File Path Media Device Path")."""
 _SEPARATORS: Final = re.compile(r"\\{2,}")
 _MAX_NODES: Final = 64
 _MAX_HEX: Final = 16
@@ -27,7 +27,7 @@ _EISA_PCI_ROOTS: Final = (0x0A0341D0, 0x0A0841D0)
 """PNP0A03 and PNP0A08 as compressed EISA identifiers."""
 _PARTITION_GUID: Final = 2
 _BIOS_DEVICES: Final = {1: "Floppy", 2: "HD", 3: "CDROM", 4: "PCMCIA", 5: "USB", 6: "Network"}
-"""Device types of the BIOS Boot Specification (UEFI 2.10 §10.3.6)."""
+"""Device types of the BIOS Boot Specification (UEFI 2.10, "BIOS Boot Specification Device Path")."""
 
 
 @dataclass(frozen=True, slots=True)

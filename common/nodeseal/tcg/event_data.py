@@ -38,7 +38,8 @@ from nodeseal.tcg.signature_database import (
 from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_event
 
 SIGNATURE_DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "devdb", "MokList", "MokListX"})
-"""Variables that hold signature lists (UEFI 2.10 §32.3, §32.6; devdb for devices: PFP, "Event Types"; shim: mok.c)."""
+"""Variables that hold signature lists (UEFI 2.10, "Globally Defined Variables" and "Signature Database"; devdb for
+devices: PFP, "Event Types"; shim: mok.c)."""
 _BOOT_OPTION: Final = re.compile("Boot[0-9A-Fa-f]{4}")
 _BLOB_SIZE: Final = 16
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"

@@ -24,7 +24,7 @@ _NAMES: Final = {
     "f2fd1544-9794-4a2c-992e-e5bbcf20e394": "SMBIOS 3",
     "eb9d2d2f-2d88-11d3-9a16-0090273fc14d": "MPS",
 }
-"""Configuration tables (UEFI 2.10 §4.6)."""
+"""Configuration tables (UEFI 2.10, "EFI Configuration Table & Properties Table")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Partition tables as boot logs hold them: UEFI_GPT_DATA (TCG PC Client Platform Firmware Profile v1.06).
 
 EV_EFI_GPT_EVENT measures the header of the table and the partitions in use; EV_EFI_GPT_EVENT2 the same with the
-GUIDs of disk and partitions zeroed. The structures are those of the UEFI Specification 2.10 §5.3.2 and §5.3.3.
+GUIDs of disk and partitions zeroed. The structures are those of the UEFI Specification
+2.10, "GPT Header" and "GPT Partition Entry Array".
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ _GUID: Final = struct.Struct("<IHH2s6s")
 GUID_SIZE: Final = _GUID.size
 
 GLOBAL_VARIABLE: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-"""EFI_GLOBAL_VARIABLE: vendor of SecureBoot, PK, KEK, BootOrder, Boot#### (UEFI 2.10 §3.3)."""
+"""EFI_GLOBAL_VARIABLE: vendor of SecureBoot, PK, KEK, BootOrder, Boot#### (UEFI 2.10, "Globally Defined
+Variables")."""
 IMAGE_SECURITY_DATABASE: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
-"""EFI_IMAGE_SECURITY_DATABASE_GUID: vendor of db, dbx, dbt and dbr (UEFI 2.10 §32.6.1)."""
+"""EFI_IMAGE_SECURITY_DATABASE_GUID: vendor of db, dbx, dbt and dbr (UEFI 2.10, "UEFI Image Variable GUID
+& Variable Name")."""
 SHIM_LOCK: Final = "605dab50-e046-4300-abb6-3dd810dd8b23"
 """SHIM_LOCK_GUID: vendor of MokList, MokListX, MokListTrusted, SbatLevel and Shim (shim: shim.h)."""
 

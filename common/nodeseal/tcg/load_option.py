@@ -1,4 +1,4 @@
-"""Boot options: the content of the variables Boot####, EFI_LOAD_OPTION (UEFI Specification 2.10 §3.1.3)."""
+"""Boot options: the content of the variables Boot####, EFI_LOAD_OPTION (UEFI 2.10, "Load Options")."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def decode_load_option(raw: bytes) -> LoadOption:
 
 
 def decode_boot_order(raw: bytes) -> BootOrder:
-    """Decode the content of the variable BootOrder (UEFI 2.10 §3.3).
+    """Decode the content of the variable BootOrder (UEFI 2.10, "Globally Defined Variables").
 
     Raises:
         MalformedInput: half a number.

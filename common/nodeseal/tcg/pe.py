@@ -39,7 +39,10 @@ MEASURED_SECTIONS: Final = (
     ".hwids",
     ".efifw",
 )
-"""Sections that systemd-stub measures, in its order; ``.pcrsig`` signs the outcome and is left out."""
+"""Sections that systemd-stub measures into PCR 11, in its order (systemd: src/fundamental/uki.h).
+
+``.pcrsig`` signs the outcome and is left out.
+"""
 _STUB_MARKS: Final = frozenset({".linux", ".osrel"})
 _DOS_MAGIC: Final = b"MZ"
 _PE_MAGIC: Final = b"PE\0\0"

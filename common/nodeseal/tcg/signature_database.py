@@ -1,4 +1,4 @@
-"""Signature databases: EFI_SIGNATURE_LIST and EFI_SIGNATURE_DATA (UEFI Specification 2.10 §32.4.1).
+"""Signature databases: EFI_SIGNATURE_LIST and EFI_SIGNATURE_DATA (UEFI 2.10, "Signature Database").
 
 The content of PK, KEK, db, dbx, dbt, dbr, MokList and MokListX is a sequence of lists, each of one kind and of
 signatures of one size. A dbx has hundreds of hashes, so a list keeps its bytes and makes entries when asked for them.
