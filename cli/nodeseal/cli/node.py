@@ -43,7 +43,7 @@ def list_nodes(client: ClientOption = CLIENT, *, as_json: JsonOption = False) ->
             request = pb.ListNodesRequest(after=nodes[-1].node_id if nodes else "", limit=_PAGE)
             page = verifier.nodes.ListNodes(request, timeout=CALL_SECONDS).nodes
             nodes += page
-            if len(page) < _PAGE:
+            if not page:
                 break
     if as_json:
         output.print_json([output.message_json(node) for node in nodes])

@@ -1,8 +1,9 @@
-"""``nodeseal node``: what a node calls its files is shown as it is, and is no markup."""
+"""``nodeseal node``: all nodes are listed, and what a node calls its files is no markup."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,16 @@ from nodeseal.v1 import admin_pb2, attestation_pb2
 NODE = node_id_of(b"ek")
 
 
+def answer(monkeypatch: pytest.MonkeyPatch, **calls: Callable[..., object]) -> None:
+    """Let commands talk to a verifier that answers these calls."""
+
+    @contextmanager
+    def connect(_client: Path) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(nodes=SimpleNamespace(**calls))
+
+    monkeypatch.setattr(node, "connect", connect)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/opt/[/]x", "/opt/[black on black]x", "/opt/[link=https://x.example]y[/link]"],
@@ -26,13 +37,18 @@ NODE = node_id_of(b"ek")
 def test_a_files_name_is_no_markup(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = attestation_pb2.Finding(id="ima.unknown-file", where=path, expected=path, seen=path, event=path)
     found = admin_pb2.Node(node_id=NODE, findings=[finding])
-    nodes = SimpleNamespace(GetNode=lambda _request, timeout: found if timeout else None)
-
-    @contextmanager
-    def connect(_client: Path) -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(nodes=nodes)
-
-    monkeypatch.setattr(node, "connect", connect)
+    answer(monkeypatch, GetNode=lambda _request, timeout: found if timeout else None)
     result = CliRunner().invoke(app, ["node", "show", NODE])
     assert result.exit_code == 0, result.exception
     assert result.stdout.replace("\n", "").count(path) == len(("where", "expected", "seen", "event"))
+
+
+def test_a_short_page_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def page(request: admin_pb2.ListNodesRequest, timeout: float) -> admin_pb2.ListNodesResponse:
+        assert timeout
+        later = [node_id for node_id in ("n-a", "n-b", "n-c") if node_id > request.after]
+        return admin_pb2.ListNodesResponse(nodes=[admin_pb2.Node(node_id=node_id) for node_id in later[:1]])
+
+    answer(monkeypatch, ListNodes=page)
+    listed = json.loads(CliRunner().invoke(app, ["node", "list", "--json"]).stdout)
+    assert [each["node_id"] for each in listed] == ["n-a", "n-b", "n-c"]

@@ -28,6 +28,7 @@ from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.services.convert_admin import (
     evidence_parts,
+    first_page,
     golden_parts,
     golden_to_proto,
     grant_from_proto,
@@ -58,7 +59,7 @@ class NodesService(admin_pb2_grpc.NodesServicer):
     async def ListNodes(self, request: admin_pb2.ListNodesRequest, context: _Context) -> admin_pb2.ListNodesResponse:
         limit = min(request.limit or _PAGE, _PAGE)
         nodes = sorted((node for node in self._fleet if node.record.node_id > request.after), key=_node_id)[:limit]
-        return admin_pb2.ListNodesResponse(nodes=map(self._message, nodes))
+        return admin_pb2.ListNodesResponse(nodes=first_page(map(self._message, nodes)))
 
     async def GetNode(self, request: admin_pb2.GetNodeRequest, context: _Context) -> admin_pb2.Node:
         return self._message(self._fleet.get(parse_node_id(request.node_id)))

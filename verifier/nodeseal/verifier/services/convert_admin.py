@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from nodeseal.crypto.hpke import Suite
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
@@ -14,6 +14,8 @@ from nodeseal.verifier.services.convert import findings_to_proto, inert, state_t
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
 
 _PART = 256 * 1024
+MAX_PAGE = 4 << 20
+"""Bytes of nodes in one message: a node with very many findings has a megabyte, and must not hide the others."""
 DEFAULT_SUITE = Suite.MLKEM768_X25519
 
 
@@ -45,6 +47,17 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
     if node.last_seen is not None:
         message.last_seen.FromDatetime(node.last_seen)
     return message
+
+
+def first_page(nodes: Iterable[admin_pb2.Node]) -> Iterator[admin_pb2.Node]:
+    """Yield the first node, and further ones as long as they have room in one message."""
+    left = MAX_PAGE
+    for node in nodes:
+        size = node.ByteSize()
+        if size > left < MAX_PAGE:
+            return
+        left -= size
+        yield node
 
 
 def _boot(boot: BootBrief) -> admin_pb2.Boot:
