@@ -146,10 +146,11 @@ class Fleet:
 
     async def sweep(self) -> None:
         """End the trust of nodes whose time has passed, and record what could not be recorded before."""
+        now = self.clock.steady()
         for node in self:
             if node.unrecorded is not None:
                 await self.restrict(node, node.unrecorded)
-            elif node.state is NodeState.TRUSTED and self.clock.steady() >= node.trust_ends:
+            elif node.state is NodeState.TRUSTED and now >= node.trust_ends:
                 await self.restrict(node, self._gone_stale)
 
     async def keep_sweeping(self) -> None:
