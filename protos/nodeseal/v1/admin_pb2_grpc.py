@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class NodesStub:
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
 
     """
 
@@ -81,7 +81,7 @@ class NodesStub:
 
 class NodesServicer:
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
 
     """
 
@@ -190,7 +190,7 @@ def add_NodesServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Nodes:
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
 
     """
 

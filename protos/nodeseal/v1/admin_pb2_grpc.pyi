@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class NodesStub:
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
     """
 
     @_typing.overload
@@ -51,7 +51,7 @@ class NodesStub:
 @_typing.type_check_only
 class NodesAsyncStub(NodesStub):
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,7 +70,7 @@ class NodesAsyncStub(NodesStub):
 
 class NodesServicer(metaclass=_abc_1.ABCMeta):
     """What people do, over mTLS with a person's certificate. Lists are ordered by id and paged: the next page starts
-    after the last id of this one.
+    after the last id of this one, and only an empty page is the end.
     """
 
     @_abc_1.abstractmethod
