@@ -16,6 +16,12 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import certificate_request
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.ima_log import encode_ima_entry, measured_entry
+from nodeseal.tcg.ima_template import ImaFields, encode_template
 from nodeseal.v1 import (
     admin_pb2,
     attestation_pb2,
@@ -25,9 +31,19 @@ from nodeseal.v1 import (
     key_release_pb2,
     key_release_pb2_grpc,
 )
-from support.floods import Stage, a_stage, connected, faults, undisturbed
+from support.floods import GROWTH, Stage, a_stage, connected, faults, undisturbed
+from support.logged import activate
 from support.releases import Scene, joined, lease_rows
-from support.verifier import FakeNode, RunningVerifier, a_node, a_sealed_model, grant, received, refusal_of
+from support.verifier import (
+    FakeNode,
+    RunningVerifier,
+    a_node,
+    a_sealed_model,
+    grant,
+    ima_stretches,
+    received,
+    refusal_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +307,42 @@ def test_d03_a_flood_of_returns_writes_nothing(stage: Stage) -> None:
         }
 
     asyncio.run(case())
+
+
+# d06: long logs of many nodes
+
+LONG_LOG = 4 << 20
+FLOODERS = 8
+
+
+async def _flood_with_a_log(node: FakeNode, log: bytes) -> attestation_pb2.Verdict:
+    async with node.attesting() as stream:
+        challenge = await stream.challenge()
+        for stretch in ima_stretches(log):
+            await stream.send(stretch)
+        await stream.send(node.evidence(challenge))
+        return await stream.verdict()
+
+
+def _listing() -> bytes:
+    """Return a golden that judges logs, and that no node here matches."""
+    runtime = RuntimeRules(files={"/usr/bin/agent": (FileDigest(digest=bytes(32)),)})
+    return dump_golden(Golden(name="listing", pcrs={HashAlg.SHA256: {4: frozenset({bytes(32)})}}, runtime=runtime))
+
+
+def test_d06_long_logs_of_many_nodes_at_once_keep_nobody_from_his_rounds(stage: Stage) -> None:
+    file = ImaFields(algorithm="sha256", digest=bytes(32), path=b"/usr/bin/never-run")
+    entry = encode_ima_entry(measured_entry("ima-ng", encode_template("ima-ng", file)))
+    log = entry * (LONG_LOG // len(entry))
+
+    async def case() -> None:
+        async with stage.verifier.person() as admin:
+            flooders = [await joined(stage.verifier, admin) for _ in range(FLOODERS)]
+            listing = await activate(admin, _listing())
+            async with undisturbed(stage, GROWTH + 2 * FLOODERS * LONG_LOG):
+                verdicts = await asyncio.gather(*(_flood_with_a_log(node, log) for node in flooders))
+            assert len(verdicts) == FLOODERS
+            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=listing))
+
+    asyncio.run(case())
+    assert not faults(stage.verifier)

@@ -47,7 +47,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
 
 
 @asynccontextmanager
-async def undisturbed(stage: Stage) -> AsyncIterator[None]:
+async def undisturbed(stage: Stage, growth: int = GROWTH) -> AsyncIterator[None]:
     """Let the honest node attest while the block runs: every verdict is good and in time, and memory stays bounded."""
     before, rounds = resident(stage.verifier), 0
 
@@ -65,7 +65,7 @@ async def undisturbed(stage: Stage) -> AsyncIterator[None]:
     task = asyncio.create_task(attesting())
     try:
         yield
-        assert resident(stage.verifier) - before < GROWTH
+        assert resident(stage.verifier) - before < growth
         after = rounds + 1
         await eventually(lambda: rounds >= after or task.done())
         assert not task.done(), task.exception()
