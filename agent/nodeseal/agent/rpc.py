@@ -74,6 +74,9 @@ def translated(address: str) -> Iterator[None]:
 async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
     """Write to a stream. If the verifier has ended it already, its reason is raised, not that nobody listens.
 
+    If it ends it during the write, grpc.aio may know no better than INTERNAL: as with any fault of the verifier, the
+    agent comes back later, and may then hear the reason.
+
     Raises:
         AioRpcError: why the verifier ended the stream; :func:`translated` knows what it means.
         InvalidStateError: it ended the stream without an error; likewise.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc
@@ -19,7 +20,7 @@ from nodeseal.errors import (
     Unavailable,
 )
 from nodeseal.findings import FindingId
-from nodeseal.v1 import attestation_pb2
+from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 
 CODE = grpc.StatusCode
 
@@ -95,6 +96,49 @@ def test_a_stream_that_ended_before_a_message_was_sent_says_why(
         with pytest.raises(NodesealError) as caught, translated("v:1"):
             await send(cast("grpc.aio.StreamStreamCall[Any, Any]", EndedCall(reason)), b"")
         assert type(caught.value) is kind
+
+    asyncio.run(scenario())
+
+
+class RefusingVerifier(attestation_pb2_grpc.AttestationServicer):
+    """Reads one message of an answer and refuses; the node goes on writing."""
+
+    async def Renew(  # noqa: N802 - gRPC's spelling
+        self, request: attestation_pb2.RenewRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> attestation_pb2.RenewResponse:
+        raise NotImplementedError
+
+    async def Attest(self, requests: AsyncIterator[object], context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]  # noqa: N802 - gRPC's spelling
+        await anext(requests)
+        await context.abort(CODE.RESOURCE_EXHAUSTED, "logs of too many nodes wait to be judged")
+
+
+async def answer(call: Any, stretch: attestation_pb2.Evidence, address: str) -> None:
+    with translated(address):
+        for _ in range(1000):
+            await send(call, stretch)
+
+
+def test_a_refusal_in_the_middle_of_an_answer_is_one_to_come_back_after() -> None:
+    # grpc.aio tells a write that was under way that it failed inside (INTERNAL), and forgets the verifier's reason.
+    async def refused(address: str) -> NodesealError:
+        stretch = attestation_pb2.Evidence(boot_log=bytes(256 * 1024), more=True)
+        async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+            call = attestation_pb2_grpc.AttestationStub(channel).Attest()
+            with pytest.raises(NodesealError) as caught:
+                await answer(call, stretch, address)
+            return caught.value
+
+    async def scenario() -> None:
+        server = grpc.aio.server()
+        attestation_pb2_grpc.add_AttestationServicer_to_server(RefusingVerifier(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            kinds = {type(await refused(f"127.0.0.1:{port}")) for _ in range(20)}
+            assert kinds <= {TooManyRequests, Unavailable}
+        finally:
+            await server.stop(0)
 
     asyncio.run(scenario())
 
