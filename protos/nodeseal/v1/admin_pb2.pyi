@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from nodeseal.v1 import attestation_pb2 as _attestation_pb2
+from nodeseal.v1 import key_release_pb2 as _key_release_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -571,12 +572,15 @@ class Key(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     version: _builtins.int
     suite: _builtins.str
     public: _builtins.bytes
     """The public key file that `nodeseal seal --key` takes (nodeseal/model-key/1)."""
     revoked: _builtins.bool
+    store: _builtins.str
+    """Where the private half is: "file", or the PKCS#11 URI (RFC 7512) of an object in the verifier's token."""
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -591,10 +595,11 @@ class Key(_message.Message):
         created: _timestamp_pb2.Timestamp | None = ...,
         revoked: _builtins.bool = ...,
         grants: _abc.Iterable[Global___Grant] | None = ...,
+        store: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "suite", b"suite", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "store", b"store", "suite", b"suite", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -629,17 +634,22 @@ class CreateKeyRequest(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     SUITE_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     suite: _builtins.str
+    """Empty: what the store prefers."""
+    store: _builtins.str
+    """"file" or empty, or a PKCS#11 URI with token and object, both optional."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         suite: _builtins.str = ...,
+        store: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "suite", b"suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "store", b"store", "suite", b"suite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -746,6 +756,59 @@ class RevokeKeyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
+
+@_typing.final
+class RewrapSlotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    model_digest: _builtins.str
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[_key_release_pb2.Slot]:
+        """The model's slots; the first that this verifier can open is used."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Public key files (nodeseal/model-key/1) of keys that this verifier holds."""
+
+    def __init__(
+        self,
+        *,
+        model_digest: _builtins.str = ...,
+        slots: _abc.Iterable[_key_release_pb2.Slot] | None = ...,
+        keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "model_digest", b"model_digest", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapSlotsRequest: _TypeAlias = RewrapSlotsRequest  # noqa: Y015
+
+@_typing.final
+class RewrapSlotsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[_key_release_pb2.Slot]:
+        """One for each key, in their order."""
+
+    def __init__(
+        self,
+        *,
+        slots: _abc.Iterable[_key_release_pb2.Slot] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapSlotsResponse: _TypeAlias = RewrapSlotsResponse  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):

@@ -648,6 +648,11 @@ class KeysStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
                 _registered_method=True)
+        self.RewrapSlots = channel.unary_unary(
+                '/nodeseal.v1.Keys/RewrapSlots',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsResponse.FromString,
+                _registered_method=True)
 
 
 class KeysServicer:
@@ -684,6 +689,14 @@ class KeysServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewrapSlots(self, request, context):
+        """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
+        slots; the data key stays here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeysServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -711,6 +724,11 @@ def add_KeysServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
+            ),
+            'RewrapSlots': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewrapSlots,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -848,6 +866,33 @@ class Keys:
             '/nodeseal.v1.Keys/RevokeKey',
             nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewrapSlots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Keys/RewrapSlots',
+            nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsResponse.FromString,
             options,
             channel_credentials,
             insecure,

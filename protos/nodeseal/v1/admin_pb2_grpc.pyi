@@ -201,6 +201,10 @@ class KeysStub:
     GrantKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GrantKeyRequest, _admin_pb2.Key]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+    RewrapSlots: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]
+    """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
+    slots; the data key stays here.
+    """
 
 @_typing.type_check_only
 class KeysAsyncStub(KeysStub):
@@ -211,6 +215,10 @@ class KeysAsyncStub(KeysStub):
     GrantKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.GrantKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+    RewrapSlots: _aio.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]  # type: ignore[assignment]
+    """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
+    slots; the data key stays here.
+    """
 
 class KeysServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -248,6 +256,16 @@ class KeysServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]:
         """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+
+    @_abc_1.abstractmethod
+    def RewrapSlots(
+        self,
+        request: _admin_pb2.RewrapSlotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RewrapSlotsResponse, _abc.Awaitable[_admin_pb2.RewrapSlotsResponse]]:
+        """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
+        slots; the data key stays here.
+        """
 
 def add_KeysServicer_to_server(servicer: KeysServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -31,15 +32,8 @@ def select_slot(
     connection: sa.Connection, node_id: NodeId, wanted: Wanted
 ) -> tuple[tuple[Slot, KeyRecord] | None, list[Finding]]:
     """Choose the slot to open: the first whose key is held, not revoked and granted to the node."""
-    findings: list[Finding] = []
-    if find_model(connection, wanted.model_digest) is None:
-        findings.append(_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", wanted.model_digest))
-    held = [
-        (slot, key)
-        for slot in wanted.slots
-        if (key := find_key(connection, slot.key_id)) is not None
-        and (key.version, key.suite) == (slot.key_version, slot.suite.value)
-    ]
+    findings = model_findings(connection, wanted.model_digest)
+    held = held_slots(connection, wanted.slots)
     if not held:
         seen = ", ".join(f"{slot.key_id} version {slot.key_version}" for slot in wanted.slots) or "no slots"
         findings.append(_finding(FindingId.RELEASE_SLOT, "a slot of a key held here", seen, ""))
@@ -49,11 +43,26 @@ def select_slot(
     return (usable[0] if usable and not findings else None), findings
 
 
+def held_slots(connection: sa.Connection, slots: Iterable[Slot]) -> list[tuple[Slot, KeyRecord]]:
+    """Return the slots that are sealed to keys of this verifier, with their keys; those may be revoked."""
+    return [
+        (slot, key)
+        for slot in slots
+        if (key := find_key(connection, slot.key_id)) is not None
+        and (key.version, key.suite) == (slot.key_version, slot.suite.value)
+    ]
+
+
+def model_findings(connection: sa.Connection, digest: Digest) -> list[Finding]:
+    """Say that a model is not registered."""
+    if find_model(connection, digest) is not None:
+        return []
+    return [_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", digest)]
+
+
 def refuse_unless_granted(connection: sa.Connection, lease: Lease, running: int) -> None:
     """Check, in the transaction that starts the lease, that people still allow it."""
-    findings: list[Finding] = []
-    if find_model(connection, lease.model_digest) is None:
-        findings.append(_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", lease.model_digest))
+    findings = model_findings(connection, lease.model_digest)
     key = find_key(connection, lease.key_id)
     limit = 0 if key is None else _limit_of(key, lease.node_id)
     if key is not None and limit == 0:

@@ -42,6 +42,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Keys/GetKey": PEOPLE,
     "/nodeseal.v1.Keys/GrantKey": _APPROVERS,
     "/nodeseal.v1.Keys/RevokeKey": _RESTRICTING,
+    "/nodeseal.v1.Keys/RewrapSlots": _APPROVERS,
     "/nodeseal.v1.Models/RegisterModel": _APPROVERS,
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,

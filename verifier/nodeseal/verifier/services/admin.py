@@ -21,11 +21,11 @@ from nodeseal.verifier import audit
 from nodeseal.verifier.exports import Exports
 from nodeseal.verifier.fleet import Fleet
 from nodeseal.verifier.goldens import Goldens
-from nodeseal.verifier.keystore import FILE_PLACE
 from nodeseal.verifier.model_keys import ModelKeys, Revocation
 from nodeseal.verifier.models import Models
 from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
 from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.rotation import Rotation
 from nodeseal.verifier.services.convert_admin import (
     evidence_parts,
     first_page,
@@ -34,9 +34,11 @@ from nodeseal.verifier.services.convert_admin import (
     grant_from_proto,
     key_to_proto,
     model_to_proto,
+    new_key_from_proto,
     node_to_proto,
-    suite_from_proto,
+    rewrap_from_proto,
 )
+from nodeseal.verifier.services.convert_release import slot_to_proto
 from nodeseal.verifier.services.interceptor import caller
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.tokens import Tokens
@@ -126,12 +128,12 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
 class KeysService(admin_pb2_grpc.KeysServicer):
     """Model keys."""
 
-    def __init__(self, keys: ModelKeys) -> None:
+    def __init__(self, keys: ModelKeys, rotation: Rotation) -> None:
         self._keys: Final = keys
+        self._rotation: Final = rotation
 
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
-        key_id, suite = parse_key_id(request.key_id), suite_from_proto(request.suite)
-        return key_to_proto(await self._keys.create(key_id, suite, FILE_PLACE, caller().actor))
+        return key_to_proto(await self._keys.create(*new_key_from_proto(request), caller().actor))
 
     async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
         return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))
@@ -150,6 +152,12 @@ class KeysService(admin_pb2_grpc.KeysServicer):
             actor=caller().actor,
         )
         return key_to_proto(await self._keys.revoke(revocation))
+
+    async def RewrapSlots(
+        self, request: admin_pb2.RewrapSlotsRequest, context: _Context
+    ) -> admin_pb2.RewrapSlotsResponse:
+        slots = await self._rotation.rewrap(rewrap_from_proto(request, caller().actor))
+        return admin_pb2.RewrapSlotsResponse(slots=map(slot_to_proto, slots))
 
 
 class ModelsService(admin_pb2_grpc.ModelsServicer):

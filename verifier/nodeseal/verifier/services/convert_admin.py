@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from nodeseal.crypto.hpke import Suite
-from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
-from nodeseal.sealed.slots import parse_suite
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import KeyId, NodeId, parse_digest, parse_key_id, parse_node_id
+from nodeseal.sealed.model_key import parse_model_key
+from nodeseal.sealed.slots import MAX_SLOTS, parse_suite
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.boot_brief import BootBrief
+from nodeseal.verifier.keystore import FILE_PLACE
 from nodeseal.verifier.nodes import Node
+from nodeseal.verifier.rotation import Rewrap
 from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
+from nodeseal.verifier.services.convert_release import slots_from_proto
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
 
 _PART = 256 * 1024
@@ -97,13 +102,28 @@ def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
     return message
 
 
-def suite_from_proto(text: str) -> Suite:
-    """Return the suite of a new key; nothing said means the default.
+def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> tuple[KeyId, Suite, str]:
+    """Return name, suite and place of a new key; nothing said means what the store prefers, and the file store.
 
     Raises:
-        MalformedInput: no such suite.
+        MalformedInput: a bad key id, or no such suite.
     """
-    return parse_suite(text) if text else DEFAULT_SUITE
+    place = message.store or FILE_PLACE
+    preferred = DEFAULT_SUITE if place == FILE_PLACE else Suite.P384
+    return parse_key_id(message.key_id), parse_suite(message.suite) if message.suite else preferred, place
+
+
+def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewrap:
+    """Return which slots are to be rewrapped to which keys.
+
+    Raises:
+        MalformedInput: a bad digest, slot or public key file, two for one version of a key, none, or more than 64.
+    """
+    keys = tuple(parse_model_key(raw, f"key {number}") for number, raw in enumerate(message.keys[: MAX_SLOTS + 1], 1))
+    if not 1 <= len(keys) <= MAX_SLOTS or len({(key.key_id, key.key_version) for key in keys}) != len(keys):
+        raise MalformedInput(f"rewrapping needs 1 to {MAX_SLOTS} different keys")
+    digest = parse_digest(message.model_digest, "model digest")
+    return Rewrap(model_digest=digest, slots=slots_from_proto(message.slots), keys=keys, actor=actor)
 
 
 def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId, int]:
@@ -125,6 +145,7 @@ def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
         created=timestamp(key.created),
         revoked=key.revoked is not None,
         grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],
+        store=key.place,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nodeseal.crypto.hpke import Wrapped
 from nodeseal.errors import MalformedInput
@@ -25,10 +25,30 @@ def wanted_from_proto(message: key_release_pb2.Ask) -> Wanted:
     Raises:
         MalformedInput: a bad digest, key id, suite or size, or more than 64 slots.
     """
-    if len(message.slots) > _MAX_SLOTS:
-        raise MalformedInput(f"ask: {len(message.slots)} slots, at most {_MAX_SLOTS}")
     return Wanted(
-        model_digest=parse_digest(message.model_digest, "model digest"), slots=tuple(map(_slot, message.slots))
+        model_digest=parse_digest(message.model_digest, "model digest"), slots=slots_from_proto(message.slots)
+    )
+
+
+def slots_from_proto(messages: Sequence[key_release_pb2.Slot]) -> tuple[Slot, ...]:
+    """Return the slots of a model.
+
+    Raises:
+        MalformedInput: a bad key id, suite or size, or more than 64 slots.
+    """
+    if len(messages) > _MAX_SLOTS:
+        raise MalformedInput(f"{len(messages)} slots, at most {_MAX_SLOTS}")
+    return tuple(map(_slot, messages))
+
+
+def slot_to_proto(slot: Slot) -> key_release_pb2.Slot:
+    """Return a slot's message."""
+    return key_release_pb2.Slot(
+        key_id=slot.key_id,
+        key_version=slot.key_version,
+        suite=slot.suite.value,
+        enc=slot.sealed.enc,
+        wrapped=slot.sealed.wrapped,
     )
 
 

@@ -41,6 +41,7 @@ from nodeseal.verifier.models import Models
 from nodeseal.verifier.node_admin import NodeAdmin
 from nodeseal.verifier.releases import Releases
 from nodeseal.verifier.roles import ALLOWED
+from nodeseal.verifier.rotation import Rotation
 from nodeseal.verifier.rounds import Rounds
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
@@ -173,7 +174,7 @@ def _add_main_services(
     nodes_service = NodesService(fleet, NodeAdmin(fleet), Exports(fleet), tokens)
     admin_pb2_grpc.add_NodesServicer_to_server(nodes_service, server)
     admin_pb2_grpc.add_GoldensServicer_to_server(GoldensService(Goldens(fleet)), server)
-    admin_pb2_grpc.add_KeysServicer_to_server(KeysService(ModelKeys(fleet, keys)), server)
+    admin_pb2_grpc.add_KeysServicer_to_server(KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)), server)
     admin_pb2_grpc.add_ModelsServicer_to_server(ModelsService(Models(fleet)), server)
     admin_pb2_grpc.add_AuditServicer_to_server(AuditService(fleet.store), server)
     services = [name for name in _names() if name.startswith("nodeseal.") and "Enrollment" not in name]

@@ -1,0 +1,115 @@
+"""Rotation of model keys: the data key of a sealed model, sealed to other keys of the same verifier.
+
+The data key is in memory here for as long as that takes and goes nowhere else: who asks gets slots. Only registered
+models are served, and neither from nor to a key that was revoked, which would undo the revocation. What was done is in
+the audit log before the slots are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from nodeseal.crypto.secret import wipe
+from nodeseal.errors import NotFound, PolicyRefused
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.sealed.slots import Slot
+from nodeseal.verifier import audit
+from nodeseal.verifier.entitlement import held_slots, model_findings
+from nodeseal.verifier.fleet import Fleet, Transaction
+from nodeseal.verifier.keystore import HeldKey, KeyStore
+from nodeseal.verifier.store.policy import KeyRecord, find_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrap:
+    """What to do.
+
+    Attributes:
+        model_digest: which model.
+        slots: its slots; the first one that can be opened here is.
+        keys: to whom, as they stand in their public files.
+        actor: who decided.
+    """
+
+    model_digest: Digest
+    slots: tuple[Slot, ...]
+    keys: tuple[ModelKey, ...]
+    actor: str
+
+
+class Rotation:
+    """Rewraps slots."""
+
+    def __init__(self, fleet: Fleet, keys: KeyStore) -> None:
+        self._fleet: Final = fleet
+        self._keys: Final = keys
+
+    async def rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
+        """Return a slot for each of the keys, in their order.
+
+        Raises:
+            PolicyRefused: the model is not registered, or no slot is of a key that is held here and in force.
+            NotFound: one of the keys is not held here as its file has it, or was revoked.
+            ProofFailed: ``release.slot``: the slot does not open.
+            Unavailable: the key store does not answer, or it cannot be recorded now.
+        """
+        slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
+        held = HeldKey(key.model_key, key.place)
+        data_key = await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
+        try:
+            made = tuple(target.slot(rewrap.model_digest, data_key) for target in rewrap.keys)
+        finally:
+            wipe(data_key)
+        record = _record(rewrap, slot, self._fleet.clock.wall())
+
+        def work(connection: sa.Connection) -> None:
+            _allowed(connection, rewrap)
+            audit.append(connection, record)
+
+        await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        return made
+
+
+def _allowed(connection: sa.Connection, rewrap: Rewrap) -> tuple[Slot, KeyRecord]:
+    """Return the slot to open and its key."""
+    for key in rewrap.keys:
+        _require_current(connection, key)
+    usable = [(slot, key) for slot, key in held_slots(connection, rewrap.slots) if key.revoked is None]
+    findings = model_findings(connection, rewrap.model_digest)
+    if not usable:
+        seen = ", ".join(f"{slot.key_id} version {slot.key_version}" for slot in rewrap.slots) or "no slots"
+        findings.append(
+            Finding(id=FindingId.RELEASE_SLOT, expected="a slot of a key held here and in force", seen=seen)
+        )
+    if findings:
+        raise PolicyRefused(*findings)
+    return usable[0]
+
+
+def _require_current(connection: sa.Connection, key: ModelKey) -> None:
+    record = find_key(connection, key.key_id)
+    if record is None or record.revoked is not None or record.model_key != key:
+        raise NotFound(
+            f"version {key.key_version} of {key.key_id} with that public half is not in force here",
+            remedy=f"nodeseal key show {key.key_id} --public FILE",
+        )
+
+
+def _record(rewrap: Rewrap, slot: Slot, at: datetime) -> audit.Record:
+    return audit.Record(
+        time=at,
+        actor=rewrap.actor,
+        action="model.rewrapped",
+        subject=f"model/{rewrap.model_digest}",
+        details={
+            "from": {"key_id": slot.key_id, "key_version": slot.key_version},
+            "to": [{"key_id": key.key_id, "key_version": key.key_version} for key in rewrap.keys],
+        },
+    )
