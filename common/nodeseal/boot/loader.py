@@ -26,8 +26,8 @@ _LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
 _NUL: Final = b"\0"
-_PATH_STARTS: Final = ("/", "(")
-"""How GRUB's paths begin, and none of its commands."""
+_LINE_STARTS: Final = ("/", "(", '"')
+"""How GRUB's command lines begin, and none of its commands: with a path, quoted if it has spaces (lib/cmdline.c)."""
 _QUOTES: Final = str.maketrans("", "", "\"'\\")
 """What GRUB adds to a command line and does not show in the command."""
 
@@ -124,7 +124,7 @@ def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
             text = data.decode("utf-8", "backslashreplace").removesuffix("\0")
             if command := _COMMAND.fullmatch(text):
                 commands[command[1]] = KernelCommandLine(measurement=each, source="grub", text=command[1])
-            elif text.startswith(_PATH_STARTS) or _CALLED.match(each.event.data):
+            elif text.startswith(_LINE_STARTS) or _CALLED.match(each.event.data):
                 lines[text] = KernelCommandLine(measurement=each, source="grub", text=text)
     yield from lines.values()
     plain = {text.translate(_QUOTES) for text in lines}

@@ -75,6 +75,12 @@ def test_a_linux_command_and_its_command_line_may_differ_in_quotes() -> None:
     assert _lines(log) == [("grub", line)]
 
 
+def test_a_kernel_whose_path_looks_like_a_command_line_passes_for_none() -> None:
+    # linux "/k ro": GRUB starts the file "k ro" without parameters, and quotes its path because of the space
+    log = appended(_without_lines(LOG), _grub("grub_cmd: ", "linux /k ro"), _grub("grub_cmd: ", '"/k ro"'))
+    assert _lines(log) == [("grub", '"/k ro"')]
+
+
 @pytest.mark.parametrize("prefix", ["kernel_cmdline: ", "grub_kernel_cmdline ", "kernel_cmdline "])
 def test_what_is_called_a_command_line_is_one_even_without_a_path(prefix: str) -> None:
     assert ("grub", "vmlinuz evil") in _lines(appended(LOG, _grub(prefix, "vmlinuz evil")))
