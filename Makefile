@@ -18,10 +18,10 @@ FUZZ_SECONDS ?= 60
 MUTANTS ?= 300
 KEY ?=
 
-.PHONY: help setup demo test check bench fuzz mutants proto findings lock clean
+.PHONY: help setup demo test test-integrations check bench fuzz mutants proto findings lock clean
 
 help: ## List these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMPS)/nodeseal ## Install system packages and a Python environment; skipped when done
 
@@ -30,6 +30,11 @@ demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Three software-TPM nodes, good until 
 
 test: check ## Everything CI runs: check, then all tests (PYTEST_ARGS=… narrows the tests)
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+test-integrations: $(STAMPS)/integrations ## Tests of the loader with PyTorch, where that installs (PYTEST_ARGS=… narrows them)
+	@if test -x $(VENV)-integrations/bin/pytest; then \
+		$(VENV)-integrations/bin/python -m pytest tests/integrations_optional $(PYTEST_ARGS); \
+	else echo "nodeseal: skipped: the packages of requirements/integrations*.txt do not install here"; fi
 
 check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of behaviour
 	$(BIN)/ruff check .
@@ -58,12 +63,16 @@ COMPILE = env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL PIP_CONF
 	--quiet --strip-extras --allow-unsafe --generate-hashes --no-header --annotation-style=line --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# All extras but torch, which has an environment of its own.
+EXTRAS = agent cli loader pkcs11 verifier
+
 lock: $(STAMPS)/nodeseal ## Pin the dependencies anew (LOCK_ARGS=--upgrade moves them)
 	$(COMPILE) $(LOCK_ARGS) -o requirements/build.txt requirements/build.in
-	$(COMPILE) $(LOCK_ARGS) --all-extras -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) $(LOCK_ARGS) $(EXTRAS:%=--extra %) -o requirements/dev.txt pyproject.toml requirements/dev.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/fuzz.txt requirements/fuzz.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/mutants.txt requirements/mutants.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/bench.txt requirements/bench.in
+	$(COMPILE) $(LOCK_ARGS) -o requirements/integrations.txt requirements/integrations.in
 
 clean: ## Forget the Python environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -110,4 +119,15 @@ $(STAMPS)/peers: requirements/bench.txt $(STAMPS)/requirements
 	@$(BIN)/python -m venv $(VENV)-peers
 	@$(VENV)-peers/bin/python -m pip $(OTHER_INSTALL) --only-binary :all: -r requirements/bench.txt || \
 		echo "nodeseal: the peers cannot be installed here; their figures will be missing"
+	@touch $@
+
+# Heavy, and not for every Python and machine: where these do not install, their tests are skipped.
+$(STAMPS)/integrations: requirements/integrations.txt requirements/integrations-torch.txt $(STAMPS)/requirements
+	@echo "nodeseal: installing PyTorch (200 MB)"
+	@$(BIN)/python -m venv --clear $(VENV)-integrations
+	@for file in build integrations integrations-torch; do \
+		$(VENV)-integrations/bin/python -m pip $(OTHER_INSTALL) --only-binary :all: --no-deps \
+			-r requirements/$$file.txt || { rm -rf $(VENV)-integrations; exit 0; }; done && \
+	$(VENV)-integrations/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
+		--no-build-isolation --editable .
 	@touch $@

@@ -18,17 +18,20 @@ Keys come from the agent of this node, once the verifier found the node trustwor
 """
 
 from nodeseal.loader.agent_keys import AgentKeys
+from nodeseal.loader.events import Ended, Verified
 from nodeseal.loader.keys import InsecureFileKeys, KeyProvider, Lease
 from nodeseal.loader.model import SealedModel, open_model
 from nodeseal.loader.tensors import TensorFile, open_tensors, safe_open
 
 __all__ = [
     "AgentKeys",
+    "Ended",
     "InsecureFileKeys",
     "KeyProvider",
     "Lease",
     "SealedModel",
     "TensorFile",
+    "Verified",
     "open_model",
     "open_tensors",
     "safe_open",

@@ -20,17 +20,21 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader.agent_keys import AgentKeys
 from nodeseal.loader.crew import Crew
+from nodeseal.loader.events import Ended, Event, Events
+from nodeseal.loader.file_view import FileView, MemoryFile, MemoryRanges, Ranges, Window, memory_file
 from nodeseal.loader.folders import Folder, LocalFolder, read_document
 from nodeseal.loader.guard import Guard
 from nodeseal.loader.keys import CLOSED, KeyProvider, Lease
-from nodeseal.loader.opened import OpenFile
+from nodeseal.loader.opened import OpenFile, Session
 from nodeseal.loader.reader import Progress, SegmentReader
 from nodeseal.loader.targets import Targets
+from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import MAX_CONTENT, Content, PlainFile, SealedFile, parse_content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 from nodeseal.sealed.slots import MAX_SLOTS_BYTES, parse_slots
 
 _MAX_FINDINGS = 100
+_PLAIN_WINDOW = 1 << 16
 
 
 class SealedModel:
@@ -50,12 +54,12 @@ class SealedModel:
         self.content = content
         self._folder = folder
         self._lease = lease
-        self._guard = Guard(lease)
-        self._crew = Crew()
+        self._guard, self._crew, self._events = Guard(lease), Crew(), Events()
         self._guard.hold(self._crew)
         self._files = {file.path: file for file in content.files}
         self._check_folder()
-        self._guard.watch(lambda reason: on_revoked(reason) if reason != CLOSED else None)
+        self._on_revoked = on_revoked
+        self._guard.watch(self._tell_end)
 
     def files(self) -> tuple[SealedFile | PlainFile, ...]:
         """Return the model's files in the order of their paths."""
@@ -118,6 +122,45 @@ class SealedModel:
         with self._open(file) as opened:
             opened.fill(Targets(), progress=progress)
 
+    def as_file(self, path: str) -> FileView:
+        """Open a file as Python's own, read-only and seekable; close it after use.
+
+        Every read verifies the segments that it needs. Plain files are verified whole at once.
+
+        Raises:
+            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
+        """
+        file = self._find(path)
+        if isinstance(file, PlainFile):
+            ranges: Ranges = MemoryRanges(self.read(path), self._lease.check)
+            return FileView(ranges, file.size, Window(allocate(_PLAIN_WINDOW)))
+        window = Window(allocate(Layout(file.size, file.segment_size).capacity))
+        self._guard.hold(window)
+        return FileView(self._open(file), file.size, window)
+
+    def to_memfd(self, path: str) -> MemoryFile:
+        """Return a whole file, verified as :meth:`read` does, in memory under a path; close it after use.
+
+        For programs of this process, or that inherit the descriptor, which insist on a path. Their own mappings are
+        part of core dumps, and closing the model does not take the file back: prefer any other way.
+
+        Raises:
+            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
+        """
+        file = self._find(path)
+        if isinstance(file, PlainFile):
+            content = self.read(path)
+            return memory_file(file.size, lambda targets: targets.copy(0, content))
+        with self._open(file) as opened:
+            return memory_file(file.size, opened.fill)
+
+    def events(self) -> Iterator[Event]:
+        """Return what happens from now on: :class:`Verified` as files are read, at last :class:`Ended`.
+
+        The iterator waits for the next event; read it in a thread of its own.
+        """
+        return self._events.listen()
+
     def close(self) -> None:
         """Wipe the keys and give the lease back."""
         self._lease.end(CLOSED)
@@ -138,7 +181,13 @@ class SealedModel:
     def _open(self, file: SealedFile) -> OpenFile:
         self._lease.check()
         source = self._folder.open(file.stored_path)
-        return OpenFile(file, self.content.model_id, source, self._guard, self._crew)
+        return OpenFile(file, self.content.model_id, source, Session(self._guard, self._crew, self._events))
+
+    def _tell_end(self, reason: str) -> None:
+        revoked = reason != CLOSED
+        self._events.end(Ended(reason=reason, revoked=revoked))
+        if revoked:
+            self._on_revoked(reason)
 
     def _read_plain(self, file: PlainFile, progress: Progress) -> memoryview:
         source = self._folder.open(file.path)
@@ -151,7 +200,7 @@ class SealedModel:
             source.close()
         if not hmac.compare_digest(hashlib.sha256(plaintext).hexdigest(), file.sha256):
             raise _differs(file.path, f"SHA-256 {file.sha256}", "another content")
-        progress(file.size)
+        self._events.meter(file.path, file.size, progress)(file.size)
         return plaintext
 
     def _check_folder(self) -> None:

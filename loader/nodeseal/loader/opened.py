@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 from typing import Final, Self
@@ -9,11 +10,21 @@ from typing import Final, Self
 from nodeseal.crypto.secret import allocate
 from nodeseal.ids import ModelId
 from nodeseal.loader.crew import Crew
+from nodeseal.loader.events import Events
 from nodeseal.loader.folders import Source
 from nodeseal.loader.guard import Guard
 from nodeseal.loader.reader import Progress, SegmentReader
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.content import SealedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What all open files of a model share."""
+
+    guard: Guard
+    crew: Crew
+    events: Events
 
 
 class OpenFile:
@@ -23,25 +34,25 @@ class OpenFile:
         file: its entry of the content file.
     """
 
-    def __init__(self, file: SealedFile, model_id: ModelId, source: Source, guard: Guard, crew: Crew) -> None:
+    def __init__(self, file: SealedFile, model_id: ModelId, source: Source, session: Session) -> None:
         """Verify size and header; use :meth:`nodeseal.loader.model.SealedModel.open`.
 
         Args:
             file: entry of the content file.
             model_id: of the content file.
             source: the container; closed with this.
-            guard: of the model.
-            crew: of the model.
+            session: of the model.
         """
         self.file: Final = file
-        self._guard: Final = guard
+        self._guard: Final = session.guard
+        self._events: Final = session.events
         self._source: Final = source
         self._closed = False
         self._lock = Lock()
         try:
-            with guard.reading():
-                self._segments: Final = SegmentReader(file, model_id, guard.lease, source, crew)
-                guard.hold(self._segments)
+            with self._guard.reading():
+                self._segments: Final = SegmentReader(file, model_id, self._guard.lease, source, session.crew)
+                self._guard.hold(self._segments)
         except BaseException:
             source.close()
             raise
@@ -66,7 +77,7 @@ class OpenFile:
             ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
         """
         with self._guard.reading(self._check_open):
-            self._segments.fill(targets, progress=progress)
+            self._segments.fill(targets, progress=self._events.meter(self.file.path, self.file.size, progress))
 
     def read_range(self, start: int, stop: int) -> memoryview:
         """Return bytes ``start`` to ``stop``, verifying only the segments that hold them.
@@ -89,6 +100,27 @@ class OpenFile:
         """
         with self._guard.reading(self._check_open):
             self._segments.fill_range(buffer, start)
+
+    def verify_tags(self) -> None:
+        """After reads of parts: make sure that all they gave is what was sealed, and that the rest is still there.
+
+        Segments are authentic by the data key alone; this compares the tags of all with ``tags_digest``, and so finds
+        segments that somebody else who has the key wrote later. Of segments that were not read, 16 bytes are.
+
+        Raises:
+            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+        """
+        with self._guard.reading(self._check_open):
+            self._segments.verify_tags()
+
+    def check(self) -> None:
+        """Refuse to go on once this is closed or the lease has ended.
+
+        Raises:
+            ValueError: as :meth:`read`; so does PolicyRefused.
+        """
+        self._guard.lease.check()
+        self._check_open()
 
     def close(self) -> None:
         """Forget the keys and let go of the file; no read may be under way."""

@@ -50,6 +50,7 @@ class SegmentReader:
         self._source = source
         self._crew = crew
         self._layout = Layout(file.size, file.segment_size)
+        self._tags: dict[int, bytes] = {}
         try:
             header = self._read_header()
         except MalformedInput as error:
@@ -92,8 +93,8 @@ class SegmentReader:
             Unavailable: the file cannot be read; the targets hold zeros.
         """
         try:
-            tags = self._decrypt(range(self._layout.count), targets, progress)
-            self._check_tags(tags)
+            self._decrypt(range(self._layout.count), targets, progress)
+            self.verify_tags()
         except BaseException:
             targets.wipe()
             raise
@@ -101,7 +102,8 @@ class SegmentReader:
     def fill_range(self, buffer: memoryview, start: int) -> None:
         """Fill ``buffer`` from byte ``start`` of the file on, verifying only the segments that hold those bytes.
 
-        Those segments are authentic and in their place; whether the rest of the file is intact stays open.
+        Those segments are authentic and in their place, unless somebody else who has the data key wrote them later:
+        :meth:`verify_tags` finds that out. Whether the rest of the file is intact stays open.
 
         Raises:
             ValueError: the range is not in the file.
@@ -117,13 +119,25 @@ class SegmentReader:
             targets.wipe()
             raise
 
+    def verify_tags(self) -> None:
+        """Compare the tags of all segments with ``tags_digest``; of those that were not read, only tags are read.
+
+        What was read before is then what was sealed, even if somebody else has the data key.
+
+        Raises:
+            ProofFailed: with ``sealed.segment``.
+            Unavailable: the file cannot be read.
+        """
+        tags = bytearray()
+        for position in range(self._layout.count):
+            tags += self._tags.get(position) or self._read_tag(position)
+        self._check_tags(tags)
+
     def close(self) -> None:
         """Forget the keys of this file."""
         self._floe.close()
 
-    def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> bytearray:
-        """Return the tags of the segments at ``positions``, in order."""
-        tags = bytearray(len(positions) * floe.TAG_SIZE)
+    def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> None:
         segment_size, capacity = self._file.segment_size, self._layout.capacity
 
         def decrypt(position: int, buffer: memoryview) -> None:
@@ -134,19 +148,30 @@ class SegmentReader:
             direct = targets.direct(start, start + size)
             plaintext = buffer[segment_size : segment_size + size] if direct is None else direct
             self._floe.decrypt_into(position, segment, plaintext, final=position == self._layout.count - 1)
+            self._remember(position, bytes(segment[-floe.TAG_SIZE :]))
             if direct is None:
                 targets.copy(start, plaintext)
-            at = (position - positions.start) * floe.TAG_SIZE
-            tags[at : at + floe.TAG_SIZE] = segment[-floe.TAG_SIZE :]
             progress(size)
 
         self._crew.for_each(positions, segment_size + capacity, decrypt)
-        return tags
+
+    def _remember(self, position: int, tag: bytes) -> None:
+        """Keep the tag of a segment; one that was read twice must be the same both times."""
+        if self._tags.setdefault(position, tag) != tag:
+            raise self._rewritten()
+
+    def _read_tag(self, position: int) -> bytes:
+        tag = bytearray(floe.TAG_SIZE)
+        stop = position * self._file.segment_size + self._layout.plaintext_size(position) + floe.SEGMENT_OVERHEAD
+        self._source.read_into(memoryview(tag), self._start + stop - len(tag))
+        return bytes(tag)
 
     def _check_tags(self, tags: bytearray) -> None:
-        if hmac.compare_digest(hashlib.sha256(tags).hexdigest(), self._file.tags_digest):
-            return
-        raise ProofFailed(
+        if not hmac.compare_digest(hashlib.sha256(tags).hexdigest(), self._file.tags_digest):
+            raise self._rewritten()
+
+    def _rewritten(self) -> ProofFailed:
+        return ProofFailed(
             Finding(
                 id=FindingId.SEALED_SEGMENT,
                 expected="the segments that the content file covers",
