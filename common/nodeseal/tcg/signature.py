@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodeseal.tcg.algorithms import Alg, HashAlg, known_alg, known_hash
 from nodeseal.tcg.buffer import Reader, sized, u16
@@ -14,8 +14,7 @@ _HEAD = struct.Struct(">HH")
 _SIGNING = frozenset({Alg.ECDSA, Alg.RSASSA, Alg.RSAPSS})
 
 
-@dataclass(frozen=True, slots=True)
-class RsaSignature:
+class RsaSignature(NamedTuple):
     """TPMS_SIGNATURE_RSA.
 
     Attributes:
@@ -29,8 +28,7 @@ class RsaSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EccSignature:
+class EccSignature(NamedTuple):
     """TPMS_SIGNATURE_ECC by ECDSA. Whether ``r`` and ``s`` are in range is not checked here."""
 
     hash_alg: HashAlg

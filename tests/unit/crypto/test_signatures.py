@@ -76,7 +76,7 @@ def test_adding_the_order_to_s_does_not_hold() -> None:
     ak = SoftwareAk.of("P256", "ecdsa-sha256")
     signature = ak.sign(MESSAGE)
     assert isinstance(signature, EccSignature)
-    shifted = replace(signature, s=signature.s + P256_ORDER)
+    shifted = signature._replace(s=signature.s + P256_ORDER)
     assert refusal(ak.public, encode_signature(shifted, 66)) is FindingId.QUOTE_SIGNATURE
 
 

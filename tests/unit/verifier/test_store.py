@@ -164,7 +164,7 @@ def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> Non
 
 def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
     bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
-    standing = replace(STANDING, clock=replace(STANDING.clock, mark=None)) if STANDING.clock else STANDING
+    standing = replace(STANDING, clock=STANDING.clock._replace(mark=None)) if STANDING.clock else STANDING
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
     assert run(engine, load_nodes) == [(bare, standing)]
 

@@ -74,7 +74,7 @@ WHOLE = replace(WHOLE, labels={"pool": "a"}, tpm=TpmFacts(manufacturer="IFX"))
 
 def restarted(round_: Round, appraisal: Appraisal) -> Round:
     """Return the next round of a verifier that kept clock, boot id and mark over a restart."""
-    kept = replace(appraisal.baseline, claims_raw=b"", claims=None, judgement=None, proved_at=None)
+    kept = appraisal.baseline._replace(claims_raw=b"", claims=None, judgement=None, proved_at=None)
     return round_.then(appraisal._replace(baseline=kept))
 
 
@@ -506,7 +506,7 @@ def test_a_restarted_verifier_takes_entries_before_the_mark_for_as_old_as_they_w
     resumed = restarted(first_round, first)
     assert resumed.asked.logs.ima_offset == 0
     assert resumed.appraise().keeps_leases
-    forgotten = replace(resumed, baseline=replace(first.baseline, judgement=None, mark=None))
+    forgotten = replace(resumed, baseline=first.baseline._replace(judgement=None, mark=None))
     assert set(ids(forgotten.appraise())) == {FindingId.IMA_EXPIRED_FILE}
 
 

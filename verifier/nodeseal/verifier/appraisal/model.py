@@ -205,9 +205,8 @@ class Judgement:
         return not self.logs_required and not self.facts.ima_findings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """What the last believable round proved, for the next one to continue.
+class Baseline(NamedTuple):
+    """What the last believable round proved, for the next one to continue; every round makes one.
 
     A verifier that restarts may keep clock, boot id and mark and rebuild a baseline of just these three.
 

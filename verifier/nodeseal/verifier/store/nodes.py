@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -222,7 +222,7 @@ def _decode_clock(raw: bytes) -> Baseline:
 
 def _decode_baseline(clock: bytes, mark: bytes | None) -> Baseline:
     baseline = _decode_clock(clock)
-    return baseline if mark is None else replace(baseline, mark=_decode_mark(mark))
+    return baseline if mark is None else baseline._replace(mark=_decode_mark(mark))
 
 
 def _encode_mark(mark: ImaMark) -> bytes:
