@@ -9,6 +9,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from nodeseal.errors import ProofFailed
+from nodeseal.findings import Finding
 from nodeseal.loader.keys import Lease
 
 
@@ -30,7 +31,7 @@ class Guard:
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self._lock = Lock()
-        self._refusal: ProofFailed | None = None
+        self._refusal: tuple[Finding, ...] = ()  # not the error: its frames hold the memory that was to be filled
         self._holders: WeakSet[Closable] = WeakSet()
 
     @contextmanager
@@ -45,14 +46,14 @@ class Guard:
             ProofFailed: this read did not verify, or one before.
         """
         self._check(check_open)
-        if self._refusal is not None:
-            raise self._refusal
+        if self._refusal:
+            raise ProofFailed(*self._refusal)
         try:
             yield
         except ProofFailed as error:
             self._check(check_open)  # a key that is wiped in the middle of a read looks like tampering
             with self._lock:
-                self._refusal = error
+                self._refusal = error.findings
             raise
         self.lease.check()  # what verified before the lease ended is not handed out after
 

@@ -262,7 +262,7 @@ def test_after_a_failure_parameters_hold_zeros_and_nothing_is_read_any_more(dama
             file.load_into(params, unseen=unseen)
         with pytest.raises(ProofFailed) as again:
             file.get_tensor("d.scalar")
-    assert again.value is caught.value
+    assert again.value.findings == caught.value.findings
     assert not any(np.any(tensor) for tensor in params.values())
 
 
