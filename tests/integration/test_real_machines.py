@@ -75,6 +75,7 @@ def test_every_machine_is_trusted_under_the_golden_captured_from_it(machines: li
     assert len(machines) >= 40
 
 
+@pytest.mark.timeout(300)  # two thousand appraisals
 def test_no_machine_is_trusted_under_anothers_golden_and_the_first_event_that_differs_is_named(
     machines: list[Booted],
 ) -> None:

@@ -203,6 +203,7 @@ def check_boot(one: Original, raw: bytes) -> str:
     return "refused by rules" if ruled.findings else "trusted"
 
 
+@pytest.mark.timeout(300)  # thousands of appraisals
 def test_a_spoiled_boot_log_is_refused_or_says_the_same(originals: list[Original], seed: int) -> None:
     came, watch = Counter[str](), Watch()
     for one in originals:
