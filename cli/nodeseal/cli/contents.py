@@ -19,6 +19,7 @@ from typing import IO, Final, Protocol
 import zstandard
 
 from nodeseal.errors import MalformedInput
+from nodeseal.golden.paths import MAX_PATH
 from nodeseal.tcg.algorithms import HashAlg
 
 MAX_UNPACKED: Final = 64 << 30
@@ -189,8 +190,10 @@ def installed_path(name: bytes, source: str) -> bytes:
     """Return the path that a package's file gets: absolute, in ``/usr`` where merged-usr systems keep it.
 
     Raises:
-        MalformedInput: the name has parts ``..`` or none at all.
+        MalformedInput: the name has parts ``..`` or none at all, or is longer than a path can be.
     """
+    if len(name) > MAX_PATH:  # first: taking a path apart costs its length times its depth
+        raise MalformedInput(f"{source}: refuses to hold a file with a name of {len(name)} bytes")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if not parts or b".." in parts or b"\0" in name:
         raise MalformedInput(f"{source}: refuses to hold a file called {name[:80]!a}")

@@ -127,6 +127,7 @@ def test_a_file_has_the_path_at_which_the_kernel_sees_it(name: str, path: bytes)
         pytest.param(deb(b"x" * 1024), "data.tar does not parse", id="no archive"),
         pytest.param(deb(tar([member("../etc/passwd", b"x")])), "refuses", id="a way out"),
         pytest.param(deb(tar([member("./a/../../b", b"x")])), "refuses", id="a way out in the middle"),
+        pytest.param(deb(tar([member("a/" * 100_000, b"x")])), "a name of", id="a path that no system has"),
         pytest.param(
             deb(tar([member("opt/a", kind=tarfile.SYMTYPE, link="/etc"), member("opt/a/passwd", b"x")])),
             "below a link", id="a file below a link",
