@@ -18,6 +18,7 @@ from grpc import aio
 from nodeseal.errors import NodesealError, OutOfOrder
 from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
 from support.agents import eventually
+from support.logged import activate
 from support.releases import (
     MANY,
     Case,
@@ -221,12 +222,16 @@ def test_k05_a_golden_that_was_retired_opens_nothing(stage: Stage, when: str) ->
             refusal = await scene.refused(meanwhile=None if when == "before it asks" else retire)
             assert refusal.findings == ("release.node-state", "golden.none")
         finally:
-            document = (await scene.admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest))).document
-            await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+            await activate(scene.admin, await _document(scene, golden.digest))
         await attest(scene.node)
         await scene.opens()
 
     play(stage, case)
+
+
+async def _document(scene: Scene, digest: str) -> bytes:
+    parts = scene.admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=digest))
+    return b"".join([part.document async for part in parts])
 
 
 async def _quarantine_it(scene: Scene, _: str) -> None:
@@ -243,7 +248,7 @@ def test_k05_a_decision_made_while_a_proved_release_waits_for_the_disk_still_cou
 ) -> None:
     async def case(scene: Scene) -> None:
         (golden,) = (await scene.admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
-        document = (await scene.admin.goldens.GetGolden(admin_pb2.GetGoldenRequest(digest=golden.digest))).document
+        document = await _document(scene, golden.digest)
         disk = sqlite3.connect(scene.verifier.folder / "verifier.sqlite", isolation_level=None)
         tasks: list[asyncio.Future[object]] = []
 
@@ -265,7 +270,7 @@ def test_k05_a_decision_made_while_a_proved_release_waits_for_the_disk_still_cou
             await asyncio.gather(*tasks)
             disk.close()
             if decision is _retire:
-                await scene.admin.goldens.ActivateGolden(admin_pb2.ActivateGoldenRequest(document=document))
+                await activate(scene.admin, document)
 
     play(stage, case)
 

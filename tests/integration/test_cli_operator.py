@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.verifier.store.schema import PEOPLE, Role
 from support.answering import answering
 from support.terminal import Terminal
@@ -79,6 +83,17 @@ def test_goldens_go_from_captured_to_retired(node: FakeNode, admin: Terminal) ->
     assert "sha256:5" in changed
     assert admin.json("golden", "retire", digest)["active"] is False
     assert "retired" in admin.type("golden", "list", "--retired").stdout
+
+
+def test_a_golden_larger_than_messages_goes_to_the_verifier_and_back(admin: Terminal) -> None:
+    files = {f"/opt/software/file-{n}": (FileDigest(digest=n.to_bytes(32, "big")),) for n in range(20_000)}
+    pcrs = {HashAlg.SHA256: {4: frozenset({bytes(32)})}}
+    golden = Golden(name="large", pcrs=pcrs, runtime=RuntimeRules(files=files))
+    (admin.folder / "large.yaml").write_bytes(dump_golden(golden))
+    assert admin.json("golden", "activate", "large.yaml")["digest"] == golden.digest
+    assert admin.type("golden", "show", golden.digest).stdout.encode() == dump_golden(golden)
+    assert admin.type("golden", "diff", "large.yaml", golden.digest).stdout.strip() == "the goldens judge alike"
+    admin.type("golden", "retire", golden.digest)
 
 
 def test_keys_are_created_granted_and_revoked(node: FakeNode, admin: Terminal) -> None:
