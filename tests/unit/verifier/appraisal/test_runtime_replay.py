@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ImaEntry, replay_ima
+from nodeseal.verifier.appraisal import runtime_replay
 from nodeseal.verifier.appraisal.runtime import compile_runtime
 from nodeseal.verifier.appraisal.runtime_replay import Stretch, replay
 from support import ima
@@ -82,3 +83,12 @@ def test_a_stretch_ends_where_it_is_told_to_or_where_the_entry_there_ends() -> N
 def test_an_entry_that_is_cut_off_is_malformed(size: int) -> None:
     with pytest.raises(MalformedInput):
         replay(stretch(ima.log([LISTED])[:size]), SHA256, bytes(32), None, (GOLDEN,))
+
+
+def test_entries_of_other_pcrs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_replay, "MAX_OTHERS", 2)
+    other = UNLISTED._replace(pcr=11)
+    many, more = (ima.log((LISTED, UNLISTED, LISTED, *[other] * count)) for count in (2, 3))
+    assert replay(stretch(many), SHA256, bytes(32), None, (GOLDEN,)).end == len(many)
+    with pytest.raises(MalformedInput, match="more than 2 entries of other PCRs than 10"):
+        replay(stretch(more), SHA256, bytes(32), None, (GOLDEN,))

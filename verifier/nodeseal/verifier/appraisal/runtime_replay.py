@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ENTRY_HEADERS, IMA_PCR, U32, ima_entries, template_hash
 
@@ -33,6 +34,8 @@ _NEW: Final[Mapping[HashAlg, Callable[[bytes], _Hash]]] = {
     HashAlg.SHA384: hashlib.sha384,
     HashAlg.SHA512: hashlib.sha512,
 }
+MAX_OTHERS: Final = 65_536
+"""Entries of other PCRs in one stretch: nothing proves them, so they cost nothing to make up, but time to judge."""
 _OFFSETS: Final = "L"
 _PLAIN: Final = {each.encode(): each for each in ("ima-ng", "ima-sig", "ima-ngv2", "ima-sigv2")}
 """Templates of files whose data is looked up; a signature that is there makes it another data."""
@@ -90,14 +93,14 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
         goldens: whose lists tell what needs a closer look.
 
     Raises:
-        MalformedInput: an entry does not parse.
+        MalformedInput: an entry does not parse, or too many are of other PCRs.
     """
     log, at, new = stretch.log, stretch.start, _NEW[bank]
     stop = min(stretch.stop, len(log))
     header, violation = ENTRY_HEADERS[stretch.width], bytes(stretch.width.digest_size)
     fixed, unpack, size_of = header.size, header.unpack_from, U32.unpack_from
     tables, unlisted = _Tables(bank, goldens), array(_OFFSETS)
-    met = at if value == wanted else None
+    met, others = at if value == wanted else None, 0
     while at < stop:
         try:
             pcr, digest, name_size = unpack(log, at)
@@ -108,7 +111,10 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
             lists = None
         if lists is None or pcr != IMA_PCR or digest == violation or end > stop:
             unlisted.append(at)
-            end, value = _replay_one(stretch, at, bank, value)
+            end, value, other = _replay_one(stretch, at, bank, value)
+            others += other
+            if others > MAX_OTHERS:
+                raise MalformedInput(f"IMA log: more than {MAX_OTHERS} entries of other PCRs than {IMA_PCR}")
         else:
             data = log[size_at + 4 : end]
             hashed = lists[0].get(data)
@@ -139,9 +145,9 @@ class _Tables(dict[bytes, tuple[Table, tuple[Table, ...]] | None]):
         return found
 
 
-def _replay_one(stretch: Stretch, at: int, bank: HashAlg, value: bytes) -> tuple[int, bytes]:
-    """Return where the entry at ``at`` ends, and the value of PCR 10 after it."""
+def _replay_one(stretch: Stretch, at: int, bank: HashAlg, value: bytes) -> tuple[int, bytes, bool]:
+    """Return where the entry at ``at`` ends, the value of PCR 10 after it, and whether it is of another PCR."""
     end, entry = next(ima_entries(stretch.log, stretch.width, at))
     if entry.pcr != IMA_PCR:
-        return end, value
-    return end, bank.digest(value + template_hash(entry, bank))
+        return end, value, True
+    return end, bank.digest(value + template_hash(entry, bank)), False
