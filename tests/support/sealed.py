@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nodeseal.crypto import floe
 from nodeseal.crypto.hpke import ModelPrivateKey, Suite
 from nodeseal.ids import KeyId, ModelId, digest_of
 from nodeseal.loader.keys import InsecureFileKeys, encode_insecure_key
 from nodeseal.loader.seal import Label, seal_model
 from nodeseal.loader.source import survey
+from nodeseal.sealed import container
 from nodeseal.sealed.content import Content, PlainFile, SealedFile, parse_content
 from nodeseal.sealed.model_key import ModelKey
-from nodeseal.sealed.paths import CONTENT_NAME
+from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
+from nodeseal.sealed.slots import parse_slots
 
 DATA_KEY = bytes(range(32))
 SEGMENT = 1 << 18
@@ -134,3 +137,17 @@ def seal_folder(plain: Path, directory: Path, suite: Suite = Suite.P384) -> Samp
 def content_of(directory: Path) -> Content:
     """Read the content file of a sealed model."""
     return parse_content((directory / CONTENT_NAME).read_bytes())
+
+
+def rewrite_first_segment(sample: Sample) -> None:
+    """Put zeros in the place of the first segment's plaintext, as somebody who has the data key can."""
+    raw = bytearray(sample.weights.read_bytes())
+    size = container.header_size(bytes(raw[: container.PREFIX_SIZE]), "weights")
+    header = container.decode_header(bytes(raw[:size]), "weights")
+    slot = parse_slots((sample.directory / SLOTS_NAME).read_bytes()).slots[0]
+    data_key = sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
+    iv = header.floe_header[10:42]
+    forger = floe.Encryptor(data_key, header.aad, floe.Parameters(SEGMENT), random=lambda count: iv[:count])
+    plaintext = memoryview(bytes(SEGMENT - floe.SEGMENT_OVERHEAD))
+    forger.encrypt_into(0, plaintext, memoryview(raw)[size : size + SEGMENT], final=False)
+    sample.weights.write_bytes(raw)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from nodeseal.crypto import floe
 from nodeseal.crypto.secret import wipe
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput
 from nodeseal.ids import Digest, ModelId
 from nodeseal.loader.crew import Crew
-from nodeseal.loader.files import naming, opened, read_exactly, write_exactly
-from nodeseal.loader.source import SourceFile
+from nodeseal.loader.files import naming, write_exactly
+from nodeseal.loader.source import Read
 from nodeseal.loader.staging import new_file, staged, write_file
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout, Meta
@@ -50,8 +52,31 @@ class Label:
     segment_size: int = DEFAULT_SEGMENT_SIZE
 
 
+class Original(Protocol):
+    """A file that is to be sealed or copied."""
+
+    @property
+    def path(self) -> str:
+        """In the model."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of plaintext."""
+        ...
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it becomes ciphertext."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Read]:
+        """Give what reads the plaintext; whoever leaves the block without an error has read what was there."""
+        ...
+
+
 def seal_model(
-    files: Sequence[SourceFile],
+    files: Sequence[Original],
     destination: Path,
     keys: Sequence[ModelKey],
     label: Label,
@@ -61,7 +86,7 @@ def seal_model(
     """Seal ``files`` into the new directory ``destination``, which appears when all of it is on the disk.
 
     Args:
-        files: from :func:`nodeseal.loader.source.survey`.
+        files: from :func:`nodeseal.loader.source.survey`, in the order of the content file.
         destination: must not exist.
         keys: public halves; each of them alone can open the model.
         label: what the content file says besides its files.
@@ -90,7 +115,7 @@ def seal_model(
     return content
 
 
-def _check(files: Sequence[SourceFile], keys: Sequence[ModelKey], label: Label) -> None:
+def _check(files: Sequence[Original], keys: Sequence[ModelKey], label: Label) -> None:
     if not 1 <= len(keys) <= MAX_SLOTS or len({(key.key_id, key.key_version) for key in keys}) != len(keys):
         raise MalformedInput(f"sealing needs 1 to {MAX_SLOTS} different keys")
     if label.segment_size not in SEGMENT_SIZES:
@@ -110,24 +135,17 @@ class _Job:
     crew: Crew
 
 
-def _add(file: SourceFile, job: _Job) -> SealedFile | PlainFile:
-    with opened(file.location) as source:
-        before = os.fstat(source)
-        if before.st_size != file.size:
-            raise Unavailable(f"{file.location}: changed while it was sealed")
-        added = _Sealer(file, source, job).write() if file.sealed else _copy(file, source, job)
-        after = os.fstat(source)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Unavailable(f"{file.location}: changed while it was sealed")
-    return added
+def _add(file: Original, job: _Job) -> SealedFile | PlainFile:
+    with file.reading() as read:
+        return _Sealer(file, read, job).write() if file.sealed else _copy(file, read, job)
 
 
-def _copy(file: SourceFile, source: int, job: _Job) -> PlainFile:
+def _copy(file: Original, read: Read, job: _Job) -> PlainFile:
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPY_SIZE))
     with new_file(job.folder / file.path) as target:
         for offset in range(0, file.size, _COPY_SIZE):
             chunk = buffer[: min(_COPY_SIZE, file.size - offset)]
-            read_exactly(source, chunk, offset, file.location)
+            read(chunk, offset)
             digest.update(chunk)
             write_exactly(target, chunk, offset, job.folder / file.path)
             job.progress(len(chunk))
@@ -137,9 +155,9 @@ def _copy(file: SourceFile, source: int, job: _Job) -> PlainFile:
 class _Sealer:
     """Seals one file; every thread encrypts and writes segments of its own."""
 
-    def __init__(self, file: SourceFile, source: int, job: _Job) -> None:
+    def __init__(self, file: Original, read: Read, job: _Job) -> None:
         self._file = file
-        self._source = source
+        self._read = read
         self._job = job
         self._layout = Layout(file.size, job.label.segment_size)
         self._tags = bytearray(self._layout.count * floe.TAG_SIZE)
@@ -181,7 +199,7 @@ class _Sealer:
         def seal(position: int, buffer: memoryview) -> None:
             size = self._layout.plaintext_size(position)
             out, chunk = buffer[: size + floe.SEGMENT_OVERHEAD], buffer[segment_size : segment_size + size]
-            read_exactly(self._source, chunk, position * capacity, self._file.location)
+            self._read(chunk, position * capacity)
             self._floe.encrypt_into(position, chunk, out, final=position == self._layout.count - 1)
             self._tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = out[-floe.TAG_SIZE :]
             write_exactly(target, out, start + position * segment_size, path)

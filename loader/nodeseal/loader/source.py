@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nodeseal.errors import MalformedInput
-from nodeseal.loader.files import naming
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader.files import naming, opened, read_exactly
 from nodeseal.sealed.content import MAX_FILES
 from nodeseal.sealed.paths import CONTENT_NAME, parse_path
 
@@ -30,6 +31,10 @@ _PLAIN_SUFFIXES = frozenset(
 )
 _PLAIN_NAMES = frozenset((".gitattributes", ".gitignore", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
 _PICKLE_SUFFIXES = frozenset((".bin", ".ckpt", ".dill", ".joblib", ".nemo", ".pickle", ".pkl", ".pt", ".pth"))
+
+
+Read = Callable[[memoryview, int], None]
+"""Fills a buffer from an offset of a file's plaintext; called from several threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,25 @@ class SourceFile:
     location: Path
     size: int
     sealed: bool
+
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Open the file and give what reads it.
+
+        Raises:
+            Unavailable: it cannot be opened or read, or changed since it was found.
+        """
+        with opened(self.location) as descriptor:
+            before = os.fstat(descriptor)
+            if before.st_size != self.size:
+                raise self._changed()
+            yield lambda buffer, offset: read_exactly(descriptor, buffer, offset, self.location)
+            after = os.fstat(descriptor)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise self._changed()
+
+    def _changed(self) -> Unavailable:
+        return Unavailable(f"{self.location}: changed while it was sealed")
 
 
 def survey(folder: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
@@ -92,7 +116,7 @@ def _examine(folder: Path, entry: Path, *, seal_all: bool) -> SourceFile:
     if not stat.S_ISREG(status.st_mode):
         raise MalformedInput(f"{entry}: not a regular file")
     path = parse_path(entry.relative_to(folder).as_posix())
-    plain = not seal_all and status.st_size <= MAX_PLAIN_SIZE and _may_stay_plain(PurePosixPath(path))
+    plain = not seal_all and status.st_size <= MAX_PLAIN_SIZE and may_stay_plain(path)
     return SourceFile(path=path, location=location, size=status.st_size, sealed=not plain)
 
 
@@ -107,8 +131,10 @@ def _follow(folder: Path, entry: Path) -> Path:
     return target
 
 
-def _may_stay_plain(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in _PLAIN_SUFFIXES or path.name in _PLAIN_NAMES
+def may_stay_plain(path: str) -> bool:
+    """Say whether a file of this name holds no weights: configuration, a tokenizer, code, a licence."""
+    pure = PurePosixPath(path)
+    return pure.suffix.lower() in _PLAIN_SUFFIXES or pure.name in _PLAIN_NAMES
 
 
 def _refuse_pickles(files: list[SourceFile]) -> None:

@@ -21,7 +21,7 @@ from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.slots import Slots, parse_slots
-from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, sealed_model
+from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, rewrite_first_segment, sealed_model
 
 CAPACITY = SEGMENT - floe.SEGMENT_OVERHEAD
 BODY = 4096
@@ -318,17 +318,7 @@ def test_a_range_that_does_not_verify_leaves_no_plaintext(sample: Sample, monkey
 
 
 def test_a_whole_read_refuses_segments_that_were_rewritten_with_the_data_key(sample: Sample) -> None:
-    raw = bytearray(sample.weights.read_bytes())
-    header = bytes(raw[:BODY])
-    meta_end = PREFIX_SIZE + int.from_bytes(header[12:16], "big")
-    aad, floe_header = header[:meta_end], header[meta_end : meta_end + floe.HEADER_SIZE]
-    forger = floe.Encryptor(
-        data_key(sample), aad, floe.Parameters(SEGMENT), random=lambda size: floe_header[10:42][:size]
-    )
-    forged = memoryview(bytearray(SEGMENT))
-    forger.encrypt_into(0, memoryview(bytes(CAPACITY)), forged, final=False)
-    raw[BODY : BODY + SEGMENT] = forged
-    sample.weights.write_bytes(raw)
+    rewrite_first_segment(sample)
     with open_model(sample.directory, sample.keys) as model:
         assert bytes(model.read_range("model.safetensors", 0, 8)) == bytes(8)
         for read in (model.verify, model.read):
