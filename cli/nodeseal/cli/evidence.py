@@ -82,6 +82,8 @@ def _files(folder: Path) -> Mapping[str, bytes]:
 
 
 def _content(path: Path) -> bytes:
+    if not path.is_file():  # reading a pipe that somebody put there would never end
+        raise MalformedInput(f"{path.name}: is no file")
     try:
         with path.open("rb") as file:
             return file.read(SIZES[path.name] + 1)

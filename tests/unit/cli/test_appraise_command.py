@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,10 @@ def test_a_file_that_nobody_judges_is_refused_by_name(tmp_path: Path) -> None:
     assert "'extra.bin' is no file of an evidence folder" in str(result.exception)
 
 
-def test_a_folder_where_a_file_should_be_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_file_is_not_read(place: Callable[[Path], None], tmp_path: Path) -> None:
     evidence = write_folder(replace(MACHINE, boot_log=None), tmp_path / "evidence")
-    (evidence / "boot-log.bin").mkdir()
+    place(evidence / "boot-log.bin")
     result = run(evidence, written(GOLDEN, tmp_path))
     assert isinstance(result.exception, MalformedInput)
-    assert f"{evidence}: boot-log.bin: Is a directory" in str(result.exception)
+    assert f"{evidence}: boot-log.bin: is no file" in str(result.exception)
