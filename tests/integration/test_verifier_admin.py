@@ -124,6 +124,23 @@ def test_too_many_goldens_on_their_way_are_refused_and_keep_nobody_from_reading(
     asyncio.run(case())
 
 
+def test_too_many_readers_of_goldens_are_refused(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        document = listing(1, "with-remarks") + (b"#" * 99 + b"\n") * 200_000
+        async with verifier.person() as admin:
+            golden = await admin.goldens.ActivateGolden(in_parts(document, 1_000_000))
+            ask = admin_pb2.GetGoldenRequest(digest=golden.digest)
+            slow = [admin.goldens.GetGolden(ask) for _ in range(2)]
+            for call in slow:
+                await received(call)
+            assert await code_of(received(admin.goldens.GetGolden(ask))) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            for call in slow:
+                call.cancel()
+            await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
+
+    asyncio.run(case())
+
+
 async def until_refused(admin: Stubs) -> None:
     """Wait until the verifier has met the calls that were begun: what began last may arrive first."""
     for _ in range(100):
