@@ -43,7 +43,7 @@ check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_repository.py
 
-bench: $(STAMPS)/nodeseal $(STAMPS)/peers ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
+bench: $(STAMPS)/nodeseal $(STAMPS)/peers $(STAMPS)/integrations ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
 	$(BIN)/python -m benchmarks $(KEY)
 
 fuzz: $(STAMPS)/nodeseal $(STAMPS)/fuzz ## Fuzz every decoder for FUZZ_SECONDS each

@@ -49,7 +49,7 @@ def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
 
 
 def _benchmarks() -> Mapping[str, Callable[[], Result]]:
-    from benchmarks import appraisal, boot_log, ima, latency, rounds  # noqa: PLC0415 - gRPC reads its environment when it is loaded
+    from benchmarks import appraisal, boot_log, ima, latency, loading, rounds  # noqa: PLC0415 - gRPC reads its environment when it is loaded
 
     return {
         "appraise_over_p256_verify": appraisal.over_p256_verify,
@@ -63,6 +63,12 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "ima_over_hashlib": ima.over_hashlib,
         "ima_over_keylime": ima.over_keylime,
         "ima_cost_by_news": ima.cost_by_news,
+        "load_direct_over_safetensors": loading.direct_over_safetensors,
+        "load_verified_over_safetensors": loading.verified_over_safetensors,
+        "load_over_no_cipher": loading.over_no_cipher,
+        "load_2t_over_1t": loading.two_threads_over_one,
+        "load_peak_memory_over_model": loading.peak_memory_over_model,
+        "first_tensor_ms": loading.first_tensor,
         "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }
 

@@ -16,7 +16,7 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 _MAX_TENSORS = 1_000_000
 _MAX_DIMENSIONS = 64
-LENGTH_SIZE = 8
+_LENGTH_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +59,8 @@ def header_size(prefix: memoryview, file_size: int, name: str) -> int:
     Raises:
         MalformedInput: longer than the file, or than :data:`MAX_HEADER`.
     """
-    size = LENGTH_SIZE + int.from_bytes(prefix[:LENGTH_SIZE], "little")
-    if len(prefix) < LENGTH_SIZE or size > min(LENGTH_SIZE + MAX_HEADER, file_size):
+    size = _LENGTH_SIZE + int.from_bytes(prefix[:_LENGTH_SIZE], "little")
+    if len(prefix) < _LENGTH_SIZE or size > min(_LENGTH_SIZE + MAX_HEADER, file_size):
         raise MalformedInput(f"{name}: not safetensors: a header longer than the file")
     return size
 
@@ -77,7 +77,7 @@ def decode_header(raw: memoryview, file_size: int, name: str) -> Header:
         MalformedInput: a header that does not parse, or tensors that overlap, leave holes or exceed the file.
     """
     size = header_size(raw, file_size, name)
-    header = documents.parse_json(bytes(raw[LENGTH_SIZE:size]), name)
+    header = documents.parse_json(bytes(raw[_LENGTH_SIZE:size]), name)
     if len(raw) < size or not isinstance(header, dict) or len(header) > _MAX_TENSORS:
         raise MalformedInput(f"{name}: not safetensors: the header is not a mapping")
     metadata = _metadata(header.pop("__metadata__", {}), name)

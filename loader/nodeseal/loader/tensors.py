@@ -13,13 +13,15 @@ from nodeseal.loader.frameworks import Framework, check_length, framework_of
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.model import SealedModel, open_model
 from nodeseal.loader.opened import OpenFile
-from nodeseal.loader.safetensors import LENGTH_SIZE, Header, TensorEntry, decode_header, header_size
+from nodeseal.loader.safetensors import Header, TensorEntry, decode_header, header_size
 from nodeseal.loader.slices import Selection, select, shifted, whole
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX
 
 _ALIGNMENT: Final = 64
 """Of the first tensor in memory; kernels of tensor libraries are fastest from there."""
+_MOST_HEADERS: Final = 1 << 17
+"""Bytes that hold most headers; less than the smallest segment."""
 _WORTH_SKIPPING: Final = 1 << 20
 """Bytes: a segment of usual size. Below, what lies between two selected parts is decrypted along with them."""
 
@@ -193,8 +195,10 @@ class TensorSlice:
 
 def _read_header(opened: OpenFile) -> Header:
     name, size = opened.file.path, opened.file.size
-    prefix = opened.read_range(0, min(LENGTH_SIZE, size))
-    return decode_header(opened.read_range(0, header_size(prefix, size, name)), size, name)
+    beginning = opened.read_range(0, min(_MOST_HEADERS, size))
+    if (needed := header_size(beginning, size, name)) > len(beginning):
+        beginning = opened.read_range(0, needed)
+    return decode_header(beginning, size, name)
 
 
 def open_tensors(

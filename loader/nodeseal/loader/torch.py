@@ -20,7 +20,7 @@ from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.safetensors import TensorEntry
 from nodeseal.loader.tensors import safe_open
 
-_DTYPES: Final = {
+DTYPES: Final = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -41,6 +41,7 @@ _DTYPES: Final = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
+"""By the names that safetensors has for them."""
 
 
 def load_file(
@@ -110,9 +111,9 @@ class _Torch:
 
 
 def _dtype(entry: TensorEntry) -> torch.dtype:
-    if entry.dtype not in _DTYPES:
+    if entry.dtype not in DTYPES:
         raise MalformedInput(f"tensor {entry.name[:80]!a} has a type without PyTorch equivalent")
-    return _DTYPES[entry.dtype]
+    return DTYPES[entry.dtype]
 
 
 def _pin(memory: memoryview) -> None:

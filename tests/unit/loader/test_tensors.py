@@ -193,6 +193,12 @@ def test_a_framework_that_is_not_installed_is_named_with_a_remedy(
     assert caught.value.remedy.startswith("pip install")
 
 
+def test_a_header_longer_than_most_is_read_whole(tmp_path: Path) -> None:
+    sample = seal_files(tmp_path, {PATH: save({"t": np.ones(3)}, metadata={"note": "x" * 400_000})})
+    with opened(sample) as file:
+        assert file.get_tensor("t").tolist() == [1, 1, 1]
+
+
 def test_a_file_that_is_not_safetensors_gives_its_lease_back(tmp_path: Path) -> None:
     sample = seal_files(tmp_path, {PATH: b"weights"})
     with pytest.raises(MalformedInput):

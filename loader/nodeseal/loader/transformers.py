@@ -1,0 +1,199 @@
+"""Hugging Face transformers over sealed models.
+
+::
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from nodeseal.loader import open_model
+    from nodeseal.loader.transformers import from_pretrained
+
+    with open_model("llama") as sealed:
+        tokenizer = from_pretrained(sealed, AutoTokenizer)
+        model = from_pretrained(sealed, AutoModelForCausalLM)
+
+Configuration, tokenizer and code are read from verified copies, never from the folder itself. Weights are handed over
+as values that decrypt when they are indexed, so that the library's own threads do it, tensor by tensor. What it would
+pass over silently is an error here: weights that are missing are otherwise made up at random.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
+from nodeseal.findings import Finding, FindingId
+from nodeseal.loader.folders import Folder
+from nodeseal.loader.keys import KeyProvider
+from nodeseal.loader.model import SealedModel, open_model
+from nodeseal.loader.readable import readable_folder
+from nodeseal.loader.tensors import TensorSlice
+from nodeseal.loader.torch import DTYPES
+from nodeseal.loader.weights import Weights
+
+_OURS: Final = frozenset(
+    ("adapter_kwargs", "config", "gguf_file", "ignore_mismatched_sizes", "output_loading_info", "state_dict")
+)
+_DISK: Final = frozenset(("offload_folder", "offload_state_dict"))
+_MAX_NAMES: Final = 10
+
+
+def from_pretrained(
+    place: SealedModel | Folder | Path | str,
+    auto_class: Any = None,
+    *,
+    keys: KeyProvider | None = None,
+    on_revoked: Callable[[str], None] = lambda _: None,
+    trust_remote_code: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Return what ``auto_class.from_pretrained`` would for the model before it was sealed.
+
+    The model stays usable when the sealed one is closed. Its parameters are in memory that core dumps leave out, unless
+    the library converts or moves them.
+
+    Args:
+        place: a model that is open, which stays open; or where it lies, as in :func:`nodeseal.loader.open_model`.
+        auto_class: one of the library's ``Auto…`` classes or a class of models; of models the class that
+            ``config.json`` names if None.
+        keys: as in :func:`nodeseal.loader.open_model`; so is ``on_revoked``. Not for models that are open.
+        on_revoked: told of revocations until this returns.
+        trust_remote_code: run ``*.py`` files of the model, which the content file covers as it does all others.
+        **kwargs: for the library, such as ``dtype`` or ``device_map``.
+
+    Raises:
+        ProofFailed: a file is not what was sealed, or the weights are not all that the model needs, and no others.
+        PolicyRefused: the node may not open the model, or lost it meanwhile.
+        MalformedInput: no weights here, or a model that needs code which is not part of it.
+        ValueError: an argument that would write weights to a disk or that this function sets itself.
+        Unavailable: no agent, or a file that cannot be read.
+    """
+    _check_arguments(kwargs)
+    if isinstance(place, SealedModel):
+        return _load(place, auto_class, trust_remote_code=trust_remote_code, kwargs=kwargs)
+    with open_model(place, keys, on_revoked=on_revoked) as model:
+        return _load(model, auto_class, trust_remote_code=trust_remote_code, kwargs=kwargs)
+
+
+def _check_arguments(kwargs: Mapping[str, Any]) -> None:
+    if names := _OURS & kwargs.keys():
+        raise ValueError(f"{', '.join(sorted(names))}: not with a sealed model")
+    device_map = kwargs.get("device_map")
+    if _DISK & kwargs.keys() or (isinstance(device_map, dict) and "disk" in device_map.values()):
+        raise ValueError("offloading writes weights to a disk as they are")
+
+
+def _load(model: SealedModel, auto_class: Any, *, trust_remote_code: bool, kwargs: dict[str, Any]) -> Any:
+    with readable_folder(model) as folder:
+        _check_code(folder, trust_remote_code=trust_remote_code)
+        options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        if auto_class is not None and not _makes_models(auto_class):
+            return auto_class.from_pretrained(folder, **options, **kwargs)
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        concrete = _concrete_class(auto_class, config, trust_remote_code=trust_remote_code)
+        if "generation_config" not in kwargs and concrete.can_generate():
+            kwargs = {**kwargs, "generation_config": _generation_config(folder)}
+        with Weights(model) as weights:
+            return _fill(concrete, config, weights, kwargs)
+
+
+def _check_code(folder: Path, *, trust_remote_code: bool) -> None:
+    """Refuse code from elsewhere, and code that would have to be written to the library's cache unsealed."""
+    if not trust_remote_code:
+        return
+    for path in folder.rglob("*.json"):
+        if any("--" in reference for reference in _code_references(path)):
+            raise MalformedInput(f"{path.name} names code of another repository", remedy="copy it into the model")
+    if any(path.is_symlink() for path in folder.rglob("*.py")):
+        raise MalformedInput(
+            "code that is sealed would be written to a cache readable", remedy="seal the model without --all"
+        )
+
+
+def _code_references(path: Path) -> list[str]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return []  # not a configuration that the library could read either
+    auto_map = document.get("auto_map") if isinstance(document, dict) else None
+    values = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
+    return [str(item) for value in values for item in (value if isinstance(value, list) else [value])]
+
+
+def _makes_models(auto_class: Any) -> bool:
+    return hasattr(auto_class, "from_config") or issubclass(auto_class, transformers.PreTrainedModel)
+
+
+def _concrete_class(auto_class: Any, config: Any, *, trust_remote_code: bool) -> Any:
+    if auto_class is None:
+        name = (config.architectures or [""])[0]
+        found = getattr(transformers, name, None)
+        if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+            raise MalformedInput(f"no class {name[:80]!a} in transformers", remedy="name an Auto class")
+        return found
+    if issubclass(auto_class, transformers.PreTrainedModel):
+        return auto_class
+    with torch.device("meta"):  # nothing is allocated
+        return type(auto_class.from_config(config, trust_remote_code=trust_remote_code))
+
+
+def _generation_config(folder: Path) -> Any:
+    """Read it as the library does: older models have it within ``config.json``."""
+    read = transformers.GenerationConfig.from_pretrained
+    if (folder / "generation_config.json").exists():
+        return read(folder, local_files_only=True)
+    return read(folder, config_file_name="config.json", _from_model_config=True, local_files_only=True)
+
+
+def _fill(concrete: Any, config: Any, weights: Weights, kwargs: dict[str, Any]) -> Any:
+    failures: list[NodesealError] = []
+    state_dict = {name: _Value(weights.get_slice(name), failures) for name in weights.names()}
+    try:
+        made, info = concrete.from_pretrained(
+            None, config=config, state_dict=state_dict, output_loading_info=True, **kwargs
+        )
+    finally:  # the library makes errors of its own of those that it meets while it reads
+        if failures:
+            raise failures[0]
+        weights.verify_tags()
+    _check_complete(info)
+    return made
+
+
+def _check_complete(info: Mapping[str, Any]) -> None:
+    findings = []
+    for kind, expected in (
+        ("missing_keys", "every weight of the model"),
+        ("unexpected_keys", "no weight that the model does not have"),
+        ("mismatched_keys", "weights of the shapes that the model has"),
+    ):
+        if names := sorted(str(name) for name in info[kind]):
+            seen = f"{len(names)} {kind.partition('_')[0]}: {', '.join(names[:_MAX_NAMES])}"
+            findings.append(Finding(id=FindingId.SEALED_FILE, expected=expected, seen=seen, where="weights"))
+    if findings:
+        raise ProofFailed(*findings)
+
+
+class _Value:
+    """A weight as the library wants it: a slice of safetensors that also says what its elements are."""
+
+    def __init__(self, piece: TensorSlice, failures: list[NodesealError]) -> None:
+        self._piece: Final = piece
+        self._failures: Final = failures
+        self.dtype: Final = DTYPES[piece.get_dtype()]
+        self.get_shape: Final = piece.get_shape
+        self.get_dtype: Final = piece.get_dtype
+
+    def is_floating_point(self) -> bool:
+        return bool(self.dtype.is_floating_point)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._piece[index]
+        except NodesealError as error:
+            self._failures.append(error)
+            raise

@@ -1,0 +1,122 @@
+"""All tensors of a model, whichever of its files they lie in.
+
+Hugging Face's layout: ``model.safetensors``, or several files that ``model.safetensors.index.json`` names, as
+``{"metadata": {...}, "weight_map": {tensor: file}}``. The files must hold exactly what the index says, so that nothing
+is missing or slips in unnoticed; safetensors files that the index does not name are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nodeseal.errors import MalformedInput
+from nodeseal.loader.model import SealedModel
+from nodeseal.loader.tensors import TensorFile, TensorSlice, open_tensors
+from nodeseal.sealed.content import SealedFile
+
+SINGLE: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+
+
+class Weights:
+    """Every tensor of an open model. Close it, or use it with ``with``; tensors that were returned stay."""
+
+    def __init__(self, model: SealedModel, framework: str = "pt", device: str = "cpu") -> None:
+        """Open all files and verify their headers.
+
+        Args:
+            model: stays open when this is closed.
+            framework: as in :func:`nodeseal.loader.open_tensors`; so is ``device``.
+            device: where tensors go.
+
+        Raises:
+            NotFound: the index names a file that is not there, or not sealed.
+            MalformedInput: no weights, or other tensors than the index names.
+            ProofFailed: as :meth:`SealedModel.open`; so do PolicyRefused and Unavailable.
+        """
+        self._files: Final[list[TensorFile]] = []
+        self._where: Final[dict[str, TensorFile]] = {}
+        try:
+            for path, names in _layout(model).items():
+                file = open_tensors(model, path, framework, device)
+                self._files.append(file)
+                _compare(path, file.keys(), names)
+                self._where.update(dict.fromkeys(file.offset_keys(), file))
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors, file by file, in the order of their data."""
+        return list(self._where)
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """Return a tensor that is read when it is indexed, as :meth:`TensorFile.get_slice` does."""
+        return self._where[name].get_slice(name)
+
+    def verify_tags(self) -> None:
+        """Make sure that all that was read is what was sealed; see :meth:`TensorFile.verify_tags`.
+
+        Raises:
+            ProofFailed: it is not; also when any read before failed to verify. So do PolicyRefused and Unavailable.
+        """
+        for file in self._files:
+            file.verify_tags()
+
+    def close(self) -> None:
+        """Forget the files' keys."""
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def parse_index(raw: bytes) -> Mapping[str, frozenset[str]]:
+    """Return the tensors of each file that an index names.
+
+    Raises:
+        MalformedInput: not an index.
+    """
+    try:
+        document: Any = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MalformedInput(f"{INDEX}: not JSON") from error
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(path, str) for path in weight_map.values()):
+        raise MalformedInput(f"{INDEX}: expected a weight_map from tensors to files")
+    names: dict[str, set[str]] = {}
+    for name, path in weight_map.items():
+        names.setdefault(path, set()).add(name)
+    return {path: frozenset(names[path]) for path in sorted(names)}
+
+
+def _layout(model: SealedModel) -> Mapping[str, frozenset[str] | None]:
+    """Return the files with weights and, if an index says so, what each holds."""
+    paths = {file.path for file in model.files()}
+    if INDEX in paths:
+        if layout := parse_index(bytes(model.read(INDEX))):
+            return layout
+        raise MalformedInput(f"{INDEX}: names no tensor")
+    if SINGLE in paths:
+        return {SINGLE: None}
+    weights = [file.path for file in model.files() if isinstance(file, SealedFile)]
+    raise MalformedInput(
+        f"neither {SINGLE} nor {INDEX} among the sealed files: {', '.join(weights)[:200]}",
+        remedy="save the model with safe_serialization=True before sealing, or read its files with open_tensors",
+    )
+
+
+def _compare(path: str, found: list[str], expected: frozenset[str] | None) -> None:
+    if expected is None or expected == set(found):
+        return
+    odd = sorted(expected ^ set(found))
+    raise MalformedInput(f"{path}: {len(odd)} tensors differ from {INDEX}, such as {odd[0][:80]!a}")
