@@ -46,6 +46,7 @@ from nodeseal.tcg.signature_database import decode_signature_data, decode_signat
 from nodeseal.tcg.tagged_event import decode_tagged_event
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
+from nodeseal.verifier.token_uri import parse_token_uri
 from support import goldens, ima, packages, uefi
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
@@ -216,6 +217,11 @@ DECODERS = {
     "release-context": Decoder(decode=decode_release_context),
     "content": Decoder(decode=parse_content),
     "slots": Decoder(decode=parse_slots),
+    "token-uri": Decoder(
+        decode=lambda raw: parse_token_uri(raw.decode(errors="replace")),
+        good=(b"pkcs11:token=a%20b;object=c;id=%01",),
+        exact=False,
+    ),
     "model-key": Decoder(decode=lambda raw: parse_model_key(raw, "x")),
     "sealed-header": Decoder(decode=_header, exact=False),
     "varlink-call": Decoder(decode=_frames, good=(encode_call(Call(method="io.nodeseal.Keys.Status")),), exact=False),

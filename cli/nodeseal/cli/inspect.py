@@ -9,11 +9,9 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
-from nodeseal.errors import MalformedInput
-from nodeseal.loader.files import read_small
-from nodeseal.sealed.content import MAX_CONTENT, Content, SealedFile, parse_content
-from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
-from nodeseal.sealed.slots import MAX_SLOTS_BYTES, Slots, parse_slots
+from nodeseal.loader.reslot import read_documents
+from nodeseal.sealed.content import Content, SealedFile
+from nodeseal.sealed.slots import Slots
 
 
 def inspect(
@@ -22,11 +20,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is in a sealed model and which keys open it. Verifies nothing: that takes the data key."""
-    content_path, slots_path = directory / CONTENT_NAME, directory / SLOTS_NAME
-    content = parse_content(read_small(content_path, MAX_CONTENT), str(content_path))
-    slots = parse_slots(read_small(slots_path, MAX_SLOTS_BYTES), str(slots_path))
-    if slots.model_digest != content.digest:
-        raise MalformedInput(f"{slots_path}: slots of another model, {slots.model_digest}")
+    content, slots = read_documents(directory)
     if as_json:
         output.print_json(_describe(content, slots))
     else:

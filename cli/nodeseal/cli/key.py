@@ -20,19 +20,24 @@ PublicOption = Annotated[Path | None, typer.Option("--public", "-o", help="Write
 
 
 @app.command("create", epilog="Example: nodeseal key create llama-70b --public llama-70b.pub")
-def create_key(
+def create_key(  # noqa: PLR0913 - a command's options
     key: KeyArgument,
     public: PublicOption = None,
     suite: Annotated[
-        str, typer.Option(help="HPKE suite; empty: the verifier's default, safe against quantum computers.")
+        str, typer.Option(help="HPKE suite; empty: what the store prefers, in files safe against quantum computers.")
     ] = "",
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="file, or pkcs11:token=…;object=… for the verifier's hardware token.")
+    ] = "file",
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Create a model key; whoever has its public half can seal."""
     with connect(client) as verifier:
-        created = verifier.keys.CreateKey(pb.CreateKeyRequest(key_id=key, suite=suite), timeout=CALL_SECONDS)
+        created = verifier.keys.CreateKey(
+            pb.CreateKeyRequest(key_id=key, suite=suite, store=store), timeout=CALL_SECONDS
+        )
     _finish(created, public, as_json=as_json)
 
 
@@ -111,6 +116,7 @@ def _finish(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
             ("key", key.key_id),
             ("version", str(key.version)),
             ("suite", key.suite),
+            ("store", key.store),
             ("status", _status(key)),
             ("created", output.show_time(key.created)),
             *(("granted to", f"{g.node_id}, leases at once: {g.max_leases}") for g in key.grants),

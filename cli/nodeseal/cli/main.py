@@ -16,7 +16,10 @@ from nodeseal.cli.appraise import appraise
 from nodeseal.cli.demo.command import demo
 from nodeseal.cli.inspect import inspect
 from nodeseal.cli.open import open_sealed
+from nodeseal.cli.reseal import reseal
+from nodeseal.cli.reslot import reslot
 from nodeseal.cli.seal import seal
+from nodeseal.cli.verify import verify
 from nodeseal.errors import NodesealError
 
 app = typer.Typer(
@@ -59,6 +62,9 @@ for _name, _command, _example in (
     ("seal", seal, "nodeseal seal ./llama-plain --key llama-70b.pub -o ./llama"),
     ("inspect", inspect, "nodeseal inspect ./llama"),
     ("open", open_sealed, "nodeseal open ./llama"),
+    ("verify", verify, "nodeseal verify ./llama"),
+    ("reslot", reslot, "nodeseal reslot ./llama --key llama-2027.pub --drop llama-2026"),
+    ("reseal", reseal, "nodeseal reseal ./llama -o ./llama-2 --key llama-2027.pub"),
     ("demo", demo, "nodeseal demo --keep"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_command)

@@ -9,17 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
+from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import ModelId, parse_model_id
 from nodeseal.loader.files import read_small
@@ -52,7 +45,7 @@ def seal(  # noqa: PLR0913 - a command's options
     files = survey(folder, seal_all=seal_all, allow_pickle=allow_pickle)
     started = time.monotonic()
     content = _seal(files, destination, recipients, label)
-    _print(content, destination, time.monotonic() - started, as_json=as_json)
+    print_sealed(content, destination, time.monotonic() - started, as_json=as_json)
 
 
 def _model_id(given: str, destination: Path) -> ModelId:
@@ -63,19 +56,12 @@ def _model_id(given: str, destination: Path) -> ModelId:
 
 
 def _seal(files: Sequence[SourceFile], destination: Path, keys: Sequence[ModelKey], label: Label) -> Content:
-    columns = (
-        TextColumn("sealing"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.errors, transient=True) as bar:
-        task = bar.add_task("sealing", total=sum(file.size for file in files))
-        return seal_model(files, destination, keys, label, progress=lambda done: bar.advance(task, done))
+    with progress_bar("sealing", sum(file.size for file in files)) as done:
+        return seal_model(files, destination, keys, label, progress=done)
 
 
-def _print(content: Content, destination: Path, seconds: float, *, as_json: bool) -> None:
+def print_sealed(content: Content, destination: Path, seconds: float, *, as_json: bool) -> None:
+    """Print what was made, and what to do next."""
     sealed = len(list(content.sealed()))
     if as_json:
         output.print_json(
@@ -97,7 +83,7 @@ def _print(content: Content, destination: Path, seconds: float, *, as_json: bool
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),
             ("files", f"{sealed} sealed, {len(content.files) - sealed} readable but covered"),
-            ("bytes", f"{content.size:,} in {seconds:.1f} s, {content.size / 1e9 / seconds:.2f} GB/s"),
+            ("bytes", speed(content.size, seconds)),
             ("next", f"nodeseal model register {destination}"),
         ]
     )

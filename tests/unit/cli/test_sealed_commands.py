@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
+from io import StringIO
 from pathlib import Path
 from threading import Event
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from nodeseal.cli import output, progress
 from nodeseal.cli.main import app
 from nodeseal.crypto.hpke import Suite
-from nodeseal.errors import MalformedInput, NodesealError, Unavailable
+from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
 from nodeseal.varlink import Reply
 from support.fake_agent import Caller, FakeAgent, agent_script
 from support.sealed import PLAIN_WEIGHTS, Sample, model_key, plain_model, sealed_model
@@ -173,3 +178,70 @@ def test_open_without_agent_says_what_to_do(sample: Sample, tmp_path: Path) -> N
     result = run("open", sample.directory, "--socket", tmp_path / "nowhere")
     assert isinstance(result.exception, Unavailable)
     assert "nodeseal-agent" in result.exception.remedy
+
+
+def test_verify_reads_every_byte_and_says_how_fast(sample: Sample, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        text = done("verify", sample.directory, "--socket", tmp_path / "s")
+    for word in ("whole", "tiny, version 1", sample.content.digest, f"{sample.content.size:,}", "GB/s"):
+        assert word in text
+
+
+def test_verify_speaks_to_programs(sample: Sample, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        seen = json.loads(done("verify", sample.directory, "--socket", tmp_path / "s", "--json"))
+    assert (seen["model_digest"], seen["files"]) == (sample.content.digest, 3)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.sealed", "config.json"])
+def test_verify_finds_one_flipped_bit(sample: Sample, tmp_path: Path, name: str) -> None:
+    path = sample.directory / name
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        result = run("verify", sample.directory, "--socket", tmp_path / "s")
+    assert isinstance(result.exception, ProofFailed)
+    assert name in str(result.exception)
+
+
+def test_reseal_makes_the_next_version_and_leaves_the_old_one(sample: Sample, public: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in sample.directory.rglob("*") if path.is_file()}
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        text = done("reseal", sample.directory, "-o", tmp_path / "again", "--key", public, "--socket", tmp_path / "s")
+    assert "tiny, version 2" in text
+    assert "nodeseal model register" in text
+    assert {path: path.read_bytes() for path in sample.directory.rglob("*") if path.is_file()} == before
+    assert json.loads(done("inspect", tmp_path / "again", "--json"))["version"] == 2
+
+
+def test_reseal_to_a_version_that_is_not_later_is_refused(sample: Sample, public: Path, tmp_path: Path) -> None:
+    arguments = ("reseal", sample.directory, "-o", tmp_path / "again", "--key", public, "--socket", tmp_path / "s")
+    with FakeAgent(tmp_path / "s", agent_script(sample, Caller.wait_until_gone)):
+        done(*arguments, "--version", "5")
+        assert run(*arguments, "--version", "1").exit_code == 2
+    assert json.loads(done("inspect", tmp_path / "again", "--json"))["version"] == 5
+
+
+def test_seal_refuses_pickles_unless_told(plain: Path, public: Path, tmp_path: Path) -> None:
+    (plain / "pytorch_model.bin").write_bytes(b"pickle")
+    refused = run("seal", plain, "--key", public, "-o", tmp_path / "out")
+    assert isinstance(refused.exception, MalformedInput)
+    assert not (tmp_path / "out").exists()
+    done("seal", plain, "--key", public, "-o", tmp_path / "out", "--allow-pickle")
+
+
+def test_a_bar_shows_throughput_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(output, "errors", terminal)
+    with progress.progress_bar("sealing", 4 << 30) as done_bytes:
+        for _ in range(4):
+            time.sleep(0.05)
+            done_bytes(256 << 20)
+        time.sleep(0.2)
+    assert isinstance(terminal.file, StringIO)
+    shown = terminal.file.getvalue()
+    assert "sealing" in shown
+    assert "1.0/4.0 GiB" in shown
+    assert "GB/s" in shown or "MB/s" in shown
+    assert re.search(r"0:00:\d\d", shown)

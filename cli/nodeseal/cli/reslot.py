@@ -1,0 +1,96 @@
+"""``nodeseal reslot``: let another model key open a sealed model, without touching its data.
+
+The verifier opens an old slot and seals the data key to the new keys; the data key itself stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodeseal.cli import output
+from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.crypto.hpke import Wrapped
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import parse_key_id
+from nodeseal.loader.files import read_small
+from nodeseal.loader.reslot import read_documents, replace_slots, rotated
+from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
+from nodeseal.sealed.slots import Slot, Slots, parse_suite
+from nodeseal.v1 import admin_pb2 as pb
+from nodeseal.v1 import key_release_pb2
+
+
+def reslot(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
+    keys: Annotated[
+        list[Path],
+        typer.Option(
+            "--key", metavar="PUBLIC", exists=True, help="Public file of a key that is to open it. Repeatable."
+        ),
+    ],
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="A key whose slots are taken out. Repeatable.")
+    ] = None,
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Let other model keys open a sealed model; the verifier makes their slots and records who asked."""
+    _, old = read_documents(directory)
+    recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
+    dropped = {output.argument(parse_key_id)(key) for key in drop or ()}
+    rotated(old, [key.slot(old.model_digest, bytes(32)) for key in recipients], dropped)  # refuses before it asks
+    slots = rotated(old, _ask(client, old, recipients), dropped)
+    replace_slots(directory, slots)
+    _print(directory, slots, dropped=bool(dropped), as_json=as_json)
+
+
+def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> list[Slot]:
+    request = pb.RewrapSlotsRequest(
+        model_digest=old.model_digest,
+        slots=map(_to_proto, old.slots),
+        keys=[key.encode() for key in recipients],
+    )
+    with connect(client) as verifier:
+        answer = verifier.keys.RewrapSlots(request, timeout=CALL_SECONDS).slots
+    made = [_from_proto(message) for message in answer]
+    asked = [(key.key_id, key.key_version, key.public.suite) for key in recipients]
+    if [(slot.key_id, slot.key_version, slot.suite) for slot in made] != asked:
+        raise MalformedInput("the verifier answered with slots of other keys; nothing was changed")
+    return made
+
+
+def _to_proto(slot: Slot) -> key_release_pb2.Slot:
+    return key_release_pb2.Slot(
+        key_id=slot.key_id,
+        key_version=slot.key_version,
+        suite=slot.suite.value,
+        enc=slot.sealed.enc,
+        wrapped=slot.sealed.wrapped,
+    )
+
+
+def _from_proto(message: key_release_pb2.Slot) -> Slot:
+    return Slot(
+        key_id=parse_key_id(message.key_id),
+        key_version=message.key_version,
+        suite=parse_suite(message.suite),
+        sealed=Wrapped(message.enc, message.wrapped),
+    )
+
+
+def _print(directory: Path, slots: Slots, *, dropped: bool, as_json: bool) -> None:
+    if as_json:
+        listed = [{"key_id": slot.key_id, "key_version": slot.key_version} for slot in slots.slots]
+        output.print_json({"directory": str(directory), "model_digest": slots.model_digest, "slots": listed})
+        return
+    facts = [("directory", str(directory)), ("digest", slots.model_digest)]
+    facts += [("opens with", f"{slot.key_id}, version {slot.key_version}") for slot in slots.slots]
+    if dropped:
+        facts.append(("next", "nodeseal key revoke the dropped key: copies of the old slots still open with it"))
+    output.print_facts(facts)
