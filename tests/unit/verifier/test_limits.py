@@ -1,11 +1,13 @@
-"""Token buckets."""
+"""Token buckets, and slots for what is large."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
 from nodeseal.errors import TooManyRequests
-from nodeseal.verifier.limits import RateLimit
+from nodeseal.verifier.limits import RateLimit, Slots
 
 
 def test_a_name_may_burst_then_waits_while_others_go_on() -> None:
@@ -36,3 +38,15 @@ def test_many_names_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(1000):
         limit.take(str(number), number * 100.0)
     assert len(limit._buckets) <= 10
+
+
+def test_whoever_comes_when_every_slot_is_held_is_refused_instead_of_kept_waiting() -> None:
+    async def case() -> None:
+        slots = Slots(2, "goldens")
+        async with slots.one(), slots.one():
+            with pytest.raises(TooManyRequests, match="too many goldens at once"):
+                slots.one()
+        async with slots.one():
+            pass
+
+    asyncio.run(case())
