@@ -393,6 +393,33 @@ def test_a_quote_of_the_boot_before_that_was_held_back_changes_nothing(play: Pla
     play(case)
 
 
+def test_a_good_quote_from_before_a_reset_of_the_tpm_brings_no_trust_back(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm.reset()
+        await scene.rounds.judge(scene.node, scene.evidence(second), second)
+        await scene.rounds.judge(scene.node, held_back, first)
+        assert scene.node.state is NodeState.UNTRUSTED
+
+    play(case)
+
+
+def test_a_good_answer_brings_no_trust_back_after_one_that_was_not_authentic(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        await scene.rounds.judge(scene.node, held_back, second)
+        assert (await scene.rounds.judge(scene.node, held_back, first)).verdict.state is NodeState.UNTRUSTED
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+
+    play(case)
+
+
 def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()

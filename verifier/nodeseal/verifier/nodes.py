@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -65,6 +66,8 @@ class Node:
         findings: of the last round.
         trusted_until: end of trust for people to read.
         trust_ends: the same on the steady clock; this one decides.
+        refused_at: steady time of the last round that spoke against the node: answers to older challenges bring no
+            trust back.
         last_seen: last authentic evidence.
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
@@ -88,6 +91,7 @@ class Node:
         "leases",
         "reason",
         "record",
+        "refused_at",
         "state",
         "stream",
         "trust_ends",
@@ -103,6 +107,7 @@ class Node:
         self.unrecorded: Decision | None = None
         self.judging: Final = asyncio.Lock()
         self.trust_ends = 0.0
+        self.refused_at = -math.inf
         self.baseline: Baseline | None = standing.clock
         self.boot: BootBrief | None = None
         self.answered: Challenge | None = None

@@ -1,8 +1,9 @@
 """Rounds: asks a node for evidence, appraises the answer, and acts on the outcome.
 
 Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in;
-rounds of one node are judged one after the other, in the order in which their answers were complete. A good quote that
-was held back until a later one had been judged changes nothing: what was found since may not be undone by it.
+rounds of one node are judged one after the other, in the order in which their answers were complete. A good answer
+that was held back, until a later quote was judged or the node was refused, changes nothing: what was found since may
+not be undone by it, and trust comes back with a later challenge.
 A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
 
 Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
@@ -184,6 +185,8 @@ class Rounds:
             return await _in_thread(lambda: appraise(evidence, asked.challenge, known, policy, now))
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
+        node.refused_at = self.clock.steady()
+
         def decide(node: Node) -> Change:
             state = node.state if node.state in STICKY else NodeState.UNTRUSTED
             return restricted(node, state, node.reason, findings, audit.VERIFIER)
@@ -197,7 +200,9 @@ class Rounds:
         self._fleet.touch(node)
         if appraisal.logs_required:  # speaks neither for nor against the node, whose trust goes on until its time
             return
-        if appraisal.trusted and appraisal.baseline is not node.baseline:  # a later quote was judged before
+        if not appraisal.trusted:
+            node.refused_at = self.clock.steady()
+        elif appraisal.baseline is not node.baseline or asked.at < node.refused_at:  # held back
             return
         if _is_steady(node, appraisal):
             if trust_ends > node.trust_ends:
