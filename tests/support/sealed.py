@@ -125,11 +125,11 @@ def seal_files(folder: Path, files: Mapping[str, bytes]) -> Sample:
     return seal_folder(plain, folder / "sealed")
 
 
-def seal_folder(plain: Path, directory: Path, suite: Suite = Suite.P384) -> Sample:
+def seal_folder(plain: Path, directory: Path, suite: Suite = Suite.P384, *, seal_all: bool = False) -> Sample:
     """Seal the model in ``plain``."""
     folder, name = directory.parent, directory.name
     private, key = model_key(suite)
-    content = seal_model(survey(plain), directory, [key], label(name))
+    content = seal_model(survey(plain, seal_all=seal_all), directory, [key], label(name))
     keys = InsecureFileKeys(key_file(folder, key, private))
     return Sample(plain=plain, directory=directory, keys=keys, private=private, key=key, content=content)
 

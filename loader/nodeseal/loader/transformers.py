@@ -25,8 +25,7 @@ from typing import Any, Final
 import torch
 import transformers
 
-from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
-from nodeseal.findings import Finding, FindingId
+from nodeseal.errors import MalformedInput, NodesealError
 from nodeseal.loader.folders import Folder
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.model import SealedModel, open_model
@@ -66,9 +65,9 @@ def from_pretrained(
         **kwargs: for the library, such as ``dtype`` or ``device_map``.
 
     Raises:
-        ProofFailed: a file is not what was sealed, or the weights are not all that the model needs, and no others.
+        ProofFailed: a file is not what was sealed.
         PolicyRefused: the node may not open the model, or lost it meanwhile.
-        MalformedInput: no weights here, or a model that needs code which is not part of it.
+        MalformedInput: the weights are not all that the model needs and no others, or it needs code from elsewhere.
         ValueError: an argument that would write weights to a disk or that this function sets itself.
         Unavailable: no agent, or a file that cannot be read.
     """
@@ -154,7 +153,7 @@ def _fill(concrete: Any, config: Any, weights: Weights, kwargs: dict[str, Any]) 
     state_dict = {name: _Value(weights.get_slice(name), failures) for name in weights.names()}
     try:
         made, info = concrete.from_pretrained(
-            None, config=config, state_dict=state_dict, output_loading_info=True, **kwargs
+            None, config=config, state_dict=state_dict, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
     finally:  # the library makes errors of its own of those that it meets while it reads
         if failures:
@@ -165,17 +164,10 @@ def _fill(concrete: Any, config: Any, weights: Weights, kwargs: dict[str, Any]) 
 
 
 def _check_complete(info: Mapping[str, Any]) -> None:
-    findings = []
-    for kind, expected in (
-        ("missing_keys", "every weight of the model"),
-        ("unexpected_keys", "no weight that the model does not have"),
-        ("mismatched_keys", "weights of the shapes that the model has"),
-    ):
-        if names := sorted(str(name) for name in info[kind]):
-            seen = f"{len(names)} {kind.partition('_')[0]}: {', '.join(names[:_MAX_NAMES])}"
-            findings.append(Finding(id=FindingId.SEALED_FILE, expected=expected, seen=seen, where="weights"))
-    if findings:
-        raise ProofFailed(*findings)
+    odd = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    told = [f"{len(names)} {kind}: {', '.join(names[:_MAX_NAMES])}" for kind, names in odd.items() if names]
+    if told:
+        raise MalformedInput(f"the weights are not those of the model; {'; '.join(told)}")
 
 
 class _Value:
