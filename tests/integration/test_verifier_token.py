@@ -69,16 +69,9 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
 @pytest.fixture
 def verifier(tmp_path: Path, token: SoftToken) -> Iterator[RunningVerifier]:
     with a_verifier(tmp_path, start=False, interval_seconds=20) as made:
-        add_token(made, token)
+        token.configure(made.folder / "verifier.yaml")
         made.start()
         yield made
-
-
-def add_token(verifier: RunningVerifier, token: SoftToken) -> None:
-    settings = token.settings()
-    lines = [f'  pkcs11: {{module: "{settings.module}", token: "{settings.name}", pin: "{settings.pin}"}}']
-    path = verifier.folder / "verifier.yaml"
-    path.write_text(path.read_text().replace("keys:\n", "\n".join(["keys:", *lines, ""])))
 
 
 def play(verifier: RunningVerifier, token: SoftToken, case: Any) -> None:

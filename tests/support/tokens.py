@@ -45,6 +45,12 @@ class SoftToken:
         path.chmod(0o600)
         return path
 
+    def configure(self, path: Path) -> None:
+        """Tell a ``verifier.yaml`` of it."""
+        settings = self.settings()
+        line = f'  pkcs11: {{module: "{settings.module}", token: "{settings.name}", pin: "{settings.pin}"}}\n'
+        path.write_text(path.read_text().replace("keys:\n", f"keys:\n{line}"))
+
     def remove(self) -> None:
         """Take the token away."""
         (self._tokens / self._one(self._tokens)).rename(self._away / self._one(self._tokens))
@@ -58,10 +64,6 @@ class SoftToken:
         for path in (self._tokens / self._one(self._tokens)).glob("*.object"):
             if path.name != "token.object":
                 path.unlink()
-
-    def bytes(self) -> bytes:
-        """Return everything that lies on disk."""
-        return b"".join(path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file())
 
     @property
     def _tokens(self) -> Path:
