@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
+from nodeseal.loader.glance import glance
 from nodeseal.loader.reslot import read_documents
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.slots import Slots
@@ -19,29 +21,35 @@ def inspect(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is in a sealed model and which keys open it. Verifies nothing: that takes the data key."""
+    """Show what is in a sealed model, which keys open it, and files that are missing or are others.
+
+    Takes no key, so it finds accidents and no attacks: that is what `nodeseal verify` is for.
+    """
     content, slots = read_documents(directory)
+    wrong = list(glance(directory, content))
     if as_json:
-        output.print_json(_describe(content, slots))
+        output.print_json(_describe(content, slots, wrong))
     else:
-        _print(content, slots)
+        _print(content, slots, wrong)
+    if any(wrong):
+        raise typer.Exit(output.REFUSED)
 
 
-def _describe(content: Content, slots: Slots) -> dict[str, object]:
+def _describe(content: Content, slots: Slots, wrong: Sequence[str]) -> dict[str, object]:
     return {
         "model_digest": content.digest,
         "model_id": content.model_id,
         "version": content.version,
         "created": content.created.isoformat(),
         "bytes": content.size,
-        "files": [file.to_json() for file in content.files],
+        "files": [{**file.to_json(), "wrong": seen} for file, seen in zip(content.files, wrong, strict=True)],
         "slots": [
             {"key_id": slot.key_id, "key_version": slot.key_version, "suite": slot.suite.value} for slot in slots.slots
         ],
     }
 
 
-def _print(content: Content, slots: Slots) -> None:
+def _print(content: Content, slots: Slots, wrong: Sequence[str]) -> None:
     output.print_facts(
         [
             ("model", f"{content.model_id}, version {content.version}"),
@@ -52,10 +60,10 @@ def _print(content: Content, slots: Slots) -> None:
     )
     output.console.print()
     rows = (
-        (file.path, "sealed" if isinstance(file, SealedFile) else "readable", f"{file.size:,}")
-        for file in content.files
+        (file.path, "sealed" if isinstance(file, SealedFile) else "readable", f"{file.size:,}", seen or "there")
+        for file, seen in zip(content.files, wrong, strict=True)
     )
-    output.print_table(("file", "stored", "bytes"), rows, empty="no files")
+    output.print_table(("file", "stored", "bytes", "at a glance"), rows, empty="no files")
     output.console.print()
     keys = ((slot.key_id, str(slot.key_version), slot.suite.value) for slot in slots.slots)
     output.print_table(("opens with key", "version", "suite"), keys, empty="no slots")

@@ -77,6 +77,18 @@ def test_inspect_shows_files_and_keys_without_any_key(tmp_path: Path) -> None:
         assert word in text
 
 
+def test_inspect_names_what_is_missing_and_ends_with_1(tmp_path: Path) -> None:
+    sample = sealed_model(tmp_path)
+    sample.weights.unlink()
+    result = run("inspect", sample.directory)
+    assert result.exit_code == 1
+    assert "absent, or not readable" in result.stdout
+    seen = {
+        file["path"]: file["wrong"] for file in json.loads(run("inspect", sample.directory, "--json").stdout)["files"]
+    }
+    assert seen == {"config.json": "", "model.safetensors": "absent, or not readable", "sub/tokenizer.json": ""}
+
+
 def test_inspect_refuses_slots_of_another_model(tmp_path: Path) -> None:
     first, second = sealed_model(tmp_path / "a"), sealed_model(tmp_path / "b")
     slots = (second.directory / "nodeseal.slots.json").read_bytes()
