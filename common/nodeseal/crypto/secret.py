@@ -8,10 +8,8 @@ not protect from root on a running node.
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
 
 _STEP = 1 << 20
-_HUGE = 4 << 20
 
 
 def wipe(buffer: bytearray | memoryview) -> None:
@@ -24,12 +22,8 @@ def wipe(buffer: bytearray | memoryview) -> None:
 def allocate(size: int) -> memoryview:
     """Return ``size`` zero bytes of private memory that core dumps leave out (madvise(2), ``MADV_DONTDUMP``).
 
-    From 4 MiB on the kernel is asked for huge pages: touching fresh memory page by page costs more than decrypting.
     The memory goes back to the system, which zeroes it, when the last view of it is gone.
     """
     region = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     region.madvise(mmap.MADV_DONTDUMP)
-    if size >= _HUGE:
-        with suppress(OSError):  # a kernel without them
-            region.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(region)[:size]

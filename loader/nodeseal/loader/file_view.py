@@ -204,6 +204,6 @@ def _fill(descriptor: int, size: int, fill: Callable[[Targets], None]) -> None:
     region = mmap.mmap(descriptor, size)
     region.madvise(mmap.MADV_DONTDUMP)
     view = memoryview(region)
-    fill(Targets([(0, view)]))
+    fill(Targets([(0, view)], fresh=True))
     view.release()
     region.close()  # the kernel seals nothing that somebody could still write to

@@ -67,7 +67,7 @@ class OpenFile:
             Unavailable: the file cannot be read.
         """
         plaintext = allocate(self.file.size)
-        self.fill(Targets([(0, plaintext)]), progress=progress)
+        self.fill(Targets([(0, plaintext)], fresh=True), progress=progress)
         return plaintext
 
     def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:

@@ -112,7 +112,7 @@ class SegmentReader:
         stop, capacity = start + len(buffer), self._layout.capacity
         if not 0 <= start <= stop <= self._file.size:
             raise ValueError(f"bytes {start} to {stop} of a file of {self._file.size} bytes")
-        targets = Targets([(start, buffer)])
+        targets = Targets([(start, buffer)], fresh=True)
         try:
             self._decrypt(range(start // capacity, -(-stop // capacity)), targets, lambda _: None)
         except BaseException:

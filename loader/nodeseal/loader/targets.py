@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
 from nodeseal.crypto.secret import wipe
 
+_MADV_POPULATE_WRITE: Final = 23
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
 
 class Targets:
     """Memory for some or all bytes of a file; bytes that have no target are verified and dropped."""
 
-    def __init__(self, parts: Iterable[tuple[int, memoryview]] = (), *, unseen: bool = True) -> None:
+    def __init__(
+        self, parts: Iterable[tuple[int, memoryview]] = (), *, unseen: bool = True, fresh: bool = False
+    ) -> None:
         """Keep the parts.
 
         Args:
             parts: where in the file each part of memory begins; writable bytes, without overlap.
             unseen: nobody reads this memory before all of it has verified, so ciphertext may be decrypted straight
                 into it. Otherwise what arrives there has verified before.
+            fresh: nobody has touched this memory yet.
         """
         ordered = sorted(((start, part) for start, part in parts if len(part)), key=lambda part: part[0])
         self._starts: Final = [start for start, _ in ordered]
         self._parts: Final = [part for _, part in ordered]
         self._unseen: Final = unseen
+        self._fresh: Final = fresh
 
     def direct(self, start: int, stop: int) -> memoryview | None:
         """Return the memory for exactly these bytes of the file, if one part holds them and nobody looks."""
@@ -32,7 +41,12 @@ class Targets:
         if not self._unseen or index < 0 or start == stop:
             return None
         part, at = self._parts[index], start - self._starts[index]
-        return part[at : at + stop - start] if at + stop - start <= len(part) else None
+        if at + stop - start > len(part):
+            return None
+        memory = part[at : at + stop - start]
+        if self._fresh:
+            _populate(memory)
+        return memory
 
     def copy(self, start: int, plaintext: memoryview) -> None:
         """Copy verified bytes of the file, from ``start``, to where they belong."""
@@ -49,6 +63,17 @@ class Targets:
         """Overwrite all of it with zeros."""
         for part in self._parts:
             wipe(part)
+
+
+def _populate(memory: memoryview) -> None:
+    """Have the kernel find pages for fresh memory all at once (madvise(2)); one by one they cost half as much again.
+
+    Huge pages were tried: faster where the machine has them at hand, several times slower where a hypervisor or
+    compaction must find them first.
+    """
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    aligned = start - start % mmap.PAGESIZE
+    _madvise(aligned, start + len(memory) - aligned, _MADV_POPULATE_WRITE)  # kernels before 5.14 refuse: no harm done
 
 
 def _move(target: memoryview, source: memoryview) -> None:

@@ -91,7 +91,7 @@ class TensorFile:
         """
         framework, padding = self._framework, -self._header.size % _ALIGNMENT
         memory = framework.allocate(padding + self._opened.file.size)
-        self._opened.fill(Targets([(0, memory[padding:])]))
+        self._opened.fill(Targets([(0, memory[padding:])], fresh=True))
         data = memory[padding + self._header.size :]
         return {
             entry.name: framework.deliver(framework.view(entry, entry.shape, data[entry.start : entry.stop]))
