@@ -27,8 +27,13 @@ def open_directory(directory: Path, key_file: Path) -> dict[str, bytes]:
 
 def _open_slot(slots: list[dict[str, Any]], key: dict[str, Any], digest: bytes) -> bytes:
     (slot,) = [slot for slot in slots if slot["key_id"] == key["key_id"]]
-    info = b"nodeseal slot v1" + digest + slot["key_id"].encode()
-    sealed, private = b64decode(slot["enc"]) + b64decode(slot["wrapped"]), b64decode(key["private"])
+    return open_slot({**slot, "model_digest": digest.hex()}, b64decode(key["private"]))
+
+
+def open_slot(slot: dict[str, Any], private: bytes) -> bytes:
+    """Return the data key of one slot, whose model digest stands beside it."""
+    info = b"nodeseal slot v1" + bytes.fromhex(slot["model_digest"]) + slot["key_id"].encode()
+    sealed = b64decode(slot["enc"]) + b64decode(slot["wrapped"])
     if slot["suite"].startswith("MLKEM768-X25519"):
         suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
         pair = hpke.MLKEM768X25519PrivateKey(
