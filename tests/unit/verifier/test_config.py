@@ -79,7 +79,7 @@ def test_a_long_answer_has_half_of_the_trust_time(tmp_path: Path) -> None:
         ("trust_seconds: 120", "trust_seconds: 59", "line 24: trust_seconds is not an integer from 60"),
         (
             "cap_pcr: 15",
-            "cap_pcr: 15\n  max_waiting_log_bytes: 80000000",
+            "cap_pcr: 15\n  max_waiting_log_bytes: 70000000",
             "max_waiting_log_bytes is not an integer from",
         ),
         ("cap_pcr: 15", "cap_pcr: 16", "cap_pcr is not an integer from 15 to 15"),
