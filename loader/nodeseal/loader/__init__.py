@@ -21,7 +21,7 @@ from nodeseal.loader.agent_keys import AgentKeys
 from nodeseal.loader.events import Ended, Verified
 from nodeseal.loader.keys import InsecureFileKeys, KeyProvider, Lease
 from nodeseal.loader.model import SealedModel, open_model
-from nodeseal.loader.tensors import TensorFile, open_tensors, safe_open
+from nodeseal.loader.tensors import TensorFile, load_into, open_tensors, safe_open
 
 __all__ = [
     "AgentKeys",
@@ -32,6 +32,7 @@ __all__ = [
     "SealedModel",
     "TensorFile",
     "Verified",
+    "load_into",
     "open_model",
     "open_tensors",
     "safe_open",

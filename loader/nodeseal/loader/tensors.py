@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nodeseal.errors import NotFound
+from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.loader.frameworks import Framework, check_length, framework_of
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.model import SealedModel, open_model
@@ -111,20 +112,26 @@ class TensorFile:
             ValueError: names, types or shapes differ; nothing was changed.
             ProofFailed: as :meth:`get_tensors`; so do PolicyRefused and Unavailable.
         """
-        if odd := params.keys() ^ self._entries.keys():
-            missing = sorted(self._entries.keys() - params.keys())
-            raise ValueError(f"parameters and tensors differ: {len(odd)} names, {len(missing)} of them missing")
-        start, framework = self._header.size, self._framework
-        parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._header.tensors]
-        self._opened.fill(Targets(parts, unseen=unseen))
+        _refuse_others(params, self._entries)
+        self._opened.fill(self.targets(params, unseen=unseen))
 
-    def verify_tags(self) -> None:
-        """After :meth:`get_tensor` and slices: make sure that all they gave is what was sealed.
+    def targets(self, params: Mapping[str, Any], *, unseen: bool) -> Targets:
+        """Return where the file's bytes go among ``params``, which may hold more than this file's.
 
         Raises:
-            ProofFailed: as :meth:`nodeseal.loader.opened.OpenFile.verify_tags`; so do PolicyRefused and Unavailable.
+            ValueError: a type or shape differs.
         """
-        self._opened.verify_tags()
+        start, framework = self._header.size, self._framework
+        parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._header.tensors]
+        return Targets(parts, unseen=unseen)
+
+    def fill(self, targets: Targets) -> None:
+        """Verify the whole file and fill ``targets`` from it; if that fails, they hold zeros.
+
+        Raises:
+            ProofFailed: as :meth:`get_tensors`; so do PolicyRefused and Unavailable.
+        """
+        self._opened.fill(targets)
 
     def close(self) -> None:
         """Forget the file's keys; tensors that were returned stay."""
@@ -227,6 +234,37 @@ def open_tensors(
         raise
 
 
+def load_into(model: SealedModel, params: Mapping[str, Any], framework: str = "np", *, unseen: bool = False) -> None:
+    """Fill tensors that exist already from all safetensors files of a model. If that fails, they hold zeros.
+
+    Args:
+        model: open.
+        params: for every tensor of the model one of its type and shape, contiguous in main memory, and no other.
+        framework: ``np`` or ``pt``.
+        unseen: as in :meth:`TensorFile.load_into`.
+
+    Raises:
+        ValueError: names, types or shapes differ; nothing was changed.
+        MalformedInput: two files have a tensor of one name; or as :func:`open_tensors`.
+        ProofFailed: as :meth:`TensorFile.load_into`; so do PolicyRefused and Unavailable.
+    """
+    with ExitStack() as stack:
+        paths = [file.path for file in model.content.sealed() if file.path.endswith(".safetensors")]
+        files = [stack.enter_context(open_tensors(model, path, framework)) for path in paths]
+        names = [name for file in files for name in file.offset_keys()]
+        if len(set(names)) != len(names):
+            raise MalformedInput("two files of the model have a tensor of one name")
+        _refuse_others(params, names)
+        targets = [file.targets(params, unseen=unseen) for file in files]
+        try:
+            for file, target in zip(files, targets, strict=True):
+                file.fill(target)
+        except BaseException:
+            for target in targets:
+                target.wipe()
+            raise
+
+
 def safe_open(
     path: Path | str,
     framework: str = "np",
@@ -264,3 +302,15 @@ def _open_alone(folder: Path, wanted: Path, framework: Framework[Any], keys: Key
     except BaseException:
         model.close()
         raise
+
+
+def _refuse_others(params: Mapping[str, Any], names: Collection[str]) -> None:
+    """Refuse parameters that are not exactly these.
+
+    Raises:
+        ValueError: naming the first that is missing or surplus.
+    """
+    if missing := sorted(set(names) - params.keys()):
+        raise ValueError(f"no parameter for {len(missing)} tensors of the file, such as {missing[0][:80]!a}")
+    if surplus := sorted(params.keys() - set(names)):
+        raise ValueError(f"no tensor for {len(surplus)} parameters, such as {surplus[0][:80]!a}")

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from nodeseal.crypto import floe
 from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed, Unavailable
-from nodeseal.loader import TensorFile, open_model, open_tensors, safe_open
+from nodeseal.loader import TensorFile, load_into, open_model, open_tensors, safe_open
 from nodeseal.loader import frameworks as frameworks_module
 from nodeseal.loader.numpy import load_file
 from support.sealed import SEGMENT, Sample, seal_files, sealed_model
@@ -244,7 +244,7 @@ def read_only(params: dict[str, np.ndarray]) -> None:
 def test_parameters_are_refused_untouched_for(sample: Sample, why: str, change: Any) -> None:
     params = parameters()
     change(params)
-    with opened(sample) as file, pytest.raises(ValueError, match=r"parameters|array"):
+    with opened(sample) as file, pytest.raises(ValueError, match=r"parameter|array"):
         file.load_into(params)
     assert np.all(params["b.experts"] == 7), why
 
@@ -270,6 +270,57 @@ def test_after_a_failure_parameters_hold_zeros_and_nothing_is_read_any_more(dama
             file.get_tensor("d.scalar")
     assert again.value.findings == caught.value.findings
     assert not any(np.any(tensor) for tensor in params.values())
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    one, two = ({name: TENSORS[name]} for name in ("a.large", "b.experts"))
+    return seal_files(tmp_path_factory.mktemp("sharded"), {"1.safetensors": save(one), "2.safetensors": save(two)})
+
+
+def shards() -> dict[str, np.ndarray]:
+    return {name: np.full_like(TENSORS[name], 7) for name in ("a.large", "b.experts")}
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_all_shards_of_a_model_are_filled_by_one_crew(sharded: Sample, unseen: bool) -> None:  # noqa: FBT001 - a table's column
+    params = shards()
+    with open_model(sharded.directory, sharded.keys) as model:
+        load_into(model, params, unseen=unseen)
+    assert all(np.array_equal(param, TENSORS[name]) for name, param in params.items())
+
+
+@pytest.mark.parametrize(
+    ("why", "change", "match"),
+    [
+        ("missing", lambda p: p.pop("b.experts"), r"no parameter for 1 tensors.*b\.experts"),
+        ("surplus", lambda p: p.update(x=np.zeros(1)), "no tensor for 1 parameters.*x"),
+        ("another shape", lambda p: p.update({"b.experts": np.zeros(1, "<i4")}), "another type or shape"),
+    ],
+)
+def test_a_model_that_parameters_do_not_fit_changes_none(sharded: Sample, why: str, change: Any, match: str) -> None:
+    params = shards()
+    change(params)
+    with open_model(sharded.directory, sharded.keys) as model, pytest.raises(ValueError, match=match):
+        load_into(model, params)
+    assert np.all(params["a.large"] == 7), why
+
+
+def test_a_damaged_shard_leaves_zeros_in_all_of_them(tmp_path: Path) -> None:
+    files = {f"{at}.safetensors": save({name: TENSORS[name]}) for at, name in enumerate(("a.large", "b.experts"))}
+    sample, params = seal_files(tmp_path, files), shards()
+    weights = sample.directory / "1.safetensors.sealed"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with open_model(sample.directory, sample.keys) as model, pytest.raises(ProofFailed):
+        load_into(model, params)
+    assert not any(np.any(param) for param in params.values())
+
+
+def test_a_tensor_that_two_shards_have_is_refused(tmp_path: Path) -> None:
+    raw = save({"t": np.zeros(1)})
+    sample = seal_files(tmp_path, {"1.safetensors": raw, "2.safetensors": raw})
+    with open_model(sample.directory, sample.keys) as model, pytest.raises(MalformedInput, match="one name"):
+        load_into(model, {"t": np.ones(1)})
 
 
 def test_nothing_unverified_is_ever_written_to_parameters_in_use(
