@@ -1,0 +1,93 @@
+"""What loaders for serving engines have in common: their settings, and weights that are handed over one by one.
+
+Keys are asked for when weights are loaded, in the process that loads them, and wiped when that is done: a model that is
+served needs none. Revocations are the agent's to enforce from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from nodeseal.loader.agent_keys import DEFAULT_SOCKET, AgentKeys
+from nodeseal.loader.keys import InsecureFileKeys, KeyProvider
+from nodeseal.loader.lazy_tensor import lazy_tensor
+from nodeseal.loader.model import open_model
+from nodeseal.loader.weights import Weights
+
+SOCKET: Final = "socket"
+INSECURE_KEY_FILE: Final = "insecure_key_file"
+
+
+def parse_settings(extra: Any) -> KeyProvider:
+    """Return who releases keys, by the engine's ``--model-loader-extra-config``.
+
+    Args:
+        extra: nothing, ``{"socket": PATH}`` of the agent, or ``{"insecure_key_file": PATH}`` for tests.
+
+    Raises:
+        ValueError: anything else.
+        MalformedInput: as :class:`InsecureFileKeys`; so does Unavailable.
+    """
+    settings = extra or {}
+    allowed = {SOCKET, INSECURE_KEY_FILE}
+    if not isinstance(settings, Mapping) or len(settings) > 1 or not settings.keys() <= allowed:
+        raise ValueError(f"extra settings of a sealed model are one of {', '.join(sorted(allowed))}")
+    if INSECURE_KEY_FILE in settings:
+        return InsecureFileKeys(Path(settings[INSECURE_KEY_FILE]))
+    return AgentKeys(Path(settings.get(SOCKET, DEFAULT_SOCKET)))
+
+
+@contextmanager
+def sealed_weights(place: str, keys: KeyProvider) -> Iterator[Iterator[tuple[str, Any]]]:
+    """Open a model and give its weights as pairs of name and tensor; each tensor decrypts when it is used.
+
+    All of them are used before the block ends. Then the keys are wiped.
+
+    Raises:
+        ProofFailed: what was read is not what was sealed. So do the errors of :func:`nodeseal.loader.open_model`.
+    """
+    with open_model(place, keys) as model, Weights(model) as weights:
+        yield ((name, lazy_tensor(weights.get_slice(name))) for name in weights.names())
+        weights.verify_tags()
+
+
+def check_engine(model_config: Any, model: Any) -> None:
+    """Refuse what would make verified weights worthless.
+
+    Raises:
+        ValueError: code of the model was allowed to run, which engines do before anything is verified, or the model
+            takes weights from elsewhere, too.
+    """
+    if getattr(model_config, "trust_remote_code", False):
+        raise ValueError("the engine ran code of the model before it was verified: leave --trust-remote-code out")
+    if tuple(getattr(model, "secondary_weights", ())):
+        raise ValueError("this model takes weights from other places, which are not sealed")
+
+
+def check_loaded(model: Any, loaded: set[str] | None, *, quantized: bool) -> None:
+    """Refuse a model with parameters that were not in the sealed files, which would hold whatever memory held.
+
+    Args:
+        model: of PyTorch.
+        loaded: the parameters that it says it loaded.
+        quantized: parameters of modules that are quantised may be computed, so those are not asked for.
+
+    Raises:
+        ValueError: a parameter is missing, or the model does not say what it loaded.
+    """
+    if loaded is None:
+        raise ValueError(f"{type(model).__name__} does not say which weights it loaded, so none can be missed")
+    wanted = {name for name, _ in model.named_parameters()}
+    if quantized:
+        wanted -= set(_computed(model))
+    if missing := sorted(wanted - loaded):
+        raise ValueError(f"{len(missing)} weights are missing from the sealed files: {', '.join(missing[:10])}")
+
+
+def _computed(model: Any) -> Iterator[str]:
+    for prefix, module in model.named_modules():
+        if getattr(module, "quant_method", None) is not None:
+            yield from (f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters())

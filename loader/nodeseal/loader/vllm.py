@@ -1,0 +1,54 @@
+"""vLLM: ``vllm serve DIR --load-format nodeseal``.
+
+vLLM calls :func:`register` in each of its processes, by the entry point ``vllm.general_plugins``; it does nothing but
+name the loader. Keys are asked for by workers alone, in :meth:`SealedModelLoader.load_weights`. If this does not
+import, vLLM does not know the format and stops; its own loaders find no weights in a sealed folder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+
+from nodeseal.loader.serving import check_engine, check_loaded, parse_settings, sealed_weights
+
+LOAD_FORMAT = "nodeseal"
+_registered: list[str] = []
+
+
+class SealedModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no dependency, so mypy does not see its classes
+    """Loads sealed safetensors. Each process decrypts what it keeps, and nothing else."""
+
+    def __init__(self, load_config: Any) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: settings that are not known; see :func:`nodeseal.loader.serving.parse_settings`.
+        """
+        super().__init__(load_config)
+        self._keys = parse_settings(load_config.model_loader_extra_config)
+
+    def download_model(self, model_config: Any) -> None:
+        """Do nothing: sealed models are read where they lie."""
+
+    def load_weights(self, model: Any, model_config: Any) -> None:
+        """Ask for the key, fill ``model``, wipe the key.
+
+        Raises:
+            ProofFailed: the model is not what was sealed.
+            PolicyRefused: the node may not open it.
+            ValueError: weights are missing, or :func:`nodeseal.loader.serving.check_engine` says so.
+        """
+        check_engine(model_config, model)
+        with sealed_weights(model_config.model, self._keys) as weights:
+            loaded = model.load_weights(weights)
+        check_loaded(model, loaded, quantized=model_config.quantization is not None)
+
+
+def register() -> None:
+    """Tell vLLM of the format, once in each process."""
+    if not _registered:
+        register_model_loader(LOAD_FORMAT)(SealedModelLoader)
+        _registered.append(LOAD_FORMAT)
