@@ -21,7 +21,7 @@ NONCE_SIZE = 32
 _SHA256_SIZE = 32
 MAX_CLAIMS = 16 * 1024
 MAX_LEASES = 256
-MAX_BOOT_LOG = 16 * 1024 * 1024
+MAX_BOOT_LOG = 4 * 1024 * 1024
 """Bytes of one boot log."""
 MAX_IMA_DELTA = 64 * 1024 * 1024
 """Bytes of the IMA log that one round may bring; a log of half a million entries."""

@@ -12,8 +12,8 @@ from nodeseal.boot.images import BootChain, BootImage, read_images
 from nodeseal.boot.loader import (
     KernelCommandLine,
     MeasuredFile,
-    read_command_lines,
-    read_files,
+    MeasuredSection,
+    read_loader,
     read_partitions,
     read_sections,
 )
@@ -53,7 +53,7 @@ class BootClaims:
     drivers: tuple[BootImage, ...]
     signers: tuple[Authority, ...]
     command_lines: tuple[KernelCommandLine, ...]
-    sections: tuple[MeasuredFile, ...]
+    sections: tuple[MeasuredSection, ...]
     files: tuple[MeasuredFile, ...]
     gpt: tuple[MeasuredFile, ...]
     sbat_level: str
@@ -68,7 +68,7 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         measured.get(pcr, ()) for pcr in (0, 2, 4, 5, 7, 8, 9, 11, 12, 14)
     )
     said = read_policy(policy, shim)
-    lines = read_command_lines(grub, files, stub)
+    loader = read_loader(grub, files, stub)
     return BootClaims(
         bank=proved.bank,
         proved=proved.proved,
@@ -76,9 +76,9 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         chain=BootChain(images=read_images(images)),
         drivers=read_images(drivers),
         signers=said.signers,
-        command_lines=lines,
+        command_lines=loader.command_lines,
         sections=read_sections(unified),
-        files=read_files(files, lines),
+        files=loader.files,
         gpt=read_partitions(partitions),
         sbat_level=said.sbat_level,
         firmware_version=_firmware_version(crtm),
@@ -94,7 +94,10 @@ def _firmware_version(measured: tuple[Measurement, ...]) -> str:
 
 
 def _firmware_errors(measured: Mapping[int, tuple[Measurement, ...]]) -> Iterator[Finding]:
-    """Find separators that stand for an error; the type is asked too, since boot variables may have that content."""
+    """Find the first separator of each PCR that stands for an error.
+
+    The type is asked too, since boot variables may have that content.
+    """
     for pcr in FIRMWARE_PCRS:
         for each in measured.get(pcr, ()):
             is_error = each.digest in digests_of((ERROR_SEPARATOR,), each.bank)
@@ -106,3 +109,4 @@ def _firmware_errors(measured: Mapping[int, tuple[Measurement, ...]]) -> Iterato
                     where=f"{each.bank.hashlib_name} PCR {pcr}",
                     event=str(each),
                 )
+                break

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
-from nodeseal.boot.measured import describe_briefly, measurements
+from nodeseal.boot.measured import Measurement, describe_briefly, measured_into
 from nodeseal.boot.proved import PHASE_PCR, ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
@@ -48,6 +48,27 @@ class EventDifference:
     seen: Shown | None
 
 
+class _Extended(NamedTuple):
+    """One extend; words are made only of those that are shown.
+
+    Attributes:
+        digest: what was extended.
+        about: where that is known from; words for what no log holds.
+    """
+
+    digest: bytes
+    about: Measurement | ReferenceEvent | str
+
+    @property
+    def what(self) -> str:
+        if isinstance(self.about, ReferenceEvent):
+            return f"{type_name(self.about.claimed_type)} {inert(self.about.what)[:MAX_TEXT]}"
+        return str(self.about)
+
+    def __str__(self) -> str:
+        return f"{self.what} {_short(self.digest)}"
+
+
 def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[ReferenceEvent, ...]:
     """Return the events of ``log`` that extended one of ``banks`` as a golden keeps them, with those digests.
 
@@ -79,9 +100,9 @@ def first_difference(proved: ProvedLog, reference: tuple[ReferenceEvent, ...], p
     if ours[at + 1 :] == theirs[at:] and ours[at:]:
         return f"{seen[at].what}: digest {_short(ours[at])}, which the golden has not"
     if ours[at:] == theirs[at + 1 :] and theirs[at:]:
-        return f"{_place(seen, at)}: golden has {_words(golden[at])}, which was not measured"
+        return f"{_place(seen, at)}: golden has {golden[at]}, which was not measured"
     if at < len(ours) and at < len(theirs):
-        return f"{seen[at].what}: digest {_short(ours[at])}, golden has {_words(golden[at])}"
+        return f"{seen[at].what}: digest {_short(ours[at])}, golden has {golden[at]}"
     return _beyond(seen, golden, at)
 
 
@@ -100,13 +121,17 @@ def event_differences(
     at = _alike([each.digest for each in golden], [each.digest for each in seen])
     golden, seen = golden[at:], seen[at:]
     return tuple(
-        EventDifference(golden=before, seen=now)
+        EventDifference(golden=_shown(before), seen=_shown(now))
         for left, right in _differing(golden, seen)
         for before, now in zip_longest(golden[left], seen[right])
     )
 
 
-def _differing(golden: Sequence[Shown], seen: Sequence[Shown]) -> Iterator[tuple[slice, slice]]:
+def _shown(event: _Extended | None) -> Shown | None:
+    return Shown(event.what, event.digest) if event else None
+
+
+def _differing(golden: Sequence[_Extended], seen: Sequence[_Extended]) -> Iterator[tuple[slice, slice]]:
     if max(len(golden), len(seen)) > _MAX_ALIGNED:
         yield slice(None), slice(None)
         return
@@ -116,22 +141,18 @@ def _differing(golden: Sequence[Shown], seen: Sequence[Shown]) -> Iterator[tuple
             yield slice(start, end), slice(from_, to)
 
 
-def _seen(proved: ProvedLog, pcr: int) -> list[Shown]:
+def _seen(proved: ProvedLog, pcr: int) -> list[_Extended]:
     """Return what was measured into a PCR, systemd's words behind the log's events."""
     words = proved.phases if pcr == PHASE_PCR else ()
     return [
-        *(Shown(str(each), each.digest) for each in measurements(proved).get(pcr, ())),
-        *(Shown(f"after the log: systemd's {word}", proved.bank.digest(word.encode())) for word in words),
+        *(_Extended(each.digest, each) for each in measured_into(proved, pcr)),
+        *(_Extended(proved.bank.digest(word.encode()), f"after the log: systemd's {word}") for word in words),
     ]
 
 
-def _due(reference: Iterable[ReferenceEvent], pcr: int, bank: HashAlg) -> list[Shown]:
+def _due(reference: Iterable[ReferenceEvent], pcr: int, bank: HashAlg) -> list[_Extended]:
     """Return what the golden's machine measured into a PCR."""
-    return [
-        Shown(f"{type_name(each.claimed_type)} {inert(each.what)[:MAX_TEXT]}", each.digests[bank])
-        for each in reference
-        if each.pcr == pcr and bank in each.digests
-    ]
+    return [_Extended(each.digests[bank], each) for each in reference if each.pcr == pcr and bank in each.digests]
 
 
 def _alike(ours: list[bytes], theirs: list[bytes]) -> int:
@@ -140,23 +161,19 @@ def _alike(ours: list[bytes], theirs: list[bytes]) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
 
 
-def _beyond(seen: Sequence[Shown], golden: Sequence[Shown], at: int) -> str:
+def _beyond(seen: Sequence[_Extended], golden: Sequence[_Extended], at: int) -> str:
     """Say which side goes on where the other ends, if one does."""
     if at < len(seen):
         more = len(seen) - at - 1
         return f"{seen[at].what}: digest {_short(seen[at].digest)}, and {more} more, which the golden has not"
     if at < len(golden):
         more = len(golden) - at - 1
-        return f"{_place(seen, at)}: golden has {_words(golden[at])}, and {more} more, not measured"
+        return f"{_place(seen, at)}: golden has {golden[at]}, and {more} more, not measured"
     return ""
 
 
-def _place(seen: Sequence[Shown], at: int) -> str:
+def _place(seen: Sequence[_Extended], at: int) -> str:
     return f"before {seen[at].what}" if at < len(seen) else "after the last event"
-
-
-def _words(event: Shown) -> str:
-    return f"{event.what} {_short(event.digest)}"
 
 
 def _short(digest: bytes) -> str:

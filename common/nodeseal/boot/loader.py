@@ -49,11 +49,32 @@ class KernelCommandLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredFile:
-    """A file, a section or a partition table.
+    """A file or a partition table.
 
     Attributes:
         measurement: the event.
-        name: a section's name, which is proved; else a path, which is claimed.
+    """
+
+    measurement: Measurement
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of its content in the judged bank: proved."""
+        return self.measurement.digest
+
+    @property
+    def name(self) -> str:
+        """Its path or disk: claimed."""
+        return describe_briefly(self.measurement.event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSection:
+    """A section of a unified kernel image.
+
+    Attributes:
+        measurement: the event that measured its content.
+        name: its name, which is proved; empty when none was measured before it.
     """
 
     measurement: Measurement
@@ -65,25 +86,35 @@ class MeasuredFile:
         return self.measurement.digest
 
 
-def read_command_lines(
-    grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]
-) -> tuple[KernelCommandLine, ...]:
-    """Return the command lines in PCR 8, 9 and 12, in this order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderClaims:
+    """What PCR 8, 9 and 12 say.
+
+    Attributes:
+        command_lines: command lines, in this order of PCRs.
+        files: files that were read: everything in PCR 9 but load options that are one of the command lines.
+    """
+
+    command_lines: tuple[KernelCommandLine, ...]
+    files: tuple[MeasuredFile, ...]
+
+
+def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]) -> LoaderClaims:
+    """Return the command lines in PCR 8, 9 and 12, and the files in PCR 9."""
     lines = (*_grub_lines(grub), *_stub_lines(stub))
     known = _load_options(lines)
-    unknown = (each for each in files if _LOAD_OPTIONS in each.event.data and each.digest not in known)
-    return (*lines, *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown))
-
-
-def read_files(files: Iterable[Measurement], lines: Iterable[KernelCommandLine]) -> tuple[MeasuredFile, ...]:
-    """Return the files in PCR 9: everything but load options that are one of ``lines``."""
-    known = _load_options(lines)
-    return tuple(
-        MeasuredFile(measurement=each, name=describe_briefly(each.event)) for each in files if each.digest not in known
+    others = [each for each in files if each.digest not in known]
+    unknown = (each for each in others if _LOAD_OPTIONS in each.event.data)
+    return LoaderClaims(
+        command_lines=(
+            *lines,
+            *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown),
+        ),
+        files=tuple(MeasuredFile(measurement=each) for each in others),
     )
 
 
-def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
+def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredSection, ...]:
     """Return the sections in PCR 11; what does not follow a section's name has none."""
     return tuple(_sections(measured))
 
@@ -91,20 +122,20 @@ def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
 def read_partitions(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
     """Return the partition tables in PCR 5, and whatever may be one because no digest proves its data."""
     return tuple(
-        MeasuredFile(measurement=each, name=describe_briefly(each.event))
+        MeasuredFile(measurement=each)
         for each in measured
         if (data := each.proved_data()) is None or data.startswith(b"EFI PART")
     )
 
 
-def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredFile]:
+def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredSection]:
     name = ""
     for each in measured:
         if each.is_separator:
             continue
         named = digests_of(_SECTION_NAMES, each.bank).get(each.digest)
         if named is None or name:
-            yield MeasuredFile(measurement=each, name=name)
+            yield MeasuredSection(measurement=each, name=name)
             name = ""
         else:
             name = named[:-1].decode()

@@ -7,10 +7,10 @@ Profile 1.06, "Event Types"); it serves for words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
@@ -45,7 +45,7 @@ class Measurement:
     """
 
     number: int
-    event: Event
+    event: Event = field(hash=False)
     bank: HashAlg
 
     @property
@@ -62,27 +62,63 @@ class Measurement:
         """Return what the digest was made of; None: the data is a mere description, or other data."""
         return bound_data(self.event, self.bank)
 
-    def unread(self) -> Finding:
-        """Return the finding for whoever must know the data, but no digest proves it."""
-        return Finding(
+    def unread(self) -> Objection:
+        """Return the objection of whoever must know the data, but no digest proves it."""
+        return Objection(
             id=FindingId.UEFI_EVENT,
             expected="data that its digest was made of",
             seen="other data, or none that can be read",
             where=f"{self.bank.hashlib_name} PCR {self.event.pcr}",
-            event=str(self),
+            about=self,
         )
 
     def __str__(self) -> str:
         return event_words(self.number, self.event)
 
 
+class Objection(NamedTuple):
+    """A finding that has yet to be put into words.
+
+    A hostile log gives thousands of them, of which a hundred are shown: certificates and paths in events are decoded
+    only for those.
+
+    Attributes:
+        id: what is wrong.
+        expected: what is due.
+        seen: what was found instead; its ``str`` is shown.
+        where: bank and PCRs.
+        about: the event; None: there is none.
+    """
+
+    id: FindingId
+    expected: str
+    seen: object
+    where: str
+    about: Measurement | None = None
+
+    def finding(self) -> Finding:
+        """Put it into words."""
+        event = "" if self.about is None else str(self.about)
+        return Finding(id=self.id, expected=self.expected, seen=str(self.seen), where=self.where, event=event)
+
+
 def measurements(proved: ProvedLog) -> Mapping[int, tuple[Measurement, ...]]:
     """Return what was extended into each proved PCR, in order; PCRs that nothing extended are not there."""
     found: dict[int, list[Measurement]] = {}
+    for number, event in _extending(proved):
+        found.setdefault(event.pcr, []).append(Measurement(number, event, proved.bank))
+    return {pcr: tuple(each) for pcr, each in found.items()}
+
+
+def measured_into(proved: ProvedLog, pcr: int) -> tuple[Measurement, ...]:
+    """Return what was extended into one PCR, in order; nothing if it is not proved."""
+    return tuple(Measurement(number, event, proved.bank) for number, event in _extending(proved) if event.pcr == pcr)
+
+
+def _extending(proved: ProvedLog) -> Iterator[tuple[int, Event]]:
     for number, event in proved.log.numbered():
         if event.pcr in proved.proved and proved.bank in event.digests and event.claimed_type != EventType.NO_ACTION:
-            found.setdefault(event.pcr, []).append(Measurement(number, event, proved.bank))
-    return {pcr: tuple(each) for pcr, each in found.items()}
+            yield number, event
 
 
 @cache

@@ -8,7 +8,7 @@ by their claimed types:
 - the first value of a state variable before the separator counts; the same variable again, or after the separator, is
   an authority if its content is one signature, else a finding for whoever judges by secure boot;
 - whatever cannot be read is an authority that nobody knows, and an event whose data is not proved may be anything
-  (:attr:`SecureBoot.findings`), so that hiding one gains nothing.
+  (:attr:`SecureBoot.objections`), so that hiding one gains nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from nodeseal.boot.measured import Measurement, digests_of, is_action
+from nodeseal.boot.measured import Measurement, Objection, digests_of, is_action
 from nodeseal.errors import MalformedInput
-from nodeseal.findings import Finding, FindingId
+from nodeseal.findings import FindingId
 from nodeseal.tcg.certificate import decode_certificate, name_text
 from nodeseal.tcg.efi_variable import EfiVariable, decode_efi_variable
 from nodeseal.tcg.event_log_text import inert
@@ -66,14 +66,14 @@ class SecureBoot:
         proved: whether PCR 7 was proved and its separator is there.
         values: content of each state variable that was measured, by name.
         validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
-        findings: what is wrong for whoever judges by secure boot: state measured too late or twice, or an event whose
+        objections: what is wrong for whoever judges by secure boot: state measured too late or twice, or an event whose
             data is not proved, so that nobody knows what it changed.
     """
 
     proved: bool = False
     values: Mapping[str, bytes] = field(default_factory=dict)
     validation_off: bool = False
-    findings: tuple[Finding, ...] = ()
+    objections: tuple[Objection, ...] = ()
 
     @property
     def enabled(self) -> bool:
@@ -155,6 +155,10 @@ class Authority:
         except MalformedInput:
             return "(unreadable)"
 
+    def __str__(self) -> str:
+        sha256 = self.sha256
+        return f"{self.variable} {sha256.hex() if sha256 else ''} {self.subject}".rstrip()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecureBootPolicy:
@@ -180,7 +184,7 @@ def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> S
         proved=reader.separated,
         values=reader.values,
         validation_off=reader.debugger or any(map(_is_validation_off, shim)),
-        findings=tuple(reader.findings),
+        objections=tuple(reader.objections),
     )
     return SecureBootPolicy(secure_boot=state, signers=tuple(reader.signers), sbat_level=reader.sbat_level)
 
@@ -193,7 +197,7 @@ class _PolicyReader:
         self.debugger = False
         self.values: dict[str, bytes] = {}
         self.signers: list[Authority] = []
-        self.findings: list[Finding] = []
+        self.objections: list[Objection] = []
         self.sbat_level = ""
 
     def read(self, each: Measurement) -> None:
@@ -202,7 +206,7 @@ class _PolicyReader:
             return
         data = each.proved_data()
         if data is None:
-            self.findings.append(each.unread())
+            self.objections.append(each.unread())
             self.signers.append(Authority(measurement=each))
         elif variable := _variable(data):
             self._variable(each, variable)
@@ -213,15 +217,19 @@ class _PolicyReader:
 
     def _variable(self, each: Measurement, variable: EfiVariable) -> None:
         place = (variable.vendor, variable.name)
-        if place in _STATE and not self.separated and variable.name not in self.values and _fits(place, variable.data):
-            self.values[variable.name] = variable.data
-        elif place in _STATE and (place in _FLAGS or _is_database(variable.data)):
-            self.findings.append(_too_late(each, variable.name))
+        if place in _STATE and (place in _FLAGS or _is_database(variable.data)):
+            self._state(each, variable)
         elif variable.name == _SBAT and variable.data.startswith(b"sbat,"):
             self.sbat_level = inert(variable.data.decode("ascii", "backslashreplace"))
         elif not _is_setting(variable.data):
             signer = Authority(measurement=each, variable=inert(variable.name), entry=_entry(variable.data))
             self.signers.append(signer)
+
+    def _state(self, each: Measurement, variable: EfiVariable) -> None:
+        if self.separated or variable.name in self.values:
+            self.objections.append(_too_late(each, variable.name))
+        else:
+            self.values[variable.name] = variable.data
 
 
 def _variable(data: bytes) -> EfiVariable | None:
@@ -229,10 +237,6 @@ def _variable(data: bytes) -> EfiVariable | None:
         return decode_efi_variable(data)
     except MalformedInput:
         return None
-
-
-def _fits(place: tuple[str, str], content: bytes) -> bool:
-    return place in _FLAGS or _is_database(content)
 
 
 def _is_database(content: bytes) -> bool:
@@ -260,11 +264,11 @@ def _is_validation_off(each: Measurement) -> bool:
     return each.event.data.rstrip(b"\0") == _NO_VALIDATION and each.digest in digests_of((_ON,), each.bank)
 
 
-def _too_late(each: Measurement, name: str) -> Finding:
-    return Finding(
+def _too_late(each: Measurement, name: str) -> Objection:
+    return Objection(
         id=FindingId.UEFI_AFTER_SEPARATOR,
         expected=f"{name} measured once, before the separator",
         seen="another measurement of it",
         where=f"{each.bank.hashlib_name} PCR 7",
-        event=str(each),
+        about=each,
     )

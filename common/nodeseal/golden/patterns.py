@@ -19,14 +19,15 @@ from typing import Final
 MAX_PATTERN: Final = 4096
 """Characters; x86 kernels take command lines of 2048, arm64 ones too."""
 _ANY: Final = "*"
-_QUOTES: Final = frozenset("\"'\\")
+_QUOTES: Final = "\"'\\"
 _PATHS: Final = ("/", "(")
 
 
 def command_line_matches(pattern: str, line: str) -> bool:
     """Tell whether a whole kernel command line is one that ``pattern`` means."""
-    wanted, words = pattern.split(" "), line.split(" ")
-    return len(wanted) == len(words) and all(map(_word_matches, wanted, words))
+    if pattern.count(" ") != line.count(" "):
+        return False
+    return all(map(_word_matches, pattern.split(" "), line.split(" ")))
 
 
 def pattern_fault(pattern: str) -> str:
@@ -35,7 +36,7 @@ def pattern_fault(pattern: str) -> str:
         return f"1 to {MAX_PATTERN} printable characters"
     for word in pattern.split(" "):
         name, any_value, _ = word.partition(_ANY)
-        if any_value and _QUOTES & set(word):
+        if any_value and not set(word).isdisjoint(_QUOTES):
             return "free of quotes and backslashes in words with *"
         if any_value and "=" not in name and not name.startswith(_PATHS):
             return "naming each parameter: * stands only behind = or in a path"
@@ -47,9 +48,9 @@ def _word_matches(wanted: str, word: str) -> bool:
     if not rest:
         return wanted == word
     *middle, last = rest
-    if not word.isprintable() or _QUOTES & set(word):
-        return False
     if len(word) < len(first) + len(last) or not (word.startswith(first) and word.endswith(last)):
+        return False
+    if not word.isprintable() or any(quote in word for quote in _QUOTES):
         return False
     return _holds_in_order(middle, word[len(first) : len(word) - len(last)])
 

@@ -27,7 +27,7 @@ from nodeseal.tcg.event_log_reader import LogReader
 from nodeseal.tcg.event_log_types import EventType
 from nodeseal.tcg.pcr import PCR_COUNT
 
-MAX_EVENTS: Final = 65_536
+MAX_EVENTS: Final = 16_384
 NO_PCR: Final = 0xFFFFFFFF
 """Index of events that Windows adds to a log and that belong to no PCR; they are EV_NO_ACTION."""
 _CC_REGISTERS: Final = 5

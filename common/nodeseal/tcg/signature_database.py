@@ -18,6 +18,8 @@ from nodeseal.tcg.buffer import Reader
 from nodeseal.tcg.der import DerReader
 from nodeseal.tcg.guid import GUID_SIZE, guid_text
 
+MAX_LISTS: Final = 1024
+"""Most lists in one database; real ones have one for each certificate, a few dozen at most."""
 _LIST: Final = struct.Struct("<16sIII")
 _TIME: Final = 16
 """Size of EFI_TIME, the time of revocation."""
@@ -101,13 +103,15 @@ def decode_signature_lists(raw: bytes) -> tuple[SignatureList, ...]:
     """Decode the content of a signature database, list by list; an absent variable's empty content has none.
 
     Raises:
-        MalformedInput: a list is cut off or its sizes do not fit each other or its kind.
+        MalformedInput: a list is cut off or its sizes do not fit each other or its kind; more than :data:`MAX_LISTS`.
     """
     reader, lists = Reader(raw, "signature database"), list[SignatureList]()
     left = len(raw)
     while left:
         guid, total, header, size = reader.unpack(_LIST, "list")
         kind, due = _KINDS.get(text := guid_text(guid), (text, None))
+        if len(lists) == MAX_LISTS:
+            raise reader.fault("list", f"is one of more than {MAX_LISTS}")
         content = total - _LIST.size - header
         if size <= GUID_SIZE or content < 0 or content % size or (due is not None and size != GUID_SIZE + due):
             raise reader.fault("list", f"of {kind} has sizes {total}, {header} and {size}")

@@ -96,7 +96,7 @@ def test_secure_boot_is_as_it_is_known_to_be(name: str, on: bool) -> None:  # no
     state = _claims(name).secure_boot
     assert state.proved
     assert state.enabled is on
-    assert state.findings == ()
+    assert state.objections == ()
     assert not state.validation_off
 
 
@@ -116,7 +116,7 @@ def test_claims_make_sense(name: str) -> None:
 def test_rules_that_allow_what_was_measured_are_satisfied(name: str) -> None:
     claims = boot_claims(_of_its_own(MACHINES[name], _bank(MACHINES[name])))
     unread = [line.measurement for line in claims.command_lines if line.text is None]
-    found = [finding.event for finding in judge_boot(claims, rules_from(claims))]
+    found = [str(objection.about) for objection in judge_boot(claims, rules_from(claims))]
     assert found == [str(each) for each in unread if rules_from(claims).command_lines]
 
 

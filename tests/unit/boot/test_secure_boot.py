@@ -58,7 +58,7 @@ def test_a_machine_with_secure_boot_on_says_so_with_its_keys() -> None:
     assert [entry.data for entry in state.dbx] == [REVOKED_IMAGE]
     assert state.forbidden_images() == {REVOKED_IMAGE}
     assert not state.validation_off
-    assert state.findings == ()
+    assert state.objections == ()
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_state_forged_after_the_separator_is_not_believed_whatever_it_is_called(
     forged = measured(7, claimed_type, variable("SecureBoot", b"\1"))
     state = claims_of(appended(OFF, forged)).secure_boot
     assert not state.enabled
-    (finding,) = state.findings
-    assert finding.id is FindingId.UEFI_AFTER_SEPARATOR
-    assert "SecureBoot" in finding.expected
-    assert f"event {len(OFF.events) + 1} " in finding.event
+    (objection,) = state.objections
+    assert objection.id is FindingId.UEFI_AFTER_SEPARATOR
+    assert "SecureBoot" in objection.expected
+    assert f"event {len(OFF.events) + 1} " in objection.finding().event
 
 
 @pytest.mark.parametrize("name", ["SecureBoot", "PK", "dbx"])
@@ -120,21 +120,21 @@ def test_state_that_is_measured_only_after_the_separator_is_not_believed(name: s
     at = place_of(LOG, 7, name.encode("utf-16-le"), CONFIG)
     state = claims_of(appended(without(LOG, at), LOG.events[at])).secure_boot
     assert name not in state.values
-    assert [finding.id for finding in state.findings] == [FindingId.UEFI_AFTER_SEPARATOR]
+    assert [finding.id for finding in state.objections] == [FindingId.UEFI_AFTER_SEPARATOR]
 
 
 def test_the_first_value_before_the_separator_counts() -> None:
     at = place_of(OFF, 7, claimed_type=EventType.SEPARATOR)
     state = claims_of(inserted(OFF, at, _flag("SecureBoot", 1))).secure_boot
     assert not state.enabled
-    assert [finding.id for finding in state.findings] == [FindingId.UEFI_AFTER_SEPARATOR]
+    assert [finding.id for finding in state.objections] == [FindingId.UEFI_AFTER_SEPARATOR]
 
 
 @pytest.mark.parametrize("name", ["PK", "KEK", "db", "dbx"])
 def test_a_database_measured_again_is_found(name: str) -> None:
     at = place_of(LOG, 7, name.encode("utf-16-le"), CONFIG)
     state = claims_of(appended(LOG, LOG.events[at])).secure_boot
-    assert [finding.id for finding in state.findings] == [FindingId.UEFI_AFTER_SEPARATOR]
+    assert [finding.id for finding in state.objections] == [FindingId.UEFI_AFTER_SEPARATOR]
 
 
 def test_relabelled_events_mean_what_their_digests_prove() -> None:
@@ -153,7 +153,7 @@ def test_data_swapped_under_the_same_digest_is_not_believed() -> None:
     claims = claims_of(replaced(OFF, at, data=variable("SecureBoot", b"\1")), quote_of(OFF))
     assert not claims.secure_boot.enabled
     assert [each.sha256 for each in claims.signers] == [None]
-    assert [finding.id for finding in claims.secure_boot.findings] == [FindingId.UEFI_EVENT]
+    assert [finding.id for finding in claims.secure_boot.objections] == [FindingId.UEFI_EVENT]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_authority_before_the_separator_is_one_too() -> None:
     log = inserted(LOG, SEPARATOR, measured(7, AUTHORITY, variable("db", OWNER + VENDOR_CERTIFICATE, SECURITY)))
     claims = claims_of(log)
     assert claims.signers[0].sha256 == hashlib.sha256(VENDOR_CERTIFICATE).digest()
-    assert claims.secure_boot.findings == ()
+    assert claims.secure_boot.objections == ()
 
 
 def test_an_authority_measured_before_db_is_not_taken_for_db() -> None:
@@ -246,7 +246,7 @@ def test_what_cannot_be_read_is_an_authority_that_nobody_knows(sentence: str, ev
 def test_settings_are_no_authorities(sentence: str, data: bytes) -> None:
     claims = claims_of(appended(LOG, measured(7, AUTHORITY, data)))
     assert len(claims.signers) == 2, sentence
-    assert claims.secure_boot.findings == ()
+    assert claims.secure_boot.objections == ()
 
 
 def test_old_shim_logs_one_byte_more_than_it_hashes() -> None:

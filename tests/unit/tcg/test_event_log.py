@@ -344,7 +344,7 @@ def test_a_log_beyond_the_limit_is_refused_before_it_is_read() -> None:
 
 
 def test_events_that_look_like_filler_take_no_quadratic_time() -> None:
-    hostile = OLD_RAW + bytes(32) * 60_000 + b"\1"
+    hostile = OLD_RAW + bytes(32) * 16_000 + b"\1"
     began = time.monotonic()
     with pytest.raises(MalformedInput, match="cut off"):
         decode_event_log(hostile)

@@ -8,6 +8,7 @@ import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.signature_database import (
+    MAX_LISTS,
     SignatureEntry,
     decode_signature_data,
     decode_signature_database,
@@ -55,6 +56,13 @@ def test_lists_know_their_length_and_content_without_making_entries() -> None:
 )
 def test_lists_that_firmware_may_write(raw: bytes, expected: tuple[SignatureEntry, ...]) -> None:
     assert decode_signature_database(raw) == expected
+
+
+def test_as_many_lists_as_no_machine_has_are_refused() -> None:
+    empty = struct.pack("<16sIII", guid(SHA256_KIND), 28, 0, 48)
+    assert len(decode_signature_lists(empty * MAX_LISTS)) == MAX_LISTS
+    with pytest.raises(MalformedInput, match="one of more than 1024"):
+        decode_signature_lists(empty * (MAX_LISTS + 1))
 
 
 def test_a_list_cut_anywhere_or_with_a_byte_more_is_refused() -> None:

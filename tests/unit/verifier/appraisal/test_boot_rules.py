@@ -55,12 +55,12 @@ def _only(**rules: object) -> BootRules:
 
 def _found(log: EventLog | BootClaims, rules: BootRules) -> list[FindingId]:
     claims = claims_of(log) if isinstance(log, EventLog) else log
-    return [finding.id for finding in judge_boot(claims, rules)]
+    return [objection.id for objection in judge_boot(claims, rules)]
 
 
 def _one(claims: BootClaims, rules: BootRules) -> Finding:
-    (finding,) = judge_boot(claims, rules)
-    return finding
+    (objection,) = judge_boot(claims, rules)
+    return objection.finding()
 
 
 @pytest.mark.parametrize(("log", "rules"), [(LOG, RULES), (UNIFIED, UNIFIED_RULES)])

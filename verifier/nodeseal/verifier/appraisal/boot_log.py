@@ -64,7 +64,7 @@ def conclude_boot(
     proofs = _Proofs(log, pcrs, FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version))
     proved, judged = proofs.of(None)
     verdicts = {golden.digest: _verdict(golden, proofs, pcrs) for golden in goldens}
-    return _state(raw, pcrs, _bounded(judged.findings)[0], proved.proved, verdicts), judged
+    return _state(raw, pcrs, judged.findings, proved.proved, verdicts), judged
 
 
 class _Proofs:
@@ -99,24 +99,30 @@ def _state(
 
 
 def _verdict(golden: Golden, proofs: _Proofs, pcrs: QuotedPcrs) -> BootVerdict:
-    findings, more = _bounded(_objections(golden, proofs))
+    findings, more = _objections(golden, proofs)
     differences = _differences(golden, proofs, pcrs)
     if not findings and not differences:
         return _CLEAN
     return BootVerdict(findings=findings, more=more, differences=differences)
 
 
-def _objections(golden: Golden, proofs: _Proofs) -> tuple[Finding, ...]:
-    """Return what the golden's rules object to, and what is wrong with the log in the bank that they name."""
+def _objections(golden: Golden, proofs: _Proofs) -> tuple[tuple[Finding, ...], int]:
+    """Return what is wrong with the log in the golden's bank, and what its rules object to; and how much more.
+
+    Objections beyond those that are kept are counted, but never put into words.
+    """
     if golden.boot is None:
-        return ()
+        return (), 0
     claims = proofs.of(golden.boot.bank)[1]
-    wrong = () if claims is proofs.of(None)[1] else claims.findings
-    return tuple(
-        replace(finding, where=", ".join(filter(None, (finding.where, f"golden {golden.name}"))))
-        for finding in (*wrong, *judge_boot(claims, golden.boot))
-        if finding.id.severity is not Severity.WARNING
-    )
+    said = () if claims is proofs.of(None)[1] else claims.findings
+    wrong = [finding for finding in said if finding.id.severity is not Severity.WARNING]
+    objections = judge_boot(claims, golden.boot)
+    found = [*wrong, *(objection.finding() for objection in objections[: MAX_FINDINGS - len(wrong)])]
+    return tuple(_said_by(golden, finding) for finding in found), len(wrong) + len(objections) - len(found)
+
+
+def _said_by(golden: Golden, finding: Finding) -> Finding:
+    return replace(finding, where=", ".join(filter(None, (finding.where, f"golden {golden.name}"))))
 
 
 def _differences(golden: Golden, proofs: _Proofs, pcrs: QuotedPcrs) -> dict[int, str]:
@@ -125,7 +131,3 @@ def _differences(golden: Golden, proofs: _Proofs, pcrs: QuotedPcrs) -> dict[int,
     differing = {index for bank, index, allowed in golden.rows() if pcrs.get(bank, index) not in allowed}
     words = ((index, first_difference(proved, golden.reference, index)) for index in sorted(differing))
     return {index: text for index, text in words if text}
-
-
-def _bounded(findings: tuple[Finding, ...]) -> tuple[tuple[Finding, ...], int]:
-    return findings[:MAX_FINDINGS], max(0, len(findings) - MAX_FINDINGS)

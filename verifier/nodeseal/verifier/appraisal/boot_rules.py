@@ -12,9 +12,9 @@ from typing import Final
 from nodeseal.boot.claims import BootClaims
 from nodeseal.boot.images import BootImage
 from nodeseal.boot.loader import MeasuredFile
-from nodeseal.boot.measured import Measurement
-from nodeseal.boot.secure_boot import Authority, SecureBootMode
-from nodeseal.findings import Finding, FindingId
+from nodeseal.boot.measured import Measurement, Objection
+from nodeseal.boot.secure_boot import SecureBootMode
+from nodeseal.findings import FindingId
 from nodeseal.golden.patterns import command_line_matches
 from nodeseal.golden.rules import BootRules, Image
 
@@ -25,8 +25,8 @@ _SECURE_MODES: Final = (SecureBootMode.USER, SecureBootMode.DEPLOYED)
 _COMMAND_LINE_PCRS: Final = (8, 9, 12)
 
 
-def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Finding, ...]:
-    """Return every way in which ``claims`` fall short of ``rules``, each once.
+def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Objection, ...]:
+    """Return every way in which ``claims`` fall short of ``rules``, each once; there may be thousands.
 
     Digests are compared as they are, so ``claims`` must have been proved in the bank of ``rules``.
     """
@@ -44,7 +44,7 @@ def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Finding, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _secure_boot(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _secure_boot(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if not rules.secure_boot:
         return
     state = claims.secure_boot
@@ -56,136 +56,134 @@ def _secure_boot(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
     )
     for is_fault, seen in faults:
         if is_fault:
-            yield _finding(claims, FindingId.UEFI_SECURE_BOOT, (7,), "secure boot on, in user or deployed mode", seen)
-    yield from state.findings
+            yield _objection(claims, FindingId.UEFI_SECURE_BOOT, (7,), "secure boot on, in user or deployed mode", seen)
+    yield from state.objections
 
 
-def _signers(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _signers(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.signers is None:
         return
     names = _alternatives(signer.name or signer.sha256.hex() for signer in rules.signers)
     if not claims.signers:
-        yield _finding(claims, FindingId.UEFI_SIGNER, (7,), names, _nothing(claims, (7,), "an authority"))
+        yield _objection(claims, FindingId.UEFI_SIGNER, (7,), names, _nothing(claims, (7,), "an authority"))
     allowed = {signer.sha256 for signer in rules.signers}
     for signer in claims.signers:
         if signer.sha256 is None:
             yield signer.measurement.unread()
         elif signer.sha256 not in allowed:
-            yield _finding(claims, FindingId.UEFI_SIGNER, (7,), names, _signer_words(signer), signer.measurement)
+            yield _objection(claims, FindingId.UEFI_SIGNER, (7,), names, signer, signer.measurement)
 
 
-def _images(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _images(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.images is None:
         return
     if not claims.chain.images:
         seen = _nothing(claims, (4,), "an image")
-        yield _finding(claims, FindingId.UEFI_IMAGE, (4,), _names(rules.images), seen)
+        yield _objection(claims, FindingId.UEFI_IMAGE, (4,), _names(rules.images), seen)
     yield from _surplus_images(claims, FindingId.UEFI_IMAGE, 4, claims.chain.images, rules.images)
 
 
-def _drivers(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _drivers(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     """A machine without option ROMs runs no driver, but that must be proved."""
     if rules.drivers is None:
         return
     if 2 not in claims.proved:  # noqa: PLR2004 - PCR 2
-        yield _finding(claims, FindingId.UEFI_DRIVER, (2,), _names(rules.drivers), "PCR 2 is not proved")
+        yield _objection(claims, FindingId.UEFI_DRIVER, (2,), _names(rules.drivers), "PCR 2 is not proved")
     yield from _surplus_images(claims, FindingId.UEFI_DRIVER, 2, claims.drivers, rules.drivers)
 
 
 def _surplus_images(
     claims: BootClaims, finding: FindingId, pcr: int, images: Iterable[BootImage], rule: Sequence[Image]
-) -> Iterator[Finding]:
-    allowed = _digests(rule)
+) -> Iterator[Objection]:
+    allowed, expected = _digests(rule), _names(rule)
     for image in images:
         if image.digest not in allowed:
-            yield _finding(claims, finding, (pcr,), _names(rule), image.digest.hex(), image.measurement)
+            yield _objection(claims, finding, (pcr,), expected, image.digest.hex(), image.measurement)
 
 
-def _dbx(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _dbx(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
+    if not rules.dbx:
+        return
     missing = rules.dbx - claims.secure_boot.forbidden_images() if claims.secure_boot.proved else rules.dbx
     if missing:
         expected = _alternatives((digest.hex() for digest in sorted(missing)), " and ")
-        yield _finding(claims, FindingId.UEFI_DBX, (7,), expected, f"a dbx without {len(missing)} of {len(rules.dbx)}")
+        yield _objection(
+            claims, FindingId.UEFI_DBX, (7,), expected, f"a dbx without {len(missing)} of {len(rules.dbx)}"
+        )
 
 
-def _command_lines(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _command_lines(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.command_lines is None:
         return
     expected = f"a match of {_alternatives(rules.command_lines)}"
     unproved = [pcr for pcr in _COMMAND_LINE_PCRS if pcr not in claims.proved]
     if unproved or not claims.command_lines:
         seen = _nothing(claims, _COMMAND_LINE_PCRS, "a command line")
-        yield _finding(claims, FindingId.UEFI_COMMAND_LINE, _COMMAND_LINE_PCRS, expected, seen)
+        yield _objection(claims, FindingId.UEFI_COMMAND_LINE, _COMMAND_LINE_PCRS, expected, seen)
     for line in claims.command_lines:
         if line.text is None:
             yield line.measurement.unread()
         elif not any(command_line_matches(pattern, line.text) for pattern in rules.command_lines):
             where, text = (line.measurement.event.pcr,), ascii(line.text[:_MAX_SHOWN])
-            yield _finding(claims, FindingId.UEFI_COMMAND_LINE, where, expected, text, line.measurement)
+            yield _objection(claims, FindingId.UEFI_COMMAND_LINE, where, expected, text, line.measurement)
 
 
-def _sections(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _sections(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.sections is None:
         return
+    expected = {name: _alternatives(digest.hex() for digest in sorted(each)) for name, each in rules.sections.items()}
     for section in claims.sections:
-        allowed = rules.sections.get(section.name, frozenset())
-        if section.digest not in allowed:
-            expected = _alternatives(digest.hex() for digest in sorted(allowed))
+        if section.digest not in rules.sections.get(section.name, frozenset()):
+            due = expected.get(section.name, "nothing")
             seen = f"{section.name or 'something without a name'} {section.digest.hex()}"
-            yield _finding(claims, FindingId.UEFI_SECTION, (11,), expected, seen, section.measurement)
+            yield _objection(claims, FindingId.UEFI_SECTION, (11,), due, seen, section.measurement)
     for name in sorted(rules.sections.keys() - {section.name for section in claims.sections}):
-        yield _finding(claims, FindingId.UEFI_SECTION, (11,), name, _nothing(claims, (11,), "this section"))
+        yield _objection(claims, FindingId.UEFI_SECTION, (11,), name, _nothing(claims, (11,), "this section"))
 
 
-def _files(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _files(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.files is None:
         return
     expected = _names(rules.files)
     if not claims.files:
-        yield _finding(claims, FindingId.UEFI_FILE, (9,), expected, _nothing(claims, (9,), "a file"))
+        yield _objection(claims, FindingId.UEFI_FILE, (9,), expected, _nothing(claims, (9,), "a file"))
     yield from _surplus_files(claims, FindingId.UEFI_FILE, claims.files, _digests(rules.files), expected)
 
 
-def _gpt(claims: BootClaims, rules: BootRules) -> Iterator[Finding]:
+def _gpt(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.gpt is None:
         return
     expected = _alternatives(digest.hex() for digest in sorted(rules.gpt))
     if not claims.gpt:
         seen = _nothing(claims, (5,), "a partition table")
-        yield _finding(claims, FindingId.UEFI_PARTITIONS, (5,), expected, seen)
+        yield _objection(claims, FindingId.UEFI_PARTITIONS, (5,), expected, seen)
     yield from _surplus_files(claims, FindingId.UEFI_PARTITIONS, claims.gpt, rules.gpt, expected)
 
 
 def _surplus_files(
     claims: BootClaims, finding: FindingId, files: Iterable[MeasuredFile], allowed: frozenset[bytes], expected: str
-) -> Iterator[Finding]:
+) -> Iterator[Objection]:
     for file in files:
         if file.digest not in allowed:
             pcr = file.measurement.event.pcr
-            yield _finding(claims, finding, (pcr,), expected, file.digest.hex(), file.measurement)
+            yield _objection(claims, finding, (pcr,), expected, file.digest.hex(), file.measurement)
 
 
-def _finding(  # noqa: PLR0913, PLR0917 - a finding's parts
+def _objection(  # noqa: PLR0913, PLR0917 - an objection's parts
     claims: BootClaims,
     finding: FindingId,
     pcrs: Sequence[int],
     expected: str,
-    seen: str,
-    measurement: Measurement | None = None,
-) -> Finding:
+    seen: object,
+    about: Measurement | None = None,
+) -> Objection:
     where = f"{claims.bank.hashlib_name} PCR {', '.join(map(str, pcrs))}"
-    event = str(measurement) if measurement else ""
-    return Finding(id=finding, expected=expected, seen=seen, where=where, event=event)
+    return Objection(id=finding, expected=expected, seen=seen, where=where, about=about)
 
 
 def _nothing(claims: BootClaims, pcrs: Iterable[int], what: str) -> str:
     unproved = [str(pcr) for pcr in pcrs if pcr not in claims.proved]
     return f"PCR {', '.join(unproved)} not proved" if unproved else f"no measurement of {what}"
-
-
-def _signer_words(signer: Authority) -> str:
-    digest = signer.sha256.hex() if signer.sha256 else ""
-    return f"{signer.variable} {digest} {signer.subject}".rstrip()
 
 
 def _digests(images: Iterable[Image]) -> frozenset[bytes]:
