@@ -18,6 +18,7 @@ from nodeseal.cli.output import JsonOption
 from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
 from nodeseal.tcg.event_log_text import inert
+from nodeseal.tcg.public import decode_public
 from nodeseal.verifier.appraisal.model import Appraisal
 from nodeseal.verifier.appraisal.offline import appraise_folder
 
@@ -82,9 +83,15 @@ def _verdict(appraisal: Appraisal) -> str:
     return "trusted" if appraisal.trusted else "untrusted"
 
 
+def _key_name(folder: EvidenceFolder) -> str:
+    """Return the name of the key that signed (TPM 2.0 Part 1, "Names"), as ``node show`` prints it."""
+    return decode_public(folder.ak_public).name().hex()
+
+
 def _facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, str]]:
     yield "verdict", _verdict(appraisal)
     yield "node", folder.channel.node_id
+    yield "attestation key", _key_name(folder)
     yield "received", folder.received.isoformat()
     yield "goldens matched", ", ".join(golden.name for golden in appraisal.goldens) or "none"
     boot = appraisal.boot
@@ -102,6 +109,7 @@ def _plain(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
     return {
         "verdict": _verdict(appraisal),
         "node_id": folder.channel.node_id,
+        "ak_name": _key_name(folder),
         "received": folder.received.isoformat(),
         "goldens": [{"name": golden.name, "digest": golden.digest} for golden in appraisal.goldens],
         "boot": _plain_boot(appraisal.boot) if appraisal.boot else None,

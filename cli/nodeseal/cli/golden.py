@@ -26,7 +26,9 @@ from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
 
-DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest))]
+DigestArgument = Annotated[
+    str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest), help="Which, as golden list shows it.")
+]
 
 
 @app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")

@@ -25,6 +25,9 @@ from nodeseal.ids import parse_name
 from nodeseal.verifier.appraisal.offline import Observed, appraise_folder, observe
 
 _LAST_PCR: Final = 23
+_UNEXPLAINED: Final = (
+    "no boot log accounts for these PCRs: findings will name values, not events, and there are no rules to take"
+)
 _STYLES: Final = {Judged.VALUE: "green", Judged.RULES: "cyan", Judged.OPEN: "yellow"}
 
 SourcesArgument = Annotated[
@@ -129,6 +132,8 @@ def _print(
         output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
         for note in captured.notes:
             output.console.print(f"[{_STYLES[note.judged]}]•[/] {escape(str(note))}", highlight=False, soft_wrap=True)
+        if not golden.reference:
+            output.errors.print(f"[yellow]note:[/] {_UNEXPLAINED}", highlight=False, soft_wrap=True)
     print_findings(findings, output.errors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,6 +18,7 @@ from nodeseal.cli.golden_source import active_goldens, load_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.verifier.appraisal.explanation import Explanation, HeldPcr, explain_folder
 
 _SHOWN_DIGITS: Final = 16
@@ -109,21 +111,26 @@ def _print(explanation: Explanation) -> None:
     output.console.print(line, soft_wrap=True)
     print_findings(explanation.findings)
     if not explanation.matches:
-        for held in explanation.pcrs:
-            for shown in _lines(held):
-                output.console.print(shown, soft_wrap=True)
+        for shown in _lines(explanation.pcrs):
+            output.console.print(shown, soft_wrap=True)
     output.console.print()
 
 
-def _lines(held: HeldPcr) -> Iterator[Text]:
-    """Yield what differs in a PCR: events of one that is pinned, and of one under rules for whoever reads those."""
-    if not held.differs and not held.differences:
-        return
-    how = "" if held.pinned else ", judged by rules"
-    yield Text(f"{held.bank.hashlib_name} PCR {held.pcr}{how}", style="bold")
-    if held.unexplained:
-        yield Text(f"  {held.unexplained}", style="yellow")
-    yield from _changes(held.differences)
+def _lines(pcrs: Iterable[HeldPcr]) -> Iterator[Text]:
+    """Yield what differs: events of PCRs that are pinned, and of those under rules for whoever reads those."""
+    different = (held for held in pcrs if held.differs or held.differences)
+    for (bank, pinned, unexplained, differences), alike in groupby(different, _told):
+        numbers = ", ".join(str(held.pcr) for held in alike)
+        how = "" if pinned else ", judged by rules"
+        yield Text(f"{bank.hashlib_name} PCR {numbers}{how}", style="bold")
+        if unexplained:
+            yield Text(f"  {unexplained}", style="yellow")
+        yield from _changes(differences)
+
+
+def _told(held: HeldPcr) -> tuple[HashAlg, bool, str, tuple[EventDifference, ...]]:
+    """Return what is printed of a PCR; neighbours of which it is the same share the lines."""
+    return held.bank, held.pinned, held.unexplained, held.differences
 
 
 def _changes(differences: Iterable[EventDifference]) -> Iterator[Text]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,6 +20,10 @@ from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import EventLog, decode_event_log, replay
 from nodeseal.tcg.ima_log import MAX_IMA_LOG
+
+_WHICH_FILES: Final = (
+    "a boot log is binary_bios_measurements, an IMA log binary_runtime_measurements, as the kernel has them"
+)
 
 app = typer.Typer(no_args_is_help=True, help="Read, replay and compare boot and IMA logs, offline.")
 
@@ -105,14 +109,14 @@ def diff_logs(first: LogArgument, second: LogArgument, bank: BankOption = None, 
 def _load(path: Path) -> EventLog | ImaFile:
     with path.open("rb") as file:
         raw = file.read(MAX_IMA_LOG + 1)
-    with _naming(path):
+    with _naming(path, remedy=_WHICH_FILES):
         return read_ima(path, raw) or decode_event_log(raw)
 
 
 @contextmanager
-def _naming(*files: Path | str) -> Iterator[None]:
-    """Say in refusals which files are meant."""
+def _naming(*files: Path | str, remedy: str = "") -> Iterator[None]:
+    """Say in refusals which files are meant, and what to do if nothing better is known."""
     try:
         yield
     except MalformedInput as error:
-        raise MalformedInput(f"{', '.join(map(str, files))}: {error}", remedy=error.remedy) from error
+        raise MalformedInput(f"{', '.join(map(str, files))}: {error}", remedy=error.remedy or remedy) from error

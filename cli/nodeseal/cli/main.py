@@ -25,6 +25,7 @@ from nodeseal.errors import NodesealError
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     help="Keep model weights sealed everywhere but on machines that have proved what they run.",
     epilog="Start here: nodeseal demo",
 )

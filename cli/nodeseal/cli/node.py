@@ -30,7 +30,9 @@ def _parse_nonce(text: str) -> bytes:
         raise typer.BadParameter("not hex digits") from error
 
 
-NodeArgument = Annotated[str, typer.Argument(metavar="NODE", parser=output.argument(parse_node_id))]
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="NODE", parser=output.argument(parse_node_id), help="Its id, as node list shows it.")
+]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 
 

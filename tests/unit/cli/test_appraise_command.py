@@ -43,7 +43,9 @@ def test_evidence_is_trusted_under_its_own_golden(tmp_path: Path) -> None:
     result = run(evidence, golden)
     assert result.exit_code == 0, result.stdout
     assert "trusted" in result.stdout
+    assert "attestation key" in result.stdout
     said = printed(evidence, golden)
+    assert said["ak_name"] == MACHINE.key.public.name().hex()
     assert [each["name"] for each in said["goldens"]] == [GOLDEN.name]
     assert said["boot"]["secure_boot"] is True
     assert [image["path"].rpartition("\\")[2] for image in said["boot"]["images"]] == [

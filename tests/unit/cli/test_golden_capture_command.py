@@ -153,6 +153,13 @@ def test_reference_events_explain_later_differences(tmp_path: Path) -> None:
     assert "event " in event
 
 
+def test_a_golden_without_a_boot_log_behind_it_is_said_to_explain_nothing(tmp_path: Path) -> None:
+    note = "no boot log accounts for these PCRs"
+    assert note in run(tmp_path, [Round()], "--rules", "-o", str(tmp_path / "blind.yaml")).stderr
+    (tmp_path / "again").mkdir()
+    assert note not in run(tmp_path / "again", [MACHINE], "-o", str(tmp_path / "seeing.yaml")).stderr
+
+
 @pytest.mark.parametrize(
     ("machines", "options", "complaint"),
     [

@@ -111,6 +111,13 @@ def test_a_pcr_that_the_log_does_not_account_for_is_said_to_be_unexplained(tmp_p
     assert "sha256 PCR 4\n  the boot log does not account for this PCR" in shown
 
 
+def test_pcrs_of_which_nothing_else_is_known_share_a_line(tmp_path: Path) -> None:
+    evidence = write_folder(Round(), tmp_path / "evidence")
+    shown = run("explain", evidence, "--golden", written(GOLDEN, tmp_path), exit_code=1).stdout
+    assert "sha256 PCR 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14\n  there is no boot log" in shown
+    assert shown.count("there is no boot log") == 1
+
+
 def test_without_goldens_the_verifier_is_asked_which_are_active(evidence: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["golden", "explain", str(evidence), "--client", str(tmp_path / "nobody")])
     assert isinstance(result.exception, MalformedInput)

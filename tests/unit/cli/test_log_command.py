@@ -249,6 +249,7 @@ def test_misuse_exits_2(arguments: tuple[str, ...]) -> None:
     ("arguments", "said"),
     [
         pytest.param(("show", __file__), "is text, no log", id="text"),
+        pytest.param(("show", "noise"), "a boot log is binary_bios_measurements", id="what is neither kind of log"),
         pytest.param(("replay", "boot.log", "--bank", "sha512"), "has no sha512 bank", id="a bank that it lacks"),
         pytest.param(("show", "boot.log", "--bank", "sha512"), "has no sha512 bank", id="showing a bank that it lacks"),
         pytest.param(
@@ -268,6 +269,7 @@ def test_refusals_exit_1_and_say_why(
         Path("old.log"),
         EventLog((HashAlg.SHA1,), (replace(event(b""), digests={HashAlg.SHA1: bytes(20)}),), LogFormat.SHA1),
     )
+    Path("noise").write_bytes(b"\xa5" * 4096)
     monkeypatch.setattr("sys.argv", ["nodeseal", "log", *arguments])
     with pytest.raises(SystemExit) as ended:
         main.main()
