@@ -132,7 +132,7 @@ def decide_trust(stage: Stage, narrator: Narrator, nodes: Nodes, ids: dict[str, 
     )
     stage.type("nodeseal", "golden", "activate", "golden.yaml")
     wanted = dict.fromkeys(ids.values(), "trusted") | {other: "untrusted"}
-    stage.until("node-2 alone is not trusted", lambda: _states(stage) == wanted)
+    stage.until("node-2 alone is not trusted", lambda: _states(stage) == wanted and _judged(stage, other))
     stage.type("nodeseal", "node", "list")
     events = [line for line in stage.type("nodeseal", "node", "show", other).splitlines() if "event" in line]
     if not any("grubx64.efi" in line for line in events):
@@ -144,6 +144,12 @@ def decide_trust(stage: Stage, narrator: Narrator, nodes: Nodes, ids: dict[str, 
 
 def _states(stage: Stage) -> dict[str, object]:
     return {str(node["node_id"]): node["state"] for node in _nodes(stage)}
+
+
+def _judged(stage: Stage, node_id: str) -> bool:
+    """Tell whether a node was held against the golden: before it was active, nodes were untrusted for want of one."""
+    found = json.loads(stage.type("nodeseal", "node", "show", node_id, "--json", shown=False))["findings"]
+    return all(finding["id"] != "golden.none" for finding in found)
 
 
 def seal(stage: Stage, narrator: Narrator, model: Path, ids: dict[str, str]) -> Path:
