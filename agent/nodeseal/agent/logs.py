@@ -1,9 +1,10 @@
 """The logs of this boot, read for a challenge: only what the verifier does not know yet travels (DESIGN §5).
 
 Both are files that the kernel makes up while they are read: their size is 0, so reading ends where they end, or at a
-limit. The boot log does not change during a boot; its digest is remembered, not the log. The IMA log grows, and is
-read from the byte that the verifier knows: the kernel walks past what lies before, which is cheap, and not even that
-happens while PCR 10 stands still. It is read *after* the quote, so that it may run ahead of it and never falls short.
+limit. The boot log does not change during a boot; once it could be read its digest is remembered, not the log. The IMA
+log grows, and is read from the byte that the verifier knows: the kernel walks past what lies before, which is cheap,
+and not even that happens while PCR 10 stands still. It is read *after* the quote, so that it may run ahead of it and
+never falls short.
 """
 
 from __future__ import annotations
@@ -80,11 +81,16 @@ class MeasuredLogs:
             return NewLogs(boot_log=boot_log, ima=self._ima(known.ima_offset if same else 0, measured))
 
     def _new_boot_log(self, boot_id: str, known_sha256: bytes) -> bytes | None:
-        if boot_id == self._boot_id and known_sha256 == self._boot_log_sha256:
+        """Return the boot log if it is another than the verifier's.
+
+        One that cannot be read is tried again whenever a verifier knows none: an agent may start before securityfs is
+        mounted, and a round is seldom.
+        """
+        if known_sha256 and boot_id == self._boot_id and known_sha256 == self._boot_log_sha256:
             return None
         log = _read(self._boot_log, 0, MAX_BOOT_LOG + 1)
         if log is not None and len(log) > MAX_BOOT_LOG:
-            _log.warning("boot log too long to be sent", path=str(self._boot_log), limit=MAX_BOOT_LOG)
+            _complain(self._boot_log, f"longer than {MAX_BOOT_LOG} bytes")
             log = None
         self._boot_id, self._boot_log_sha256 = boot_id, hashlib.sha256(log).digest() if log else b""
         return log if log and self._boot_log_sha256 != known_sha256 else None
@@ -127,7 +133,7 @@ def _read(path: Path, offset: int, limit: int) -> bytes | None:
 
 @cache
 def _complain(path: Path, error: str) -> None:
-    """Say once, not every round, that a log may not be read."""
+    """Say once, not every round, that a log cannot be sent."""
     _log.warning("log not readable", path=str(path), error=error)
 
 
