@@ -98,6 +98,20 @@ def test_a_disk_that_refuses_leaves_slots_that_open_and_nothing_else(
     open_model(sample.directory, sample.keys).close()
 
 
+def test_a_name_that_cannot_be_given_leaves_no_draft(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot, _ = new_slot(sample)
+    slots = rotated(read_documents(sample.directory)[1], [slot])
+    names = sorted(sample.directory.iterdir())
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(Unavailable, match="Read-only"):
+        replace_slots(sample.directory, slots)
+    assert sorted(sample.directory.iterdir()) == names
+
+
 def test_everything_is_on_the_disk_before_the_new_slots_have_their_name(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:

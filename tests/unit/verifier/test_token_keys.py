@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nodeseal.crypto.hpke import Suite
+from nodeseal.crypto.hpke import Suite, finish_slot
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.ids import Digest, KeyId
 from nodeseal.verifier.keystore import HeldKey
@@ -86,11 +87,46 @@ def test_a_private_key_cannot_be_exported(store: TokenKeyStore) -> None:
             key.copy(open_up)
 
 
+def test_a_private_key_does_ecdh_for_who_is_logged_in_and_can_be_neither_renamed_nor_changed(
+    store: TokenKeyStore,
+) -> None:
+    key = private_key(store, created(store))
+    expected = {
+        pkcs11.Attribute.DERIVE: True,
+        pkcs11.Attribute.MODIFIABLE: False,
+        pkcs11.Attribute.PRIVATE: True,
+        pkcs11.Attribute.SIGN: False,
+        pkcs11.Attribute.TOKEN: True,
+    }
+    assert {attribute: key[attribute] for attribute in expected} == expected
+    for attribute, value in ((pkcs11.Attribute.ID, b"other"), (pkcs11.Attribute.LABEL, "other")):
+        with pytest.raises(pkcs11.PKCS11Error):
+            key[attribute] = value
+
+
+def test_a_token_is_asked_for_what_is_required_of_it_whatever_its_defaults_are() -> None:
+    asked = {pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: False, pkcs11.Attribute.PRIVATE: True}
+    assert asked.items() <= token_keys._TEMPLATE.items()
+
+
 def test_nothing_of_a_data_key_or_shared_secret_stays_in_the_token(store: TokenKeyStore) -> None:
-    held = created(store)
-    before = {str(each) for each in store._connected().get_objects()}
+    opened(store, created(store))
+    kinds = [each[pkcs11.Attribute.CLASS] for each in store._connected().get_objects()]
+    assert sorted(kinds) == [pkcs11.ObjectClass.PUBLIC_KEY, pkcs11.ObjectClass.PRIVATE_KEY]
+
+
+def test_a_shared_secret_is_wiped_whatever_comes_of_it(store: TokenKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, seen = created(store), []
+
+    def noted(public: Any, model: Any, key_id: Any, slot: Any, dh: bytearray) -> bytearray:
+        seen.append(dh)
+        return finish_slot(public, model, key_id, slot, dh)
+
+    monkeypatch.setattr(token_keys, "finish_slot", noted)
     opened(store, held)
-    assert {str(each) for each in store._connected().get_objects()} == before
+    with pytest.raises(ProofFailed):
+        store.open_slot(held, Digest("cd" * 32), held.key.slot(MODEL, DATA_KEY).sealed)
+    assert seen == [bytearray(48)] * 2
 
 
 class LooseKey(dict[Any, Any]):
@@ -112,6 +148,14 @@ def test_a_key_that_its_token_would_let_out_is_destroyed(attribute: Any) -> None
     with pytest.raises(Unavailable, match="does not keep private keys to itself"):
         require_locked_in(key)
     assert honest.destroyed
+
+
+def test_a_new_key_is_looked_at_before_it_is_used(store: TokenKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_keys, "_LOCKED_IN", {pkcs11.Attribute.EXTRACTABLE: True})
+    with pytest.raises(Unavailable, match="does not keep private keys to itself"):
+        created(store)
+    private = {pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PRIVATE_KEY}
+    assert not list(store._connected().get_objects(private))
 
 
 def test_a_key_that_does_not_open_what_is_sealed_to_it_is_not_given_out(
@@ -215,8 +259,10 @@ def test_a_token_that_hangs_keeps_others_waiting_for_so_long_only(
 ) -> None:
     monkeypatch.setattr(token_keys, "_WAIT_SECONDS", 0.05)
     held = created(store)
+    began = time.monotonic()
     with store._lock, pytest.raises(Unavailable, match="does not answer"):
         opened(store, held)
+    assert time.monotonic() - began < 5
 
 
 def test_many_threads_share_one_session(store: TokenKeyStore) -> None:

@@ -49,7 +49,6 @@ _TEMPLATE: Final = {
     Attribute.EXTRACTABLE: False,
     Attribute.PRIVATE: True,
     Attribute.MODIFIABLE: False,
-    Attribute.SIGN: False,
 }
 _LOCKED_IN: Final = {
     Attribute.LOCAL: True,
