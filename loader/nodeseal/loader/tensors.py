@@ -133,6 +133,14 @@ class TensorFile:
         """
         self._opened.fill(targets)
 
+    def verify_tags(self) -> None:
+        """After :meth:`get_tensor` and slices: make sure that all they gave is what was sealed.
+
+        Raises:
+            ProofFailed: as :meth:`nodeseal.loader.opened.OpenFile.verify_tags`; so do PolicyRefused and Unavailable.
+        """
+        self._opened.verify_tags()
+
     def close(self) -> None:
         """Forget the file's keys; tensors that were returned stay."""
         self._opened.close()
