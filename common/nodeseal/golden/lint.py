@@ -29,7 +29,7 @@ _MEANINGS = {
     14: "keys of machine owners (shim)",
 }
 """What is measured where (PC Client Platform Firmware Profile, "PCR Usage"; UAPI Group, "Linux TPM PCR Registry")."""
-_IMAGES, _SECURE_BOOT = 4, 7
+_IMAGES, _SECURE_BOOT, _FILES, _MACHINE_OWNER = 4, 7, 9, 14
 _OF_LOADERS = frozenset({8, 9, 11, 12})
 """PCRs that firmware leaves at zero; boot loaders and stubs extend them, or the running system does."""
 _PROGRAMS = ("/bin/", "/boot/", "/etc/", "/lib/", "/lib64/", "/sbin/", "/usr/")
@@ -96,20 +96,31 @@ def _open(golden: Golden) -> Iterator[str]:
             f"PCR {', '.join(map(str, forgeable))}: an allowed image that is booted without the loader before it leaves"
             " them to the running system, which can extend them as expected; only exact values of PCR 4 rule that out"
         )
-    boot, pins_keys = golden.boot, _SECURE_BOOT in pinned
-    if boot is not None and boot.secure_boot and not boot.dbx and not pins_keys:
-        yield "dbx: images that were revoked may still run"
-    if boot is not None and boot.signers is not None and not boot.secure_boot:
-        yield "signers: without secure_boot firmware need not have checked a signature"
-    yield from (f"command line: {pattern} lets values vary" for pattern in _varying(boot))
+    if golden.boot is not None:
+        yield from _open_boot(golden.boot, pinned)
     if golden.runtime is None:
         yield "what runs after boot: there is no runtime section"
+        yield "kexec: another kernel may run without another boot; only runtime rules can tell"
     else:
         yield from _open_runtime(golden.runtime)
 
 
-def _varying(rules: BootRules | None) -> Iterator[str]:
-    return (pattern for pattern in (rules.command_lines if rules else None) or () if "*" in pattern)
+def _open_boot(rules: BootRules, pinned: set[int]) -> Iterator[str]:
+    if rules.secure_boot and not rules.dbx and _SECURE_BOOT not in pinned:
+        yield "dbx: images that were revoked may still run"
+    if rules.secure_boot and rules.images is None and pinned.isdisjoint((_IMAGES, _MACHINE_OWNER)):
+        yield (
+            "secure boot: the event by which shim says that it checks no signatures (MokSBState) can be hidden; only"
+            " a list of images, or exact values of PCR 14, rule that out"
+        )
+    if rules.signers is not None and not rules.secure_boot:
+        yield "signers: without secure_boot firmware need not have checked a signature"
+    if rules.command_lines is not None and rules.files is None and _FILES not in pinned:
+        yield (
+            "command lines: a kernel that firmware itself starts measures its own as a digest in PCR 9 that the log may"
+            " call a file; only a list of files, or exact values of PCR 9, rule that out"
+        )
+    yield from (f"command line: {line} lets values vary" for line in rules.command_lines or () if "*" in line)
 
 
 def _open_runtime(rules: RuntimeRules) -> Iterator[str]:

@@ -53,6 +53,48 @@ def test_revoked_images_may_run_where_neither_dbx_nor_pcr_7_is_judged() -> None:
     assert warning not in lint_golden(parse_golden(f"{EXACT}{floor}".encode(), "g")).open
 
 
+def open_in(document: str) -> str:
+    return "\n".join(lint_golden(parse_golden(document.encode(), "g")).open)
+
+
+IMAGE = f'[{{name: k, digests: ["{A.hex()}"]}}]'
+LOG_ONLY = "format: nodeseal/golden/1\nname: g\n"
+
+
+@pytest.mark.parametrize(
+    ("pcr", "rule"),
+    [
+        pytest.param("14", "", id="exact values of PCR 14"),
+        pytest.param("4", "", id="exact values of PCR 4"),
+        pytest.param("", f", images: {IMAGE}", id="a list of images"),
+    ],
+)
+def test_shim_may_check_nothing_unless_there_are(pcr: str, rule: str) -> None:
+    warning, signers = "(MokSBState) can be hidden", f'signers: [{{sha256: "{A.hex()}"}}]'
+    assert warning in open_in(f"{LOG_ONLY}boot: {{secure_boot: true, {signers}}}\n")
+    pinned = f'pcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n' if pcr else ""
+    assert warning not in open_in(f"{LOG_ONLY}{pinned}boot: {{secure_boot: true, {signers}{rule}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("pcr", "rule"),
+    [
+        pytest.param("9", "", id="exact values of PCR 9"),
+        pytest.param("", f", files: {IMAGE}", id="a list of files"),
+    ],
+)
+def test_a_kernel_that_firmware_starts_may_have_any_command_line_unless_there_are(pcr: str, rule: str) -> None:
+    warning, lines = "call a file; only a list of files", f'images: {IMAGE}, command_lines: ["/vmlinuz ro"]'
+    assert warning in open_in(f"{LOG_ONLY}boot: {{{lines}}}\n")
+    pinned = f'pcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n' if pcr else ""
+    assert warning not in open_in(f"{LOG_ONLY}{pinned}boot: {{{lines}{rule}}}\n")
+
+
+def test_a_kernel_started_by_another_is_seen_by_runtime_rules_only() -> None:
+    assert "kexec: another kernel may run" in open_in(EXACT)
+    assert "kexec: another kernel" not in open_in(FULL)
+
+
 def test_what_the_running_system_can_measure_itself_is_named_unless_pcr_4_is_pinned() -> None:
     lines = 'boot: {command_lines: ["/vmlinuz ro"]}\n'
     rules = f'{lines[:-2]}, images: [{{name: k, digests: ["{A.hex()}"]}}]}}\n'
