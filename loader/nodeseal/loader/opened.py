@@ -1,7 +1,12 @@
-"""A file of an open model, open itself: read it whole or in parts, as often as needed."""
+"""A file of an open model, open itself: read it whole or in parts, as often as needed.
+
+Rule 4 of ``docs/sealed-format.md`` is kept here: what did not verify, or may not be handed out, is zeroed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -76,7 +81,7 @@ class OpenFile:
         Raises:
             ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
         """
-        with self._guard.reading(self._check_open):
+        with self._filling(targets):
             self._segments.fill(targets, progress=self._events.meter(self.file.path, self.file.size, progress))
 
     def read_range(self, start: int, stop: int) -> memoryview:
@@ -98,8 +103,9 @@ class OpenFile:
         Raises:
             ValueError: as :meth:`read_range`; so do ProofFailed, PolicyRefused and Unavailable.
         """
-        with self._guard.reading(self._check_open):
-            self._segments.fill_range(buffer, start)
+        targets = Targets([(start, buffer)], fresh=True)
+        with self._filling(targets):
+            self._segments.fill_range(targets, start, start + len(buffer))
 
     def verify_tags(self) -> None:
         """After reads of parts: make sure that all they gave is what was sealed, and that the rest is still there.
@@ -130,6 +136,16 @@ class OpenFile:
             self._closed = True
         self._segments.close()
         self._source.close()
+
+    @contextmanager
+    def _filling(self, targets: Targets) -> Iterator[None]:
+        """Surround what fills ``targets``: they keep nothing that is not handed out."""
+        try:
+            with self._guard.reading(self._check_open):
+                yield
+        except BaseException:
+            targets.wipe()
+            raise
 
     def _check_open(self) -> None:
         if self._closed:

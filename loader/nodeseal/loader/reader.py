@@ -1,8 +1,8 @@
 """Reading one sealed file: header first, then segments, each verified before it counts.
 
-Rules 2 to 5 of ``docs/sealed-format.md`` are kept here: every length comes from the content file, whose digest was
+Rules 2, 3 and 5 of ``docs/sealed-format.md`` are kept here, rule 4 by :mod:`nodeseal.loader.opened`: every length comes from the content file, whose digest was
 compared with the released one, and is checked against the file before anything is allocated; segments are read into
-private memory and decrypted from there; a destination that did not verify is zeroed.
+private memory and decrypted from there.
 """
 
 from __future__ import annotations
@@ -87,20 +87,18 @@ class SegmentReader:
     def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:
         """Verify the whole file, to the last segment and against ``tags_digest``, and fill ``targets`` from it.
 
-        Raises:
-            ProofFailed: with ``sealed.segment``; the targets hold zeros.
-            PolicyRefused: the lease ended meanwhile; the targets hold zeros.
-            Unavailable: the file cannot be read; the targets hold zeros.
-        """
-        try:
-            self._decrypt(range(self._layout.count), targets, progress)
-            self.verify_tags()
-        except BaseException:
-            targets.wipe()
-            raise
+        After an error the targets hold whatever verified, and are the caller's to wipe.
 
-    def fill_range(self, buffer: memoryview, start: int) -> None:
-        """Fill ``buffer`` from byte ``start`` of the file on, verifying only the segments that hold those bytes.
+        Raises:
+            ProofFailed: with ``sealed.segment``.
+            PolicyRefused: the lease ended meanwhile.
+            Unavailable: the file cannot be read.
+        """
+        self._decrypt(range(self._layout.count), targets, progress)
+        self.verify_tags()
+
+    def fill_range(self, targets: Targets, start: int, stop: int) -> None:
+        """Fill ``targets`` with bytes ``start`` to ``stop``, verifying only the segments that hold them.
 
         Those segments are authentic and in their place, unless somebody else who has the data key wrote them later:
         :meth:`verify_tags` finds that out. Whether the rest of the file is intact stays open.
@@ -109,15 +107,10 @@ class SegmentReader:
             ValueError: the range is not in the file.
             ProofFailed: as :meth:`fill`; so do PolicyRefused and Unavailable.
         """
-        stop, capacity = start + len(buffer), self._layout.capacity
+        capacity = self._layout.capacity
         if not 0 <= start <= stop <= self._file.size:
             raise ValueError(f"bytes {start} to {stop} of a file of {self._file.size} bytes")
-        targets = Targets([(start, buffer)], fresh=True)
-        try:
-            self._decrypt(range(start // capacity, -(-stop // capacity)), targets, lambda _: None)
-        except BaseException:
-            targets.wipe()
-            raise
+        self._decrypt(range(start // capacity, -(-stop // capacity)), targets, lambda _: None)
 
     def verify_tags(self) -> None:
         """Compare the tags of all segments with ``tags_digest``; of those that were not read, only tags are read.
