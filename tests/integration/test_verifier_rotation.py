@@ -51,7 +51,11 @@ class Scene:
         with pytest.raises(aio.AioRpcError) as caught:
             await self.rewrap(admin, **changes)
         assert self.rewrapped() == before
-        return refusal_of(caught.value)
+        refusal = refusal_of(caught.value)
+        if admin is None and refusal.findings:
+            denied = [record for record in self.verifier.records() if record["action"] == "model.rewrap-denied"]
+            assert tuple(finding["id"] for finding in denied[-1]["details"]["findings"]) == refusal.findings
+        return refusal
 
     def rewrapped(self) -> list[dict[str, Any]]:
         return [record for record in self.verifier.records() if record["action"] == "model.rewrapped"]

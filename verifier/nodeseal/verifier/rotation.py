@@ -2,12 +2,13 @@
 
 The data key is in memory here for as long as that takes and goes nowhere else: who asks gets slots. Only registered
 models are served, and neither from nor to a key that was revoked, which would undo the revocation. What was done is in
-the audit log before the slots are answered.
+the audit log before the slots are answered; what was refused is there, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.crypto.secret import wipe
-from nodeseal.errors import NotFound, PolicyRefused
+from nodeseal.errors import NotFound, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import ModelKey
@@ -60,14 +61,18 @@ class Rotation:
             ProofFailed: ``release.slot``: the slot does not open.
             Unavailable: the key store does not answer, or it cannot be recorded now.
         """
-        slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
-        held = HeldKey(key.model_key, key.place)
-        data_key = await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
+        try:
+            slot, data_key = await self._open(rewrap)
+        except (PolicyRefused, ProofFailed) as error:
+            denied = _record(rewrap, "model.rewrap-denied", {"findings": audit.describe(error.findings)}, self._now())
+            await self._fleet.store.write(lambda connection: audit.append(connection, denied))
+            raise
         try:
             made = tuple(target.slot(rewrap.model_digest, data_key) for target in rewrap.keys)
         finally:
             wipe(data_key)
-        record = _record(rewrap, slot, self._fleet.clock.wall())
+        facts = {"from": _named(slot), "to": [_named(each) for each in made]}
+        record = _record(rewrap, "model.rewrapped", facts, self._now())
 
         def work(connection: sa.Connection) -> None:
             _allowed(connection, rewrap)
@@ -75,6 +80,14 @@ class Rotation:
 
         await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
         return made
+
+    async def _open(self, rewrap: Rewrap) -> tuple[Slot, bytearray]:
+        slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
+        held = HeldKey(key.model_key, key.place)
+        return slot, await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
+
+    def _now(self) -> datetime:
+        return self._fleet.clock.wall()
 
 
 def _allowed(connection: sa.Connection, rewrap: Rewrap) -> tuple[Slot, KeyRecord]:
@@ -102,14 +115,10 @@ def _require_current(connection: sa.Connection, key: ModelKey) -> None:
         )
 
 
-def _record(rewrap: Rewrap, slot: Slot, at: datetime) -> audit.Record:
-    return audit.Record(
-        time=at,
-        actor=rewrap.actor,
-        action="model.rewrapped",
-        subject=f"model/{rewrap.model_digest}",
-        details={
-            "from": {"key_id": slot.key_id, "key_version": slot.key_version},
-            "to": [{"key_id": key.key_id, "key_version": key.key_version} for key in rewrap.keys],
-        },
-    )
+def _named(slot: Slot) -> dict[str, object]:
+    return {"key_id": slot.key_id, "key_version": slot.key_version}
+
+
+def _record(rewrap: Rewrap, action: str, details: Mapping[str, object], at: datetime) -> audit.Record:
+    subject = f"model/{rewrap.model_digest}"
+    return audit.Record(time=at, actor=rewrap.actor, action=action, subject=subject, details=details)
