@@ -107,10 +107,15 @@ class PcrNote:
     judged: Judged
     difference: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """All of this but the PCR, in words."""
         count = f", {self.values} values" if self.values > 1 else ""
         why = f" ({self.difference})" if self.difference else ""
-        return f"{self.bank.hashlib_name} PCR {self.pcr}: {self.stability.value}{count}; {self.judged.value}{why}"
+        return f"{self.stability.value}{count}; {self.judged.value}{why}"
+
+    def __str__(self) -> str:
+        return f"{self.bank.hashlib_name} PCR {self.pcr}: {self.said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

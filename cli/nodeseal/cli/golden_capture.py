@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +22,7 @@ from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
 from nodeseal.golden.runtime_list import runtime_list
 from nodeseal.ids import parse_name
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.verifier.appraisal.offline import Observed, appraise_folder, observe
 
 _LAST_PCR: Final = 23
@@ -106,7 +107,7 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
 
 def _comments(captured: Captured) -> bytes:
     """Return what is known of each PCR as comments, for whoever approves the golden."""
-    lines = ("# What the evidence shows of each PCR:", *(f"# - {note}" for note in captured.notes))
+    lines = ("# What the evidence shows of each PCR:", *(f"# - {line}" for _, line in _lines(captured.notes)))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -130,11 +131,31 @@ def _print(
         typer.echo(document.decode(), nl=False)
     else:
         output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
-        for note in captured.notes:
-            output.console.print(f"[{_STYLES[note.judged]}]•[/] {escape(str(note))}", highlight=False, soft_wrap=True)
+        for judged, line in _lines(captured.notes):
+            output.console.print(f"[{_STYLES[judged]}]•[/] {escape(line)}", highlight=False, soft_wrap=True)
         if not golden.reference:
             output.errors.print(f"[yellow]note:[/] {_UNEXPLAINED}", highlight=False, soft_wrap=True)
     print_findings(findings, output.errors)
+
+
+def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[Judged, str]]:
+    """Iterate over lines about PCRs; those of a bank of which the same is said share one."""
+    alike: dict[tuple[HashAlg, Judged, str], list[int]] = {}
+    for note in notes:
+        alike.setdefault((note.bank, note.judged, note.said), []).append(note.pcr)
+    for (bank, judged, said), pcrs in alike.items():
+        yield judged, f"{bank.hashlib_name} PCR {_spans(pcrs)}: {said}"
+
+
+def _spans(pcrs: Iterable[int]) -> str:
+    """Return ascending numbers in short: ``0-7, 9``."""
+    spans: list[list[int]] = []
+    for pcr in pcrs:
+        if spans and pcr == spans[-1][-1] + 1:
+            spans[-1].append(pcr)
+        else:
+            spans.append([pcr])
+    return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}" for span in spans)
 
 
 def _plain(note: PcrNote) -> dict[str, object]:
