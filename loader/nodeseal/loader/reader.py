@@ -1,8 +1,8 @@
 """Reading one sealed file: header first, then segments, each verified before it counts.
 
-Rules 2, 3 and 5 of ``docs/sealed-format.md`` are kept here, rule 4 by :mod:`nodeseal.loader.opened`: every length comes from the content file, whose digest was
-compared with the released one, and is checked against the file before anything is allocated; segments are read into
-private memory and decrypted from there.
+Rules 2, 3 and 5 of ``docs/sealed-format.md`` are kept here, rule 4 by :mod:`nodeseal.loader.opened`: every length comes
+from the content file, whose digest was compared with the released one, and is checked against the file before anything
+is allocated; segments are read into private memory and decrypted from there.
 """
 
 from __future__ import annotations
