@@ -92,5 +92,5 @@ def _print(directory: Path, slots: Slots, *, dropped: bool, as_json: bool) -> No
     facts = [("directory", str(directory)), ("digest", slots.model_digest)]
     facts += [("opens with", f"{slot.key_id}, version {slot.key_version}") for slot in slots.slots]
     if dropped:
-        facts.append(("next", "nodeseal key revoke the dropped key: copies of the old slots still open with it"))
+        facts.append(("next", "when every copy has its new slots: nodeseal key revoke OLD --reason rotated"))
     output.print_facts(facts)
