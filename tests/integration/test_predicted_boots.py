@@ -12,7 +12,8 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence_folder import EvidenceFolder
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
-from nodeseal.golden.predict import Renaming, Replacement, predict
+from nodeseal.golden.predict import predict
+from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import Event, EventLog, encode_event_log

@@ -13,7 +13,8 @@ from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
-from nodeseal.golden.predict import Prediction, Renaming, Replacement, predict
+from nodeseal.golden.predict import Prediction, predict
+from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.ids import parse_name
 from nodeseal.tcg.event_log_text import inert

@@ -1,10 +1,8 @@
 """What a machine will measure after an update, before it is rolled out.
 
-A prediction takes a golden's reference events, the boot that it was made from, and gives the events that the new files
-concern their new digests: boot images their Authenticode digest (PCR 2 and 4), a unified kernel image also its sections
-(PCR 11), its kernel, and what the kernel's own stub measures of them (PCR 9), files that the boot loader reads the hash
-of their content (PCR 9), texts such as command lines the hash of the text with its words replaced (PCR 8 and 12), and
-load options that are such a text (PCR 9). Exact values follow by replay, rules by name.
+A prediction takes a golden's reference events, the boot that it was made from, and gives the events that new files and
+words concern their new digests (:mod:`nodeseal.golden.predicted_events`). Exact values follow by replay, rules by name
+(:mod:`nodeseal.golden.predicted_rules`).
 
 What cannot be known from files alone is not guessed: an image by another signer also changes which authorities
 firmware measures (PCR 7), and a new boot loader may measure other things.
@@ -12,70 +10,15 @@ firmware measures (PCR 7), and a new boot loader may measure other things.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Final
 
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.model import Golden, PcrValues
-from nodeseal.golden.rules import BootRules, Image, ReferenceEvent
+from nodeseal.golden.predicted_events import Renaming, Replacement, Step, Steps, renamed, replaced
+from nodeseal.golden.predicted_rules import predicted_rules
+from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.pe import (
-    MEASURED_SECTIONS,
-    PeImage,
-    authenticode_digest,
-    decode_pe,
-    inner_kernel,
-    is_pe,
-    stub_measurements,
-)
-
-_IMAGE_TYPES: Final = frozenset(
-    {
-        EventType.EFI_BOOT_SERVICES_APPLICATION,
-        EventType.EFI_BOOT_SERVICES_DRIVER,
-        EventType.EFI_RUNTIME_SERVICES_DRIVER,
-    }
-)
-_FIRMWARE_PCRS: Final = range(8)
-_STUB_PCR: Final = 11
-_FILE_PCR: Final = 9
-_COMMAND_LINE_PCR: Final = 12
-_LOAD_OPTIONS: Final = "LOADED_IMAGE::LoadOptions"
-"""How Linux' EFI stub calls the event of its load options (drivers/firmware/efi/libstub/efi-stub-helper.c)."""
-_SEPARATORS: Final = re.compile(r"[\\/]")
-_NUMBER: Final = re.compile(r"[0-9]{1,5}")
-
-
-_Step = tuple[ReferenceEvent | None, ReferenceEvent | None]
-"""A reference event before and after the update; ``None`` where there are more or fewer."""
-_Steps = list[_Step]
-_Changed = tuple[_Step, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
-    """A file that is to take another's place.
-
-    Attributes:
-        target: file name of the old one as the reference events show it (without folders, in any case), or the
-            number of its event in the reference, from 0.
-        content: the new file.
-    """
-
-    target: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renaming:
-    """Words that change in measured texts, such as a kernel's version in the boot loader's commands."""
-
-    old: str
-    new: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +31,7 @@ class Prediction:
     """
 
     golden: Golden
-    changed: _Changed
+    changed: tuple[Step, ...]
 
 
 def predict(
@@ -113,195 +56,24 @@ def predict(
             remedy="capture it from evidence with a boot log: nodeseal golden capture",
         )
     banks = tuple(golden.reference[0].digests)
-    steps: _Steps = [(event, event) for event in golden.reference]
+    steps: Steps = [(event, event) for event in golden.reference]
     for replacement in replacements:
-        steps = _replaced(steps, replacement, banks)
+        steps = replaced(steps, replacement, banks)
     for renaming in renamings:
-        steps = _renamed(steps, renaming, banks)
+        steps = renamed(steps, renaming, banks)
     changed = tuple((old, new) for old, new in steps if old != new)
     events = tuple(new for _, new in steps if new is not None)
     predicted = replace(
         golden,
         name=name,
         pcrs=_pcrs(golden, changed, events, keep=keep),
-        boot=_boot(golden.boot, steps, renamings, keep=keep) if golden.boot else None,
+        boot=predicted_rules(golden.boot, steps, renamings, keep=keep) if golden.boot else None,
         reference=events,
     )
     return Prediction(golden=predicted, changed=changed)
 
 
-def _replaced(steps: _Steps, replacement: Replacement, banks: tuple[HashAlg, ...]) -> _Steps:
-    places = [i for i, (_, event) in enumerate(steps) if event is not None and _is_target(i, event, replacement.target)]
-    if not places:
-        raise MalformedInput(
-            f"golden predict: no reference event is about {replacement.target!a}",
-            remedy="name the file as `nodeseal golden show` lists it under reference, or give the event's number",
-        )
-    image = decode_pe(replacement.content) if is_pe(replacement.content) else None
-    for place in places:
-        old, event = steps[place]
-        if event is None or event.pcr == 0:
-            raise MalformedInput(f"golden predict: event {place} is firmware's own, which no file replaces")
-        steps[place] = (old, replace(event, digests=_file_digests(event, replacement, image, banks)))
-        if image is not None and image.unified_kernel and event.claimed_type in _IMAGE_TYPES:
-            steps = _kernel_replaced(steps, place, image, banks)
-    if image is not None and image.unified_kernel:
-        steps = _sections_replaced(_handed_on(steps, image, banks), image, banks)
-    return steps
-
-
-def _is_target(index: int, event: ReferenceEvent, target: str) -> bool:
-    if _NUMBER.fullmatch(target):
-        return index == int(target)
-    if event.claimed_type not in _IMAGE_TYPES and event.pcr != _FILE_PCR:
-        return False
-    return file_name(event.what).casefold() == target.casefold()
-
-
-def file_name(what: str) -> str:
-    """Return the last component of the path that a reference event shows, or an empty text."""
-    return _SEPARATORS.split(what)[-1].strip() if _SEPARATORS.search(what) else ""
-
-
-def _file_digests(
-    event: ReferenceEvent, replacement: Replacement, image: PeImage | None, banks: Iterable[HashAlg]
-) -> Mapping[HashAlg, bytes]:
-    if event.claimed_type not in _IMAGE_TYPES:
-        return {bank: bank.digest(replacement.content) for bank in banks}
-    if image is None:
-        raise MalformedInput(f"golden predict: the file for {replacement.target!a} is no PE image, which it replaces")
-    return {bank: authenticode_digest(image, bank) for bank in banks}
-
-
-def _kernel_replaced(steps: _Steps, place: int, image: PeImage, banks: Iterable[HashAlg]) -> _Steps:
-    """Replace the image that follows a unified kernel image and has no path: the kernel that its stub loads."""
-    kernel = inner_kernel(image)
-    for i in range(place + 1, len(steps)):
-        old, event = steps[i]
-        if event is None or event.claimed_type not in _IMAGE_TYPES:
-            continue
-        if file_name(event.what) == "" and kernel is not None:
-            steps[i] = (old, replace(event, digests={bank: authenticode_digest(kernel, bank) for bank in banks}))
-        break
-    return steps
-
-
-def _handed_on(steps: _Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> _Steps:
-    """Replace what a kernel measures of the sections that systemd-stub hands on to it.
-
-    The initial RAM disk is a section as it is, if it was one before. Load options are the command line in UTF-16
-    without white space around it, unless the boot loader gave others, which are in PCR 12 then
-    (systemd: src/boot/stub.c).
-    """
-    contents = {section.name: image.content(section) for section in reversed(image.sections)}
-    before = _section_digests((event for _, event in steps), banks[0])
-    after = {name: {bank: bank.digest(content) for bank in banks} for name, content in contents.items()}
-    given = [event.digests for _, event in steps if event is not None and event.pcr == _COMMAND_LINE_PCR]
-    line = contents.get(".cmdline", b"").decode(errors="surrogateescape").strip(" \t\r\n\0")
-    options = (line + "\0").encode("utf-16-le", errors="surrogatepass")
-    new_line = ".cmdline" in after and after[".cmdline"] != before.get(".cmdline")
-    replaced: _Steps = []
-    for old, event in steps:
-        new = event
-        if event is not None and event.pcr == _FILE_PCR and event.digests == before.get(".initrd"):
-            new = replace(event, digests=after.get(".initrd", event.digests))
-        elif new_line and event is not None and _LOAD_OPTIONS in event.what and event.digests not in given:
-            new = replace(event, digests={bank: bank.digest(options) for bank in banks})
-        replaced.append((old, new))
-    return replaced
-
-
-def _section_digests(events: Iterable[ReferenceEvent | None], bank: HashAlg) -> Mapping[str, Mapping[HashAlg, bytes]]:
-    """Return the digests of the sections' contents, each of which follows that of its name."""
-    names = {_name_digest(name, bank): name for name in MEASURED_SECTIONS}
-    measured = [event for event in events if event is not None and event.pcr == _STUB_PCR]
-    named = ((names.get(name.digests[bank]), content) for name, content in pairwise(measured))
-    return {name: content.digests for name, content in named if name is not None}
-
-
-def _sections_replaced(steps: _Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> _Steps:
-    """Replace the stretch of PCR 11 from the first section's name to the last section's content."""
-    places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == _STUB_PCR]
-    names = {_name_digest(name, bank) for name in MEASURED_SECTIONS for bank in banks}
-    marks = [i for i in places if (event := steps[i][1]) and names & set(event.digests.values())]
-    if not marks:
-        return steps
-    first, last = places.index(marks[0]), places.index(marks[-1]) + 1
-    taken = places[first : last + 1]
-    old = [steps[i] for i in taken]
-    new = list(_section_events(image, banks, old[0][0]))
-    pairs: _Steps = []
-    for i in range(max(len(old), len(new))):
-        pairs.append((old[i][0] if i < len(old) else None, new[i] if i < len(new) else None))
-    kept = [step for i, step in enumerate(steps) if i not in taken]
-    at = taken[0]
-    return kept[:at] + pairs + kept[at:]
-
-
-def _section_events(
-    image: PeImage, banks: tuple[HashAlg, ...], like: ReferenceEvent | None
-) -> Iterator[ReferenceEvent]:
-    claimed_type = like.claimed_type if like else EventType.IPL
-    measured = {bank: list(stub_measurements(image, bank)) for bank in banks}
-    for i, (name, _, _) in enumerate(measured[banks[0]]):
-        of_name = {bank: rows[i][1] for bank, rows in measured.items()}
-        of_content = {bank: rows[i][2] for bank, rows in measured.items()}
-        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_name, what=name)
-        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_content, what=name)
-
-
-def _renamed(steps: _Steps, renaming: Renaming, banks: tuple[HashAlg, ...]) -> _Steps:
-    texts = {event.what for _, event in steps if event is not None and renaming.old in event.what}
-    moved = {bank: dict(_moved(texts, renaming, bank)) for bank in banks}
-    renamed: _Steps = [(old, _with_words(event, renaming, moved) if event else None) for old, event in steps]
-    if renamed == steps:
-        raise MalformedInput(f"golden predict: no measured text of the reference has {renaming.old!a} in it")
-    return renamed
-
-
-def _moved(texts: Iterable[str], renaming: Renaming, bank: HashAlg) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate what digests of these texts become, however they are spelled."""
-    for text in texts:
-        for before, after in zip(_spellings(text), _spellings(_swap(text, renaming)), strict=True):
-            yield bank.digest(before), bank.digest(after)
-
-
-def _with_words(
-    event: ReferenceEvent, renaming: Renaming, moved: Mapping[HashAlg, Mapping[bytes, bytes]]
-) -> ReferenceEvent:
-    what = _swap(event.what, renaming)
-    if all(digest in moved[bank] for bank, digest in event.digests.items()):
-        return replace(event, digests={bank: moved[bank][digest] for bank, digest in event.digests.items()}, what=what)
-    if renaming.old not in event.what:
-        return event
-    if event.claimed_type in _IMAGE_TYPES or event.pcr == _FILE_PCR:  # its digest is of the file of that name
-        return replace(event, what=what)
-    if event.pcr in _FIRMWARE_PCRS:  # what is shown only describes its data
-        return event
-    raise MalformedInput(f"golden predict: the digest of {event.what[:80]!a} (PCR {event.pcr}) is not of its text")
-
-
-def _swap(text: str, renaming: Renaming) -> str:
-    return text.replace(renaming.old, renaming.new)
-
-
-def _spellings(text: str) -> Iterator[bytes]:
-    """Yield the ways in which boot loaders and kernels hash a text that is shown as ``text``.
-
-    GRUB hashes what follows ``grub_cmd:`` or ``kernel_cmdline:``, with or without a final NUL
-    (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c); the kernel's EFI
-    stub hashes its load options, for which GRUB puts ``BOOT_IMAGE=`` before the text.
-    """
-    lines = text.replace("\\n", "\n").replace("\\t", "\t")
-    for part in (text, text.partition(" ")[2], lines.partition(" ")[2]):
-        yield part.encode(errors="surrogateescape")
-        yield part.encode(errors="surrogateescape") + b"\0"
-        for options in (part, f"BOOT_IMAGE={part}"):
-            yield options.encode("utf-16-le", errors="surrogatepass")
-            yield options.encode("utf-16-le", errors="surrogatepass") + b"\0\0"
-
-
-def _pcrs(golden: Golden, changed: _Changed, events: Sequence[ReferenceEvent], *, keep: bool) -> PcrValues:
+def _pcrs(golden: Golden, changed: tuple[Step, ...], events: Sequence[ReferenceEvent], *, keep: bool) -> PcrValues:
     moved = {event.pcr for pair in changed for event in pair if event is not None}
     return {
         bank: {
@@ -318,64 +90,3 @@ def _replay(events: Iterable[ReferenceEvent], bank: HashAlg, pcr: int) -> frozen
         if event.pcr == pcr and bank in event.digests:
             value = bank.digest(value + event.digests[bank])
     return frozenset({value})
-
-
-def _boot(rules: BootRules, steps: _Steps, renamings: Iterable[Renaming], *, keep: bool) -> BootRules:
-    new = {old.digests[rules.bank]: after.digests[rules.bank] for old, after in steps if old and after and old != after}
-    return replace(
-        rules,
-        images=_images(rules.images, new, keep=keep),
-        drivers=_images(rules.drivers, new, keep=keep),
-        files=_images(rules.files, new, keep=keep),
-        command_lines=_command_lines(rules.command_lines, renamings, keep=keep),
-        sections=_sections(rules, steps, keep=keep),
-    )
-
-
-def _command_lines(
-    patterns: tuple[str, ...] | None, renamings: Iterable[Renaming], *, keep: bool
-) -> tuple[str, ...] | None:
-    if patterns is None:
-        return None
-    after = patterns
-    for renaming in renamings:
-        after = tuple(_swap(pattern, renaming) for pattern in after)
-    return tuple(dict.fromkeys((*after, *patterns) if keep else after))
-
-
-def _images(images: tuple[Image, ...] | None, new: Mapping[bytes, bytes], *, keep: bool) -> tuple[Image, ...] | None:
-    if images is None:
-        return None
-    return tuple(replace(image, digests=_swapped(image.digests, new, keep=keep)) for image in images)
-
-
-def _swapped(digests: frozenset[bytes], new: Mapping[bytes, bytes], *, keep: bool) -> frozenset[bytes]:
-    after = frozenset(new.get(digest, digest) for digest in digests)
-    return after | digests if keep else after
-
-
-def _sections(rules: BootRules, steps: _Steps, *, keep: bool) -> Mapping[str, frozenset[bytes]] | None:
-    """Return the section rules with the contents that changed and without the sections that are gone.
-
-    Raises:
-        MalformedInput: both boots should be allowed, and one has a section that the other has not.
-    """
-    if rules.sections is None:
-        return None
-    before, now = (_section_digests((step[side] for step in steps), rules.bank) for side in (0, 1))
-    if keep and before.keys() != now.keys():
-        raise MalformedInput(
-            "golden predict: no rule allows an image with and one without a section "
-            f"({', '.join(sorted(before.keys() ^ now.keys()))})",
-            remedy="predict a golden of its own (without --keep) and keep both active during the rollout",
-        )
-    after = {name: allowed for name, allowed in rules.sections.items() if name in now or name not in before}
-    for name, digests in now.items():
-        if digests != before.get(name):
-            kept = rules.sections.get(name, frozenset()) if keep else frozenset()
-            after[name] = frozenset({digests[rules.bank]}) | kept
-    return after
-
-
-def _name_digest(section: str, bank: HashAlg) -> bytes:
-    return bank.digest(section.encode() + b"\0")

@@ -10,7 +10,8 @@ import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.model import Golden
-from nodeseal.golden.predict import Prediction, Renaming, Replacement, predict
+from nodeseal.golden.predict import Prediction, predict
+from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log_text import inert
