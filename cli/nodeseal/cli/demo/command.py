@@ -29,6 +29,9 @@ def demo(
     ] = None,
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")] = False,
+    attacks: Annotated[
+        bool, typer.Option(help="Show what is refused; without, node-1 stays good to try things.")
+    ] = True,
 ) -> None:
     """Show on this machine how an attested node opens sealed weights and a tampered one cannot."""
     plain = model or _packaged_model()
@@ -39,10 +42,10 @@ def demo(
             raise NotFound(f"{tool} is not installed", remedy="run `make demo`, which installs what is needed")
     narrator = Narrator(output.console)
     with Stage(_stage_directory(directory), narrator) as stage:
-        _play(stage, narrator, plain, keep=keep)
+        _play(stage, narrator, plain, keep=keep, attacks=attacks)
 
 
-def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool) -> None:
+def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks: bool) -> None:
     from nodeseal.cli.demo import machines, story  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
 
     nodes = machines.build_machines(stage, narrator)
@@ -51,9 +54,10 @@ def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool) -> None:
     story.decide_trust(stage, narrator, nodes, ids)
     sealed = story.seal(stage, narrator, model, ids)
     story.open_on_good_node(stage, narrator, nodes.good, model, sealed)
-    story.refuse_bad_node(stage, narrator, nodes.other)
-    story.run_unknown(stage, narrator, nodes.busy, ids[nodes.busy.name])
-    story.tamper(stage, narrator, nodes.good, ids[nodes.good.name])
+    if attacks:
+        story.refuse_bad_node(stage, narrator, nodes.other)
+        story.run_unknown(stage, narrator, nodes.busy, ids[nodes.busy.name])
+        story.tamper(stage, narrator, nodes.good, ids[nodes.good.name])
     story.show_records(stage, narrator)
     story.tell_where(stage, narrator, nodes.good, running=keep)
     if keep:
