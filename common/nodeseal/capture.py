@@ -17,6 +17,7 @@ from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
+from nodeseal.golden.parts import MAX_NAME
 from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent, RuntimeRules, Signer
 from nodeseal.ids import NodeId
@@ -175,7 +176,8 @@ def _places(observations: Sequence[Observation], wanted: Wanted) -> list[tuple[H
 
 def _note(observations: Sequence[Observation], bank: HashAlg, pcr: int, wanted: Wanted) -> PcrNote:
     stability = _stability(observations, bank, pcr)
-    has_rules = all(_can_rule(each, bank, pcr) for each in observations)
+    one_chain = pcr != 4 or _same_length(observations)  # noqa: PLR2004 - PCR 4
+    has_rules = one_chain and all(_can_rule(each, bank, pcr) for each in observations)
     if has_rules and (wanted.rules or stability is Stability.BY_BOOT or _has_phases(observations, pcr)):
         judged = Judged.RULES
     else:
@@ -235,6 +237,11 @@ def _texts(claims: BootClaims) -> list[str]:
     return [line.text for line in claims.command_lines if line.text is not None]
 
 
+def _same_length(observations: Iterable[Observation]) -> bool:
+    """Tell whether all machines ran as many images, so that one chain can describe them."""
+    return len({len(each.claims.chain.images) for each in observations if each.claims is not None}) == 1
+
+
 def _has_phases(observations: Iterable[Observation], pcr: int) -> bool:
     """Tell whether systemd moves this PCR on while the machine runs."""
     return pcr == _STUB_PCR and any(each.log is not None and each.log.phases for each in observations)
@@ -254,7 +261,6 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
     claims = [each.claims for each in observations if each.claims is not None]
     if not ruled or not claims:
         return None
-    images = _by_name((image.path, image.digest) for each in claims for image in each.chain.images)
     drivers = _by_name((image.path, image.digest) for each in claims for image in each.drivers)
     files = _by_name((file.name, file.digest) for each in claims for file in each.files)
     sections = _by_name((section.name, section.digest) for each in claims for section in each.sections)
@@ -264,12 +270,21 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
         bank=claims[0].bank,
         secure_boot=7 in ruled,  # noqa: PLR2004 - PCR 7, as the numbers below
         signers=_signers(claims) if 7 in ruled else None,  # noqa: PLR2004
-        images=_images(images) if 4 in ruled else None,  # noqa: PLR2004
+        images=_chain(claims) if 4 in ruled else None,  # noqa: PLR2004
         drivers=_images(drivers) if 2 in ruled else None,  # noqa: PLR2004
         files=_images(files) if 9 in ruled else None,  # noqa: PLR2004
         sections=sections if 11 in ruled else None,  # noqa: PLR2004
         gpt=frozenset(table.digest for each in claims for table in each.gpt) if 5 in ruled else None,  # noqa: PLR2004
         command_lines=tuple(sorted(lines)) if ruled & _COMMAND_LINE_PCRS and knows_lines else None,
+    )
+
+
+def _chain(claims: Sequence[BootClaims]) -> tuple[Image, ...]:
+    """Return the images in their order, each place with what ran there on any of the machines."""
+    places = zip(*(each.chain.images for each in claims), strict=True)
+    return tuple(
+        Image(name=f"{number}. {place[0].path}"[:MAX_NAME], digests=frozenset(image.digest for image in place))
+        for number, place in enumerate(places, start=1)
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.event_log import Event, EventLog, decode_event_log, replay
 from nodeseal.tcg.event_log_types import EventType
-from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable
+from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
 from support.suspects import (
     GOOD,
     GOOD_LOG,
@@ -410,5 +410,26 @@ def test_b04_the_first_value_is_believed_only_from_the_event_that_its_digest_cov
             trial.node.reboot_by(log)
             found = await trial.refused(telling(lying))
             assert {"uefi.secure-boot-off", "uefi.event-data"} <= ids(found)
+
+    asyncio.run(case())
+
+
+# b10: a boot loader that measures is left out, and made up for afterwards
+
+
+def test_b10_a_kernel_that_started_without_its_boot_loader_is_refused(court: Court) -> None:
+    """Every image is an allowed one, and what the boot loader would have measured is extended by the system itself."""
+    grub = place_of(LOG, 4, LOADER)
+    skipped = without(LOG, grub)
+    made_up = appended(skipped, LOG.events[grub])
+
+    async def case() -> None:
+        async with a_trial(court, "rules") as trial:
+            trial.node.reboot_by(skipped)
+            assert places(await trial.refused(telling(skipped))) == [("uefi.image", "sha256 PCR 4")]
+            trial.node.extend_logged(made_up)
+            found = await trial.refused(telling(made_up))
+            assert places(found) == [("uefi.image", "sha256 PCR 4")]
+            assert ", then " in found[0].expected
 
     asyncio.run(case())

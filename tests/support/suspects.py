@@ -71,7 +71,7 @@ def rules_golden(log: EventLog, judged: str = "rules") -> Golden:
     return Golden(
         name=judged,
         pcrs={},
-        boot=replace(rules, images=_one(rules.images), drivers=_one(rules.drivers), files=_one(rules.files)),
+        boot=replace(rules, images=_numbered(rules.images), drivers=_one(rules.drivers), files=_one(rules.files)),
         nodes={"judged": judged},
     )
 
@@ -80,6 +80,11 @@ def runtime_golden(log: EventLog, rules: RuntimeRules, judged: str) -> Golden:
     """Return the golden that pins what a machine booted by ``log``, and judges what it runs."""
     exact = exact_golden(log, judged)
     return Golden(name=judged, pcrs=exact.pcrs, runtime=rules, nodes=exact.nodes)
+
+
+def _numbered(images: tuple[Image, ...] | None) -> tuple[Image, ...] | None:
+    """Give each image of a chain a name of its own."""
+    return tuple(replace(image, name=f"image {n}") for n, image in enumerate(images)) if images else None
 
 
 def _one(images: tuple[Image, ...] | None) -> tuple[Image, ...] | None:

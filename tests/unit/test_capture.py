@@ -89,6 +89,19 @@ def test_a_pcr_that_a_reboot_changes_is_judged_by_rules_and_never_pinned() -> No
         assert judge_boot(boot.claims, captured.golden.boot) == ()
 
 
+def test_a_chain_allows_at_each_place_what_ran_there() -> None:
+    rules = capture([ONE, _boot(OTHER_KERNEL, boot="second")], WANTED).golden.boot
+    assert rules is not None
+    assert [len(image.digests) for image in rules.images or ()] == [1, 1, 2]
+    assert [image.name.split(". ")[0] for image in rules.images or ()] == ["1", "2", "3"]
+
+
+def test_boots_of_chains_of_another_length_make_no_golden() -> None:
+    grub = place_of(good_log(), 4, "grubx64".encode("utf-16-le"))
+    with pytest.raises(MalformedInput, match="judges what boots"):
+        capture([ONE, _boot(without(good_log(), grub), boot="second")], WANTED)
+
+
 def test_a_pcr_that_a_reboot_changes_and_no_rule_can_judge_is_left_open() -> None:
     boots = [ONE, _boot(good_log(), boot="second", extended={13: b"x" * 32})]
     captured = capture(boots, WANTED)

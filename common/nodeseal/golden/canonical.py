@@ -47,7 +47,7 @@ def boot_plain(rules: BootRules) -> Plain:
         bank=None if rules.bank is HashAlg.SHA256 else rules.bank.hashlib_name,
         secure_boot=rules.secure_boot or None,
         signers=_each(_signer, rules.signers, "sha256"),
-        images=_each(_image, rules.images, "name"),
+        images=None if rules.images is None else [_image(image) for image in rules.images],
         drivers=_each(_image, rules.drivers, "name"),
         dbx=hexes(rules.dbx) or None,
         command_lines=None if rules.command_lines is None else sorted(rules.command_lines),

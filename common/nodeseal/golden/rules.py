@@ -71,7 +71,8 @@ class BootRules:
         bank: the bank whose digests the rules name.
         secure_boot: whether secure boot must be on, in user or deployed mode.
         signers: the only authorities that may have vouched for an image (EV_EFI_VARIABLE_AUTHORITY).
-        images: the only images that may have run from PCR 4 (boot loaders, UKIs, kernels).
+        images: the chain of images that ran from PCR 4 (boot loaders, UKIs, kernels): each of them once, in this order,
+            and no other. A set would let a kernel start without the boot loader that measures how it is started.
         drivers: the only images that may have run from PCR 2 (option ROMs, UEFI drivers).
         dbx: SHA-256 digests of images that the forbidden list must contain: a floor.
         command_lines: patterns (:func:`~nodeseal.golden.patterns.command_line_matches`, not regular expressions); every

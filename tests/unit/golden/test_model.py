@@ -137,3 +137,10 @@ def test_the_plain_form_has_a_key_for_each_section_and_none_for_what_is_not_ther
 def test_a_golden_with_neither_values_nor_boot_rules_is_refused() -> None:
     with pytest.raises(MalformedInput, match="needs exact PCR values or boot rules"):
         Golden(name="rack-a", pcrs={}, runtime=RuntimeRules(files={}))
+
+
+def test_images_are_a_chain_whose_order_is_part_of_the_identity_and_drivers_are_not() -> None:
+    other = Image(name="grubx64.efi", digests=frozenset({bytes(32)}))
+    there, back = (*IMAGES, other), (other, *IMAGES)
+    assert golden(boot=BootRules(images=there)).digest != golden(boot=BootRules(images=back)).digest
+    assert golden(4, boot=BootRules(drivers=there)).digest == golden(4, boot=BootRules(drivers=back)).digest

@@ -184,6 +184,27 @@ def test_a_later_image_shows_up_too() -> None:
     assert _found(more, _only(images=RULES.images)) == [FindingId.UEFI_IMAGE]
 
 
+GRUB = place_of(LOG, 4, "grubx64".encode("utf-16-le"))
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        pytest.param(without(LOG, GRUB), id="an image was skipped"),
+        pytest.param(appended(without(LOG, GRUB), LOG.events[GRUB]), id="skipped, and extended afterwards"),
+        pytest.param(appended(LOG, LOG.events[GRUB]), id="an image ran twice"),
+        pytest.param(without(LOG, place_of(LOG, 4, "vmlinuz".encode("utf-16-le"))), id="the last one is missing"),
+    ],
+)
+def test_images_that_are_all_allowed_must_have_run_each_once_and_in_order(log: EventLog) -> None:
+    names = ("shim", "grub", "kernel")
+    images = tuple(replace(image, name=name) for image, name in zip(RULES.images or (), names, strict=True))
+    finding = _one(claims_of(log), _only(images=images))
+    assert finding.id is FindingId.UEFI_IMAGE
+    assert finding.expected == "shim, then grub, then kernel"
+    assert "shimx64.efi" in finding.seen
+
+
 def test_no_image_at_all_is_not_enough() -> None:
     nothing = replace(LOG, events=tuple(event for event in LOG.events if event.pcr != 4))
     assert _one(claims_of(nothing), _only(images=RULES.images)).seen == "no measurement of an image"

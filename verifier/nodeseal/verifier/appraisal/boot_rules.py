@@ -22,6 +22,8 @@ _SHOWN: Final = 3
 _MAX_SHOWN: Final = 1024
 """Characters of a command line that a finding shows."""
 _SECURE_MODES: Final = (SecureBootMode.USER, SecureBootMode.DEPLOYED)
+_CHAIN_SHOWN: Final = 16
+"""Images of a chain that a finding names."""
 _COMMAND_LINE_PCRS: Final = (8, 9, 12)
 
 
@@ -80,7 +82,21 @@ def _images(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if not claims.chain.images:
         seen = _nothing(claims, (4,), "an image")
         yield _objection(claims, FindingId.UEFI_IMAGE, (4,), _names(rules.images), seen)
-    yield from _surplus_images(claims, FindingId.UEFI_IMAGE, 4, claims.chain.images, rules.images)
+    unknown = tuple(_surplus_images(claims, FindingId.UEFI_IMAGE, 4, claims.chain.images, rules.images))
+    yield from unknown
+    if not unknown and claims.chain.images and not _is_chain(claims.chain.images, rules.images):
+        seen = ", then ".join(image.path for image in claims.chain.images[:_CHAIN_SHOWN])
+        due = ", then ".join(image.name for image in rules.images[:_CHAIN_SHOWN])
+        yield _objection(claims, FindingId.UEFI_IMAGE, (4,), due, seen)
+
+
+def _is_chain(images: Sequence[BootImage], rule: Sequence[Image]) -> bool:
+    """Tell whether all allowed images ran, each once and in their order.
+
+    The running system can extend PCR 4 by the digest of an image that it skipped, but only behind those that ran.
+    """
+    in_order = all(image.digest in due.digests for image, due in zip(images, rule, strict=False))
+    return in_order and len(images) == len(rule)
 
 
 def _drivers(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
