@@ -61,6 +61,7 @@ class _Extended(NamedTuple):
 
     @property
     def what(self) -> str:
+        """The event in words for people; types and names in them are claims."""
         if isinstance(self.about, ReferenceEvent):
             return f"{type_name(self.about.claimed_type)} {inert(self.about.what)[:MAX_TEXT]}"
         return str(self.about)

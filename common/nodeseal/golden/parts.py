@@ -1,6 +1,6 @@
 """Getters for what several sections of a golden hold: digests, windows of time, paths, names.
 
-Each refuses with file, line and key, and none returns something empty.
+Each refuses with :class:`MalformedInput`, which names file, line and key, and none returns something empty.
 """
 
 from __future__ import annotations

@@ -41,7 +41,11 @@ def parse_valid(fields: Fields) -> Window:
 
 
 def parse_nodes(fields: Fields) -> dict[str, str]:
-    """Parse the section ``nodes``."""
+    """Parse the section ``nodes``.
+
+    Raises:
+        MalformedInput: too many labels, or one that is no name; names the place.
+    """
     labels = fields.keys()
     if len(labels) > _MAX_LABELS:
         raise fields.wrong(labels[-1], f"one of at most {_MAX_LABELS} labels")

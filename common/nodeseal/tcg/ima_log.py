@@ -185,7 +185,11 @@ def check_template_digest(entry: ImaEntry, bank: HashAlg, number: int) -> None:
 
 
 def replay_ima(entries: Iterable[ImaEntry], bank: HashAlg, pcr: int = IMA_PCR) -> bytes:
-    """Return the value of ``pcr`` that these entries account for (TPM2_PCR_Extend, TPM Library Part 3)."""
+    """Return the value of ``pcr`` that these entries account for (TPM2_PCR_Extend, TPM Library Part 3).
+
+    Raises:
+        MalformedInput: as :func:`template_hash`.
+    """
     value = bytes(bank.digest_size)
     for entry in entries:
         if entry.pcr == pcr:

@@ -42,6 +42,7 @@ class _Held(NamedTuple):
 
     @property
     def distance(self) -> int:
+        """How many objections there are: the nearest golden has the fewest."""
         return len(self.findings) + self.more
 
 
