@@ -312,12 +312,13 @@ def _reference(observation: Observation, banks: Iterable[HashAlg]) -> tuple[Refe
     kept = tuple(bank for bank in banks if bank in log.log.algorithms)
     words = tuple(
         ReferenceEvent(
-            pcr=_STUB_PCR,
+            pcr=pcr,
             claimed_type=EventType.EVENT_TAG,
             digests={bank: bank.digest(word.encode()) for bank in kept},
             what=f"systemd: {word}",
         )
-        for word in log.phases
+        for pcr in sorted(log.proved)
+        for word in log.words(pcr)
     )
     return tuple(event for event in reference_events(log.log, kept) if event.pcr in log.proved) + words
 

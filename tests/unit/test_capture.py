@@ -149,6 +149,17 @@ def test_the_captured_golden_survives_being_written_down() -> None:
         assert parse_golden(dump_golden(golden), "golden").digest == golden.digest
 
 
+def test_systemds_separator_is_pinned_and_is_among_the_events_that_explain() -> None:
+    log = good_log()
+    word, pcrs = SHA256.digest(b"os-separator"), (*range(8), 9, 12, 13, 14)
+    values = dict.fromkeys(pcrs, bytes(32)) | values_of(log)
+    separated = {pcr: SHA256.digest(values[pcr] + word) for pcr in pcrs}
+    golden = capture([_boot(log, extended=separated)], WANTED).golden
+    assert golden.pcrs[SHA256][7] == {separated[7]}
+    assert parse_golden(dump_golden(golden), "golden") == golden
+    assert [event.pcr for event in golden.reference if event.digests[SHA256] == word] == sorted(pcrs)
+
+
 def test_without_logs_values_alone_are_pinned() -> None:
     captured = capture([_without_log(ONE)], replace(WANTED, rules=True))
     assert {note.judged for note in captured.notes} == {Judged.VALUE}

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from nodeseal.boot.measured import Measurement, describe_briefly, measured_into
-from nodeseal.boot.proved import PHASE_PCR, ProvedLog
+from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import NO_PCR, EventLog
@@ -144,10 +144,10 @@ def _differing(golden: Sequence[_Extended], seen: Sequence[_Extended]) -> Iterat
 
 def _seen(proved: ProvedLog, pcr: int) -> list[_Extended]:
     """Return what was measured into a PCR, systemd's words behind the log's events."""
-    words = proved.phases if pcr == PHASE_PCR else ()
+    hashed = proved.bank.digest
     return [
         *(_Extended(each.digest, each) for each in measured_into(proved, pcr)),
-        *(_Extended(proved.bank.digest(word.encode()), f"after the log: systemd's {word}") for word in words),
+        *(_Extended(hashed(word.encode()), f"after the log: systemd's {word}") for word in proved.words(pcr)),
     ]
 
 

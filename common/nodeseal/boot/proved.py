@@ -3,8 +3,10 @@
 A log is judged in one bank, by replay as TPM2_PCR_Extend would have done it (TPM Library Part 3; PC Client Platform
 Firmware Profile 1.06, "Event Logging" and "Startup Locality Event"). Firmware alone extends PCR 0 to 7 before
 ExitBootServices, so a log that does not replay there is wrong. Boot loaders and operating systems extend the others
-later; a log that does not replay there is merely not believed about them. PCR 11 may have moved on by the words that
-systemd measures as the boot proceeds (systemd-pcrphase.service(8)).
+later; a log that does not replay there is merely not believed about them. What systemd measures without a line in this
+log may stand behind it: in PCR 11 words as the boot proceeds, and since version 261 one word in most PCRs, which parts
+what firmware and boot loader measured from what the system measures (systemd-pcrphase.service(8)). These are constants
+behind all events, so they hide none and add none.
 
 SHA-1 logs and logs of confidential machines (CCEL) explain nothing in the banks that count here.
 """
@@ -32,6 +34,9 @@ PHASE_PCR: Final = 11
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 _PHASE_STARTS: Final = (0, 2)
 """An initial RAM disk without systemd leaves out the first two words."""
+_SEPARATOR: Final = "os-separator"
+_SEPARATED: Final = frozenset({*FIRMWARE_PCRS, 9, 12, 13, 14})
+"""Where systemd-pcrosseparator.service measures its word, in the initial RAM disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class ProvedLog:
         proved: PCRs whose quoted value the log replays to, those among them that nothing extended.
         unexplained: quoted PCRs of 0 to 7 that it does not replay to.
         phases: words of systemd that explain PCR 11 beyond the log, in order.
+        separated: PCRs that systemd's separator explains beyond the log.
         quirks: known deviations of firmware without which a PCR would not have replayed.
         findings: ``uefi.replay`` and ``uefi.quirk`` by PCR; ``uefi.log-malformed`` for a log that explains nothing.
     """
@@ -53,8 +59,15 @@ class ProvedLog:
     proved: frozenset[int]
     unexplained: tuple[int, ...] = ()
     phases: tuple[str, ...] = ()
+    separated: frozenset[int] = frozenset()
     quirks: tuple[AppliedQuirk, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def words(self, pcr: int) -> tuple[str, ...]:
+        """Return what systemd measured into a PCR behind the log, in order."""
+        if pcr == PHASE_PCR:
+            return self.phases
+        return (_SEPARATOR,) if pcr in self.separated else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,7 @@ class _Explained:
 
     place: _Place
     proved: bool = False
-    phases: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     quirk: AppliedQuirk | None = None
     finding: Finding | None = None
 
@@ -132,7 +145,8 @@ def _prove(
         bank=bank,
         proved=frozenset(each.place.pcr for each in explained if each.proved),
         unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
-        phases=tuple(word for each in explained for word in each.phases),
+        phases=tuple(word for each in explained if each.place.pcr == PHASE_PCR for word in each.words),
+        separated=frozenset(each.place.pcr for each in explained if each.words) - {PHASE_PCR},
         quirks=tuple(each.quirk for each in explained if each.quirk),
         findings=tuple(each.finding for each in explained if each.finding),
     )
@@ -141,24 +155,24 @@ def _prove(
 def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts) -> _Explained:
     """Find out how the replayed value leads to the quoted one."""
     bank, pcr = place.bank, place.pcr
-    if value == quoted:
-        return _Explained(place=place, proved=True)
-    if quirk := next(_explaining(firmware, pcr, bank, value, quoted), None):
-        return _Explained(place=place, proved=True, quirk=quirk, finding=_quirk_finding(quirk, place))
-    if pcr == PHASE_PCR and (words := _phases(bank, value, quoted)):
-        return _Explained(place=place, proved=True, phases=words)
+    for words in _words(pcr):
+        said = tuple(word.encode() for word in words)
+        if _extended(bank, value, said) == quoted:
+            return _Explained(place=place, proved=True, words=words)
+        if quirk := next(_explaining(firmware, place, value, said, quoted), None):
+            return _Explained(place=place, proved=True, words=words, quirk=quirk, finding=_quirk_finding(quirk, place))
     if pcr in FIRMWARE_PCRS:
         return _Explained(place=place, finding=_replay_finding(place, quoted, value))
     return _Explained(place=place)
 
 
 def _explaining(
-    firmware: FirmwareFacts, pcr: int, bank: HashAlg, value: bytes, quoted: bytes
+    firmware: FirmwareFacts, place: _Place, value: bytes, said: tuple[bytes, ...], quoted: bytes
 ) -> Iterator[AppliedQuirk]:
-    """Iterate over the quirks that lead from the replayed value to the quoted one."""
-    for quirk in quirks_for(firmware, pcr):
-        if any(_extended(bank, value, actions) == quoted for actions in quirk.effect.unlogged):
-            yield AppliedQuirk(id=quirk.id, pcr=pcr, deviates=quirk.deviates)
+    """Iterate over the quirks that lead from the replayed value, and then what systemd said, to the quoted one."""
+    for quirk in quirks_for(firmware, place.pcr):
+        if any(_extended(place.bank, value, (*actions, *said)) == quoted for actions in quirk.effect.unlogged):
+            yield AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
 
 
 def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes:
@@ -167,14 +181,13 @@ def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes
     return value
 
 
-def _phases(bank: HashAlg, value: bytes, quoted: bytes) -> tuple[str, ...]:
-    """Return systemd's words that lead from the replayed value to the quoted one, or none."""
-    for first in _PHASE_STARTS:
-        for end in range(first + 1, len(_PHASES) + 1):
-            words = _PHASES[first:end]
-            if _extended(bank, value, tuple(word.encode() for word in words)) == quoted:
-                return words
-    return ()
+def _words(pcr: int) -> Iterator[tuple[str, ...]]:
+    """Iterate over what systemd may have measured behind the log, nothing first."""
+    yield ()
+    if pcr in _SEPARATED:
+        yield (_SEPARATOR,)
+    if pcr == PHASE_PCR:
+        yield from (_PHASES[first:end] for first in _PHASE_STARTS for end in range(first + 1, len(_PHASES) + 1))
 
 
 def _replay_finding(place: _Place, quoted: bytes, value: bytes) -> Finding:

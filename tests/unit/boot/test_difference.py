@@ -133,6 +133,14 @@ def test_systemds_phases_are_named_where_the_log_is_the_same() -> None:
     assert said == f"after the log: systemd's sysinit: digest {_short(b'sysinit')}, which the golden has not"
 
 
+def test_systemds_separator_is_named_where_a_golden_does_not_have_it() -> None:
+    values = values_of(LOG)
+    moved = SHA256.digest(values[7] + SHA256.digest(b"os-separator"))
+    separated = proved(LOG, quoted_pcrs({SHA256: values | {7: moved}}))
+    said = first_difference(separated, reference_events(LOG, (SHA256,)), 7)
+    assert said == f"after the log: systemd's os-separator: digest {_short(b'os-separator')}, which the golden has not"
+
+
 def _phased(*words: str) -> ProvedLog:
     """Prove the log of a unified kernel image after systemd measured ``words``."""
     log = good_log(BootChain(sections=((".linux", b"kernel"),)))

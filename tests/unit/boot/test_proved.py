@@ -198,6 +198,32 @@ def test_other_words_do_not_explain_pcr_11(words: tuple[str, ...]) -> None:
     assert 11 not in result.proved
 
 
+@pytest.mark.parametrize("pcr", [*range(8), 9, 12, 13, 14])
+def test_systemds_separator_may_follow_the_log(pcr: int) -> None:
+    values = values_of(LOG)
+    moved = _extended(values[pcr], b"os-separator")
+    result = proved(LOG, quoted_pcrs({SHA256: values | {pcr: moved}}))
+    assert result.findings == ()
+    assert result.separated == {pcr}
+    assert result.words(pcr) == ("os-separator",)
+    assert pcr in result.proved
+
+
+@pytest.mark.parametrize("words", [("os-separator", "os-separator"), ("os-separator", "x"), ("ready",), ("",)])
+def test_nothing_else_may_follow_what_firmware_measured(words: tuple[str, ...]) -> None:
+    values = values_of(LOG)
+    moved = _extended(values[7], *(word.encode() for word in words))
+    result = proved(LOG, quoted_pcrs({SHA256: values | {7: moved}}))
+    assert (result.unexplained, result.separated) == ((7,), frozenset())
+
+
+@pytest.mark.parametrize("pcr", [8, 11])
+def test_systemds_separator_explains_no_pcr_that_it_leaves_alone(pcr: int) -> None:
+    values = values_of(LOG)
+    moved = _extended(values[pcr], b"os-separator")
+    assert pcr not in proved(LOG, quoted_pcrs({SHA256: values | {pcr: moved}})).proved
+
+
 def test_phases_explain_no_other_pcr() -> None:
     values = values_of(LOG)
     moved = _extended(values[12], b"sysinit")
