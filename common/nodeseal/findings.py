@@ -317,6 +317,12 @@ class FindingId(Enum):
         "the IMA log does not parse",
         "look at the log: nodeseal log show FILE",
     )
+    IMA_LOG_TOO_LONG = (
+        "ima.log-too-long",
+        Severity.UNTRUSTED,
+        "the IMA log is longer than one round may bring (64 MiB), so it cannot be proved",
+        "reboot the node, and measure less by its IMA policy so that the log stays short",
+    )
     IMA_REPLAY = (
         "ima.replay",
         Severity.UNTRUSTED,

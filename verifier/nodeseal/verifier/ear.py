@@ -94,6 +94,7 @@ _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.IMA_REPLAY: ("executables", Claim.INVALID),
     FindingId.IMA_BOOT_AGGREGATE: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_MALFORMED: ("executables", Claim.INVALID),
+    FindingId.IMA_LOG_TOO_LONG: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_MISSING: ("executables", Claim.NONE),
     FindingId.GOLDEN_NONE: ("configuration", Claim.NONE),
     FindingId.GOLDEN_NOT_VALID: ("configuration", Claim.NONE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash
 from nodeseal.verifier.appraisal import runtime, runtime_proof
 from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.verifier.appraisal.runtime_proof import Part, Plan, Proof, unlisted_entries
 from support import ima
 from support.runtime import (
     AGGREGATE,
@@ -284,6 +286,27 @@ def test_more_bytes_than_a_round_may_bring_are_refused_before_they_are_read(monk
     assert ids(outcome.findings) == [FindingId.IMA_LOG_MALFORMED]
 
 
+@pytest.mark.parametrize("known", [0, 2])
+def test_a_log_that_is_cut_off_where_a_round_brings_no_more_is_called_too_long(
+    known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent sends whole entries only, so it may stop anywhere within the largest entry of the limit."""
+    scene = Scene((KNOWN,), entries=GOOD[:known])
+    if known:
+        assert scene.round(0).findings == ()
+    start, cut = len(ima.log(GOOD[:known])), ima.log(GOOD[:-1])
+    for longest, found in ((0, FindingId.IMA_LOG_TOO_LONG), (1, FindingId.IMA_REPLAY)):
+        monkeypatch.setattr(runtime_proof, "_LONGEST", len(cut) - start - 1 + longest)
+        assert ids(scene.send(1, cut[start:], start, pcrs=quote_of(GOOD)).findings) == [found]
+
+
+def test_why_a_long_log_does_not_replay_is_not_found_out_entry_by_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = ima.log(GOOD[:-1])
+    monkeypatch.setattr(runtime_proof, "_EXPLAINED", len(cut) - 1)
+    (finding,) = Scene((KNOWN,)).send(0, cut, pcrs=quote_of(GOOD)).findings
+    assert f"({len(cut)} bytes from byte 0 on)" in finding.seen
+
+
 @pytest.mark.parametrize("where", ["name", "data"])
 def test_a_huge_size_is_refused(where: str) -> None:
     raw, at_byte = bytearray(ima.log([SH])), ENTRY_HEADERS[HashAlg.SHA1].size - 4
@@ -380,12 +403,23 @@ def test_findings_are_bounded_and_the_rest_is_counted() -> None:
     assert (len(scene.verdict().findings), scene.verdict().more) == (100, 3)
 
 
-def test_what_ran_after_very_many_objections_is_not_judged_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ran_after_very_many_objections_is_not_judged_or_even_decoded_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded = list[int]()
+
+    def noted(plan: Plan, proof: Proof) -> Iterator[tuple[Part, int, ImaEntry]]:
+        for each in unlisted_entries(plan, proof):
+            decoded.append(each[1])
+            yield each
+
+    monkeypatch.setattr(runtime, "unlisted_entries", noted)
     monkeypatch.setattr(runtime, "MAX_COUNTED", 3)
     scene = Scene((KNOWN,))
     scene.round(0, *(ran(f"/opt/{number}") for number in range(200)))
     scene.round(1, ran("/opt/more"))
     assert (len(scene.verdict().findings), scene.verdict().more) == (100, 3)
+    assert len(decoded) == 1 + 100 + 3
 
 
 def test_each_golden_has_a_verdict_of_its_own() -> None:

@@ -23,7 +23,7 @@ of them are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -36,7 +36,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import IMA_PCR, boot_aggregate_candidates, ima_entries
+from nodeseal.tcg.ima_log import IMA_PCR, ImaEntry, boot_aggregate_candidates, ima_entries
 from nodeseal.tcg.ima_template import ImaFields
 from nodeseal.verifier.appraisal.runtime_proof import Part, Plan, Proof, judged_bank, prove, unlisted_entries
 from nodeseal.verifier.appraisal.runtime_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields, shown_path
@@ -45,6 +45,9 @@ MAX_FINDINGS: Final = 100
 """Findings that are kept of one golden; more are counted."""
 MAX_COUNTED: Final = 10_000
 """Findings of one golden that are counted; entries behind the last of these are not held against it: that is moot."""
+_REMEMBERED: Final = 32_768
+"""Judgements of entries that are remembered while a round is judged: the same entry again, which nothing but a made-up
+log has often, costs a look-up."""
 _AGGREGATED: Final = range(10)
 """PCRs of which IMA makes the boot aggregate (ima_crypto.c, ima_calc_boot_aggregate_tfm)."""
 
@@ -218,7 +221,7 @@ def _continued(round_: _Round, progress: ImaProgress) -> Plan:
     """Plan to prove what is new."""
     delta, mark = round_.delta, progress.mark
     if delta.offset != mark.offset:
-        raise _not_due(mark.offset, delta.offset)
+        raise ProofFailed(not_due(mark.offset, delta.offset))
     judged = [golden for golden in round_.goldens if golden.digest in progress.verdicts]
     part = Part(stop=len(delta.entries), reached=None, goldens=judged, measured=Span(round_.since, round_.now))
     quoted = [bank for bank in mark.aggregates if round_.pcrs.get(bank, IMA_PCR) is not None]
@@ -229,7 +232,7 @@ def _whole(round_: _Round) -> Plan:
     """Plan to prove a log from its first entry on, through what was proved before."""
     delta, mark, pcrs = round_.delta, round_.mark, round_.pcrs
     if delta.offset != 0:
-        raise _not_due(0, delta.offset)
+        raise ProofFailed(not_due(0, delta.offset))
     before = {bank: bytes(bank.digest_size) for bank in HashAlg if pcrs.get(bank, IMA_PCR) is not None}
     measured = Span(round_.since, round_.now)
     new = Part(stop=len(delta.entries), reached=None, goldens=round_.goldens, measured=measured)
@@ -252,9 +255,10 @@ def _comparable(mark: ImaMark | None, pcrs: QuotedPcrs) -> ImaMark | None:
     return mark if quoted else None
 
 
-def _not_due(due: int, offset: int) -> ProofFailed:
+def not_due(due: int, offset: int) -> Finding:
+    """Return the finding for a stretch of the log that begins elsewhere than at ``due``."""
     expected, seen = f"the log from byte {due} on", f"from byte {offset} on"
-    return ProofFailed(Finding(id=FindingId.IMA_REPLAY, expected=expected, seen=seen, where="IMA log"))
+    return Finding(id=FindingId.IMA_REPLAY, expected=expected, seen=seen, where="IMA log")
 
 
 def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, RuntimeVerdict]:
@@ -263,12 +267,12 @@ def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, Runti
     judged = {golden.digest for part in plan.parts for golden in part.goldens}
     found: dict[Digest, list[Finding]] = {digest: list(known.get(digest, _CLEAN).findings) for digest in judged}
     more = {digest: known.get(digest, _CLEAN).more for digest in judged}
-    aggregates = frozenset(_aggregates(plan.pcrs))
-    for part, at, entry in unlisted_entries(plan, proof):
+    judge, counting = _judge(frozenset(_aggregates(plan.pcrs))), {each for each in judged if more[each] < MAX_COUNTED}
+    for part, at, entry in unlisted_entries(plan, proof) if counting else ():
         for golden in part.goldens if offset + at else ():
-            if more[golden.digest] >= MAX_COUNTED:
+            if golden.digest not in counting:
                 continue
-            finding = golden.judge(entry, part.measured, aggregates)
+            finding = judge(golden, part.measured, entry.template, entry.data, entry.violation)
             if finding is None:
                 continue
             if len(found[golden.digest]) < MAX_FINDINGS:
@@ -276,7 +280,24 @@ def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, Runti
                 found[golden.digest].append(replace(finding, event=event))
             else:
                 more[golden.digest] += 1
+                if more[golden.digest] == MAX_COUNTED:
+                    counting.remove(golden.digest)
+        if not counting:
+            break
     return {digest: RuntimeVerdict(findings=tuple(found[digest]), more=more[digest]) for digest in judged}
+
+
+def _judge(
+    aggregates: frozenset[tuple[str, bytes]],
+) -> Callable[[CompiledRuntime, Span, str, bytes, bool], Finding | None]:
+    """Return what judges entries and remembers those that it judged, by all of an entry that makes a difference."""
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def judge(golden: CompiledRuntime, measured: Span, template: str, data: bytes, violation: bool) -> Finding | None:  # noqa: FBT001 - of the entry
+        digest = b"\0" if violation else b"\1"
+        return golden.judge(ImaEntry(IMA_PCR, digest, template, data), measured, aggregates)
+
+    return judge
 
 
 def _aggregates(pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:

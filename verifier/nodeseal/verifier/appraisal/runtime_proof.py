@@ -11,10 +11,14 @@ from nodeseal.evidence import MAX_IMA_DELTA, ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import IMA_PCR, ImaEntry, ima_entries, template_hash
+from nodeseal.tcg.ima_log import IMA_PCR, MAX_TEMPLATE_DATA, ImaEntry, ima_entries, template_hash
 from nodeseal.verifier.appraisal.runtime_replay import Stretch, replay
 from nodeseal.verifier.appraisal.runtime_rules import CompiledRuntime, Span
 
+_LONGEST: Final = MAX_IMA_DELTA - MAX_TEMPLATE_DATA - 1024
+"""Bytes of a stretch that an agent may have cut off behind a whole entry, because a round brings no more."""
+_EXPLAINED: Final = 4 * 1024 * 1024
+"""Bytes of a log that is gone through once more to say why it does not replay."""
 _STRONG: Final = (HashAlg.SHA512, HashAlg.SHA384, HashAlg.SHA256)
 
 
@@ -87,7 +91,7 @@ def prove(plan: Plan) -> Proof:
     """Replay what was sent, up to the last entry at which PCR 10 has the quoted values.
 
     Raises:
-        ProofFailed: IMA_REPLAY.
+        ProofFailed: IMA_REPLAY; IMA_LOG_TOO_LONG, as much as a round may bring does not get there.
         MalformedInput: an entry does not parse, or there are too many bytes.
     """
     log, wanted = plan.delta.entries, plan.pcrs.get(plan.bank, IMA_PCR)
@@ -102,6 +106,8 @@ def prove(plan: Plan) -> Proof:
         unlisted.append((part, replayed.unlisted))
         if part.reached is not None and (at, value) != (part.stop, part.reached):
             raise _failed(plan.bank, f"{part.reached.hex()} after {part.stop} bytes, as before", _seen(value, at))
+    if met is None and len(log) > _LONGEST:
+        raise ProofFailed(_too_long(plan))
     if met is None:
         raise _failed(plan.bank, f"{_shown(wanted)} after one of the entries", f"{_seen(value, at)}{_sent(plan)}")
     return Proof(end=met, aggregates={bank: _value_at(plan, bank, met) for bank in plan.before}, unlisted=unlisted)
@@ -110,7 +116,7 @@ def prove(plan: Plan) -> Proof:
 def unlisted_entries(plan: Plan, proof: Proof) -> Iterator[tuple[Part, int, ImaEntry]]:
     """Iterate the proved entries that some golden does not simply list, with part and offset."""
     for part, offsets in proof.unlisted:
-        for at in offsets:
+        for at in offsets if part.goldens else ():
             if at < proof.end:
                 _, entry = next(ima_entries(plan.delta.entries, plan.delta.bank, at))
                 yield part, at, entry
@@ -128,7 +134,18 @@ def _value_at(plan: Plan, bank: HashAlg, end: int) -> bytes:
     return value
 
 
+def _too_long(plan: Plan) -> Finding:
+    return Finding(
+        id=FindingId.IMA_LOG_TOO_LONG,
+        expected=f"PCR {IMA_PCR} as quoted within {MAX_IMA_DELTA} bytes from byte {plan.delta.offset} on",
+        seen=f"{len(plan.delta.entries)} bytes that do not get there",
+        where=f"{plan.bank.hashlib_name} PCR {IMA_PCR}",
+    )
+
+
 def _sent(plan: Plan) -> str:
+    if len(plan.delta.entries) > _EXPLAINED:
+        return f" ({len(plan.delta.entries)} bytes from byte {plan.delta.offset} on)"
     count = sum(1 for _ in ima_entries(plan.delta.entries, plan.delta.bank))
     padded = "; it fits SHA-1 digests padded with zeros, as Linux before 5.8 extends them" if _fits_padded(plan) else ""
     return f" ({count} entries from byte {plan.delta.offset} on){padded}"
