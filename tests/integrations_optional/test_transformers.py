@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed
+from nodeseal.findings import Finding, FindingId
 from nodeseal.loader import KeyProvider, Lease, open_model
 from nodeseal.sealed.slots import Slots
 from support.llama import llama_config, save_llama, sealed_llama, tokens
@@ -154,7 +155,10 @@ def reshape_a_weight(plain: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(rename_a_weight, "1 missing: model.norm.weight.*1 unexpected: model.norm.wait"), (reshape_a_weight, "1 mismatched: .*model.norm.weight")],
+    [
+        (rename_a_weight, "1 missing: model.norm.weight.*1 unexpected: model.norm.wait"),
+        (reshape_a_weight, "1 mismatched: .*model.norm.weight"),
+    ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
     torch.manual_seed(1)
@@ -163,6 +167,17 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: Callable[[P
     change(plain)
     with pytest.raises(MalformedInput, match=message):
         load(seal_folder(plain, tmp_path / "sealed"))
+
+
+def test_what_was_read_is_compared_with_what_was_sealed(pristine: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = ProofFailed(Finding(id=FindingId.SEALED_SEGMENT, expected="one", seen="another"))
+
+    def verify_tags(_: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr("nodeseal.loader.weights.Weights.verify_tags", verify_tags)
+    with pytest.raises(ProofFailed, match="another"):
+        load(pristine)
 
 
 class EndsSoon:
