@@ -104,7 +104,7 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
     wanted = _BANKS if bank is None else (bank,)
     judged = next((each for each in wanted if each in _BANKS and _serves(log, pcrs, each)), None)
     if judged is None:
-        return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted")
+        return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted{_advice(log)}")
     if log.form is not LogFormat.CRYPTO_AGILE:
         return _nothing(log, judged, f"it is a {log.form.value} log")
     try:
@@ -120,6 +120,12 @@ def _serves(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg) -> bool:
 
 def _names(log: EventLog) -> str:
     return ", ".join(bank.hashlib_name for bank in log.algorithms)
+
+
+def _advice(log: EventLog) -> str:
+    """Return what to do about firmware that as a rule has its SHA-256 bank turned off."""
+    only_sha1 = log.algorithms == (HashAlg.SHA1,)
+    return "; if firmware measures into no other, enable its SHA-256 bank in its settings" if only_sha1 else ""
 
 
 def _nothing(log: EventLog, bank: HashAlg, why: str) -> ProvedLog:

@@ -137,8 +137,16 @@ def test_an_event_without_a_digest_in_the_judged_bank_was_not_extended_there() -
 @pytest.mark.parametrize(
     ("sentence", "log", "seen"),
     [
-        ("a SHA-1 log", EventLog((HashAlg.SHA1,), (), LogFormat.SHA1), "(sha1)"),
-        ("a log of SHA-1 digests only", good_log(banks=(HashAlg.SHA1,)), "(sha1)"),
+        (
+            "a SHA-1 log",
+            EventLog((HashAlg.SHA1,), (), LogFormat.SHA1),
+            "(sha1) was quoted; if firmware measures into no other, enable its SHA-256 bank",
+        ),
+        (
+            "a log of SHA-1 digests only",
+            good_log(banks=(HashAlg.SHA1,)),
+            "(sha1) was quoted; if firmware measures into no other, enable its SHA-256 bank",
+        ),
         ("a CCEL", replace(LOG, form=LogFormat.CCEL), "ccel log"),
         ("two startup localities", inserted(LOG, 0, _locality(3), _locality(0)), "startup locality"),
         ("a startup locality that cannot be", inserted(LOG, 0, _locality(2)), "startup locality"),
