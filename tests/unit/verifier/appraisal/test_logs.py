@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from nodeseal.golden.rules import BootRules, FileDigest, Image, PlatformRules, R
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tcg.attest import decode_attest, encode_attest
 from nodeseal.tcg.event_log import decode_event_log
+from nodeseal.verifier.appraisal import appraise as appraise_module
 from nodeseal.verifier.appraisal.model import NOTHING_KNOWN, Appraisal, Continuity, Policy, TpmFacts, known_logs
 from support.quotes import OWNER
 from support.rounds import (
@@ -198,6 +200,69 @@ def test_a_log_that_was_not_asked_for_is_judged_again() -> None:
     second = BOOT.then(BOOT.appraise())
     lie = replace(second.evidence(values=False), boot_log=sample_boot_log(BootChain(kernel=b"another")))
     assert FindingId.UEFI_REPLAY in ids(second.appraise(lie))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[Any]:
+    """Return the first arguments of every call of a function from now on."""
+    calls, real = list[Any](), getattr(module, name)
+
+    def call(first: Any, *rest: Any) -> Any:
+        calls.append(first)
+        return real(first, *rest)
+
+    monkeypatch.setattr(module, name, call)
+    return calls
+
+
+def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = counted(monkeypatch, appraise_module, "conclude_boot")
+    first = WHOLE.appraise()
+    second = WHOLE.then(first)
+    appraisal = second.appraise(replace(second.evidence(), boot_log=WHOLE.boot_log))
+    assert judged == [WHOLE.boot_log]
+    assert appraisal.keeps_leases
+    assert appraisal.baseline.boot is first.baseline.boot
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(lambda first: WHOLE.extended(2).then(first), id="a boot PCR has moved"),
+        pytest.param(lambda first: newer(WHOLE.then(first), first, exact_golden(WHOLE, "b")), id="a golden is new"),
+        pytest.param(
+            lambda first: WHOLE.then(first, boot_log=sample_boot_log(BootChain(kernel=b"another"))), id="another log"
+        ),
+        pytest.param(lambda first: WHOLE.then(first, claims=OTHER_BOOT), id="another boot"),
+    ],
+)
+def test_a_boot_log_is_judged_again_when(second: Callable[[Appraisal], Round], monkeypatch: pytest.MonkeyPatch) -> None:
+    later = second(WHOLE.appraise())
+    judged = counted(monkeypatch, appraise_module, "conclude_boot")
+    later.appraise(replace(later.evidence(), boot_log=later.boot_log))
+    assert judged == [later.boot_log]
+
+
+def test_a_whole_ima_log_that_nobody_asked_for_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents send what the challenge does not name; see :mod:`nodeseal.agent.logs`."""
+    judged = counted(monkeypatch, appraise_module, "judge_ima")
+    first = WHOLE.appraise()
+    second = WHOLE.then(first).running(TOOL)
+    refused = second.appraise(replace(second.evidence(), ima=second.delta(0)))
+    assert ids(refused) == [FindingId.IMA_REPLAY]
+    assert len(judged) == 1
+    assert refused.baseline.ima is first.baseline.ima
+    third = WHOLE.then(refused)
+    assert third.appraise(third.evidence()).trusted
+
+
+def test_what_was_wrong_with_the_ima_log_stays_so_when_another_comes_unasked() -> None:
+    wrong = under(measured(), exact_golden(MACHINE))
+    wrong = replace(wrong, ima_log=b"", pcrs={**wrong.pcrs, 10: bytes(32)}).running(TOOL)
+    first = wrong.appraise()
+    assert ids(first) == [FindingId.IMA_BOOT_AGGREGATE]
+    second = wrong.then(first)
+    unasked = second.appraise(replace(second.evidence(), ima=second.delta(0)))
+    assert ids(unasked) == [FindingId.IMA_BOOT_AGGREGATE, FindingId.IMA_REPLAY]
 
 
 def test_the_findings_of_a_node_are_bounded() -> None:

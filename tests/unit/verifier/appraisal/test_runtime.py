@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from nodeseal.evidence import MAX_IMA_DELTA, ImaDelta
-from nodeseal.findings import FindingId
+from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash
 from nodeseal.verifier.appraisal import runtime, runtime_proof
 from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
 from nodeseal.verifier.appraisal.runtime_proof import Part, Plan, Proof, unlisted_entries
+from nodeseal.verifier.appraisal.runtime_rules import CompiledRuntime
 from support import ima
 from support.runtime import (
     AGGREGATE,
@@ -420,6 +422,32 @@ def test_what_ran_after_very_many_objections_is_not_judged_or_even_decoded_any_m
     scene.round(1, ran("/opt/more"))
     assert (len(scene.verdict().findings), scene.verdict().more) == (100, 3)
     assert len(decoded) == 1 + 100 + 3
+
+
+def test_an_entry_that_comes_again_in_a_round_is_judged_once_and_counts_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged, judge = list[ImaEntry](), CompiledRuntime.judge
+
+    def noted(golden: CompiledRuntime, entry: ImaEntry, *rest: Any) -> Finding | None:
+        judged.append(entry)
+        return judge(golden, entry, *rest)
+
+    monkeypatch.setattr(CompiledRuntime, "judge", noted)
+    scene, evil, other, violation = Scene((KNOWN,)), ran("/opt/evil"), ran("/opt/evil", "other"), ima.violation(b"/x")
+    elsewhere = [evil._replace(pcr=11, template_digest=bytes([number]) * 20) for number in (1, 2, 3)]
+    scene.round(0, evil, *elsewhere, violation, other, *elsewhere)
+    assert [entry.data for entry in judged] == [evil.data, violation.data, other.data]
+    assert len(scene.verdict().findings) == 9
+    assert len({finding.event for finding in scene.verdict().findings}) == 9
+    scene.round(1, evil._replace(pcr=11))
+    assert len(judged) == 4
+
+
+def test_the_same_data_is_judged_by_itself_as_a_violation_and_under_another_template() -> None:
+    scene = Scene((KNOWN,))
+    scene.round(0, SH, SH._replace(template_digest=bytes(20)), SH._replace(template="ima-buf"))
+    assert ids(scene.verdict().findings) == [FindingId.IMA_VIOLATION, FindingId.IMA_TEMPLATE]
 
 
 def test_each_golden_has_a_verdict_of_its_own() -> None:

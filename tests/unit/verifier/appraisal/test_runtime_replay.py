@@ -48,11 +48,11 @@ def offsets(*wanted: ImaEntry, log: tuple[ImaEntry, ...]) -> list[int]:
 
 
 def test_an_entry_is_remembered_unless_every_golden_lists_it() -> None:
-    violation, elsewhere = ima.violation(b"/usr/bin/sh"), LISTED._replace(pcr=11)
-    log = (LISTED, UNLISTED, violation, LISTED, elsewhere)
+    violation, elsewhere = ima.violation(b"/usr/bin/sh"), UNLISTED._replace(pcr=11)
+    log = (LISTED, UNLISTED, violation, LISTED, LISTED._replace(pcr=11), elsewhere)
     for goldens, wanted in (
         ((GOLDEN,), (UNLISTED, violation, elsewhere)),
-        ((WIDER,), (violation, elsewhere)),
+        ((WIDER,), (violation,)),
         ((WIDER, GOLDEN), (UNLISTED, violation, elsewhere)),
         ((GOLDEN, WIDER), (UNLISTED, violation, elsewhere)),
     ):
@@ -79,15 +79,21 @@ def test_a_stretch_ends_where_it_is_told_to_or_where_the_entry_there_ends() -> N
         assert replay(stretch(log, stop), SHA256, bytes(32), None, (GOLDEN,)).end == end
 
 
+def test_an_entry_of_a_pcr_that_cannot_be_is_malformed_though_it_is_listed() -> None:
+    with pytest.raises(MalformedInput, match="PCR 24"):
+        replay(stretch(ima.log([LISTED._replace(pcr=24)])), SHA256, bytes(32), None, (GOLDEN,))
+
+
 @pytest.mark.parametrize("size", range(1, len(ima.log([LISTED]))))
 def test_an_entry_that_is_cut_off_is_malformed(size: int) -> None:
     with pytest.raises(MalformedInput):
         replay(stretch(ima.log([LISTED])[:size]), SHA256, bytes(32), None, (GOLDEN,))
 
 
-def test_entries_of_other_pcrs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("entry", [LISTED, UNLISTED, ima.violation(b"/usr/bin/sh")], ids=["listed", "not", "violation"])
+def test_entries_of_other_pcrs_are_bounded(entry: ImaEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_replay, "MAX_OTHERS", 2)
-    other = UNLISTED._replace(pcr=11)
+    other = entry._replace(pcr=11)
     many, more = (ima.log((LISTED, UNLISTED, LISTED, *[other] * count)) for count in (2, 3))
     assert replay(stretch(many), SHA256, bytes(32), None, (GOLDEN,)).end == len(many)
     with pytest.raises(MalformedInput, match="more than 2 entries of other PCRs than 10"):

@@ -18,6 +18,10 @@ What a round may leave out of its logs
     comes, even if no golden judges what runs: that is cheap, and tells when its entries were measured should one do
     so later.
 
+What comes although the challenge named it
+    Costs next to nothing, for no honest agent sends it. A boot log that is byte for byte the known one is not judged
+    again while its conclusions hold. An IMA log that begins elsewhere than was asked for is refused unread.
+
 What becomes the baseline
     Every believable round, whether the node is trusted or not: time and PCR values were proved either way. A round
     that breaks continuity never does, so it is found again and again until the cause is gone (see
@@ -39,6 +43,7 @@ from nodeseal.evidence import Claims, Evidence, ImaDelta, decode_claims, qualify
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.quote import QuotedPcrs, prove_pcr_values, verify_quote
+from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Attest, Quoted
 from nodeseal.verifier.appraisal import clock
 from nodeseal.verifier.appraisal.applicable import serves
@@ -58,7 +63,7 @@ from nodeseal.verifier.appraisal.model import (
     Policy,
 )
 from nodeseal.verifier.appraisal.platform import believed_firmware
-from nodeseal.verifier.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima
+from nodeseal.verifier.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima, not_due
 
 
 class AuthenticEvidence(NamedTuple):
@@ -174,9 +179,10 @@ def _judge(
     if known is not None and _stands(known, authentic, pcrs, node, policy):
         return known, None
     goldens = [golden for golden in policy.goldens if serves(golden, node.labels)]
-    boot, proved = _booted(authentic, claims, pcrs, carried, goldens)
-    ima = _ran(authentic, pcrs, carried, goldens)
     named = authentic.challenge.logs
+    asked = named if named.boot_id == claims.boot_id else NOTHING_KNOWN
+    boot, proved = _booted(authentic, claims, pcrs, carried, goldens)
+    ima = _ran(authentic, pcrs, carried, goldens, asked.ima_offset, boot.aggregates if boot else ())
     facts = Facts(
         pcrs=pcrs,
         firmware_version=believed_firmware(authentic.attest, node.keys.ak_name),
@@ -185,7 +191,7 @@ def _judge(
         boot=boot,
         ima=ima.progress,
         ima_findings=ima.findings,
-        asked=named if named.boot_id == claims.boot_id else NOTHING_KNOWN,
+        asked=asked,
     )
     return compare(facts, policy, authentic.at), proved
 
@@ -218,24 +224,39 @@ def _booted(
     carried: Baseline | None,
     goldens: Sequence[Golden],
 ) -> tuple[BootState | None, BootClaims | None]:
-    """Conclude from the boot log if it came; what was concluded before holds while no boot PCR has moved."""
-    if authentic.sent.boot_log is not None:
-        return conclude_boot(authentic.sent.boot_log, pcrs, claims, goldens)
-    known = carried.boot if carried else None
-    unmoved = known is not None and known.pcrs_sha256 == boot_pcrs_sha256(pcrs)
-    return (known if unmoved else None), None
+    """Conclude from the boot log if one came that is news; what was concluded holds while no boot PCR has moved."""
+    log, known = authentic.sent.boot_log, carried.boot if carried else None
+    if known is not None and known.pcrs_sha256 != boot_pcrs_sha256(pcrs):
+        known = None
+    if log is None or (known is not None and _concluded(log, known, goldens)):
+        return known, None
+    return conclude_boot(log, pcrs, claims, goldens)
 
 
-def _ran(
-    authentic: AuthenticEvidence, pcrs: QuotedPcrs, carried: Baseline | None, goldens: Sequence[Golden]
+def _concluded(log: bytes, known: BootState, goldens: Sequence[Golden]) -> bool:
+    """Tell whether this very log was held against every one of these goldens."""
+    judged = all(golden.digest in known.verdicts for golden in goldens)
+    return judged and HashAlg.SHA256.digest(log) == known.log_sha256
+
+
+def _ran(  # noqa: PLR0913, PLR0917 - what a round brings, and what is known
+    authentic: AuthenticEvidence,
+    pcrs: QuotedPcrs,
+    carried: Baseline | None,
+    goldens: Sequence[Golden],
+    asked_from: int,
+    aggregates: Sequence[tuple[str, bytes]],
 ) -> ImaOutcome:
     """Judge the IMA log as far as it is new; without a quoted PCR 10 nothing in it can be proved."""
     delta = authentic.sent.ima
     progress, mark, since = (carried.ima, carried.mark, _unchanged_at(carried)) if carried else (None, None, None)
     if not ima_quoted(pcrs) or (delta is None and progress is None):
         return ImaOutcome(progress=None)
+    if delta is not None and delta.offset != asked_from:
+        known = progress.findings if progress else ()
+        return ImaOutcome(progress=progress, findings=(*known, not_due(asked_from, delta.offset)))
     judging = [compile_runtime(golden) for golden in goldens if golden.runtime is not None]
-    outcome = judge_ima(delta, progress, mark, pcrs, judging, authentic.at, since)
+    outcome = judge_ima(delta, progress, mark, pcrs, judging, authentic.at, since, aggregates)
     # A log without entries in PCR 10 lies about nothing; goldens that judge what runs find it missing by themselves.
     wrong = tuple(finding for finding in outcome.findings if finding.id is not FindingId.IMA_LOG_MISSING)
     return ImaOutcome(progress=outcome.progress, findings=wrong)

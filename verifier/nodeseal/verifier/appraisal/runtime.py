@@ -23,7 +23,7 @@ of them are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -147,6 +147,7 @@ class _Round:
     goldens: Sequence[CompiledRuntime]
     now: datetime
     since: datetime
+    aggregates: Sequence[tuple[str, bytes]]
 
 
 def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is known
@@ -157,6 +158,7 @@ def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is know
     goldens: Sequence[CompiledRuntime],
     now: datetime,
     since: datetime | None = None,
+    aggregates: Iterable[tuple[str, bytes]] = (),
 ) -> ImaOutcome:
     """Prove what a round brings of the IMA log, and hold it against every golden.
 
@@ -169,12 +171,22 @@ def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is know
         now: when the evidence arrived.
         since: when a quote was asked for that still showed what was proved before, so that what is new is newer; None:
             not known, so it may be as old as the mark.
+        aggregates: algorithm and digest of boot aggregates that count beside those of the quoted values.
     """
     try:
         known = _comparable(progress.mark if progress else mark, pcrs)
         sent = delta or _nothing_new(progress)
         newer = (since or known.last_at) if known else now
-        round_ = _Round(delta=sent, progress=progress, mark=known, pcrs=pcrs, goldens=goldens, now=now, since=newer)
+        round_ = _Round(
+            delta=sent,
+            progress=progress,
+            mark=known,
+            pcrs=pcrs,
+            goldens=goldens,
+            now=now,
+            since=newer,
+            aggregates=(*_aggregates(pcrs), *aggregates),
+        )
         after = _after(round_)
     except ProofFailed as refused:
         findings = refused.findings
@@ -211,7 +223,7 @@ def _after(round_: _Round) -> ImaProgress:
             last_at=round_.now,
         ),
         verdicts=_verdicts(round_, plan, proof),
-        findings=progress.findings if progress else tuple(_beginning(plan)),
+        findings=progress.findings if progress else tuple(_beginning(plan, round_.aggregates)),
     )
     kept = progress.kept if progress else mark
     return replace(after, kept=kept if after.objected else after.mark)
@@ -267,7 +279,7 @@ def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, Runti
     judged = {golden.digest for part in plan.parts for golden in part.goldens}
     found: dict[Digest, list[Finding]] = {digest: list(known.get(digest, _CLEAN).findings) for digest in judged}
     more = {digest: known.get(digest, _CLEAN).more for digest in judged}
-    judge, counting = _judge(frozenset(_aggregates(plan.pcrs))), {each for each in judged if more[each] < MAX_COUNTED}
+    judge, counting = _judge(frozenset(round_.aggregates)), {each for each in judged if more[each] < MAX_COUNTED}
     for part, at, entry in unlisted_entries(plan, proof) if counting else ():
         for golden in part.goldens if offset + at else ():
             if golden.digest not in counting:
@@ -309,7 +321,7 @@ def _aggregates(pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
             yield bank.hashlib_name, aggregate
 
 
-def _beginning(plan: Plan) -> Iterator[Finding]:
+def _beginning(plan: Plan, aggregates: Iterable[tuple[str, bytes]]) -> Iterator[Finding]:
     """Find a log that does not begin with the aggregate of the quoted boot PCRs.
 
     An aggregate in a bank that is not quoted cannot be compared and is let pass: older kernels make it of SHA-1.
@@ -323,9 +335,9 @@ def _beginning(plan: Plan) -> Iterator[Finding]:
     else:
         seen = f"{shown_path(fields)} {fields.algorithm}:{fields.digest.hex()}"
     quoted = {bank.hashlib_name for bank, _ in plan.pcrs.selection.banks}
-    aggregates = [digest for name, digest in _aggregates(plan.pcrs) if name == fields.algorithm]
-    right = fields.algorithm not in quoted or fields.digest in aggregates
+    due = [digest for name, digest in aggregates if name == fields.algorithm]
+    right = fields.algorithm not in quoted or fields.digest in due
     if entry.violation or entry.pcr != IMA_PCR or fields.path != BOOT_AGGREGATE or not right:
-        made = " or ".join(f"{fields.algorithm}:{digest.hex()}" for digest in aggregates)
+        made = " or ".join(f"{fields.algorithm}:{digest.hex()}" for digest in due)
         expected = f"boot_aggregate {made or 'of the quoted boot PCRs'}"
         yield Finding(id=FindingId.IMA_BOOT_AGGREGATE, expected=expected, seen=seen, where="first entry of the IMA log")

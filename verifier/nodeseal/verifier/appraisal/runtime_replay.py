@@ -5,8 +5,8 @@ its template hash, so neither has to be taken apart or hashed again. Entries tha
 remembered by their offset; they are judged (:mod:`~nodeseal.verifier.appraisal.runtime_rules`) once the replay has met
 the quoted value, since nothing before means anything.
 
-The loop reads the plain layout of :mod:`nodeseal.tcg.ima_log`. Whatever is not plain, such as violations, entries of
-other PCRs, unusual templates and anything cut off, it hands to that module, entry by entry.
+The loop reads the plain layout of :mod:`nodeseal.tcg.ima_log`. Whatever is not plain, such as violations, unusual
+templates and anything cut off, it hands to that module, entry by entry.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.ima_log import ENTRY_HEADERS, IMA_PCR, U32, ima_entries, template_hash
+from nodeseal.tcg.pcr import PCR_COUNT
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -109,12 +110,10 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
             end = size_at + 4 + size_of(log, size_at)[0]
         except struct.error:
             lists = None
-        if lists is None or pcr != IMA_PCR or digest == violation or end > stop:
+        if lists is None or pcr >= PCR_COUNT or digest == violation or end > stop:
             unlisted.append(at)
             end, value, other = _replay_one(stretch, at, bank, value)
             others += other
-            if others > MAX_OTHERS:
-                raise MalformedInput(f"IMA log: more than {MAX_OTHERS} entries of other PCRs than {IMA_PCR}")
         else:
             data = log[size_at + 4 : end]
             hashed = lists[0].get(data)
@@ -123,7 +122,12 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
                 unlisted.append(at)
             elif lists[1] and any(data not in other for other in lists[1]):
                 unlisted.append(at)
-            value = new(value + hashed).digest()
+            if pcr == IMA_PCR:
+                value = new(value + hashed).digest()
+            else:
+                others += 1
+        if others > MAX_OTHERS:
+            raise MalformedInput(f"IMA log: more than {MAX_OTHERS} entries of other PCRs than {IMA_PCR}")
         at = end
         if value == wanted:
             met = at
