@@ -13,8 +13,8 @@ SHA-1 logs and logs of confidential machines (CCEL) explain nothing in the banks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
@@ -49,7 +49,7 @@ class ProvedLog:
         proved: PCRs whose quoted value the log replays to, those among them that nothing extended.
         unexplained: quoted PCRs of 0 to 7 that it does not replay to.
         phases: words of systemd that explain PCR 11 beyond the log, in order.
-        separated: PCRs that systemd's separator explains beyond the log.
+        separated: PCRs that systemd's separator explains beyond the log, with their values before it.
         quirks: known deviations of firmware without which a PCR would not have replayed.
         findings: ``uefi.replay`` and ``uefi.quirk`` by PCR; ``uefi.log-malformed`` for a log that explains nothing.
     """
@@ -59,7 +59,7 @@ class ProvedLog:
     proved: frozenset[int]
     unexplained: tuple[int, ...] = ()
     phases: tuple[str, ...] = ()
-    separated: frozenset[int] = frozenset()
+    separated: Mapping[int, bytes] = field(default_factory=dict)
     quirks: tuple[AppliedQuirk, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -87,6 +87,7 @@ class _Explained:
 
     place: _Place
     proved: bool = False
+    before: bytes = b""
     words: tuple[str, ...] = ()
     quirk: AppliedQuirk | None = None
     finding: Finding | None = None
@@ -152,7 +153,7 @@ def _prove(
         proved=frozenset(each.place.pcr for each in explained if each.proved),
         unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
         phases=tuple(word for each in explained if each.place.pcr == PHASE_PCR for word in each.words),
-        separated=frozenset(each.place.pcr for each in explained if each.words) - {PHASE_PCR},
+        separated={each.place.pcr: each.before for each in explained if each.words and each.place.pcr != PHASE_PCR},
         quirks=tuple(each.quirk for each in explained if each.quirk),
         findings=tuple(each.finding for each in explained if each.finding),
     )
@@ -164,21 +165,22 @@ def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts
     for words in _words(pcr):
         said = tuple(word.encode() for word in words)
         if _extended(bank, value, said) == quoted:
-            return _Explained(place=place, proved=True, words=words)
-        if quirk := next(_explaining(firmware, place, value, said, quoted), None):
-            return _Explained(place=place, proved=True, words=words, quirk=quirk, finding=_quirk_finding(quirk, place))
+            return _Explained(place=place, proved=True, before=value, words=words)
+        for quirk, before in _explaining(firmware, place, value):
+            if _extended(bank, before, said) == quoted:
+                finding = _quirk_finding(quirk, place)
+                return _Explained(place=place, proved=True, before=before, words=words, quirk=quirk, finding=finding)
     if pcr in FIRMWARE_PCRS:
         return _Explained(place=place, finding=_replay_finding(place, quoted, value))
     return _Explained(place=place)
 
 
-def _explaining(
-    firmware: FirmwareFacts, place: _Place, value: bytes, said: tuple[bytes, ...], quoted: bytes
-) -> Iterator[AppliedQuirk]:
-    """Iterate over the quirks that lead from the replayed value, and then what systemd said, to the quoted one."""
+def _explaining(firmware: FirmwareFacts, place: _Place, value: bytes) -> Iterator[tuple[AppliedQuirk, bytes]]:
+    """Iterate over quirks, with the values that the replayed one becomes by them."""
     for quirk in quirks_for(firmware, place.pcr):
-        if any(_extended(place.bank, value, (*actions, *said)) == quoted for actions in quirk.effect.unlogged):
-            yield AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
+        for actions in quirk.effect.unlogged:
+            applied = AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
+            yield applied, _extended(place.bank, value, actions)
 
 
 def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes:

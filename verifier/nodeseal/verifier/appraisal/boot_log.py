@@ -8,7 +8,7 @@ one of them moves, the log no longer proves what it did, and the node is asked f
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nodeseal.boot.claims import BootClaims, boot_claims
@@ -23,6 +23,7 @@ from nodeseal.ids import Digest
 from nodeseal.quote import QuotedPcrs
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.event_log import EventLog, decode_event_log
+from nodeseal.tcg.ima_log import boot_aggregate_candidates
 from nodeseal.verifier.appraisal.boot_rules import judge_boot
 from nodeseal.verifier.appraisal.model import BootState, BootVerdict
 
@@ -64,7 +65,17 @@ def conclude_boot(
     proofs = _Proofs(log, pcrs, FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version))
     proved, judged = proofs.of(None)
     verdicts = {golden.digest: _verdict(golden, proofs, pcrs) for golden in goldens}
-    return _state(raw, pcrs, judged.findings, proved.proved, verdicts), judged
+    state = _state(raw, pcrs, judged.findings, proved.proved, verdicts)
+    return replace(state, aggregates=tuple(_aggregates(proofs, pcrs))), judged
+
+
+def _aggregates(proofs: _Proofs, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
+    """Iterate over the boot aggregates of banks in which systemd's separator came after the kernel had made them."""
+    for bank, _ in pcrs.selection.banks:
+        if before := proofs.of(bank)[0].separated:
+            quoted = {pcr: value for (each, pcr), value in pcrs.items() if each == bank}
+            for aggregate in boot_aggregate_candidates({**quoted, **before}, bank):
+                yield bank.hashlib_name, aggregate
 
 
 class _Proofs:

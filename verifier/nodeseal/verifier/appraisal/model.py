@@ -138,6 +138,8 @@ class BootState:
         findings: what is wrong with the log whatever goldens say.
         proved: PCRs that the log accounts for.
         verdicts: by golden digest.
+        aggregates: algorithm and digest of IMA's boot aggregates where the kernel saw other values than are quoted,
+            because systemd's separator came later.
     """
 
     log_sha256: bytes
@@ -145,6 +147,7 @@ class BootState:
     findings: tuple[Finding, ...]
     proved: tuple[int, ...]
     verdicts: Mapping[Digest, BootVerdict]
+    aggregates: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
