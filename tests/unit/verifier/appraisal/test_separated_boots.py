@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from nodeseal.verifier.appraisal.model import Policy
+from nodeseal.verifier.appraisal.offline import observe
+from support.folders import folder_of
 from support.rounds import IMA_PCR, Round, boot_aggregate, exact_golden, measured, ran, runtime_rules
 
 PCRS = (*range(8), 9, 12, 13, 14)
@@ -39,6 +41,10 @@ def test_what_runs_later_on_such_a_machine_is_judged() -> None:
     assert more.then(appraisal).appraise().trusted
     stranger = machine.running(ran("/opt/miner", b"x"))
     assert not stranger.then(appraisal).appraise().trusted
+
+
+def test_kept_evidence_of_such_a_machine_says_nothing_against_it() -> None:
+    assert observe(folder_of(separated(measured()))).findings == ()
 
 
 def test_another_word_is_nothing_that_firmware_or_systemd_measures() -> None:

@@ -70,12 +70,20 @@ def conclude_boot(
 
 
 def _aggregates(proofs: _Proofs, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
-    """Iterate over the boot aggregates of banks in which systemd's separator came after the kernel had made them."""
-    for bank, _ in pcrs.selection.banks:
-        if before := proofs.of(bank)[0].separated:
-            quoted = {pcr: value for (each, pcr), value in pcrs.items() if each == bank}
-            for aggregate in boot_aggregate_candidates({**quoted, **before}, bank):
-                yield bank.hashlib_name, aggregate
+    if proofs.of(None)[0].separated:
+        for bank, _ in pcrs.selection.banks:
+            yield from early_aggregates(proofs.of(bank)[0], pcrs)
+
+
+def early_aggregates(proved: ProvedLog, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
+    """Iterate over algorithm and digest of the boot aggregates that IMA made before systemd measured its separator.
+
+    Nothing is told of a boot without one: the quoted values are those that the kernel saw.
+    """
+    if proved.separated:
+        quoted = {pcr: value for (bank, pcr), value in pcrs.items() if bank == proved.bank}
+        for aggregate in boot_aggregate_candidates({**quoted, **proved.separated}, proved.bank):
+            yield proved.bank.hashlib_name, aggregate
 
 
 class _Proofs:

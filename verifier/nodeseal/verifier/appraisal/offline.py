@@ -25,6 +25,7 @@ from nodeseal.tcg.event_log import decode_event_log
 from nodeseal.tcg.ima_log import ImaEntry, ima_entries
 from nodeseal.tcg.public import decode_public
 from nodeseal.verifier.appraisal.appraise import AuthenticEvidence, appraise, authenticate
+from nodeseal.verifier.appraisal.boot_log import early_aggregates
 from nodeseal.verifier.appraisal.model import Appraisal, Challenge, KnownNode, NodeKeys, Policy, TpmFacts
 from nodeseal.verifier.appraisal.runtime import judge_ima
 
@@ -70,7 +71,7 @@ def observe(folder: EvidenceFolder) -> Observed:
     pcrs = proved_values(folder)
     log = proved_log(folder, pcrs)
     said = boot_claims(log) if log is not None else None
-    entries, findings = _runtime(folder, pcrs)
+    entries, findings = _runtime(folder, pcrs, tuple(early_aggregates(log, pcrs)) if log else ())
     boot_id = decode_claims(folder.evidence.claims).boot_id
     observation = Observation(node_id=folder.channel.node_id, boot_id=boot_id, pcrs=pcrs, log=log, claims=said)
     return Observed(observation=observation, ima=entries, findings=(*(said.findings if said else ()), *findings))
@@ -129,10 +130,12 @@ def _values(authentic: AuthenticEvidence, keys: NodeKeys) -> QuotedPcrs:
     return prove_pcr_values(authentic.attest.quoted, keys.verifier.hash_alg, values)
 
 
-def _runtime(folder: EvidenceFolder, pcrs: QuotedPcrs) -> tuple[tuple[ImaEntry, ...], tuple[Finding, ...]]:
+def _runtime(
+    folder: EvidenceFolder, pcrs: QuotedPcrs, aggregates: tuple[tuple[str, bytes], ...]
+) -> tuple[tuple[ImaEntry, ...], tuple[Finding, ...]]:
     delta = folder.evidence.ima
     if delta is None:
         return (), ()
-    outcome = judge_ima(delta, None, None, pcrs, (), folder.received)
+    outcome = judge_ima(delta, None, None, pcrs, (), folder.received, aggregates=aggregates)
     proved = outcome.progress.mark.offset if outcome.progress else 0
     return tuple(entry for end, entry in ima_entries(delta.entries, delta.bank) if end <= proved), outcome.findings
