@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 
-from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
@@ -32,6 +33,7 @@ from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import Attestation
 from nodeseal.verifier.fleet import Fleet, Transaction
 from nodeseal.verifier.goldens import Goldens
+from nodeseal.verifier.limits import Turns
 from nodeseal.verifier.node_admin import NodeAdmin
 from nodeseal.verifier.nodes import Node
 from nodeseal.verifier.rounds import Asked, Judged, Rounds
@@ -332,6 +334,81 @@ def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert scene.node.state is NodeState.STALE
+
+    play(case)
+
+
+def without_logs(evidence: Evidence, *rest: Any) -> Appraisal:
+    """Appraise a round as if it had brought no log."""
+    return appraise(replace(evidence, boot_log=None), *rest)
+
+
+async def long_round(scene: Scene) -> Judged:
+    asked = scene.ask()
+    return await scene.rounds.judge(scene.node, replace(scene.evidence(asked), boot_log=bytes(16 * 1024)), asked)
+
+
+def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_node(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.appraise", without_logs)
+        regular = 60 // SETTINGS.interval_seconds
+        for _ in range(12 + regular):
+            assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
+        node = scene.node
+        before = (node.standing(), node.trust_ends, node.refused_at, node.answered)
+        with pytest.raises(TooManyRequests, match="too many rounds with long logs of n-") as caught:
+            await long_round(scene)
+        assert "try again in" in caught.value.remedy
+        assert (node.standing(), node.trust_ends, node.refused_at, node.answered) == before
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        scene.times.pass_seconds(60)
+        assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
+
+    play(case)
+
+
+class NotedTurns(Turns):
+    """Turns that know who asked for them."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(at_once)
+        self.asked = list[float]()
+
+    async def _wait(self, last: float) -> None:
+        self.asked.append(last)
+        await super()._wait(last)
+
+
+def test_whoever_waits_for_a_thread_is_known_by_the_time_of_the_last_long_log(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeseal.verifier.rounds.appraise", without_logs)
+    monkeypatch.setattr("nodeseal.verifier.rounds.Turns", NotedTurns)
+
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await long_round(scene)
+        first = scene.times.steady
+        scene.times.pass_seconds(5)
+        await long_round(scene)
+        turns = scene.rounds._threads
+        assert isinstance(turns, NotedTurns)
+        assert turns.asked == [-math.inf, first]
+
+    play(case)
+
+
+def test_another_golden_that_matches_alone_is_taken_note_of_by_a_round_that_is_steady_otherwise(play: Play) -> None:
+    """Releases ask which goldens matched last."""
+
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        (golden,) = scene.node.goldens
+        scene.fleet.use_goldens([replace(golden, name="renamed")])
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        assert [each.name for each in scene.node.goldens] == ["renamed"]
 
     play(case)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from nodeseal.errors import TooManyRequests
-from nodeseal.verifier.limits import RateLimit, Slots
+from nodeseal.verifier.limits import RateLimit, Slots, Turns
 
 
 def test_a_name_may_burst_then_waits_while_others_go_on() -> None:
@@ -48,5 +49,55 @@ def test_whoever_comes_when_every_slot_is_held_is_refused_instead_of_kept_waitin
                 slots.one()
         async with slots.one():
             pass
+
+    asyncio.run(case())
+
+
+async def _taken(turns: Turns, last: float, name: str, order: list[str]) -> None:
+    async with turns.one(last):
+        order.append(name)
+        await asyncio.sleep(0)
+
+
+def test_of_those_who_wait_whoever_had_no_turn_for_longest_comes_next_then_whoever_came_first() -> None:
+    async def case() -> None:
+        turns, order = Turns(1), list[str]()
+        waiting = {"first": 9.0, "late": 8.0, "rested": 2.0, "new": -math.inf, "newer": -math.inf}
+        await asyncio.gather(*(_taken(turns, last, name, order) for name, last in waiting.items()))
+        assert order == ["first", "new", "newer", "rested", "late"]
+        await _taken(turns, 0.0, "again", order)
+        assert order[-1] == "again"
+
+    asyncio.run(case())
+
+
+def test_so_many_have_a_turn_at_once_and_no_more() -> None:
+    async def case() -> None:
+        turns, order = Turns(2), list[str]()
+        async with turns.one(0.0), turns.one(0.0):
+            third = asyncio.create_task(_taken(turns, 0.0, "third", order))
+            await asyncio.sleep(0.01)
+            assert order == []
+        await third
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["while it waits", "at the moment of its turn"])
+def test_whoever_goes_away_takes_no_turn_with_it(given: bool) -> None:  # noqa: FBT001 - a case
+    async def case() -> None:
+        turns, order = Turns(1), list[str]()
+        async with turns.one(0.0):
+            gone = asyncio.create_task(_taken(turns, 0.0, "gone", order))
+            other = asyncio.create_task(_taken(turns, 1.0, "other", order))
+            await asyncio.sleep(0)
+            if not given:
+                gone.cancel()
+        if given:
+            gone.cancel()
+        await asyncio.wait_for(other, 5)
+        assert order == ["other"]
+        assert gone.cancelled()
+        await asyncio.wait_for(_taken(turns, 0.0, "again", order), 5)
 
     asyncio.run(case())

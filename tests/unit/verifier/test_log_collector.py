@@ -10,7 +10,7 @@ from nodeseal.errors import MalformedInput, TooManyRequests
 from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Evidence, ImaDelta
 from nodeseal.ids import NodeId
 from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.log_collector import MAX_ANSWER, MAX_MESSAGES, LogBudget, LogCollector, log_size
+from nodeseal.verifier.log_collector import _USUAL, MAX_ANSWER, MAX_MESSAGES, LogBudget, LogCollector, log_size
 
 NODE, OTHER = NodeId("n-" + "a" * 26), NodeId("n-" + "b" * 26)
 LAST = Evidence(claims=b"{}", attest=b"attest", signature=b"signature", pcr_values=(b"value",))
@@ -171,6 +171,21 @@ def test_one_node_cannot_take_the_whole_budget_with_several_answers() -> None:
     with pytest.raises(TooManyRequests, match="several answers at once"):
         logs.add(stretch(b"x"), more=True)
     assert LogCollector(OTHER, budget).add(stretch(b"x"), more=True) is None
+
+
+def test_the_longest_logs_leave_room_for_usual_ones() -> None:
+    budget = LogBudget(8 * MAX_ANSWER)
+    for number in range(6):
+        budget.take(NodeId(f"n-{number}"), MAX_ANSWER)
+    with pytest.raises(TooManyRequests, match="too many nodes"):
+        budget.take(OTHER, _USUAL + 1)
+    budget.take(OTHER, _USUAL)
+    with pytest.raises(TooManyRequests, match="too many nodes"):
+        budget.take(OTHER, 1)
+
+
+def test_the_smallest_budget_takes_the_longest_logs_of_one_node() -> None:
+    LogBudget(MAX_ANSWER).take(NODE, MAX_ANSWER)
 
 
 def test_clearing_twice_gives_nothing_back_twice() -> None:

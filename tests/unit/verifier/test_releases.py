@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from nodeseal.verifier.nodes import Verdict
 from nodeseal.verifier.releases import Proof, Releases, Request
 from nodeseal.verifier.rounds import Judged
 from nodeseal.verifier.store.schema import NodeState
-from support.rounds import CHALLENGE, PCRS, SHA256, Round
+from support.rounds import CHALLENGE, GOLDEN, PCRS, SHA256, Round
 
 POLICY = PcrSelection.of({SHA256: [*range(8), 15]})
 REBOOTED = "3f0c7c9e-0000-4000-8000-000000000002"
@@ -88,6 +89,22 @@ def test_evidence_without_values_refuses_although_the_node_counts_as_trusted() -
 
 def test_evidence_that_no_golden_matches_refuses_even_if_nothing_was_found() -> None:
     assert "release.node-state" in codes(approve(Round().appraise()._replace(goldens=())))
+
+
+def test_a_golden_that_was_retired_since_the_evidence_was_judged_refuses_the_lease() -> None:
+    steps = Round()
+    appraisal = steps.appraise()
+    node: Any = SimpleNamespace(trusted=lambda _now: True, findings=(), leases={})
+    fleet: Any = SimpleNamespace(
+        clock=SimpleNamespace(steady=lambda: 0.0),
+        policy=replace(steps.policy, goldens=(replace(GOLDEN, name="other"),)),
+    )
+    unused: Any = None
+    request = Request(node=node, wanted=unused, asked=unused, policy=POLICY)
+    approved: Any = SimpleNamespace(appraisal=appraisal)
+    with pytest.raises(PolicyRefused, match="retired meanwhile") as caught:
+        Releases(fleet, unused, unused, unused)._issue(request, approved, unused, unused)
+    assert [finding.where for finding in caught.value.findings] == [GOLDEN.digest]
 
 
 def test_a_release_waits_until_the_logs_were_judged_by_goldens_that_changed_meanwhile() -> None:

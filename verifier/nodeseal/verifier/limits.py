@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final
 
 from nodeseal.errors import TooManyRequests
@@ -55,3 +59,49 @@ class Slots:
         if self._free.locked():
             raise TooManyRequests(f"too many {self._what} at once", remedy="try again in a minute")
         return self._free
+
+
+class Turns:
+    """Room for a few at once. Of those who wait, whoever had no turn for longest comes next, then whoever came first.
+
+    So nobody who comes again and again keeps somebody waiting who comes for the first time.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._arrivals: Final = count()
+
+    @asynccontextmanager
+    async def one(self, last: float) -> AsyncIterator[None]:
+        """Wait for a turn and hold it.
+
+        Args:
+            last: when whoever asks had the last one; ``-math.inf``: never.
+        """
+        await self._wait(last)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, last: float) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        mine = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (last, next(self._arrivals), mine))
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # the turn came at the same moment
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, following = heappop(self._waiting)
+            if not following.done():
+                following.set_result(None)
+                return
+        self._free += 1

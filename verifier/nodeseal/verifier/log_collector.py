@@ -3,7 +3,8 @@
 A long log comes in messages of at most 256 KiB; the last message of an answer has the quote. What is collected is as
 untrusted as what comes in one piece, so nothing is looked at here but sizes and order. Every byte counts against a
 budget of the whole verifier and of its node until it has been judged, so no number of nodes, streams or messages
-makes the verifier hold more.
+makes the verifier hold more. A part of it is kept for nodes with logs of usual size, so few nodes with the longest
+logs keep nobody out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from nodeseal.ids import NodeId
 
 MAX_ANSWER: Final = MAX_BOOT_LOG + MAX_IMA_DELTA
 """Bytes of logs that one node may have waiting, in all its answers together."""
+_USUAL: Final = 1024 * 1024
+"""Bytes that a node may have waiting while long logs take all but what is kept for others."""
 MAX_MESSAGES: Final = 1024
 """Messages of one answer; three times as many as the longest logs need, so that nobody floods with tiny ones."""
 
@@ -31,6 +34,7 @@ class LogBudget:
 
     def __init__(self, size: int) -> None:
         self._size: Final = size
+        self._for_long: Final = max(size * 3 // 4, min(size, MAX_ANSWER))
         self._waiting = 0
         self._nodes: dict[NodeId, int] = {}
 
@@ -45,7 +49,7 @@ class LogBudget:
             raise TooManyRequests(
                 f"logs of {node_id} in several answers at once", remedy="try again when one of them was judged"
             )
-        if self._waiting + count > self._size:
+        if self._waiting + count > (self._size if of_node <= _USUAL else self._for_long):
             raise TooManyRequests("logs of too many nodes wait to be judged", remedy="try again in 10 seconds")
         self._nodes[node_id] = of_node
         self._waiting += count

@@ -74,6 +74,7 @@ class Node:
         boot: what the last boot log of this boot proved, for people.
         goldens: the goldens that the last good round matched.
         judging: held while a round of this node is judged.
+        long_at: steady time when a round of this node with a long log was last judged.
         leases: running leases.
         stream: its attestation stream, if it is connected.
         unrecorded: a decision against the node that the store could not record yet; it holds already.
@@ -89,6 +90,7 @@ class Node:
         "judging",
         "last_seen",
         "leases",
+        "long_at",
         "reason",
         "record",
         "refused_at",
@@ -107,7 +109,7 @@ class Node:
         self.unrecorded: Decision | None = None
         self.judging: Final = asyncio.Lock()
         self.trust_ends = 0.0
-        self.refused_at = -math.inf
+        self.refused_at = self.long_at = -math.inf
         self.baseline: Baseline | None = standing.clock
         self.boot: BootBrief | None = None
         self.answered: Challenge | None = None

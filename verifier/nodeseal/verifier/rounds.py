@@ -6,6 +6,10 @@ that was held back, until a later quote was judged or the node was refused, chan
 not be undone by it, and trust comes back with a later challenge.
 A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
 
+Rounds with long logs are judged in threads, few at once. One node has one of them at a time, for its rounds are judged
+one after the other, and may bring so many a minute; what is beyond speaks neither for nor against it. Whoever had no
+such round for longest comes next, so nodes that send long logs as often as they may delay no node's first contact.
+
 Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
 until half of ``trust_seconds`` to be complete. Neither lengthens trust, which is counted from the challenge.
 """
@@ -39,6 +43,7 @@ from nodeseal.verifier.appraisal.model import (
 from nodeseal.verifier.boot_brief import BootBrief, brief
 from nodeseal.verifier.changes import STICKY, Change, restricted
 from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.limits import RateLimit, Turns
 from nodeseal.verifier.log_collector import LogBudget, log_size
 from nodeseal.verifier.nodes import Node, Verdict
 from nodeseal.verifier.store.leases import Lease
@@ -46,9 +51,12 @@ from nodeseal.verifier.store.schema import NodeState
 
 T = TypeVar("T")
 NONCE_SIZE: Final = 32
-_LONG_LOG: Final = 64 * 1024
+_LONG_LOG: Final = 16 * 1024
 """Bytes of logs from which on a round is judged in a thread, so that other nodes need not wait for it."""
 _THREADS: Final = 2
+_LONG_PER_MINUTE: Final = 12
+"""Rounds with long logs that a node may bring beside those that the interval asks for: for first contacts, reboots,
+new goldens and people who want to see evidence."""
 
 
 class Asked(NamedTuple):
@@ -101,7 +109,9 @@ class Rounds:
         self.budget: Final = LogBudget(self.settings.max_waiting_log_bytes)
         self._answer_within: Final = timedelta(seconds=self.settings.answer_within_seconds)
         self._complete_within: Final = timedelta(seconds=self.settings.complete_within_seconds)
-        self._threads: Final = asyncio.Semaphore(_THREADS)
+        regular = 60 // max(1, self.settings.interval_seconds)
+        self._long_rounds: Final = RateLimit(_LONG_PER_MINUTE + regular, "rounds with long logs")
+        self._threads: Final = Turns(_THREADS)
 
     def ask(self, node: Node, purpose: Purpose, channel: Channel, *, whole: bool = False) -> Asked:
         """Make a fresh challenge; with ``whole`` for everything that the node has."""
@@ -136,9 +146,12 @@ class Rounds:
         Raises:
             ProofFailed: ``quote.nonce``: the answer is late, or the node has enrolled again since it was asked, so it
                 speaks neither for nor against the node.
+            TooManyRequests: the node brings long logs too often, which speaks neither for nor against it.
             Unavailable: the node would be trusted again, but that cannot be recorded now.
         """
         now = self._arrival(asked, began)
+        if log_size(evidence) >= _LONG_LOG:
+            self._long_rounds.take(node.record.node_id, self.clock.steady())
         async with node.judging:
             return await self._judge(node, evidence, asked, now)
 
@@ -181,7 +194,8 @@ class Rounds:
             known = replace(known, labels=node.record.labels)
         if log_size(evidence) < _LONG_LOG:
             return appraise(evidence, asked.challenge, known, policy, now)
-        async with self._threads:
+        async with self._threads.one(node.long_at):
+            node.long_at = self.clock.steady()
             return await _in_thread(lambda: appraise(evidence, asked.challenge, known, policy, now))
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
