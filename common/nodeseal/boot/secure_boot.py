@@ -1,7 +1,7 @@
 """What PCR 7 proves: the state of secure boot, and who vouched for the images that ran.
 
 Firmware measures SecureBoot, PK, KEK, db and dbx, each once, then a separator, then each authority by which it let an
-image run; shim measures its own afterwards (PC Client Platform Firmware Profile 1.06, "Secure Boot Policy Measurements").
+image run; shim measures its own afterwards (PFP 1.06, "Secure Boot Policy Measurements").
 Events are told apart by what their digests prove, the variable's vendor, name and content, and by their order, never
 by their claimed types:
 
