@@ -34,7 +34,16 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 def run(folder: Path, *key: Path) -> tuple[int, str]:
     """Run vLLM in processes of its own, all of which end here."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    home = folder.parent / "home"
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "PYTHONPATH": str(TESTS),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "inductor"),
+        "VLLM_CACHE_ROOT": str(home / "vllm"),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     with subprocess.Popen(
         [sys.executable, vllm_tokens.__file__, folder, *key],
         env=environment,
@@ -56,12 +65,21 @@ def key_file(sample: Sample) -> Path:
     return path
 
 
-def test_a_sealed_model_says_in_vllm_what_the_plain_one_says(pristine: Sample) -> None:
+def pieces(plain: Path) -> list[bytes]:
+    """Return some bytes of every shard, which should be in no file but it."""
+    contents = [path.read_bytes() for path in plain.glob("*.safetensors")]
+    return [content[at : at + 48] for content in contents for at in range(10_000, len(content) - 48, 20_000)]
+
+
+def test_a_sealed_model_says_in_vllm_what_the_plain_one_says_and_no_cache_holds_weights(pristine: Sample) -> None:
     code, output = run(pristine.directory, key_file(pristine))
     assert code == 0, output[-5000:]
     (line,) = (line for line in output.splitlines() if line.startswith("TOKENS "))
     plain = transformers.AutoModelForCausalLM.from_pretrained(pristine.plain)
     assert json.loads(line.removeprefix("TOKENS ")) == tokens(plain)
+    left = [path for path in (pristine.directory.parent / "home").rglob("*") if path.is_file()]
+    assert left, "vLLM keeps nothing in its cache, so this searches the wrong place"
+    assert not [path for path in left if any(piece in path.read_bytes() for piece in pieces(pristine.plain))]
 
 
 def test_a_flipped_byte_in_one_shard_stops_vllm_with_an_error_that_names_it(pristine: Sample, tmp_path: Path) -> None:
