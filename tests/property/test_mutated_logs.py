@@ -157,8 +157,8 @@ def check_claims(claims: BootClaims, before: BootClaims) -> None:
     """Make sure that a log adds nothing to what was proved, and that whatever it leaves out is found to be unread."""
     state = claims.secure_boot
     assert state.values.items() <= before.secure_boot.values.items()
-    assert state.findings or (state.values, state.mode) == (before.secure_boot.values, before.secure_boot.mode)
-    assert state.findings or state.validation_off is before.secure_boot.validation_off
+    assert state.objections or (state.values, state.mode) == (before.secure_boot.values, before.secure_boot.mode)
+    assert state.objections or state.validation_off is before.secure_boot.validation_off
     assert {signer.sha256 for signer in claims.signers} <= {signer.sha256 for signer in before.signers} | {None}
     assert len(claims.signers) >= len(before.signers)
     lines, lines_before = texts_of(claims), texts_of(before)

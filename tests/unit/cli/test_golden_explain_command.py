@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nodeseal.capture import Wanted, capture
+from nodeseal.cli import output
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
@@ -50,8 +51,14 @@ def written(golden: Golden, folder: Path) -> str:
     return str(file)
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no cell of a table be folded; the console took its width from whoever imported it first."""
+    monkeypatch.setattr(output.console, "_width", 250)
+
+
 def run(*argv: str | Path, exit_code: int) -> Result:
-    result = CliRunner().invoke(app, ["golden", *map(str, argv)], env={"COLUMNS": "250"})
+    result = CliRunner().invoke(app, ["golden", *map(str, argv)])
     assert result.exit_code == exit_code, result.output
     return result
 

@@ -47,10 +47,10 @@ def test_the_log_accounts_for_the_pcr_in_every_bank(kernel: Kernel) -> None:
     assert [entry.violation for entry in entries] == [False, False, True, False]
 
 
-def test_entries_name_file_digest_and_signature(kernel: Kernel) -> None:
+def test_entries_name_file_as_the_kernel_spells_it_digest_and_signature(kernel: Kernel) -> None:
     kernel.ima.measure(b"/usr/bin/with space", bytes(48), signature=b"sig")
     assert kernel.fields() == [
-        ImaFields(algorithm="sha384", digest=bytes(48), path=b"/usr/bin/with space", signature=b"sig")
+        ImaFields(algorithm="sha384", digest=bytes(48), path=b"/usr/bin/with_space", signature=b"sig")
     ]
 
 
