@@ -31,7 +31,11 @@ class LoggedNode(FakeNode):
 
     def reboot(self, chain: BootChain = BootChain()) -> None:  # noqa: B008 - frozen
         """Boot a chain; the logs start anew."""
-        self.boot_log = sample_boot_log(chain)
+        self.start_by(sample_boot_log(chain))
+
+    def start_by(self, boot_log: bytes) -> None:
+        """Boot by a log; the IMA log starts anew."""
+        self.boot_log = boot_log
         self.tpm.boot(self.boot_log)
         self._file.unlink(missing_ok=True)
         self._ima = Ima(self._file, self.tpm.extend)

@@ -374,14 +374,14 @@ class NotedTurns(Turns):
 
     def __init__(self, at_once: int) -> None:
         super().__init__(at_once)
-        self.asked = list[float]()
+        self.asked = list[tuple[float, int]]()
 
-    async def _wait(self, last: float) -> None:
-        self.asked.append(last)
-        await super()._wait(last)
+    async def _wait(self, last: float, size: int) -> None:
+        self.asked.append((last, size))
+        await super()._wait(last, size)
 
 
-def test_whoever_waits_for_a_thread_is_known_by_the_time_of_the_last_long_log(
+def test_whoever_waits_for_a_thread_is_known_by_the_time_of_the_last_long_log_and_the_size_of_this_one(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nodeseal.verifier.rounds.appraise", without_logs)
@@ -395,7 +395,7 @@ def test_whoever_waits_for_a_thread_is_known_by_the_time_of_the_last_long_log(
         await long_round(scene)
         turns = scene.rounds._threads
         assert isinstance(turns, NotedTurns)
-        assert turns.asked == [-math.inf, first]
+        assert turns.asked == [(-math.inf, 16 * 1024), (first, 16 * 1024)]
 
     play(case)
 

@@ -53,13 +53,13 @@ def test_whoever_comes_when_every_slot_is_held_is_refused_instead_of_kept_waitin
     asyncio.run(case())
 
 
-async def _taken(turns: Turns, last: float, name: str, order: list[str]) -> None:
-    async with turns.one(last):
+async def _taken(turns: Turns, last: float, name: str, order: list[str], size: int = 1) -> None:
+    async with turns.one(last, size):
         order.append(name)
         await asyncio.sleep(0)
 
 
-def test_of_those_who_wait_whoever_had_no_turn_for_longest_comes_next_then_whoever_came_first() -> None:
+def test_of_those_who_wait_whoever_had_no_turn_for_longest_comes_next() -> None:
     async def case() -> None:
         turns, order = Turns(1), list[str]()
         waiting = {"first": 9.0, "late": 8.0, "rested": 2.0, "new": -math.inf, "newer": -math.inf}
@@ -74,7 +74,7 @@ def test_of_those_who_wait_whoever_had_no_turn_for_longest_comes_next_then_whoev
 def test_so_many_have_a_turn_at_once_and_no_more() -> None:
     async def case() -> None:
         turns, order = Turns(2), list[str]()
-        async with turns.one(0.0), turns.one(0.0):
+        async with turns.one(0.0, 1), turns.one(0.0, 1):
             third = asyncio.create_task(_taken(turns, 0.0, "third", order))
             await asyncio.sleep(0.01)
             assert order == []
@@ -83,11 +83,21 @@ def test_so_many_have_a_turn_at_once_and_no_more() -> None:
     asyncio.run(case())
 
 
+def test_among_equals_whoever_wants_least_comes_next_then_whoever_came_first() -> None:
+    async def case() -> None:
+        turns, order = Turns(1), list[str]()
+        waiting = [("running", 9), ("long", 5), ("short", 2), ("shorter", 1), ("as short", 2)]
+        await asyncio.gather(*(_taken(turns, 0.0, name, order, size) for name, size in waiting))
+        assert order == ["running", "shorter", "short", "as short", "long"]
+
+    asyncio.run(case())
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["while it waits", "at the moment of its turn"])
 def test_whoever_goes_away_takes_no_turn_with_it(given: bool) -> None:  # noqa: FBT001 - a case
     async def case() -> None:
         turns, order = Turns(1), list[str]()
-        async with turns.one(0.0):
+        async with turns.one(0.0, 1):
             gone = asyncio.create_task(_taken(turns, 0.0, "gone", order))
             other = asyncio.create_task(_taken(turns, 1.0, "other", order))
             await asyncio.sleep(0)

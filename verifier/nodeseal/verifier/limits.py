@@ -62,35 +62,36 @@ class Slots:
 
 
 class Turns:
-    """Room for a few at once. Of those who wait, whoever had no turn for longest comes next, then whoever came first.
+    """Room for a few at once. Of those who wait, whoever had no turn for longest comes next, then whoever wants least.
 
-    So nobody who comes again and again keeps somebody waiting who comes for the first time.
+    So nobody who comes again and again, or wants very much, keeps somebody waiting who comes for the first time.
     """
 
     def __init__(self, at_once: int) -> None:
         self._free = at_once
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
         self._arrivals: Final = count()
 
     @asynccontextmanager
-    async def one(self, last: float) -> AsyncIterator[None]:
+    async def one(self, last: float, size: int) -> AsyncIterator[None]:
         """Wait for a turn and hold it.
 
         Args:
             last: when whoever asks had the last one; ``-math.inf``: never.
+            size: how much is to be done, in any unit.
         """
-        await self._wait(last)
+        await self._wait(last, size)
         try:
             yield
         finally:
             self._pass_on()
 
-    async def _wait(self, last: float) -> None:
+    async def _wait(self, last: float, size: int) -> None:
         if self._free:
             self._free -= 1
             return
         mine = asyncio.get_running_loop().create_future()
-        heappush(self._waiting, (last, next(self._arrivals), mine))
+        heappush(self._waiting, (last, size, next(self._arrivals), mine))
         try:
             await mine
         except asyncio.CancelledError:
@@ -100,7 +101,7 @@ class Turns:
 
     def _pass_on(self) -> None:
         while self._waiting:
-            _, _, following = heappop(self._waiting)
+            *_, following = heappop(self._waiting)
             if not following.done():
                 following.set_result(None)
                 return

@@ -8,7 +8,8 @@ A steady round (same state, same goldens, no findings, leases as expected) touch
 
 Rounds with long logs are judged in threads, few at once. One node has one of them at a time, for its rounds are judged
 one after the other, and may bring so many a minute; what is beyond speaks neither for nor against it. Whoever had no
-such round for longest comes next, so nodes that send long logs as often as they may delay no node's first contact.
+such round for longest comes next, among equals whoever brings least: nodes that send the longest logs as often as they
+may delay no node's first contact.
 
 Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
 until half of ``trust_seconds`` to be complete. Neither lengthens trust, which is counted from the challenge.
@@ -192,9 +193,10 @@ class Rounds:
         policy, known = self._fleet.policy, asked.known
         if known.labels is not node.record.labels:  # people may have changed them since it was asked
             known = replace(known, labels=node.record.labels)
-        if log_size(evidence) < _LONG_LOG:
+        size = log_size(evidence)
+        if size < _LONG_LOG:
             return appraise(evidence, asked.challenge, known, policy, now)
-        async with self._threads.one(node.long_at):
+        async with self._threads.one(node.long_at, size):
             node.long_at = self.clock.steady()
             return await _in_thread(lambda: appraise(evidence, asked.challenge, known, policy, now))
 
