@@ -22,6 +22,7 @@ from nodeseal.tcg.event_log import decode_event_log
 from nodeseal.tcg.ima_hash import HASHES_BY_NAME
 from nodeseal.tcg.ima_log import ImaEntry, measured_entry
 from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
 from support.runtime import content, ran
 from support.suspects import (
@@ -301,9 +302,10 @@ MALFORMED: Final = {
 def test_r05_entries_that_do_not_parse_are_refused_by_their_place(court: Court, what: str) -> None:
     async def case() -> None:
         async with a_trial(court, "files") as trial:
-            log = trial.node.ima_bytes + MALFORMED[what]
             trial.node.measure(ran(AGENT))
-            (found,) = await trial.refused(lambda node, challenge: told(node, challenge, ima_log=log))
+            (found,) = await trial.refused(
+                lambda node, asked: told(node, asked, ima_log=MALFORMED[what], offset=asked.ima_offset_known)
+            )
             assert found.id == "ima.log-malformed"
             assert "IMA" in found.seen
             trial.node.leases = ()
@@ -440,7 +442,11 @@ def test_r08_the_log_of_another_machine_is_refused(court: Court) -> None:
         async with a_trial(court, "files", measured=(ran(AGENT),)) as other, a_trial(court, "files") as trial:
             trial.node.measure(ran("/usr/bin/miner"))
             theirs = other.node.ima_bytes
-            found = await trial.refused(lambda node, challenge: told(node, challenge, ima_log=theirs))
-            assert places(found) == [("ima.replay", "sha256 PCR 10")]
+
+            def borrowed(node: Suspect, asked: Challenge) -> list[Evidence]:
+                known = asked.ima_offset_known
+                return told(node, asked, ima_log=theirs[known:], offset=known)
+
+            assert places(await trial.refused(borrowed)) == [("ima.replay", "sha256 PCR 10")]
 
     asyncio.run(case())
