@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -40,6 +42,7 @@ def demo(
     for tool in ("swtpm", "tpm2_pcrextend"):
         if shutil.which(tool) is None:
             raise NotFound(f"{tool} is not installed", remedy="run `make demo`, which installs what is needed")
+    signal.signal(signal.SIGTERM, _leave)  # so that what runs is ended, as Ctrl-C does
     narrator = Narrator(output.console)
     with Stage(_stage_directory(directory), narrator) as stage:
         _play(stage, narrator, plain, keep=keep, attacks=attacks)
@@ -62,6 +65,10 @@ def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks:
     story.tell_where(stage, narrator, nodes.good, running=keep)
     if keep:
         stage.wait()
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - how Python calls handlers
+    raise SystemExit(128 + number)
 
 
 def _packaged_model() -> Path:
