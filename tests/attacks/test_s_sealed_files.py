@@ -276,8 +276,10 @@ def test_s05_a_full_disk_leaves_neither_a_half_model_nor_a_changed_source(
 
 
 _SEAL = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 sys.path.insert(0, sys.argv[3])
 from support.sealed import label, model_key
 from nodeseal.loader.seal import seal_model

@@ -175,7 +175,7 @@ def test_a_file_that_does_not_verify_leaves_no_descriptor(damaged: Sample) -> No
         with pytest.raises(ProofFailed):
             model.to_memfd(WEIGHTS)
         gc.collect()  # frames of the error
-        assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - numbers, no paths
+        assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - numbers, no paths
 
 
 def test_a_kernel_without_memory_is_unavailable(model: SealedModel, monkeypatch: pytest.MonkeyPatch) -> None:
