@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event, Lock
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from nodeseal.crypto.secret import allocate, wipe
+from nodeseal.loader.closing import Closing
 
 MAX_THREADS: Final = 16
 """Beyond that memory is the limit."""
@@ -23,7 +23,7 @@ Work = Callable[[int, memoryview], None]
 """Called with a number and a buffer that belongs to the thread for the time being."""
 
 
-class Crew:
+class Crew(Closing):
     """Threads, started when they are first needed. Several callers may share it; close it, or use it with ``with``.
 
     Attributes:
@@ -74,14 +74,6 @@ class Crew:
                 wipe(buffer)
         if pool is not None:
             pool.shutdown(wait=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self, count: int, work: Callable[[], None]) -> list[Future[None]]:
         if count <= 1:

@@ -7,11 +7,11 @@ import io
 import mmap
 import os
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import Unavailable
+from nodeseal.loader.closing import Closing
 from nodeseal.loader.targets import Targets
 
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -145,7 +145,7 @@ class FileView(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
 
 
-class MemoryFile:
+class MemoryFile(Closing):
     """A file in memory that has a path, for programs of this process and those that inherit the descriptor.
 
     Nobody can change it any more. Its memory goes back when it is closed and nobody has it mapped or open; until then
@@ -166,14 +166,6 @@ class MemoryFile:
         if not self._closed:
             self._closed = True
             os.close(self.descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def memory_file(size: int, fill: Callable[[Targets], None]) -> MemoryFile:

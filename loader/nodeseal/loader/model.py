@@ -11,14 +11,13 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, NotFound, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader.agent_keys import AgentKeys
+from nodeseal.loader.closing import Closing
 from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Ended, Event, Events
 from nodeseal.loader.file_view import FileView, MemoryFile, MemoryRanges, Ranges, Window, memory_file
@@ -37,7 +36,7 @@ _MAX_FINDINGS = 100
 _PLAIN_WINDOW = 1 << 16
 
 
-class SealedModel:
+class SealedModel(Closing):
     """A model that is open. Close it, or use it as a context manager: that wipes the keys and gives the lease back.
 
     Reads may run in several threads. After one that did not verify, every read raises the same error: whoever could
@@ -164,14 +163,6 @@ class SealedModel:
     def close(self) -> None:
         """Wipe the keys and give the lease back."""
         self._lease.end(CLOSED)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _find(self, path: str) -> SealedFile | PlainFile:
         if path not in self._files:

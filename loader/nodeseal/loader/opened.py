@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from nodeseal.crypto.secret import allocate
 from nodeseal.ids import ModelId
+from nodeseal.loader.closing import Closing
 from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Events
 from nodeseal.loader.folders import Source
@@ -32,7 +32,7 @@ class Session:
     events: Events
 
 
-class OpenFile:
+class OpenFile(Closing):
     """Everything that comes out was verified before. Use it with ``with``, or close it.
 
     Attributes:
@@ -150,11 +150,3 @@ class OpenFile:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"{self.file.path} is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from nodeseal.errors import MalformedInput, NotFound
+from nodeseal.loader.closing import Closing
 from nodeseal.loader.frameworks import Framework, check_length, framework_of
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.model import SealedModel, open_model
@@ -27,7 +27,7 @@ _WORTH_SKIPPING: Final = 1 << 20
 """Bytes: a segment of usual size. Below, what lies between two selected parts is decrypted along with them."""
 
 
-class TensorFile:
+class TensorFile(Closing):
     """One safetensors file of an open model. Close it, or use it with ``with``.
 
     What :meth:`get_tensor` and slices return was verified segment by segment; :meth:`get_tensors` and
@@ -145,14 +145,6 @@ class TensorFile:
         """Forget the file's keys; tensors that were returned stay."""
         self._opened.close()
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _entry(self, name: str) -> TensorEntry:
         if name not in self._entries:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from nodeseal.errors import MalformedInput
+from nodeseal.loader.closing import Closing
 from nodeseal.loader.model import SealedModel
 from nodeseal.loader.tensors import TensorFile, TensorSlice, open_tensors
 from nodeseal.sealed.content import SealedFile
@@ -21,7 +21,7 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 
 
-class Weights:
+class Weights(Closing):
     """Every tensor of an open model. Close it, or use it with ``with``; tensors that were returned stay."""
 
     def __init__(self, model: SealedModel, framework: str = "pt", device: str = "cpu") -> None:
@@ -70,14 +70,6 @@ class Weights:
         """Forget the files' keys."""
         for file in self._files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def parse_index(raw: bytes) -> Mapping[str, frozenset[str]]:
