@@ -11,10 +11,9 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence import MAX_LOG_PIECE, NONCE_SIZE, Evidence
 from nodeseal.findings import BY_CODE, Finding
 from nodeseal.ids import LeaseId, Nonce, parse_lease_id
-from nodeseal.sealed.slots import Slot
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.v1 import attestation_pb2, key_release_pb2
+from nodeseal.v1 import attestation_pb2
 
 _HASHES: Final = {alg.value: alg for alg in HashAlg}
 _MAX_OFFSET: Final = 1 << 62
@@ -89,17 +88,6 @@ def evidence_messages(evidence: Evidence) -> Iterator[attestation_pb2.Evidence]:
             message.claims, message.attest, message.signature = evidence.claims, evidence.attest, evidence.signature
             message.pcr_values.extend(evidence.pcr_values or ())
         yield message
-
-
-def slot_message(slot: Slot) -> key_release_pb2.Slot:
-    """Return the message for one slot of a sealed model."""
-    return key_release_pb2.Slot(
-        key_id=slot.key_id,
-        key_version=slot.key_version,
-        suite=slot.suite.value,
-        enc=slot.sealed.enc,
-        wrapped=slot.sealed.wrapped,
-    )
 
 
 def parse_lease_ids(texts: Iterable[str]) -> tuple[LeaseId, ...]:

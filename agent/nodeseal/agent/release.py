@@ -17,7 +17,7 @@ import structlog
 from nodeseal.agent.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.leases import Leases, Released
-from nodeseal.agent.messages import evidence_messages, parse_challenge, parse_selection, slot_message
+from nodeseal.agent.messages import evidence_messages, parse_challenge, parse_selection
 from nodeseal.agent.rpc import CALL_SECONDS, closed, send, translated
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.agent.tpm.device import SignedAttest
@@ -30,6 +30,7 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId
 from nodeseal.release_context import ReleaseContext, decode_release_context
 from nodeseal.sealed.slots import Slot
+from nodeseal.slot_messages import slot_to_proto
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.tcg.policy import policy_pcr
@@ -158,7 +159,7 @@ class Releaser:
         link = self.link
         if link is None:
             raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
-        ask = key_release_pb2.Ask(model_digest=model_digest, slots=map(slot_message, slots))
+        ask = key_release_pb2.Ask(model_digest=model_digest, slots=map(slot_to_proto, slots))
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:

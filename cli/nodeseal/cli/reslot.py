@@ -14,15 +14,14 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.crypto.hpke import Wrapped
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import parse_key_id
 from nodeseal.loader.files import read_small
 from nodeseal.loader.reslot import read_documents, replace_slots, rotated
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
-from nodeseal.sealed.slots import Slot, Slots, parse_suite
+from nodeseal.sealed.slots import Slot, Slots
+from nodeseal.slot_messages import slot_from_proto, slot_to_proto
 from nodeseal.v1 import admin_pb2 as pb
-from nodeseal.v1 import key_release_pb2
 
 
 def reslot(
@@ -53,35 +52,16 @@ def reslot(
 def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> list[Slot]:
     request = pb.RewrapSlotsRequest(
         model_digest=old.model_digest,
-        slots=map(_to_proto, old.slots),
+        slots=map(slot_to_proto, old.slots),
         keys=[key.encode() for key in recipients],
     )
     with connect(client) as verifier:
         answer = verifier.keys.RewrapSlots(request, timeout=CALL_SECONDS).slots
-    made = [_from_proto(message) for message in answer]
+    made = [slot_from_proto(message) for message in answer]
     asked = [(key.key_id, key.key_version, key.public.suite) for key in recipients]
     if [(slot.key_id, slot.key_version, slot.suite) for slot in made] != asked:
         raise MalformedInput("the verifier answered with slots of other keys; nothing was changed")
     return made
-
-
-def _to_proto(slot: Slot) -> key_release_pb2.Slot:
-    return key_release_pb2.Slot(
-        key_id=slot.key_id,
-        key_version=slot.key_version,
-        suite=slot.suite.value,
-        enc=slot.sealed.enc,
-        wrapped=slot.sealed.wrapped,
-    )
-
-
-def _from_proto(message: key_release_pb2.Slot) -> Slot:
-    return Slot(
-        key_id=parse_key_id(message.key_id),
-        key_version=message.key_version,
-        suite=parse_suite(message.suite),
-        sealed=Wrapped(message.enc, message.wrapped),
-    )
 
 
 def _print(directory: Path, slots: Slots, *, dropped: bool, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from grpc import aio
 from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
+from nodeseal.slot_messages import slot_to_proto
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 from nodeseal.verifier import audit
 from nodeseal.verifier.exports import Exports
@@ -38,7 +39,6 @@ from nodeseal.verifier.services.convert_admin import (
     node_to_proto,
     rewrap_from_proto,
 )
-from nodeseal.verifier.services.convert_release import slot_to_proto
 from nodeseal.verifier.services.interceptor import caller
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.tokens import Tokens

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nodeseal.crypto.hpke import Wrapped
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import LeaseId, parse_digest, parse_key_id, parse_lease_id
-from nodeseal.sealed.slots import Slot, parse_suite
+from nodeseal.ids import LeaseId, parse_digest, parse_lease_id
+from nodeseal.sealed.slots import Slot
+from nodeseal.slot_messages import slot_from_proto
 from nodeseal.tcg.public import decode_public
 from nodeseal.v1 import key_release_pb2
 from nodeseal.verifier.appraisal.release import Certification
@@ -38,18 +38,7 @@ def slots_from_proto(messages: Sequence[key_release_pb2.Slot]) -> tuple[Slot, ..
     """
     if len(messages) > _MAX_SLOTS:
         raise MalformedInput(f"{len(messages)} slots, at most {_MAX_SLOTS}")
-    return tuple(map(_slot, messages))
-
-
-def slot_to_proto(slot: Slot) -> key_release_pb2.Slot:
-    """Return a slot's message."""
-    return key_release_pb2.Slot(
-        key_id=slot.key_id,
-        key_version=slot.key_version,
-        suite=slot.suite.value,
-        enc=slot.sealed.enc,
-        wrapped=slot.sealed.wrapped,
-    )
+    return tuple(map(slot_from_proto, messages))
 
 
 def proof_from_proto(message: key_release_pb2.Proof) -> Proof:
@@ -99,15 +88,3 @@ def leases_from_proto(texts: Iterable[str]) -> tuple[LeaseId, ...]:
     if len(leases) > _MAX_LEASES:
         raise MalformedInput(f"{len(leases)} leases, at most {_MAX_LEASES}")
     return leases
-
-
-def _slot(message: key_release_pb2.Slot) -> Slot:
-    suite = parse_suite(message.suite)
-    if len(message.enc) != suite.enc_size:
-        raise MalformedInput(f"slot: enc has {len(message.enc)} bytes, not {suite.enc_size}")
-    return Slot(
-        key_id=parse_key_id(message.key_id),
-        key_version=message.key_version,
-        suite=suite,
-        sealed=Wrapped(message.enc, message.wrapped),
-    )
