@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nodeseal.crypto import floe
 from nodeseal.crypto.floe import Parameters
 from nodeseal.crypto.hpke import ModelPrivateKey
-from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader import InsecureFileKeys, open_model
@@ -31,7 +31,17 @@ from nodeseal.sealed.content import SealedFile
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slots, parse_slots
 from support.gcm import opens_under_both
-from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, key_file, label, model_key, plain_model, sealed_model
+from support.sealed import (
+    PLAIN_WEIGHTS,
+    SEGMENT,
+    Sample,
+    data_key_of,
+    key_file,
+    label,
+    model_key,
+    plain_model,
+    sealed_model,
+)
 
 HEADER = 4096
 SEALED_FINDINGS = {FindingId.SEALED_HEADER, FindingId.SEALED_SEGMENT, FindingId.SEALED_FILE}
@@ -81,14 +91,6 @@ def _flip(path: Path, bit: int) -> None:
         file.write(bytes([byte ^ (1 << bit % 8)]))
 
 
-def test_s01_every_bit_of_the_header_and_of_the_padding_matters(sample: Sample) -> None:
-    for bit in range(0, 8 * HEADER, 41):  # 41 and 8 have no common divisor: every bit of a byte has its turn
-        _flip(sample.weights, bit)
-        assert refused(sample) in (FindingId.SEALED_HEADER, FindingId.SEALED_FILE)
-        _flip(sample.weights, bit)
-    load_file(sample.directory / "model.safetensors", keys=sample.keys)
-
-
 def _interesting_bits(segments: int, size: int) -> list[int]:
     """Bits of length, IV, first, some and last bytes of ciphertext, and tag of each segment."""
     offsets = []
@@ -105,17 +107,6 @@ def test_s01_a_flipped_bit_in_any_segment_is_found(sample: Sample) -> None:
         assert refused(sample) is FindingId.SEALED_SEGMENT
         _flip(sample.weights, bit)
     load_file(sample.directory / "model.safetensors", keys=sample.keys)
-
-
-@pytest.mark.parametrize("name", ["nodeseal.model.json", "nodeseal.slots.json", "config.json"])
-def test_s01_a_flipped_bit_in_any_other_file_is_found(sample: Sample, name: str) -> None:
-    path = sample.directory / name
-    for bit in range(0, 8 * path.stat().st_size, 11):
-        _flip(path, bit)
-        with pytest.raises(NodesealError):
-            open_model(sample.directory, sample.keys)
-        _flip(path, bit)
-    open_model(sample.directory, sample.keys).close()
 
 
 @pytest.mark.parametrize("cut", [1, 15, 16, 17, 31, 32, 33, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT])
@@ -208,10 +199,8 @@ def test_s03_the_commitment_is_checked_before_any_segment_is_touched(
     touched: list[object] = []
     monkeypatch.setattr(floe.Decryptor, "decrypt_into", lambda *args, **_: touched.append(args))
     other = sealed_model(tmp_path / "other")
-    (slot,) = parse_slots((other.directory / "nodeseal.slots.json").read_bytes()).slots
-    foreign = other.private.open_slot(other.content.digest, slot.key_id, slot.sealed)
     digest = sample.content.digest
-    slots = Slots(digest, (sample.key.slot(digest, foreign),))
+    slots = Slots(digest, (sample.key.slot(digest, data_key_of(other)),))
     (sample.directory / "nodeseal.slots.json").write_bytes(slots.encode())
     assert refused(sample) is FindingId.SEALED_HEADER
     assert touched == []
@@ -351,9 +340,6 @@ def _declare(sample: Sample, *, size: object) -> None:
 
 
 def _replace_content(sample: Sample, raw: bytes) -> None:
-    slots = parse_slots((sample.directory / "nodeseal.slots.json").read_bytes())
-    (slot,) = slots.slots
-    data_key = sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
-    digest = digest_of(raw)
+    data_key, digest = data_key_of(sample), digest_of(raw)
     (sample.directory / "nodeseal.model.json").write_bytes(raw)
     (sample.directory / "nodeseal.slots.json").write_bytes(Slots(digest, (sample.key.slot(digest, data_key),)).encode())

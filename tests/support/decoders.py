@@ -15,12 +15,14 @@ from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
 from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.document import parse_golden
-from nodeseal.ids import Nonce, lease_id_of, node_id_of
-from nodeseal.release_context import decode_release_context
+from nodeseal.ids import KeyId, Nonce, digest_of, lease_id_of, node_id_of
+from nodeseal.loader.safetensors import decode_header as decode_tensors
+from nodeseal.loader.weights import parse_index
+from nodeseal.release_context import ReleaseContext, decode_release_context, encode_release_context
 from nodeseal.sealed.container import decode_header, header_size, parse_meta
 from nodeseal.sealed.content import parse_content
 from nodeseal.sealed.model_key import parse_model_key
-from nodeseal.sealed.slots import parse_slots
+from nodeseal.sealed.slots import Slots, parse_slots
 from nodeseal.settings import parse_yaml
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
@@ -47,7 +49,8 @@ from nodeseal.tcg.tagged_event import decode_tagged_event
 from nodeseal.tcg.tools import decode_pcr_file
 from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
 from nodeseal.verifier.token_uri import parse_token_uri
-from support import goldens, ima, packages, uefi
+from support import goldens, ima, packages, sealed, uefi
+from support.data import ROOT
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
 
@@ -92,6 +95,10 @@ def _header(raw: bytes) -> object:
     return parse_meta(decode_header(raw[:size], "x.sealed").aad[16:], "x.sealed")
 
 
+def _stored(name: str) -> bytes:
+    return (ROOT / "tests" / "vectors" / "sealed-tiny" / name).read_bytes()
+
+
 def _frames(raw: bytes) -> list[object]:
     return [decode_call(message) for message in Frames().feed(raw)]
 
@@ -133,6 +140,18 @@ EVIDENCE = EvidenceFolder(
     ek_algorithm="rsa2048",
     cap_pcr=15,
 ).encode()
+
+CONTEXT = ReleaseContext(
+    audit_leaf=digest_of(b"leaf"),
+    goldens=(digest_of(b"golden"),),
+    key_id=KeyId("llama"),
+    key_version=1,
+    lease_id=lease_id_of(b""),
+    model_digest=digest_of(b"model"),
+    node_id=node_id_of(b"ek"),
+)
+_, MODEL_KEY = sealed.model_key()
+SLOTS = Slots(digest_of(b"model"), (MODEL_KEY.slot(digest_of(b"model"), sealed.DATA_KEY),))
 
 DECODERS = {
     "attest": Decoder(
@@ -214,16 +233,21 @@ DECODERS = {
         exact=False,
     ),
     "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
-    "release-context": Decoder(decode=decode_release_context),
-    "content": Decoder(decode=parse_content),
-    "slots": Decoder(decode=parse_slots),
+    "release-context": Decoder(decode=decode_release_context, good=(encode_release_context(CONTEXT),)),
+    "content": Decoder(decode=parse_content, good=(sealed.CONTENT.encode(), _stored("nodeseal.model.json"))),
+    "slots": Decoder(decode=parse_slots, good=(SLOTS.encode(), _stored("nodeseal.slots.json"))),
     "token-uri": Decoder(
         decode=lambda raw: parse_token_uri(raw.decode(errors="replace")),
         good=(b"pkcs11:token=a%20b;object=c;id=%01",),
         exact=False,
     ),
-    "model-key": Decoder(decode=lambda raw: parse_model_key(raw, "x")),
-    "sealed-header": Decoder(decode=_header, exact=False),
+    "model-key": Decoder(decode=lambda raw: parse_model_key(raw, "x"), good=(MODEL_KEY.encode(),)),
+    "sealed-header": Decoder(decode=_header, good=(_stored("tiny.gguf.sealed"),), exact=False),
+    "safetensors": Decoder(
+        decode=lambda raw: decode_tensors(memoryview(raw), len(raw), "x"),
+        good=(sealed.safetensors_bytes({"a": ("U8", [2], b"12"), "b": ("F32", [1, 1], b"1234")}),),
+    ),
+    "weights-index": Decoder(decode=parse_index, good=(b'{"weight_map":{"a":"1.safetensors"}}',), exact=False),
     "varlink-call": Decoder(decode=_frames, good=(encode_call(Call(method="io.nodeseal.Keys.Status")),), exact=False),
     "varlink-reply": Decoder(decode=decode_reply, good=(b'{"parameters":{}}',), exact=False),
 }

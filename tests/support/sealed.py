@@ -139,13 +139,24 @@ def content_of(directory: Path) -> Content:
     return parse_content((directory / CONTENT_NAME).read_bytes())
 
 
+def data_key_of(sample: Sample) -> bytearray:
+    """Open the sample's first slot with its private key."""
+    slot = parse_slots((sample.directory / SLOTS_NAME).read_bytes()).slots[0]
+    return sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
+
+
+def stored_files(directory: Path) -> dict[str, bytes]:
+    """Return what is stored of a sealed model, as :class:`~nodeseal.loader.folders.MemoryFolder` takes it."""
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
+
+
 def rewrite_first_segment(sample: Sample) -> None:
     """Put zeros in the place of the first segment's plaintext, as somebody who has the data key can."""
     raw = bytearray(sample.weights.read_bytes())
     size = container.header_size(bytes(raw[: container.PREFIX_SIZE]), "weights")
     header = container.decode_header(bytes(raw[:size]), "weights")
-    slot = parse_slots((sample.directory / SLOTS_NAME).read_bytes()).slots[0]
-    data_key = sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
+    data_key = data_key_of(sample)
     iv = header.floe_header[10:42]
     forger = floe.Encryptor(data_key, header.aad, floe.Parameters(SEGMENT), random=lambda count: iv[:count])
     plaintext = memoryview(bytes(SEGMENT - floe.SEGMENT_OVERHEAD))

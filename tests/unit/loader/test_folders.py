@@ -9,7 +9,7 @@ import pytest
 from nodeseal.errors import ProofFailed, Unavailable
 from nodeseal.loader import open_model
 from nodeseal.loader.folders import Folder, LocalFolder, MemoryFolder
-from support.sealed import PLAIN_WEIGHTS, Sample, sealed_model
+from support.sealed import PLAIN_WEIGHTS, Sample, sealed_model, stored_files
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return sealed_model(tmp_path_factory.mktemp("folders"))
 
 
-def in_memory(sample: Sample) -> dict[str, bytes]:
-    paths = (path for path in sample.directory.rglob("*") if path.is_file())
-    return {path.relative_to(sample.directory).as_posix(): path.read_bytes() for path in paths}
-
-
 @pytest.fixture(params=["directory", "memory"])
 def folder(request: pytest.FixtureRequest, sample: Sample) -> Folder:
-    return LocalFolder(sample.directory) if request.param == "directory" else MemoryFolder(in_memory(sample))
+    return (
+        LocalFolder(sample.directory) if request.param == "directory" else MemoryFolder(stored_files(sample.directory))
+    )
 
 
 def test_a_model_opens_from(folder: Folder, sample: Sample) -> None:
@@ -45,11 +42,11 @@ def test_what_is_not_there_or_ends_early_cannot_be_read(folder: Folder) -> None:
 
 def test_a_file_too_many_in_memory_is_refused(sample: Sample) -> None:
     with pytest.raises(ProofFailed, match=r"evil\.py"):
-        open_model(MemoryFolder({**in_memory(sample), "evil.py": b""}), sample.keys)
+        open_model(MemoryFolder({**stored_files(sample.directory), "evil.py": b""}), sample.keys)
 
 
 def test_a_changed_file_in_memory_is_refused(sample: Sample) -> None:
-    files = in_memory(sample)
+    files = stored_files(sample.directory)
     files["config.json"] = files["config.json"].replace(b"Tiny", b"Evil")
     with pytest.raises(ProofFailed, match=r"config\.json"):
         open_model(MemoryFolder(files), sample.keys)

@@ -20,8 +20,8 @@ from nodeseal.loader import Lease, SealedModel, open_model
 from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
 from nodeseal.sealed.content import Content, SealedFile
-from nodeseal.sealed.slots import Slots, parse_slots
-from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, rewrite_first_segment, sealed_model
+from nodeseal.sealed.slots import Slots
+from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, data_key_of, rewrite_first_segment, sealed_model
 
 CAPACITY = SEGMENT - floe.SEGMENT_OVERHEAD
 BODY = 4096
@@ -55,11 +55,6 @@ class HeldKeys:
         return self.lease
 
 
-def data_key(sample: Sample) -> bytearray:
-    (slot,) = parse_slots((sample.directory / "nodeseal.slots.json").read_bytes()).slots
-    return sample.private.open_slot(sample.content.digest, slot.key_id, slot.sealed)
-
-
 def flip(path: Path, offset: int) -> None:
     raw = bytearray(path.read_bytes())
     raw[offset] ^= 1
@@ -74,7 +69,7 @@ def refusal(sample: Sample) -> ProofFailed:
 
 def rewrite_content(sample: Sample, content: Content) -> Sample:
     """Write another content and slots for it: what somebody with the data key, but without registration, can do."""
-    key, digest = data_key(sample), content.digest
+    key, digest = data_key_of(sample), content.digest
     (sample.directory / "nodeseal.model.json").write_bytes(content.encode())
     (sample.directory / "nodeseal.slots.json").write_bytes(Slots(digest, (sample.key.slot(digest, key),)).encode())
     return replace(sample, content=content)
@@ -415,7 +410,7 @@ def test_a_model_that_does_not_open_gives_its_lease_back(sample: Sample) -> None
 
 
 def test_neither_errors_nor_reprs_show_plaintext_or_keys(sample: Sample) -> None:
-    key = data_key(sample)
+    key = data_key_of(sample)
     flip(sample.weights, BODY + 100)
     keys = HeldKeys(sample)
     with open_model(sample.directory, keys) as model, pytest.raises(ProofFailed) as caught:
