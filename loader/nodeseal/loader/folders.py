@@ -141,12 +141,14 @@ class _MemoryFile:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    with naming(folder):
-        entries = sorted(folder.iterdir())
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry)
-        else:
-            yield entry
+    """Yield the files below a folder, depth first: links may lead in circles, until the kernel follows them no more."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        with naming(folder):
+            entries = [(entry, entry.is_dir()) for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+        for entry, is_folder in entries:
+            if is_folder:
+                waiting.append(entry)
+            else:
+                yield entry

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from nodeseal.crypto.secret import allocate
@@ -195,7 +196,7 @@ class SealedModel(Closing):
         return plaintext
 
     def _check_folder(self) -> None:
-        findings = list(self._unexpected_files())
+        findings = list(islice(self._unexpected_files(), _MAX_FINDINGS))  # a folder may seem to have no end
         for file in self.content.files:
             try:
                 self._check_file(file)
@@ -221,7 +222,8 @@ class SealedModel(Closing):
         expected = {file.stored_path for file in self.content.files} | {CONTENT_NAME, SLOTS_NAME}
         for path in self._folder.paths():
             if path not in expected:
-                yield from _differs(path, "no such file", "a file that the content file does not cover").findings
+                name = path if path.isprintable() else ascii(path)
+                yield from _differs(name, "no such file", "a file that the content file does not cover").findings
 
 
 def open_model(

@@ -1,0 +1,89 @@
+"""Attacks on the place where a sealed model lies: its folder or server belongs to whoever wants to harm the reader."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodeseal.errors import ProofFailed, Unavailable
+from nodeseal.findings import Finding, FindingId
+from nodeseal.loader import open_model
+from support.sealed import Sample, sealed_model
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return sealed_model(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture
+def sample(pristine: Sample, tmp_path: Path) -> Sample:
+    shutil.copytree(pristine.directory, tmp_path / "tiny")
+    return replace(pristine, directory=tmp_path / "tiny")
+
+
+def surplus(sample: Sample) -> tuple[Finding, ...]:
+    """Open the model, which must fail for files that it does not have; return the findings."""
+    with pytest.raises(ProofFailed) as caught:
+        open_model(sample.directory, sample.keys)
+    assert {finding.id for finding in caught.value.findings} == {FindingId.SEALED_FILE}
+    return caught.value.findings
+
+
+def circles(folder: Path) -> None:
+    """Make a folder that has two to the power of forty paths."""
+    for name in ("a", "b"):
+        (folder / name).symlink_to(".")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        circles,
+        lambda folder: (folder / "everything").symlink_to("/"),
+        lambda folder: [(folder / f"file{number}").touch() for number in range(300)],
+    ],
+)
+def test_s06_a_folder_without_end_is_refused_with_some_findings(sample: Sample, make: Callable[[Path], object]) -> None:
+    make(sample.directory)
+    assert 1 < len(surplus(sample)) <= 100
+
+
+def test_s06_folders_in_folders_are_no_recursion(sample: Sample) -> None:
+    deep = sample.directory / "/".join("d" * 300)
+    deep.mkdir(parents=True)
+    (deep / "evil.py").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        (finding,) = surplus(sample)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert finding.where.endswith("/d/evil.py")
+
+
+def test_s06_a_folder_that_cannot_be_listed_is_unavailable(sample: Sample) -> None:
+    folder = os.open(sample.directory, os.O_DIRECTORY)
+    for _ in range(20):  # beyond the longest path that the kernel takes
+        os.mkdir("d" * 250, dir_fd=folder)
+        inner = os.open("d" * 250, os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    with pytest.raises(Unavailable, match="too long"):
+        open_model(sample.directory, sample.keys)
+
+
+@pytest.mark.parametrize("name", [b"x\x1b[31mred.py", b"two\nlines", b"\xff.py", "\u202egnp.py".encode()])
+def test_s06_a_name_that_a_terminal_would_obey_is_told_inert(sample: Sample, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(sample.directory) + b"/" + name)).touch()
+    (finding,) = surplus(sample)
+    assert str(finding).isprintable()
+    assert str(finding).isascii()
