@@ -65,6 +65,10 @@ class Parameters:
         return b"\0\0" + self.segment_size.to_bytes(4, "big") + _IV_SIZE.to_bytes(4, "big")
 
 
+class _Forgotten(ValueError):
+    """Keys are asked for after they were wiped."""
+
+
 class _State:
     """State of "Semi-Public Functions (Random Access)": message key, IV and AAD, with the derived keys cached."""
 
@@ -75,6 +79,7 @@ class _State:
         self._ciphers: dict[int, AESGCM] = {}
         self.header_tag: Final = self._floe_kdf(key, b"HEADER_TAG:", HEADER_TAG_SIZE)
         self._message_key = bytearray(self._floe_kdf(key, b"MESSAGE_KEY:", _KDF_KEY_SIZE))
+        self._closed = False
 
     def _floe_kdf(self, key: bytes | bytearray, purpose: bytes, size: int) -> bytes:
         """FLOE_KDF of "Internal Functions": KDF(key, PARAM_ENCODE(params) || iv || purpose || aad, len)."""
@@ -86,11 +91,15 @@ class _State:
         cipher = self._ciphers.get(rotation)
         if cipher is None:
             purpose = b"DEK:" + rotation.to_bytes(8, "big")
-            cipher = self._ciphers[rotation] = AESGCM(self._floe_kdf(self._message_key, purpose, KEY_SIZE))
+            cipher = AESGCM(self._floe_kdf(self._message_key, purpose, KEY_SIZE))
+            if self._closed:
+                raise _Forgotten("keys of this file were wiped: everybody knows what zeros derive")
+            self._ciphers[rotation] = cipher
         return cipher
 
     def close(self) -> None:
         """Forget the keys."""
+        self._closed = True
         wipe(self._message_key)
         self._ciphers.clear()
 
@@ -195,7 +204,7 @@ class Decryptor:
         body = segment[_LENGTH_SIZE + _AEAD_IV_SIZE :]
         try:
             self._state.cipher(position).decrypt_into(iv, body, _aead_aad(position, final=final), out)
-        except InvalidTag as error:
+        except (InvalidTag, _Forgotten) as error:
             wipe(out)  # the library leaves unauthenticated plaintext behind
             raise self._segment_failed(position, "a tag that does not hold") from error
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from threading import Event, Lock
+from contextlib import contextmanager, suppress
+from threading import Condition, Event, Lock
 from typing import Final
 
 from nodeseal.crypto.secret import allocate, wipe
@@ -54,12 +54,13 @@ class Crew(Closing):
             Exception: the first error of ``work``. The other threads stop at their next number and are waited for.
         """
         run = _Run(numbers, work)
-        helpers = self._start(min(len(numbers), self.threads), lambda: self._work(run, buffer_size))
         try:
+            helpers = self._start(min(len(numbers), self.threads), lambda: self._work(run.help, buffer_size))
             if not helpers:
-                self._work(run, buffer_size)
+                self._work(run.work_off, buffer_size)
+            wait(helpers)
         finally:
-            _join(helpers, run)
+            run.end()
         for helper in helpers:
             helper.result()
 
@@ -84,9 +85,9 @@ class Crew(Closing):
             self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nodeseal")
             return [self._pool.submit(work) for _ in range(count)]
 
-    def _work(self, run: _Run, buffer_size: int) -> None:
+    def _work(self, work: Callable[[memoryview], None], buffer_size: int) -> None:
         with self._buffer(buffer_size) as buffer:
-            run.work_off(buffer)
+            work(buffer)
 
     @contextmanager
     def _buffer(self, size: int) -> Iterator[memoryview]:
@@ -112,26 +113,39 @@ class _Run:
         self._left = iter(numbers)
         self._work = work
         self._lock = Lock()
-        self.stop: Final = Event()
+        self._changed = Condition()
+        self._helpers = 0
+        self._stop = Event()
+
+    def help(self, buffer: memoryview) -> None:
+        """Work in a thread of the crew, unless all has ended."""
+        with self._changed:
+            if self._stop.is_set():
+                return
+            self._helpers += 1
+        try:
+            self.work_off(buffer)
+        finally:
+            with self._changed:
+                self._helpers -= 1
+                self._changed.notify()
 
     def work_off(self, buffer: memoryview) -> None:
         try:
             while (number := self._next()) is not None:
                 self._work(number, buffer)
         except BaseException:
-            self.stop.set()
+            self._stop.set()
             raise
+
+    def end(self) -> None:
+        """Return when no thread helps any more, whoever interrupts: they write to memory that the caller wipes."""
+        ended = False
+        while not ended:
+            with suppress(BaseException), self._changed:
+                self._stop.set()
+                ended = self._changed.wait_for(lambda: not self._helpers)
 
     def _next(self) -> int | None:
         with self._lock:
-            return None if self.stop.is_set() else next(self._left, None)
-
-
-def _join(helpers: list[Future[None]], run: _Run) -> None:
-    """Wait for all helpers, even if the one who waits is interrupted: they write to memory that the caller wipes."""
-    try:
-        wait(helpers)
-    except BaseException:
-        run.stop.set()
-        wait(helpers)
-        raise
+            return None if self._stop.is_set() else next(self._left, None)

@@ -206,12 +206,26 @@ def test_equal_plaintext_gives_unequal_ciphertext() -> None:
     assert first != second
 
 
-def test_a_closed_decryptor_has_forgotten_its_keys() -> None:
+def test_a_closed_encryptor_does_not_encrypt_under_a_key_that_everybody_knows() -> None:
+    encryptor, out = Encryptor(KEY, AAD, Parameters(SEGMENT)), bytearray(7 + floe.SEGMENT_OVERHEAD)
+    encryptor.close()
+    with pytest.raises(ValueError, match="wiped"):
+        encryptor.encrypt_into(0, memoryview(b"weights"), memoryview(out), final=True)
+    assert not any(out[16:])
+
+
+def test_a_closed_decryptor_opens_nothing_not_even_what_was_made_with_zeros() -> None:
     header, segments = sealed()
     decryptor = start(header)
     decryptor.close()
     with pytest.raises(ProofFailed):
         decrypt(decryptor, segments)
+    forger = Encryptor(KEY, AAD, Parameters(SEGMENT), random=lambda count: header[10:42][:count])
+    forger._state._message_key = bytearray(48)
+    forged = bytearray(len(segments[0]))
+    forger.encrypt_into(0, memoryview(bytes(CAPACITY)), memoryview(forged), final=False)
+    with pytest.raises(ProofFailed):
+        decryptor.decrypt_into(0, memoryview(forged), memoryview(bytearray(CAPACITY)), final=False)
 
 
 @pytest.mark.parametrize(

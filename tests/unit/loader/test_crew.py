@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread, get_ident
 
 import pytest
@@ -83,6 +87,47 @@ def test_nobody_works_on_once_the_call_has_returned() -> None:
         with pytest.raises(RuntimeError):
             crew.for_each(range(1, -1, -1), 1, work)
         assert done == [1]
+
+
+def test_a_call_that_is_interrupted_again_and_again_returns_when_nobody_works_any_more() -> None:
+    done, main = list[int](), get_ident()
+
+    def interrupt(_: int, __: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(number: int, _: memoryview) -> None:
+        if number == 0:
+            for _again in range(4):
+                signal.pthread_kill(main, signal.SIGUSR1)
+                time.sleep(0.02)
+            done.append(number)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with Crew(2) as crew, pytest.raises(KeyboardInterrupt):
+            crew.for_each(range(2), 1, work)
+        assert done == [0]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_threads_that_start_after_the_call_ended_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, done = Event(), list[int]()
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        submit(pool, lambda: work() if held.wait(10) else None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    crew = Crew(2)
+    with pytest.raises(KeyboardInterrupt):
+        crew.for_each(range(2), 1, lambda number, _: done.append(number))
+    pool = crew._pool
+    assert pool is not None
+    held.set()
+    pool.shutdown()
+    assert done == []
 
 
 def test_buffers_are_wiped_when_it_closes_even_those_in_use() -> None:
