@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nodeseal.crypto import floe
 from nodeseal.crypto.floe import Parameters
 from nodeseal.crypto.hpke import ModelPrivateKey
-from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader import InsecureFileKeys, open_model
@@ -247,21 +246,6 @@ def test_s04_a_hundred_thousand_files_are_refused(sample: Sample) -> None:
     _replace_content(sample, raw)
     with pytest.raises(MalformedInput, match="at most 8192"):
         open_model(sample.directory, sample.keys)
-
-
-def test_s05_a_full_disk_leaves_neither_a_half_model_nor_a_changed_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = plain_model(tmp_path / "plain")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(Unavailable, match="No space left on device"):
-        seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
-    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
-    assert (plain / "model.safetensors").read_bytes() == PLAIN_WEIGHTS
 
 
 _SEAL = """

@@ -68,6 +68,11 @@ def refusal(header: bytes, segments: list[bytes]) -> FindingId:
     return finding.id
 
 
+def test_no_known_answer_is_left_out() -> None:
+    names = {path.name.removesuffix("_ct.txt") for path in shared_data("floe-kats").glob("*_ct.txt")}
+    assert names == set(KNOWN_ANSWERS)
+
+
 @pytest.mark.parametrize("name", KNOWN_ANSWERS)
 def test_known_answers_of_other_implementations_decrypt(name: str) -> None:
     folder = shared_data("floe-kats")
@@ -164,6 +169,16 @@ def test_a_last_segment_cut_at_any_byte_is_found() -> None:
         assert refusal(header, [*segments[:-1], segments[-1][:size]]) is FindingId.SEALED_SEGMENT
 
 
+@pytest.mark.parametrize(("size", "final"), [(SEGMENT - 8, False), (SEGMENT + 8, False), (SEGMENT + 8, True)])
+def test_a_segment_of_another_length_is_refused_even_from_who_has_the_key(size: int, final: bool) -> None:  # noqa: FBT001 - a table's column
+    encryptor = Encryptor(KEY, AAD, Parameters(SEGMENT))
+    encryptor._params = Parameters(size)  # a writer that breaks the rules
+    segment, opened = memoryview(bytearray(size)), memoryview(bytearray(size - floe.SEGMENT_OVERHEAD))
+    encryptor.encrypt_into(0, memoryview(bytes(len(opened))), segment, final=final)
+    with pytest.raises(ProofFailed, match=f"segment of {size} bytes"):
+        start(encryptor.header).decrypt_into(0, segment, opened, final=final)
+
+
 def test_a_final_segment_is_no_inner_one_even_at_full_length() -> None:
     header, segments = sealed(bytes(2 * CAPACITY))
     decryptor, out = start(header), memoryview(bytearray(CAPACITY))
@@ -199,6 +214,15 @@ def test_no_plaintext_stays_behind_when_a_tag_does_not_hold() -> None:
     with pytest.raises(ProofFailed):
         start(header).decrypt_into(0, memoryview(segment), memoryview(out), final=False)
     assert out == bytes(CAPACITY)
+
+
+def test_no_key_stays_behind_when_the_header_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    wiped: list[int] = []
+    monkeypatch.setattr(floe, "wipe", lambda key: wiped.append(len(key)))
+    header, _ = sealed()
+    with pytest.raises(ProofFailed):
+        start(header[:-1] + bytes([header[-1] ^ 1]))
+    assert wiped == [48]  # the message key, which is that of the good header
 
 
 def test_equal_plaintext_gives_unequal_ciphertext() -> None:

@@ -1,0 +1,97 @@
+"""The life of a sealed model on a real node: every command and the loader, through agent, TPM and verifier."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from nodeseal.errors import PolicyRefused
+from nodeseal.loader import AgentKeys, SealedModel, open_model
+from nodeseal.loader.numpy import load_file
+from nodeseal.v1 import admin_pb2
+from nodeseal.verifier.store.schema import PEOPLE
+from support.hosts import Host, a_host, a_site
+from support.sealed import PLAIN_WEIGHTS, plain_model
+from support.terminal import Terminal
+
+WEIGHTS = "model.safetensors"
+KEYS = ("first", "second", "third")
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with a_site() as site, a_host(site) as host:
+        yield host
+
+
+@pytest.fixture
+def admin(host: Host, tmp_path: Path) -> Terminal:
+    """Somebody who works where the models are; every key is granted to the node."""
+    host.verifier.add_person("alice", *PEOPLE)
+    plain_model(tmp_path / "plain")
+    asyncio.run(_grant_keys(host, tmp_path))
+    return Terminal(host.verifier.folder / "persons" / "alice", tmp_path)
+
+
+async def _grant_keys(host: Host, folder: Path) -> None:
+    grant = admin_pb2.Grant(node_id=host.agent.node_id, max_leases=4)
+    async with host.verifier.person() as person:
+        for key in KEYS:
+            created = await person.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=key))
+            (folder / f"{key}.pub").write_bytes(created.public)
+            await person.keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=key, grant=grant))
+
+
+def opens(directory: Path, keys: AgentKeys) -> bool:
+    try:
+        with open_model(directory, keys) as model:
+            return bytes(model.read(WEIGHTS)) == PLAIN_WEIGHTS
+    except PolicyRefused:
+        return False
+
+
+def lost(model: SealedModel, told: Queue[str]) -> str:
+    """Wait for the call that says that the model is lost; it reads no more."""
+    reason = told.get(timeout=PATIENCE)
+    for read in (model.read, model.open, model.verify):
+        with pytest.raises(PolicyRefused, match=reason):
+            read(WEIGHTS)
+    return reason
+
+
+def test_a_model_is_sealed_opened_rotated_resealed_and_taken_away(host: Host, admin: Terminal, tmp_path: Path) -> None:
+    keys, told, again = AgentKeys(host.agent.socket), Queue[str](), Queue[str]()
+    one, two, socket = tmp_path / "one", tmp_path / "two", ("--socket", str(host.agent.socket))
+
+    admin.type("seal", "plain", "--key", "first.pub", "-o", "one", "--id", "tiny")
+    assert not opens(one, keys), "nobody registered it"
+    admin.type("model", "register", "one")
+    assert load_file(one / WEIGHTS, keys=keys)["bias"].tolist() == [1, 2, 3]
+    opened = admin.json("open", "one", *socket)
+    assert admin.json("verify", "one", *socket)["model_digest"] == opened["model_digest"]
+    assert [tensor["name"] for file in opened["files"] for tensor in file["tensors"] or ()] == ["embed", "bias"]
+
+    admin.type("reslot", "one", "--key", "second.pub", "--drop", "first")
+    admin.type("key", "revoke", "first", "--reason", "rotated")
+    assert opens(one, keys)
+
+    admin.type("reseal", "one", "-o", "two", "--key", "third.pub", *socket)
+    assert json.loads((two / "nodeseal.model.json").read_bytes())["version"] == 2
+    assert not opens(two, keys), "nobody registered it"
+    admin.type("model", "register", "two")
+
+    with open_model(one, keys, on_revoked=told.put) as old, open_model(two, keys, on_revoked=again.put) as new:
+        admin.type("key", "revoke", "second", "--reason", "leaked")
+        assert lost(old, told)
+        assert not opens(one, keys)
+        assert bytes(new.read(WEIGHTS)) == PLAIN_WEIGHTS
+        admin.type("key", "revoke", "third", "--reason", "retired")
+        assert lost(new, again)
+    assert not opens(two, keys)
+    assert (told.qsize(), again.qsize()) == (0, 0)
