@@ -2,7 +2,7 @@
 
 One connection is one open model. A thread listens on it for renewals and for the end: a revocation, a closed
 connection, a message that does not parse and an expiry without renewal all end the lease. After a fork only the parent
-listens: open models in the process that uses them.
+listens, so children have no lease: open models in the process that uses them.
 """
 
 from __future__ import annotations
@@ -97,16 +97,17 @@ class _Connection:
         fields.text("lease_id")
         digest = parse_digest(fields.text("model_digest"), "model_digest")
         data_key = bytearray(fields.base64("data_key", max_size=floe.KEY_SIZE))
-        lease = Lease(digest, data_key, release=self.hang_up)
         fields.done()
-        return lease
+        return Lease(digest, data_key, release=self.hang_up, drop=self.drop)
 
     def _listen(self, lease: Lease) -> None:
         reason = "the agent's answer did not make sense"
-        with suppress(NodesealError):
-            reason = self._wait_for_end()
-        lease.end(reason)
-        self.drop()
+        try:
+            with suppress(NodesealError):
+                reason = self._wait_for_end()
+        finally:  # without this thread no revocation is heard
+            lease.end(reason)
+            self.drop()
 
     def _wait_for_end(self) -> str:
         while (left := self._deadline - _boot_clock()) > 0:

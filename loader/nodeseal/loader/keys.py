@@ -1,15 +1,18 @@
 """Where data keys come from, and how long they last.
 
 A key comes with a lease: the right of this node to use the model. It ends when the model is closed, when the agent says
-so, or when the agent falls silent past its expiry; the key is wiped at that moment.
+so, or when the agent falls silent past its expiry; the key is wiped at that moment. It ends in every child that is
+forked from this process, too: no revocation would reach it there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Final, Protocol
+from weakref import WeakSet
 
 from nodeseal import documents
 from nodeseal.crypto import floe
@@ -23,6 +26,7 @@ from nodeseal.loader.files import read_small
 from nodeseal.sealed.slots import MAX_KEY_VERSION, Slots, parse_suite
 
 CLOSED = "the model was closed"
+_FORKED: Final = "this process was forked from the one that opened the model"
 _INSECURE_FORMAT = "nodeseal/insecure-model-key/1"
 _MAX_PRIVATE = 1024
 
@@ -31,7 +35,12 @@ class Lease:
     """A data key and the right to use it. Safe to use from several threads; the first end is the one that counts."""
 
     def __init__(
-        self, model_digest: Digest, data_key: bytearray, *, release: Callable[[], None] = lambda: None
+        self,
+        model_digest: Digest,
+        data_key: bytearray,
+        *,
+        release: Callable[[], None] = lambda: None,
+        drop: Callable[[], None] = lambda: None,
     ) -> None:
         """Take ownership of ``data_key``.
 
@@ -39,6 +48,7 @@ class Lease:
             model_digest: the model that the key was released for.
             data_key: 32 bytes; wiped when the lease ends.
             release: called once when the lease ends, to tell whoever gave it.
+            drop: called instead in a child that was forked, to let go of what is its parent's.
 
         Raises:
             MalformedInput: not 32 bytes.
@@ -48,9 +58,11 @@ class Lease:
         self.model_digest = model_digest
         self._data_key = data_key
         self._release = release
+        self._drop = drop
         self._lock = Lock()
         self._ended = ""
         self._on_end: Callable[[str], None] = lambda _: None
+        _leases.add(self)
 
     def watch(self, on_end: Callable[[str], None]) -> None:
         """Have ``on_end`` called with the reason when the lease ends; at once if it has ended."""
@@ -89,6 +101,24 @@ class Lease:
             on_end = self._on_end
         self._release()
         on_end(reason)
+
+    def abandon(self) -> None:
+        """Wipe the key in a child that was forked, where a thread that is not there may hold any lock."""
+        self._lock = Lock()
+        self._ended = self._ended or _FORKED
+        wipe(self._data_key)
+        self._drop()
+
+
+_leases: Final[WeakSet[Lease]] = WeakSet()
+
+
+def _abandon_all() -> None:
+    for lease in tuple(_leases):
+        lease.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 class KeyProvider(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -15,7 +16,7 @@ from nodeseal import documents, varlink
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
-from nodeseal.loader import AgentKeys, agent_keys, open_model
+from nodeseal.loader import AgentKeys, Lease, agent_keys, open_model
 from nodeseal.sealed.slots import Slots, parse_slot_list
 from nodeseal.varlink import Call, Reply
 from support.fake_agent import Caller, FakeAgent, Script, agent_script, rfc3339
@@ -162,6 +163,23 @@ def test_a_message_that_makes_no_sense_ends_the_lease(path: Path, raw: bytes) ->
         caller.wait_until_gone()
 
     assert ended(path, script) == "the agent's answer did not make sense"
+
+
+def test_a_lease_ends_with_the_thread_that_listens_whatever_ends_that(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(agent_keys._Connection, "_wait_for_end", fail)
+    lease = Lease(MODEL, bytearray(DATA_KEY))
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        with pytest.raises(MemoryError):
+            agent_keys._Connection(path)._listen(lease)
+    with pytest.raises(PolicyRefused):
+        lease.data_key()
 
 
 def test_a_refusal_carries_every_finding(path: Path) -> None:
