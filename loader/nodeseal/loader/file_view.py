@@ -104,7 +104,7 @@ class FileView(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` as far as the file goes and return how many bytes that are.
+        """Fill ``buffer`` as far as the file goes and return how many bytes that are; on any error they are zeros.
 
         Raises:
             ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
@@ -112,13 +112,12 @@ class FileView(io.RawIOBase):
         self._check_open()
         with memoryview(buffer).cast("B") as view:
             count = max(0, min(len(view), self._size - self._position))
-            if count >= len(self._window.memory):
-                self._ranges.read_range_into(view[:count], self._position)
-            elif count:
-                count = min(count, self._slide())
-                at = self._position - self._window.start
-                view[:count] = self._window.memory[at : at + count]
-        self._ranges.check()  # the window is wiped when the lease ends
+            try:
+                count = self._fill(view[:count])
+                self._ranges.check()  # the window is wiped when the lease ends
+            except BaseException:
+                wipe(view[:count])
+                raise
         self._position += count
         return count
 
@@ -128,6 +127,16 @@ class FileView(io.RawIOBase):
             self._window.close()
             self._ranges.close()
         super().close()
+
+    def _fill(self, view: memoryview) -> int:
+        """Fill a view from the position on, as far as one read goes; return how far."""
+        if len(view) >= len(self._window.memory):
+            self._ranges.read_range_into(view, self._position)
+            return len(view)
+        count = min(len(view), self._slide()) if len(view) else 0
+        at = self._position - self._window.start
+        view[:count] = self._window.memory[at : at + count]
+        return count
 
     def _slide(self) -> int:
         """Have the window hold the position; return how many bytes it holds from there on."""

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from nodeseal.crypto import floe
 from nodeseal.errors import NotFound, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.loader import SealedModel, open_model
+from nodeseal.loader.opened import OpenFile
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, sealed_model
 
 WEIGHTS = "model.safetensors"
@@ -125,6 +126,26 @@ def test_a_revocation_ends_reading_and_wipes_what_was_kept(pristine: Sample, pat
             file.read(1)
         if path == WEIGHTS:
             assert not any(window)
+
+
+@pytest.mark.parametrize("size", [8, CAPACITY + 1])
+def test_a_revocation_in_the_middle_of_a_read_leaves_nothing_with_the_caller(
+    pristine: Sample, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    buffer = bytearray(size)
+    with open_model(pristine.directory, pristine.keys) as model, model.as_file(WEIGHTS) as file:
+        check = OpenFile.check
+
+        def revoke(opened: OpenFile) -> None:
+            assert any(buffer)
+            model._lease.end("revoked")
+            check(opened)
+
+        monkeypatch.setattr(OpenFile, "check", revoke)
+        with pytest.raises(PolicyRefused, match="revoked"):
+            file.readinto(buffer)
+        assert file.tell() == 0
+    assert not any(buffer)
 
 
 def test_closing_a_file_wipes_what_was_kept(model: SealedModel) -> None:
