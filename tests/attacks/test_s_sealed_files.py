@@ -249,6 +249,7 @@ def test_s04_a_hundred_thousand_files_are_refused(sample: Sample) -> None:
 
 
 _SEAL = """
+import os
 import signal
 import sys
 from pathlib import Path
@@ -258,7 +259,7 @@ from support.sealed import label, model_key
 from nodeseal.loader.seal import seal_model
 from nodeseal.loader.source import survey
 def wait(_):
-    print("sealing", flush=True)
+    os.write(1, b"sealing\\n")  # whole lines, from several threads
     sys.stdin.read()
 seal_model(survey(Path(sys.argv[1])), Path(sys.argv[2]), [model_key()[1]], label(), progress=wait)
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,10 +19,10 @@ from nodeseal.crypto import floe
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import Digest, ModelId
-from nodeseal.loader.crew import Crew
+from nodeseal.loader.crew import MAX_THREADS, Crew
 from nodeseal.loader.files import naming, write_exactly
 from nodeseal.loader.source import Read
-from nodeseal.loader.staging import new_file, staged, write_file
+from nodeseal.loader.staging import check_space, new_file, pass_cache_by, staged, write_file
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout, Meta
 from nodeseal.sealed.content import DEFAULT_SEGMENT_SIZE, FILE_ID_SIZE, SEGMENT_SIZES, Content, PlainFile, SealedFile
@@ -97,16 +97,18 @@ def seal_model(
 
     Raises:
         MalformedInput: no key, two keys of one id and version, names that collide, or ``destination`` exists.
-        Unavailable: a file cannot be read or changed meanwhile, or the disk is full; nothing is left behind.
+        Unavailable: a file cannot be read or changed meanwhile, or the disk is full or too small; nothing is left
+            behind.
     """
     _check(files, keys, label)
+    check_space(destination.parent, sum(_stored_size(file, label) for file in files))
     data_key = bytearray(os.urandom(floe.KEY_SIZE))
     try:
-        with staged(destination) as folder, Crew() as crew:
+        with staged(destination) as folder, Crew(_threads()) as crew:
             job = _Job(folder=folder, data_key=data_key, label=label, progress=progress, crew=crew)
-            sealed = [_add(file, job) for file in files]
+            sealed = tuple(_add_all(files, job))
             created = label.created.astimezone(UTC).replace(microsecond=0)
-            content = Content(model_id=label.model_id, version=label.version, created=created, files=tuple(sealed))
+            content = Content(model_id=label.model_id, version=label.version, created=created, files=sealed)
             slots = Slots(content.digest, tuple(key.slot(content.digest, data_key) for key in keys))
             write_file(folder / SLOTS_NAME, slots.encode())
             write_file(folder / CONTENT_NAME, content.encode())
@@ -135,13 +137,36 @@ class _Job:
     crew: Crew
 
 
+def _stored_size(file: Original, label: Label) -> int:
+    """Bytes on the disk, at least."""
+    return container.ALIGNMENT + Layout(file.size, label.segment_size).body_size if file.sealed else file.size
+
+
+def _threads() -> int:
+    """Two for each processor: while one waits for the disk, the other encrypts."""
+    return min(MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
+
+
+def _add_all(files: Sequence[Original], job: _Job) -> Iterator[SealedFile | PlainFile]:
+    """Add files of one segment side by side, because each waits for the disk; others one by one, by all threads."""
+    small = [file for file in files if not file.sealed or Layout(file.size, job.label.segment_size).count == 1]
+    added: dict[str, SealedFile | PlainFile] = {}
+
+    def add(number: int, _: memoryview) -> None:
+        added[small[number].path] = _add(small[number], job)
+
+    job.crew.for_each(range(len(small)), 1, add)
+    for file in files:
+        yield added.get(file.path) or _add(file, job)
+
+
 def _add(file: Original, job: _Job) -> SealedFile | PlainFile:
     with file.reading() as read:
         return _Sealer(file, read, job).write() if file.sealed else _copy(file, read, job)
 
 
 def _copy(file: Original, read: Read, job: _Job) -> PlainFile:
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPY_SIZE))
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_COPY_SIZE, file.size)))
     with new_file(job.folder / file.path) as target:
         for offset in range(0, file.size, _COPY_SIZE):
             chunk = buffer[: min(_COPY_SIZE, file.size - offset)]
@@ -176,12 +201,16 @@ class _Sealer:
         """Write the container below the job's folder and return its entry of the content file."""
         path = self._job.folder / (self._file.path + SEALED_SUFFIX)
         header = container.encode_header(self._aad, self._floe.header)
+        size = len(header) + self._layout.body_size
         try:
             with new_file(path) as target:
                 with naming(path):
-                    os.posix_fallocate(target, 0, len(header) + self._layout.body_size)
+                    os.posix_fallocate(target, 0, _padded(size))
                 write_exactly(target, memoryview(header), 0, path)
+                pass_cache_by(target)
                 self._write_segments(target, path, len(header))
+                with naming(path):
+                    os.ftruncate(target, size)
         finally:
             self._floe.close()
         return SealedFile(
@@ -202,10 +231,15 @@ class _Sealer:
             self._read(chunk, position * capacity)
             self._floe.encrypt_into(position, chunk, out, final=position == self._layout.count - 1)
             self._tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = out[-floe.TAG_SIZE :]
-            write_exactly(target, out, start + position * segment_size, path)
+            # what is behind a short segment is older ciphertext, and cut off in the end
+            write_exactly(target, buffer[: _padded(len(out))], start + position * segment_size, path)
             self._job.progress(size)
 
         self._job.crew.for_each(range(self._layout.count), segment_size + capacity, seal)
+
+
+def _padded(size: int) -> int:
+    return size + -size % container.ALIGNMENT
 
 
 def _media_type(path: str) -> str:

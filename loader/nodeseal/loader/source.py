@@ -26,6 +26,8 @@ from nodeseal.sealed.paths import CONTENT_NAME, parse_path
 MAX_PLAIN_SIZE = 64 << 20
 """Bytes; a tokenizer rarely has a quarter of it, and plain files are checked whole whenever a model is opened."""
 
+_STRETCH = 32 << 20
+
 _PLAIN_SUFFIXES = frozenset(
     (".cfg", ".jinja", ".json", ".md", ".model", ".py", ".tiktoken", ".toml", ".txt", ".yaml", ".yml")
 )
@@ -57,6 +59,8 @@ class SourceFile:
     def reading(self) -> Iterator[Read]:
         """Open the file and give what reads it.
 
+        What was read does not stay in the page cache.
+
         Raises:
             Unavailable: it cannot be opened or read, or changed since it was found.
         """
@@ -64,10 +68,21 @@ class SourceFile:
             before = os.fstat(descriptor)
             if before.st_size != self.size:
                 raise self._changed()
-            yield lambda buffer, offset: read_exactly(descriptor, buffer, offset, self.location)
+            try:
+                yield lambda buffer, offset: self._read(descriptor, buffer, offset)
+            finally:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise self._changed()
+
+    def _read(self, descriptor: int, buffer: memoryview, offset: int) -> None:
+        """Read, and have the page cache forget what was read a while ago: it holds what nodes serve."""
+        read_exactly(descriptor, buffer, offset, self.location)
+        stretch, start = divmod(offset, _STRETCH)
+        if stretch > 2 and start < len(buffer):  # noqa: PLR2004 - the last one may still be read by other threads
+            # two stretches, as pages of up to 2 MiB go only when all of them is named
+            os.posix_fadvise(descriptor, (stretch - 3) * _STRETCH, 2 * _STRETCH, os.POSIX_FADV_DONTNEED)
 
     def _changed(self) -> Unavailable:
         return Unavailable(f"{self.location}: changed while it was sealed")

@@ -6,15 +6,33 @@ deleted. Sealing never continues there: it starts again, with a new key.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader.files import naming, write_exactly
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Refuse at once what the disk below ``folder`` cannot hold, instead of after an hour.
+
+    Raises:
+        Unavailable: fewer than ``size`` bytes are free, or there is no such folder.
+    """
+    with naming(folder):
+        disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < size:  # a file system that does not know says 0 blocks
+        raise Unavailable(
+            f"{folder}: {size:,} bytes are needed, {free:,} are free: {os.strerror(errno.ENOSPC)}",
+            remedy="make room, or name a folder on another disk",
+        )
 
 
 @contextmanager
@@ -57,6 +75,15 @@ def new_file(path: Path) -> Iterator[int]:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def pass_cache_by(descriptor: int) -> None:
+    """Have what is written from now on go past the page cache, where the file system can do that (open(2), O_DIRECT).
+
+    Memory, offset and size of every write must then be multiples of 4096.
+    """
+    with suppress(OSError):  # not every file system can: what is written is the same
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_DIRECT)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -13,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from threading import Lock
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +27,7 @@ from nodeseal.loader.seal import seal_model
 from nodeseal.loader.source import survey
 from nodeseal.sealed.content import SealedFile
 from nodeseal.sealed.slots import parse_slots
-from support.sealed import PLAIN_WEIGHTS, content_of, key_file, label, model_key, plain_model, sealed_model
+from support.sealed import PLAIN_WEIGHTS, content_of, key_file, label, model_key, plain_model, seal_files, sealed_model
 
 
 @pytest.fixture
@@ -100,6 +103,57 @@ def test_files_of_awkward_sizes_come_back(tmp_path: Path, size: int) -> None:
     seal_model(survey(plain), tmp_path / "out", [key], label())
     with open_model(tmp_path / "out", InsecureFileKeys(key_file(tmp_path, key, private))) as model:
         assert bytes(model.read("weights")) == b"w" * size
+
+
+def test_files_that_are_sealed_side_by_side_come_in_order_and_come_back(tmp_path: Path) -> None:
+    files = {f"{number % 7}/{number:03}{suffix}": b"%d" % number for number in range(60) for suffix in ("", ".json")}
+    sample = seal_files(tmp_path, files)
+    assert [file.path for file in sample.content.files] == sorted(files)
+    with open_model(sample.directory, sample.keys) as model:
+        assert {path: bytes(model.read(path)) for path in files} == files
+
+
+def test_segments_are_written_from_to_and_in_whole_pages_so_that_they_can_pass_the_page_cache_by(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[tuple[int, int, int]] = []
+    write = os.pwrite
+
+    def note(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset:  # headers are written as other files are
+            address = ctypes.addressof(ctypes.c_char.from_buffer(data))
+            pages.append((address % 4096, offset % 4096, len(data) % 4096))
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", note)
+    seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
+    assert pages == [(0, 0, 0)] * 3
+
+
+def test_a_file_system_without_direct_writes_gets_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    sample = sealed_model(tmp_path)
+    with open_model(sample.directory, sample.keys) as model:
+        assert bytes(model.read("model.safetensors")) == PLAIN_WEIGHTS
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = sum(path.stat().st_size for path in plain.rglob("*") if path.is_file()) + 4096 + 3 * 32
+
+    disk = SimpleNamespace(f_blocks=1 << 30, f_bavail=needed - 1, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    with pytest.raises(Unavailable, match=f"{needed:,} bytes are needed"):
+        seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain"]
+    disk.f_bavail += 1
+    seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
 
 
 def test_all_seals_every_file(plain: Path, tmp_path: Path) -> None:

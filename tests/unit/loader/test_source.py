@@ -145,3 +145,19 @@ def test_too_many_files_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
     (folder / "config.json").write_bytes(b"{}")
     with pytest.raises(MalformedInput, match="at most 1"):
         survey(folder)
+
+
+def test_what_was_read_does_not_stay_in_the_page_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: said.append((start, size)))
+    monkeypatch.setattr(source, "_STRETCH", 1 << 20)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(6 << 20)
+    (found,) = survey(folder)
+    chunk = memoryview(bytearray(300_000))
+    with found.reading() as read:
+        for offset in range(0, (6 << 20) - len(chunk), len(chunk)):
+            read(chunk, offset)
+            assert all(start + size <= offset - (1 << 20) for start, size in said), "others may be reading there"
+        assert said == [(0, 2 << 20), (1 << 20, 2 << 20), (2 << 20, 2 << 20)]
+    assert said[-1] == (0, 0)
