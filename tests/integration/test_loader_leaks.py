@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +20,38 @@ from safetensors.numpy import save
 
 from support.sealed import Sample, seal_files
 
-MARK = np.random.default_rng(7).bytes(1 << 20)
-"""Tensor bytes that are nowhere else."""
+UNIT = np.random.default_rng(7).bytes(32)
+"""Bytes that are nowhere else; tensors hold nothing but them."""
+MARK = UNIT * 64
+"""Half a page of plaintext gives itself away. Less may be in vector registers, which every core dump takes along."""
+SHAPE = (1024, 1024)
 PATH = "model.safetensors"
 
 LOAD = """
 import os, resource, sys
+from datetime import UTC, datetime
 from pathlib import Path
 from nodeseal.loader import InsecureFileKeys, open_model, open_tensors
 resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 model = open_model(sys.argv[1], InsecureFileKeys(Path(sys.argv[2])))
 tensors = open_tensors(model, "model.safetensors").get_tensors()
 one = open_tensors(model, "model.safetensors").get_tensor("t")
+piece = open_tensors(model, "model.safetensors").get_slice("t")
+pieces = [piece[10:20], piece[:, 64:128], piece[::2, ::2], piece[7]]
 view = model.as_file("model.safetensors")
 view.read(100)
+"""
+LEAK = "copy = bytes(one.data)[999:3099]\n"
+"""What the searches must find."""
+SAY = """
 print("loaded", flush=True)
 sys.stdin.read(1)
+"""
+RESEAL = """
+from nodeseal.loader.reseal import next_label, reseal_model
+from nodeseal.sealed.model_key import parse_model_key
+key = parse_model_key(Path(sys.argv[3]).read_bytes(), "key")
+reseal_model(model, Path("resealed"), [key], next_label(model.content, datetime.now(UTC)))
 """
 ENDS = {
     "well": "model.close(); view.close()",
@@ -42,19 +59,30 @@ ENDS = {
     "by a segmentation fault": "import ctypes; ctypes.string_at(0)",
     "killed": "os.kill(os.getpid(), 9)",
     "by an error": "raise RuntimeError(len(tensors))",
+    "well, having sealed again": RESEAL,
+    "killed while it seals again": RESEAL.replace("UTC)))", "UTC)), progress=lambda _: os.kill(os.getpid(), 9))"),
 }
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    mark = np.frombuffer(MARK, np.uint8)
-    return seal_files(tmp_path_factory.mktemp("leaks"), {PATH: save({"t": mark, "u": mark})})
+    tensor = np.frombuffer(UNIT * (SHAPE[0] * SHAPE[1] // len(UNIT)), np.uint8).reshape(SHAPE)
+    sample = seal_files(tmp_path_factory.mktemp("leaks"), {PATH: save({"t": tensor, "u": tensor})})
+    (sample.directory.parent / "public").write_bytes(sample.key.encode())
+    return sample
 
 
-def load(sample: Sample, folder: Path, end: str, wait: bool = False) -> subprocess.Popen[bytes]:  # noqa: FBT001, FBT002 - of one test
-    """Run a process that loads everything in every way, and does ``end``."""
+def load(sample: Sample, folder: Path, end: str, *, wait: bool = False, leak: str = "") -> subprocess.Popen[bytes]:
+    """Run a process that loads everything in every way, does ``leak``, says so, and then does ``end``."""
     key = next(sample.directory.parent.glob("*.insecure"))
-    command = [sys.executable, "-c", LOAD + end, str(sample.directory), str(key)]
+    command = [
+        sys.executable,
+        "-c",
+        LOAD + leak + SAY + end,
+        str(sample.directory),
+        str(key),
+        str(key.with_name("public")),
+    ]
     environment = {**os.environ, "TMPDIR": str(folder), "HOME": str(folder)}
     with (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(
@@ -68,14 +96,21 @@ def load(sample: Sample, folder: Path, end: str, wait: bool = False) -> subproce
 
 
 def holders(places: list[Path]) -> list[Path]:
-    """Return the files that hold a piece of the mark."""
-    pieces = [MARK[at : at + 32] for at in range(0, len(MARK), 65536)]
-    return [path for path in _files(places) if (raw := path.read_bytes()) and any(piece in raw for piece in pieces)]
+    """Return the files that hold plaintext."""
+    return [path for place in places for path in place.rglob("*") if MARK in _content(path)]
 
 
-def _files(places: list[Path]) -> Iterator[Path]:
-    for place in places:
-        yield from (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+def _content(path: Path) -> bytes:
+    with suppress(FileNotFoundError):  # other programs come and go in /dev/shm
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    return b""
+
+
+def test_the_search_finds_half_a_page_of_plaintext_in_a_file(tmp_path: Path) -> None:
+    for name, raw in {"a": MARK, "sub/b": bytes(5000) + (MARK * 2)[9:2088] + bytes(5), "none": MARK[:-1]}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(raw)
+    assert sorted(holders([tmp_path])) == [tmp_path / "a", tmp_path / "sub" / "b"]
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -96,25 +131,38 @@ def test_no_file_is_open_and_nothing_shared_is_mapped_while_plaintext_is_in_memo
     assert not [name for name in opened if "memfd" in name or (str(tmp_path) in name and "stderr" not in name)]
 
 
-def test_the_memory_that_a_core_dump_takes_holds_no_plaintext(sample: Sample, tmp_path: Path) -> None:
-    """Every mapping that holds a piece of the mark is one that the kernel leaves out (``dd`` of smaps, proc(5))."""
-    pieces = [MARK[at : at + 32] for at in range(0, len(MARK), 65536)]
-    with load(sample, tmp_path, "model.close(); view.close()", wait=True) as process:
-        holding = [flags for raw, flags in _mappings(process.pid) if any(piece in raw for piece in pieces)]
+def flags_of_plaintext(process: subprocess.Popen[bytes]) -> list[list[str]]:
+    """Return the flags of each mapping with plaintext of a process (``VmFlags`` in proc(5)), and let it end."""
+    with process:
+        flags = [line.split() for raw, line in _mappings(process.pid) if MARK in raw]
         process.communicate(b"x", timeout=60)
-    assert holding
-    assert [flags for flags in holding if "dd" not in flags.split()] == []
+    return flags
 
 
-def test_a_core_dump_holds_no_plaintext(sample: Sample, tmp_path: Path) -> None:
+def test_the_memory_that_a_core_dump_takes_holds_no_plaintext(sample: Sample, tmp_path: Path) -> None:
+    """Every mapping that holds plaintext is one that the kernel leaves out (``dd``)."""
+    flags = flags_of_plaintext(load(sample, tmp_path, "model.close(); view.close()", wait=True))
+    assert flags
+    assert [each for each in flags if "dd" not in each] == []
+
+
+def test_the_search_finds_half_a_page_of_plaintext_in_memory(sample: Sample, tmp_path: Path) -> None:
+    flags = flags_of_plaintext(load(sample, tmp_path, "model.close(); view.close()", wait=True, leak=LEAK))
+    assert [each for each in flags if "dd" not in each]
+
+
+def core_of(sample: Sample, folder: Path, leak: str = "") -> Path:
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     if pattern.startswith("|") or "/" in pattern or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
         pytest.skip("core dumps do not land in the working directory here")
-    process = load(sample, tmp_path, ENDS["by an abort"])
-    cores = [path for path in tmp_path.iterdir() if path.name.startswith("core")]
-    assert process.returncode == -signal.SIGABRT
-    assert cores
-    assert holders(cores) == []
+    assert load(sample, folder, ENDS["by an abort"], leak=leak).returncode == -signal.SIGABRT
+    (core,) = folder.glob("core*")
+    return core
+
+
+@pytest.mark.parametrize("leak", ["", LEAK])
+def test_a_core_dump_holds_no_plaintext_but_what_was_copied(sample: Sample, tmp_path: Path, leak: str) -> None:
+    assert (MARK in core_of(sample, tmp_path, leak).read_bytes()) is bool(leak)
 
 
 def _mappings(pid: int) -> Iterator[tuple[bytes, str]]:

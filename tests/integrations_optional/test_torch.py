@@ -10,6 +10,7 @@ import pytest
 
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.loader import open_model, open_tensors, safe_open
+from support.mappings import left_out_of_core_dumps
 from support.sealed import Sample, safetensors_bytes, seal_files
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed here: make test-integrations")
@@ -86,6 +87,7 @@ def test_slices_are_those_of_the_plain_file(sample: Sample, index: Any) -> None:
         assert file.get_slice("large").get_dtype() == "BF16"
     assert torch.equal(selected, expected)
     assert selected.is_contiguous()
+    assert not selected.numel() or left_out_of_core_dumps(selected.data_ptr())
 
 
 @pytest.mark.parametrize("unseen", [False, True])

@@ -8,6 +8,7 @@ weights. Types of less than a byte are refused.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,14 +83,21 @@ class _NumPy:
         return _dtype(entry).itemsize
 
     def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> np.ndarray:
-        dtype = _dtype(entry)
-        return np.frombuffer(data, dtype=dtype).reshape(shape) if len(data) else np.empty(shape, dtype)
+        return _array(data, shape, _dtype(entry))
 
     def stack(self, tensors: list[np.ndarray]) -> np.ndarray:
-        return np.stack(tensors)
+        return np.stack(tensors, out=self._empty((len(tensors), *tensors[0].shape), tensors[0].dtype))
 
     def deliver(self, tensor: np.ndarray) -> np.ndarray:
-        return tensor if tensor.flags.c_contiguous else tensor.copy()
+        if tensor.flags.c_contiguous:
+            return tensor
+        copy = self._empty(tensor.shape, tensor.dtype)
+        copy[...] = tensor
+        return copy
+
+    def _empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """Return an array in memory that core dumps leave out, as NumPy's own would be part of them."""
+        return _array(self.allocate(math.prod(shape) * dtype.itemsize), shape, dtype)
 
     def memory(self, entry: TensorEntry, tensor: np.ndarray) -> memoryview:
         if tensor.dtype != _dtype(entry) or tensor.shape != entry.shape:
@@ -97,6 +105,10 @@ class _NumPy:
         if not (tensor.flags.c_contiguous and tensor.flags.writeable):
             raise ValueError(f"{entry.name}: an array that is not contiguous or cannot be written")
         return tensor.reshape(-1).view(np.uint8).data
+
+
+def _array(data: memoryview, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(data, dtype=dtype).reshape(shape) if len(data) else np.empty(shape, dtype)
 
 
 def _dtype(entry: TensorEntry) -> np.dtype:

@@ -6,6 +6,7 @@ The memory lives as long as any of the tensors. bfloat16 and the eight-bit float
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,16 +89,18 @@ class _Torch:
         return int(_dtype(entry).itemsize)
 
     def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> torch.Tensor:
-        dtype = _dtype(entry)
-        return (
-            torch.frombuffer(data, dtype=dtype).reshape(tuple(shape)) if len(data) else torch.empty(shape, dtype=dtype)
-        )
+        return _tensor(data, shape, _dtype(entry))
 
     def stack(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(tensors)
+        return torch.stack(tensors, out=self._empty((len(tensors), *tensors[0].shape), tensors[0].dtype))
 
     def deliver(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.contiguous().to(self._device)
+        whole = tensor if tensor.is_contiguous() else self._empty(tensor.shape, tensor.dtype).copy_(tensor)
+        return whole.to(self._device)
+
+    def _empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Return a tensor in memory that core dumps leave out, as PyTorch's own would be part of them."""
+        return _tensor(self.allocate(math.prod(shape) * dtype.itemsize), shape, dtype)
 
     def memory(self, entry: TensorEntry, tensor: torch.Tensor) -> memoryview:
         if tensor.dtype != _dtype(entry) or tuple(tensor.shape) != entry.shape:
@@ -108,6 +111,10 @@ class _Torch:
         return (
             memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B") if size else memoryview(b"")
         )
+
+
+def _tensor(data: memoryview, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.frombuffer(data, dtype=dtype).reshape(tuple(shape)) if len(data) else torch.empty(shape, dtype=dtype)
 
 
 def _dtype(entry: TensorEntry) -> torch.dtype:

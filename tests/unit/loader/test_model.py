@@ -21,6 +21,7 @@ from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.slots import Slots
+from support.mappings import left_out_of_core_dumps, mapping_of
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, data_key_of, rewrite_first_segment, sealed_model
 
 CAPACITY = SEGMENT - floe.SEGMENT_OVERHEAD
@@ -264,7 +265,7 @@ def test_segments_are_decrypted_from_private_memory_only(sample: Sample, monkeyp
         model.read("model.safetensors")
         model.read_range("model.safetensors", 0, 10)
     assert len(sources) == 4
-    assert all(_mapping_of(np.frombuffer(source, np.uint8).ctypes.data) == "rw-p 0" for source in sources)
+    assert all(mapping_of(np.frombuffer(source, np.uint8).ctypes.data) == "rw-p 0" for source in sources)
 
 
 # Rule 4: nothing is left behind by a segment that does not verify, and the handle is poisoned
@@ -352,29 +353,7 @@ def test_plaintext_lies_in_memory_that_core_dumps_leave_out(pristine: Sample) ->
         plaintext = model.read("model.safetensors")
         assert isinstance(plaintext.obj, mmap.mmap)
         address = np.frombuffer(plaintext, np.uint8).ctypes.data
-    assert "dd" in _flags_of(address).split()
-
-
-def _mapping_of(address: int) -> str:
-    """Return access and inode: a private mapping of no file is ``rw-p 0``."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        region, access, _, _, inode, *_ = line.split()
-        low, high = (int(part, 16) for part in region.split("-"))
-        if low <= address < high:
-            return f"{access} {inode}"
-    raise AssertionError("address not mapped")
-
-
-def _flags_of(address: int) -> str:
-    inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        first = line.split(maxsplit=1)[0]
-        if "-" in first and not first.endswith(":"):
-            low, high = (int(part, 16) for part in first.split("-"))
-            inside = low <= address < high
-        elif inside and first == "VmFlags:":
-            return line
-    raise AssertionError("address not mapped")
+    assert left_out_of_core_dumps(address)
 
 
 def test_nothing_is_written_and_nothing_stays_open_while_a_model_is_read(pristine: Sample, tmp_path: Path) -> None:

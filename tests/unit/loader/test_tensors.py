@@ -15,6 +15,7 @@ from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed
 from nodeseal.loader import TensorFile, load_into, open_model, open_tensors, safe_open
 from nodeseal.loader import frameworks as frameworks_module
 from nodeseal.loader.numpy import load_file
+from support.mappings import left_out_of_core_dumps
 from support.sealed import SEGMENT, Sample, seal_files, sealed_model
 
 ROWS, COLUMNS = 700, 300
@@ -101,6 +102,16 @@ def test_a_slice_is_what_numpy_would_select(
     assert np.array_equal(selected, expected)
     assert (selected.shape, selected.dtype) == (expected.shape, expected.dtype)
     assert selected.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("name", "index"), INDICES)
+def test_a_slice_lies_in_memory_that_core_dumps_leave_out(
+    sample: Sample, name: str, index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", 1)
+    with opened(sample) as file:
+        selected = file.get_slice(name)[index]
+        assert not selected.size or left_out_of_core_dumps(selected.ctypes.data)
 
 
 @pytest.mark.parametrize(
