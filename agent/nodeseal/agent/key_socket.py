@@ -53,7 +53,8 @@ class KeySocket:
             server = await asyncio.start_unix_server(self._accept, self._path)
             self._path.chmod(0o666)
         except OSError as error:
-            raise Unavailable(f"{self._path}: {error.strerror}") from error
+            remedy = "make its folder and let the agent write there, or set another socket in agent.yaml"
+            raise Unavailable(f"{self._path}: {error.strerror}", remedy=remedy) from error
         try:
             async with server:
                 await server.serve_forever()

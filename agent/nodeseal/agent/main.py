@@ -149,7 +149,8 @@ def _as_text(reply: Reply) -> str:
 
 def _finding_text(item: object) -> str:
     fields = Fields(item, "finding of the agent")
-    found, where, expected, seen, event = (
-        fields.text(key, max_length=_MAX_TEXT) for key in ("id", "where", "expected", "seen", "event")
+    found, where, expected, seen, event, remedy = (
+        fields.text(key, max_length=_MAX_TEXT) for key in ("id", "where", "expected", "seen", "event", "remedy")
     )
-    return f"{'finding':14} {found} ({where}): expected {expected}, seen {seen}{f'; {event}' if event else ''}"
+    text = f"{'finding':14} {found} ({where}): expected {expected}, seen {seen}{f'; {event}' if event else ''}"
+    return f"{text}\n{'do':14} {remedy}"

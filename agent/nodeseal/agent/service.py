@@ -85,8 +85,15 @@ class Agent:
         """Attest and serve keys until ``stop`` is set, then give all leases back.
 
         Raises:
-            ExceptionGroup: a part failed for good.
+            Unavailable: the key socket cannot be made.
         """
+        try:
+            await self._run_parts(stop)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        await self.close()
+
+    async def _run_parts(self, stop: asyncio.Event) -> None:
         service = KeysService(self._config.callers, self._releaser, self._leases, self._standing, _clock)
         socket = KeySocket(self._config.socket, service)
         async with asyncio.TaskGroup() as group:
@@ -95,7 +102,6 @@ class Agent:
             await self._farewell()
             for part in parts:
                 part.cancel()
-        await self.close()
 
     async def close(self) -> None:
         """Let what was begun end, and let go of the TPM."""

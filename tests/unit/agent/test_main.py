@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import tempfile
@@ -12,6 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nodeseal.agent import main
+from nodeseal.agent.config import load_config
+from nodeseal.agent.service import Agent
+from nodeseal.errors import Unavailable
 from nodeseal.varlink import Reply, encode_reply
 
 CONFIG = """\
@@ -59,14 +63,15 @@ def test_status_prints_the_answer_and_its_exit_status_says_whether_it_is_trusted
 
 
 def test_status_for_people_names_the_state_and_every_finding() -> None:
-    finding = {"id": "pcr.mismatch", "where": "sha256 PCR 4", "expected": "aa", "seen": "bb", "event": "", "remedy": ""}
-    explained = finding | {"event": "event 7: EV_EFI_BOOT_SERVICES_APPLICATION"}
-    parameters = {"state": "pending", "leases": [], "findings": [finding, explained]}
+    finding = {"id": "pcr.mismatch", "where": "sha256 PCR 4", "expected": "aa", "seen": "bb", "remedy": "go"}
+    explained = {**finding, "event": "event 7: EV_EFI_BOOT_SERVICES_APPLICATION"}
+    parameters = {"state": "pending", "leases": [], "findings": [{**finding, "event": ""}, explained]}
     with answering(Reply(parameters=parameters)) as config:
         result = CliRunner().invoke(main.app, ["status", "--config", str(config)])
     assert "state          pending" in result.stdout
     line = "finding        pcr.mismatch (sha256 PCR 4): expected aa, seen bb"
-    assert f"{line}\n{line}; event 7: EV_EFI_BOOT_SERVICES_APPLICATION\n" in result.stdout
+    do = "do             go"
+    assert f"{line}\n{do}\n{line}; event 7: EV_EFI_BOOT_SERVICES_APPLICATION\n{do}\n" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -101,3 +106,11 @@ def test_status_without_an_agent_says_what_to_do(
 def test_every_command_has_an_example() -> None:
     for command in ("enrol", "run", "status"):
         assert "Example: nodeseal-agent" in CliRunner().invoke(main.app, [command, "--help"]).stdout
+
+
+def test_an_agent_that_cannot_make_its_socket_ends_with_one_error_that_says_what_to_do(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(CONFIG.replace("socket: s", "socket: absent/s"))
+    with pytest.raises(Unavailable, match="absent/s: No such file or directory") as caught:
+        asyncio.run(Agent(load_config(config)).run(asyncio.Event()))
+    assert "agent.yaml" in caught.value.remedy
