@@ -49,7 +49,15 @@ def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
 
 
 def _benchmarks() -> Mapping[str, Callable[[], Result]]:
-    from benchmarks import appraisal, boot_log, ima, latency, loading, rounds  # noqa: PLC0415 - gRPC reads its environment when it is loaded
+    from benchmarks import (  # noqa: PLC0415 - gRPC reads its environment when it is loaded
+        appraisal,
+        boot_log,
+        ima,
+        latency,
+        loading,
+        loading_peers,
+        rounds,
+    )
 
     return {
         "appraise_over_p256_verify": appraisal.over_p256_verify,
@@ -66,6 +74,8 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "load_direct_over_safetensors": loading.direct_over_safetensors,
         "load_verified_over_safetensors": loading.verified_over_safetensors,
         "load_over_no_cipher": loading.over_no_cipher,
+        "load_over_cryptotensors": loading_peers.over_cryptotensors,
+        "load_over_tensorizer": loading_peers.over_tensorizer,
         "load_2t_over_1t": loading.two_threads_over_one,
         "load_peak_memory_over_model": loading.peak_memory_over_model,
         "first_tensor_ms": loading.first_tensor,

@@ -59,7 +59,7 @@ def two_threads_over_one() -> Result:
 
 def peak_memory_over_model() -> Result:
     """How much the resident set grows at most while a file is loaded into fresh memory, over the file's size."""
-    with _model() as folder:
+    with plain_and_sealed() as folder:
         keys, size = InsecureFileKeys(folder / "key"), (folder / "plain" / _FILE).stat().st_size
         runs = tuple(_peak(folder, keys) / size for _ in range(3))
     note = "all tensors into fresh memory; peak of the resident set less what it was before"
@@ -84,11 +84,11 @@ def _first_tensor_ms(directory: Path, keys: InsecureFileKeys) -> float:
 
 
 def _compare(first: str, second: str, against: str, note: str) -> Result:
-    with _model() as folder, _worker(folder) as worker:
+    with plain_and_sealed() as folder, worker("loading_worker.py", folder) as loader:
         rates: dict[str, list[float]] = {first: [], second: []}
 
         def rate(way: str) -> float:
-            rates[way].append(_ask(worker, way))
+            rates[way].append(float(ask(loader, way)))
             return rates[way][-1]
 
         runs = ratios(lambda: rate(first), lambda: rate(second))
@@ -98,7 +98,7 @@ def _compare(first: str, second: str, against: str, note: str) -> Result:
 
 
 @contextmanager
-def _model() -> Iterator[Path]:
+def plain_and_sealed() -> Iterator[Path]:
     """Give a folder with a plain model, the same sealed, and a key."""
     with TemporaryDirectory(prefix="nodeseal-bench-") as name:
         folder = Path(name)
@@ -118,28 +118,38 @@ def _layer(random: np.random.Generator) -> np.ndarray:
 
 
 @contextmanager
-def _worker(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def worker(script: str, *arguments: Path | str) -> Iterator[subprocess.Popen[str]]:
+    """Run a script that lies beside this one in the environment with PyTorch; it answers lines with lines.
+
+    Raises:
+        Missing: there is no such environment, or one processor only.
+    """
     if not _PYTHON.exists():
         raise Missing("PyTorch cannot be installed here: there is no .venv-integrations (make bench makes it)")
     if len(os.sched_getaffinity(0)) < 2:  # noqa: PLR2004 - what is measured
         raise Missing("there is one processor only")
-    command = [str(_PYTHON), str(Path(__file__).with_name("loading_worker.py")), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:  # noqa: S603 - our own
+    command = [str(_PYTHON), str(Path(__file__).with_name(script)), *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
-            yield worker
+            yield process
         finally:
-            worker.kill()
+            process.kill()
 
 
-def _ask(worker: subprocess.Popen[str], way: str) -> float:
-    if worker.stdin is None or worker.stdout is None:
+def ask(process: subprocess.Popen[str], line: str) -> str:
+    """Return what a worker answers.
+
+    Raises:
+        Missing: it ended.
+    """
+    if process.stdin is None or process.stdout is None:
         raise Missing("the worker does not run")
-    worker.stdin.write(way + "\n")
-    worker.stdin.flush()
-    line = worker.stdout.readline()
-    if not line:
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
         raise Missing("the worker stopped; PyTorch may be missing in .venv-integrations")
-    return float(line)
+    return answer.strip()
 
 
 def _peak(folder: Path, keys: InsecureFileKeys) -> int:

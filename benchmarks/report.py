@@ -26,6 +26,8 @@ REACH: Final[Mapping[str, str]] = {
     "load_direct_over_safetensors": "≥ 1.0",
     "load_verified_over_safetensors": "≥ 0.9",
     "load_over_no_cipher": "≥ 0.85",
+    "load_over_cryptotensors": "≥ 3",
+    "load_over_tensorizer": "≥ 6",
     "load_2t_over_1t": "≥ 1.7",
     "load_peak_memory_over_model": "≤ 1.05",
     "first_tensor_ms": "≤ 50",

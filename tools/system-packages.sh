@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the system packages that nodeseal needs and that are missing; asks for no rights when none is.
+# Arguments: the interpreter; "bench" for what benchmarks need besides.
 set -eu
 
 python=$1
@@ -23,6 +24,8 @@ need libtss2-dev pkg-config --exists tss2-esys tss2-mu tss2-rc tss2-tctildr
 need python3 command -v "$python"
 need python3-venv "$python" -c 'import ensurepip, venv'
 need python3-dev "$python" -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()'
+# What tensorizer calls, one of the benchmarks' peers.
+[ "${2-}" != bench ] || need libsodium23 "$python" -c 'import ctypes; ctypes.CDLL("libsodium.so.23")'
 
 [ -n "$missing" ] || exit 0
 

@@ -26,5 +26,5 @@ def test_the_first_tensor_of_the_sparse_model_verifies_and_the_hole_does_not(
 
 def test_without_pytorch_the_figures_are_missing_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_PYTHON", tmp_path / "python")
-    with pytest.raises(Missing, match="PyTorch"), loading._worker(tmp_path):
+    with pytest.raises(Missing, match="PyTorch"), loading.worker("loading_worker.py", tmp_path):
         pass
