@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.errors import ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.loader import open_model
+from nodeseal.loader import open_model, web
+from nodeseal.loader.web import WebFolder, WebOptions
 from support.sealed import Sample, sealed_model
+from support.web import Request, Script, WebServer
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,28 @@ def test_s06_a_name_that_a_terminal_would_obey_is_told_inert(sample: Sample, nam
     (finding,) = surplus(sample)
     assert str(finding).isprintable()
     assert str(finding).isascii()
+
+
+def announces_for_ever(request: Request) -> None:
+    while True:  # until the reader hangs up
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def says_more_than_it_has(request: Request) -> None:
+    request.serve(content_range=f"bytes 0-0/{10 << 30}")
+
+
+def sends_elsewhere(request: Request) -> None:
+    request.refuse(302, location="http://[/etc/passwd")
+
+
+@pytest.mark.parametrize("script", [announces_for_ever, says_more_than_it_has, sends_elsewhere])
+def test_s08_a_server_that_misleads_is_given_up_in_time(
+    sample: Sample, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "RETRY_SECONDS", 0.001)
+    with WebServer(sample.directory, script) as server:
+        folder = WebFolder(server.url, WebOptions(timeout_seconds=5, request_seconds=0.1))
+        with pytest.raises((MalformedInput, Unavailable), match=r"127\.0\.0\.1.*nodeseal\.model\.json"):
+            open_model(folder, sample.keys)
+    assert server.sent < 100

@@ -13,14 +13,17 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from itertools import chain
 from ssl import SSLCertVerificationError, SSLContext, create_default_context
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from nodeseal.errors import Unavailable
 from nodeseal.loader.folders import Source
+from nodeseal.loader.timed_response import TimedResponse
 
 MAX_REDIRECTS: Final = 5
 ATTEMPTS: Final = 6
@@ -30,6 +33,8 @@ _IDLE_CONNECTIONS: Final = 32
 _PIECE: Final = 1 << 20
 _PASSING: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_NOT_OF_FOLDERS: Final = frozenset("@?#")
+"""In an address: it names a user or password, or is none of a folder."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -41,7 +46,7 @@ class WebOptions:
         headers: sent to the server of the folder, and to no other that it redirects to; such as ``Authorization``.
         tls: whom to believe; the system's authorities by default.
         timeout_seconds: for each step of a connection.
-        request_seconds: for a whole answer of at most one segment, however slowly it drips.
+        request_seconds: for a whole answer of at most one segment, headers and all, however slowly it drips.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -67,10 +72,13 @@ class WebFolder:
         self._url: Final = url.rstrip("/") + "/"
         self._connections: Final = _Connections(self._options)
         parts = urlsplit(self._url)
-        if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.username:
+        if parts.scheme not in ("https", "http") or not parts.hostname or set(self._url) & _NOT_OF_FOLDERS:
             raise ValueError("an address of a folder is https://HOST/PATH")
         if parts.scheme == "http" and self._options.headers:
             raise ValueError("headers are sent over https alone")
+        headers = "".join(chain(*self._options.headers.items()))
+        if not (headers.isascii() and headers.isprintable()):
+            raise ValueError("a header holds a character that is not printable ASCII, such as a line break")
 
     def __str__(self) -> str:
         return self._url.rstrip("/")
@@ -129,7 +137,7 @@ class _WebFile:
             try:
                 for count in self._attempt(buffer[done:], offset + done):
                     done += count
-            except (OSError, HTTPException, _Broken) as error:
+            except (OSError, HTTPException, UnicodeError, _Broken) as error:
                 failures += 1
                 self._target = self._url  # a signed address that it redirected to may have run out
                 if failures == ATTEMPTS or isinstance(error, SSLCertVerificationError):
@@ -138,7 +146,6 @@ class _WebFile:
 
     def _attempt(self, buffer: memoryview, offset: int) -> Iterator[int]:
         """Ask once; yield how many more bytes of ``buffer`` are there, each time some are."""
-        deadline = time.monotonic() + self._connections.options.request_seconds
         answer = self._ask(offset, offset + len(buffer) - 1)
         whole = False
         try:
@@ -151,8 +158,6 @@ class _WebFile:
                     buffer[done : done + len(piece)] = piece
                     done += len(piece)
                     yield len(piece)
-                    if time.monotonic() > deadline:
-                        raise _Broken("the answer is too slow")
                 whole = True
         finally:
             self._connections.give_back(answer, reusable=whole)
@@ -174,8 +179,12 @@ class _WebFile:
         return {**self._connections.options.headers, **headers} if same else headers
 
     def _redirected(self, answer: _Answer) -> SplitResult:
-        target = urlsplit(urljoin(answer.target.geturl(), answer.response.getheader("Location", "")))
-        if target.scheme not in ("https", self._url.scheme) or not target.hostname:
+        try:
+            target = urlsplit(urljoin(answer.target.geturl(), answer.response.getheader("Location", "")))
+            secure = target.scheme in ("https", self._url.scheme) and target.hostname and target.port != 0
+        except ValueError:
+            secure = False
+        if not secure:
             raise Unavailable(f"{self._name}: redirected to an address that is not https")
         return target
 
@@ -223,6 +232,8 @@ class _Connections:
         path = (target.path or "/") + (f"?{target.query}" if target.query else "")
         connection = self._take(target)
         try:
+            until = time.monotonic() + self.options.request_seconds
+            connection.response_class = cast("type[HTTPResponse]", partial(TimedResponse, until))
             connection.request("GET", path, headers=dict(headers))
             return _Answer(response=connection.getresponse(), connection=connection, target=target)
         except BaseException:

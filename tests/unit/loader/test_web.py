@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -127,6 +128,19 @@ def dripping(request: Request) -> None:
         time.sleep(0.02)
 
 
+def dripping_headers(request: Request) -> None:
+    request.send_response(206)
+    request.flush_headers()
+    for number in range(90):
+        request.wfile.write(b"X-%d: x\r\n" % number)
+        time.sleep(0.02)
+
+
+def always_continue(request: Request) -> None:
+    while True:  # until the client hangs up
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
 @pytest.mark.parametrize(
     ("why", "script"),
     [
@@ -146,7 +160,14 @@ def dripping(request: Request) -> None:
         ("redirects in circles", lambda r: r.refuse(302, location=r.path)),
         ("redirects to no address", lambda r: r.refuse(302, location="file:///etc/passwd")),
         ("redirects without an address", lambda r: r.refuse(302)),
+        ("redirects to half an address", lambda r: r.refuse(302, location="http://[")),
+        ("redirects to a port that is none", lambda r: r.refuse(302, location="http://127.0.0.1:99999999/")),
+        ("redirects to a path in Latin-1", lambda r: r.refuse(302, location="/\xe4")),
+        ("redirects to a path with a space", lambda r: r.refuse(302, location="/a b")),
+        ("redirects to a name that no DNS has", lambda r: r.refuse(302, location=f"http://{'a' * 70}.example/")),
         ("drips", dripping),
+        ("drips headers", dripping_headers),
+        ("goes on announcing an answer", always_continue),
     ],
 )
 def test_a_load_ends_with_a_clear_error_from_a_server_that(
@@ -216,10 +237,30 @@ def test_an_empty_file_has_no_bytes(tmp_path: Path) -> None:
         source.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "https://", "host/x", "https://u:p@host/x", "https://host/x?sig=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/x",
+        "https://",
+        "host/x",
+        "https://u:s3cret@host/x",
+        "https://:s3cret@host/x",
+        "https://s3cret@host/x",
+        "https://host/x?sig=s3cret",
+        "https://host/x#s3cret",
+    ],
+)
 def test_an_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="https"):
+    with pytest.raises(ValueError, match="https") as caught:
         WebFolder(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["Bearer s3cret\n", "Bearer s3cr\xe9t", "Bearer\x00"])
+def test_a_header_that_http_would_refuse_is_refused_without_quoting_it(value: str) -> None:
+    with pytest.raises(ValueError, match="line break") as caught:
+        WebFolder("https://host/x", WebOptions(headers={"Authorization": value}))
+    assert "Bearer" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_headers_travel_over_tls_alone() -> None:
