@@ -17,7 +17,7 @@ from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import parse_key_id
 from nodeseal.loader.files import read_small
-from nodeseal.loader.reslot import read_documents, replace_slots, rotated
+from nodeseal.loader.reslot import replace_slots, rotated, rotating
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.slot_messages import slot_from_proto, slot_to_proto
@@ -40,12 +40,12 @@ def reslot(
     as_json: JsonOption = False,
 ) -> None:
     """Let other model keys open a sealed model; the verifier makes their slots and records who asked."""
-    _, old = read_documents(directory)
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     dropped = {output.argument(parse_key_id)(key) for key in drop or ()}
-    rotated(old, [key.slot(old.model_digest, bytes(32)) for key in recipients], dropped)  # refuses before it asks
-    slots = rotated(old, _ask(client, old, recipients), dropped)
-    replace_slots(directory, slots)
+    with rotating(directory) as old:
+        rotated(old, [key.slot(old.model_digest, bytes(32)) for key in recipients], dropped)  # refuses before it asks
+        slots = rotated(old, _ask(client, old, recipients), dropped)
+        replace_slots(directory, slots)
     _print(directory, slots, dropped=bool(dropped), as_json=as_json)
 
 

@@ -1,18 +1,23 @@
 """Who can open a sealed model, rewritten without touching its data.
 
 The new slots come from whoever may open an old one: the verifier (``nodeseal reslot``). The file is replaced in one
-step, so an interruption leaves the old slots, which still open.
+step, so an interruption leaves the old slots, which still open. Rotations of one directory take turns.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import KeyId
-from nodeseal.loader.files import naming, read_small
+from nodeseal.loader.files import naming
+from nodeseal.loader.folders import LocalFolder, read_document
 from nodeseal.loader.staging import sync_folder, write_file
 from nodeseal.sealed.content import MAX_CONTENT, Content, parse_content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
@@ -26,12 +31,42 @@ def read_documents(directory: Path) -> tuple[Content, Slots]:
         MalformedInput: one of the two documents does not parse, or they are of different models.
         Unavailable: one cannot be read.
     """
-    content_path, slots_path = directory / CONTENT_NAME, directory / SLOTS_NAME
-    content = parse_content(read_small(content_path, MAX_CONTENT), str(content_path))
-    slots = parse_slots(read_small(slots_path, MAX_SLOTS_BYTES), str(slots_path))
+    folder = LocalFolder(directory)
+    content = parse_content(read_document(folder, CONTENT_NAME, MAX_CONTENT), str(directory / CONTENT_NAME))
+    slots = parse_slots(read_document(folder, SLOTS_NAME, MAX_SLOTS_BYTES), str(directory / SLOTS_NAME))
     if slots.model_digest != content.digest:
-        raise MalformedInput(f"{slots_path}: slots of another model, {slots.model_digest}")
+        raise MalformedInput(
+            f"{directory / SLOTS_NAME}: slots of another model, {slots.model_digest}",
+            remedy="copy the sealed model again: its files belong together",
+        )
     return content, slots
+
+
+@contextmanager
+def rotating(directory: Path) -> Iterator[Slots]:
+    """Give the slots that are there, and let no other rotation change them before the block ends.
+
+    Another one that is under way is waited for: from the same old slots, both would add theirs, and the one that is
+    written first would be lost. The lock is the kernel's (flock(2)), so a rotation that is killed leaves none behind.
+
+    Raises:
+        MalformedInput: as :func:`read_documents`; so does Unavailable, also when the slots file must not be written.
+    """
+    path = directory / SLOTS_NAME
+    while True:
+        with naming(path):
+            file = path.open("r+b")  # NFS locks nothing that is open for reading only
+        with file:
+            if _lock(file, path):
+                yield read_documents(directory)[1]
+                return
+
+
+def _lock(file: BinaryIO, path: Path) -> bool:
+    """Wait for the lock and say whether the file still has its name; whoever had the lock may have replaced it."""
+    with naming(path):
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def rotated(old: Slots, new: Sequence[Slot], drop: Collection[KeyId] = ()) -> Slots:
@@ -48,7 +83,7 @@ def rotated(old: Slots, new: Sequence[Slot], drop: Collection[KeyId] = ()) -> Sl
 
 
 def replace_slots(directory: Path, slots: Slots) -> None:
-    """Put ``slots`` in the place of those that are there, at once and durably.
+    """Put ``slots`` in the place of those that are there, at once and durably; belongs inside :func:`rotating`.
 
     Raises:
         Unavailable: the disk refuses; the old slots are intact.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -12,7 +15,7 @@ from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput, NotFound, Unavailable
 from nodeseal.ids import KeyId
 from nodeseal.loader import InsecureFileKeys, open_model, reslot
-from nodeseal.loader.reslot import read_documents, replace_slots, rotated
+from nodeseal.loader.reslot import read_documents, replace_slots, rotated, rotating
 from nodeseal.sealed.slots import MAX_SLOTS, Slot, Slots
 from support.sealed import Sample, key_file, model_key, sealed_model
 
@@ -132,3 +135,51 @@ def test_everything_is_on_the_disk_before_the_new_slots_have_their_name(
     monkeypatch.setattr(Path, "replace", noted_replace)
     replace_slots(sample.directory, slots)
     assert steps == ["sync", "replace", "sync"]
+
+
+def test_rotations_at_once_take_turns_and_lose_no_slot(sample: Sample) -> None:
+    made = [new_slot(sample, f"k{number}")[0] for number in range(6)]
+    threads = [Thread(target=add, args=(sample, slot)) for slot in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    slots = read_documents(sample.directory)[1].slots
+    assert {slot.key_id for slot in slots} == {sample.key.key_id} | {slot.key_id for slot in made}
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from nodeseal.loader.reslot import rotating
+with rotating(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_waits_and_one_that_is_killed_holds_up_nobody(sample: Sample) -> None:
+    before = sorted(sample.directory.iterdir())
+    slot, _ = new_slot(sample)
+    command = [sys.executable, "-c", _HOLD, sample.directory]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        waiting = Thread(target=add, args=(sample, slot))
+        waiting.start()
+        waiting.join(0.2)
+        assert len(read_documents(sample.directory)[1].slots) == 1
+        holder.kill()
+    waiting.join(30)
+    assert len(read_documents(sample.directory)[1].slots) == 2
+    assert sorted(sample.directory.iterdir()) == before
+
+
+def add(sample: Sample, slot: Slot) -> None:
+    with rotating(sample.directory) as old:
+        replace_slots(sample.directory, rotated(old, [slot]))
+
+
+def test_slots_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"nodeseal\.slots\.json: No such file"), rotating(tmp_path):
+        pass
