@@ -91,7 +91,8 @@ class Agent:
             await self._run_parts(stop)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-        await self.close()
+        finally:
+            await self.close()
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
         service = KeysService(self._config.callers, self._releaser, self._leases, self._standing, _clock)
