@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class NodesealError(Exception):
-    """Base of all errors that nodeseal raises on purpose.
+    """Base of all errors that nodeseal raises on purpose. Tracebacks end with what to do.
 
     Attributes:
         remedy: what the reader can do about it, or an empty string.
@@ -33,6 +33,8 @@ class NodesealError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+        if remedy:
+            self.add_note(f"do: {remedy}")
 
 
 class MalformedInput(NodesealError):
@@ -45,7 +47,10 @@ class _Found(NodesealError):
     def __init__(self, *findings: Finding) -> None:
         if not findings:
             raise ValueError("a refusal needs at least one finding")
-        super().__init__("; ".join(map(str, findings)), remedy=findings[0].remedy)
+        remedies = list(dict.fromkeys(finding.remedy for finding in findings))
+        super().__init__("; ".join(map(str, findings)), remedy=remedies[0])
+        for remedy in remedies[1:]:
+            self.add_note(f"do: {remedy}")
         self.findings = findings
 
 

@@ -31,6 +31,12 @@ def test_an_error_has_no_remedy_unless_given() -> None:
     assert errors.NotFound("no node", remedy="enrol it").remedy == "enrol it"
 
 
+def test_tracebacks_end_with_what_to_do() -> None:
+    assert errors.NotFound("no node", remedy="enrol it").__notes__ == ["do: enrol it"]
+    assert errors.ProofFailed(NONCE, CAPPED, NONCE).__notes__ == [f"do: {NONCE.remedy}", f"do: {CAPPED.remedy}"]
+    assert not hasattr(errors.NotFound("no node"), "__notes__")
+
+
 def _public_errors() -> list[type[Exception]]:
     found = vars(errors).values()
     return [kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception)]

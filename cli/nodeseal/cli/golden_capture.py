@@ -100,7 +100,7 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
     if not files:
         raise MalformedInput(
             "golden capture: no IMA log was proved, so there is nothing to allow",
-            remedy="boot the nodes with an IMA policy, quote PCR 10, and let the agent read the log",
+            remedy="leave --runtime out, or boot the nodes with an IMA policy and let their agents read its log",
         )
     return RuntimeRules(files=files)
 

@@ -10,12 +10,13 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.errors import MalformedInput
 from nodeseal.ids import parse_digest
+from nodeseal.loader.folders import LocalFolder, read_document
+from nodeseal.sealed.content import MAX_CONTENT
+from nodeseal.sealed.paths import CONTENT_NAME
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Register sealed models; only registered ones can be opened.")
-CONTENT_FILE = "nodeseal.model.json"
 
 
 @app.command("register", epilog="Example: nodeseal model register ./llama")
@@ -26,12 +27,7 @@ def register_model(
     as_json: JsonOption = False,
 ) -> None:
     """Say that this sealed model is what it should be, so that keys may be released for it."""
-    try:
-        content = (directory / CONTENT_FILE).read_bytes()
-    except OSError as error:
-        raise MalformedInput(
-            f"{directory / CONTENT_FILE}: {error.strerror}", remedy="name a folder that `nodeseal seal` made"
-        ) from error
+    content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     with connect(client) as verifier:
         model = verifier.models.RegisterModel(pb.RegisterModelRequest(content=content), timeout=CALL_SECONDS)
     _print(model, as_json=as_json)

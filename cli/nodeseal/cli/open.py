@@ -31,30 +31,30 @@ class _Seen:
 
     Attributes:
         file: its entry of the content file.
-        sha256: of the plaintext, or empty when it was not kept.
+        sha256: of the plaintext.
         tensors: of a safetensors file.
     """
 
     file: SealedFile | PlainFile
-    sha256: str = ""
-    tensors: tuple[TensorEntry, ...] = ()
+    sha256: str
+    tensors: tuple[TensorEntry, ...]
 
 
 def open_sealed(
     directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
     socket: Annotated[Path, typer.Option(metavar="PATH", help="The agent's key socket.")] = DEFAULT_SOCKET,
     *,
-    verify_only: Annotated[
-        bool, typer.Option("--verify-only", help="Keep no plaintext in memory; show neither digests nor tensors.")
-    ] = False,
     hold: Annotated[bool, typer.Option("--hold", help="Stay open until the node loses the model, or Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Open a sealed model through this node's agent and verify all of it."""
+    """Open a sealed model through this node's agent, verify all of it and show what is in it. Writes nothing.
+
+    Each file is in memory as a whole meanwhile; `nodeseal verify` gets by without.
+    """
     revoked = _Revocation()
     started = time.monotonic()
     with open_model(directory, AgentKeys(socket), on_revoked=revoked.tell) as model:
-        seen = [_verify(model, file, verify_only=verify_only) for file in model.files()]
+        seen = [_read(model, file) for file in model.files()]
         seconds = time.monotonic() - started
         if as_json:
             output.print_json(_describe(model, seen, seconds))
@@ -81,14 +81,12 @@ class _Revocation:
             self._happened.wait()
         except KeyboardInterrupt:
             return
-        output.errors.print(f"the model is closed, its keys are wiped: {escape(self._reason)}", highlight=False)
+        said = f"the model is closed, its keys are wiped: {escape(self._reason)}; nodeseal node show NODE says why"
+        output.errors.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(output.REFUSED)
 
 
-def _verify(model: SealedModel, file: SealedFile | PlainFile, *, verify_only: bool) -> _Seen:
-    if verify_only:
-        model.verify(file.path)
-        return _Seen(file=file)
+def _read(model: SealedModel, file: SealedFile | PlainFile) -> _Seen:
     plaintext = model.read(file.path)
     tensors = decode_header(plaintext, file.size, file.path).tensors if file.path.endswith(".safetensors") else ()
     return _Seen(file=file, sha256=hashlib.sha256(plaintext).hexdigest(), tensors=tensors)
@@ -106,7 +104,7 @@ def _describe(model: SealedModel, seen: list[_Seen], seconds: float) -> dict[str
                 "path": one.file.path,
                 "size": one.file.size,
                 "sealed": isinstance(one.file, SealedFile),
-                "sha256": one.sha256 or None,
+                "sha256": one.sha256,
                 "tensors": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in one.tensors],
             }
             for one in seen
@@ -125,7 +123,7 @@ def _print(model: SealedModel, seen: list[_Seen], seconds: float) -> None:
         ]
     )
     output.console.print()
-    rows = ((one.file.path, f"{one.file.size:,}", one.sha256 or "not kept") for one in seen)
+    rows = ((one.file.path, f"{one.file.size:,}", one.sha256) for one in seen)
     output.print_table(("file", "bytes", "SHA-256"), rows, empty="no files")
     tensors = [tensor for one in seen for tensor in one.tensors]
     if tensors:

@@ -35,7 +35,7 @@ def progress_bar(doing: str, size: int) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=output.errors, transient=True) as bar:
+    with Progress(*columns, console=output.errors, transient=True, disable=not output.errors.is_terminal) as bar:
         task = bar.add_task(doing, total=size)
         yield lambda done: bar.advance(task, done)
 

@@ -59,8 +59,12 @@ def parse_model_key(raw: bytes, source: str) -> ModelKey:
     """
     if len(raw) > MAX_KEY_FILE:
         raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_KEY_FILE}")
-    fields = Fields(documents.decode_json(raw, source), source)
-    fields.constant("format", FORMAT)
+    try:
+        fields = Fields(documents.decode_json(raw, source), source)
+        fields.constant("format", FORMAT)
+    except MalformedInput as error:
+        remedy = "name the file that `nodeseal key create --public FILE` wrote"
+        raise MalformedInput(str(error), remedy=remedy) from error
     suite = parse_suite(fields.text("suite"))
     key = ModelKey(
         key_id=parse_key_id(fields.text("key_id")),

@@ -73,8 +73,8 @@ class _Connection:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
-            remedy = "start nodeseal-agent, or name its socket"
-            raise Unavailable(f"no agent answers at {path}: {error.strerror or error}", remedy=remedy) from error
+            said = f"no agent answers at {path}: {error.strerror or error}"
+            raise Unavailable(said, remedy=_remedy(error)) from error
 
     def open(self, slots: Slots) -> Lease:
         parameters = {"model_digest": slots.model_digest, "slots": [slot.to_json() for slot in slots.slots]}
@@ -142,6 +142,12 @@ class _Connection:
     def drop(self) -> None:
         """Close the socket, when nobody listens any more."""
         self._socket.close()
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "let this user into the folder of the socket; callers in agent.yaml must name the user, too"
+    return "start nodeseal-agent, or name its socket: `socket` in agent.yaml"
 
 
 def _raise_error(reply: Reply) -> None:

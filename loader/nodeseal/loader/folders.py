@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader.files import naming, open_regular, read_exactly
+from nodeseal.sealed.content import Content
+from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 
 
 class Source(Protocol):
@@ -57,13 +59,16 @@ class Folder(Protocol):
 
 
 def read_document(folder: Folder, path: str, limit: int) -> bytes:
-    """Return a whole stored file of at most ``limit`` bytes.
+    """Return one of the two documents of a sealed model, of at most ``limit`` bytes.
 
     Raises:
         Unavailable: it is not there or cannot be read.
         MalformedInput: it is longer, or no file.
     """
-    source = folder.open(path)
+    try:
+        source = folder.open(path)
+    except Unavailable as error:
+        raise Unavailable(str(error), remedy="name a folder that `nodeseal seal` made and you may read") from error
     try:
         if source.size > limit:
             raise MalformedInput(f"{folder}/{path}: {source.size} bytes, at most {limit}")
@@ -72,6 +77,16 @@ def read_document(folder: Folder, path: str, limit: int) -> bytes:
     finally:
         source.close()
     return bytes(buffer)
+
+
+def surplus(folder: Folder, content: Content) -> Iterator[str]:
+    """Yield printable names of what is stored in a sealed model's folder and is not of the model; it may have no end.
+
+    Raises:
+        Unavailable: the folder cannot be read.
+    """
+    expected = {file.stored_path for file in content.files} | {CONTENT_NAME, SLOTS_NAME}
+    return (path if path.isprintable() else ascii(path) for path in folder.paths() if path not in expected)
 
 
 class LocalFolder:

@@ -22,7 +22,7 @@ from nodeseal.loader.closing import Closing
 from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Ended, Event, Events
 from nodeseal.loader.file_view import FileView, MemoryFile, MemoryRanges, Ranges, Window, memory_file
-from nodeseal.loader.folders import Folder, LocalFolder, read_document
+from nodeseal.loader.folders import Folder, LocalFolder, read_document, surplus
 from nodeseal.loader.guard import Guard
 from nodeseal.loader.keys import CLOSED, KeyProvider, Lease
 from nodeseal.loader.opened import OpenFile, Session
@@ -219,11 +219,8 @@ class SealedModel(Closing):
             source.close()
 
     def _unexpected_files(self) -> Iterator[Finding]:
-        expected = {file.stored_path for file in self.content.files} | {CONTENT_NAME, SLOTS_NAME}
-        for path in self._folder.paths():
-            if path not in expected:
-                name = path if path.isprintable() else ascii(path)
-                yield from _differs(name, "no such file", "a file that the content file does not cover").findings
+        for name in surplus(self._folder, self.content):
+            yield from _differs(name, "no such file", "a file that the content file does not cover").findings
 
 
 def open_model(

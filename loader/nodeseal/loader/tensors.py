@@ -291,7 +291,7 @@ def safe_open(
     for folder in wanted.parents:
         if (folder / CONTENT_NAME).is_file():
             return _open_alone(folder, wanted, framework_of(framework, device, pin_memory=pin_memory), keys)
-    raise NotFound(f"{wanted}: not in a sealed model")
+    raise NotFound(f"{wanted}: not in a sealed model", remedy="name a file of a folder that `nodeseal seal` made")
 
 
 def _open_alone(folder: Path, wanted: Path, framework: Framework[Any], keys: KeyProvider | None) -> TensorFile:

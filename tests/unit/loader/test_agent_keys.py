@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from queue import Queue
 from threading import Event
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 
@@ -246,6 +248,16 @@ def test_a_node_without_agent_is_told_what_to_do(path: Path) -> None:
     with pytest.raises(Unavailable, match="no agent answers") as caught:
         AgentKeys(path).open(SLOTS)
     assert "nodeseal-agent" in caught.value.remedy
+
+
+def test_a_user_who_may_not_reach_the_socket_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(Unavailable, match="Permission denied") as caught:
+        AgentKeys(path).open(SLOTS)
+    assert "callers" in caught.value.remedy
 
 
 @pytest.fixture

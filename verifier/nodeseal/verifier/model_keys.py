@@ -173,7 +173,8 @@ class ModelKeys:
 
 def _refuse_second(connection: sa.Connection, key_id: KeyId) -> None:
     if find_key(connection, key_id) is not None:
-        raise OutOfOrder(f"there is a key {key_id} already")
+        remedy = f"choose another name, or take its public half: nodeseal key show {key_id} --public FILE"
+        raise OutOfOrder(f"there is a key {key_id} already", remedy=remedy)
 
 
 def _require(record: KeyRecord | None, key_id: KeyId) -> KeyRecord:

@@ -79,5 +79,5 @@ def _refuse_rollback(connection: sa.Connection, record: ModelRecord) -> None:
     if latest is not None and record.version <= latest:
         raise OutOfOrder(
             f"model {record.model_id}: version {latest} is registered, so version {record.version} is not accepted",
-            remedy=f"seal it as version {latest + 1}",
+            remedy=f"seal it again with --version {latest + 1}",
         )

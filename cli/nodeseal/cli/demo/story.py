@@ -230,7 +230,7 @@ def run_unknown(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> N
 
 def _hold(stage: Stage, narrator: Narrator, node: Node) -> Popen[bytes]:
     """Let a loader keep the model open."""
-    argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--verify-only", "--hold")
+    argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--hold")
     narrator.command(" ".join(argv) + "   # in the background")
     holder, log = stage.begin(_holder(node), *argv), stage.log(_holder(node))
     stage.until("the loader has the model open", lambda: "open until" in log.read_text())
