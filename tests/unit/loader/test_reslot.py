@@ -161,7 +161,7 @@ with rotating(Path(sys.argv[1])):
 def test_another_process_waits_and_one_that_is_killed_holds_up_nobody(sample: Sample) -> None:
     before = sorted(sample.directory.iterdir())
     slot, _ = new_slot(sample)
-    command = [sys.executable, "-c", _HOLD, sample.directory]
+    command = [sys.executable, "-c", _HOLD, str(sample.directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
