@@ -53,6 +53,7 @@ def rotating(directory: Path) -> Iterator[Slots]:
         MalformedInput: as :func:`read_documents`; so does Unavailable, also when the slots file must not be written.
     """
     path = directory / SLOTS_NAME
+    read_documents(directory)  # what is no sealed model is refused by what it says of that
     while True:
         with naming(path):
             file = path.open("r+b")  # NFS locks nothing that is open for reading only

@@ -112,9 +112,10 @@ def test_inspect_refuses_slots_of_another_model(tmp_path: Path) -> None:
         pytest.param("seal {plain} --key {plain}/config.json -o {out}", "nodeseal key create", id="not a key"),
         pytest.param("seal {plain} --key {public} -o {plain}", "does not exist yet", id="an existing folder"),
         pytest.param("seal {plain} --key {public} --key {public} -o {out}", "", id="a key twice"),
-        pytest.param("inspect {plain}", "", id="not a sealed model, inspected"),
+        pytest.param("inspect {plain}", "nodeseal seal", id="not a sealed model, inspected"),
         pytest.param("open {plain}", "nodeseal seal", id="not a sealed model, opened"),
         pytest.param("verify {plain}", "nodeseal seal", id="not a sealed model, verified"),
+        pytest.param("reslot {plain} --key {public}", "nodeseal seal", id="not a sealed model, reslotted"),
         pytest.param("model register {plain}", "nodeseal seal", id="not a sealed model, registered"),
     ],
 )
