@@ -102,7 +102,9 @@ def survey(folder: Path, *, seal_all: bool = False, allow_pickle: bool = False) 
         Unavailable: the folder cannot be read.
     """
     if (folder / CONTENT_NAME).exists():
-        raise MalformedInput(f"{folder}: sealed already")
+        raise MalformedInput(
+            f"{folder}: sealed already", remedy="nodeseal reslot changes its keys, nodeseal reseal its data key"
+        )
     found = sorted((_examine(folder, path, seal_all=seal_all) for path in _walk(folder)), key=lambda file: file.path)
     if not allow_pickle:
         _refuse_pickles(found)
@@ -158,5 +160,5 @@ def _refuse_pickles(files: list[SourceFile]) -> None:
         more = f" and {len(pickles) - 1} more" if len(pickles) > 1 else ""
         raise MalformedInput(
             f"{pickles[0]}{more}: loading a pickle runs code",
-            remedy="convert the weights to safetensors; --allow-pickle seals them all the same",
+            remedy="leave them out if safetensors hold the same weights, else convert them; --allow-pickle seals them",
         )

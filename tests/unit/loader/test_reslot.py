@@ -180,6 +180,6 @@ def add(sample: Sample, slot: Slot) -> None:
         replace_slots(sample.directory, rotated(old, [slot]))
 
 
-def test_slots_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"nodeseal\.slots\.json: No such file"), rotating(tmp_path):
+def test_a_folder_that_is_no_sealed_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"nodeseal\.model\.json: No such file"), rotating(tmp_path):
         pass
