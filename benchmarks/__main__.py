@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 _AS_THE_VERIFIER: Final = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 """What nodeseal-verifier sets for itself: without it, the load generator is busy with handing over between threads."""
 _RESULTS: Final = Path(__file__).with_name("results")
+_FAILED: Final = "failed: "
 
 
 def main(arguments: list[str]) -> int:
-    """Run all benchmarks, or the one that ``arguments`` name; return the exit status."""
+    """Run all benchmarks, or the one that ``arguments`` name; return the exit status: 1 if one failed."""
     benchmarks = _benchmarks()
     if len(arguments) > 1 or not set(arguments) <= benchmarks.keys():
         print(f"usage: python -m benchmarks [{' | '.join(benchmarks)}]", file=sys.stderr)  # noqa: T201 - a command
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
             _RESULTS.mkdir(exist_ok=True)
             (_RESULTS / "latest.json").write_bytes(report.document(results, at, commit))
             (_RESULTS / "latest.md").write_bytes(report.table(results, at, commit))
-    return 0
+    return int(any(result.note.startswith(_FAILED) for result in results.values()))
 
 
 def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
@@ -44,6 +46,9 @@ def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
             result = process.submit(benchmark).result()
         except Missing as error:
             result = Result.missing(str(error))
+        except Exception as error:  # noqa: BLE001 - one figure that fails must not take the others away
+            traceback.print_exception(error)
+            result = Result.missing(f"{_FAILED}{error!r}")
     print(report.line(key, result), flush=True)  # noqa: T201 - what it is for
     return result
 
