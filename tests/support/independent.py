@@ -9,10 +9,11 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 def open_directory(directory: Path, key_file: Path) -> dict[str, bytes]:
@@ -31,18 +32,43 @@ def _open_slot(slots: list[dict[str, Any]], key: dict[str, Any], digest: bytes) 
 
 
 def open_slot(slot: dict[str, Any], private: bytes) -> bytes:
-    """Return the data key of one slot, whose model digest stands beside it."""
+    """Return the data key of one slot, whose model digest stands beside it: RFC 9180 step by step."""
     info = b"nodeseal slot v1" + bytes.fromhex(slot["model_digest"]) + slot["key_id"].encode()
-    sealed = b64decode(slot["enc"]) + b64decode(slot["wrapped"])
-    if slot["suite"].startswith("MLKEM768-X25519"):
-        suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
-        pair = hpke.MLKEM768X25519PrivateKey(
-            mlkem.MLKEM768PrivateKey.from_seed_bytes(private[:64]),
-            x25519.X25519PrivateKey.from_private_bytes(private[64:]),
-        )
-        return bytes(suite.decrypt(sealed, pair, info))
-    suite = hpke.Suite(hpke.KEM.P384, hpke.KDF.HKDF_SHA384, hpke.AEAD.AES_256_GCM)
-    return bytes(suite.decrypt(sealed, ec.derive_private_key(int.from_bytes(private, "big"), ec.SECP384R1()), info))
+    enc, wrapped = b64decode(slot["enc"]), b64decode(slot["wrapped"])
+    hybrid = slot["suite"].startswith("MLKEM768-X25519")
+    kem, kdf, digest = (0x647A, 1, "sha256") if hybrid else (0x0011, 2, "sha384")
+    secret = _hybrid_secret(enc, private) if hybrid else _p384_secret(enc, private)
+    suite = digest, b"HPKE" + kem.to_bytes(2, "big") + kdf.to_bytes(2, "big") + b"\0\2"
+    context = b"\0" + _extract(suite, b"", b"psk_id_hash", b"") + _extract(suite, b"", b"info_hash", info)
+    schedule = _extract(suite, secret, b"secret", b"")
+    key, nonce = _expand(suite, schedule, b"key", context, 32), _expand(suite, schedule, b"base_nonce", context, 12)
+    return AESGCM(key).decrypt(nonce, wrapped, b"")
+
+
+def _hybrid_secret(enc: bytes, private: bytes) -> bytes:
+    pair = x25519.X25519PrivateKey.from_private_bytes(private[64:])
+    shared = mlkem.MLKEM768PrivateKey.from_seed_bytes(private[:64]).decapsulate(enc[:1088])
+    agreed = pair.exchange(x25519.X25519PublicKey.from_public_bytes(enc[1088:]))
+    parts = shared, agreed, enc[1088:], pair.public_key().public_bytes_raw(), b"\\.//^\\"
+    return hashlib.sha3_256(b"".join(parts)).digest()
+
+
+def _p384_secret(enc: bytes, private: bytes) -> bytes:
+    pair, suite = ec.derive_private_key(int.from_bytes(private, "big"), ec.SECP384R1()), ("sha384", b"KEM\0\x11")
+    agreed = pair.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), enc))
+    public = pair.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return _expand(suite, _extract(suite, b"", b"eae_prk", agreed), b"shared_secret", enc + public, 48)
+
+
+def _extract(suite: tuple[str, bytes], salt: bytes, label: bytes, material: bytes) -> bytes:
+    digest, suite_id = suite
+    return hmac.digest(salt, b"HPKE-v1" + suite_id + label + material, digest)
+
+
+def _expand(suite: tuple[str, bytes], key: bytes, label: bytes, info: bytes, size: int) -> bytes:
+    digest, suite_id = suite
+    labelled = size.to_bytes(2, "big") + b"HPKE-v1" + suite_id + label + info
+    return hmac.digest(key, labelled + b"\1", digest)[:size]
 
 
 def _open_file(directory: Path, content: dict[str, Any], file: dict[str, Any], data_key: bytes) -> bytes:

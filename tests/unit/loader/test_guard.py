@@ -14,9 +14,10 @@ from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader import Lease, SealedModel, open_model, open_tensors
+from nodeseal.loader.folders import MemoryFolder, Source
 from nodeseal.loader.guard import Guard
 from nodeseal.loader.targets import Targets
-from support.sealed import DATA_KEY, PLAIN_WEIGHTS, Sample, sealed_model
+from support.sealed import DATA_KEY, PLAIN_WEIGHTS, Sample, sealed_model, stored_files
 
 WEIGHTS = "model.safetensors"
 
@@ -126,6 +127,24 @@ def test_many_threads_that_read_all_end_with_the_reason(sample: Sample) -> None:
             thread.join(20)
     assert len(ends) == 6
     assert all("a PCR moved" in end for end in ends)
+
+
+def test_after_a_revocation_nothing_is_asked_of_the_folder(sample: Sample) -> None:
+    asked: list[str] = []
+
+    class Noted(MemoryFolder):
+        def open(self, path: str) -> Source:
+            asked.append(path)
+            return super().open(path)
+
+    with open_model(Noted(stored_files(sample.directory)), sample.keys) as model:
+        revoke(model)
+        asked.clear()
+        for read in (model.read, model.verify, model.open, model.as_file, model.to_memfd):
+            for path in (WEIGHTS, "config.json"):
+                with pytest.raises(NodesealError):
+                    read(path)
+    assert asked == []
 
 
 class Held:

@@ -198,11 +198,15 @@ def test_a_header_tag_that_the_content_does_not_cover_is_refused(sample: Sample)
 
 
 @pytest.mark.parametrize("changes", [{"file_id": bytes(16)}, {"path": "other.safetensors"}])
-def test_an_authentic_header_of_another_file_is_refused(sample: Sample, changes: dict[str, object]) -> None:
-    content = with_weights(sample.content, **changes)
+def test_an_authentic_header_of_another_file_is_refused_and_its_keys_forgotten(
+    sample: Sample, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, wiped = with_weights(sample.content, **changes), list[int]()
     changed = rewrite_content(sample, content)
     sample.weights.rename(sample.directory / weights_of(content).stored_path)
+    monkeypatch.setattr(floe, "wipe", lambda key: wiped.append(len(key)))
     (finding,) = refusal(changed).findings
+    assert wiped == [48]
     assert (finding.id, finding.seen) == (FindingId.SEALED_HEADER, "META of another file")
 
 
@@ -343,6 +347,15 @@ def test_a_range_is_what_it_says(pristine: Sample, start: int, stop: int) -> Non
 def test_a_range_outside_the_file_is_a_mistake(pristine: Sample, start: int, stop: int) -> None:
     with open_model(pristine.directory, pristine.keys) as model, pytest.raises(ValueError, match="bytes"):
         model.read_range("model.safetensors", start, stop)
+
+
+def test_a_buffer_that_reaches_over_the_end_is_a_mistake_and_holds_zeros(pristine: Sample) -> None:
+    buffer = memoryview(bytearray(b"\xaa" * 20))
+    with open_model(pristine.directory, pristine.keys) as model, model.open("model.safetensors") as file:
+        for start in (-1, len(PLAIN_WEIGHTS) - 19):
+            with pytest.raises(ValueError, match="bytes"):
+                file.read_range_into(buffer, start)
+            assert not any(buffer)
 
 
 # Rule 6: no plaintext and no key where it does not belong
