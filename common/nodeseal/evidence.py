@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from nodeseal import documents
 from nodeseal.errors import MalformedInput
@@ -80,8 +81,7 @@ def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: by
     ).digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaDelta:
+class ImaDelta(NamedTuple):
     """A stretch of the IMA log of this boot; only what replays into the quoted PCR 10 is believed.
 
     Attributes:
@@ -96,8 +96,7 @@ class ImaDelta:
     bank: HashAlg = HashAlg.SHA1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One round's evidence as it arrived: nothing in it is proved.
 
     Attributes:

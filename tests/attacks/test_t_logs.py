@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -192,7 +192,7 @@ def test_t03_logs_are_known_only_while_the_boot_goes_on(
         tpm = ClockworkTpm(court.verifier.vendor)
         tpm.info = BEFORE
         async with a_trial(court, "logged", tpm=tpm, measured=HISTORY) as trial:
-            tpm.info = replace(BEFORE, **COUNTERS[counters], **CLOCKS[clock])  # type: ignore[arg-type]  # its fields
+            tpm.info = BEFORE._replace(**COUNTERS[counters], **CLOCKS[clock])  # type: ignore[arg-type]  # its fields
             if new_boot:
                 trial.node.boot_id = "3f0c7c9e-0000-4000-8000-000000000002"
             state, found = findings_without_logs(counters, clock, new_boot=new_boot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -311,7 +311,7 @@ def test_t03_each_change_of_clock_and_counters_has_its_outcome(
         async with scene.verifier.person() as admin, node.attesting() as stream:
             assert (await stream.round()).state == TRUSTED
             lease = await leased(node, scene.model, admin)
-            tpm.info = replace(BEFORE, **COUNTERS[counters], **CLOCKS[clock])  # type: ignore[arg-type]  # its fields
+            tpm.info = BEFORE._replace(**COUNTERS[counters], **CLOCKS[clock])  # type: ignore[arg-type]  # its fields
             node.boot_id = OTHER_BOOT if new_boot else node.boot_id
             state, found, goes_on = outcome(counters, clock, new_boot=new_boot)
             verdict = await stream.round()

@@ -174,7 +174,7 @@ def test_a_log_without_one_of_its_entries_proves_nothing(runtimes: list[Ran]) ->
             if entries[gone].pcr != 10:
                 continue
             forged = ImaDelta(offset=0, entries=ima.log(entries[:gone] + entries[gone + 1 :]))
-            evidence = replace(each.folder.evidence, ima=forged)
+            evidence = each.folder.evidence._replace(ima=forged)
             found = judged(replace(each, folder=replace(each.folder, evidence=evidence)), each.rules)
             assert {finding.id for finding in found} == {FindingId.IMA_REPLAY}, (each.name, gone)
 

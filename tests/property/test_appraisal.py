@@ -64,7 +64,7 @@ boots = st.sampled_from(["boot-1", "boot-2"])
 
 def changed(field: str, raw: bytes) -> Evidence:
     change: dict[str, Any] = {field: raw}
-    return replace(EVIDENCE, **change)
+    return EVIDENCE._replace(**change)
 
 
 @given(st.sampled_from(FIELDS), st.data())
@@ -86,7 +86,7 @@ def test_no_other_bytes_are_accepted(field: str, raw: bytes) -> None:
 def test_no_other_values_are_accepted(sent: tuple[bytes, ...]) -> None:
     if sent != EVIDENCE.pcr_values:
         with pytest.raises(ProofFailed):
-            GOOD.appraise(replace(EVIDENCE, pcr_values=sent))
+            GOOD.appraise(EVIDENCE._replace(pcr_values=sent))
 
 
 @given(pcrs, st.lists(goldens, max_size=3).map(tuple))
@@ -186,7 +186,7 @@ def test_b01_a_changed_boot_log_is_trusted_only_if_it_still_leads_to_the_quoted_
     raw: bytes, golden: Golden
 ) -> None:
     round_ = replace(WITH_LOGS, policy=Policy(goldens=(golden,), trust_seconds=60))
-    appraisal = round_.appraise(replace(LOGGED, boot_log=raw))
+    appraisal = round_.appraise(LOGGED._replace(boot_log=raw))
     assert not appraisal.logs_required
     assert bool(appraisal.findings) is not appraisal.trusted
     assert replays(raw) or not appraisal.trusted
@@ -195,7 +195,7 @@ def test_b01_a_changed_boot_log_is_trusted_only_if_it_still_leads_to_the_quoted_
 @given(mutations(IMA_LOG), st.sampled_from([EXACT, RUNTIME]))
 def test_r02_a_changed_ima_log_is_trusted_only_if_it_still_says_what_was_measured(raw: bytes, golden: Golden) -> None:
     round_ = replace(WITH_LOGS, policy=Policy(goldens=(golden,), trust_seconds=60))
-    appraisal = round_.appraise(replace(LOGGED, ima=ImaDelta(offset=0, entries=raw)))
+    appraisal = round_.appraise(LOGGED._replace(ima=ImaDelta(offset=0, entries=raw)))
     assert not appraisal.logs_required
     unread = golden is EXACT
     assert says_the_same(raw, templates=not unread) or not appraisal.trusted or (unread and not raw)
@@ -203,7 +203,7 @@ def test_r02_a_changed_ima_log_is_trusted_only_if_it_still_says_what_was_measure
 
 @given(st.binary(max_size=400), st.binary(max_size=400), st.integers(0, 2**64), st.sampled_from(list(HashAlg)))
 def test_logs_of_any_bytes_are_found_and_raise_nothing(boot: bytes, ima: bytes, offset: int, bank: HashAlg) -> None:
-    appraisal = WITH_LOGS.appraise(replace(LOGGED, boot_log=boot, ima=ImaDelta(offset=offset, entries=ima, bank=bank)))
+    appraisal = WITH_LOGS.appraise(LOGGED._replace(boot_log=boot, ima=ImaDelta(offset=offset, entries=ima, bank=bank)))
     assert not appraisal.trusted
     assert appraisal.findings
 

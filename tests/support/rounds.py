@@ -101,7 +101,7 @@ class Round:
     def asked(self) -> Challenge:
         """The challenge with what it names as known."""
         logs = known_logs(self.known, self.policy) if self.logs is None else self.logs
-        return replace(self.challenge, logs=logs)
+        return self.challenge._replace(logs=logs)
 
     def sign(self) -> Signed:
         """Return the quote that this node makes for this challenge."""
@@ -110,7 +110,7 @@ class Round:
 
     def binding(self, **changes: object) -> bytes:
         """Return the qualifying data, with some fields of the challenge changed."""
-        challenge = replace(self.challenge, **changes)  # type: ignore[arg-type]  # the fields of the dataclass
+        challenge = self.challenge._replace(**changes)  # type: ignore[arg-type]  # its fields
         return qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, encode_claims(self.claims))
 
     def evidence(self, signed: Signed | None = None, *, values: bool = True) -> Evidence:
@@ -152,8 +152,7 @@ class Round:
 
     def then(self, appraisal: Appraisal, **changes: object) -> Round:
         """Return the round after one that came out as ``appraisal``: a second later, with another nonce."""
-        challenge = replace(
-            self.challenge,
+        challenge = self.challenge._replace(
             nonce=Nonce(bytes(reversed(self.challenge.nonce))),
             issued=self.challenge.issued + timedelta(seconds=1),
             answer_by=self.challenge.answer_by + timedelta(seconds=1),
@@ -163,9 +162,9 @@ class Round:
             baseline=appraisal.baseline,
             challenge=challenge,
             now=self.now + timedelta(seconds=1),
-            clock_info=replace(self.clock_info, clock=self.clock_info.clock + 1000),
+            clock_info=self.clock_info._replace(clock=self.clock_info.clock + 1000),
         )
-        return replace(later, **changes)  # type: ignore[arg-type]  # the fields of the dataclass
+        return replace(later, **changes)  # type: ignore[arg-type]  # its fields
 
 
 FILES = {"/usr/bin/agent": b"agent 1", "/usr/lib/libc.so": b"libc 1"}
@@ -184,7 +183,7 @@ def measured(
     """
     log = boot_log or sample_boot_log(chain or BootChain())
     booted = dict.fromkeys(range(PCR_COUNT), bytes(32)) | replay(decode_event_log(log), SHA256)
-    before = Round(pcrs=booted, boot_log=log, challenge=replace(CHALLENGE, selection=ALL))
+    before = Round(pcrs=booted, boot_log=log, challenge=CHALLENGE._replace(selection=ALL))
     machine = before.running(boot_aggregate(booted), *(ran(path, content) for path, content in files.items()))
     return replace(machine, policy=Policy(goldens=(exact_golden(machine),), trust_seconds=60))
 

@@ -55,10 +55,10 @@ def with_head(**changes: Any) -> dict[str, bytes]:
     "evidence",
     [
         EVIDENCE,
-        replace(EVIDENCE, boot_log=None),
-        replace(EVIDENCE, ima=None),
-        replace(EVIDENCE, ima=ImaDelta(offset=0, entries=b"")),
-        replace(EVIDENCE, pcr_values=None, boot_log=None, ima=None),
+        EVIDENCE._replace(boot_log=None),
+        EVIDENCE._replace(ima=None),
+        EVIDENCE._replace(ima=ImaDelta(offset=0, entries=b"")),
+        EVIDENCE._replace(pcr_values=None, boot_log=None, ima=None),
     ],
     ids=["everything", "no boot log", "no IMA log", "an empty IMA log", "no more than a quote"],
 )
@@ -97,12 +97,12 @@ def test_the_head_is_as_documented() -> None:
 
 def test_a_log_from_its_middle_is_no_whole_evidence() -> None:
     with pytest.raises(MalformedInput, match="starts at offset 7, not at 0"):
-        replace(FOLDER, evidence=replace(EVIDENCE, ima=ImaDelta(offset=7, entries=b"")))
+        replace(FOLDER, evidence=EVIDENCE._replace(ima=ImaDelta(offset=7, entries=b"")))
 
 
 def test_as_many_values_as_were_selected() -> None:
     with pytest.raises(MalformedInput, match="3 PCR values for a selection of 4"):
-        replace(FOLDER, evidence=replace(EVIDENCE, pcr_values=(b"a" * 48, b"b" * 48, b"c" * 32))).encode()
+        replace(FOLDER, evidence=EVIDENCE._replace(pcr_values=(b"a" * 48, b"b" * 48, b"c" * 32))).encode()
 
 
 def test_every_file_but_values_and_logs_must_be_there() -> None:
@@ -153,7 +153,7 @@ def test_what_is_not_as_documented_is_refused(change: Change, why: str) -> None:
 
 
 def test_a_log_without_a_bank_or_a_bank_without_a_log_is_refused() -> None:
-    files = replace(FOLDER, evidence=replace(EVIDENCE, ima=None)).encode()
+    files = replace(FOLDER, evidence=EVIDENCE._replace(ima=None)).encode()
     with pytest.raises(MalformedInput, match="ima_bank"):
         decode_evidence_folder({**files, "ima-log.bin": b""})
     files = FOLDER.encode()

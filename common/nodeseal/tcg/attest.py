@@ -26,8 +26,7 @@ _CLOCK = struct.Struct(">QIIBQ")
 _EMPTY_SELECTION = bytes(4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockInfo:
+class ClockInfo(NamedTuple):
     """Time and resets of the TPM (TPMS_CLOCK_INFO), obfuscated for keys outside the endorsement hierarchy.
 
     Attributes:

@@ -32,7 +32,7 @@ def named(machine: Round, node: str = "ek", boot: str = "0001") -> Round:
     """Return the round as that of another node or of another boot."""
     channel: Channel = replace(machine.challenge.channel, node_id=node_id_of(node.encode()))
     claims = replace(machine.claims, boot_id=f"{machine.claims.boot_id[:-4]}{boot}")
-    return replace(machine, challenge=replace(machine.challenge, channel=channel), claims=claims)
+    return replace(machine, challenge=machine.challenge._replace(channel=channel), claims=claims)
 
 
 def run(folder: Path, machines: Sequence[Round], *options: str) -> Result:

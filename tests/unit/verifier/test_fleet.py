@@ -291,12 +291,12 @@ def test_a_long_log_is_judged_in_a_thread_while_others_go_on(play: Play, monkeyp
         if evidence.boot_log is not None:
             started.set()
             assert finish.wait(10)
-        return appraise(replace(evidence, boot_log=None), *rest)
+        return appraise(evidence._replace(boot_log=None), *rest)
 
     async def case(scene: Scene) -> None:
         monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
         first = scene.ask()
-        long = replace(scene.evidence(first), boot_log=bytes(64 * 1024))
+        long = scene.evidence(first)._replace(boot_log=bytes(64 * 1024))
         long_round = asyncio.create_task(scene.rounds.judge(scene.node, long, first))
         await asyncio.to_thread(started.wait, 10)
         short_round = asyncio.create_task(scene.round())
@@ -318,12 +318,12 @@ def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
     def slow(evidence: Evidence, *rest: Any) -> Appraisal:
         started.set()
         assert finish.wait(10)
-        return appraise(replace(evidence, boot_log=None), *rest)
+        return appraise(evidence._replace(boot_log=None), *rest)
 
     async def case(scene: Scene) -> None:
         monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
         asked = scene.ask()
-        long = replace(scene.evidence(asked), boot_log=bytes(64 * 1024))
+        long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
         task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
         await asyncio.to_thread(started.wait, 10)
         for _ in range(3):
@@ -340,12 +340,12 @@ def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
 
 def without_logs(evidence: Evidence, *rest: Any) -> Appraisal:
     """Appraise a round as if it had brought no log."""
-    return appraise(replace(evidence, boot_log=None), *rest)
+    return appraise(evidence._replace(boot_log=None), *rest)
 
 
 async def long_round(scene: Scene) -> Judged:
     asked = scene.ask()
-    return await scene.rounds.judge(scene.node, replace(scene.evidence(asked), boot_log=bytes(16 * 1024)), asked)
+    return await scene.rounds.judge(scene.node, scene.evidence(asked)._replace(boot_log=bytes(16 * 1024)), asked)
 
 
 def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_node(
@@ -639,12 +639,12 @@ def test_an_answer_by_a_key_that_was_replaced_while_a_thread_judged_it_does_not_
     def slow(evidence: Evidence, *rest: Any) -> Appraisal:
         started.set()
         assert finish.wait(10)
-        return appraise(replace(evidence, boot_log=None), *rest)
+        return appraise(evidence._replace(boot_log=None), *rest)
 
     async def case(scene: Scene) -> None:
         monkeypatch.setattr("nodeseal.verifier.rounds.appraise", slow)
         asked = scene.ask()
-        long = replace(scene.evidence(asked), boot_log=bytes(64 * 1024))
+        long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
         task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
         await asyncio.to_thread(started.wait, 10)
         scene.node.enrol(scene.node.record)

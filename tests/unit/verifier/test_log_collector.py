@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from nodeseal.errors import MalformedInput, TooManyRequests
@@ -45,7 +43,7 @@ def test_stretches_are_put_together_in_order_and_end_with_the_quote() -> None:
     whole = logs.add(LAST, more=False)
     assert whole is not None
     assert (whole.boot_log, whole.ima) == (b"boot log", ima(100, b"firstsecond"))
-    assert replace(whole, boot_log=None, ima=None) == LAST
+    assert whole._replace(boot_log=None, ima=None) == LAST
     assert log_size(whole) == 19
     logs.clear()
     assert budget.waiting == 0

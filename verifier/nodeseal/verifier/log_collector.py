@@ -9,7 +9,6 @@ logs keep nobody out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from nodeseal.errors import MalformedInput, TooManyRequests
@@ -126,7 +125,7 @@ class LogCollector:
         if piece.ima is None:
             return
         if self._ima is None:
-            self._ima, self._entries = replace(piece.ima, entries=b""), bytearray()
+            self._ima, self._entries = piece.ima._replace(entries=b""), bytearray()
         due = self._ima.offset + len(self._entries or b"")
         if piece.ima.offset != due or piece.ima.bank is not self._ima.bank:
             raise MalformedInput(f"IMA log: a stretch at offset {piece.ima.offset}, not {due}, or of another bank")
@@ -135,10 +134,9 @@ class LogCollector:
     def _whole(self, last: Evidence) -> Evidence:
         if not self._held:
             return last
-        return replace(
-            last,
+        return last._replace(
             boot_log=None if self._boot_log is None else bytes(self._boot_log),
-            ima=None if self._ima is None else replace(self._ima, entries=bytes(self._entries or b"")),
+            ima=None if self._ima is None else self._ima._replace(entries=bytes(self._entries or b"")),
         )
 
 

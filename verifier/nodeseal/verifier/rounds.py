@@ -192,7 +192,7 @@ class Rounds:
     async def _appraise(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Appraisal:
         policy, known = self._fleet.policy, asked.known
         if known.labels is not node.record.labels:  # people may have changed them since it was asked
-            known = replace(known, labels=node.record.labels)
+            known = known._replace(labels=node.record.labels)
         size = log_size(evidence)
         if size < _LONG_LOG:
             return appraise(evidence, asked.challenge, known, policy, now)

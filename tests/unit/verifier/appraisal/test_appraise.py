@@ -20,7 +20,7 @@ from support.quotes import START, SigningKey, quoted
 from support.rounds import CHALLENGE, CLAIMS, GOLDEN, PCRS, SELECTION, SHA256, Round, golden_of
 
 OTHER_BOOT = replace(CLAIMS, boot_id="3f0c7c9e-0000-4000-8000-000000000002")
-RESET = replace(START, reset_count=START.reset_count + 1, clock=START.clock + 5000)
+RESET = START._replace(reset_count=START.reset_count + 1, clock=START.clock + 5000)
 CHANNEL = CHALLENGE.channel
 
 
@@ -143,19 +143,19 @@ def test_a_quote_for_something_else_is_refused(good: Round, changes: dict[str, N
 
 
 def test_q07_a_quote_made_to_attest_is_refused_in_a_release(good: Round) -> None:
-    release = replace(good, challenge=replace(CHALLENGE, purpose=Purpose.RELEASE))
+    release = replace(good, challenge=CHALLENGE._replace(purpose=Purpose.RELEASE))
     assert refusal(release, good.evidence()) is FindingId.QUOTE_BINDING
     assert release.appraise().trusted
 
 
 def test_q09_claims_altered_after_quoting_are_refused(good: Round) -> None:
-    evidence = replace(good.evidence(), claims=encode_claims(OTHER_BOOT))
+    evidence = good.evidence()._replace(claims=encode_claims(OTHER_BOOT))
     assert refusal(good, evidence) is FindingId.QUOTE_BINDING
 
 
 def test_q09_claims_are_not_taken_from_an_earlier_round(good: Round) -> None:
     later = good.then(good.appraise(), claims=OTHER_BOOT)
-    evidence = replace(later.evidence(), claims=encode_claims(CLAIMS))
+    evidence = later.evidence()._replace(claims=encode_claims(CLAIMS))
     assert refusal(later, evidence) is FindingId.QUOTE_BINDING
 
 
@@ -184,7 +184,7 @@ def test_q05_values_permuted_between_pcrs_are_refused(good: Round) -> None:
     evidence = good.evidence()
     assert evidence.pcr_values is not None
     swapped = (evidence.pcr_values[1], evidence.pcr_values[0], *evidence.pcr_values[2:])
-    assert refusal(good, replace(evidence, pcr_values=swapped)) is FindingId.PCR_DIGEST
+    assert refusal(good, evidence._replace(pcr_values=swapped)) is FindingId.PCR_DIGEST
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_values_that_are_not_those_quoted_are_refused(
 ) -> None:
     evidence = good.evidence()
     assert evidence.pcr_values is not None
-    assert refusal(good, replace(evidence, pcr_values=tamper(evidence.pcr_values))) is FindingId.PCR_DIGEST
+    assert refusal(good, evidence._replace(pcr_values=tamper(evidence.pcr_values))) is FindingId.PCR_DIGEST
 
 
 def test_q06_a_signature_by_another_key_is_refused(good: Round) -> None:
@@ -211,7 +211,7 @@ def test_q06_a_signature_by_another_key_is_refused(good: Round) -> None:
 
 
 def test_nothing_is_read_before_the_signature_held(good: Round) -> None:
-    evidence = replace(good.evidence(), attest=b"not a quote", claims=b"not claims")
+    evidence = good.evidence()._replace(attest=b"not a quote", claims=b"not claims")
     assert refusal(good, evidence) is FindingId.QUOTE_SIGNATURE
 
 
@@ -237,7 +237,7 @@ def test_q03_values_may_not_be_left_out_when_the_selection_changes_under_one_dig
     other = PcrSelection.of({SHA256: [*range(10), *range(11, 15), 16]})
     same_values = {**PCRS, 16: PCRS[15]}
     asked = good.then(good.appraise(), pcrs=same_values)
-    asked = replace(asked, challenge=replace(asked.challenge, selection=other))
+    asked = replace(asked, challenge=asked.challenge._replace(selection=other))
     assert refusal(asked, asked.evidence(values=False)) is FindingId.PCR_DIGEST
 
 
@@ -301,7 +301,7 @@ def test_t01_a_reset_without_reboot_is_found_in_every_round_until_a_real_reboot(
         assert not appraisal.values_required
         assert appraisal.baseline is first.baseline
         current = current.then(appraisal)
-    healed = replace(current, claims=OTHER_BOOT, clock_info=replace(RESET, reset_count=9, clock=RESET.clock * 2))
+    healed = replace(current, claims=OTHER_BOOT, clock_info=RESET._replace(reset_count=9, clock=RESET.clock * 2))
     assert healed.appraise().trusted
 
 
@@ -328,7 +328,7 @@ def test_an_attack_on_time_is_named_even_if_changed_values_were_left_out(good: R
 
 
 def test_an_unsafe_clock_is_reported_but_trusted(good: Round) -> None:
-    appraisal = replace(good, clock_info=replace(START, safe=False)).appraise()
+    appraisal = replace(good, clock_info=START._replace(safe=False)).appraise()
     assert ids(appraisal) == [FindingId.CLOCK_UNSAFE]
     assert appraisal.trusted
     assert not appraisal.quarantined
@@ -337,7 +337,7 @@ def test_an_unsafe_clock_is_reported_but_trusted(good: Round) -> None:
 def test_an_untrusted_round_is_a_baseline_too_so_time_is_never_forgotten(good: Round) -> None:
     untrusted = replace(good, pcrs={**PCRS, 4: b"n" * 32}).appraise()
     assert not untrusted.trusted
-    back = good.then(untrusted, clock_info=replace(START, clock=START.clock - 1))
+    back = good.then(untrusted, clock_info=START._replace(clock=START.clock - 1))
     assert ids(back.appraise()) == [FindingId.CLOCK_ROLLBACK]
 
 

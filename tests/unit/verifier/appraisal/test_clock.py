@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -87,7 +86,7 @@ def judge(seen: ClockInfo, boot_id: str = BOOT, before: ClockInfo = BEFORE) -> t
 def test_each_row_of_the_table(
     change: dict[str, Any], boot_id: str, expected: tuple[Continuity, tuple[FindingId, ...]]
 ) -> None:
-    assert judge(replace(BEFORE, **change), boot_id) == expected
+    assert judge(BEFORE._replace(**change), boot_id) == expected
 
 
 def test_boot_ids_have_no_order() -> None:
@@ -96,24 +95,24 @@ def test_boot_ids_have_no_order() -> None:
 
 
 def test_obfuscated_counters_are_large_and_equal_by_value() -> None:
-    obfuscated = [replace(BEFORE, reset_count=int("3735928559"), restart_count=int("3405691582")) for _ in range(2)]
+    obfuscated = [BEFORE._replace(reset_count=int("3735928559"), restart_count=int("3405691582")) for _ in range(2)]
     assert judge(obfuscated[1], before=obfuscated[0]) == (CONTINUES, ())
 
 
 def test_an_unsafe_clock_is_a_warning_until_it_is_safe_again() -> None:
-    unsafe = replace(BEFORE, safe=False)
+    unsafe = BEFORE._replace(safe=False)
     assert judge(unsafe, before=unsafe) == (CONTINUES, (UNSAFE,))
     assert judge(BEFORE, before=unsafe) == (CONTINUES, ())
 
 
 def test_an_unsafe_clock_may_not_run_backwards_either() -> None:
-    unsafe = replace(BEFORE, safe=False)
-    assert judge(replace(unsafe, clock=9_999_999), before=unsafe) == (BROKEN, (ROLLBACK, UNSAFE))
+    unsafe = BEFORE._replace(safe=False)
+    assert judge(unsafe._replace(clock=9_999_999), before=unsafe) == (BROKEN, (ROLLBACK, UNSAFE))
 
 
 @pytest.mark.parametrize("safe", [True, False])
 def test_a_first_round_has_nothing_to_continue(safe: bool) -> None:  # noqa: FBT001  # a case of the table
-    timing = clock.judge(None, replace(BEFORE, safe=safe), BOOT)
+    timing = clock.judge(None, BEFORE._replace(safe=safe), BOOT)
     assert timing.continuity is Continuity.FIRST
     assert [finding.id for finding in timing.findings] == ([] if safe else [UNSAFE])
 
@@ -149,7 +148,7 @@ _NAMES = {RESET: "reset", ROLLBACK: "rollback"}
 def test_t03_every_combination_of_changes(  # noqa: PLR0913  # the dimensions of the table
     *, moved: int, resets: int, restarts: int, was_safe: bool, safe: bool, same_boot: bool
 ) -> None:
-    before = replace(BEFORE, safe=was_safe)
+    before = BEFORE._replace(safe=was_safe)
     seen = ClockInfo(clock=BEFORE.clock + moved, reset_count=resets, restart_count=restarts, safe=safe)
     continuity, ids = judge(seen, BOOT if same_boot else OTHER, before)
     attacks = {_NAMES[id_] for id_ in ids if id_ is not UNSAFE}
@@ -159,7 +158,7 @@ def test_t03_every_combination_of_changes(  # noqa: PLR0913  # the dimensions of
 
 
 def test_a_finding_says_what_was_there_before_and_now() -> None:
-    (finding,) = clock.judge(BASELINE, replace(BEFORE, reset_count=8, clock=11_000_000), BOOT).findings
+    (finding,) = clock.judge(BASELINE, BEFORE._replace(reset_count=8, clock=11_000_000), BOOT).findings
     assert "reset 7, restart 3, clock 10000000 ms, safe YES" in finding.expected
     assert "reset 8, restart 3, clock 11000000 ms, safe YES" in finding.seen
     assert BOOT in finding.seen

@@ -110,4 +110,4 @@ def test_a_golden_that_does_not_count_does_not_match() -> None:
 def test_evidence_that_proves_nothing_is_not_explained() -> None:
     folder = folder_of(MACHINE)
     with pytest.raises(ProofFailed):
-        explain_folder(replace(folder, evidence=replace(folder.evidence, pcr_values=None)), GOLDEN)
+        explain_folder(replace(folder, evidence=folder.evidence._replace(pcr_values=None)), GOLDEN)

@@ -171,7 +171,7 @@ def test_a_quote_by_a_key_of_another_hierarchy_proves_no_firmware_version() -> N
     signed = WHOLE.sign()
     attest = decode_attest(signed.attest)._replace(qualified_signer=WHOLE.key.qualified_name(OWNER))
     raw = encode_attest(attest)
-    appraisal = WHOLE.appraise(replace(WHOLE.evidence(), attest=raw, signature=WHOLE.key.sign(raw)))
+    appraisal = WHOLE.appraise(WHOLE.evidence()._replace(attest=raw, signature=WHOLE.key.sign(raw)))
     assert ids(appraisal) == [FindingId.PLATFORM_FIRMWARE]
     assert appraisal.findings[0].seen == "not known"
 
@@ -198,7 +198,7 @@ def test_what_the_boot_log_proves_is_shown_in_the_round_that_brings_it() -> None
 
 def test_a_log_that_was_not_asked_for_is_judged_again() -> None:
     second = BOOT.then(BOOT.appraise())
-    lie = replace(second.evidence(values=False), boot_log=sample_boot_log(BootChain(kernel=b"another")))
+    lie = second.evidence(values=False)._replace(boot_log=sample_boot_log(BootChain(kernel=b"another")))
     assert FindingId.UEFI_REPLAY in ids(second.appraise(lie))
 
 
@@ -218,7 +218,7 @@ def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyP
     judged = counted(monkeypatch, appraise_module, "conclude_boot")
     first = WHOLE.appraise()
     second = WHOLE.then(first)
-    appraisal = second.appraise(replace(second.evidence(), boot_log=WHOLE.boot_log))
+    appraisal = second.appraise(second.evidence()._replace(boot_log=WHOLE.boot_log))
     assert judged == [WHOLE.boot_log]
     assert appraisal.keeps_leases
     assert appraisal.baseline.boot is first.baseline.boot
@@ -238,7 +238,7 @@ def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyP
 def test_a_boot_log_is_judged_again_when(second: Callable[[Appraisal], Round], monkeypatch: pytest.MonkeyPatch) -> None:
     later = second(WHOLE.appraise())
     judged = counted(monkeypatch, appraise_module, "conclude_boot")
-    later.appraise(replace(later.evidence(), boot_log=later.boot_log))
+    later.appraise(later.evidence()._replace(boot_log=later.boot_log))
     assert judged == [later.boot_log]
 
 
@@ -247,7 +247,7 @@ def test_a_whole_ima_log_that_nobody_asked_for_is_refused_unread(monkeypatch: py
     judged = counted(monkeypatch, appraise_module, "judge_ima")
     first = WHOLE.appraise()
     second = WHOLE.then(first).running(TOOL)
-    refused = second.appraise(replace(second.evidence(), ima=second.delta(0)))
+    refused = second.appraise(second.evidence()._replace(ima=second.delta(0)))
     assert ids(refused) == [FindingId.IMA_REPLAY]
     assert len(judged) == 1
     assert refused.baseline.ima is first.baseline.ima
@@ -261,7 +261,7 @@ def test_what_was_wrong_with_the_ima_log_stays_so_when_another_comes_unasked() -
     first = wrong.appraise()
     assert ids(first) == [FindingId.IMA_BOOT_AGGREGATE]
     second = wrong.then(first)
-    unasked = second.appraise(replace(second.evidence(), ima=second.delta(0)))
+    unasked = second.appraise(second.evidence()._replace(ima=second.delta(0)))
     assert ids(unasked) == [FindingId.IMA_BOOT_AGGREGATE, FindingId.IMA_REPLAY]
 
 
@@ -295,7 +295,7 @@ def test_a_steady_round_brings_no_logs_and_is_not_judged_again() -> None:
     second = WHOLE.then(first)
     evidence = second.evidence(values=False)
     assert (evidence.boot_log, evidence.ima) == (None, None)
-    for sent in (evidence, replace(evidence, ima=ImaDelta(offset=second.asked.logs.ima_offset, entries=b""))):
+    for sent in (evidence, evidence._replace(ima=ImaDelta(offset=second.asked.logs.ima_offset, entries=b""))):
         appraisal = second.appraise(sent)
         assert appraisal.keeps_leases
         assert appraisal.baseline.judgement is first.baseline.judgement
@@ -313,14 +313,14 @@ def test_r02_a_stretch_that_does_not_follow_on_is_found_though_pcr_10_rests_and_
     entries: bytes,
 ) -> None:
     second = RUNTIME.then(RUNTIME.appraise())
-    skipped = second.appraise(replace(second.evidence(values=False), ima=ImaDelta(offset=7, entries=entries)))
+    skipped = second.appraise(second.evidence(values=False)._replace(ima=ImaDelta(offset=7, entries=entries)))
     assert ids(skipped) == [FindingId.IMA_REPLAY]
     third = second.then(skipped)
     assert third.appraise(third.evidence(values=False)).trusted
 
 
 def test_without_a_quoted_pcr_10_nothing_is_made_of_an_ima_log() -> None:
-    unquoted = replace(MACHINE, challenge=replace(MACHINE.challenge, selection=SELECTION))
+    unquoted = replace(MACHINE, challenge=MACHINE.challenge._replace(selection=SELECTION))
     appraisal = unquoted.appraise()
     assert appraisal.trusted
     assert appraisal.baseline.ima is None
@@ -361,11 +361,11 @@ def test_what_ran_once_is_held_against_the_node_until_it_reboots() -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(lambda evidence: replace(evidence, ima=None), id="left out"),
-        pytest.param(lambda evidence: replace(evidence, ima=replace(evidence.ima, entries=b"")), id="empty"),
-        pytest.param(lambda evidence: replace(evidence, ima=replace(evidence.ima, offset=0)), id="at another place"),
+        pytest.param(lambda evidence: evidence._replace(ima=None), id="left out"),
+        pytest.param(lambda evidence: evidence._replace(ima=evidence.ima._replace(entries=b"")), id="empty"),
+        pytest.param(lambda evidence: evidence._replace(ima=evidence.ima._replace(offset=0)), id="at another place"),
         pytest.param(
-            lambda evidence: replace(evidence, ima=ImaDelta(offset=0, entries=WHOLE.ima_log or b"")), id="shrunk"
+            lambda evidence: evidence._replace(ima=ImaDelta(offset=0, entries=WHOLE.ima_log or b"")), id="shrunk"
         ),
     ],
 )
@@ -408,7 +408,7 @@ def test_a_boot_pcr_that_moves_asks_for_the_boot_log_again(pcr: int) -> None:
     assert again.asked.logs.ima_offset
     decided = again.appraise(again.evidence(values=False))
     assert decided.trusted is (pcr >= 8)
-    missing = replace(again.evidence(values=False), boot_log=None)
+    missing = again.evidence(values=False)._replace(boot_log=None)
     assert ids(again.appraise(missing)) == [FindingId.UEFI_LOG_MISSING]
 
 
@@ -522,7 +522,7 @@ def test_a_verifier_whose_clock_went_back_judges_by_the_windows_of_then() -> Non
     first_round = judging(MACHINE, valid=Window(start=NOW))
     first = first_round.appraise()
     assert first.trusted
-    earlier = replace(MACHINE.challenge, issued=NOW - 9 * SECOND)
+    earlier = MACHINE.challenge._replace(issued=NOW - 9 * SECOND)
     back = replace(first_round.then(first), challenge=earlier, now=NOW - 8 * SECOND)
     assert ids(back.appraise(back.evidence(values=False))) == [FindingId.GOLDEN_NOT_VALID]
 
@@ -533,7 +533,7 @@ def test_a_verifier_whose_clock_went_back_judges_by_the_windows_of_then() -> Non
 def test_a_reboot_that_sends_everything_is_judged_at_once() -> None:
     first = WHOLE.appraise()
     info = WHOLE.clock_info
-    rebooted = WHOLE.then(first, claims=OTHER_BOOT, clock_info=replace(info, reset_count=9, clock=info.clock + 5000))
+    rebooted = WHOLE.then(first, claims=OTHER_BOOT, clock_info=info._replace(reset_count=9, clock=info.clock + 5000))
     evidence = rebooted.evidence()
     assert evidence.boot_log is not None
     assert evidence.ima is not None
@@ -547,8 +547,8 @@ def test_a_reboot_that_sends_everything_is_judged_at_once() -> None:
 def test_a_reboot_takes_nothing_over_from_the_boot_before() -> None:
     first = WHOLE.appraise()
     info = WHOLE.clock_info
-    rebooted = WHOLE.then(first, claims=OTHER_BOOT, clock_info=replace(info, reset_count=9, clock=info.clock + 5000))
-    silent = rebooted.appraise(replace(rebooted.evidence(), boot_log=None, ima=None))
+    rebooted = WHOLE.then(first, claims=OTHER_BOOT, clock_info=info._replace(reset_count=9, clock=info.clock + 5000))
+    silent = rebooted.appraise(rebooted.evidence()._replace(boot_log=None, ima=None))
     assert ids(silent) == [FindingId.UEFI_LOG_MISSING, FindingId.IMA_LOG_MISSING]
     assert not silent.logs_required
     assert (silent.baseline.boot, silent.baseline.ima, silent.baseline.mark) == (None, None, None)
@@ -556,7 +556,7 @@ def test_a_reboot_takes_nothing_over_from_the_boot_before() -> None:
 
 def test_a_round_that_breaks_continuity_decides_without_logs_that_were_left_out() -> None:
     golden = replace(exact_golden(MACHINE), name="new", boot=BOOT_RULES)
-    broken = replace(newer(MACHINE, MACHINE.appraise(), golden), clock_info=replace(MACHINE.clock_info, reset_count=9))
+    broken = replace(newer(MACHINE, MACHINE.appraise(), golden), clock_info=MACHINE.clock_info._replace(reset_count=9))
     appraisal = broken.appraise()
     assert FindingId.CLOCK_RESET in ids(appraisal)
     assert not appraisal.logs_required
@@ -577,11 +577,11 @@ def test_a_restarted_verifier_takes_entries_before_the_mark_for_as_old_as_they_w
 
 def test_a_mark_outlives_rounds_without_logs_but_not_the_boot() -> None:
     resumed = restarted(MACHINE, MACHINE.appraise())
-    silent = replace(resumed.evidence(), boot_log=None, ima=None)
+    silent = resumed.evidence()._replace(boot_log=None, ima=None)
     assert resumed.baseline is not None
     assert resumed.baseline.mark is not None
     assert resumed.appraise(silent).baseline.mark == resumed.baseline.mark
-    info = replace(resumed.clock_info, reset_count=9)
+    info = resumed.clock_info._replace(reset_count=9)
     rebooted = replace(resumed, claims=OTHER_BOOT, clock_info=info, boot_log=None, ima_log=None)
     assert rebooted.appraise().baseline.mark is None
 
@@ -594,7 +594,7 @@ def test_what_is_new_was_measured_after_the_last_round_that_showed_nothing_new()
     first_round = judging(MACHINE, runtime=RuntimeRules(files=files))
     quiet = first_round.then(first_round.appraise())
     quiet = replace(
-        quiet, now=late, challenge=replace(quiet.challenge, issued=late - SECOND, answer_by=late + 10 * SECOND)
+        quiet, now=late, challenge=quiet.challenge._replace(issued=late - SECOND, answer_by=late + 10 * SECOND)
     )
     between = quiet.appraise(quiet.evidence(values=False))
     assert between.trusted
@@ -617,7 +617,7 @@ def test_entries_that_were_withheld_may_be_as_old_as_the_last_round_that_showed_
     first_round = judging(MACHINE, runtime=RuntimeRules(files=files))
     current = first_round.then(first_round.appraise()).running(TOOL)
     for _ in range(3):
-        withheld = current.appraise(replace(current.evidence(), ima=None))
+        withheld = current.appraise(current.evidence()._replace(ima=None))
         assert ids(withheld) == [FindingId.IMA_REPLAY]
         current = current.then(withheld)
     assert current.appraise().trusted

@@ -35,14 +35,14 @@ def test_what_was_captured_elsewhere_judges_it_bad_and_names_the_event() -> None
 
 def test_entries_beyond_the_quote_are_not_observed() -> None:
     ahead = MACHINE.running(ran("/usr/bin/later", b"later")).ima_log
-    evidence = replace(FOLDER.evidence, ima=replace(MACHINE, ima_log=ahead).delta(0))
+    evidence = FOLDER.evidence._replace(ima=replace(MACHINE, ima_log=ahead).delta(0))
     seen, proved = observe(replace(FOLDER, evidence=evidence)), observe(FOLDER)
     assert seen.ima == proved.ima
     assert len(proved.ima) == 3
 
 
 def test_a_log_that_does_not_replay_is_reported() -> None:
-    evidence = replace(FOLDER.evidence, ima=replace(MACHINE, ima_log=(MACHINE.ima_log or b"")[:-1] + b"x").delta(0))
+    evidence = FOLDER.evidence._replace(ima=replace(MACHINE, ima_log=(MACHINE.ima_log or b"")[:-1] + b"x").delta(0))
     seen = observe(replace(FOLDER, evidence=evidence))
     assert seen.ima == ()
     assert {finding.id for finding in seen.findings} & {FindingId.IMA_REPLAY, FindingId.IMA_LOG_MALFORMED}
@@ -50,7 +50,7 @@ def test_a_log_that_does_not_replay_is_reported() -> None:
 
 def test_evidence_without_values_proves_nothing() -> None:
     with pytest.raises(ProofFailed, match="seen none"):
-        observe(replace(FOLDER, evidence=replace(FOLDER.evidence, pcr_values=None)))
+        observe(replace(FOLDER, evidence=FOLDER.evidence._replace(pcr_values=None)))
 
 
 def test_evidence_for_another_challenge_proves_nothing() -> None:

@@ -31,7 +31,7 @@ from nodeseal.verifier.appraisal.release import (
 from support.quotes import SigningKey
 from support.rounds import CHALLENGE, CLAIMS, GOLDEN, PCRS, SELECTION, SHA256, golden_of, runtime_rules
 
-RELEASE = replace(CHALLENGE, purpose=Purpose.RELEASE)
+RELEASE = CHALLENGE._replace(purpose=Purpose.RELEASE)
 CLAIMS_RAW = encode_claims(CLAIMS)
 ALL_PCRS = range(16)
 IMAGES = (Image(name="kernel", digests=frozenset({b"k" * 32})),)
@@ -190,9 +190,9 @@ def test_k01_signed_bytes_that_no_tpm_made_are_refused(good: Certify) -> None:
     "change",
     [
         pytest.param({"challenge": CHALLENGE}, id="made to attest"),
-        pytest.param({"challenge": replace(RELEASE, nonce=Nonce(b"o" * 32))}, id="made for another challenge"),
+        pytest.param({"challenge": RELEASE._replace(nonce=Nonce(b"o" * 32))}, id="made for another challenge"),
         pytest.param(
-            {"challenge": replace(RELEASE, channel=replace(RELEASE.channel, node_id=node_id_of(b"b")))},
+            {"challenge": RELEASE._replace(channel=replace(RELEASE.channel, node_id=node_id_of(b"b")))},
             id="made by another node",
         ),
         pytest.param({"claims": encode_claims(replace(CLAIMS, kernel="6.2.0"))}, id="made with other claims"),

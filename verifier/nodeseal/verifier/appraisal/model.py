@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from nodeseal.boot.claims import BootClaims
@@ -46,8 +47,7 @@ class KnownLogs(NamedTuple):
 NOTHING_KNOWN = KnownLogs()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge:
+class Challenge(NamedTuple):
     """What the verifier asked for, and until when an answer counts.
 
     Attributes:
@@ -242,8 +242,7 @@ class Baseline(NamedTuple):
         return self.judgement.facts.ima if self.judgement else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownNode:
+class KnownNode(NamedTuple):
     """A node as the verifier knows it.
 
     Attributes:
@@ -255,7 +254,7 @@ class KnownNode:
 
     keys: NodeKeys
     baseline: Baseline | None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     tpm: TpmFacts = UNKNOWN_TPM
 
     @property
