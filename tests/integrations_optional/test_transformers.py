@@ -258,6 +258,25 @@ def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
         load(sample, transformers.AutoModelForCausalLM, trust_remote_code=True)
 
 
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        ('{"text_config": {"auto_map": {"AutoModel": ["evil/code--modeling.Theirs"]}}}', "another repository"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_code_of_another_repository_is_found_wherever_it_is_named(tmp_path: Path, inner: str, message: str) -> None:
+    (save_llama(tmp_path / "plain") / "processor_config.json").write_text(inner)
+    sample = seal_folder(tmp_path / "plain", tmp_path / "sealed")
+    with pytest.raises(MalformedInput, match=message):
+        load(sample, transformers.AutoModelForCausalLM, trust_remote_code=True)
+
+
+def test_a_folder_that_is_gone_is_not_named_in_what_was_read_from_it(pristine: Sample) -> None:
+    assert load(pristine, transformers.AutoConfig).name_or_path == ""
+    assert "nodeseal-" not in load(pristine).config.name_or_path
+
+
 def test_sealed_code_is_not_written_to_a_cache(tmp_path: Path) -> None:
     plain = with_code(save_llama(tmp_path / "plain"), "modeling_theirs.Theirs")
     with pytest.raises(MalformedInput, match="cache"):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +92,9 @@ def _load(model: SealedModel, auto_class: Any, *, trust_remote_code: bool, kwarg
         _check_code(folder, trust_remote_code=trust_remote_code)
         options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         if auto_class is not None and not _makes_models(auto_class):
-            return auto_class.from_pretrained(folder, **options, **kwargs)
+            made = auto_class.from_pretrained(folder, **options, **kwargs)
+            _forget_folder(made)
+            return made
         config = transformers.AutoConfig.from_pretrained(folder, **options)
         concrete = _concrete_class(auto_class, config, trust_remote_code=trust_remote_code)
         if "generation_config" not in kwargs and concrete.can_generate():
@@ -114,13 +117,27 @@ def _check_code(folder: Path, *, trust_remote_code: bool) -> None:
 
 
 def _code_references(path: Path) -> list[str]:
+    found: list[str] = []
+
+    def look(members: dict[str, Any]) -> dict[str, Any]:
+        if "auto_map" in members:
+            found.append(str(members["auto_map"]))
+        return members
+
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return []  # not a configuration that the library could read either
-    auto_map = document.get("auto_map") if isinstance(document, dict) else None
-    values = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
-    return [str(item) for value in values for item in (value if isinstance(value, list) else [value])]
+        with suppress(ValueError):  # not a configuration that the library could read either
+            json.loads(path.read_bytes(), object_hook=look)
+    except RecursionError as error:
+        raise MalformedInput(f"{path.name}: nested too deep") from error
+    return found
+
+
+def _forget_folder(made: Any) -> None:
+    """Take its path out of a tokenizer or configuration: the folder is gone soon, and anybody could make another."""
+    parts: tuple[Any, ...] = (made, getattr(made, "tokenizer", None))
+    for part in parts:
+        if hasattr(part, "name_or_path"):
+            part.name_or_path = ""
 
 
 def _makes_models(auto_class: Any) -> bool:
