@@ -392,6 +392,15 @@ def test_closing_wipes_the_key_and_ends_all_reading(pristine: Sample) -> None:
         assert caught.value.findings[0].id is FindingId.SEALED_LEASE
 
 
+@pytest.mark.parametrize("offset", [PREFIX_SIZE + 1, 8, -1])
+def test_a_file_that_is_refused_does_not_stay_open(sample: Sample, offset: int) -> None:
+    flip(sample.weights, offset)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ProofFailed), open_model(sample.directory, sample.keys) as model:
+        model.read("model.safetensors")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_a_model_that_does_not_open_gives_its_lease_back(sample: Sample) -> None:
     (sample.directory / "extra.py").write_bytes(b"")
     keys = HeldKeys(sample)
