@@ -14,9 +14,10 @@ import pytest
 
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.loader import open_model, web
+from nodeseal.loader import OnlyModel, open_model, web
+from nodeseal.loader.reseal import next_label, reseal_model
 from nodeseal.loader.web import WebFolder, WebOptions
-from support.sealed import Sample, sealed_model
+from support.sealed import CREATED, Sample, sealed_model
 from support.web import Request, Script, WebServer
 
 
@@ -89,6 +90,20 @@ def test_s06_a_name_that_a_terminal_would_obey_is_told_inert(sample: Sample, nam
     (finding,) = surplus(sample)
     assert str(finding).isprintable()
     assert str(finding).isascii()
+
+
+def test_s09_an_older_version_in_the_place_of_the_newer_one_is_refused_where_that_is_named(
+    pristine: Sample, tmp_path: Path
+) -> None:
+    with open_model(pristine.directory, pristine.keys) as old:
+        newer = reseal_model(old, tmp_path / "newer", [pristine.key], next_label(old.content, CREATED))
+    keys = OnlyModel(pristine.keys, newer.digest)
+    open_model(tmp_path / "newer", keys).close()
+    shutil.rmtree(tmp_path / "newer")
+    shutil.copytree(pristine.directory, tmp_path / "newer")
+    with pytest.raises(ProofFailed) as caught:
+        open_model(tmp_path / "newer", keys)
+    assert caught.value.findings[0].id is FindingId.SEALED_MODEL
 
 
 def announces_for_ever(request: Request) -> None:

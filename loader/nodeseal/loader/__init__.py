@@ -19,7 +19,7 @@ Keys come from the agent of this node, once the verifier found the node trustwor
 
 from nodeseal.loader.agent_keys import AgentKeys
 from nodeseal.loader.events import Ended, Verified
-from nodeseal.loader.keys import InsecureFileKeys, KeyProvider, Lease
+from nodeseal.loader.keys import InsecureFileKeys, KeyProvider, Lease, OnlyModel
 from nodeseal.loader.model import SealedModel, open_model
 from nodeseal.loader.tensors import TensorFile, load_into, open_tensors, safe_open
 
@@ -29,6 +29,7 @@ __all__ = [
     "InsecureFileKeys",
     "KeyProvider",
     "Lease",
+    "OnlyModel",
     "SealedModel",
     "TensorFile",
     "Verified",

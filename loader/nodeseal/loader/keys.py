@@ -19,9 +19,9 @@ from nodeseal.crypto import floe
 from nodeseal.crypto.hpke import ModelPrivateKey
 from nodeseal.crypto.secret import wipe
 from nodeseal.documents import Fields
-from nodeseal.errors import MalformedInput, NotFound, PolicyRefused
+from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ids import Digest, KeyId, parse_key_id
+from nodeseal.ids import Digest, KeyId, parse_digest, parse_key_id
 from nodeseal.loader.files import read_small
 from nodeseal.sealed.slots import MAX_KEY_VERSION, Slots, parse_suite
 
@@ -133,6 +133,36 @@ class KeyProvider(Protocol):
             Unavailable: who could answer cannot be reached now.
         """
         ...
+
+
+class OnlyModel:
+    """Opens one model and no other that this node may have, such as an older version put in its place."""
+
+    def __init__(self, keys: KeyProvider, model_digest: str) -> None:
+        """Ask nobody yet.
+
+        Args:
+            keys: who releases keys.
+            model_digest: as ``nodeseal seal`` and ``nodeseal inspect`` show it.
+
+        Raises:
+            MalformedInput: not 64 lower-case hex digits.
+        """
+        self._keys = keys
+        self._digest = parse_digest(model_digest, "model_digest")
+
+    def open(self, slots: Slots) -> Lease:
+        """Pass the slots on if they are this model's.
+
+        Raises:
+            ProofFailed: with ``sealed.model-digest``: they are not. So do the errors of the provider.
+        """
+        if slots.model_digest != self._digest:
+            finding = Finding(
+                id=FindingId.SEALED_MODEL, expected=f"the model {self._digest}", seen=f"the model {slots.model_digest}"
+            )
+            raise ProofFailed(finding)
+        return self._keys.open(slots)
 
 
 class InsecureFileKeys:

@@ -12,32 +12,38 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET, AgentKeys
-from nodeseal.loader.keys import InsecureFileKeys, KeyProvider
+from nodeseal.loader.keys import InsecureFileKeys, KeyProvider, OnlyModel
 from nodeseal.loader.lazy_tensor import lazy_tensor
 from nodeseal.loader.model import open_model
 from nodeseal.loader.weights import Weights
 
 SOCKET: Final = "socket"
 INSECURE_KEY_FILE: Final = "insecure_key_file"
+MODEL_DIGEST: Final = "model_digest"
+_SETTINGS: Final = [
+    {*source, *pinned} for source in ((), (SOCKET,), (INSECURE_KEY_FILE,)) for pinned in ((), (MODEL_DIGEST,))
+]
 
 
 def parse_settings(extra: Any) -> KeyProvider:
     """Return who releases keys, by the engine's ``--model-loader-extra-config``.
 
     Args:
-        extra: nothing, ``{"socket": PATH}`` of the agent, or ``{"insecure_key_file": PATH}`` for tests.
+        extra: nothing, ``{"socket": PATH}`` of the agent, or ``{"insecure_key_file": PATH}`` for tests; each with
+            ``"model_digest"`` if no other model may open.
 
     Raises:
         ValueError: anything else.
         MalformedInput: as :class:`InsecureFileKeys`; so does Unavailable.
     """
     settings = extra or {}
-    allowed = {SOCKET, INSECURE_KEY_FILE}
-    if not isinstance(settings, Mapping) or len(settings) > 1 or not settings.keys() <= allowed:
-        raise ValueError(f"extra settings of a sealed model are one of {', '.join(sorted(allowed))}")
+    if not isinstance(settings, Mapping) or settings.keys() not in _SETTINGS:
+        names = f"{SOCKET} or {INSECURE_KEY_FILE}, and {MODEL_DIGEST}"
+        raise ValueError(f"extra settings of a sealed model are {names}")
+    keys: KeyProvider = AgentKeys(Path(settings.get(SOCKET, DEFAULT_SOCKET)))
     if INSECURE_KEY_FILE in settings:
-        return InsecureFileKeys(Path(settings[INSECURE_KEY_FILE]))
-    return AgentKeys(Path(settings.get(SOCKET, DEFAULT_SOCKET)))
+        keys = InsecureFileKeys(Path(settings[INSECURE_KEY_FILE]))
+    return OnlyModel(keys, settings[MODEL_DIGEST]) if MODEL_DIGEST in settings else keys
 
 
 @contextmanager

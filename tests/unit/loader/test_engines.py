@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from nodeseal.errors import ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.loader import AgentKeys, InsecureFileKeys
+from nodeseal.loader import AgentKeys, InsecureFileKeys, open_model
 from support.engines import Formats, LoadConfig, Model, ModelConfig, fake_engines, imported
 from support.sealed import Sample, seal_files
 
@@ -98,7 +98,7 @@ def test_what_was_read_is_compared_with_what_was_sealed_even_if_the_engine_stops
     def verify_tags(_: object) -> None:
         raise refusal
 
-    monkeypatch.setattr("nodeseal.loader.weights.Weights.verify_tags", verify_tags)
+    monkeypatch.setattr(imported("weights").Weights, "verify_tags", verify_tags)
     with pytest.raises(ProofFailed, match="another"):
         load(pristine, Forgetful("model.embed"))
 
@@ -179,10 +179,15 @@ def test_settings_say_who_gives_keys(pristine: Sample) -> None:
     parse = imported("serving").parse_settings
     assert all(isinstance(parse(extra), AgentKeys) for extra in ({}, None, {"socket": "/run/other.sock"}))
     assert isinstance(parse(settings(pristine).model_loader_extra_config), InsecureFileKeys)
+    pinned = parse({**settings(pristine).model_loader_extra_config, "model_digest": "0" * 64})
+    with pytest.raises(ProofFailed, match=r"sealed\.model-digest"):
+        open_model(pristine.directory, pinned)
 
 
 @pytest.mark.usefixtures("formats")
-@pytest.mark.parametrize("extra", ["x", {"sokcet": "/x"}, {"socket": "/x", "insecure_key_file": "/y"}, 5], ids=repr)
+@pytest.mark.parametrize(
+    "extra", ["x", {"sokcet": "/x"}, {"socket": "/x", "insecure_key_file": "/y"}, 5, ["socket"]], ids=repr
+)
 def test_other_settings_are_refused(extra: Any) -> None:
     with pytest.raises(ValueError, match="extra settings"):
         imported("serving").parse_settings(extra)
