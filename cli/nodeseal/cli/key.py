@@ -15,7 +15,9 @@ from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Create model keys and say which nodes may open with them.")
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id))]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.")
+]
 PublicOption = Annotated[Path | None, typer.Option("--public", "-o", help="Write the public key to this file.")]
 
 
@@ -27,7 +29,7 @@ def create_key(  # noqa: PLR0913 - a command's options
         str, typer.Option(help="HPKE suite; empty: what the store prefers, in files safe against quantum computers.")
     ] = "",
     store: Annotated[
-        str, typer.Option(metavar="STORE", help="file, or pkcs11:token=…;object=… for the verifier's hardware token.")
+        str, typer.Option(metavar="STORE", help="file, or 'pkcs11:token=…;object=…' for the verifier's hardware token.")
     ] = "file",
     client: ClientOption = CLIENT,
     *,
@@ -68,7 +70,9 @@ def show_key(
 @app.command("grant", epilog="Example: nodeseal key grant llama-70b --node n-4xk2… --max-leases 1")
 def grant_key(
     key: KeyArgument,
-    node: Annotated[str, typer.Option(metavar="NODE", parser=output.argument(parse_node_id), help="Who may open.")],
+    node: Annotated[
+        str, typer.Option(metavar="NODE", parser=output.argument(parse_node_id), help="Who may open: its id, n-….")
+    ],
     max_leases: Annotated[int, typer.Option(min=1, max=1024, help="Leases the node may hold at once.")] = 1,
     client: ClientOption = CLIENT,
     *,

@@ -126,7 +126,8 @@ def parse_suite(text: str) -> Suite:
     try:
         return Suite(text)
     except ValueError as error:
-        raise MalformedInput(f"unknown suite: {text[:80]!a}") from error
+        remedy = f"it is one of {'; '.join(suite.value for suite in Suite)}"
+        raise MalformedInput(f"unknown suite: {text[:80]!a}", remedy=remedy) from error
 
 
 def _exactly(fields: Fields, key: str, size: int) -> bytes:

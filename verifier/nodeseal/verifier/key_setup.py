@@ -44,7 +44,7 @@ def _open_token(settings: TokenSettings) -> TokenKeyStore:
     try:
         from nodeseal.verifier.token_keys import TokenKeyStore  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
-        remedy = "pip install 'nodeseal[pkcs11]'"
+        remedy = "in a clone of nodeseal: pip install '.[pkcs11]', with the verifier's pip"
         raise MalformedInput("keys.pkcs11 needs python-pkcs11, which is not installed", remedy=remedy) from error
     store = TokenKeyStore(settings, load_pin(settings))
     try:

@@ -118,7 +118,7 @@ class KeyStores:
         if place == FILE_PLACE:
             return self._files
         if not place.startswith(SCHEME):
-            raise MalformedInput(f"key store: neither {FILE_PLACE} nor {SCHEME}…")
+            raise MalformedInput(f"key store: neither {FILE_PLACE} nor {SCHEME}token=NAME;object=NAME")
         if self._token is None:
             raise MalformedInput("key store: this verifier has no token", remedy="set keys.pkcs11 in verifier.yaml")
         return self._token

@@ -151,9 +151,8 @@ class TokenKeyStore:
             self._disconnect()
             said = f"{type(error).__name__} {error}".strip()
             _log.warning("token failed", token=self._settings.name, error=said)
-            raise Unavailable(
-                f"token {self._settings.name}: {said}", remedy="put the token back; nothing else is needed"
-            ) from error
+            remedy = "put the token back, which is enough, or correct keys.pkcs11 in verifier.yaml and restart"
+            raise Unavailable(f"token {self._settings.name}: {said}", remedy=remedy) from error
         finally:
             self._lock.release()
 
