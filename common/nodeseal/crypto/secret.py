@@ -7,16 +7,15 @@ not protect from root on a running node.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
-
-_STEP = 1 << 20
 
 
 def wipe(buffer: bytearray | memoryview) -> None:
     """Overwrite ``buffer`` with zeros, in place."""
-    for start in range(0, len(buffer), _STEP):
-        stop = min(start + _STEP, len(buffer))
-        buffer[start:stop] = bytes(stop - start)
+    size = memoryview(buffer).nbytes
+    if size:
+        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(buffer)), 0, size)
 
 
 def allocate(size: int) -> memoryview:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from threading import Condition, Event, Lock
+from threading import Condition, Lock
 from typing import Final
 
 from nodeseal.crypto.secret import allocate, wipe
@@ -115,12 +115,12 @@ class _Run:
         self._lock = Lock()
         self._changed = Condition()
         self._helpers = 0
-        self._stop = Event()
+        self._stopped = False
 
     def help(self, buffer: memoryview) -> None:
         """Work in a thread of the crew, unless all has ended."""
         with self._changed:
-            if self._stop.is_set():
+            if self._stopped:
                 return
             self._helpers += 1
         try:
@@ -135,7 +135,7 @@ class _Run:
             while (number := self._next()) is not None:
                 self._work(number, buffer)
         except BaseException:
-            self._stop.set()
+            self._stopped = True
             raise
 
     def end(self) -> None:
@@ -143,9 +143,9 @@ class _Run:
         ended = False
         while not ended:
             with suppress(BaseException), self._changed:
-                self._stop.set()
+                self._stopped = True
                 ended = self._changed.wait_for(lambda: not self._helpers)
 
     def _next(self) -> int | None:
         with self._lock:
-            return None if self._stop.is_set() else next(self._left, None)
+            return None if self._stopped else next(self._left, None)

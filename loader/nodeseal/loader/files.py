@@ -17,7 +17,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror or 'input/output error'}") from error
+        raise _unavailable(path, error) from error
 
 
 def open_regular(path: Path) -> int:
@@ -53,8 +53,10 @@ def read_exactly(descriptor: int, buffer: memoryview, offset: int, path: Path) -
     """
     done = 0
     while done < len(buffer):
-        with naming(path):
+        try:
             count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:  # naming() would make a generator for each segment
+            raise _unavailable(path, error) from error
         if count == 0:
             raise Unavailable(f"{path}: became shorter while it was read")
         done += count
@@ -86,3 +88,7 @@ def read_small(path: Path, limit: int) -> bytes:
         buffer = bytearray(size)
         read_exactly(descriptor, memoryview(buffer), 0, path)
     return bytes(buffer)
+
+
+def _unavailable(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"{path}: {error.strerror or 'input/output error'}")

@@ -131,16 +131,17 @@ class SegmentReader:
         self._floe.close()
 
     def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> None:
-        segment_size, capacity = self._file.segment_size, self._layout.capacity
+        segment_size, capacity, last = self._file.segment_size, self._layout.capacity, self._layout.count - 1
 
         def decrypt(position: int, buffer: memoryview) -> None:
             self._lease.check()
-            size, start = self._layout.plaintext_size(position), position * capacity
+            start = position * capacity
+            size = min(capacity, self._file.size - start)
             segment = buffer[: size + floe.SEGMENT_OVERHEAD]
             self._source.read_into(segment, self._start + position * segment_size)
             direct = targets.direct(start, start + size)
             plaintext = buffer[segment_size : segment_size + size] if direct is None else direct
-            self._floe.decrypt_into(position, segment, plaintext, final=position == self._layout.count - 1)
+            self._floe.decrypt_into(position, segment, plaintext, final=position == last)
             self._remember(position, bytes(segment[-floe.TAG_SIZE :]))
             if direct is None:
                 targets.copy(start, plaintext)
