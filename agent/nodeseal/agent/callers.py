@@ -3,7 +3,8 @@
 The kernel says it: SO_PEERCRED (unix(7)) gives process, user and group as they were at connect(2); ``/proc/PID``
 gives the executable's bytes and the control group. A process may hand its connected socket to another one or call
 exec(2): whoever runs as the allowed user can do that, so the user is what a rule cannot leave out, and executable
-and unit only narrow it. The pid is pinned by a pidfd while ``/proc`` is read, so that a reused pid is noticed.
+and unit only narrow it. The pid is pinned by a pidfd while ``/proc`` is read, so that a pid that is reused meanwhile is
+noticed; one that was reused before gains no more than exec(2) would.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Caller:
         pid: process id.
         uid: effective user id at connect(2).
         gid: effective group id at connect(2).
-        executable_sha256: SHA-256 of its executable, or None where the kernel does not let the agent read it.
+        executable_sha256: SHA-256 of its executable, or None where it was not looked at, or the kernel does not let the
+            agent read it.
         units: the components of its control group path; empty where it cannot be read.
     """
 
@@ -73,7 +75,7 @@ class Caller:
     units: tuple[str, ...]
 
     def __str__(self) -> str:
-        executable = self.executable_sha256.hex() if self.executable_sha256 else "unreadable"
+        executable = self.executable_sha256.hex() if self.executable_sha256 else "unknown"
         return f"uid {self.uid}, gid {self.gid}, executable {executable}, unit {'/'.join(self.units) or 'unknown'}"
 
 
@@ -82,8 +84,12 @@ def peer_user(connection: socket.socket) -> int:
     return _peer(connection)[1]
 
 
-def identify(connection: socket.socket) -> Caller:
+def identify(connection: socket.socket, *, stranger: bool = False) -> Caller:
     """Return the process that connected; it blocks for as long as hashing its executable takes.
+
+    Args:
+        connection: accepted.
+        stranger: no rule can fit this user, so its executable, which may be made to take long, is not looked at.
 
     Raises:
         PolicyRefused: the process is gone, so nothing can be said of it.
@@ -94,7 +100,8 @@ def identify(connection: socket.socket) -> Caller:
     except OSError as error:
         raise _refusal("a running process", f"process {pid}: {error.strerror}") from error
     try:
-        caller = Caller(pid=pid, uid=uid, gid=gid, executable_sha256=_executable(pid), units=_units(pid))
+        executable = None if stranger else _executable(pid)
+        caller = Caller(pid=pid, uid=uid, gid=gid, executable_sha256=executable, units=_units(pid))
         if select.select([pinned], [], [], 0)[0]:
             raise _refusal("a running process", f"process {pid} ended")
         return caller

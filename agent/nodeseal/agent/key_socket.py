@@ -1,8 +1,9 @@
 """The local key socket: connections, limits and framing (DESIGN §7). What calls mean: ``keys_service``.
 
-Every user may connect and be told no, so the socket is open to all and the kernel says who is there. A connection
-is dropped when a message is too long or makes no sense, or when sending a call or taking a reply takes too long. An
-``Open`` is the last call of its connection: whatever the caller does next ends it.
+Every user may connect and be told no, so the socket is open to all and the kernel says who is there. Users that no rule
+names count as one, and nothing of theirs is hashed, so that they keep no loader out and the agent from no work. A
+connection is dropped when a message is too long or makes no sense, or when sending a call or taking a reply takes too
+long. An ``Open`` is the last call of its connection: whatever the caller does next ends it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from nodeseal.varlink import Call, Frames, Reply, decode_call, encode_reply
 
 MAX_CONNECTIONS: Final = 256
 MAX_CONNECTIONS_PER_USER: Final = 64
+_STRANGERS: Final = -1
+"""Stands for all users that no rule names; no user id is negative."""
 CALL_SECONDS: Final = 10.0
 """How long a caller may take to send a call, and to take a reply."""
 _CHUNK: Final = 64 * 1024
@@ -63,20 +66,22 @@ class KeySocket:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_user(writer.get_extra_info("socket"))
-        if self._by_user.total() >= MAX_CONNECTIONS or self._by_user[uid] >= MAX_CONNECTIONS_PER_USER:
+        stranger = not self._service.expects(uid)
+        user = _STRANGERS if stranger else uid
+        if self._by_user.total() >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
             _log.warning("too many connections", uid=uid)
             writer.close()
             return
-        self._by_user[uid] += 1
+        self._by_user[user] += 1
         try:
-            caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"))
+            caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"), stranger=stranger)
             await self._converse(caller, reader, writer)
         except ConnectionError:
             _log.info("caller hung up", uid=uid)
         except (MalformedInput, PolicyRefused, TimeoutError, OSError) as error:
             _log.warning("connection dropped", uid=uid, error=str(error) or type(error).__name__)
         finally:
-            self._by_user[uid] -= 1
+            self._by_user[user] -= 1
             writer.close()
 
     async def _converse(self, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

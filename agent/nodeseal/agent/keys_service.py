@@ -73,6 +73,10 @@ class KeysService:
         self._standing: Final = standing
         self._clock: Final = clock
 
+    def expects(self, uid: int) -> bool:
+        """Tell whether a user is one that a rule names, root, or the agent's own."""
+        return uid in _own_users() or any(rule.uid == uid for rule in self._rules)
+
     async def open(self, call: Call, caller: Caller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
         """Yield the replies to ``Open``: key, renewals, end.
 
@@ -160,7 +164,7 @@ class KeysService:
             yield Reply(parameters={"expires": self._wall_time(subscription.deadline)}, continues=True)
 
     def _status(self, caller: Caller) -> Reply:
-        if caller.uid not in (0, os.geteuid()):
+        if caller.uid not in _own_users():
             check_caller(caller, self._rules)
         link, deadline = self._releaser.link, self._leases.deadline
         expires = self._wall_time(deadline)
@@ -185,6 +189,10 @@ class KeysService:
     def _wall_time(self, deadline: float) -> str:
         at = datetime.now(UTC) + timedelta(seconds=deadline - self._clock())
         return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _own_users() -> tuple[int, int]:
+    return 0, os.geteuid()
 
 
 def _error_reply(error: NodesealError, call: Call, caller: Caller) -> Reply:

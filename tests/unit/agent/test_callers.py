@@ -99,6 +99,14 @@ def test_a_process_that_ends_while_it_is_looked_at_is_refused(tmp_path: Path, mo
                 identify(connection)
 
 
+def test_k07_the_executable_of_a_stranger_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "_executable", lambda _: pytest.fail("was hashed"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        caller = identify(ours, stranger=True)
+    assert (caller.pid, caller.executable_sha256) == (os.getpid(), None)
+
+
 def test_an_executable_too_large_to_hash_counts_as_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "_MAX_EXECUTABLE", 1)
     ours, theirs = socket.socketpair()

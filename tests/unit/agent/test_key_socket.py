@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -283,6 +284,24 @@ def test_one_user_has_a_limit_of_connections(monkeypatch: pytest.MonkeyPatch) ->
                 continue
             return
         pytest.fail("a closed connection still counts")
+
+    play(scenario)
+
+
+def test_k07_users_that_no_rule_names_share_one_limit_and_cost_no_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    users, me = count(20_000), os.geteuid()
+    monkeypatch.setattr(key_socket, "MAX_CONNECTIONS_PER_USER", 2)
+    monkeypatch.setattr(key_socket, "peer_user", lambda _: next(users))
+    monkeypatch.setattr("nodeseal.agent.callers._executable", lambda _: pytest.fail("was hashed"))
+
+    async def scenario(bench: Bench) -> None:
+        for _ in range(2):
+            assert not (await bench.call(f"{SERVICE}.GetInfo")).error
+        with pytest.raises((EOFError, ConnectionError)):
+            await bench.call(f"{SERVICE}.GetInfo")
+        monkeypatch.setattr("nodeseal.agent.callers._executable", lambda _: None)
+        monkeypatch.setattr(key_socket, "peer_user", lambda _: me)
+        assert not (await bench.call(f"{SERVICE}.GetInfo")).error
 
     play(scenario)
 
