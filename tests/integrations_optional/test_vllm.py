@@ -8,22 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from support import vllm_tokens
-from support.llama import sealed_llama, tokens
-from support.sealed import Sample
+from support.llama import save_llama, sealed_llama, tokens
+from support.sealed import Sample, seal_folder
 
+if find_spec("vllm") is None:
+    pytest.skip("vLLM is not installed here (3.5 GB): see docs/integrations.md#vllm", allow_module_level=True)
 transformers = pytest.importorskip("transformers", reason="transformers is not installed here: make test-integrations")
-pytestmark = [
-    pytest.mark.skipif(
-        find_spec("vllm") is None, reason="vLLM is not installed here (3.5 GB): see docs/integrations.md#vllm"
-    ),
-    pytest.mark.timeout(900),
-]
+safetensors = pytest.importorskip("safetensors.torch")
+pytestmark = pytest.mark.timeout(900)
 TESTS = Path(__file__).parents[1]
 
 
@@ -32,7 +32,22 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return sealed_llama(tmp_path_factory.mktemp("llama"))
 
 
-def run(folder: Path, *key: Path) -> tuple[int, str]:
+class Run(NamedTuple):
+    """What came of a program."""
+
+    pid: int
+    code: int
+    output: str
+
+    def tokens(self) -> list[int]:
+        """Return what it generated."""
+        assert self.code == 0, self.output[-5000:]
+        (line,) = (line for line in self.output.splitlines() if line.startswith("TOKENS "))
+        generated: list[int] = json.loads(line.removeprefix("TOKENS "))
+        return generated
+
+
+def run(folder: Path, *arguments: Path | str, **variables: str) -> Run:
     """Run vLLM in processes of its own, all of which end here."""
     home = folder.parent / "home"
     environment = {
@@ -43,9 +58,10 @@ def run(folder: Path, *key: Path) -> tuple[int, str]:
         "VLLM_CACHE_ROOT": str(home / "vllm"),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        **variables,
     }
     with subprocess.Popen(
-        [sys.executable, vllm_tokens.__file__, folder, *key],
+        [sys.executable, vllm_tokens.__file__, folder, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,12 +73,16 @@ def run(folder: Path, *key: Path) -> tuple[int, str]:
         finally:
             if program.poll() is None:
                 os.killpg(program.pid, signal.SIGKILL)
-    return program.returncode, output
+    return Run(program.pid, program.returncode, output)
 
 
-def key_file(sample: Sample) -> Path:
+def with_key(sample: Sample) -> tuple[str, Path]:
     (path,) = sample.directory.parent.glob("*.insecure")
-    return path
+    return "--key", path
+
+
+def plain_tokens(sample: Sample) -> list[int]:
+    return tokens(transformers.AutoModelForCausalLM.from_pretrained(sample.plain))
 
 
 def pieces(plain: Path) -> list[bytes]:
@@ -72,29 +92,66 @@ def pieces(plain: Path) -> list[bytes]:
 
 
 def test_a_sealed_model_says_in_vllm_what_the_plain_one_says_and_no_cache_holds_weights(pristine: Sample) -> None:
-    code, output = run(pristine.directory, key_file(pristine))
-    assert code == 0, output[-5000:]
-    (line,) = (line for line in output.splitlines() if line.startswith("TOKENS "))
-    plain = transformers.AutoModelForCausalLM.from_pretrained(pristine.plain)
-    assert json.loads(line.removeprefix("TOKENS ")) == tokens(plain)
+    assert run(pristine.directory, *with_key(pristine)).tokens() == plain_tokens(pristine)
     left = [path for path in (pristine.directory.parent / "home").rglob("*") if path.is_file()]
     assert left, "vLLM keeps nothing in its cache, so this searches the wrong place"
     assert not [path for path in left if any(piece in path.read_bytes() for piece in pieces(pristine.plain))]
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks of vLLM want a processor each")
+def test_workers_alone_ask_for_keys_and_tensor_parallel_ranks_decrypt_their_share_alone(
+    pristine: Sample, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    settings = {vllm_tokens.WATCH: str(told), "VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    made = run(pristine.directory, *with_key(pristine), "--ranks", "2", **settings)
+    assert made.tokens() == plain_tokens(pristine)
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    askers = [pid for pid, *what in lines if what == ["key"]]
+    assert len(askers) == len(set(askers)) == 2
+    assert made.pid not in askers
+    names = set(json.loads((pristine.plain / "model.safetensors.index.json").read_text())["weight_map"])
+    for worker in askers:
+        shares = {what[0]: what[1] / what[2] for pid, *what in lines if pid == worker and what != ["key"]}
+        assert shares == {name: 1 if "norm" in name else 1 / 2 for name in names}
+
+
+def copy_of(sample: Sample, folder: Path) -> Sample:
+    shutil.copytree(sample.directory, folder / "llama")
+    (key,) = sample.directory.parent.glob("*.insecure")
+    shutil.copy(key, folder)
+    return replace(sample, directory=folder / "llama")
+
+
 def test_a_flipped_byte_in_one_shard_stops_vllm_with_an_error_that_names_it(pristine: Sample, tmp_path: Path) -> None:
-    shutil.copytree(pristine.directory, tmp_path / "llama")
-    stored = tmp_path / "llama" / "model-00002-of-00003.safetensors.sealed"
+    sample = copy_of(pristine, tmp_path)
+    stored = sample.directory / "model-00002-of-00003.safetensors.sealed"
     raw = bytearray(stored.read_bytes())
     raw[-1000] ^= 1
     stored.write_bytes(raw)
-    code, output = run(tmp_path / "llama", key_file(pristine))
-    assert code != 0
-    assert "sealed.segment (model-00002-of-00003.safetensors.sealed)" in output
-    assert "TOKENS" not in output
+    made = run(sample.directory, *with_key(sample))
+    assert made.code != 0
+    assert "sealed.segment (model-00002-of-00003.safetensors.sealed)" in made.output
+    assert "TOKENS" not in made.output
+
+
+def test_a_weight_that_was_never_sealed_stops_vllm_with_an_error_that_names_it(tmp_path: Path) -> None:
+    plain = save_llama(tmp_path / "plain")
+    (single,) = [path for path in plain.glob("*.safetensors") if b"model.norm.weight" in path.read_bytes()]
+    tensors = safetensors.load_file(single)
+    del tensors["model.norm.weight"]
+    safetensors.save_file(tensors, single, metadata={"format": "pt"})
+    index = plain / "model.safetensors.index.json"
+    document = json.loads(index.read_text())
+    del document["weight_map"]["model.norm.weight"]
+    index.write_text(json.dumps(document))
+    sample = seal_folder(plain, tmp_path / "llama")
+    made = run(sample.directory, *with_key(sample))
+    assert made.code != 0
+    assert "1 weights are missing from the sealed files: model.norm.weight" in made.output
 
 
 def test_without_the_plugin_vllm_finds_no_weights(pristine: Sample) -> None:
-    code, output = run(pristine.directory)
-    assert code != 0
-    assert "Cannot find any model weights" in output
+    made = run(pristine.directory)
+    assert made.code != 0
+    assert "Cannot find any model weights" in made.output
