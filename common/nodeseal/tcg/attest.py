@@ -126,13 +126,8 @@ def decode_attest(raw: bytes) -> Attest:
     clock, resets, restarts, safe, firmware = reader.unpack(_CLOCK, "clockInfo")
     if safe > 1:
         raise reader.fault("clockInfo.safe", f"is {safe}, neither 0 nor 1")
-    return Attest(
-        qualified_signer=signer,
-        extra_data=extra_data,
-        clock_info=ClockInfo(clock=clock, reset_count=resets, restart_count=restarts, safe=safe == 1),
-        firmware_version=firmware,
-        attested=_decode_attested(kind, reader.rest()),
-    )
+    clock_info = ClockInfo(clock, resets, restarts, safe == 1)
+    return Attest(signer, extra_data, clock_info, firmware, _decode_attested(kind, reader.rest()))
 
 
 @lru_cache(maxsize=4096)

@@ -144,7 +144,7 @@ class Node:
     @property
     def known(self) -> KnownNode:
         """The node as an appraisal takes it."""
-        return KnownNode(keys=self.keys, baseline=self.baseline, labels=self.record.labels, tpm=self.record.tpm)
+        return KnownNode(self.keys, self.baseline, self.record.labels, self.record.tpm)
 
     @property
     def actor(self) -> str:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -158,18 +159,19 @@ class Rounds:
 
     def _arrival(self, asked: Asked, began: float | None) -> datetime:
         # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
-        issued, steady = asked.challenge.issued, self.clock.steady()
-        now = issued + timedelta(seconds=steady - asked.at)
-        begun = now if began is None else issued + timedelta(seconds=began - asked.at)
-        if begun > issued + self._answer_within or now > asked.challenge.answer_by:
+        complete = self.clock.steady() - asked.at
+        begun = complete if began is None else began - asked.at
+        if begun > asked.answer_within_seconds or complete > self.settings.complete_within_seconds:
             raise ProofFailed(unasked("an answer after its time"))
-        return now
+        return asked.challenge.issued + timedelta(seconds=complete)
 
     async def _judge(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Judged:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
         try:
-            appraisal = await self._appraise(node, evidence, asked, now)
+            work = partial(appraise, evidence, asked.challenge, _known(node, asked), self._fleet.policy, now)
+            size = log_size(evidence)
+            appraisal = work() if size < _LONG_LOG else await self._in_turn(node, size, work)
         except ProofFailed as error:
             replayed = _answers(node.answered, asked.challenge.purpose, evidence)
             return await self._refuse(node, (unasked("an earlier answer"),) if replayed else error.findings)
@@ -181,7 +183,8 @@ class Rounds:
         node.boot = _boot_after(node, appraisal)
         node.baseline = _later(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
-        await self._conclude(node, appraisal, asked)
+        if not self._settled(node, appraisal, asked):
+            await self._conclude(node, appraisal, asked)
         return Judged(
             verdict=self._verdict(node, appraisal, asked),
             appraisal=appraisal,
@@ -189,16 +192,10 @@ class Rounds:
             again=appraisal.values_required or appraisal.logs_required,
         )
 
-    async def _appraise(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Appraisal:
-        policy, known = self._fleet.policy, asked.known
-        if known.labels is not node.record.labels:  # people may have changed them since it was asked
-            known = known._replace(labels=node.record.labels)
-        size = log_size(evidence)
-        if size < _LONG_LOG:
-            return appraise(evidence, asked.challenge, known, policy, now)
+    async def _in_turn(self, node: Node, size: int, work: Callable[[], T]) -> T:
         async with self._threads.one(node.long_at, size):
             node.long_at = self.clock.steady()
-            return await _in_thread(lambda: appraise(evidence, asked.challenge, known, policy, now))
+            return await _in_thread(work)
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
         node.refused_at = self.clock.steady()
@@ -211,19 +208,22 @@ class Rounds:
         state = node.state if node.state in STICKY else NodeState.UNTRUSTED
         return Judged(verdict=Verdict(state=state, trusted_until=None, trusted_for_ms=0, findings=findings))
 
-    async def _conclude(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
-        trust_ends = asked.at + self.settings.trust_seconds
+    def _settled(self, node: Node, appraisal: Appraisal, asked: Asked) -> bool:
+        """Tell whether a round leaves what is thought of the node as it is, but for the end of trust."""
         self._fleet.touch(node)
         if appraisal.logs_required:  # speaks neither for nor against the node, whose trust goes on until its time
-            return
+            return True
         if not appraisal.trusted:
             node.refused_at = self.clock.steady()
         elif appraisal.baseline is not node.baseline or asked.at < node.refused_at:  # held back
-            return
-        if _is_steady(node, appraisal):
-            if trust_ends > node.trust_ends:
-                node.trust_ends, node.trusted_until = trust_ends, appraisal.believable_until
-            return
+            return True
+        steady, trust_ends = _is_steady(node, appraisal), asked.at + self.settings.trust_seconds
+        if steady and trust_ends > node.trust_ends:
+            node.trust_ends, node.trusted_until = trust_ends, appraisal.believable_until
+        return steady
+
+    async def _conclude(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
+        trust_ends = asked.at + self.settings.trust_seconds
 
         def decide(node: Node) -> Change | None:
             if not _still_enrolled(node, asked):  # while this waited for its turn
@@ -258,6 +258,12 @@ async def _in_thread(work: Callable[[], T]) -> T:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({running})
         raise
+
+
+def _known(node: Node, asked: Asked) -> KnownNode:
+    """Return what was known when the node was asked, with the labels of now: people may have changed them since."""
+    known, labels = asked.known, node.record.labels
+    return known if known.labels is labels else known._replace(labels=labels)
 
 
 def _still_enrolled(node: Node, asked: Asked) -> bool:

@@ -224,7 +224,7 @@ class Session:
     def _take(self) -> Instruction:
         revoked = self._revoked.pop(0) if self._revoked else None
         verdict, self._verdict = self._verdict, None
-        return Instruction(revoked=revoked, verdict=verdict, asked=self._ask())
+        return Instruction(revoked, verdict, self._ask())
 
     def _ask(self) -> Asked | None:
         if not self._due or self._failure is not None:

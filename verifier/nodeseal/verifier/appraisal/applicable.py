@@ -13,7 +13,7 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 def serves(golden: Golden, labels: Mapping[str, str]) -> bool:
     """Tell whether ``golden`` is for a node with these labels: it has every label that the golden names."""
-    return all(labels.get(label) == value for label, value in golden.nodes.items())
+    return golden.nodes.items() <= labels.items()
 
 
 def counts(golden: Golden, labels: Mapping[str, str], now: datetime) -> bool:
