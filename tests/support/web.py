@@ -68,6 +68,7 @@ class WebServer(ThreadingHTTPServer):
         script: answers requests.
         requests: path and headers of each one.
         sent: bytes of bodies.
+        connections: how many began, whatever became of them.
     """
 
     daemon_threads = True
@@ -77,7 +78,7 @@ class WebServer(ThreadingHTTPServer):
         self.folder = folder
         self.script = script
         self.requests: list[tuple[str, dict[str, str]]] = []
-        self.sent = 0
+        self.sent = self.connections = 0
         self._scheme = "https" if tls else "http"
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
@@ -86,6 +87,11 @@ class WebServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Address of the folder."""
         return f"{self._scheme}://127.0.0.1:{self.server_port}"
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection."""
+        self.connections += 1
+        return super().get_request()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no failure of a test."""

@@ -316,6 +316,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(sample: Sample
     with tls_server(sample, certificate) as server, pytest.raises(Unavailable):
         read(server, sample)
     assert server.requests == []
+    assert server.connections == 1
 
 
 def test_a_redirection_is_followed_without_headers_to_other_servers(sample: Sample, certificate: Path) -> None:
