@@ -62,6 +62,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         loading,
         loading_peers,
         rounds,
+        sealing,
     )
 
     return {
@@ -83,6 +84,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "load_over_tensorizer": loading_peers.over_tensorizer,
         "load_2t_over_1t": loading.two_threads_over_one,
         "load_peak_memory_over_model": loading.peak_memory_over_model,
+        "seal_over_openssl_gcm": sealing.over_openssl_gcm,
         "first_tensor_ms": loading.first_tensor,
         "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }

@@ -11,7 +11,11 @@ from benchmarks.harness import Missing
 
 _ECDSA: Final = re.compile(r"^\+F4:\d+:256:(?P<sign>[0-9.]+):(?P<verify>[0-9.]+)$", re.MULTILINE)
 """Signatures and verifications per second of processor time, as ``-mr`` prints them."""
+_GCM: Final = re.compile(r"^\+F:\d+:AES-256-GCM:(?P<bytes>[0-9.]+)$", re.MULTILINE)
 VERIFY: Final = "openssl speed ecdsap256, verifications per second of processor time on one core"
+
+
+GCM: Final = "openssl speed -evp aes-256-gcm, bytes per second of processor time on one core, in blocks of 1 MiB"
 
 
 def p256_verifies_per_second() -> float:
@@ -20,12 +24,25 @@ def p256_verifies_per_second() -> float:
     Raises:
         Missing: openssl is not installed, or prints something else.
     """
+    return parse_speed(_speed("ecdsap256"))
+
+
+def gcm_bytes_per_second() -> float:
+    """Run ``openssl speed`` once, for a second.
+
+    Raises:
+        Missing: openssl is not installed, or prints something else.
+    """
+    return parse_gcm_speed(_speed("-bytes", str(1 << 20), "-evp", "aes-256-gcm"))
+
+
+def _speed(*what: str) -> str:
     program = shutil.which("openssl")
     if program is None:
         raise Missing("openssl is not installed")
-    command = [program, "speed", "-seconds", "1", "-mr", "ecdsap256"]
+    command = [program, "speed", "-seconds", "1", "-mr", *what]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - as named
-    return parse_speed(done.stdout)
+    return done.stdout
 
 
 def parse_speed(printed: str) -> float:
@@ -38,3 +55,15 @@ def parse_speed(printed: str) -> float:
     if found is None:
         raise Missing("openssl speed prints no figure for P-256")
     return float(found["verify"])
+
+
+def parse_gcm_speed(printed: str) -> float:
+    """Return bytes per second from what ``openssl speed -mr -evp aes-256-gcm`` prints for one size of blocks.
+
+    Raises:
+        Missing: it is not there.
+    """
+    found = _GCM.search(printed)
+    if found is None:
+        raise Missing("openssl speed prints no figure for AES-256-GCM")
+    return float(found["bytes"])

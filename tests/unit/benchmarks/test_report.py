@@ -11,7 +11,7 @@ import pytest
 from benchmarks import report
 from benchmarks.__main__ import main
 from benchmarks.harness import Missing, Result
-from benchmarks.openssl import parse_speed
+from benchmarks.openssl import parse_gcm_speed, parse_speed
 from benchmarks.verifier import with_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,11 +59,14 @@ def test_an_unknown_figure_is_a_misuse(capsys: pytest.CaptureFixture[str]) -> No
 def test_what_openssl_prints_for_programs_is_understood() -> None:
     printed = "+DTP:256:verify:ecdsa:1\n+R6:4973:256:0.33\n+F4:3:256:45564.705882:15069.696970\n"
     assert parse_speed(printed) == pytest.approx(15069.69697)
+    assert parse_gcm_speed("+H:1048576\n+F:25:AES-256-GCM:5816512752.94\n") == pytest.approx(5816512752.94)
 
 
 def test_what_openssl_does_not_print_is_missing() -> None:
     with pytest.raises(Missing, match="no figure"):
         parse_speed("+F2:2:2048:1:2\n")
+    with pytest.raises(Missing, match="no figure"):
+        parse_gcm_speed("+F:25:AES-128-GCM:5816512752.94\n")
 
 
 def test_a_setting_is_replaced_where_it_stands() -> None:
