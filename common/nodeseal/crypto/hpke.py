@@ -259,6 +259,7 @@ def _load_public(public: ModelPublicKey) -> hpke.MLKEM768X25519PublicKey | ec.El
             return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), public.raw)
         seal = mlkem.MLKEM768PublicKey.from_public_bytes(public.raw[:_MLKEM_PUBLIC])
         agree = x25519.X25519PublicKey.from_public_bytes(public.raw[_MLKEM_PUBLIC:])
+        x25519.X25519PrivateKey.generate().exchange(agree)  # refuses points that share zeros with everybody (§7.1.4)
         return hpke.MLKEM768X25519PublicKey(seal, agree)
     except ValueError as error:
         raise MalformedInput(what) from error

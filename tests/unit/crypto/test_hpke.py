@@ -206,6 +206,13 @@ def test_bytes_that_are_no_key_are_refused(suite: Suite) -> None:
         ModelPublicKey(suite, b"\xff" * suite.public_size)
 
 
+@pytest.mark.parametrize("point", [bytes(32), b"\1" + bytes(31)], ids=["zero", "one"])
+def test_a_public_key_that_shares_zeros_with_everybody_is_refused(point: bytes) -> None:
+    raw = ModelPrivateKey.generate(Suite.MLKEM768_X25519).public.raw
+    with pytest.raises(MalformedInput, match="not a public key"):
+        ModelPublicKey(Suite.MLKEM768_X25519, raw[:-32] + point)
+
+
 def test_a_scalar_out_of_range_is_refused() -> None:
     for raw in (bytes(48), b"\xff" * 48):
         with pytest.raises(MalformedInput):
