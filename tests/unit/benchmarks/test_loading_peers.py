@@ -50,7 +50,7 @@ def test_a_peer_that_does_not_run_is_missing_and_says_why(tmp_path: Path, monkey
         loading_peers.over_tensorizer()
 
 
-def test_a_worker_that_ends_without_an_answer_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_ends_without_an_answer_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, monkeypatch, "#!/bin/sh\nread -r peer\n")
-    with pytest.raises(Missing, match="stopped"):
+    with pytest.raises(RuntimeError, match="stopped"):
         loading_peers.over_tensorizer()
