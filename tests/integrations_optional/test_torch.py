@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import mmap
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.loader import open_model, open_tensors, safe_open
 from support.mappings import left_out_of_core_dumps
@@ -45,9 +49,16 @@ def bits(tensor: Any) -> bytes:
     return bytes(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
 
 
+def any_bits(name: str) -> Any:
+    """Return elements of any bits, numbers or not."""
+    dtype = getattr(torch, name)
+    raw = torch.randint(0, 2 if name == "bool" else 256, (30, 4 * dtype.itemsize), dtype=torch.uint8)
+    return raw.view(dtype)
+
+
 def tensors() -> dict[str, Any]:
     torch.manual_seed(1)
-    made = {name: torch.randint(0, 2, (3, 4)).to(getattr(torch, name)) for name in DTYPES}
+    made = {name: any_bits(name) for name in DTYPES}
     made |= {"large": torch.randn(600, 700).to(torch.bfloat16), "scalar": torch.tensor(2.5)}
     return made | {"empty": torch.empty((0, 7), dtype=torch.float16)}
 
@@ -139,6 +150,54 @@ def test_a_memory_file_serves_safetensors_own_loader(sample: Sample) -> None:
     assert all(bits(loaded[name]) == bits(tensor) for name, tensor in tensors().items())
 
 
+class Cuda:
+    """The part of CUDA's runtime that pins memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, refuses: bool = False) -> None:
+        self.pinned: dict[int, int] = {}
+        self.sizes: list[int] = []
+        self._refuses = refuses
+        runtime = SimpleNamespace(cudaHostRegister=self._register, cudaHostUnregister=self.pinned.pop)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+
+    def _register(self, address: int, size: int, flags: int) -> int:
+        if self._refuses or not size or flags:
+            return 1  # cudaErrorInvalidValue
+        self.pinned[address] = size
+        self.sizes.append(size)
+        return 0
+
+
+def test_memory_is_pinned_while_tensors_use_it(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+    loaded = sealed.load_file(sample.directory / PATH, pin_memory=True, keys=sample.keys)
+    ((address, size),) = cuda.pinned.items()
+    assert address % mmap.PAGESIZE == 0
+    for tensor in (tensor for tensor in loaded.values() if tensor.numel()):
+        assert address <= tensor.data_ptr() <= address + size - tensor.nbytes
+    one = loaded["large"]
+    del loaded, tensor
+    assert cuda.pinned
+    del one
+    assert not cuda.pinned
+
+
+def test_memory_of_each_tensor_is_pinned_and_of_empty_ones_there_is_none(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch)
+    with safe_open(sample.directory / PATH, "pt", pin_memory=True, keys=sample.keys) as file:
+        assert all(bits(file.get_tensor(name)) == bits(tensor) for name, tensor in tensors().items())
+    assert sorted(cuda.sizes) == sorted(tensor.nbytes for tensor in tensors().values() if tensor.numel())
+
+
+def test_memory_that_cannot_be_pinned_is_an_error(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda(monkeypatch, refuses=True)
+    with pytest.raises(Unavailable, match="bytes of memory cannot be pinned"):
+        sealed.load_file(sample.directory / PATH, pin_memory=True, keys=sample.keys)
+
+
 def test_pinned_memory_needs_a_gpu(sample: Sample) -> None:
     if torch.cuda.is_available():
         loaded = sealed.load_file(sample.directory / PATH, pin_memory=True, keys=sample.keys)
@@ -148,6 +207,24 @@ def test_pinned_memory_needs_a_gpu(sample: Sample) -> None:
     else:
         with pytest.raises(Unavailable, match="pinned"):
             sealed.load_file(sample.directory / PATH, pin_memory=True, keys=sample.keys)
+
+
+def test_tensor_by_tensor_onto_a_device_takes_main_memory_for_one(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions: list[weakref.ref[Any]] = []
+
+    def allocate_and_tell(size: int) -> memoryview:
+        assert not any(region() for region in regions)
+        memory = allocate(size)
+        regions.append(weakref.ref(memory.obj))
+        return memory
+
+    monkeypatch.setattr(sealed, "allocate", allocate_and_tell)
+    with safe_open(sample.directory / PATH, "pt", "meta", keys=sample.keys) as file:
+        made = {name: file.get_tensor(name) for name in file.offset_keys()}
+        file.verify_tags()
+    assert len(regions) == len(made) == len(tensors())
 
 
 def test_a_model_that_is_open_gives_tensors_on_a_device(sample: Sample) -> None:

@@ -81,7 +81,7 @@ class _Torch:
 
     def allocate(self, size: int) -> memoryview:
         memory = allocate(size)
-        if self._pin_memory:
+        if self._pin_memory and size:  # CUDA takes nothing for an error
             _pin(memory)
         return memory
 
