@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import mmap
 import os
 import shutil
@@ -19,7 +20,7 @@ from nodeseal.ids import digest_of
 from nodeseal.loader import Lease, SealedModel, open_model
 from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
-from nodeseal.sealed.content import Content, SealedFile
+from nodeseal.sealed.content import Content, PlainFile, SealedFile
 from nodeseal.sealed.slots import Slots
 from support.mappings import left_out_of_core_dumps, mapping_of
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, data_key_of, rewrite_first_segment, sealed_model
@@ -253,6 +254,27 @@ def test_a_pipe_in_place_of_a_container_is_refused_without_waiting(sample: Sampl
     assert "not a regular file" in refusal(sample).findings[0].seen
 
 
+def test_tags_and_digests_are_compared_in_constant_time(pristine: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    compare = hmac.compare_digest
+
+    def note(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", note)
+    with open_model(pristine.directory, pristine.keys) as model:
+        config, weights, _ = model.files()
+        compared.clear()
+        model.read("config.json")
+        model.read("model.safetensors")
+    assert isinstance(config, PlainFile)
+    assert isinstance(weights, SealedFile)
+    assert compared == [config.sha256, weights.header_tag, weights.header_tag, weights.tags_digest]
+    open_model(pristine.directory, pristine.keys).close()
+    assert compared[4] == pristine.content.digest
+
+
 # Rule 3: private staging, never decrypted from memory that others can write
 
 
@@ -422,6 +444,14 @@ def test_neither_errors_nor_reprs_show_plaintext_or_keys(sample: Sample) -> None
 
 
 # Leases
+
+
+def test_one_release_opens_the_whole_directory(pristine: Sample) -> None:
+    keys = HeldKeys(pristine)
+    with open_model(pristine.directory, keys) as model:
+        for file in model.files():
+            model.read(file.path)
+    assert keys.asked == 1
 
 
 def test_a_revocation_wipes_the_key_tells_the_owner_and_ends_all_reading(pristine: Sample) -> None:
