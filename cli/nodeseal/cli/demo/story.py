@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -280,8 +281,10 @@ def tell_where(stage: Stage, narrator: Narrator, node: Node, *, running: bool) -
         narrator.result(f"{stage.directory}/{name:<18} {meaning}")
     if running:
         narrator.say("All of it still runs. In another terminal:")
-        narrator.result(f"cd {stage.directory}; export NODESEAL_CLIENT={stage.client}")
-        narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden show …")
+        narrator.result(f"export PATH={Path(sys.executable).parent}:$PATH NODESEAL_CLIENT={stage.client}")
+        narrator.result(f"cd {stage.directory}")
+        narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden list")
+        narrator.result(f"nodeseal open sealed --socket {node.socket}")
         narrator.result(f"tpm2_pcrread -T {node.tcti} sha256:4,8,15")
         narrator.say("Ctrl-C ends it.")
     else:
