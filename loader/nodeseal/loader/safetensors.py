@@ -1,10 +1,11 @@
 """The header of a safetensors file (huggingface/safetensors, "Format"): which tensor lies where.
 
-Strict: tensors cover the data without hole or overlap, and JSON has no duplicate key.
+Strict: tensors cover the data without hole or overlap, names print, and JSON has no duplicate key.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 _MAX_TENSORS = 1_000_000
 _MAX_DIMENSIONS = 64
+_MAX_ELEMENTS = 1 << 53
+"""More than any file holds; libraries of tensors count strides of empty tensors, too, in 63 bits."""
 _LENGTH_SIZE = 8
 
 
@@ -94,11 +97,15 @@ def _metadata(value: object, name: str) -> Mapping[str, str]:
 
 
 def _entry(key: str, value: object, name: str) -> TensorEntry:
+    if not key.isprintable():
+        raise MalformedInput(f"{name}: a tensor's name is not printable: {key[:80]!a}")
     fields = Fields(value, f"{name}, tensor {key[:80]!a}")
     dtype = fields.text("dtype", max_length=16)
     shape = _naturals(fields, "shape", _MAX_DIMENSIONS)
     offsets = _naturals(fields, "data_offsets", 2)
     fields.done()
+    if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:
+        raise fields.wrong("shape", f"one of at most {_MAX_ELEMENTS} elements, dimensions of zero aside")
     if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - begin and end
         raise fields.wrong("data_offsets", "begin and end")
     return TensorEntry(name=key, dtype=dtype, shape=shape, start=offsets[0], stop=offsets[1])

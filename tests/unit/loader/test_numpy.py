@@ -120,6 +120,13 @@ def entry(**changes: object) -> dict[str, object]:
         ("a dimension that is true", header(entry(shape=[True, 2]), b"12")),
         ("a shape that needs more", header(entry(shape=[3]), b"12")),
         ("a shape whose product overflows", header(entry(shape=[1 << 62, 1 << 62]), b"12")),
+        ("no element but a dimension beyond counting", header(entry(shape=[0, 1 << 63], data_offsets=[0, 0]))),
+        ("no element but strides that overflow", header(entry(shape=[0, 1 << 40, 1 << 40], data_offsets=[0, 0]))),
+        ("a name that a terminal would obey", header({"\x1b[2J": entry()["t"]}, b"12")),
+        (
+            "a name that is half a character",
+            header(b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"12"),
+        ),
         ("an unknown type", header(entry(dtype="U128"), b"12")),
         ("a type of half a byte", header(entry(dtype="F4"), b"12")),
         ("metadata that is no mapping", header({"__metadata__": []})),
