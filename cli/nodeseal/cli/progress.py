@@ -31,7 +31,7 @@ def progress_bar(doing: str, size: int) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn(doing),
         BarColumn(),
-        DownloadColumn(binary_units=True),
+        DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )

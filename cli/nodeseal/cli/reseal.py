@@ -11,7 +11,7 @@ import typer
 
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar
-from nodeseal.cli.seal import print_sealed
+from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed
 from nodeseal.loader import AgentKeys, open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.files import read_small
@@ -36,10 +36,11 @@ def reseal(  # noqa: PLR0913 - a command's options
 
     Opens it through this node's agent and writes ciphertext only.
     """
+    check_apart(directory, destination)
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     started = time.monotonic()
     with open_model(directory, AgentKeys(socket)) as model:
         label = next_label(model.content, datetime.now(UTC), version)
-        with progress_bar("resealing", model.content.size) as done:
+        with ending_cleanly(destination), progress_bar("resealing", model.content.size) as done:
             content = reseal_model(model, destination, recipients, label, progress=done)
     print_sealed(content, destination, time.monotonic() - started, as_json=as_json)

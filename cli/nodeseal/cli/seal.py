@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
@@ -23,7 +26,9 @@ from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 
 
 def seal(  # noqa: PLR0913 - a command's options
-    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="The model, readable.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="MODEL", exists=True, help="The readable model: a folder or a file.")
+    ],
     keys: Annotated[
         list[Path], typer.Option("--key", metavar="PUBLIC", exists=True, help="A model key's public file. Repeatable.")
     ],
@@ -42,7 +47,8 @@ def seal(  # noqa: PLR0913 - a command's options
     """Seal a model. Needs no secret and no network: only the public half of a model key."""
     label = Label(model_id=_model_id(model_id, destination), version=version, created=datetime.now(UTC))
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
-    files = survey(folder, seal_all=seal_all, allow_pickle=allow_pickle)
+    files = survey(source, seal_all=seal_all, allow_pickle=allow_pickle)
+    check_apart(source, destination)
     started = time.monotonic()
     content = _seal(files, destination, recipients, label)
     print_sealed(content, destination, time.monotonic() - started, as_json=as_json)
@@ -55,8 +61,35 @@ def _model_id(given: str, destination: Path) -> ModelId:
         raise MalformedInput(str(error), remedy="name the model with --id") from error
 
 
+def check_apart(source: Path, destination: Path) -> None:
+    """Refuse to write into the model that is read: what is sealed next would hold both.
+
+    Raises:
+        MalformedInput: ``destination`` lies in ``source``.
+    """
+    if source.resolve() in destination.resolve().parents:
+        raise MalformedInput(f"{destination}: lies in {source}", remedy="name a folder outside of the model")
+
+
+@contextmanager
+def ending_cleanly(destination: Path) -> Iterator[None]:
+    """End on SIGTERM, and when the terminal is closed, as on Ctrl-C: nothing is left, and that is said."""
+    ends = [signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is signal.SIG_DFL]
+    for signum in ends:
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        what = f"{destination} is whole" if destination.exists() else f"nothing is left of {destination}"
+        output.errors.print(f"[bold red]nodeseal:[/] stopped; {escape(what)}", highlight=False, soft_wrap=True)
+        raise
+    finally:
+        for signum in ends:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def _seal(files: Sequence[SourceFile], destination: Path, keys: Sequence[ModelKey], label: Label) -> Content:
-    with progress_bar("sealing", sum(file.size for file in files)) as done:
+    with ending_cleanly(destination), progress_bar("sealing", sum(file.size for file in files)) as done:
         return seal_model(files, destination, keys, label, progress=done)
 
 

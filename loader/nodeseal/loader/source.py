@@ -88,30 +88,31 @@ class SourceFile:
         return Unavailable(f"{self.location}: changed while it was sealed")
 
 
-def survey(folder: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
-    """Return the files of a model's folder in the order of the content file.
+def survey(place: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
+    """Return the files of a model in the order of the content file.
 
     Args:
-        folder: with the model as it was downloaded or saved.
+        place: a folder with the model as it was downloaded or saved, or a model that is one file.
         seal_all: seal what could stay readable, too.
         allow_pickle: accept files that run code when they are loaded.
 
     Raises:
         MalformedInput: a pickle, a link that leads elsewhere, a name that no content file may hold, a device or pipe,
             a folder that is sealed already, or nothing to seal.
-        Unavailable: the folder cannot be read.
+        Unavailable: the place cannot be read.
     """
+    folder, paths = (place, _walk(place)) if place.is_dir() else (place.parent, iter([place]))
     if (folder / CONTENT_NAME).exists():
         raise MalformedInput(
             f"{folder}: sealed already", remedy="nodeseal reslot changes its keys, nodeseal reseal its data key"
         )
-    found = sorted((_examine(folder, path, seal_all=seal_all) for path in _walk(folder)), key=lambda file: file.path)
+    found = sorted((_examine(folder, path, seal_all=seal_all) for path in paths), key=lambda file: file.path)
     if not allow_pickle:
         _refuse_pickles(found)
     if len(found) > MAX_FILES:
-        raise MalformedInput(f"{folder}: {len(found)} files, at most {MAX_FILES}")
+        raise MalformedInput(f"{place}: {len(found)} files, at most {MAX_FILES}")
     if not any(file.sealed for file in found):
-        raise MalformedInput(f"{folder}: nothing to seal", remedy="name a folder with weights, or use --all")
+        raise MalformedInput(f"{place}: nothing to seal", remedy="name a folder with weights, or use --all")
     return tuple(found)
 
 

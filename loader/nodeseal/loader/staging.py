@@ -30,7 +30,7 @@ def check_space(folder: Path, size: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if disk.f_blocks and free < size:  # a file system that does not know says 0 blocks
         raise Unavailable(
-            f"{folder}: {size:,} bytes are needed, {free:,} are free: {os.strerror(errno.ENOSPC)}",
+            f"{folder.absolute()}: {size:,} bytes are needed, {free:,} are free: {os.strerror(errno.ENOSPC)}",
             remedy="make room, or name a folder on another disk",
         )
 

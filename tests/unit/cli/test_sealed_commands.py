@@ -264,6 +264,6 @@ def test_a_bar_shows_throughput_and_time_left(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(terminal.file, StringIO)
     shown = terminal.file.getvalue()
     assert "sealing" in shown
-    assert "1.0/4.0 GiB" in shown
+    assert "1.1/4.3 GB" in shown
     assert "GB/s" in shown or "MB/s" in shown
     assert re.search(r"0:00:\d\d", shown)

@@ -1,0 +1,101 @@
+"""nodeseal seal and reseal where something is unusual: one file, a bad place, a signal in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nodeseal.cli import seal as command
+from nodeseal.cli.main import app
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.loader import InsecureFileKeys, open_model
+from support.sealed import PLAIN_WEIGHTS, content_of, key_file, model_key, plain_model, sealed_model
+
+
+def seal(source: Path, public: Path, destination: Path) -> Result:
+    arguments = ["seal", str(source), "--key", str(public), "-o", str(destination)]
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    return plain_model(tmp_path / "plain")
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    path = tmp_path / "llama.pub"
+    path.write_bytes(model_key()[1].encode())
+    return path
+
+
+def test_a_model_of_one_file_is_sealed_by_its_name(plain: Path, tmp_path: Path) -> None:
+    private, key = model_key()
+    public = tmp_path / "llama.pub"
+    public.write_bytes(key.encode())
+    assert seal(plain / "model.safetensors", public, tmp_path / "out").exit_code == 0
+    assert [file.path for file in content_of(tmp_path / "out").files] == ["model.safetensors"]
+    with open_model(tmp_path / "out", InsecureFileKeys(key_file(tmp_path, key, private))) as model:
+        assert bytes(model.read("model.safetensors")) == PLAIN_WEIGHTS
+
+
+@pytest.mark.parametrize("inside", ["plain/out", "plain/sub/../out", "plain/sub/out"])
+def test_a_model_is_not_sealed_into_itself(plain: Path, public: Path, tmp_path: Path, inside: str) -> None:
+    before = sorted(plain.rglob("*"))
+    error = seal(plain, public, tmp_path / inside).exception
+    assert isinstance(error, MalformedInput)
+    assert "outside" in error.remedy
+    assert sorted(plain.rglob("*")) == before
+
+
+def test_a_sealed_model_is_not_resealed_into_itself(public: Path, tmp_path: Path) -> None:
+    directory = sealed_model(tmp_path).directory
+    arguments = ["reseal", str(directory), "--key", str(public), "-o", str(directory / "next")]
+    assert isinstance(CliRunner().invoke(app, arguments).exception, MalformedInput)
+
+
+def test_a_folder_to_seal_into_that_is_not_there_is_named(plain: Path, public: Path, tmp_path: Path) -> None:
+    error = seal(plain, public, tmp_path / "nowhere" / "out").exception
+    assert isinstance(error, Unavailable)
+    assert str(error) == f"{tmp_path}/nowhere: No such file or directory"
+
+
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def signum(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal that has its default, whoever runs the tests."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_a_signal_ends_sealing_as_ctrl_c_does_and_leaves_nothing(
+    plain: Path, public: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    @contextmanager
+    def deadly(*_: object) -> Iterator[Callable[[int], None]]:
+        yield lambda _: os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(command, "progress_bar", deadly)
+    result = seal(plain, public, tmp_path / "out")
+    assert result.exit_code == 130
+    assert f"nothing is left of {tmp_path}/out" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llama.pub", "plain"]
+    assert signal.getsignal(signum) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_ignored(
+    plain: Path, public: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    @contextmanager
+    def loud(*_: object) -> Iterator[Callable[[int], None]]:
+        yield lambda _: os.kill(os.getpid(), signum)
+
+    signal.signal(signum, signal.SIG_IGN)
+    monkeypatch.setattr(command, "progress_bar", loud)
+    assert seal(plain, public, tmp_path / "out").exit_code == 0
