@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,16 @@ def test_the_second_reader_opens_what_the_sealer_writes_today(tmp_path: Path, su
     assert opened == {
         str(path.relative_to(sample.plain)): path.read_bytes() for path in sample.plain.rglob("*") if path.is_file()
     }
+
+
+def test_the_generator_makes_such_a_vector_and_the_page_s_example(tmp_path: Path) -> None:
+    generator = ROOT / "tests" / "vectors" / "sealed-generate.py"
+    made = subprocess.run([sys.executable, generator, tmp_path], capture_output=True, text=True, check=True)
+    assert independent.open_directory(tmp_path / "sealed-tiny", tmp_path / "sealed-tiny.key") == PLAINTEXT
+    annotation = re.compile(r"^[0-9a-f]{4}  (?:.{47}|\.\.)  (.+)$", re.MULTILINE)
+    shown = annotation.findall(PAGE.read_text())
+    assert len(shown) > 10
+    assert annotation.findall(made.stdout) == shown
 
 
 def test_the_second_reader_shares_no_code_with_the_first() -> None:
