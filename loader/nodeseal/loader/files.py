@@ -20,15 +20,19 @@ def naming(path: Path) -> Iterator[None]:
         raise _unavailable(path, error) from error
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path, *, follow: bool = True) -> int:
     """Open a regular file for reading and return its descriptor.
 
+    Args:
+        path: where.
+        follow: take a symbolic link for what it leads to.
+
     Raises:
-        Unavailable: it cannot be opened.
+        Unavailable: it cannot be opened, or is a link that is not followed.
         MalformedInput: it is a device, a pipe or a folder.
     """
     with naming(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise MalformedInput(f"{path}: not a regular file")
@@ -36,9 +40,9 @@ def open_regular(path: Path) -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def opened(path: Path, *, follow: bool = True) -> Iterator[int]:
     """Give the descriptor of :func:`open_regular` and close it after the block."""
-    descriptor = open_regular(path)
+    descriptor = open_regular(path, follow=follow)
     try:
         yield descriptor
     finally:

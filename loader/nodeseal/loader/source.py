@@ -64,7 +64,7 @@ class SourceFile:
         Raises:
             Unavailable: it cannot be opened or read, or changed since it was found.
         """
-        with opened(self.location) as descriptor:
+        with opened(self.location, follow=False) as descriptor:  # a link that was not there when it was found
             before = os.fstat(descriptor)
             if before.st_size != self.size:
                 raise self._changed()
@@ -130,7 +130,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _examine(folder: Path, entry: Path, *, seal_all: bool) -> SourceFile:
     location = _follow(folder, entry)
     with naming(entry):
-        status = location.stat()
+        status = location.lstat()  # links were followed: whoever puts one there now wants another file read
     if not stat.S_ISREG(status.st_mode):
         raise MalformedInput(f"{entry}: not a regular file")
     path = parse_path(entry.relative_to(folder).as_posix())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader import source
 from nodeseal.loader.source import survey
 
@@ -101,6 +101,26 @@ def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path) 
     (tmp_path / "id_ed25519").write_bytes(b"secret")
     (folder / "config.json").symlink_to("../id_ed25519")
     with pytest.raises(MalformedInput, match="leaves the model's folder"):
+        survey(folder)
+
+
+def test_a_link_that_takes_a_files_place_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"s3cret")
+    (folder / "README.md").write_bytes(b"readme")
+    (file,) = (file for file in survey(folder) if file.path == "README.md")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(Unavailable), file.reading():
+        pass
+
+
+def test_a_link_that_takes_a_files_place_while_it_is_looked_at_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_bytes(b"s3cret")
+    (folder / "README.md").symlink_to(tmp_path / "secret")
+    monkeypatch.setattr("nodeseal.loader.source._follow", lambda _, entry: entry)  # as it was a moment before
+    with pytest.raises(MalformedInput, match="not a regular file"):
         survey(folder)
 
 
