@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from nodeseal.errors import Unavailable
-from nodeseal.loader.staging import check_space, new_file, pass_cache_by
+from nodeseal.loader.staging import check_space, new_file, pass_cache_by, write_file
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, *, blocks: int, free: int) -> None:
@@ -60,3 +60,13 @@ def test_writes_pass_the_page_cache_by_where_the_file_system_can(tmp_path: Path)
         assert bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT) is can_pass_by(tmp_path)
         os.pwrite(descriptor, mmap.mmap(-1, 4096), 4096)
     assert (tmp_path / "file").read_bytes() == bytes(8192)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_there_already_is_never_written_to(tmp_path: Path, link: bool) -> None:  # noqa: FBT001 - a table's column
+    path, target = tmp_path / "new", tmp_path / "target"
+    target.write_bytes(b"before")
+    path.symlink_to(target) if link else path.hardlink_to(target)
+    with pytest.raises(Unavailable, match="File exists"):
+        write_file(path, b"after")
+    assert target.read_bytes() == b"before"
