@@ -79,6 +79,8 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "ima_cost_by_news": ima.cost_by_news,
         "load_direct_over_safetensors": loading.direct_over_safetensors,
         "load_verified_over_safetensors": loading.verified_over_safetensors,
+        "load_direct_over_raw": loading.direct_over_raw,
+        "load_verified_over_raw": loading.verified_over_raw,
         "load_over_no_cipher": loading.over_no_cipher,
         "load_over_cryptotensors": loading_peers.over_cryptotensors,
         "load_over_tensorizer": loading_peers.over_tensorizer,

@@ -25,6 +25,8 @@ REACH: Final[Mapping[str, str]] = {
     "kib_per_node": "≤ 100",
     "load_direct_over_safetensors": "≥ 1.0",
     "load_verified_over_safetensors": "≥ 0.9",
+    "load_direct_over_raw": "≥ 0.9",
+    "load_verified_over_raw": "≥ 0.9",
     "load_over_no_cipher": "≥ 0.85",
     "load_over_cryptotensors": "≥ 3",
     "load_over_tensorizer": "≥ 6",
