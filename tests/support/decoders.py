@@ -11,6 +11,7 @@ from functools import partial
 from nodeseal import documents
 from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
+from nodeseal.crypto import floe
 from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
 from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
@@ -97,6 +98,25 @@ def _header(raw: bytes) -> object:
 
 def _stored(name: str) -> bytes:
     return (ROOT / "tests" / "vectors" / "sealed-tiny" / name).read_bytes()
+
+
+def _floe(raw: bytes) -> bytes:
+    """Decrypt a FLOE ciphertext whose segments have 64 bytes."""
+    params, body = floe.Parameters(64), memoryview(raw)[floe.HEADER_SIZE :]
+    decryptor, opened = floe.Decryptor(sealed.DATA_KEY, b"", raw[: floe.HEADER_SIZE], params), bytearray(len(body))
+    for position, start in enumerate(range(0, len(body), 64)):
+        segment, final = body[start : start + 64], start + 64 >= len(body)
+        out = memoryview(opened)[start : start + max(0, len(segment) - floe.SEGMENT_OVERHEAD)]
+        decryptor.decrypt_into(position, segment, out, final=final)
+    return bytes(opened)
+
+
+def _floe_example() -> bytes:
+    encryptor, body = floe.Encryptor(sealed.DATA_KEY, b"", floe.Parameters(64), random=bytes), bytearray(64 + 40)
+    for position, (start, stop) in enumerate(((0, 64), (64, len(body)))):
+        plaintext, out = bytes(stop - start - floe.SEGMENT_OVERHEAD), memoryview(body)[start:stop]
+        encryptor.encrypt_into(position, memoryview(plaintext), out, final=stop == len(body))
+    return encryptor.header + body
 
 
 def _frames(raw: bytes) -> list[object]:
@@ -243,6 +263,7 @@ DECODERS = {
     ),
     "model-key": Decoder(decode=lambda raw: parse_model_key(raw, "x"), good=(MODEL_KEY.encode(),)),
     "sealed-header": Decoder(decode=_header, good=(_stored("tiny.gguf.sealed"),), exact=False),
+    "floe": Decoder(decode=_floe, good=(_floe_example(),), exact=False),
     "safetensors": Decoder(
         decode=lambda raw: decode_tensors(memoryview(raw), len(raw), "x"),
         good=(sealed.safetensors_bytes({"a": ("U8", [2], b"12"), "b": ("F32", [1, 1], b"1234")}),),
