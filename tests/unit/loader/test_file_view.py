@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import gc
 import io
@@ -19,6 +20,7 @@ from nodeseal.crypto import floe
 from nodeseal.errors import NotFound, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.loader import SealedModel, open_model
 from nodeseal.loader.opened import OpenFile
+from support.mappings import left_out_of_core_dumps
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, sealed_model
 
 WEIGHTS = "model.safetensors"
@@ -197,6 +199,21 @@ def test_a_file_that_does_not_verify_leaves_no_descriptor(damaged: Sample) -> No
             model.to_memfd(WEIGHTS)
         gc.collect()  # frames of the error
         assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - numbers, no paths
+
+
+def test_a_file_in_memory_is_left_out_of_core_dumps_while_it_is_filled(
+    model: SealedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out: list[bool] = []
+    decrypt = floe.Decryptor.decrypt_into
+
+    def note(self: floe.Decryptor, position: int, segment: memoryview, out: memoryview, *, final: bool) -> None:
+        left_out.append(left_out_of_core_dumps(ctypes.addressof(ctypes.c_char.from_buffer(out))))
+        decrypt(self, position, segment, out, final=final)
+
+    monkeypatch.setattr(floe.Decryptor, "decrypt_into", note)
+    model.to_memfd(WEIGHTS).close()
+    assert left_out == [True] * 3
 
 
 def test_a_kernel_without_memory_is_unavailable(model: SealedModel, monkeypatch: pytest.MonkeyPatch) -> None:
