@@ -25,6 +25,7 @@ from nodeseal.loader import InsecureFileKeys, open_model
 from nodeseal.loader import seal as sealing
 from nodeseal.loader.seal import seal_model
 from nodeseal.loader.source import survey
+from nodeseal.loader.staging import pass_cache_by
 from nodeseal.sealed.content import SealedFile
 from nodeseal.sealed.slots import parse_slots
 from support.sealed import PLAIN_WEIGHTS, content_of, key_file, label, model_key, plain_model, seal_files, sealed_model
@@ -117,15 +118,22 @@ def test_segments_are_written_from_to_and_in_whole_pages_so_that_they_can_pass_t
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages: list[tuple[int, int, int]] = []
+    passed: set[int] = set()
     write = os.pwrite
+
+    def note_passing(descriptor: int) -> None:
+        passed.add(descriptor)
+        pass_cache_by(descriptor)
 
     def note(descriptor: int, data: memoryview, offset: int) -> int:
         if offset:  # headers are written as other files are
+            assert descriptor in passed
             address = ctypes.addressof(ctypes.c_char.from_buffer(data))
             pages.append((address % 4096, offset % 4096, len(data) % 4096))
         return write(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", note)
+    monkeypatch.setattr(sealing, "pass_cache_by", note_passing)
     seal_model(survey(plain), tmp_path / "out", [model_key()[1]], label())
     assert pages == [(0, 0, 0)] * 3
 
