@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
@@ -48,6 +49,30 @@ with open_model(sys.argv[1], AgentKeys(Path(sys.argv[2]))) as model, open_tensor
 """
 
 
+CLOSED = """
+import os, sys
+from nodeseal.crypto.floe import Decryptor, Encryptor, Parameters
+from nodeseal.crypto.secret import wipe
+
+def masked(key):
+    return [byte ^ 0x5A for byte in key]
+
+key, parameters = bytearray(32), Parameters(96)
+for index in range(32):
+    key[index] = os.urandom(1)[0]  # in no object of 32 bytes but one
+segment = memoryview(bytearray(96))
+encryptor = Encryptor(key, b"", parameters)
+encryptor.encrypt_into(0, memoryview(bytes(64)), segment, final=True)
+decryptor = Decryptor(key, b"", encryptor.header, parameters)
+decryptor.decrypt_into(0, segment, memoryview(bytearray(64)), final=True)
+keys = masked(key) + masked(decryptor._state._message_key)
+if sys.argv[1] == "closed":
+    encryptor.close(), decryptor.close(), wipe(key)
+print(*keys, flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return sealed_model(tmp_path_factory.mktemp("processes"))
@@ -82,3 +107,26 @@ def test_s07_a_child_does_not_keep_the_lease_of_a_parent_that_is_killed(sample: 
     ):
         assert parent.wait(60) == -9
         assert gone.wait(8), "the child, which is there until its input ends, holds the connection"
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_s10_closing_a_file_leaves_no_copy_of_its_keys_in_memory(state: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOSED, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        keys = bytes(int(number) ^ 0x5A for number in process.stdout.readline().split())
+        memory = b"".join(_writable_memory(process.pid))
+        process.communicate(b"", timeout=60)
+    found = [memory.count(key) for key in (keys[:32], keys[32:])]
+    assert found == [0, 0] if state == "closed" else all(found)
+
+
+def _writable_memory(pid: int) -> Iterator[bytes]:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, access = line.split()[:2]
+            low, high = (int(part, 16) for part in span.split("-"))
+            if access.startswith("rw"):
+                memory.seek(low)
+                yield memory.read(high - low)

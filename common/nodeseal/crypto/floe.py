@@ -21,7 +21,7 @@ import cryptography
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from nodeseal.crypto.kdf import expand_sha384
+from nodeseal.crypto.kdf import expand_key_sha384
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import Finding, FindingId
@@ -77,13 +77,13 @@ class _State:
         self._aad: Final = aad
         self._rotation_bits: Final = params.rotation_bits
         self._ciphers: dict[int, AESGCM] = {}
-        self.header_tag: Final = self._floe_kdf(key, b"HEADER_TAG:", HEADER_TAG_SIZE)
-        self._message_key = bytearray(self._floe_kdf(key, b"MESSAGE_KEY:", _KDF_KEY_SIZE))
+        self.header_tag: Final = bytes(self._floe_kdf(key, b"HEADER_TAG:", HEADER_TAG_SIZE))
+        self._message_key = self._floe_kdf(key, b"MESSAGE_KEY:", _KDF_KEY_SIZE)
         self._closed = False
 
-    def _floe_kdf(self, key: bytes | bytearray, purpose: bytes, size: int) -> bytes:
+    def _floe_kdf(self, key: bytes | bytearray, purpose: bytes, size: int) -> bytearray:
         """FLOE_KDF of "Internal Functions": KDF(key, PARAM_ENCODE(params) || iv || purpose || aad, len)."""
-        return expand_sha384(bytes(key), self._prefix + purpose + self._aad, size)
+        return expand_key_sha384(key, self._prefix + purpose + self._aad, size)
 
     def cipher(self, position: int) -> AESGCM:
         """DERIVE_KEY of "Internal Functions", cached; two threads may derive the same key twice, harmlessly."""
@@ -91,7 +91,9 @@ class _State:
         cipher = self._ciphers.get(rotation)
         if cipher is None:
             purpose = b"DEK:" + rotation.to_bytes(8, "big")
-            cipher = AESGCM(self._floe_kdf(self._message_key, purpose, KEY_SIZE))
+            key = self._floe_kdf(self._message_key, purpose, KEY_SIZE)
+            cipher = AESGCM(key)
+            wipe(key)  # the cipher has its own
             if self._closed:
                 raise _Forgotten("keys of this file were wiped: everybody knows what zeros derive")
             self._ciphers[rotation] = cipher

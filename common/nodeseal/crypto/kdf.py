@@ -23,4 +23,11 @@ def expand_sha256(prk: bytes, info: bytes, size: int) -> bytes:
 
 def expand_sha384(prk: bytes, info: bytes, size: int) -> bytes:
     """Return ``size`` bytes of HKDF-Expand with SHA-384."""
-    return HKDFExpand(hashes.SHA384(), size, info).derive(prk)
+    return bytes(expand_key_sha384(prk, info, size))
+
+
+def expand_key_sha384(prk: bytes | bytearray, info: bytes, size: int) -> bytearray:
+    """Return ``size`` bytes of HKDF-Expand with SHA-384 that can be wiped, and leave no copy behind."""
+    key = bytearray(size)
+    HKDFExpand(hashes.SHA384(), size, info).derive_into(prk, key)
+    return key

@@ -217,12 +217,21 @@ def test_no_plaintext_stays_behind_when_a_tag_does_not_hold() -> None:
 
 
 def test_no_key_stays_behind_when_the_header_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    wiped: list[int] = []
+    (header, _), wiped = sealed(), list[int]()
     monkeypatch.setattr(floe, "wipe", lambda key: wiped.append(len(key)))
-    header, _ = sealed()
     with pytest.raises(ProofFailed):
         start(header[:-1] + bytes([header[-1] ^ 1]))
     assert wiped == [48]  # the message key, which is that of the good header
+
+
+def test_no_key_stays_behind_when_a_file_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wiped: list[int] = []
+    monkeypatch.setattr(floe, "wipe", lambda key: wiped.append(len(key)))
+    encryptor, out = Encryptor(KEY, AAD, Parameters(SEGMENT)), memoryview(bytearray(SEGMENT))
+    encryptor.encrypt_into(0, memoryview(bytes(CAPACITY)), out, final=True)
+    assert wiped == [32]  # the segments' key, once the cipher has it
+    encryptor.close()
+    assert wiped == [32, 48]
 
 
 def test_equal_plaintext_gives_unequal_ciphertext() -> None:
