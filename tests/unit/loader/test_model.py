@@ -348,6 +348,14 @@ def test_a_whole_read_refuses_segments_that_were_rewritten_with_the_data_key(sam
                 read("model.safetensors")
 
 
+def test_a_segment_that_is_rewritten_between_two_reads_is_refused(sample: Sample) -> None:
+    with open_model(sample.directory, sample.keys) as model, model.open("model.safetensors") as file:
+        assert bytes(file.read_range(0, 10)) == PLAIN_WEIGHTS[:10]
+        rewrite_first_segment(sample)
+        with pytest.raises(ProofFailed, match="written later with the same data key"):
+            file.read_range(0, 10)
+
+
 def test_a_range_verifies_its_own_segments_only(sample: Sample) -> None:
     flip(sample.weights, BODY + 2 * SEGMENT + 100)
     with open_model(sample.directory, sample.keys) as model:
