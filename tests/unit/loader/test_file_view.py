@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from nodeseal.crypto import floe
 from nodeseal.errors import NotFound, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.loader import SealedModel, open_model
+from nodeseal.loader.file_view import FileView, Window
 from nodeseal.loader.opened import OpenFile
 from support.mappings import left_out_of_core_dumps
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, sealed_model
@@ -199,6 +200,36 @@ def test_a_file_that_does_not_verify_leaves_no_descriptor(damaged: Sample) -> No
             model.to_memfd(WEIGHTS)
         gc.collect()  # frames of the error
         assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - numbers, no paths
+
+
+class Unsteady:
+    """Bytes that cannot be had now and then; whoever fails to read them has zeros."""
+
+    fails = False
+
+    def read_range_into(self, buffer: memoryview, start: int) -> None:
+        buffer[:] = bytes(len(buffer)) if self.fails else b"0123456789abcdef"[start : start + len(buffer)]
+        if self.fails:
+            raise Unavailable("gone")
+
+    def check(self) -> None:
+        """Go on."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_a_read_that_failed_leaves_nothing_that_a_later_one_takes_for_the_file() -> None:
+    ranges = Unsteady()
+    with FileView(ranges, 16, Window(memoryview(bytearray(8)))) as file:
+        assert file.read(2) == b"01"
+        ranges.fails = True
+        file.seek(8)
+        with pytest.raises(Unavailable):
+            file.read(2)
+        ranges.fails = False
+        file.seek(0)
+        assert file.read(2) == b"01"
 
 
 def test_a_file_in_memory_is_left_out_of_core_dumps_while_it_is_filled(
