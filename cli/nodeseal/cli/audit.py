@@ -40,7 +40,8 @@ def list_records(
     if as_json:
         output.print_json([_plain(record) for record in records])
         return
-    output.print_table(("#", "time", "actor", "action", "subject", "details"), _rows(records), empty="no records")
+    for line in _lines(records) if records else ("no records",):
+        output.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(record: pb.AuditRecord) -> dict[str, object]:
@@ -51,18 +52,15 @@ def _plain(record: pb.AuditRecord) -> dict[str, object]:
     }
 
 
-def _rows(records: list[pb.AuditRecord]) -> Iterator[tuple[str, ...]]:
+def _lines(records: list[pb.AuditRecord]) -> Iterator[str]:
+    """Yield one line that says what happened, and one with the details, which a table would squeeze into a column."""
     for record in records:
         content = json.loads(record.content)
+        time = content["time"][: len("2026-01-01T00:00:00")]
+        yield f"{record.sequence:>4}  {time}Z  {content['action']}  {_short(content['subject'])}  by {content['actor']}"
         known = {name: text for name, value in content["details"].items() if (text := _short(value))}
-        yield (
-            str(record.sequence),
-            content["time"][: len("2026-01-01T00:00:00")] + "Z",
-            content["actor"],
-            content["action"],
-            _short(content["subject"]),
-            " ".join(f"{name}={text}" for name, text in sorted(known.items())),
-        )
+        if known:
+            yield "      " + " ".join(f"{name}={text}" for name, text in sorted(known.items()))
 
 
 def _short(value: object) -> str:
