@@ -424,11 +424,15 @@ def test_closing_wipes_the_key_and_ends_all_reading(pristine: Sample) -> None:
 
 @pytest.mark.parametrize("offset", [PREFIX_SIZE + 1, 8, -1])
 def test_a_file_that_is_refused_does_not_stay_open(sample: Sample, offset: int) -> None:
-    flip(sample.weights, offset)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(ProofFailed), open_model(sample.directory, sample.keys) as model:
-        model.read("model.safetensors")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with open_model(sample.directory, sample.keys) as model:
+        before = descriptors()
+        flip(sample.weights, offset)
+        with pytest.raises(ProofFailed):
+            model.read("model.safetensors")
+        assert descriptors() == before
 
 
 def test_a_model_that_does_not_open_gives_its_lease_back(sample: Sample) -> None:

@@ -105,10 +105,11 @@ def test_a_slice_is_what_numpy_would_select(
 
 
 @pytest.mark.parametrize(("name", "index"), INDICES)
+@pytest.mark.parametrize("worth_skipping", [1, 1 << 20])
 def test_a_slice_lies_in_memory_that_core_dumps_leave_out(
-    sample: Sample, name: str, index: Any, monkeypatch: pytest.MonkeyPatch
+    sample: Sample, name: str, index: Any, worth_skipping: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", 1)
+    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", worth_skipping)
     with opened(sample) as file:
         selected = file.get_slice(name)[index]
         assert not selected.size or left_out_of_core_dumps(selected.ctypes.data)
