@@ -16,8 +16,9 @@ import typer
 from rich.markup import escape
 
 from nodeseal.cli import output
+from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
-from nodeseal.loader import AgentKeys, SealedModel, open_model
+from nodeseal.loader import SealedModel, open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.safetensors import TensorEntry, decode_header
 from nodeseal.sealed.content import PlainFile, SealedFile
@@ -44,6 +45,7 @@ def open_sealed(
     directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
     socket: Annotated[Path, typer.Option(metavar="PATH", help="The agent's key socket.")] = DEFAULT_SOCKET,
     *,
+    digest: DigestOption = "",
     hold: Annotated[bool, typer.Option("--hold", help="Stay open until the node loses the model, or Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +55,7 @@ def open_sealed(
     """
     revoked = _Revocation()
     started = time.monotonic()
-    with open_model(directory, AgentKeys(socket), on_revoked=revoked.tell) as model:
+    with open_model(directory, agent_keys(socket, digest), on_revoked=revoked.tell) as model:
         seen = [_read(model, file) for file in model.files()]
         seconds = time.monotonic() - started
         if as_json:

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar
 from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed
-from nodeseal.loader import AgentKeys, open_model
+from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.files import read_small
 from nodeseal.loader.reseal import next_label, reseal_model
@@ -30,6 +31,7 @@ def reseal(  # noqa: PLR0913 - a command's options
     ] = None,
     socket: Annotated[Path, typer.Option(metavar="PATH", help="The agent's key socket.")] = DEFAULT_SOCKET,
     *,
+    digest: DigestOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Seal a sealed model again, under a new data key, for when the old one may have leaked.
@@ -39,7 +41,7 @@ def reseal(  # noqa: PLR0913 - a command's options
     check_apart(directory, destination)
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     started = time.monotonic()
-    with open_model(directory, AgentKeys(socket)) as model:
+    with open_model(directory, agent_keys(socket, digest)) as model:
         label = next_label(model.content, datetime.now(UTC), version)
         with ending_cleanly(destination), progress_bar("resealing", model.content.size) as done:
             content = reseal_model(model, destination, recipients, label, progress=done)

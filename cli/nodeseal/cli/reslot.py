@@ -13,6 +13,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.client import CALL_SECONDS, connect
+from nodeseal.cli.expected import DigestOption, refuse_other
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import parse_key_id
@@ -24,7 +25,7 @@ from nodeseal.slot_messages import slot_from_proto, slot_to_proto
 from nodeseal.v1 import admin_pb2 as pb
 
 
-def reslot(
+def reslot(  # noqa: PLR0913 - a command's options
     directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
     keys: Annotated[
         list[Path],
@@ -37,12 +38,14 @@ def reslot(
     ] = None,
     client: ClientOption = CLIENT,
     *,
+    digest: DigestOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Let other model keys open a sealed model; the verifier makes their slots and records who asked."""
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     dropped = {output.argument(parse_key_id)(key) for key in drop or ()}
     with rotating(directory) as old:
+        refuse_other(old, digest)
         rotated(old, [key.slot(old.model_digest, bytes(32)) for key in recipients], dropped)  # refuses before it asks
         slots = rotated(old, _ask(client, old, recipients), dropped)
         replace_slots(directory, slots)

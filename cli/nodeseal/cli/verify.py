@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
+from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar, speed
-from nodeseal.loader import AgentKeys, open_model
+from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.sealed.content import Content
 
@@ -20,10 +21,11 @@ def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
     socket: Annotated[Path, typer.Option(metavar="PATH", help="The agent's key socket.")] = DEFAULT_SOCKET,
     *,
+    digest: DigestOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Verify every byte of a sealed model. Keeps no plaintext and says nothing of what is in it."""
-    with open_model(directory, AgentKeys(socket)) as model:
+    with open_model(directory, agent_keys(socket, digest)) as model:
         started = time.monotonic()
         with progress_bar("verifying", model.content.size) as done:
             for file in model.files():

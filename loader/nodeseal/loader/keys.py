@@ -157,12 +157,19 @@ class OnlyModel:
         Raises:
             ProofFailed: with ``sealed.model-digest``: they are not. So do the errors of the provider.
         """
-        if slots.model_digest != self._digest:
-            finding = Finding(
-                id=FindingId.SEALED_MODEL, expected=f"the model {self._digest}", seen=f"the model {slots.model_digest}"
-            )
-            raise ProofFailed(finding)
+        require_model(slots, self._digest)
         return self._keys.open(slots)
+
+
+def require_model(slots: Slots, digest: Digest) -> None:
+    """Refuse the slots of any other model.
+
+    Raises:
+        ProofFailed: with ``sealed.model-digest``.
+    """
+    if slots.model_digest != digest:
+        expected, seen = f"the model {digest}", f"the model {slots.model_digest}"
+        raise ProofFailed(Finding(id=FindingId.SEALED_MODEL, expected=expected, seen=seen))
 
 
 class InsecureFileKeys:

@@ -215,6 +215,19 @@ def test_verify_speaks_to_programs(sample: Sample, tmp_path: Path) -> None:
     assert (seen["model_digest"], seen["files"]) == (sample.content.digest, 3)
 
 
+@pytest.mark.parametrize("command", ["open", "verify", "reseal", "reslot"])
+def test_a_model_other_than_the_one_that_is_meant_is_refused_before_anyone_is_asked(
+    sample: Sample, public: Path, tmp_path: Path, command: str
+) -> None:
+    more = {"reseal": ("--key", public, "-o", tmp_path / "new"), "reslot": ("--key", public)}.get(command, ())
+    result = run(command, sample.directory, *more, "--digest", "0" * 64)
+    assert isinstance(result.exception, ProofFailed)
+    assert result.exception.findings[0].id.code == "sealed.model-digest"
+    meant = run(command, sample.directory, *more, "--digest", sample.content.digest)
+    assert isinstance(meant.exception, NodesealError)  # no agent, no verifier
+    assert not isinstance(meant.exception, ProofFailed)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors.sealed", "config.json"])
 def test_verify_finds_one_flipped_bit(sample: Sample, tmp_path: Path, name: str) -> None:
     path = sample.directory / name
