@@ -68,6 +68,12 @@ def test_a_sealed_llama_of_several_shards_says_what_the_plain_one_says(
     assert not made.training
 
 
+def test_weights_go_where_a_device_map_says(pristine: Sample) -> None:
+    pytest.importorskip("accelerate", reason=f"accelerate is {REASON}")
+    assert {weight.device.type for weight in load(pristine, device_map={"": "meta"}).parameters()} == {"meta"}
+    assert tokens(load(pristine, device_map="auto")) == tokens(load(pristine))
+
+
 def test_a_model_stays_usable_when_the_sealed_one_is_closed(pristine: Sample) -> None:
     with open_model(pristine.directory, pristine.keys) as model:
         made = sealed.from_pretrained(model)
