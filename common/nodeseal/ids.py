@@ -32,9 +32,9 @@ _MAX_LABELS = 64
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
 
 
-def _match(pattern: re.Pattern[str], text: str, what: str, shape: str) -> str:
+def _match(pattern: re.Pattern[str], text: str, what: str, shape: str, remedy: str = "") -> str:
     if not pattern.fullmatch(text):
-        raise MalformedInput(f"{what} is not {shape}: {text[:80]!a}")
+        raise MalformedInput(f"{what} is not {shape}: {text[:80]!a}", remedy=remedy)
     return text
 
 
@@ -45,7 +45,7 @@ def parse_name(text: str, what: str) -> str:
 
 def parse_node_id(text: str) -> NodeId:
     """Return ``text`` as a node id, ``n-`` and 26 base32 letters."""
-    return NodeId(_match(_NODE, text, "node id", "n- and 26 base32 letters"))
+    return NodeId(_match(_NODE, text, "node id", "n- and 26 base32 letters", "nodeseal node list shows the ids"))
 
 
 def parse_lease_id(text: str) -> LeaseId:

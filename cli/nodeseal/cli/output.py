@@ -46,7 +46,7 @@ def argument(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
         try:
             return parse(text)
         except MalformedInput as error:
-            raise typer.BadParameter(str(error)) from error
+            raise typer.BadParameter("; ".join(filter(None, (str(error), error.remedy)))) from error
 
     checked.__name__ = parse.__name__.removeprefix("parse_")
     return checked
