@@ -33,13 +33,13 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
     monkeypatch.setattr(loading_peers, "plain_and_sealed", lambda: nullcontext(folder))
 
 
-def test_new_tensors_make_the_figure_and_parameters_that_exist_the_note(
+def test_parameters_that_exist_make_the_figure_and_new_tensors_the_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, READY)
     result = loading_peers.over_cryptotensors()
-    assert result.runs == (3.0,) * PAIRS
-    assert "filling parameters that exist: 4.00" in result.note
+    assert result.runs == (4.0,) * PAIRS
+    assert "new tensors on both sides: 3.00" in result.note
     ways = ["sealed", "peer", "sealed into parameters", "peer into parameters"]
     assert (tmp_path / "asked").read_text().splitlines() == ways * PAIRS
 
