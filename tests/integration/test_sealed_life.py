@@ -63,10 +63,26 @@ def refusal(directory: Path, keys: AgentKeys) -> FindingId:
     return finding.id
 
 
-def revoke(host: Host, admin: Terminal, key: str) -> None:
-    """Take a key away that nothing is open with: otherwise the node would open no more until it boots again."""
-    asyncio.run(eventually(lambda: not running_leases(host)))
-    admin.type("key", "revoke", key, "--reason", "rotated")
+def register(host: Host, directory: Path) -> None:
+    content = (directory / "nodeseal.model.json").read_bytes()
+
+    async def ask() -> None:
+        async with host.verifier.person() as person:
+            await person.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content))
+
+    asyncio.run(ask())
+
+
+def revoke(host: Host, key: str, *, unused: bool = True) -> None:
+    """Take a key away; if one of its models were open, the node would open no more until it boots again."""
+
+    async def ask() -> None:
+        if unused:
+            await eventually(lambda: not running_leases(host))
+        async with host.verifier.person() as person:
+            await person.keys.RevokeKey(admin_pb2.RevokeKeyRequest(key_id=key, reason="rotated"))
+
+    asyncio.run(ask())
 
 
 def lost(model: SealedModel, told: Queue[str]) -> str:
@@ -85,28 +101,28 @@ def test_a_model_is_sealed_opened_rotated_resealed_and_taken_away(host: Host, ad
 
     admin.type("seal", "plain", "--key", "first.pub", "-o", "one", "--id", "tiny")
     assert refusal(one, keys) is FindingId.RELEASE_MODEL
-    admin.type("model", "register", "one")
+    register(host, one)
     assert load_file(one / WEIGHTS, keys=keys)["bias"].tolist() == [1, 2, 3]
     opened = admin.json("open", "one", *socket)
     assert admin.json("verify", "one", *socket)["model_digest"] == opened["model_digest"]
     assert [tensor["name"] for file in opened["files"] for tensor in file["tensors"] or ()] == ["embed", "bias"]
 
     admin.type("reslot", "one", "--key", "second.pub", "--drop", "first")
-    revoke(host, admin, "first")
+    revoke(host, "first")
     assert reads(one, keys)
 
     admin.type("reseal", "one", "-o", "two", "--key", "third.pub", *socket)
     assert json.loads((two / "nodeseal.model.json").read_bytes())["version"] == 2
     assert refusal(two, keys) is FindingId.RELEASE_MODEL
-    admin.type("model", "register", "two")
+    register(host, two)
 
     assert reads(one, keys)
-    revoke(host, admin, "second")
+    revoke(host, "second")
     assert refusal(one, keys) is FindingId.RELEASE_GRANT
 
     with open_model(two, keys, on_revoked=told.put) as model:
         assert bytes(model.read(WEIGHTS)) == PLAIN_WEIGHTS
-        admin.type("key", "revoke", "third", "--reason", "retired")
+        revoke(host, "third", unused=False)
         assert "third" in lost(model, told)
     with pytest.raises(PolicyRefused):
         open_model(two, keys)
