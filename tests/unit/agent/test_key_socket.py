@@ -24,6 +24,7 @@ from nodeseal.agent.key_socket import KeySocket
 from nodeseal.agent.keys_service import KeysService
 from nodeseal.agent.leases import Leases, Released
 from nodeseal.agent.release import Releaser
+from nodeseal.documents import encode_base64
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.varlink import KEYS_INTERFACE, MAX_MESSAGE, Call, Reply
@@ -205,6 +206,28 @@ def test_status_of_this_node_is_for_root_the_agents_user_and_allowed_callers() -
             assert not bench.service.answer(call, allowed).error
 
     play(scenario, (CallerRule(uid=os.geteuid() + 1),))
+
+
+def test_the_data_key_is_wiped_once_it_is_on_its_way() -> None:
+    key = bytearray(b"k" * 32)
+
+    async def scenario(bench: Bench) -> None:
+        bench.leases.trust_until(60.0)
+        bench.leases.add(released(), bench.leases.ends)
+
+        async def lease(_model: object, _slots: object) -> Released:
+            return released()
+
+        async def open_now(_released: object) -> bytearray:
+            return key
+
+        bench.releaser.lease = lease  # type: ignore[method-assign]
+        bench.releaser.open = open_now  # type: ignore[attr-defined]
+        reply = await bench.call(f"{KEYS_INTERFACE}.Open", OPEN, more=True)
+        assert reply.parameters["data_key"] == encode_base64(b"k" * 32)
+
+    play(scenario)
+    assert not any(key)
 
 
 def test_a_key_is_not_handed_over_when_its_lease_ended_while_the_tpm_opened_it() -> None:
