@@ -97,7 +97,10 @@ def revoke_key(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a key away from one node or from all; running leases end at once."""
+    """Take a key away from one node or from all; running leases end at once.
+
+    By force: a node that had one needs a reboot before it opens any model again.
+    """
     holder = output.argument(parse_node_id)(node) if node else ""
     request = pb.RevokeKeyRequest(key_id=key, node_id=holder, reason=reason)
     with connect(client) as verifier:
