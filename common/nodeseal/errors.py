@@ -53,6 +53,10 @@ class _Found(NodesealError):
             self.add_note(f"do: {remedy}")
         self.findings = findings
 
+    def __reduce__(self) -> tuple[type[_Found], tuple[Finding, ...]]:
+        """Let it cross from a process that loads to the one that waits for it."""
+        return type(self), self.findings
+
 
 class ProofFailed(_Found):
     """A signature, certificate, nonce or digest does not hold, so nothing behind it means anything."""

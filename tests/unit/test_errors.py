@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from nodeseal import errors
@@ -35,6 +37,13 @@ def test_tracebacks_end_with_what_to_do() -> None:
     assert errors.NotFound("no node", remedy="enrol it").__notes__ == ["do: enrol it"]
     assert errors.ProofFailed(NONCE, CAPPED, NONCE).__notes__ == [f"do: {NONCE.remedy}", f"do: {CAPPED.remedy}"]
     assert not hasattr(errors.NotFound("no node"), "__notes__")
+
+
+@pytest.mark.parametrize("error", [errors.ProofFailed(NONCE, CAPPED), errors.NotFound("no node", remedy="enrol it")])
+def test_an_error_crosses_processes_whole(error: errors.NodesealError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
+    assert (type(arrived), str(arrived), arrived.remedy) == (type(error), str(error), error.remedy)
+    assert arrived.__notes__ == error.__notes__
 
 
 def _public_errors() -> list[type[Exception]]:
