@@ -15,7 +15,7 @@ import hmac
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import cryptography
 from cryptography.exceptions import InvalidTag
@@ -98,6 +98,9 @@ class _State:
                 raise _Forgotten("keys of this file were wiped: everybody knows what zeros derive")
             self._ciphers[rotation] = cipher
         return cipher
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("keys of a file are neither pickled nor copied: nobody would wipe that")
 
     def close(self) -> None:
         """Forget the keys."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke, serialization
@@ -103,6 +104,9 @@ class ModelPrivateKey:
         self.suite = suite
         self._raw = bytearray(raw)
         self._load()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key is neither pickled nor copied: nobody would wipe that")
 
     @classmethod
     def generate(cls, suite: Suite) -> ModelPrivateKey:

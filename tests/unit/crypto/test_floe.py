@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -222,6 +225,12 @@ def test_no_key_stays_behind_when_the_header_does_not_hold(monkeypatch: pytest.M
     with pytest.raises(ProofFailed):
         start(header[:-1] + bytes([header[-1] ^ 1]))
     assert wiped == [48]  # the message key, which is that of the good header
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.deepcopy])
+def test_keys_of_a_file_are_not_duplicated(duplicate: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="neither pickled nor copied"):
+        duplicate(start(sealed()[0]))
 
 
 def test_no_key_stays_behind_when_a_file_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -223,6 +226,12 @@ def test_a_wiped_key_is_gone() -> None:
     private = ModelPrivateKey.generate(Suite.P384)
     private.wipe()
     assert private.to_bytes() == bytes(48)
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_private_key_is_not_duplicated(duplicate: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="neither pickled nor copied"):
+        duplicate(ModelPrivateKey.generate(Suite.P384))
 
 
 def test_a_private_key_does_not_show_itself() -> None:
