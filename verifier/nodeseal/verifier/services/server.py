@@ -67,6 +67,9 @@ _COMMON: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 300_000),
+    # What every connection keeps: room for a sealed TLS record (16 KiB if left out), and counts that nobody asks for.
+    ("grpc.tsi.max_frame_size", 1024),
+    ("grpc.enable_channelz", 0),
 )
 _MAIN: Final = (*_COMMON, ("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.max_concurrent_streams", 64))
 _ENROL: Final = (
