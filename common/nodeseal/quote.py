@@ -34,7 +34,7 @@ class QuotedPcrs:
         self.quoted = quoted
         self.selection = selection
         self._places = _places(selection)
-        self._values = tuple(values)
+        self._values = b"".join(values)
 
     @property
     def digest(self) -> bytes:
@@ -48,13 +48,18 @@ class QuotedPcrs:
 
     def items(self) -> Iterator[tuple[tuple[HashAlg, int], bytes]]:
         """Iterate over ((bank, index), value) in the TPM's order."""
-        return zip(self._places, self._values, strict=True)
+        return ((register, self._values[place]) for register, place in self._places.items())
 
 
 @lru_cache(maxsize=64)
-def _places(selection: PcrSelection) -> Mapping[tuple[HashAlg, int], int]:
+def _places(selection: PcrSelection) -> Mapping[tuple[HashAlg, int], slice]:
     """Return where each PCR's value stands; cached, because all nodes of a verifier quote the same selection."""
-    return {register: place for place, register in enumerate(selection.indices())}
+    places, start = {}, 0
+    for bank, index in selection.indices():
+        end = start + bank.digest_size
+        places[bank, index] = slice(start, end)
+        start = end
+    return places
 
 
 def decode_signed_quote(attest: bytes) -> Attest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tcg.algorithms import HashAlg, decode_hash
@@ -81,7 +82,13 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
     if len({bank for bank, _ in banks}) != count:
         raise reader.fault("pcrSelections", "name a bank twice")
     selected = tuple((bank, indices) for bank, indices in banks if indices)
-    return PcrSelection(selected) if selected else None
+    return _selection(selected) if selected else None
+
+
+@lru_cache(maxsize=64)
+def _selection(banks: tuple[tuple[HashAlg, tuple[int, ...]], ...]) -> PcrSelection:
+    """Return a selection; cached, because all nodes of a verifier quote the same one."""
+    return PcrSelection(banks)
 
 
 def pcr_digest(hash_alg: HashAlg, values: Iterable[bytes]) -> bytes:
