@@ -57,7 +57,7 @@ def test_a_value_means_what_a_reader_sees(text: str, value: object) -> None:
     ],
 )
 def test_a_value_that_could_mean_several_things_is_refused(text: str) -> None:
-    with pytest.raises(MalformedInput, match=r"^test, line 1: .* could mean several things$") as refusal:
+    with pytest.raises(MalformedInput, match=r"(?m)^test, line 1: .* could mean several things$") as refusal:
         _only(text)
     assert refusal.value.remedy == "put the value in quotes"
 
