@@ -1,7 +1,7 @@
 """The threads that encrypt and decrypt, and their buffers: kept from file to file, so that nothing is set up twice.
 
-AES-GCM and reads release the GIL, so threads are enough: 13 to 20 µs of Python, on caches that the work has emptied, stand
-against 300 of work in a segment of 1 MiB. Numbers are handed out one by one, as threads do not progress evenly.
+AES-GCM and reads release the GIL, so threads are enough: 13 to 20 µs of Python stand against 300 of work in a segment
+of 1 MiB, as the work empties the caches. Numbers are handed out one by one, as threads do not progress evenly.
 """
 
 from __future__ import annotations
