@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import Final
 
 from nodeseal.boot.claims import BootClaims
@@ -35,7 +36,7 @@ def brief(claims: BootClaims) -> BootBrief:
     lines = [line.text for line in claims.command_lines if line.text is not None][:_MAX_LINES]
     return BootBrief(
         secure_boot=_secure_boot(claims.secure_boot),
-        images=tuple(f"{image.path[:_MAX_TEXT]} {image.digest.hex()}" for image in images),
+        images=tuple(intern(f"{image.path[:_MAX_TEXT]} {image.digest.hex()}") for image in images),  # one text a fleet
         command_lines=tuple(line[:_MAX_TEXT] for line in lines),
         firmware_version=claims.firmware_version[:_MAX_TEXT],
     )

@@ -41,6 +41,7 @@ class Caller:
     node: Node | None = None
 
 
+_OF_NODES: Final = frozenset({Role.NODE})
 ANONYMOUS: Final = Caller(roles=frozenset({Role.ANONYMOUS}), actor="anonymous")
 
 
@@ -94,7 +95,7 @@ class Callers:
             raise ProofFailed(_unknown(FindingId.NODE_RETIRED, "a node in service", identity))
         if not await self._certificates.speaks_for(node, identity.certificate_sha256):
             raise ProofFailed(_unknown(FindingId.NODE_UNKNOWN, "the node's current certificate", identity))
-        return Caller(roles=frozenset({Role.NODE}), actor=node.actor, identity=identity, node=node)
+        return Caller(roles=_OF_NODES, actor=node.actor, identity=identity, node=node)
 
     async def _person(self, identity: PeerIdentity) -> Caller:
         name = PersonId(identity.name)
