@@ -130,7 +130,7 @@ def decode_attest(raw: bytes) -> Attest:
     return Attest(signer, extra_data, clock_info, firmware, _decode_attested(kind, reader.rest()))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def _decode_attested(kind: int, raw: bytes) -> Quoted | Certified | Created:
     """Decode TPMU_ATTEST; cached, because a node whose PCRs rest quotes the same bytes round after round."""
     reader = Reader(raw, "TPMS_ATTEST.attested")
