@@ -62,11 +62,14 @@ class Rotation:
             Unavailable: the key store does not answer, or it cannot be recorded now.
         """
         try:
-            slot, data_key = await self._open(rewrap)
+            return await self._rewrap(rewrap)
         except (PolicyRefused, ProofFailed) as error:
             denied = _record(rewrap, "model.rewrap-denied", {"findings": audit.describe(error.findings)}, self._now())
             await self._fleet.store.write(lambda connection: audit.append(connection, denied))
             raise
+
+    async def _rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
+        slot, data_key = await self._open(rewrap)
         try:
             made = tuple(target.slot(rewrap.model_digest, data_key) for target in rewrap.keys)
         finally:
@@ -75,7 +78,7 @@ class Rotation:
         record = _record(rewrap, "model.rewrapped", facts, self._now())
 
         def work(connection: sa.Connection) -> None:
-            _allowed(connection, rewrap)
+            _allowed(connection, rewrap)  # people may have changed their minds
             audit.append(connection, record)
 
         await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
