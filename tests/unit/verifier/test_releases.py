@@ -111,3 +111,19 @@ def test_a_release_waits_until_the_logs_were_judged_by_goldens_that_changed_mean
     refusal = approve(Round().appraise()._replace(goldens=(), logs_required=True))
     assert isinstance(refusal, Unavailable)
     assert refusal.remedy == "ask again"
+
+
+def test_the_data_key_is_wiped_even_when_the_lease_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_key, unused = bytearray(b"k" * 32), SimpleNamespace()
+
+    async def fail(*_: object) -> Any:
+        raise Unavailable("the disk is full")
+
+    for name, given in {"_approve": unused, "_chosen": (unused, unused), "_open": data_key}.items():
+        monkeypatch.setattr(Releases, name, lambda *_, given=given: asyncio.sleep(0, given))
+    monkeypatch.setattr(Releases, "_release", fail)
+    request: Any = SimpleNamespace(wanted=SimpleNamespace(model_digest=""))
+    nothing: Any = None
+    with pytest.raises(Unavailable):
+        asyncio.run(Releases(nothing, nothing, nothing, nothing).finish(request, nothing))
+    assert not any(data_key)

@@ -248,6 +248,13 @@ def test_a_key_that_is_missing_is_named(token: SoftToken, store: TokenKeyStore) 
         opened(store, held)
 
 
+def test_of_two_keys_under_one_id_none_is_taken(store: TokenKeyStore) -> None:
+    held = created(store)
+    store._run(lambda session: token_keys._generate(session, parse_token_uri(held.place)))
+    with pytest.raises(Unavailable, match="it holds 2 keys"):
+        opened(store, held)
+
+
 def test_a_module_that_is_not_there_is_named(token: SoftToken) -> None:
     store = TokenKeyStore(replace(token.settings(), module=token.folder / "absent.so"), PIN)
     with pytest.raises(Unavailable, match=r"absent\.so"):
