@@ -118,10 +118,8 @@ class _Run:
         self._stopped = False
 
     def help(self, buffer: memoryview) -> None:
-        """Work in a thread of the crew, unless all has ended."""
+        """Work in a thread of the crew; one that comes when all has ended finds nothing left."""
         with self._changed:
-            if self._stopped:
-                return
             self._helpers += 1
         try:
             self.work_off(buffer)
