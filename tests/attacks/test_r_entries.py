@@ -370,7 +370,7 @@ def expiring(until: datetime) -> RuntimeRules:
 
 def test_r07_a_mark_of_an_earlier_boot_excuses_nothing_after_a_restart_of_the_verifier(tmp_path: Path) -> None:
     """What was measured in time before the restart stays so; the same file run in another boot was run now."""
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=8)
 
     async def before(court: Court) -> Suspect:
         async with a_trial(court, "files", measured=(ran(AGENT),)) as trial:
