@@ -87,6 +87,7 @@ class Attester:
         """Return the kernel's id of this boot.
 
         Raises:
+            MalformedInput: as :func:`read_boot_id`.
             Unavailable: it cannot be read.
         """
         return read_boot_id(self._boot_id_file)
@@ -97,6 +98,7 @@ class Attester:
         """Quote for one challenge, then read the logs, which so never fall short of the quote.
 
         Raises:
+            MalformedInput: as :meth:`boot_id`.
             Unavailable: the TPM or the boot id cannot be read.
         """
         boot_id = self.boot_id()

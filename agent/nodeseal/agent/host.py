@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
-from nodeseal.errors import Unavailable
+from nodeseal.errors import MalformedInput, Unavailable
 
 _MAX_FACT: Final = 128
 """Characters of one fact that claims may hold."""
@@ -38,15 +39,27 @@ class Firmware:
 
 
 def read_boot_id(path: Path) -> str:
-    """Return the kernel's id of this boot.
+    """Return the kernel's id of this boot: a UUID in lower case (random(4)).
 
     Raises:
+        MalformedInput: the file holds something else.
         Unavailable: it cannot be read.
     """
     try:
-        return path.read_text("ascii").strip()
+        text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(f"{path}: {error}") from error
+    if not _is_uuid(text):
+        remedy = "let boot_id_file name a file that holds one UUID in lower case, or leave that key out"
+        raise MalformedInput(f"{path}: boot_id_file: not the id of a boot", remedy=remedy)
+    return text
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def read_firmware(folder: Path) -> Firmware:

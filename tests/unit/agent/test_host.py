@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.agent.host import Firmware, read_boot_id, read_firmware
-from nodeseal.errors import Unavailable
+from nodeseal.errors import MalformedInput, Unavailable
 
 
 def test_the_boot_id_is_a_line(tmp_path: Path) -> None:
@@ -19,6 +19,26 @@ def test_a_boot_id_that_cannot_be_read_is_an_error(tmp_path: Path, content: byte
         (tmp_path / "boot_id").write_bytes(content)
     with pytest.raises(Unavailable, match="boot_id"):
         read_boot_id(tmp_path / "boot_id")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("\n", id="an empty line"),
+        pytest.param("boot-1\n", id="no UUID"),
+        pytest.param("0D5A3A1E-8D8D-4D0A-9F5E-0A6F5B1C2D3E\n", id="capitals"),
+        pytest.param("0d5a3a1e8d8d4d0a9f5e0a6f5b1c2d3e\n", id="no dashes"),
+        pytest.param("{0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e}\n", id="braces"),
+        pytest.param("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n" * 2, id="two lines"),
+    ],
+)
+def test_a_boot_id_as_no_kernel_writes_it_is_refused_with_file_key_and_remedy(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "id"
+    path.write_text(content)
+    with pytest.raises(MalformedInput, match=f"^{path}: boot_id_file: ") as caught:
+        read_boot_id(path)
+    assert "boot_id_file name a file that holds one UUID in lower case" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
