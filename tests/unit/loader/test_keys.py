@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_the_insecure_provider_opens_its_slot(tmp_path: Path) -> None:
     assert lease.model_digest == MODEL
     with pytest.raises(NotFound, match="llama-key"):
         keys.open(Slots(MODEL, slots.slots[:1]))
+
+
+def test_the_insecure_provider_opens_no_slot_of_another_version_of_its_key(tmp_path: Path) -> None:
+    private, key = model_key()
+    later = replace(key, key_version=2)
+    with pytest.raises(NotFound, match="version 1 of llama-key"):
+        InsecureFileKeys(key_file(tmp_path, key, private)).open(Slots(MODEL, (later.slot(MODEL, DATA_KEY),)))
 
 
 def test_a_key_file_that_is_none_is_refused(tmp_path: Path) -> None:

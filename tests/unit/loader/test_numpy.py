@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader.numpy import framework, load_file
+from nodeseal.loader.safetensors import MAX_HEADER, header_size
 from support.sealed import safetensors_bytes, seal_files
 
 NUMPY_TYPES = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8", "<c8"]
@@ -143,6 +144,12 @@ def test_a_file_is_refused_for(decode: Decode, why: str, raw: bytes) -> None:
     with pytest.raises(MalformedInput):
         decode(raw)
     assert why
+
+
+def test_a_header_above_the_limit_is_refused_however_large_the_file() -> None:
+    assert header_size(memoryview(MAX_HEADER.to_bytes(8, "little")), 1 << 40, "x") == 8 + MAX_HEADER
+    with pytest.raises(MalformedInput):
+        header_size(memoryview((MAX_HEADER + 1).to_bytes(8, "little")), 1 << 40, "x")
 
 
 def test_an_empty_model_has_no_tensors(decode: Decode) -> None:
