@@ -25,6 +25,7 @@ from nodeseal.loader import InsecureFileKeys, open_model
 from nodeseal.loader.numpy import load_file
 from nodeseal.loader.seal import seal_model
 from nodeseal.loader.source import survey
+from nodeseal.loader.staging import leftovers
 from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import SealedFile
 from nodeseal.sealed.model_key import ModelKey
@@ -277,6 +278,7 @@ def test_s05_an_interrupted_sealer_leaves_nothing_under_the_final_name(tmp_path:
         sealer.communicate(timeout=30)
     assert sealer.returncode != 0
     assert not (tmp_path / "out").exists()
+    assert len(leftovers(tmp_path / "out")) == (signum == signal.SIGKILL)
     assert (plain / "model.safetensors").read_bytes() == PLAIN_WEIGHTS
 
 

@@ -12,7 +12,7 @@ import typer
 from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar
-from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed
+from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed, say_leftovers
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.files import read_small
@@ -39,6 +39,7 @@ def reseal(  # noqa: PLR0913 - a command's options
     Opens it through this node's agent and writes ciphertext only.
     """
     check_apart(directory, destination)
+    say_leftovers(destination)
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     started = time.monotonic()
     with open_model(directory, agent_keys(socket, digest)) as model:

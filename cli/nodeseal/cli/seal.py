@@ -21,6 +21,7 @@ from nodeseal.ids import ModelId, parse_model_id
 from nodeseal.loader.files import read_small
 from nodeseal.loader.seal import Label, seal_model
 from nodeseal.loader.source import SourceFile, survey
+from nodeseal.loader.staging import leftovers
 from nodeseal.sealed.content import Content
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 
@@ -49,6 +50,7 @@ def seal(  # noqa: PLR0913 - a command's options
     recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
     files = survey(source, seal_all=seal_all, allow_pickle=allow_pickle)
     check_apart(source, destination)
+    say_leftovers(destination)
     started = time.monotonic()
     content = _seal(files, destination, recipients, label)
     print_sealed(content, destination, time.monotonic() - started, as_json=as_json)
@@ -69,6 +71,17 @@ def check_apart(source: Path, destination: Path) -> None:
     """
     if source.resolve() in destination.resolve().parents:
         raise MalformedInput(f"{destination}: lies in {source}", remedy="name a folder outside of the model")
+
+
+def say_leftovers(destination: Path) -> None:
+    """Name what earlier runs left beside ``destination``, which may be as large as the model.
+
+    Raises:
+        Unavailable: the folder cannot be read.
+    """
+    for path in leftovers(destination):
+        said = f"{path} was left by a run that was killed, unless one is still writing it: delete it"
+        output.errors.print(f"[yellow]note:[/] {escape(said)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A directory that appears whole or not at all: written under a temporary name, synced, renamed.
 
 If the process dies, what it wrote stays under the temporary name, a hidden sibling of the destination, and can be
-deleted. Sealing never continues there: it starts again, with a new key.
+deleted: :func:`leftovers` finds it. Sealing never continues there: it starts again, with a new key.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader.files import naming, write_exactly
+
+_SUFFIX: Final = ".sealing"
+_RANDOM_BYTES: Final = 4
 
 
 def check_space(folder: Path, size: int) -> None:
@@ -45,7 +50,7 @@ def staged(destination: Path) -> Iterator[Path]:
     """
     if destination.exists() or destination.is_symlink():
         raise MalformedInput(f"{destination}: exists already", remedy="name a folder that does not exist yet")
-    temporary = destination.parent / f".{destination.name}.{secrets.token_hex(4)}.sealing"
+    temporary = destination.parent / f".{destination.name}.{secrets.token_hex(_RANDOM_BYTES)}{_SUFFIX}"
     with naming(temporary):
         temporary.mkdir()
     try:
@@ -57,6 +62,17 @@ def staged(destination: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def leftovers(destination: Path) -> list[Path]:
+    """Return what runs that were killed left of ``destination``, and what runs that live have written of it so far.
+
+    Raises:
+        Unavailable: the folder cannot be read.
+    """
+    name = re.compile(rf"\.{re.escape(destination.name)}\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}{re.escape(_SUFFIX)}")
+    with naming(destination.parent):
+        return sorted(path for path in destination.parent.iterdir() if name.fullmatch(path.name))
 
 
 @contextmanager

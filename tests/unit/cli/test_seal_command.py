@@ -66,6 +66,27 @@ def test_a_folder_to_seal_into_that_is_not_there_is_named(plain: Path, public: P
     assert str(error) == f"{tmp_path}/nowhere: No such file or directory"
 
 
+def test_what_killed_runs_left_is_named_when_sealing_succeeds_and_when_it_is_refused(
+    plain: Path, public: Path, tmp_path: Path
+) -> None:
+    for name in (".out.0a1b2c3d.sealing", ".other.0a1b2c3d.sealing", ".out.old.sealing", "out.0a1b2c3d.sealing"):
+        (tmp_path / name).mkdir()
+    note = f"note: {tmp_path}/.out.0a1b2c3d.sealing was left by a run that was killed, unless one is still writing it"
+    for exit_code in (0, 1):  # out is there, then
+        result = seal(plain, public, tmp_path / "out")
+        assert result.exit_code == exit_code
+        assert result.stderr.splitlines() == [f"{note}: delete it"]
+        assert (tmp_path / ".out.0a1b2c3d.sealing").exists()
+
+
+def test_resealing_names_what_killed_runs_left(public: Path, tmp_path: Path) -> None:
+    (tmp_path / ".out.0a1b2c3d.sealing").mkdir()
+    directory = sealed_model(tmp_path).directory
+    arguments = ["reseal", str(directory), "--key", str(public), "-o", str(tmp_path / "out")]
+    arguments += ["--socket", str(tmp_path / "no agent")]
+    assert ".out.0a1b2c3d.sealing was left" in CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stderr
+
+
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
 def signum(request: pytest.FixtureRequest) -> Iterator[int]:
     """A signal that has its default, whoever runs the tests."""
