@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from benchmarks import report
-from benchmarks.harness import Missing, Result, prepare_process
+from benchmarks.harness import FAILED, Result, measure
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _AS_THE_VERIFIER: Final = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 """What nodeseal-verifier sets for itself: without it, the load generator is busy with handing over between threads."""
 _RESULTS: Final = Path(__file__).with_name("results")
-_FAILED: Final = "failed: "
 
 
 def main(arguments: list[str]) -> int:
@@ -36,19 +33,21 @@ def main(arguments: list[str]) -> int:
             _RESULTS.mkdir(exist_ok=True)
             (_RESULTS / "latest.json").write_bytes(report.document(results, at, commit))
             (_RESULTS / "latest.md").write_bytes(report.table(results, at, commit))
-    return int(any(result.note.startswith(_FAILED) for result in results.values()))
+    return int(any(result.note.startswith(FAILED) for result in results.values()))
 
 
 def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
-    # gRPC's asyncio part serves one event loop in the life of a process
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=prepare_process) as process:
-        try:
-            result = process.submit(benchmark).result()
-        except Missing as error:
-            result = Result.missing(str(error))
-        except Exception as error:  # noqa: BLE001 - one figure that fails must not take the others away
-            traceback.print_exception(error)
-            result = Result.missing(f"{_FAILED}{error!r}")
+    # gRPC's asyncio part serves one event loop in the life of a process; a pool's process would outlive its parent
+    context = get_context("spawn")
+    results, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measure, args=(benchmark, sender))
+    process.start()
+    sender.close()
+    try:
+        result: Result = results.recv()
+    except EOFError:
+        result = Result.missing(f"{FAILED}its process ended early")
+    process.join()
     print(report.line(key, result), flush=True)  # noqa: T201 - what it is for
     return result
 

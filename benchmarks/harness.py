@@ -11,10 +11,14 @@ import os
 import signal
 import statistics
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from typing import Final, Self
 
 import structlog
@@ -23,6 +27,9 @@ PAIRS: Final = 9
 """How many pairs make a figure; at least seven."""
 SECONDS: Final = 0.5
 """How long one side of a pair runs, in processor time."""
+
+FAILED: Final = "failed: "
+"""How the note of a figure begins that ought to be there."""
 
 
 class Missing(Exception):
@@ -83,7 +90,25 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def prepare_process() -> None:
-    """Stop in order on SIGTERM, so that what was started is stopped as well; keep the agent's parts quiet."""
+def measure(benchmark: Callable[[], Result], results: Connection) -> None:
+    """Run one benchmark in this process, which is its own, and send what it says, or why it says nothing.
+
+    On SIGTERM, and when the parent ended, the process ends in order, so that what it started is stopped as well.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # the agent's parts
+    try:
+        result = benchmark()
+    except Missing as error:
+        result = Result.missing(str(error))
+    except Exception as error:  # noqa: BLE001 - one figure that fails must not take the others away
+        traceback.print_exception(error)
+        result = Result.missing(f"{FAILED}{error!r}")
+    results.send(result)
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
