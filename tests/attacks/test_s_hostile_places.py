@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,8 +27,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture
 def sample(pristine: Sample, tmp_path: Path) -> Sample:
-    shutil.copytree(pristine.directory, tmp_path / "tiny")
-    return replace(pristine, directory=tmp_path / "tiny")
+    return pristine.copied_to(tmp_path / "tiny")
 
 
 def surplus(sample: Sample) -> tuple[Finding, ...]:

@@ -54,8 +54,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture
 def sample(pristine: Sample, tmp_path: Path) -> Sample:
-    shutil.copytree(pristine.directory, tmp_path / "tiny")
-    return replace(pristine, directory=tmp_path / "tiny")
+    return pristine.copied_to(tmp_path / "tiny")
 
 
 def refused(sample: Sample) -> FindingId:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -35,8 +34,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture
 def sample(pristine: Sample, tmp_path: Path) -> Sample:
     """A copy that a test may spoil."""
-    shutil.copytree(pristine.directory, tmp_path / "llama")
-    return replace(pristine, directory=tmp_path / "llama")
+    return pristine.copied_to(tmp_path / "llama")
 
 
 def load(sample: Sample, auto_class: Any = None, **kwargs: Any) -> Any:

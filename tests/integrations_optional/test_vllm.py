@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -117,10 +116,9 @@ def test_workers_alone_ask_for_keys_and_tensor_parallel_ranks_decrypt_their_shar
 
 
 def copy_of(sample: Sample, folder: Path) -> Sample:
-    shutil.copytree(sample.directory, folder / "llama")
     (key,) = sample.directory.parent.glob("*.insecure")
     shutil.copy(key, folder)
-    return replace(sample, directory=folder / "llama")
+    return sample.copied_to(folder / "llama")
 
 
 def test_a_flipped_byte_in_one_shard_stops_vllm_with_an_error_that_names_it(pristine: Sample, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,6 +88,11 @@ class Sample:
     def weights(self) -> Path:
         """The one container."""
         return self.directory / "model.safetensors.sealed"
+
+    def copied_to(self, folder: Path) -> Sample:
+        """Return the same with a sealed directory that a test may spoil."""
+        shutil.copytree(self.directory, folder)
+        return replace(self, directory=folder)
 
 
 def plain_model(folder: Path) -> Path:

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,15 +67,14 @@ def test_all_weights_arrive(pristine: Sample, load: Any) -> None:
 @ENGINES
 @pytest.mark.usefixtures("formats")
 def test_a_flipped_byte_stops_the_engine(pristine: Sample, tmp_path: Path, load: Any) -> None:
-    shutil.copytree(pristine.directory, tmp_path / "copy")
-    stored = tmp_path / "copy" / "model.safetensors.sealed"
-    raw = bytearray(stored.read_bytes())
+    sample = pristine.copied_to(tmp_path / "copy")
+    raw = bytearray(sample.weights.read_bytes())
     raw[-100] ^= 1
-    stored.write_bytes(raw)
+    sample.weights.write_bytes(raw)
     (key,) = pristine.directory.parent.glob("*.insecure")
     shutil.copy(key, tmp_path)
     with pytest.raises(ProofFailed, match=r"model\.safetensors\.sealed"):
-        load(replace(pristine, directory=tmp_path / "copy"), Model(*TENSORS))
+        load(sample, Model(*TENSORS))
 
 
 class Forgetful(Model):

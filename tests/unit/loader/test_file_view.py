@@ -8,9 +8,7 @@ import gc
 import io
 import mmap
 import os
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,8 +40,7 @@ def model(pristine: Sample) -> Iterator[SealedModel]:
 @pytest.fixture
 def damaged(pristine: Sample, tmp_path: Path) -> Sample:
     """The second segment does not hold."""
-    shutil.copytree(pristine.directory, tmp_path / "tiny")
-    sample = replace(pristine, directory=tmp_path / "tiny")
+    sample = pristine.copied_to(tmp_path / "tiny")
     raw = bytearray(sample.weights.read_bytes())
     raw[4096 + SEGMENT + 100] ^= 1
     sample.weights.write_bytes(raw)

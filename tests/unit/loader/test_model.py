@@ -37,8 +37,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture
 def sample(pristine: Sample, tmp_path: Path) -> Sample:
     """A copy that a test may spoil."""
-    shutil.copytree(pristine.directory, tmp_path / "tiny")
-    return replace(pristine, directory=tmp_path / "tiny")
+    return pristine.copied_to(tmp_path / "tiny")
 
 
 class HeldKeys:
