@@ -64,6 +64,20 @@ class Bench:
         self.service = KeysService(rules, releaser, self.leases, self.standing, lambda: 0.0)
         self._open: list[asyncio.StreamWriter] = []
 
+    def lend(self, open_key: Callable[[], bytearray]) -> None:
+        """Have the verifier give a lease, whose key the TPM opens so."""
+
+        async def lease(_model: object, _slots: object) -> Released:
+            return released()
+
+        async def opened(_released: object) -> bytearray:
+            return open_key()
+
+        self.leases.trust_until(60.0)
+        self.leases.add(released(), self.leases.ends)
+        self.releaser.lease = lease  # type: ignore[method-assign]
+        self.releaser.open = opened  # type: ignore[attr-defined]
+
     async def connect(self) -> Loader:
         await eventually(self.path.is_socket)
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -212,17 +226,7 @@ def test_the_data_key_is_wiped_once_it_is_on_its_way() -> None:
     key = bytearray(b"k" * 32)
 
     async def scenario(bench: Bench) -> None:
-        bench.leases.trust_until(60.0)
-        bench.leases.add(released(), bench.leases.ends)
-
-        async def lease(_model: object, _slots: object) -> Released:
-            return released()
-
-        async def open_now(_released: object) -> bytearray:
-            return key
-
-        bench.releaser.lease = lease  # type: ignore[method-assign]
-        bench.releaser.open = open_now  # type: ignore[attr-defined]
+        bench.lend(lambda: key)
         reply = await bench.call(f"{KEYS_INTERFACE}.Open", OPEN, more=True)
         assert reply.parameters["data_key"] == encode_base64(b"k" * 32)
 
@@ -232,18 +236,11 @@ def test_the_data_key_is_wiped_once_it_is_on_its_way() -> None:
 
 def test_a_key_is_not_handed_over_when_its_lease_ended_while_the_tpm_opened_it() -> None:
     async def scenario(bench: Bench) -> None:
-        bench.leases.trust_until(60.0)
-        bench.leases.add(released(), bench.leases.ends)
-
-        async def lease(_model: object, _slots: object) -> Released:
-            return released()
-
-        async def open_late(_released: object) -> bytearray:
+        def open_late() -> bytearray:
             bench.leases.end("revoked meanwhile")
             return bytearray(32)
 
-        bench.releaser.lease = lease  # type: ignore[method-assign]
-        bench.releaser.open = open_late  # type: ignore[attr-defined]
+        bench.lend(open_late)
         reply = await bench.call(f"{KEYS_INTERFACE}.Open", OPEN, more=True)
         assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
         assert "revoked meanwhile" in str(reply.parameters)
