@@ -9,12 +9,10 @@ from typing import Final
 
 from benchmarks.harness import Missing
 
-_ECDSA: Final = re.compile(r"^\+F4:\d+:256:(?P<sign>[0-9.]+):(?P<verify>[0-9.]+)$", re.MULTILINE)
+_ECDSA: Final = re.compile(r"^\+F4:\d+:256:(?P<sign>[0-9.]+):(?P<figure>[0-9.]+)$", re.MULTILINE)
 """Signatures and verifications per second of processor time, as ``-mr`` prints them."""
-_GCM: Final = re.compile(r"^\+F:\d+:AES-256-GCM:(?P<bytes>[0-9.]+)$", re.MULTILINE)
+_GCM: Final = re.compile(r"^\+F:\d+:AES-256-GCM:(?P<figure>[0-9.]+)$", re.MULTILINE)
 VERIFY: Final = "openssl speed ecdsap256, verifications per second of processor time on one core"
-
-
 GCM: Final = "openssl speed -evp aes-256-gcm, bytes per second of processor time on one core, in blocks of 1 MiB"
 
 
@@ -51,10 +49,7 @@ def parse_speed(printed: str) -> float:
     Raises:
         Missing: it is not there.
     """
-    found = _ECDSA.search(printed)
-    if found is None:
-        raise Missing("openssl speed prints no figure for P-256")
-    return float(found["verify"])
+    return _figure(_ECDSA, printed, "P-256")
 
 
 def parse_gcm_speed(printed: str) -> float:
@@ -63,7 +58,11 @@ def parse_gcm_speed(printed: str) -> float:
     Raises:
         Missing: it is not there.
     """
-    found = _GCM.search(printed)
+    return _figure(_GCM, printed, "AES-256-GCM")
+
+
+def _figure(pattern: re.Pattern[str], printed: str, what: str) -> float:
+    found = pattern.search(printed)
     if found is None:
-        raise Missing("openssl speed prints no figure for AES-256-GCM")
-    return float(found["bytes"])
+        raise Missing(f"openssl speed prints no figure for {what}")
+    return float(found["figure"])
