@@ -459,6 +459,12 @@ class FindingId(Enum):
         "the model digest is not registered with the verifier",
         "register the model if its content is what it should be: nodeseal model register",
     )
+    RELEASE_RETIRED = (
+        "release.model-retired",
+        Severity.UNTRUSTED,
+        "the model was registered, and a person retired it",
+        "open the version that replaced it; to allow this one again: nodeseal model register DIR --again",
+    )
     RELEASE_SLOT = (
         "release.slot",
         Severity.UNTRUSTED,

@@ -76,6 +76,7 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Keys/RevokeKey": {"operator", "approver"},
     "nodeseal.v1.Keys/RewrapSlots": {"approver"},
     "nodeseal.v1.Models/RegisterModel": {"approver"},
+    "nodeseal.v1.Models/RetireModel": {"operator", "approver"},
     "nodeseal.v1.Models/ListModels": ANYBODY,
     "nodeseal.v1.Models/GetModel": ANYBODY,
     "nodeseal.v1.Audit/ListRecords": {"auditor"},

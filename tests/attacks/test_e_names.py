@@ -160,6 +160,9 @@ ADMIN_CALLS: Mapping[str, Callable[[Stubs, str], Awaitable[object]]] = {
     "RegisterModel": lambda admin, text: admin.models.RegisterModel(
         admin_pb2.RegisterModelRequest(content=content_of("llama", 1).replace(b'"llama"', b'"' + text.encode() + b'"'))
     ),
+    "RetireModel": lambda admin, text: admin.models.RetireModel(
+        admin_pb2.RetireModelRequest(digest="ab" * 32, reason=text)
+    ),
     "ActivateGolden": lambda admin, text: admin.goldens.ActivateGolden(
         iter([admin_pb2.ActivateGoldenRequest(document=text.encode())])
     ),

@@ -148,10 +148,16 @@ async def _use_up_the_grant(scene: Scene) -> None:
     await scene.node.release(scene.model.digest, [scene.model.slot])
 
 
+async def _retire_the_model(scene: Scene) -> None:
+    request = admin_pb2.RetireModelRequest(digest=scene.model.digest, reason="flawed")
+    await scene.admin.models.RetireModel(request)
+
+
 REASONS: dict[str, tuple[Case, tuple[str, ...], str]] = {
     "its grant was taken away": (_take_the_grant, ("release.not-granted",), "no grant for n-"),
     "the key was revoked": (_revoke, ("release.not-granted",), "the key was revoked"),
     "it was quarantined": (_quarantine, ("release.node-state",), "quarantined"),
+    "the model was retired": (_retire_the_model, ("release.model-retired",), "retired since 20"),
     "its leases are used up": (_use_up_the_grant, ("release.lease-limit",), "at most 1 leases"),
 }
 
@@ -335,6 +341,35 @@ def test_k05_releases_at_once_do_not_pass_the_limit_together(stage: Stage) -> No
         assert list(lease_rows(scene.verifier).values()).count(scene.node.node_id) == 2
 
     play(stage, case, max_leases=2)
+
+
+# s09: a whole older version in the place of the newer one, and nobody names the one that is meant
+
+
+def test_s09_an_older_version_that_was_retired_opens_no_more_and_gets_no_new_slots(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        key_id = scene.model.slot.key_id
+        newer = replace(scene, model=await a_sealed_model(scene.admin, key_id, key_id, version=2))
+        key = await scene.admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=f"{key_id}-new"))
+
+        async def rewrap(each: Scene) -> admin_pb2.RewrapSlotsResponse:
+            request = admin_pb2.RewrapSlotsRequest(
+                model_digest=each.model.digest, slots=[each.model.slot], keys=[key.public]
+            )
+            return await scene.admin.keys.RewrapSlots(request)
+
+        await scene.opens()  # registering the newer version did not take it back
+        await rewrap(scene)
+        await _retire_the_model(scene)
+        assert (await scene.refused()).findings == ("release.model-retired",)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await rewrap(scene)
+        refusal = refusal_of(caught.value)
+        assert (refusal.findings, scene.model.digest in refusal.details) == (("release.model-retired",), True)
+        await newer.opens()
+        assert len((await rewrap(newer)).slots) == 1
+
+    play(stage, case, fresh=False, max_leases=MANY)
 
 
 # k06: slots that belong elsewhere

@@ -121,6 +121,25 @@ def test_a_sealed_model_is_registered_and_listed(admin: Terminal) -> None:
     assert "tiny" in admin.type("model", "show", registered["digest"]).stdout
 
 
+def test_a_registered_model_is_retired_and_comes_back_on_purpose(admin: Terminal) -> None:
+    (admin.folder / "plain").mkdir()
+    (admin.folder / "plain" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    admin.type("key", "create", "old", "--public", "old.pub")
+    admin.type("seal", "plain", "--key", "old.pub", "-o", "sealed", "--id", "old")
+    digest = admin.json("model", "register", "sealed")["digest"]
+    assert "retired     -" in admin.type("model", "show", digest).stdout
+    since = admin.json("model", "retire", digest, "--reason", "flawed")["retired"]
+    assert "status      retired" in admin.type("model", "show", digest).stdout
+    assert admin.json("model", "show", digest)["retired"] == since
+    listed = admin.type("model", "list").stdout
+    assert since[:10] in next(line for line in listed.splitlines() if digest in line and "retired" in line)
+    assert "nodeseal model list" in admin.type("model", "retire", digest, "--reason", "x", exit_code=1).stderr
+    refused = admin.type("model", "register", "sealed", exit_code=1).stderr
+    assert "retired" in refused
+    assert "--again" in refused
+    assert "retired" not in admin.json("model", "register", "sealed", "--again")
+
+
 def test_the_audit_trail_is_listed_with_its_leaf_hashes(node: FakeNode, admin: Terminal) -> None:
     records = admin.json("audit", "list")
     assert [record["sequence"] for record in records] == list(range(1, len(records) + 1))
@@ -139,6 +158,7 @@ def test_the_audit_trail_is_listed_with_its_leaf_hashes(node: FakeNode, admin: T
         pytest.param(("golden", "show", ABSENT_DIGEST), ABSENT_DIGEST, id="an unknown golden"),
         pytest.param(("key", "show", "nothing"), "nothing", id="an unknown key"),
         pytest.param(("model", "show", ABSENT_DIGEST), ABSENT_DIGEST, id="an unknown model"),
+        pytest.param(("model", "retire", ABSENT_DIGEST, "--reason", "x"), ABSENT_DIGEST, id="no model to retire"),
         pytest.param(("model", "register", "."), "nodeseal seal", id="a folder that is not sealed"),
         pytest.param(("golden", "diff", "absent.yaml", "absent.yaml"), "absent.yaml", id="a file that is not there"),
     ],
@@ -161,6 +181,7 @@ def test_refusals_end_with_1_and_say_why_on_stderr(admin: Terminal, argv: tuple[
         pytest.param(("key", "grant", "k", "--node", NOBODY, "--max-leases", "0"), id="a grant of no lease"),
         pytest.param(("key", "revoke", "k", "--node", "x", "--reason", "r"), id="a revocation for no node"),
         pytest.param(("node", "quarantine", NOBODY), id="a quarantine without a reason"),
+        pytest.param(("model", "retire", ABSENT_DIGEST), id="a model that is retired without a reason"),
         pytest.param(("nonsense",), id="a command that does not exist"),
     ],
 )

@@ -202,6 +202,66 @@ def test_a_models_version_never_goes_back(verifier: RunningVerifier) -> None:
     asyncio.run(case())
 
 
+def test_a_retired_model_comes_back_only_when_somebody_says_so(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+            content = content_of("flawed", 1)
+            first = await admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content))
+            assert not first.HasField("retired")
+            await admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content_of("flawed", 2)))
+            retire = admin_pb2.RetireModelRequest(digest=first.digest, reason="reads minds")
+            retired = await admin.models.RetireModel(retire)
+            assert retired.HasField("retired")
+            (found,) = [
+                model
+                for model in (await admin.models.ListModels(admin_pb2.ListModelsRequest())).models
+                if model.digest == first.digest
+            ]
+            assert found == retired
+            assert await code_of(admin.models.RetireModel(retire)) is ABSENT
+
+            with pytest.raises(aio.AioRpcError, match="is retired since 20") as caught:
+                await admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content))
+            assert (refusal_of(caught.value).code, first.digest in str(caught.value)) == (ORDER, True)
+            again = admin_pb2.RegisterModelRequest(content=content, again=True)
+            back = await admin.models.RegisterModel(again)
+            assert await admin.models.GetModel(admin_pb2.GetModelRequest(digest=first.digest)) == admin_pb2.Model(
+                digest=first.digest,
+                model_id="flawed",
+                version=1,
+                size=first.size,
+                files=first.files,
+                registered=back.registered,
+                content=content,
+            )
+            assert back.registered.ToNanoseconds() > first.registered.ToNanoseconds()
+            await admin.models.RegisterModel(again)  # registered: nothing to do
+        subject = f"model/{first.digest}"
+        records = [record for record in verifier.records() if record["subject"] == subject]
+        assert [(each["action"], each["details"].get("reason"), each["details"].get("again")) for each in records] == [
+            ("model.registered", None, False),
+            ("model.retired", "reads minds", None),
+            ("model.registered", None, True),
+        ]
+
+    asyncio.run(case())
+
+
+def test_an_older_version_that_nobody_registered_stays_out_when_the_newer_one_is_retired(
+    verifier: RunningVerifier,
+) -> None:
+    async def case() -> None:
+        async with verifier.person() as admin:
+            newer = await admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content_of("counted", 2)))
+            await admin.models.RetireModel(admin_pb2.RetireModelRequest(digest=newer.digest, reason="flawed"))
+            older = admin_pb2.RegisterModelRequest(content=content_of("counted", 1), again=True)
+            assert await code_of(admin.models.RegisterModel(older)) is ORDER
+            nobodys = admin_pb2.RetireModelRequest(digest="ab" * 32, reason="flawed")
+            assert await code_of(admin.models.RetireModel(nobodys)) is ABSENT
+
+    asyncio.run(case())
+
+
 def test_states_that_do_not_fit_are_refused(verifier: RunningVerifier) -> None:
     async def case() -> None:
         node = a_node(verifier)

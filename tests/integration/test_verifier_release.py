@@ -220,6 +220,22 @@ def test_a_retired_golden_releases_nothing(verifier: RunningVerifier) -> None:
     play(verifier, case)
 
 
+def test_a_retired_model_stays_open_where_it_is_until_its_lease_ends(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        released = await scene.release()
+        request = admin_pb2.RetireModelRequest(digest=scene.model.digest, reason="flawed")
+        async with scene.node.attesting() as stream:
+            await stream.round()
+            await scene.admin.models.RetireModel(request)
+            assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED
+        node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
+        assert list(node.leases) == [released.lease_id]
+        assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued"]
+        assert (await scene.refused()).findings == ("release.model-retired",)
+
+    play(verifier, case)
+
+
 async def proved(scene: Scene, change: Any) -> Refusal:
     """Ask honestly, answer with a proof that ``change`` has touched, return the refusal."""
     async with scene.node.channel() as channel:

@@ -16,12 +16,17 @@ from nodeseal.sealed.content import MAX_CONTENT
 from nodeseal.sealed.paths import CONTENT_NAME
 from nodeseal.v1 import admin_pb2 as pb
 
-app = typer.Typer(no_args_is_help=True, help="Register sealed models; only registered ones can be opened.")
+app = typer.Typer(no_args_is_help=True, help="Register and retire sealed models; only registered ones can be opened.")
+
+DigestArgument = Annotated[
+    str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest), help="Which, as model list shows it.")
+]
 
 
 @app.command("register", epilog="Example: nodeseal model register ./llama")
 def register_model(
     directory: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A sealed model.")],
+    again: Annotated[bool, typer.Option("--again", help="Also if it was retired.")] = False,  # noqa: FBT002 - a flag
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
@@ -29,30 +34,59 @@ def register_model(
     """Say that this sealed model is what it should be, so that keys may be released for it."""
     content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     with connect(client) as verifier:
-        model = verifier.models.RegisterModel(pb.RegisterModelRequest(content=content), timeout=CALL_SECONDS)
+        request = pb.RegisterModelRequest(content=content, again=again)
+        model = verifier.models.RegisterModel(request, timeout=CALL_SECONDS)
+    _print(model, as_json=as_json)
+
+
+@app.command("retire", epilog="Example: nodeseal model retire DIGEST --reason 'replaced by version 3'")
+def retire_model(
+    digest: DigestArgument,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a registration back: no more keys are released for this model, and no more slots made.
+
+    Leases that run go on until they end; nodeseal key revoke ends those of a key at once.
+    """
+    with connect(client) as verifier:
+        model = verifier.models.RetireModel(pb.RetireModelRequest(digest=digest, reason=reason), timeout=CALL_SECONDS)
     _print(model, as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal model list")
 def list_models(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
-    """List the registered models."""
+    """List the models that were registered, retired ones too."""
     with connect(client) as verifier:
         models = verifier.models.ListModels(pb.ListModelsRequest(), timeout=CALL_SECONDS).models
     if as_json:
         output.print_json([output.message_json(model) for model in models])
         return
-    rows = ((m.model_id, str(m.version), m.digest, f"{m.size:,}", output.show_time(m.registered)) for m in models)
-    output.print_table(("model", "version", "digest", "bytes", "registered"), rows, empty="no models")
+    columns = ("model", "version", "status", "digest", "bytes", "registered", "retired")
+    output.print_table(columns, map(_row, models), empty="no models")
+
+
+def _row(model: pb.Model) -> tuple[str, ...]:
+    return (
+        model.model_id,
+        str(model.version),
+        _status(model),
+        model.digest,
+        f"{model.size:,}",
+        output.show_time(model.registered),
+        output.show_time(model.retired),
+    )
+
+
+def _status(model: pb.Model) -> str:
+    return "retired" if model.HasField("retired") else "registered"
 
 
 @app.command("show", epilog="Example: nodeseal model show DIGEST")
-def show_model(
-    digest: Annotated[str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest))],
-    client: ClientOption = CLIENT,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one registered model."""
+def show_model(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+    """Show one model, registered or retired."""
     with connect(client) as verifier:
         model = verifier.models.GetModel(pb.GetModelRequest(digest=digest), timeout=CALL_SECONDS)
     _print(model, as_json=as_json)
@@ -66,9 +100,11 @@ def _print(model: pb.Model, *, as_json: bool) -> None:
         (
             ("model", model.model_id),
             ("version", str(model.version)),
+            ("status", _status(model)),
             ("digest", model.digest),
             ("files", str(model.files)),
             ("bytes", f"{model.size:,}"),
             ("registered", output.show_time(model.registered)),
+            ("retired", output.show_time(model.retired)),
         )
     )

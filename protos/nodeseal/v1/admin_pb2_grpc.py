@@ -918,6 +918,11 @@ class ModelsStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RegisterModelRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Model.FromString,
                 _registered_method=True)
+        self.RetireModel = channel.unary_unary(
+                '/nodeseal.v1.Models/RetireModel',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.RetireModelRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Model.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/nodeseal.v1.Models/ListModels',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ListModelsRequest.SerializeToString,
@@ -935,6 +940,13 @@ class ModelsServicer:
 
     def RegisterModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireModel(self, request, context):
+        """Takes a registration back: nothing is released or rewrapped for the model any more. Running leases go on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -957,6 +969,11 @@ def add_ModelsServicer_to_server(servicer, server):
             'RegisterModel': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterModel,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RegisterModelRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Model.SerializeToString,
+            ),
+            'RetireModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireModel,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RetireModelRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Model.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
@@ -996,6 +1013,33 @@ class Models:
             target,
             '/nodeseal.v1.Models/RegisterModel',
             nodeseal_dot_v1_dot_admin__pb2.RegisterModelRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Models/RetireModel',
+            nodeseal_dot_v1_dot_admin__pb2.RetireModelRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Model.FromString,
             options,
             channel_credentials,

@@ -275,6 +275,8 @@ class ModelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     RegisterModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterModelRequest, _admin_pb2.Model]
+    RetireModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetireModelRequest, _admin_pb2.Model]
+    """Takes a registration back: nothing is released or rewrapped for the model any more. Running leases go on."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListModelsRequest, _admin_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetModelRequest, _admin_pb2.Model]
 
@@ -282,6 +284,8 @@ class ModelsStub:
 class ModelsAsyncStub(ModelsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterModelRequest, _admin_pb2.Model]  # type: ignore[assignment]
+    RetireModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetireModelRequest, _admin_pb2.Model]  # type: ignore[assignment]
+    """Takes a registration back: nothing is released or rewrapped for the model any more. Running leases go on."""
     ListModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListModelsRequest, _admin_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetModelRequest, _admin_pb2.Model]  # type: ignore[assignment]
 
@@ -292,6 +296,14 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RegisterModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Model, _abc.Awaitable[_admin_pb2.Model]]: ...
+
+    @_abc_1.abstractmethod
+    def RetireModel(
+        self,
+        request: _admin_pb2.RetireModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Model, _abc.Awaitable[_admin_pb2.Model]]:
+        """Takes a registration back: nothing is released or rewrapped for the model any more. Running leases go on."""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from nodeseal.errors import PolicyRefused
+from nodeseal.findings import FindingId
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
 from nodeseal.verifier.entitlement import refuse_unless_granted
 from nodeseal.verifier.store.leases import Lease
@@ -87,3 +88,13 @@ def test_a_model_that_is_not_registered_is_refused_with_every_reason(database: s
     database.execute(MODELS.delete())
     database.execute(GRANTS.delete())
     assert refused(database) == ["release.model-unregistered", "release.not-granted"]
+
+
+def test_a_model_that_was_retired_is_refused_by_its_digest_and_since_when(database: sa.Connection) -> None:
+    database.execute(MODELS.update().values(retired=NOW))
+    with pytest.raises(PolicyRefused) as caught:
+        refuse_unless_granted(database, LEASE, 0)
+    (finding,) = caught.value.findings
+    assert finding.id is FindingId.RELEASE_RETIRED
+    assert (finding.seen, finding.where) == ("retired since 2026-01-02T00:00:00+00:00", LEASE.model_digest)
+    assert "model register DIR --again" in finding.id.remedy

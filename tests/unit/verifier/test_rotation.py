@@ -91,8 +91,9 @@ def test_a_rotation_is_recorded_and_its_data_key_is_wiped(bench: Bench) -> None:
         (lambda connection: _revoke(connection, OLD.key_id), PolicyRefused),
         (lambda connection: _revoke(connection, NEW.key_id), NotFound),
         (lambda connection: connection.execute(MODELS.delete()), PolicyRefused),
+        (lambda connection: connection.execute(MODELS.update().values(retired=NOW)), PolicyRefused),
     ],
-    ids=["the old key is revoked", "the new key is revoked", "the model is gone"],
+    ids=["the old key is revoked", "the new key is revoked", "the model is gone", "the model is retired"],
 )
 def test_nothing_is_given_out_when_meanwhile(
     bench: Bench, change: Callable[[sa.Connection], object], error: type[NodesealError]

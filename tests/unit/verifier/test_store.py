@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ids import KeyId, NodeId
+from nodeseal.ids import Digest, KeyId, NodeId
 from nodeseal.tcg.algorithms import HashAlg
 from nodeseal.tcg.attest import ClockInfo
 from nodeseal.verifier import audit
@@ -34,7 +34,7 @@ from nodeseal.verifier.store.nodes import (
     put_node,
     save_labels,
 )
-from nodeseal.verifier.store.policy import find_key
+from nodeseal.verifier.store.policy import find_key, find_model
 from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant, NodeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -222,6 +222,20 @@ def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path)
     found = run(engine, lambda connection: find_key(connection, KeyId("llama")))
     assert found is not None
     assert found.place == "file"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("version", ["0001", "0003"])
+def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: Path, version: str) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, version)
+    insert = "INSERT INTO models VALUES (:digest, 'llama', 2, 1, 1, X'7b7d', 1767323045678901)"
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text(insert), {"digest": "ab" * 32})
+    migrate(engine)
+    found = run(engine, lambda connection: find_model(connection, Digest("ab" * 32)))
+    assert found is not None
+    assert (found.version, found.registered, found.retired) == (2, NOW, None)
     engine.dispose()
 
 

@@ -54,10 +54,14 @@ def held_slots(connection: sa.Connection, slots: Iterable[Slot]) -> list[tuple[S
 
 
 def model_findings(connection: sa.Connection, digest: Digest) -> list[Finding]:
-    """Say that a model is not registered."""
-    if find_model(connection, digest) is not None:
-        return []
-    return [_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", digest)]
+    """Say that a model is not registered, or not any more."""
+    model = find_model(connection, digest)
+    if model is None:
+        return [_finding(FindingId.RELEASE_MODEL, "a registered model", "an unknown one", digest)]
+    if model.retired is not None:
+        since = model.retired.isoformat(timespec="seconds")
+        return [_finding(FindingId.RELEASE_RETIRED, "a registered model", f"retired since {since}", digest)]
+    return []
 
 
 def refuse_unless_granted(connection: sa.Connection, lease: Lease, running: int) -> None:

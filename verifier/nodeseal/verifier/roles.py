@@ -44,6 +44,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Keys/RevokeKey": _RESTRICTING,
     "/nodeseal.v1.Keys/RewrapSlots": _APPROVERS,
     "/nodeseal.v1.Models/RegisterModel": _APPROVERS,
+    "/nodeseal.v1.Models/RetireModel": _RESTRICTING,
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,

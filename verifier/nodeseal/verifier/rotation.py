@@ -1,8 +1,8 @@
 """Rotation of model keys: the data key of a sealed model, sealed to other keys of the same verifier.
 
 The data key is in memory here for as long as that takes and goes nowhere else: who asks gets slots. Only registered
-models are served, and neither from nor to a key that was revoked, which would undo the revocation. What was done is in
-the audit log before the slots are answered; what was refused is there, too.
+models are served, no retired ones, and neither from nor to a key that was revoked, which would undo the revocation.
+What was done is in the audit log before the slots are answered; what was refused is there, too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Rotation:
         """Return a slot for each of the keys, in their order.
 
         Raises:
-            PolicyRefused: the model is not registered, or no slot is of a key that is held here and in force.
+            PolicyRefused: the model is not registered, or retired, or no slot is of a key held here and in force.
             NotFound: one of the keys is not held here as its file has it, or was revoked.
             ProofFailed: ``release.slot``: the slot does not open.
             Unavailable: the key store does not answer, or it cannot be recorded now.

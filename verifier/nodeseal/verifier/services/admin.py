@@ -167,7 +167,12 @@ class ModelsService(admin_pb2_grpc.ModelsServicer):
         self._models: Final = models
 
     async def RegisterModel(self, request: admin_pb2.RegisterModelRequest, context: _Context) -> admin_pb2.Model:
-        return model_to_proto(await self._models.register(request.content, caller().actor), with_content=False)
+        model = await self._models.register(request.content, caller().actor, again=request.again)
+        return model_to_proto(model, with_content=False)
+
+    async def RetireModel(self, request: admin_pb2.RetireModelRequest, context: _Context) -> admin_pb2.Model:
+        digest, reason = parse_digest(request.digest), parse_reason(request.reason)
+        return model_to_proto(await self._models.retire(digest, reason, caller().actor), with_content=False)
 
     async def ListModels(self, request: admin_pb2.ListModelsRequest, context: _Context) -> admin_pb2.ListModelsResponse:
         models = await self._models.list()

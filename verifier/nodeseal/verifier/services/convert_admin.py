@@ -151,7 +151,7 @@ def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
 
 def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model:
     """Return a model's message."""
-    return admin_pb2.Model(
+    message = admin_pb2.Model(
         digest=model.digest,
         model_id=model.model_id,
         version=model.version,
@@ -160,3 +160,6 @@ def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model
         registered=timestamp(model.registered),
         content=model.content if with_content else b"",
     )
+    if model.retired is not None:
+        message.retired.FromDatetime(model.retired)
+    return message

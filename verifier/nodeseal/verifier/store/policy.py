@@ -70,11 +70,12 @@ class ModelRecord:
     Attributes:
         digest: SHA-256 of ``content``.
         model_id: its name.
-        version: of that name; never goes back.
+        version: of that name; never goes back, also not when the latest is retired.
         size: bytes of all files, decrypted.
         files: how many.
         content: ``nodeseal.model.json``, exact bytes.
-        registered: when.
+        registered: when it was registered last.
+        retired: when it was retired, or None while keys may be released for it.
     """
 
     digest: Digest
@@ -84,6 +85,7 @@ class ModelRecord:
     files: int
     content: bytes
     registered: datetime
+    retired: datetime | None = None
 
 
 def list_goldens(connection: sa.Connection, *, include_retired: bool) -> list[GoldenRecord]:
@@ -175,19 +177,19 @@ def withdraw_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) ->
 
 
 def list_models(connection: sa.Connection) -> list[ModelRecord]:
-    """Return registered models by name and version."""
+    """Return models by name and version, retired or not."""
     query = sa.select(MODELS).order_by(MODELS.c.model_id, MODELS.c.version)
     return [ModelRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
 
 
 def find_model(connection: sa.Connection, digest: Digest) -> ModelRecord | None:
-    """Return one registered model."""
+    """Return one model, retired or not."""
     row = connection.execute(sa.select(MODELS).where(MODELS.c.digest == digest)).one_or_none()
     return None if row is None else ModelRecord(**row._mapping)  # noqa: SLF001 - public, despite its name
 
 
 def latest_version(connection: sa.Connection, model_id: ModelId) -> int | None:
-    """Return the highest registered version of a model."""
+    """Return the highest version of a model that was ever registered."""
     query = sa.select(sa.func.max(MODELS.c.version)).where(MODELS.c.model_id == model_id)
     highest: int | None = connection.execute(query).scalar_one()
     return highest
@@ -206,3 +208,13 @@ def add_model(connection: sa.Connection, model: ModelRecord) -> None:
             registered=model.registered,
         )
     )
+
+
+def retire_model(connection: sa.Connection, digest: Digest, at: datetime) -> None:
+    """Note that a model is not registered any more."""
+    connection.execute(MODELS.update().where(MODELS.c.digest == digest).values(retired=at))
+
+
+def restore_model(connection: sa.Connection, digest: Digest, at: datetime) -> None:
+    """Register a retired model again."""
+    connection.execute(MODELS.update().where(MODELS.c.digest == digest).values(registered=at, retired=None))

@@ -162,6 +162,7 @@ MODELS: Final = sa.Table(
     sa.Column("files", sa.Integer, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("registered", Instant, nullable=False),
+    sa.Column("retired", Instant),
     sa.UniqueConstraint("model_id", "version"),
 )
 
