@@ -151,6 +151,29 @@ def test_the_audit_trail_is_listed_with_its_leaf_hashes(node: FakeNode, admin: T
     assert "person.added" in admin.type("audit", "list").stdout
 
 
+def sequences(printed: str) -> list[int]:
+    return [int(line.split()[0]) for line in printed.splitlines() if not line.startswith("      ")]
+
+
+@pytest.mark.usefixtures("node")
+def test_the_newest_records_are_listed_in_the_order_of_the_log_and_the_way_to_older_ones_is_said(
+    admin: Terminal,
+) -> None:
+    everything = admin.type("audit", "list", "--after", "0")
+    assert (admin.type("audit", "list").stderr, everything.stderr) == ("", "")
+    shown = admin.type("audit", "list", "--limit", "1")
+    (newest,) = sequences(shown.stdout)
+    assert newest >= len(sequences(everything.stdout)) >= 3
+    assert shown.stderr == f"older records: nodeseal audit list --after {newest - 2} --limit 1\n"
+    read_on = shown.stderr.split()[3:]
+    assert [record["sequence"] for record in admin.json(*read_on)] == [newest - 1]
+    assert admin.type(*read_on).stderr == f"older records: nodeseal audit list --after {newest - 3} --limit 1\n"
+    most = admin.type("audit", "list", "--limit", str(newest - 1))
+    shown_first, *others = sequences(most.stdout)
+    assert others == list(range(shown_first + 1, shown_first + newest - 1))
+    assert most.stderr == f"older records: nodeseal audit list --after 0 --limit {shown_first - 1}\n"
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -296,6 +296,11 @@ def test_lists_come_in_pages(verifier: RunningVerifier) -> None:
             assert [record.sequence for record in records] == [2, 3]
             records = [record async for record in admin.audit.ListRecords(admin_pb2.ListRecordsRequest())]
             assert [record.sequence for record in records] == list(range(1, len(records) + 1))
+            count = len(records)
+            for after, limit in ((0, 2), (count - 1, 2), (count, 2), (1, 2 * count), (2, 0)):
+                newest = admin_pb2.ListRecordsRequest(after=after, limit=limit, newest=True)
+                behind = records[after:]
+                assert [each async for each in admin.audit.ListRecords(newest)] == behind[-limit:]
 
     asyncio.run(case())
 

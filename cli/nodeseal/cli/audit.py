@@ -25,23 +25,34 @@ def _group() -> None:
     """Read the verifier's records."""
 
 
-@app.command("list", epilog="Example: nodeseal audit list --after 120 --json")
+@app.command(
+    "list", epilog="Example: nodeseal audit list --limit 20. To follow: nodeseal audit list --after 120 --json"
+)
 def list_records(
-    after: Annotated[int, typer.Option(min=0, help="Start behind this sequence number.")] = 0,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Show the first records behind this sequence number, not the newest.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records.")] = 1000,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List records: who did what to whom. Digests are cut short; --json shows all, with the leaf hashes."""
+    """List the newest records in the order of the log: who did what to whom.
+
+    Digests are cut short; --json shows all, with the leaf hashes. To follow the log, name the last sequence number that
+    you saw with --after; --after 0 reads from the first record on.
+    """
     with connect(client) as verifier:
-        request = pb.ListRecordsRequest(after=after, limit=limit)
+        request = pb.ListRecordsRequest(after=after or 0, limit=limit, newest=after is None)
         records = list(verifier.audit.ListRecords(request, timeout=CALL_SECONDS))
     if as_json:
         output.print_json([_plain(record) for record in records])
         return
     for line in _lines(records) if records else ("no records",):
         output.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if records and (older := records[0].sequence - 1):
+        said = f"older records: nodeseal audit list --after {max(older - limit, 0)} --limit {min(limit, older)}"
+        output.errors.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(record: pb.AuditRecord) -> dict[str, object]:

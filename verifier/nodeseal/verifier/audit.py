@@ -72,6 +72,12 @@ def page(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, b
     return [(row.sequence, row.leaf_hash, row.content) for row in connection.execute(query)]
 
 
+def before_newest(connection: sa.Connection, count: int) -> int:
+    """Return the sequence number behind which the newest ``count`` records lie; 0 if there are no more than those."""
+    query = sa.select(AUDIT.c.sequence).order_by(AUDIT.c.sequence.desc()).offset(count).limit(1)
+    return connection.scalar(query) or 0
+
+
 def describe(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Return findings as JSON values."""
     return [

@@ -192,6 +192,8 @@ class AuditService(admin_pb2_grpc.AuditServicer):
         self, request: admin_pb2.ListRecordsRequest, context: aio.ServicerContext[Any, admin_pb2.AuditRecord]
     ) -> None:
         after, left = request.after, request.limit
+        if request.newest and left:
+            after = max(after, await self._store.read(lambda connection: audit.before_newest(connection, left)))
         while left or not request.limit:
             start, size = after, min(left, _PAGE) if request.limit else _PAGE
             rows = await self._store.read(lambda connection: audit.page(connection, start, size))  # noqa: B023 - awaited here
