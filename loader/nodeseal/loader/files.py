@@ -74,8 +74,10 @@ def write_exactly(descriptor: int, data: memoryview, offset: int, path: Path) ->
     """
     done = 0
     while done < len(data):
-        with naming(path):
+        try:
             done += os.pwrite(descriptor, data[done:], offset + done)
+        except OSError as error:
+            raise _unavailable(path, error) from error
 
 
 def read_small(path: Path, limit: int) -> bytes:

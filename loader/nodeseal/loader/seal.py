@@ -223,13 +223,14 @@ class _Sealer:
         )
 
     def _write_segments(self, target: int, path: Path, start: int) -> None:
-        segment_size, capacity = self._layout.segment_size, self._layout.capacity
+        segment_size, capacity, last = self._layout.segment_size, self._layout.capacity, self._layout.count - 1
 
         def seal(position: int, buffer: memoryview) -> None:
-            size = self._layout.plaintext_size(position)
+            offset = position * capacity
+            size = min(capacity, self._file.size - offset)
             out, chunk = buffer[: size + floe.SEGMENT_OVERHEAD], buffer[segment_size : segment_size + size]
-            self._read(chunk, position * capacity)
-            self._floe.encrypt_into(position, chunk, out, final=position == self._layout.count - 1)
+            self._read(chunk, offset)
+            self._floe.encrypt_into(position, chunk, out, final=position == last)
             self._tags[position * floe.TAG_SIZE : (position + 1) * floe.TAG_SIZE] = out[-floe.TAG_SIZE :]
             # what is behind a short segment is older ciphertext, and cut off in the end
             write_exactly(target, buffer[: _padded(len(out))], start + position * segment_size, path)
