@@ -183,7 +183,7 @@ class Rounds:
         node.boot = _boot_after(node, appraisal)
         node.baseline = _later(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
-        if not self._settled(node, appraisal, asked):
+        if not self._settle(node, appraisal, asked):
             await self._conclude(node, appraisal, asked)
         return Judged(
             verdict=self._verdict(node, appraisal, asked),
@@ -208,8 +208,8 @@ class Rounds:
         state = node.state if node.state in STICKY else NodeState.UNTRUSTED
         return Judged(verdict=Verdict(state=state, trusted_until=None, trusted_for_ms=0, findings=findings))
 
-    def _settled(self, node: Node, appraisal: Appraisal, asked: Asked) -> bool:
-        """Tell whether a round leaves what is thought of the node as it is, but for the end of trust."""
+    def _settle(self, node: Node, appraisal: Appraisal, asked: Asked) -> bool:
+        """Take over what needs no record, the end of trust above all; tell whether a round changes nothing else."""
         self._fleet.touch(node)
         if appraisal.logs_required:  # speaks neither for nor against the node, whose trust goes on until its time
             return True
