@@ -13,8 +13,8 @@ from grpc import aio
 
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.token_uri import parse_token_uri
-from support.tokens import NAME, PIN, SoftToken, soft_token
-from support.verifier import RunningVerifier, a_sealed_model, a_verifier, grant, refusal_of, trusted_node
+from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
+from support.verifier import RunningVerifier, a_sealed_model, grant, refusal_of, trusted_node
 
 pkcs11 = pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 
@@ -26,17 +26,12 @@ SEALED_KEY = {
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
-    made = soft_token(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    return made
+    return soft_token(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def verifier(tmp_path: Path, token: SoftToken) -> Iterator[RunningVerifier]:
-    with a_verifier(tmp_path, start=False, interval_seconds=20) as made:
-        token.configure(made.folder / "verifier.yaml")
-        made.start()
+    with a_verifier_with(token, tmp_path) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ from grpc import aio
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.v1 import admin_pb2, key_release_pb2
-from support.tokens import NAME, PIN, SoftToken, soft_token
+from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
 from support.verifier import (
     FakeNode,
     Refusal,
@@ -23,7 +23,6 @@ from support.verifier import (
     Sealed,
     Stubs,
     a_sealed_model,
-    a_verifier,
     grant,
     refusal_of,
     slot_for,
@@ -60,17 +59,12 @@ class Scene:
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
-    made = soft_token(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    return made
+    return soft_token(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def verifier(tmp_path: Path, token: SoftToken) -> Iterator[RunningVerifier]:
-    with a_verifier(tmp_path, start=False, interval_seconds=20) as made:
-        token.configure(made.folder / "verifier.yaml")
-        made.start()
+    with a_verifier_with(token, tmp_path) as made:
         yield made
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from nodeseal.verifier.config import TokenSettings
+from support.verifier import RunningVerifier, a_verifier
 
 NAME = "nodeseal test"
 PIN = "91827364"
@@ -28,11 +31,6 @@ class SoftToken:
 
     folder: Path
     module: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to see this token and no other."""
-        return {"SOFTHSM2_CONF": str(self.folder / "softhsm2.conf")}
 
     def settings(self) -> TokenSettings:
         """Return how a verifier is told of it."""
@@ -79,8 +77,8 @@ class SoftToken:
         return entry.name
 
 
-def soft_token(folder: Path) -> SoftToken:
-    """Make a token below ``folder``, or skip the test where SoftHSM2 is not installed."""
+def soft_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
+    """Make a token below ``folder`` that alone is seen during the test, or skip it where SoftHSM2 is not installed."""
     found = [path for pattern in _MODULES for path in Path("/").glob(f"{pattern[1:]}/libsofthsm2.so")]
     if not found or shutil.which("softhsm2-util") is None:
         pytest.skip("SoftHSM2 is not installed: no PKCS#11 token to test with (package softhsm2)")
@@ -89,7 +87,18 @@ def soft_token(folder: Path) -> SoftToken:
     for each in (token._tokens, token._away):
         each.mkdir(parents=True)
     settings = f"directories.tokendir = {token._tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
-    (token.folder / "softhsm2.conf").write_text(settings)
+    configuration = token.folder / "softhsm2.conf"
+    configuration.write_text(settings)
+    monkeypatch.setenv("SOFTHSM2_CONF", str(configuration))
     command = ["softhsm2-util", "--init-token", "--free", "--label", NAME, "--so-pin", SO_PIN, "--pin", PIN]
-    subprocess.run(command, env=token.environment, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
     return token
+
+
+@contextmanager
+def a_verifier_with(token: SoftToken, folder: Path) -> Iterator[RunningVerifier]:
+    """Run a verifier that may keep keys in the token."""
+    with a_verifier(folder, start=False, interval_seconds=20) as made:
+        token.configure(made.folder / "verifier.yaml")
+        made.start()
+        yield made

@@ -30,10 +30,7 @@ PLACE = "pkcs11:token=nodeseal%20test;object=llama"
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
-    made = soft_token(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    return made
+    return soft_token(tmp_path, monkeypatch)
 
 
 @pytest.fixture
