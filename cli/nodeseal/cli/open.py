@@ -18,6 +18,7 @@ from rich.markup import escape
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
+from nodeseal.cli.progress import speed
 from nodeseal.loader import SealedModel, open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.safetensors import TensorEntry, decode_header
@@ -116,12 +117,12 @@ def _describe(model: SealedModel, seen: list[_Seen], seconds: float) -> dict[str
 
 def _print(model: SealedModel, seen: list[_Seen], seconds: float) -> None:
     content = model.content
-    speed = content.size / 1e9 / seconds
     output.print_facts(
         [
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),
-            ("verified", f"{len(seen)} files, {content.size:,} bytes in {seconds:.2f} s, {speed:.2f} GB/s"),
+            ("verified", f"{len(seen)} files"),
+            ("bytes", speed(content.size, seconds)),
         ]
     )
     output.console.print()
