@@ -15,12 +15,12 @@ from benchmarks.harness import Result, pinned, rate, ratios
 from benchmarks.keylime import CHECKQUOTE, Keylime, SameQuote
 from benchmarks.nodes import SELECTION, Attester, BootedNode, booted_node, golden
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
+from nodeseal.appraisal.appraise import appraise
+from nodeseal.appraisal.model import Challenge, KnownNode, NodeKeys, Policy, known_logs
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.evidence import Channel, Evidence, Purpose
+from nodeseal.evidence.evidence import Channel, Evidence, Purpose
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import Challenge, KnownNode, NodeKeys, Policy, known_logs
 
 NODES: Final = 1000
 _BATCH: Final = 50

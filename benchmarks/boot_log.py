@@ -10,22 +10,22 @@ from typing import Final, NamedTuple
 
 from benchmarks.harness import Missing, Result, pinned, rate, ratios
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
+from nodeseal.appraisal.boot_log import conclude_boot
+from nodeseal.appraisal.capture import Observation, Wanted, capture
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
-from nodeseal.capture import Observation, Wanted, capture
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence import Claims
+from nodeseal.evidence.evidence import Claims
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
-from nodeseal.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted
-from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.verifier.appraisal.boot_log import conclude_boot
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.uefi.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log_types import EventType
 
 EVENTS: Final = range(95, 121)
 """How long a log may be to count as one of about 100 events."""

@@ -11,13 +11,12 @@ from typing import Final, Self
 
 from benchmarks.harness import PAIRS, Missing, Result, pinned, rate, ratios
 from benchmarks.keylime import PROCESS_MEASUREMENT_LIST, Keylime
-from nodeseal.evidence import ImaDelta
+from nodeseal.appraisal.runtime import ImaProgress, compile_runtime, judge_ima
+from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.quote import QuotedPcrs, prove_pcr_values
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted
-from nodeseal.tcg.ima_log import (
+from nodeseal.ima.log import (
     IMA_PCR,
     ImaEntry,
     boot_aggregate_candidates,
@@ -25,9 +24,10 @@ from nodeseal.tcg.ima_log import (
     measured_entry,
     replay_ima,
 )
-from nodeseal.tcg.ima_template import ImaFields, encode_template
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.verifier.appraisal.runtime import ImaProgress, compile_runtime, judge_ima
+from nodeseal.ima.template import ImaFields, encode_template
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 
 ENTRIES: Final = 10_000
 LISTED: Final = 30_000

@@ -15,9 +15,9 @@ from typing import Final, Self
 from benchmarks.harness import SECONDS, Missing
 from benchmarks.nodes import SELECTION
 from nodeseal.crypto.keys import subject_public_key_info
-from nodeseal.evidence import Evidence
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.public import TpmPublic
+from nodeseal.evidence.evidence import Evidence
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.public import TpmPublic
 
 CHECKQUOTE: Final = "Keylime 7.14, keylime.tpm.tpm_util.checkquote, on the same quote"
 PROCESS_MEASUREMENT_LIST: Final = (

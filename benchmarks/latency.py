@@ -26,14 +26,13 @@ from benchmarks.load import activate_golden
 from benchmarks.nodes import FILES, boot_log_of
 from benchmarks.verifier import CLIENT_CORE, VerifierProcess, running_verifier
 from nodeseal.agent.attest import AttestationStream, Standing
-from nodeseal.agent.attester import Attester
-from nodeseal.agent.config import VerifierConfig
+from nodeseal.agent.calls.channels import Link, VerifierConfig, node_channel
 from nodeseal.agent.enrol import enrol
-from nodeseal.agent.host import HostFiles
+from nodeseal.agent.evidence.attester import Attester
+from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
-from nodeseal.agent.leases import Leases, Released
-from nodeseal.agent.release import Link, Releaser
-from nodeseal.agent.rpc import node_channel
+from nodeseal.agent.release.leases import Leases, Released
+from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.errors import Unavailable

@@ -19,9 +19,10 @@ from grpc import aio
 from benchmarks.harness import Missing
 from benchmarks.nodes import Attester, BootedNode, booted_node, golden
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
-from nodeseal.agent.messages import evidence_messages
+from nodeseal.agent.calls.messages import evidence_messages
+from nodeseal.appraisal.model import KnownLogs
 from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
-from nodeseal.evidence import Channel
+from nodeseal.evidence.evidence import Channel
 from nodeseal.golden.document import dump_golden
 from nodeseal.ids import NodeId, Nonce
 from nodeseal.v1 import (
@@ -32,7 +33,6 @@ from nodeseal.v1 import (
     enrollment_pb2,
     enrollment_pb2_grpc,
 )
-from nodeseal.verifier.appraisal.model import KnownLogs
 
 _TOGETHER: Final = 64
 """Nodes that connect at once."""

@@ -10,25 +10,25 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nodeseal.appraisal.capture import Observation, Wanted, capture
+from nodeseal.appraisal.model import KnownLogs
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
-from nodeseal.capture import Observation, Wanted, capture
-from nodeseal.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.quote import prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
-from nodeseal.quote import prove_pcr_values
+from nodeseal.ima.log import IMA_PCR, boot_aggregate_candidates, encode_ima_entry, measured_entry, template_hash
+from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted
-from nodeseal.tcg.event_log import decode_event_log, replay
-from nodeseal.tcg.ima_log import IMA_PCR, boot_aggregate_candidates, encode_ima_entry, measured_entry, template_hash
-from nodeseal.tcg.ima_template import ImaFields, encode_template
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.verifier.appraisal.model import KnownLogs
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.uefi.event_log import decode_event_log, replay
 
 SELECTION: Final = PcrSelection.of({HashAlg.SHA256: range(16)})
 """What verifiers ask for by default."""

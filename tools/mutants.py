@@ -22,12 +22,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COSMIC_RAY = ROOT / ".venv-mutants" / "bin" / "cosmic-ray"
-PARTS = ("agent", "cli", "common", "loader", "protos", "swtpm", "tests", "verifier", "pyproject.toml")
+PARTS = ("agent", "cli", "client", "common", "loader", "protos", "swtpm", "tests", "verifier", "pyproject.toml")
 # What is mutated, and the tests that must notice.
 TARGETS = {
-    "common/nodeseal/tcg": "tests/unit/tcg tests/property/test_tcg_decoders.py tests/property/test_certificates.py",
-    "common/nodeseal/quote.py": "tests/unit/test_quote.py",
-    "verifier/nodeseal/verifier/appraisal": "tests/unit/verifier/appraisal tests/property/test_appraisal.py",
+    "common/nodeseal/tpm": "tests/unit/tpm tests/property/test_tcg_decoders.py",
+    "common/nodeseal/x509": "tests/unit/x509 tests/property/test_tcg_decoders.py tests/property/test_certificates.py",
+    "common/nodeseal/uefi": "tests/unit/uefi tests/property/test_tcg_decoders.py",
+    "common/nodeseal/ima": "tests/unit/ima tests/property/test_tcg_decoders.py",
+    "common/nodeseal/evidence/quote.py": "tests/unit/evidence/test_quote.py",
+    "common/nodeseal/appraisal": "tests/unit/appraisal tests/property/test_appraisal.py",
 }
 PYTEST = (
     "-m pytest -x -q --no-header -p no:randomly -p no:cacheprovider -p no:xdist"

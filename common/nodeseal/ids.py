@@ -86,7 +86,7 @@ def parse_trust_domain(text: str) -> str:
 
 
 def node_id_of(ek_name: bytes) -> NodeId:
-    """Derive the node id from the name of the endorsement key (:func:`nodeseal.tcg.ek_template.identity_name`).
+    """Derive the node id from the name of the endorsement key (:func:`nodeseal.tpm.ek_template.identity_name`).
 
     The id is ``n-`` and the first 130 bits of SHA-256 over the name, in lower-case base32. A changed
     endorsement key is therefore another node.

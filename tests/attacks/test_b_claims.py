@@ -14,8 +14,8 @@ from typing import Final
 import pytest
 
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.event_log import Event, EventLog, decode_event_log, replay
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, replay
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
 from support.suspects import (
     GOOD,

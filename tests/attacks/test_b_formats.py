@@ -16,12 +16,12 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import to_pem
-from nodeseal.evidence import MAX_BOOT_LOG
+from nodeseal.evidence.evidence import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.swtpm.sample_log import sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import MAX_EVENTS, Event, EventLog, LogFormat, decode_event_log, encode_event_log
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import MAX_EVENTS, Event, EventLog, LogFormat, decode_event_log, encode_event_log
+from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
 from support.attackers import MachineTpm, seen_by, tpm_of

@@ -19,9 +19,9 @@ from nodeseal.crypto.x509 import certificate_request
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import encode_ima_entry, measured_entry
-from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.ima.log import encode_ima_entry, measured_entry
+from nodeseal.ima.template import ImaFields, encode_template
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import (
     admin_pb2,
     attestation_pb2,

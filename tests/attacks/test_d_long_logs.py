@@ -14,16 +14,16 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.evidence import MAX_BOOT_LOG
+from nodeseal.evidence.evidence import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.ima.log import encode_ima_entry, measured_entry
+from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import MAX_EVENTS, Event, decode_event_log, encode_event_log
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.ima_log import encode_ima_entry, measured_entry
-from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import MAX_EVENTS, Event, decode_event_log, encode_event_log
+from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import attestation_pb2
 from support.agents import eventually
 from support.floods import GROWTH, Stage, a_stage, faults, undisturbed

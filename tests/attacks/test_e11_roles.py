@@ -28,13 +28,13 @@ from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
 from nodeseal.v1.attestation_pb2 import RenewRequest
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
-from nodeseal.verifier.persons import take_back
+from nodeseal.verifier.people.persons import take_back
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrollment import EnrollmentService
 from nodeseal.verifier.services.key_release import KeyReleaseService
+from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
-from nodeseal.verifier.store.schema import Role
 from support.attackers import MovableClocks, in_process, record_contents, twin_of
 from support.verifier import (
     TRUST_DOMAIN,

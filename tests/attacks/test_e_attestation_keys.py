@@ -18,7 +18,7 @@ from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.failures import TpmFailed
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import ObjectAttributes
+from nodeseal.tpm.algorithms import ObjectAttributes
 from support.attackers import (
     MachineTpm,
     enrolling,

@@ -17,8 +17,8 @@ import pytest
 from nodeseal.agent.tpm import templates
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
 from support import certificates as made
 from support.certificates import EK, INTERMEDIATE, RSA_EK, Facts, ec_key, key_info, rsa_key
 from support.enrolments import (

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.ek_template import template
-from nodeseal.tcg.public import EccPublic, RsaPublic, TpmPublic
+from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from nodeseal.verifier.store.database import Store

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.varlink import KEYS_INTERFACE
+from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import Loader, loader, trusted
 from support.hosts import REFUSED, Host, a_host, a_site, opens, records_of
 

@@ -17,7 +17,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.v1 import admin_pb2
-from nodeseal.varlink import KEYS_INTERFACE, Call, encode_call
+from nodeseal.wire.varlink import KEYS_INTERFACE, Call, encode_call
 from support.agents import eventually, loader, trusted
 from support.hosts import (
     CAPPED,

@@ -13,13 +13,13 @@ from dataclasses import replace
 import pytest
 
 from nodeseal.crypto.synthetic import SyntheticKey
-from nodeseal.evidence import Purpose
+from nodeseal.evidence.evidence import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.attest import decode_attest, encode_attest
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr
-from nodeseal.tcg.public import Scheme
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.attest import decode_attest, encode_attest
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.tpm.public import Scheme
 from nodeseal.v1 import admin_pb2, key_release_pb2
 from support.releases import (
     Challenge,

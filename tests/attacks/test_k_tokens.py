@@ -12,7 +12,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.v1 import admin_pb2
-from nodeseal.verifier.token_uri import parse_token_uri
+from nodeseal.verifier.keys.token_uri import parse_token_uri
 from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
 from support.verifier import RunningVerifier, a_sealed_model, grant, refusal_of, trusted_node
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from nodeseal.evidence import Purpose
+from nodeseal.evidence.evidence import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Attest, Certified, Created, Quoted, decode_attest, encode_attest
-from nodeseal.tcg.buffer import sized
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Attest, Certified, Created, Quoted, decode_attest, encode_attest
+from nodeseal.tpm.buffer import sized
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence
 from support.attackers import (
     Forge,

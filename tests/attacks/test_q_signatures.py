@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 
 from nodeseal.crypto.synthetic import SyntheticKey
-from nodeseal.evidence import Purpose
+from nodeseal.evidence.evidence import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import Alg, HashAlg
-from nodeseal.tcg.buffer import sized
-from nodeseal.tcg.signature import EccSignature, RsaSignature, decode_signature, encode_signature
+from nodeseal.tpm.algorithms import Alg, HashAlg
+from nodeseal.tpm.buffer import sized
+from nodeseal.tpm.signature import EccSignature, RsaSignature, decode_signature, encode_signature
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support.attackers import (
     altered,

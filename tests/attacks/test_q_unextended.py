@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
 from support.attackers import (

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nodeseal.crypto.ima_signatures import ImaKey
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import FileDigest, RuntimeRules, SigningKey, Window
-from nodeseal.tcg.event_log import decode_event_log
-from nodeseal.tcg.ima_hash import HASHES_BY_NAME
-from nodeseal.tcg.ima_log import ImaEntry, measured_entry
-from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.log import ImaEntry, measured_entry
+from nodeseal.ima.template import ImaFields, encode_template
+from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
 from support.runtime import content, ran

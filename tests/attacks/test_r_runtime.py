@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.tcg.event_log import decode_event_log
-from nodeseal.tcg.ima_log import ImaEntry, boot_aggregate_candidates
-from nodeseal.tcg.ima_template import ImaFields
+from nodeseal.ima.log import ImaEntry, boot_aggregate_candidates
+from nodeseal.ima.template import ImaFields
+from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_UNTRUSTED, Challenge, Evidence
 from support import ima
 from support.attackers import MachineTpm, tpm_of

@@ -13,8 +13,8 @@ import pytest
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.tcg.event_log import decode_event_log
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_QUARANTINED, NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
 from support.attackers import ClockworkTpm, MachineTpm, seen_by, tpm_of
 from support.machines import a_machine

@@ -18,8 +18,8 @@ import pytest
 from nodeseal.crypto.x509 import certificate_request
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import ClockInfo
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import (
     NODE_STATE_QUARANTINED,

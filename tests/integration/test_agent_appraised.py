@@ -20,11 +20,11 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, FileDigest, Image, RuntimeRules
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import decode_event_log
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import decode_event_log
+from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import admin_pb2
-from nodeseal.varlink import KEYS_INTERFACE
+from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import AgentProcess, Loader, agent_process, eventually, loader, trusted
 from support.hosts import agents_view, open_parameters
 from support.machines import a_machine, a_vendor

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import pytest
 
 from nodeseal.agent.config import AgentConfig
-from nodeseal.evidence import MAX_LOG_PIECE, decode_claims
+from nodeseal.evidence.evidence import MAX_LOG_PIECE, decode_claims
+from nodeseal.ima.log import decode_ima_log, replay_ima
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.ima_log import decode_ima_log, replay_ima
-from nodeseal.tcg.pcr import pcr_digest
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.pcr import pcr_digest
 from nodeseal.v1 import attestation_pb2
 from support.agents import (
     NOTHING_KNOWN,

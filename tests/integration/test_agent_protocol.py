@@ -21,13 +21,13 @@ from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.evidence import Channel, Purpose, qualifying_data
+from nodeseal.evidence.evidence import Channel, Purpose, qualifying_data
 from nodeseal.ids import Digest, NodeId, Nonce
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.public import decode_public
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import attestation_pb2
-from nodeseal.varlink import KEYS_INTERFACE
+from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import (
     DATA_KEY,
     DOMAIN,

@@ -13,18 +13,18 @@ from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import CAP_LABEL, Device
 from nodeseal.agent.tpm.failures import TpmForgot, TpmLost, TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.appraisal.release import RELEASE_KEY_ATTRIBUTES, check_release_key
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import Unavailable
-from nodeseal.quote import prove_pcr_values, verify_quote
+from nodeseal.evidence.quote import prove_pcr_values, verify_quote
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.ek_template import identify_ek_template
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr
-from nodeseal.tcg.public import EccPublic, decode_public
-from nodeseal.verifier.appraisal.release import RELEASE_KEY_ATTRIBUTES, check_release_key
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.ek_template import identify_ek_template
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.tpm.public import EccPublic, decode_public
 from support.bus import a_bus
 from support.machines import a_machine, a_vendor
 

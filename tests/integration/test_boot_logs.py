@@ -9,7 +9,7 @@ import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.event_log import EventLog, decode_event_log, replay
+from nodeseal.uefi.event_log import EventLog, decode_event_log, replay
 from support.data import shared_data
 from support.machines import a_machine, a_vendor
 

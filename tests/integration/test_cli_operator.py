@@ -14,8 +14,8 @@ import pytest
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.store.schema import PEOPLE, Role
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.verifier.states import PEOPLE, Role
 from support.answering import answering
 from support.terminal import Terminal
 from support.verifier import FakeNode, RunningVerifier, a_node, a_verifier

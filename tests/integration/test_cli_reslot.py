@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.verifier.store.schema import PEOPLE, Role
+from nodeseal.verifier.states import PEOPLE, Role
 from support.sealed import plain_model
 from support.terminal import Terminal
 from support.verifier import RunningVerifier, a_verifier

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.appraisal import clock
+from nodeseal.appraisal.model import Baseline, Continuity
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.verifier.appraisal import clock
-from nodeseal.verifier.appraisal.model import Baseline, Continuity
+from nodeseal.tpm.attest import ClockInfo
 from support.machines import a_machine, a_vendor, tool
 
 Decision = tuple[Continuity, set[FindingId]]

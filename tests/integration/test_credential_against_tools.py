@@ -27,10 +27,10 @@ from tpm2_pytss import (
 from tpm2_pytss.utils import make_credential as pytss_make_credential
 
 from nodeseal.crypto.credential import MadeCredential, make_credential, protect
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.buffer import Reader
-from nodeseal.tcg.ek_template import EkTemplate, template
-from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, TpmPublic, decode_public, encode_public_2b
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.buffer import Reader
+from nodeseal.tpm.ek_template import EkTemplate, template
+from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, TpmPublic, decode_public, encode_public_2b
 from support.bare_tpm import bare_tpm
 
 AK = EccPublic(

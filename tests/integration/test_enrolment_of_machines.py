@@ -17,10 +17,9 @@ from nodeseal.crypto.endorsement import verify_ek_chain
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import EcKey, RsaKey, decode_certificate
-from nodeseal.tcg.ek_template import identity_name
-from nodeseal.verifier.enrolment import (
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.tpm.ek_template import identity_name
+from nodeseal.verifier.enrolment.proof import (
     Candidate,
     ClaimedIdentity,
     CredentialChallenge,
@@ -28,6 +27,7 @@ from nodeseal.verifier.enrolment import (
     check_identity,
     enrolment_policy,
 )
+from nodeseal.x509.certificate import EcKey, RsaKey, decode_certificate
 from support.machines import a_machine, a_vendor, need
 
 SECRET = bytes(range(32))

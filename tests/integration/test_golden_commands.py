@@ -12,9 +12,9 @@ import pytest
 
 from nodeseal.golden.document import parse_golden
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
-from nodeseal.verifier.store.schema import PEOPLE
+from nodeseal.verifier.states import PEOPLE
 from support.answering import answering
 from support.logged import LoggedNode, admitted
 from support.terminal import Terminal

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.predict import predict
 from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
-from nodeseal.tcg.event_log_binding import bound_data
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.image_load import decode_image_load
-from nodeseal.tcg.pe import authenticode_digest, decode_pe
-from nodeseal.verifier.appraisal.offline import appraise_folder
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event, EventLog, encode_event_log
+from nodeseal.uefi.event_log_binding import bound_data
+from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.image_load import decode_image_load
+from nodeseal.uefi.pe import authenticode_digest, decode_pe
 from support.boot_logs import claims_of
 from support.pe_images import Shape, build_pe, build_uki
 from support.real_machines import Observed, an_observed_machine, captured, is_whole, real_boot_logs

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from nodeseal.cli.quote import app
 from nodeseal.errors import NodesealError
-from nodeseal.quote_files import QuoteFiles, verify_quote_files
+from nodeseal.evidence.quote_files import QuoteFiles, verify_quote_files
 from support.data import shared_data
 from support.pcr_files import digest_lists
 from support.tpm_tools import ToolQuote, TpmTools, tpm_tools

@@ -12,14 +12,14 @@ from itertools import permutations
 
 import pytest
 
-from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.appraisal.offline import appraise_folder
+from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import FindingId
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, LogFormat
-from nodeseal.verifier.appraisal.offline import appraise_folder
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, LogFormat
 from support.real_machines import FIRMWARE_PCRS, SHA2, Observed, an_observed_machine, captured, is_whole, real_boot_logs
 
 SHA256 = HashAlg.SHA256

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.findings import FindingId
-from nodeseal.tcg.ima_log import ima_entries
-from nodeseal.verifier.appraisal.offline import appraise_folder
+from nodeseal.ima.log import ima_entries
 from support.data import shared_data
 from support.real_machines import an_observed_machine, captured
 from support.runtime import listing_of

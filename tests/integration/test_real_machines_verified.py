@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog
+from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import admin_pb2, attestation_pb2
-from nodeseal.verifier.store.schema import PEOPLE
+from nodeseal.verifier.states import PEOPLE
 from support.agents import AgentProcess
 from support.hosts import a_newcomer, a_site
 from support.real_machines import is_whole, real_boot_logs

@@ -13,15 +13,14 @@ from itertools import permutations
 
 import pytest
 
+from nodeseal.appraisal.offline import appraise_folder, observe
+from nodeseal.appraisal.runtime_rules import file_fields
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence import ImaDelta
-from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import RuntimeRules
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import replay
-from nodeseal.tcg.ima_log import (
+from nodeseal.ima.log import (
     ImaEntry,
     boot_aggregate_candidates,
     claimed_bank,
@@ -29,9 +28,10 @@ from nodeseal.tcg.ima_log import (
     measured_entry,
     template_hash,
 )
-from nodeseal.tcg.ima_template import ImaFields, encode_template
-from nodeseal.verifier.appraisal.offline import appraise_folder, observe
-from nodeseal.verifier.appraisal.runtime_rules import file_fields
+from nodeseal.ima.template import ImaFields, encode_template
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import replay
 from support import ima
 from support.data import shared_data
 from support.real_machines import Observed, an_observed_machine, captured, is_whole, real_boot_logs

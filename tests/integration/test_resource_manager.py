@@ -16,9 +16,9 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.buffer import Reader, sized, u8, u16, u32
-from nodeseal.tcg.ek_template import template
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.buffer import Reader, sized, u8, u16, u32
+from nodeseal.tpm.ek_template import template
 from support.machines import a_machine, a_vendor, need, tool
 
 SUCCESS = 0

@@ -16,7 +16,7 @@ from nodeseal.findings import FindingId
 from nodeseal.loader import AgentKeys, SealedModel, open_model
 from nodeseal.loader.numpy import load_file
 from nodeseal.v1 import admin_pb2
-from nodeseal.verifier.store.schema import PEOPLE
+from nodeseal.verifier.states import PEOPLE
 from support.agents import eventually
 from support.hosts import Host, a_host, a_site, running_leases
 from support.sealed import PLAIN_WEIGHTS, plain_model

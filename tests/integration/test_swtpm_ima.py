@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.ima.log import decode_ima_log, ima_entries, replay_ima
+from nodeseal.ima.template import parse_template
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import decode_ima_log, ima_entries, replay_ima
-from nodeseal.tcg.ima_template import parse_template
+from nodeseal.tpm.algorithms import HashAlg
 from support.data import shared_data
 from support.machines import a_machine, a_vendor, tool
 

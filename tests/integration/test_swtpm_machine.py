@@ -14,8 +14,8 @@ from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, decode_event_log, encode_event_log, replay
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log, replay
 from support.data import shared_data
 from support.machines import a_machine, a_vendor, need, tool
 

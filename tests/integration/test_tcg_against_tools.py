@@ -18,14 +18,14 @@ from tpm2_pytss.types import (
 )
 
 from nodeseal.crypto.signatures import verify_tpm_signature
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Certified, Created, Quoted, decode_attest, encode_attest
-from nodeseal.tcg.buffer import Reader
-from nodeseal.tcg.ek_template import TEMPLATES, identify_ek_template, template
-from nodeseal.tcg.pcr import decode_pcr_selection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr, policy_secret_endorsement
-from nodeseal.tcg.public import decode_public, decode_public_2b
-from nodeseal.tcg.signature import decode_signature, encode_signature
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Certified, Created, Quoted, decode_attest, encode_attest
+from nodeseal.tpm.buffer import Reader
+from nodeseal.tpm.ek_template import TEMPLATES, identify_ek_template, template
+from nodeseal.tpm.pcr import decode_pcr_selection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr, policy_secret_endorsement
+from nodeseal.tpm.public import decode_public, decode_public_2b
+from nodeseal.tpm.signature import decode_signature, encode_signature
 from support.software_ak import SoftwareAk
 from support.tcg_values import ATTESTED, PUBLICS, SELECTION, attest
 from support.tpm_tools import AK_ATTRIBUTES, TpmTools, tpm_tools

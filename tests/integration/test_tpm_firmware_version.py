@@ -10,12 +10,12 @@ from tpm2_pytss.constants import ESYS_TR
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import Device
+from nodeseal.appraisal.platform import believed_firmware
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Attest, decode_attest
-from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.tcg.public import decode_public
-from nodeseal.verifier.appraisal.platform import believed_firmware
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Attest, decode_attest
+from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.public import decode_public
 from support.machines import a_machine, a_vendor
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: range(8)})

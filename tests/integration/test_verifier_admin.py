@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from nodeseal.golden.document import MAX_GOLDEN, dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.verifier import (
     RunningVerifier,

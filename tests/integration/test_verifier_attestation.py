@@ -12,7 +12,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc
 from support.verifier import (
     FakeNode,

@@ -14,10 +14,10 @@ from grpc import aio
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2
-from nodeseal.verifier.persons import take_back
-from nodeseal.verifier.roles import ALLOWED
+from nodeseal.verifier.people.persons import take_back
+from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine
-from nodeseal.verifier.store.schema import PEOPLE, Role
 from support.verifier import TRUST_DOMAIN, FakeNode, Refusal, RunningVerifier, a_node, a_verifier, refusal_of
 
 DAY = timedelta(days=1)

@@ -16,13 +16,13 @@ import jwt
 import pytest
 from grpc import aio
 
+from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.errors import ProofFailed
-from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.document import parse_golden
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
-from nodeseal.verifier.appraisal.offline import appraise_folder
 from support.answering import Answer, answering
 from support.attackers import altered
 from support.logged import LoggedNode, activate, admitted

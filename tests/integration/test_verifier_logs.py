@@ -16,9 +16,9 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import to_pem
-from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Purpose
+from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Purpose
 from nodeseal.golden.rules import Window
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc, key_release_pb2, key_release_pb2_grpc
 from support.attackers import in_process
 from support.logged import LoggedNode, activate, admitted

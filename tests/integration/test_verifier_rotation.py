@@ -15,7 +15,7 @@ from nodeseal.crypto.hpke import ModelPrivateKey, Suite
 from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.v1 import admin_pb2, key_release_pb2
-from nodeseal.verifier.store.schema import Role
+from nodeseal.verifier.states import Role
 from support.verifier import (
     FakeNode,
     Refusal,

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodeseal.appraisal.model import Baseline, Continuity, Policy
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence import Evidence, ImaDelta
+from nodeseal.evidence.evidence import Evidence, ImaDelta
 from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Image
+from nodeseal.ima.log import ima_entries
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.tcg.event_log import decode_event_log, replay
-from nodeseal.tcg.ima_log import ima_entries
-from nodeseal.verifier.appraisal.model import Baseline, Continuity, Policy
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.uefi.event_log import decode_event_log, replay
 from support.rounds import (
     CLAIMS,
     FILES,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.certificate import decode_certificate, split_certificates
-from nodeseal.tcg.der import DerReader
+from nodeseal.x509.certificate import decode_certificate, split_certificates
+from nodeseal.x509.der import DerReader
 from support.certificates import ek_certificate, integer, oid, tlv
 
 GOOD = ek_certificate()

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
-from nodeseal.tcg.event_log_binding import binding
-from nodeseal.tcg.event_log_text import describe_event
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log_binding import binding
+from nodeseal.uefi.event_log_text import describe_event
+from nodeseal.uefi.event_log_types import EventType
 from support.data import shared_data
 
 ALGORITHMS = st.lists(st.sampled_from(HashAlg), min_size=1, max_size=4, unique=True).map(tuple)

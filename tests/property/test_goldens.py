@@ -19,7 +19,7 @@ from nodeseal.golden.paths import path_bytes, path_text
 from nodeseal.golden.patterns import command_line_matches, pattern_fault
 from nodeseal.golden.rules import BootRules, FileDigest, Image, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.golden.schema import golden_schema
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from support.goldens import FULL
 
 VALIDATOR = Draft202012Validator(json.loads(golden_schema()))

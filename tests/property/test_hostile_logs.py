@@ -9,23 +9,23 @@ from types import ModuleType
 
 import pytest
 
+from nodeseal.appraisal.boot_log import MAX_FINDINGS, conclude_boot
+from nodeseal.appraisal.runtime import MAX_FINDINGS as MAX_IMA_FINDINGS
+from nodeseal.appraisal.runtime import compile_runtime, judge_ima
 from nodeseal.boot import images, loader, secure_boot
 from nodeseal.boot import measured as measured_events
 from nodeseal.boot.difference import reference_events
-from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, Claims, ImaDelta
+from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, Claims, ImaDelta
+from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Image, RuntimeRules
-from nodeseal.quote import QuotedPcrs
+from nodeseal.ima.log import encode_ima_entry, measured_entry
 from nodeseal.swtpm.sample_log import DB_CERTIFICATE
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import MAX_EVENTS, Event, EventLog, encode_event_log
-from nodeseal.tcg.event_log_reader import MAX_EVENT_DATA, MAX_LOG
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.ima_log import encode_ima_entry, measured_entry
-from nodeseal.verifier.appraisal.boot_log import MAX_FINDINGS, conclude_boot
-from nodeseal.verifier.appraisal.runtime import MAX_FINDINGS as MAX_IMA_FINDINGS
-from nodeseal.verifier.appraisal.runtime import compile_runtime, judge_ima
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import MAX_EVENTS, Event, EventLog, encode_event_log
+from nodeseal.uefi.event_log_reader import MAX_EVENT_DATA, MAX_LOG
+from nodeseal.uefi.event_log_types import EventType
 from support import ima
 from support.boot_logs import SECURITY, appended, good_log, measured, quote_of, values_of, variable
 from support.runtime import BEGINNING, at, golden_of, quoted_pcrs

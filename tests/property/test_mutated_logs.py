@@ -19,23 +19,23 @@ from random import Random
 
 import pytest
 
+from nodeseal.appraisal.boot_log import conclude_boot
+from nodeseal.appraisal.boot_rules import judge_boot
+from nodeseal.appraisal.capture import Observation, Wanted, capture
+from nodeseal.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.runtime_rules import CompiledRuntime, file_fields
 from nodeseal.boot.claims import BootClaims
-from nodeseal.capture import Observation, Wanted, capture
-from nodeseal.evidence import Claims, ImaDelta
+from nodeseal.evidence.evidence import Claims, ImaDelta
+from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Signer
 from nodeseal.ids import node_id_of
-from nodeseal.quote import QuotedPcrs
+from nodeseal.ima.log import IMA_PCR, ImaEntry, claimed_bank, ima_entries, measured_entry, template_hash
+from nodeseal.ima.template import ImaFields
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, decode_event_log, encode_event_log
-from nodeseal.tcg.ima_log import IMA_PCR, ImaEntry, claimed_bank, ima_entries, measured_entry, template_hash
-from nodeseal.tcg.ima_template import ImaFields
-from nodeseal.verifier.appraisal.boot_log import conclude_boot
-from nodeseal.verifier.appraisal.boot_rules import judge_boot
-from nodeseal.verifier.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
-from nodeseal.verifier.appraisal.runtime_rules import CompiledRuntime, file_fields
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from support import ima
 from support.boot_logs import claims_of, good_log, mutations, proved, quote_of
 from support.data import ROOT

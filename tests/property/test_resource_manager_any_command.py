@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nodeseal.swtpm import commands
 from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
-from nodeseal.tcg.buffer import u16, u32
-from nodeseal.tcg.ek_template import template
+from nodeseal.tpm.buffer import u16, u32
+from nodeseal.tpm.ek_template import template
 from support.machines import need
 
 VICTIM, ATTACKER = 1, 2

@@ -11,13 +11,13 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nodeseal.evidence import ImaDelta
+from nodeseal.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.evidence.evidence import ImaDelta
 from nodeseal.findings import FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import ImaEntry
-from nodeseal.tcg.ima_template import TEMPLATES
-from nodeseal.verifier.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.ima.log import ImaEntry
+from nodeseal.ima.template import TEMPLATES
+from nodeseal.tpm.algorithms import HashAlg
 from support import ima
 from support.runtime import BEGINNING, Scene, at, content, golden_of, quote_of, ran
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeseal import varlink
 from nodeseal.crypto import floe
 from nodeseal.crypto.floe import Decryptor, Encryptor, Parameters
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -23,6 +22,7 @@ from nodeseal.sealed.content import MAX_FILE_SIZE, SEGMENT_SIZES, Content, Plain
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.paths import parse_path
 from nodeseal.sealed.slots import Slots, parse_slots
+from nodeseal.wire import varlink
 from support.sealed import CONTENT, DATA_KEY, model_key, safetensors_bytes
 
 MODEL = digest_of(b"model")

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from nodeseal.crypto.keys import decode_public_key
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import Alg, HashAlg
-from nodeseal.tcg.attest import Attest, ClockInfo, Quoted, decode_attest, encode_attest
-from nodeseal.tcg.buffer import Reader
-from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
-from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
-from nodeseal.tcg.signature import EccSignature, RsaSignature, TpmSignature, decode_signature, encode_signature
-from nodeseal.tcg.tools import decode_pcr_file
+from nodeseal.tpm.algorithms import Alg, HashAlg
+from nodeseal.tpm.attest import Attest, ClockInfo, Quoted, decode_attest, encode_attest
+from nodeseal.tpm.buffer import Reader
+from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
+from nodeseal.tpm.public import decode_public, decode_public_2b, encode_public_2b
+from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, decode_signature, encode_signature
+from nodeseal.tpm.tools import decode_pcr_file
 from support.tcg_values import ATTESTED, ECC, PUBLICS, RSA, attest
 
 BANKS = st.dictionaries(st.sampled_from(HashAlg), st.sets(st.integers(0, PCR_COUNT - 1), min_size=1), min_size=1)

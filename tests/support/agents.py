@@ -23,11 +23,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from nodeseal.agent.callers import CallerRule
-from nodeseal.agent.config import AgentConfig, LogFormat, VerifierConfig
-from nodeseal.agent.host import HostFiles
+from nodeseal.agent.calls.channels import VerifierConfig
+from nodeseal.agent.config import AgentConfig, LogFormat
+from nodeseal.agent.evidence.host import HostFiles
+from nodeseal.agent.evidence.logs import KnownLogs
 from nodeseal.agent.identity import StateDirectory
-from nodeseal.agent.logs import KnownLogs
+from nodeseal.agent.local.callers import CallerRule
 from nodeseal.agent.service import Agent
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
@@ -39,10 +40,10 @@ from nodeseal.crypto.x509 import (
     to_pem,
 )
 from nodeseal.documents import encode_base64
-from nodeseal.evidence import MAX_LOG_PIECE, Claims, decode_claims
+from nodeseal.evidence.evidence import MAX_LOG_PIECE, Claims, decode_claims
+from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
 from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
-from nodeseal.release_context import ReleaseContext, encode_release_context
-from nodeseal.tcg.public import EccPublic, decode_public
+from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import (
     attestation_pb2,
     attestation_pb2_grpc,
@@ -51,7 +52,7 @@ from nodeseal.v1 import (
     key_release_pb2,
     key_release_pb2_grpc,
 )
-from nodeseal.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 
 DOMAIN = "test.example"
 DATA_KEY = bytes(range(32))

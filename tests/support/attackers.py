@@ -23,22 +23,22 @@ from tpm2_pytss.types import TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_PUBL
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import Device
-from nodeseal.evidence import Purpose, qualifying_data
+from nodeseal.evidence.evidence import Purpose, qualifying_data
 from nodeseal.ids import Nonce
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.synthetic import Attestation, SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.tcg.event_log import EventLog
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr
-from nodeseal.tcg.public import EccPublic, decode_public
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.tpm.public import EccPublic, decode_public
+from nodeseal.uefi.event_log import EventLog
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc, key_release_pb2_grpc
 from nodeseal.v1.key_release_pb2 import Ask, Proof, ReleaseChallenge, ReleaseRequest
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import load_config
-from nodeseal.verifier.services.server import running
+from nodeseal.verifier.wiring import running
 from support.verifier import (
     FakeNode,
     Refusal,

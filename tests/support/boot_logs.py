@@ -18,14 +18,14 @@ from nodeseal.boot.images import BootImage
 from nodeseal.boot.loader import MeasuredFile
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.rules import BootRules, Image, Signer
-from nodeseal.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted
-from nodeseal.tcg.event_log import Event, EventLog, decode_event_log, encode_event_log, replay
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log_types import EventType
 
 GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 SECURITY = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")

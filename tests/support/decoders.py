@@ -13,43 +13,43 @@ from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto import floe
 from nodeseal.crypto.ima_signatures import read_ima_key
-from nodeseal.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
-from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
+from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.release_context import ReleaseContext, decode_release_context, encode_release_context
 from nodeseal.golden.document import parse_golden
 from nodeseal.ids import KeyId, Nonce, digest_of, lease_id_of, node_id_of
+from nodeseal.ima.log import claimed_bank, decode_ima_log, encode_ima_entry, ima_entries
+from nodeseal.ima.signature import decode_ima_signature
+from nodeseal.ima.template import encode_template, parse_template
+from nodeseal.ima.text import ima_text_entries
 from nodeseal.loader.safetensors import decode_header as decode_tensors
 from nodeseal.loader.weights import parse_index
-from nodeseal.release_context import ReleaseContext, decode_release_context, encode_release_context
 from nodeseal.sealed.container import decode_header, header_size, parse_meta
 from nodeseal.sealed.content import parse_content
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import Slots, parse_slots
 from nodeseal.settings import parse_yaml
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
-from nodeseal.tcg.boot_strings import decode_boot_string
-from nodeseal.tcg.buffer import Reader
-from nodeseal.tcg.certificate import decode_certificate_file, split_certificates
-from nodeseal.tcg.efi_variable import decode_efi_variable
-from nodeseal.tcg.ek_template import TEMPLATES
-from nodeseal.tcg.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
-from nodeseal.tcg.event_log_text import describe_event, event_details
-from nodeseal.tcg.firmware_blob import decode_firmware_blob2, decode_handoff_tables2
-from nodeseal.tcg.gpt import decode_partition_table
-from nodeseal.tcg.ima_log import claimed_bank, decode_ima_log, encode_ima_entry, ima_entries
-from nodeseal.tcg.ima_signature import decode_ima_signature
-from nodeseal.tcg.ima_template import encode_template, parse_template
-from nodeseal.tcg.ima_text import ima_text_entries
-from nodeseal.tcg.image_load import decode_image_load
-from nodeseal.tcg.load_option import decode_load_option
-from nodeseal.tcg.pcr import PcrSelection, decode_pcr_selection
-from nodeseal.tcg.public import decode_public, decode_public_2b, encode_public_2b
-from nodeseal.tcg.signature import EccSignature, decode_signature, encode_signature
-from nodeseal.tcg.signature_database import decode_signature_data, decode_signature_database
-from nodeseal.tcg.tagged_event import decode_tagged_event
-from nodeseal.tcg.tools import decode_pcr_file
-from nodeseal.varlink import Call, Frames, decode_call, decode_reply, encode_call
-from nodeseal.verifier.token_uri import parse_token_uri
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
+from nodeseal.tpm.buffer import Reader
+from nodeseal.tpm.ek_template import TEMPLATES
+from nodeseal.tpm.pcr import PcrSelection, decode_pcr_selection
+from nodeseal.tpm.public import decode_public, decode_public_2b, encode_public_2b
+from nodeseal.tpm.signature import EccSignature, decode_signature, encode_signature
+from nodeseal.tpm.tools import decode_pcr_file
+from nodeseal.uefi.boot_strings import decode_boot_string
+from nodeseal.uefi.efi_variable import decode_efi_variable
+from nodeseal.uefi.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
+from nodeseal.uefi.event_log_text import describe_event, event_details
+from nodeseal.uefi.firmware_blob import decode_firmware_blob2, decode_handoff_tables2
+from nodeseal.uefi.gpt import decode_partition_table
+from nodeseal.uefi.image_load import decode_image_load
+from nodeseal.uefi.load_option import decode_load_option
+from nodeseal.uefi.signature_database import decode_signature_data, decode_signature_database
+from nodeseal.uefi.tagged_event import decode_tagged_event
+from nodeseal.verifier.keys.token_uri import parse_token_uri
+from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encode_call
+from nodeseal.x509.certificate import decode_certificate_file, split_certificates
 from support import goldens, ima, packages, sealed, uefi
 from support.data import ROOT
 

@@ -17,9 +17,9 @@ from nodeseal.crypto.keys import public_key_of
 from nodeseal.ids import digest_of
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.ek_template import template
-from nodeseal.tcg.public import EccPublic, RsaPublic, TpmPublic
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 from nodeseal.v1 import attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
 from support import certificates as made
 from support.attackers import (

@@ -11,10 +11,10 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from nodeseal import varlink
 from nodeseal.documents import encode_base64
 from nodeseal.sealed.slots import parse_slot_list
-from nodeseal.varlink import Call, Frames, Reply
+from nodeseal.wire import varlink
+from nodeseal.wire.varlink import Call, Frames, Reply
 from support.sealed import Sample
 
 Script = Callable[["Caller", Call], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.evidence.folder import EvidenceFolder
 from support.rounds import Round
 
 

@@ -24,13 +24,13 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeseal.agent.config import VerifierConfig
+from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.documents import encode_base64
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
-from nodeseal.varlink import KEYS_INTERFACE, Reply
+from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
 from support.agents import AgentProcess, Loader, eventually, loader, trusted
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier, golden_from_evidence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import ImaEntry, encode_ima_entry, measured_entry
-from nodeseal.tcg.ima_template import TEMPLATES, ImaFields, encode_template, split_fields, template_fields
+from nodeseal.ima.log import ImaEntry, encode_ima_entry, measured_entry
+from nodeseal.ima.template import TEMPLATES, ImaFields, encode_template, split_fields, template_fields
+from nodeseal.tpm.algorithms import HashAlg
 
 CONTENT = b"#!/bin/sh\n"
 FILE = ImaFields(algorithm="sha256", digest=HashAlg.SHA256.digest(CONTENT), path=b"/usr/bin/tool")

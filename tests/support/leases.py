@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nodeseal.agent.leases import Released
+from nodeseal.agent.release.leases import Released
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.crypto.hpke import Wrapped
 from nodeseal.ids import Digest, KeyId, LeaseId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
 
 ONE, TWO = LeaseId("l-" + "a" * 26), LeaseId("l-" + "b" * 26)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodeseal.evidence import Purpose
+from nodeseal.evidence.evidence import Purpose
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, Window
 from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.verifier import FakeNode, RunningVerifier, Stubs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from nodeseal.tcg.buffer import sized, u32
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.buffer import sized, u32
+from nodeseal.tpm.pcr import PcrSelection
 
 
 def serialized(selection: PcrSelection, values: Sequence[bytes]) -> bytes:

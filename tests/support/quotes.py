@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.tcg.public import EccPublic, Scheme
-from nodeseal.tcg.signature import EccSignature, encode_signature
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.public import EccPublic, Scheme
+from nodeseal.tpm.signature import EccSignature, encode_signature
 
 AK_ATTRIBUTES = (
     ObjectAttributes.FIXED_TPM

@@ -11,22 +11,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from nodeseal.agent.attester import Attester, Challenge
+from nodeseal.agent.evidence.attester import Attester, Challenge
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.capture import Wanted, capture
+from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.offline import observe
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence import Purpose
-from nodeseal.evidence_folder import EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.swtpm.machine import Machine
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, LogFormat, decode_event_log
-from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.verifier.appraisal.offline import observe
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
 from support.agents import NOTHING_KNOWN, host_files
 from support.data import shared_data
 from support.machines import a_machine, a_vendor

@@ -11,19 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from nodeseal.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
-from nodeseal.golden.model import Golden
-from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.ids import Nonce, node_id_of
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.tcg.event_log import decode_event_log, replay
-from nodeseal.tcg.ima_log import ImaEntry, encode_ima_entry, template_hash
-from nodeseal.tcg.ima_template import ImaFields
-from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection
-from nodeseal.verifier.appraisal.appraise import appraise
-from nodeseal.verifier.appraisal.model import (
+from nodeseal.appraisal.appraise import appraise
+from nodeseal.appraisal.model import (
     NOTHING_KNOWN,
     UNKNOWN_TPM,
     Appraisal,
@@ -36,6 +25,17 @@ from nodeseal.verifier.appraisal.model import (
     TpmFacts,
     known_logs,
 )
+from nodeseal.evidence.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.ids import Nonce, node_id_of
+from nodeseal.ima.log import ImaEntry, encode_ima_entry, template_hash
+from nodeseal.ima.template import ImaFields
+from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
+from nodeseal.uefi.event_log import decode_event_log, replay
 from support import ima
 from support.quotes import START, Signed, SigningKey, quoted
 

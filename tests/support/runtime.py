@@ -6,18 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from nodeseal.evidence import ImaDelta
-from nodeseal.findings import Finding, FindingId
-from nodeseal.golden.model import Golden
-from nodeseal.golden.paths import path_text
-from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.quote import QuotedPcrs, prove_pcr_values
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted
-from nodeseal.tcg.ima_log import ImaEntry, boot_aggregate_candidates, replay_ima
-from nodeseal.tcg.ima_template import ImaFields, parse_template
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.verifier.appraisal.runtime import (
+from nodeseal.appraisal.runtime import (
     ImaMark,
     ImaOutcome,
     ImaProgress,
@@ -25,6 +14,17 @@ from nodeseal.verifier.appraisal.runtime import (
     compile_runtime,
     judge_ima,
 )
+from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.model import Golden
+from nodeseal.golden.paths import path_text
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.ima.log import ImaEntry, boot_aggregate_candidates, replay_ima
+from nodeseal.ima.template import ImaFields, parse_template
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support import ima
 
 SHA256 = HashAlg.SHA256

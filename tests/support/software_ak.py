@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from nodeseal.crypto.keys import public_of_key
-from nodeseal.tcg.algorithms import Alg, HashAlg, ObjectAttributes
-from nodeseal.tcg.public import RsaPublic, Scheme, TpmPublic
-from nodeseal.tcg.signature import EccSignature, RsaSignature, TpmSignature, encode_signature
+from nodeseal.tpm.algorithms import Alg, HashAlg, ObjectAttributes
+from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, encode_signature
 
 HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
     HashAlg.SHA1: hashes.SHA1(),  # noqa: S303  # to see it refused

@@ -19,11 +19,11 @@ from nodeseal.boot.difference import reference_events
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Image, RuntimeRules
+from nodeseal.ima.log import ImaEntry
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, decode_event_log, encode_event_log
-from nodeseal.tcg.ima_log import ImaEntry
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import (
     NODE_STATE_TRUSTED,

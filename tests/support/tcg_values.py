@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Created, Quoted
-from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, Symmetric, TpmPublic
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Created, Quoted
+from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, Symmetric, TpmPublic
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: (0, 1, 7), HashAlg.SHA1: (10, 23)})
 CLOCK = ClockInfo(clock=1_234_567_890_123, reset_count=7, restart_count=2, safe=True)

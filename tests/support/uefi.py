@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import uuid
 
-from nodeseal.tcg.guid import GLOBAL_VARIABLE
+from nodeseal.uefi.guid import GLOBAL_VARIABLE
 
 END = b"\x7f\xff\4\0"
 OWNER = "77fa9abd-0359-4d32-bd60-28f4e78f784b"

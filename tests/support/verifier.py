@@ -32,8 +32,8 @@ from grpc import aio
 
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
-from nodeseal.evidence import MAX_LOG_PIECE, Channel, Claims, Purpose, encode_claims, qualifying_data
-from nodeseal.evidence_folder import decode_evidence_folder
+from nodeseal.evidence.evidence import MAX_LOG_PIECE, Channel, Claims, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.folder import decode_evidence_folder
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, LeaseId, ModelId, NodeId, Nonce, PersonId
@@ -41,9 +41,9 @@ from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.pcr import PcrSelection
-from nodeseal.tcg.public import EccPublic
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -54,10 +54,10 @@ from nodeseal.v1 import (
     key_release_pb2,
     key_release_pb2_grpc,
 )
-from nodeseal.verifier.persons import Newcomer, add_person
+from nodeseal.verifier.people.persons import Newcomer, add_person
 from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
-from nodeseal.verifier.store.schema import Role
 
 TRUST_DOMAIN = "test.example"
 FAST: Mapping[str, object] = {"interval_seconds": 1, "trust_seconds": 30, "answer_within_seconds": 5}

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-from nodeseal.varlink import KEYS_INTERFACE
+from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import loader, trusted
 from support.hosts import UNCAPPED, Host, a_host, a_newcomer, a_site, first_verdict, open_parameters, records_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOTS = ("agent", "cli", "common", "loader", "protos", "swtpm", "verifier")
+ROOTS = ("agent", "cli", "client", "common", "loader", "protos", "swtpm", "verifier")
 MAX_FUNCTION_LINES = 50
 MAX_MODULE_LINES = 400
 MAX_FILE_BYTES = 1_000_000

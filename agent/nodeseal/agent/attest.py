@@ -12,12 +12,11 @@ from typing import Final
 
 import structlog
 
-from nodeseal.agent.attester import Attester
-from nodeseal.agent.leases import Leases
-from nodeseal.agent.messages import evidence_messages, parse_challenge, parse_findings, parse_lease_ids
-from nodeseal.agent.release import Link
-from nodeseal.agent.rpc import closed, send, translated
-from nodeseal.evidence import Evidence, Purpose
+from nodeseal.agent.calls.channels import Link, closed, send, translated
+from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_findings, parse_lease_ids
+from nodeseal.agent.evidence.attester import Attester
+from nodeseal.agent.release.leases import Leases
+from nodeseal.evidence.evidence import Evidence, Purpose
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 

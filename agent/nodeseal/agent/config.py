@@ -8,8 +8,9 @@ from pathlib import Path
 from socket import gethostname
 from typing import Final
 
-from nodeseal.agent.callers import CallerRule
-from nodeseal.agent.host import HostFiles
+from nodeseal.agent.calls.channels import VerifierConfig
+from nodeseal.agent.evidence.host import HostFiles
+from nodeseal.agent.local.callers import CallerRule
 from nodeseal.documents import Fields
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.settings import load_yaml
@@ -37,23 +38,6 @@ class LogFormat(Enum):
 
     JSON = "json"
     CONSOLE = "console"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifierConfig:
-    """Where the verifier is and how to know it.
-
-    Attributes:
-        address: ``host:port`` of the port for enrolled nodes.
-        enrol_address: ``host:port`` of the port for enrolment.
-        ca_file: certificate of the verifier's authority, PEM; the only one that is believed.
-        server_name: the name in the verifier's certificate, where it differs from the host; else empty.
-    """
-
-    address: str
-    enrol_address: str
-    ca_file: Path
-    server_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

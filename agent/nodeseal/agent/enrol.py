@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import grpc.aio
 
-from nodeseal.agent.attester import Attester
-from nodeseal.agent.config import VerifierConfig
+from nodeseal.agent.calls.channels import CALL_SECONDS, VerifierConfig, closed, enrolment_channel, send, translated
+from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
-from nodeseal.agent.rpc import CALL_SECONDS, closed, enrolment_channel, send, translated
 from nodeseal.agent.tpm.device import TpmIdentity
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.x509 import certificate_request, new_tls_key

@@ -20,7 +20,7 @@ from nodeseal.agent.config import AgentConfig, LogFormat, load_config
 from nodeseal.agent.service import Agent
 from nodeseal.documents import Fields
 from nodeseal.errors import NodesealError, Unavailable
-from nodeseal.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 
 _STATUS_SECONDS: Final = 10
 _CHUNK: Final = 64 * 1024

@@ -11,23 +11,23 @@ from typing import Any, Final
 import structlog
 
 from nodeseal.agent.attest import AttestationStream, Standing
-from nodeseal.agent.attester import Attester
 from nodeseal.agent.backoff import Backoff
+from nodeseal.agent.calls.channels import CALL_SECONDS, Link, node_channel, translated
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.enrol import enrol
+from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
-from nodeseal.agent.key_socket import KeySocket
-from nodeseal.agent.keys_service import KeysService
-from nodeseal.agent.leases import Leases
-from nodeseal.agent.release import Link, Releaser
-from nodeseal.agent.revocation import Revoker
-from nodeseal.agent.rpc import CALL_SECONDS, node_channel, translated
+from nodeseal.agent.local.service import KeysService
+from nodeseal.agent.local.socket import KeySocket
+from nodeseal.agent.release.leases import Leases
+from nodeseal.agent.release.release import Releaser
+from nodeseal.agent.release.revocation import Revoker
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
 from nodeseal.ids import node_id_of
-from nodeseal.tcg.ek_template import identity_name
-from nodeseal.tcg.public import decode_public
+from nodeseal.tpm.ek_template import identity_name
+from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 
 _FIRST_DELAY_SECONDS: Final = 0.5

@@ -10,17 +10,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from nodeseal.appraisal.model import Appraisal
+from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.boot.claims import BootClaims
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import JsonOption
-from nodeseal.evidence_folder import EvidenceFolder
+from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
-from nodeseal.tcg.event_log_text import inert
-from nodeseal.tcg.public import decode_public
-from nodeseal.verifier.appraisal.model import Appraisal
-from nodeseal.verifier.appraisal.offline import appraise_folder
+from nodeseal.tpm.public import decode_public
+from nodeseal.uefi.event_log_text import inert
+from nodeseal.wire import findings
 
 GoldenOption = Annotated[
     list[Path],
@@ -68,15 +69,7 @@ def print_findings(findings: tuple[Finding, ...], console: Console = output.cons
 
 def plain_finding(finding: Finding) -> dict[str, object]:
     """Return a finding as plain values."""
-    return {
-        "id": finding.id.code,
-        "severity": finding.id.severity.value,
-        "where": finding.where,
-        "expected": finding.expected,
-        "seen": finding.seen,
-        "event": finding.event,
-        "remedy": finding.remedy,
-    }
+    return {**findings.plain_finding(finding), "severity": finding.id.severity.value, "remedy": finding.remedy}
 
 
 def _verdict(appraisal: Appraisal) -> str:

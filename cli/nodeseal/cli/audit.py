@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.v1 import admin_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{40,}")

@@ -20,7 +20,7 @@ import zstandard
 
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.paths import MAX_PATH
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 MAX_UNPACKED: Final = 64 << 30
 """Bytes of one package's content; the largest packages of drivers have a few GiB."""

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from nodeseal.cli.contents import MAX_FILES, Bounded, Found, Layout, Part, decompressed, installed_path
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 _MAGIC: Final = b"!<arch>\n"
 _HEADER: Final = 60

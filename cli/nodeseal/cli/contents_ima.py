@@ -10,8 +10,8 @@ from nodeseal.cli.log_ima import read_ima
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.canonical import ALGORITHMS
 from nodeseal.golden.paths import path_text
-from nodeseal.tcg.ima_log import MAX_IMA_LOG, ImaEntry, check_template_digest
-from nodeseal.tcg.ima_template import parse_template
+from nodeseal.ima.log import MAX_IMA_LOG, ImaEntry, check_template_digest
+from nodeseal.ima.template import parse_template
 
 _AGGREGATE: Final = b"boot_aggregate"
 _BANKS: Final = {bank.hashlib_name for bank in ALGORITHMS.values()}

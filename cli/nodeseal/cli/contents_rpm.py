@@ -14,7 +14,7 @@ from typing import IO, Final
 
 from nodeseal.cli.contents import MAX_FILES, Bounded, Found, Layout, Part, decompressed, installed_path
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 _LEAD: Final = b"\xed\xab\xee\xdb"
 _LEAD_SIZE: Final = 96

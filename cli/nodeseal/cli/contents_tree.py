@@ -13,7 +13,7 @@ from typing import Final
 
 from nodeseal.cli.contents import MAX_FILES, Bounded, Found, named
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 _AT_ONCE: Final = 1024
 """Files handed to the threads together, so that a tree of any size takes little memory."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from nodeseal.cli.client import Verifier, connect
+from nodeseal.client.connection import Verifier, connect
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.evidence_folder import SIZES, EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.folder import SIZES, EvidenceFolder, decode_evidence_folder
 from nodeseal.ids import NodeId, parse_node_id
 from nodeseal.v1 import admin_pb2
 

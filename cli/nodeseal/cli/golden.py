@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_check import check_golden
 from nodeseal.cli.golden_explain import explain_node
@@ -17,6 +16,7 @@ from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import load_golden
 from nodeseal.cli.golden_transfer import activate_golden, fetch_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.lint import lint_golden

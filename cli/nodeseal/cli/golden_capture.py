@@ -9,7 +9,8 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from nodeseal.capture import Captured, Judged, PcrNote, Wanted, capture
+from nodeseal.appraisal.capture import Captured, Judged, PcrNote, Wanted, capture
+from nodeseal.appraisal.offline import Observed, appraise_folder, observe
 from nodeseal.cli import output
 from nodeseal.cli.appraise import plain_finding, print_findings
 from nodeseal.cli.contents_ima import entry_file
@@ -22,8 +23,7 @@ from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
 from nodeseal.golden.runtime_list import runtime_list
 from nodeseal.ids import parse_name
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.appraisal.offline import Observed, appraise_folder, observe
+from nodeseal.tpm.algorithms import HashAlg
 
 _LAST_PCR: Final = 23
 _UNEXPLAINED: Final = (

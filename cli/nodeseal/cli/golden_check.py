@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nodeseal.appraisal.explanation import Explanation, HeldPcr, explain_folder
 from nodeseal.cli import output
 from nodeseal.cli.appraise import print_findings
 from nodeseal.cli.evidence import load_evidence
@@ -15,7 +16,6 @@ from nodeseal.cli.golden_source import load_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.rules import ALWAYS
-from nodeseal.verifier.appraisal.explanation import Explanation, HeldPcr, explain_folder
 
 _SHOWN_DIGITS: Final = 16
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
+from nodeseal.appraisal.explanation import Explanation, HeldPcr, explain_folder
 from nodeseal.boot.difference import EventDifference, Shown
 from nodeseal.cli import output
 from nodeseal.cli.appraise import plain_finding, print_findings
@@ -18,8 +19,7 @@ from nodeseal.cli.golden_source import active_goldens, load_golden
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.appraisal.explanation import Explanation, HeldPcr, explain_folder
+from nodeseal.tpm.algorithms import HashAlg
 
 _SHOWN_DIGITS: Final = 16
 

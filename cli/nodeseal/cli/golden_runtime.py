@@ -27,8 +27,8 @@ from nodeseal.golden.paths import path_bytes, path_text
 from nodeseal.golden.rules import RuntimeRules, Window
 from nodeseal.golden.runtime_list import Rollout, merge_lists, runtime_list
 from nodeseal.golden.yaml_text import render
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_template import measured_path
+from nodeseal.ima.template import measured_path
+from nodeseal.tpm.algorithms import HashAlg
 
 _TIME: Final = "TIME"
 

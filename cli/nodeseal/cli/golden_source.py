@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.golden_transfer import fetch_golden
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden

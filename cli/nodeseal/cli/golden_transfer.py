@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nodeseal.cli.client import TRANSFER_SECONDS, Verifier
+from nodeseal.client.connection import TRANSFER_SECONDS, Verifier
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.v1 import admin_pb2

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.ids import parse_key_id, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 

@@ -17,9 +17,9 @@ from nodeseal.cli.log_boot import Grouping
 from nodeseal.cli.log_ima import ImaFile, print_ima_difference, read_ima, replay_ima_file, show_ima
 from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, decode_event_log, replay
-from nodeseal.tcg.ima_log import MAX_IMA_LOG
+from nodeseal.ima.log import MAX_IMA_LOG
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, decode_event_log, replay
 
 _WHICH_FILES: Final = (
     "a boot log is binary_bios_measurements, an IMA log binary_runtime_measurements, as the kernel has them"

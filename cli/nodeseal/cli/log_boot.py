@@ -12,12 +12,12 @@ from rich.text import Text
 from nodeseal.cli import output
 from nodeseal.cli.log_json import plain_event
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, replay, startup_locality
-from nodeseal.tcg.event_log_binding import Binding, binding
-from nodeseal.tcg.event_log_diff import LogDifference, NumberedEvent, diff_event_logs, preferred_bank
-from nodeseal.tcg.event_log_text import describe_event, event_details
-from nodeseal.tcg.event_log_types import type_name
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, replay, startup_locality
+from nodeseal.uefi.event_log_binding import Binding, binding
+from nodeseal.uefi.event_log_diff import LogDifference, NumberedEvent, diff_event_logs, preferred_bank
+from nodeseal.uefi.event_log_text import describe_event, event_details
+from nodeseal.uefi.event_log_types import type_name
 
 _SHOWN_DIGITS: Final = 16
 _TYPE_WIDTH: Final = 33

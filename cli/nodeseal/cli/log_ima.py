@@ -12,10 +12,8 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_text import inert
-from nodeseal.tcg.ima_diff import entries_alike
-from nodeseal.tcg.ima_log import (
+from nodeseal.ima.diff import entries_alike
+from nodeseal.ima.log import (
     ImaEntry,
     check_template_digest,
     claimed_bank,
@@ -24,9 +22,11 @@ from nodeseal.tcg.ima_log import (
     replay_ima,
     template_hash,
 )
-from nodeseal.tcg.ima_signature import decode_ima_signature
-from nodeseal.tcg.ima_template import ImaFields, parse_template
-from nodeseal.tcg.ima_text import ima_text_entries, looks_like_ima_text, text_bank
+from nodeseal.ima.signature import decode_ima_signature
+from nodeseal.ima.template import ImaFields, parse_template
+from nodeseal.ima.text import ima_text_entries, looks_like_ima_text, text_bank
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log_text import inert
 
 _SHOWN_DIGITS: Final = 16
 _TEMPLATE_WIDTH: Final = 10

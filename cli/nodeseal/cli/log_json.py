@@ -9,19 +9,19 @@ from enum import Enum
 from typing import Final
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.boot_strings import BootString
-from nodeseal.tcg.event_data import MeasuredVariable, Words, decode_event_data
-from nodeseal.tcg.event_log import NO_PCR, Event
-from nodeseal.tcg.event_log_binding import binding
-from nodeseal.tcg.event_log_diff import NumberedEvent
-from nodeseal.tcg.event_log_types import type_name
-from nodeseal.tcg.firmware_blob import FirmwareBlob, HandoffTables
-from nodeseal.tcg.gpt import PartitionTable
-from nodeseal.tcg.image_load import ImageLoad
-from nodeseal.tcg.signature_database import X509, SignatureEntry, SignatureList
-from nodeseal.tcg.signature_text import summarise_certificate
-from nodeseal.tcg.tagged_event import TaggedEvent, decode_tagged_events
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.boot_strings import BootString
+from nodeseal.uefi.event_data import MeasuredVariable, Words, decode_event_data
+from nodeseal.uefi.event_log import NO_PCR, Event
+from nodeseal.uefi.event_log_binding import binding
+from nodeseal.uefi.event_log_diff import NumberedEvent
+from nodeseal.uefi.event_log_types import type_name
+from nodeseal.uefi.firmware_blob import FirmwareBlob, HandoffTables
+from nodeseal.uefi.gpt import PartitionTable
+from nodeseal.uefi.image_load import ImageLoad
+from nodeseal.uefi.signature_database import X509, SignatureEntry, SignatureList
+from nodeseal.uefi.signature_text import summarise_certificate
+from nodeseal.uefi.tagged_event import TaggedEvent, decode_tagged_events
 
 _NAMES: Final[dict[type, str]] = {
     MeasuredVariable: "variable",

@@ -11,11 +11,11 @@ import typer
 from rich.markup import escape
 
 from nodeseal.cli import output
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.evidence import fetch_files, write_folder
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence_folder import decode_evidence_folder
+from nodeseal.evidence.folder import decode_evidence_folder
 from nodeseal.ids import NodeId, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 

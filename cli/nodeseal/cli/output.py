@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nodeseal.cli.client import DEFAULT_CLIENT, Refused
+from nodeseal.client.connection import DEFAULT_CLIENT, Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.v1 import attestation_pb2
 

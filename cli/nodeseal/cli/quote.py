@@ -13,11 +13,11 @@ from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
 from nodeseal.crypto.signatures import InsecureSha1Verifier, SignatureVerifier
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
+from nodeseal.evidence.quote_files import QuoteFiles, VerifiedQuote, verify_quote_files
 from nodeseal.findings import FindingId
-from nodeseal.quote_files import QuoteFiles, VerifiedQuote, verify_quote_files
-from nodeseal.tcg.algorithms import Alg, HashAlg, ObjectAttributes
-from nodeseal.tcg.buffer import MAX_NAME
-from nodeseal.tcg.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.algorithms import Alg, HashAlg, ObjectAttributes
+from nodeseal.tpm.buffer import MAX_NAME
+from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
 
 _MAX_FILE = 1024 * 1024
 _SCHEMES = {

@@ -12,17 +12,17 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.client import CALL_SECONDS, connect
 from nodeseal.cli.expected import DigestOption, refuse_other
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import parse_key_id
 from nodeseal.loader.files import read_small
 from nodeseal.loader.reslot import replace_slots, rotated, rotating
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots
-from nodeseal.slot_messages import slot_from_proto, slot_to_proto
 from nodeseal.v1 import admin_pb2 as pb
+from nodeseal.wire.slots import slot_from_proto, slot_to_proto
 
 
 def reslot(  # noqa: PLR0913 - a command's options

@@ -21,9 +21,9 @@ from nodeseal.boot.measured import ERROR_SEPARATOR, Measurement, digests_of, mea
 from nodeseal.boot.proved import FIRMWARE_PCRS, ProvedLog
 from nodeseal.boot.secure_boot import Authority, SecureBoot, read_policy
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_text import describe_event
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log_text import describe_event
+from nodeseal.uefi.event_log_types import EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

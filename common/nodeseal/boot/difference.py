@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from nodeseal.boot.measured import Measurement, describe_briefly, measured_into
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import NO_PCR, EventLog
-from nodeseal.tcg.event_log_text import MAX_TEXT, inert
-from nodeseal.tcg.event_log_types import type_name
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import NO_PCR, EventLog
+from nodeseal.uefi.event_log_text import MAX_TEXT, inert
+from nodeseal.uefi.event_log_types import type_name
 
 _SHOWN: Final = 16
 """Hex digits of a digest that tell events apart for people."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nodeseal.boot.measured import Measurement, describe_briefly, digests_of
-from nodeseal.tcg.pe import MEASURED_SECTIONS
+from nodeseal.uefi.pe import MEASURED_SECTIONS
 
 _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in MEASURED_SECTIONS)
 """What is measured before each section's content (UAPI group, "Unified Kernel Image")."""

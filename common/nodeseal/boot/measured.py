@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event
-from nodeseal.tcg.event_log_binding import bound_data
-from nodeseal.tcg.event_log_text import MAX_TEXT, describe_event, inert
-from nodeseal.tcg.event_log_types import EventType, type_name
-from nodeseal.tcg.image_load import decode_image_load
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event
+from nodeseal.uefi.event_log_binding import bound_data
+from nodeseal.uefi.event_log_text import MAX_TEXT, describe_event, inert
+from nodeseal.uefi.event_log_types import EventType, type_name
+from nodeseal.uefi.image_load import decode_image_load
 
 SEPARATORS: Final = (bytes(4), b"\xff" * 4)
 """What firmware measures when it has done its part (PFP, EV_SEPARATOR)."""

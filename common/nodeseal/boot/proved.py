@@ -19,10 +19,10 @@ from typing import Final
 
 from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
 from nodeseal.errors import MalformedInput
+from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
-from nodeseal.quote import QuotedPcrs
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import EventLog, LogFormat, replay
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import EventLog, LogFormat, replay
 
 FIRMWARE_PCRS: Final = range(8)
 _STATIC_PCRS: Final = range(16)

@@ -22,10 +22,9 @@ from typing import Final
 from nodeseal.boot.measured import Measurement, Objection, digests_of, is_action
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import FindingId
-from nodeseal.tcg.certificate import decode_certificate, name_text
-from nodeseal.tcg.efi_variable import EfiVariable, decode_efi_variable
-from nodeseal.tcg.event_log_text import inert
-from nodeseal.tcg.signature_database import (
+from nodeseal.uefi.efi_variable import EfiVariable, decode_efi_variable
+from nodeseal.uefi.event_log_text import inert
+from nodeseal.uefi.signature_database import (
     SHA256,
     X509,
     SignatureEntry,
@@ -33,6 +32,7 @@ from nodeseal.tcg.signature_database import (
     decode_signature_database,
     decode_signature_lists,
 )
+from nodeseal.x509.certificate import decode_certificate, name_text
 
 _GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SECURITY: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import CurveId, HashAlg
-from nodeseal.tcg.buffer import sized
-from nodeseal.tcg.public import EccPublic, RsaPublic, TpmPublic
+from nodeseal.tpm.algorithms import CurveId, HashAlg
+from nodeseal.tpm.buffer import sized
+from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 
 _IDENTITY: Final = b"IDENTITY\0"
 _STORAGE: Final = b"STORAGE\0"

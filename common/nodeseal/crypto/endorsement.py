@@ -20,10 +20,10 @@ from typing import Final
 from nodeseal.crypto.issuance import signature_fault
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tcg import certificate_extensions as extensions
-from nodeseal.tcg.certificate import Certificate, EcKey, RsaKey, name_text
-from nodeseal.tcg.certificate_extensions import BasicConstraints, KeyUsage, TpmModel
-from nodeseal.tcg.public import RsaPublic, TpmPublic
+from nodeseal.tpm.public import RsaPublic, TpmPublic
+from nodeseal.x509 import extensions
+from nodeseal.x509.certificate import Certificate, EcKey, RsaKey, name_text
+from nodeseal.x509.extensions import BasicConstraints, KeyUsage, TpmModel
 
 MAX_PATH: Final = 6
 """Most certificates from the endorsement key's to the root, both included."""

@@ -20,9 +20,9 @@ from nodeseal.crypto.keys import PublicKey
 from nodeseal.crypto.signatures import MIN_RSA_BITS
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_signature import KEY_ID_SIZE, ImaSignature, SignatureKind
-from nodeseal.tcg.ima_template import ImaFields
+from nodeseal.ima.signature import KEY_ID_SIZE, ImaSignature, SignatureKind
+from nodeseal.ima.template import ImaFields
+from nodeseal.tpm.algorithms import HashAlg
 
 MAX_KEY_FILE: Final = 64 * 1024
 _CURVES: Final = frozenset(

@@ -3,7 +3,7 @@
 Accepted are RSA (PKCS #1 v1.5 and PSS) with at least 2048 bits and ECDSA on P-256, P-384 and P-521, with SHA-256 or
 better. SHA-1 is refused even though some makers' intermediates (Infineon to 2013) still carry it: chosen-prefix
 collisions are affordable, and a TPM below such an intermediate can be put on the allow list. MD5 needs no reason.
-Keys are built from the numbers in :mod:`nodeseal.tcg.certificate`, so that no second parser sees the certificate.
+Keys are built from the numbers in :mod:`nodeseal.x509.certificate`, so that no second parser sees the certificate.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg import der
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import AlgorithmIdentifier, Certificate, EcKey, RsaKey
-from nodeseal.tcg.der import DerReader
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.x509 import der
+from nodeseal.x509.certificate import AlgorithmIdentifier, Certificate, EcKey, RsaKey
+from nodeseal.x509.der import DerReader
 
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.buffer import u16
-from nodeseal.tcg.public import RSA_KEY_BITS, EccPublic, RsaPublic, TpmPublic, decode_public, decode_public_2b
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.buffer import u16
+from nodeseal.tpm.public import RSA_KEY_BITS, EccPublic, RsaPublic, TpmPublic, decode_public, decode_public_2b
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 

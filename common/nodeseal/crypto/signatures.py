@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from nodeseal.crypto.keys import PublicKey, public_key_of
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg
-from nodeseal.tcg.public import RsaPublic, Scheme, TpmPublic
-from nodeseal.tcg.signature import EccSignature, RsaSignature, TpmSignature, decode_signature
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg
+from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, decode_signature
 
 MIN_RSA_BITS = 2048
 _RSA_EXPONENTS = (0, 65537)

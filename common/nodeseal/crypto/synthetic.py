@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from nodeseal.crypto.credential import kdfa, kdfe
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.buffer import MAX_DIGEST, Reader, sized
-from nodeseal.tcg.signature import EccSignature, encode_signature
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.buffer import MAX_DIGEST, Reader, sized
+from nodeseal.tpm.signature import EccSignature, encode_signature
 
 _SIZE: Final = 32
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nodeseal.crypto.keys import public_key_of
-from nodeseal.tcg.public import EccPublic, TpmPublic
+from nodeseal.tpm.public import EccPublic, TpmPublic
 
 _LIFETIME: Final = timedelta(days=3650)
 _BACK_DATED: Final = timedelta(minutes=5)

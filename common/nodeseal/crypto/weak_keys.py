@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from nodeseal.crypto.issuance import CURVES, MAX_RSA_BITS, MIN_RSA_BITS
-from nodeseal.tcg.certificate import EcKey, RsaKey
+from nodeseal.x509.certificate import EcKey, RsaKey
 
 _ROCA_GENERATOR = 65537
 _ROCA_LARGEST_PRIME = 167

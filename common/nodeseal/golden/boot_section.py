@@ -10,7 +10,7 @@ from nodeseal.golden.model import BANKS
 from nodeseal.golden.parts import hex_of, refuse_repeated, take_fields, take_list, take_name
 from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, Signer
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 MAX_IMAGES = 256
 MAX_DBX = 4096

@@ -24,8 +24,8 @@ from nodeseal.golden.rules import (
     SigningKey,
     Window,
 )
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_types import type_name
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log_types import type_name
 
 Plain = dict[str, object]
 _Rule = TypeVar("_Rule")

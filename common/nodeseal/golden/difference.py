@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nodeseal.golden.canonical import boot_plain, hexes, platform_plain, tagged, window_plain
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, RuntimeRules, Window
-from nodeseal.tcg.event_log_types import type_name
+from nodeseal.uefi.event_log_types import type_name
 
 _SECTIONS = ("pcrs", "boot", "runtime", "platform", "valid", "nodes", "reference")
 _Rows = Iterator[tuple[str, str, tuple[str, ...]]]

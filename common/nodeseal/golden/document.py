@@ -28,7 +28,7 @@ from nodeseal.golden.scope_sections import NAME_SHAPE, parse_nodes, parse_platfo
 from nodeseal.golden.yaml_text import render
 from nodeseal.ids import parse_name
 from nodeseal.settings import parse_yaml
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 MAX_GOLDEN = 64 * 1024 * 1024
 """Bytes of a golden's YAML: room for some 300,000 files."""

@@ -28,7 +28,7 @@ from nodeseal.golden.canonical import (
 )
 from nodeseal.golden.rules import ALWAYS, BootRules, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.ids import Digest, digest_of, parse_name
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 FORMAT = "nodeseal/golden/1"
 DEFAULT_CAP_PCR = 15

@@ -18,7 +18,7 @@ from nodeseal.golden.model import Golden, PcrValues
 from nodeseal.golden.predicted_events import Renaming, Replacement, Step, Steps, renamed, replaced
 from nodeseal.golden.predicted_rules import predicted_rules
 from nodeseal.golden.rules import ReferenceEvent
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

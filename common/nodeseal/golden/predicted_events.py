@@ -16,9 +16,9 @@ from typing import Final, TypeAlias
 
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.rules import ReferenceEvent
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.pe import (
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.pe import (
     MEASURED_SECTIONS,
     PeImage,
     authenticode_digest,

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from nodeseal.documents import Fields, Item
 from nodeseal.golden.model import BANKS, PcrValues
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_types import EventType, type_name
-from nodeseal.tcg.pcr import PCR_COUNT
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.uefi.event_log_types import EventType, type_name
 
 MAX_EVENTS = 8192
 _NUMBER = re.compile(r"0x[0-9a-f]{8}")

@@ -12,18 +12,20 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from nodeseal import varlink
 from nodeseal.crypto import floe
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
-from nodeseal.findings import BY_CODE, Finding
+from nodeseal.findings import Finding
 from nodeseal.ids import parse_digest
 from nodeseal.loader.keys import Lease
 from nodeseal.sealed.slots import Slots
-from nodeseal.varlink import Call, Frames, Reply
+from nodeseal.wire import varlink
+from nodeseal.wire.findings import parse_finding
+from nodeseal.wire.varlink import Call, Frames, Reply
 
 DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
 ANSWER_SECONDS = 60.0
@@ -167,16 +169,7 @@ def _findings(fields: Fields) -> Iterator[Finding]:
         raise MalformedInput("the agent refused without a reason")
     for item in items:
         finding = Fields(item, "finding of the agent")
-        code = finding.text("id")
-        if code not in BY_CODE:
-            raise MalformedInput(f"the agent found {code[:80]!a}, which is not known here")
-        yield Finding(
-            id=BY_CODE[code],
-            expected=finding.text("expected", max_length=_MAX_TEXT),
-            seen=finding.text("seen", max_length=_MAX_TEXT),
-            where=finding.text("where", max_length=_MAX_TEXT),
-            event=finding.text("event", max_length=_MAX_TEXT) if finding.has("event") else "",
-        )
+        yield parse_finding(finding, partial(finding.text, max_length=_MAX_TEXT))
 
 
 def _deadline(fields: Fields, key: str) -> float:

@@ -18,7 +18,7 @@ from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 
 def main() -> int:

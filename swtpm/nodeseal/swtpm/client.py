@@ -12,7 +12,7 @@ from nodeseal.errors import Unavailable
 from nodeseal.swtpm import commands
 from nodeseal.swtpm.ima import Extend
 from nodeseal.swtpm.process import read_response
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 _ANSWER_SECONDS: Final = 10
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from nodeseal.swtpm import commands
 from nodeseal.swtpm.commands import HEADER_SIZE, CommandCode
-from nodeseal.tcg.buffer import Reader, u32
+from nodeseal.tpm.buffer import Reader, u32
 
 _CAP_COMMANDS: Final = 2
 _FIRST_COMMAND: Final = 0x11F

@@ -11,10 +11,10 @@ from enum import IntEnum
 from typing import Final
 
 from nodeseal.errors import Unavailable
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.buffer import Reader, sized, u8, u16, u32
-from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
-from nodeseal.tcg.public import TpmPublic, encode_public_2b
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.buffer import Reader, sized, u8, u16, u32
+from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
+from nodeseal.tpm.public import TpmPublic, encode_public_2b
 
 NO_SESSIONS: Final = 0x8001
 SESSIONS: Final = 0x8002

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import (
+from nodeseal.ima.log import (
     ImaEntry,
     boot_aggregate_candidates,
     encode_ima_entry,
@@ -21,7 +20,8 @@ from nodeseal.tcg.ima_log import (
     measured_entry,
     template_hash,
 )
-from nodeseal.tcg.ima_template import ImaFields, encode_template, measured_path
+from nodeseal.ima.template import ImaFields, encode_template, measured_path
+from nodeseal.tpm.algorithms import HashAlg
 
 Extend = Callable[[int, Mapping[HashAlg, bytes]], None]
 """Extends a PCR in all banks named; those that the TPM does not have are ignored."""

@@ -22,10 +22,10 @@ from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
 from nodeseal.swtpm.server import TpmServer
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ek_template import EkTemplate, template
-from nodeseal.tcg.event_log import EventLog, decode_event_log, startup_locality
-from nodeseal.tcg.public import TpmPublic, decode_public_2b
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.ek_template import EkTemplate, template
+from nodeseal.tpm.public import TpmPublic, decode_public_2b
+from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
 
 EK_TEMPLATES: Final = {"rsa": "L-1", "ecc": "L-2"}
 """Short names for the two endorsement keys that nearly every TPM has; others go by their template's name."""

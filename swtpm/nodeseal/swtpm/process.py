@@ -16,7 +16,7 @@ from typing import Final
 
 from nodeseal.errors import Unavailable
 from nodeseal.swtpm import commands
-from nodeseal.tcg.buffer import u8, u32
+from nodeseal.tpm.buffer import u8, u32
 
 _CMD_INIT: Final = 0x02
 _CMD_SET_LOCALITY: Final = 0x05

@@ -26,7 +26,7 @@ from nodeseal.swtpm.command_shape import (
     with_handles,
 )
 from nodeseal.swtpm.commands import HEADER_SIZE, CommandCode, response_code
-from nodeseal.tcg.buffer import Reader, u8, u16, u32
+from nodeseal.tpm.buffer import Reader, u8, u16, u32
 
 _CAP_HANDLES: Final = 1
 _MAX_HANDLES: Final = 254

@@ -17,10 +17,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event, EventLog, encode_event_log
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.pe import MEASURED_SECTIONS, PeImage, authenticode_digest, decode_pe, is_pe
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event, EventLog, encode_event_log
+from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.pe import MEASURED_SECTIONS, PeImage, authenticode_digest, decode_pe, is_pe
 
 _GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 """EFI_GLOBAL_VARIABLE (UEFI, "Globally Defined Variables")."""

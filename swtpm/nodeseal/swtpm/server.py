@@ -20,7 +20,7 @@ from typing import Final
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.swtpm.commands import HEADER_SIZE, MAX_COMMAND
 from nodeseal.swtpm.resource_manager import ResourceManager
-from nodeseal.tcg.buffer import u32
+from nodeseal.tpm.buffer import u32
 
 _CMD_SET_LOCALITY: Final = 0x05
 _TPM_SUCCESS, _TPM_FAIL, _TPM_BAD_LOCALITY = 0, 9, 0x3D

@@ -15,14 +15,14 @@ from typing import Final, NamedTuple
 from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.errors import OutOfOrder
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
-from nodeseal.tcg.buffer import u16, u32
-from nodeseal.tcg.ek_template import template
-from nodeseal.tcg.event_log import EventLog, decode_event_log, startup_locality
-from nodeseal.tcg.pcr import PCR_COUNT, PcrSelection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr
-from nodeseal.tcg.public import EccPublic, Scheme
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
+from nodeseal.tpm.buffer import u16, u32
+from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.tpm.public import EccPublic, Scheme
+from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
 
 _FIRMWARE_VERSION: Final = 0x0001_0000_0000_0000
 _RH_ENDORSEMENT, _RH_NULL = 0x4000000B, 0x40000007

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nodeseal.crypto.tpm_vendor import VendorKeys, create_vendor, issue_ek_certificate, pem_to_der
-from nodeseal.tcg.public import TpmPublic
+from nodeseal.tpm.public import TpmPublic
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nodeseal.agent import config as config_module
-from nodeseal.agent.callers import CallerRule
 from nodeseal.agent.config import LogFormat, load_config
-from nodeseal.agent.host import HostFiles
+from nodeseal.agent.evidence.host import HostFiles
+from nodeseal.agent.local.callers import CallerRule
 from nodeseal.errors import MalformedInput
 
 GOOD = """\

@@ -16,7 +16,7 @@ from nodeseal.agent import main
 from nodeseal.agent.config import load_config
 from nodeseal.agent.service import Agent
 from nodeseal.errors import Unavailable
-from nodeseal.varlink import Reply, encode_reply
+from nodeseal.wire.varlink import Reply, encode_reply
 
 CONFIG = """\
 verifier: {address: "localhost:1", enrol_address: "localhost:2", ca_file: ca.pem}

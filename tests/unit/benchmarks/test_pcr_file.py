@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.keylime import serialized_pcrs
 from benchmarks.nodes import SELECTION
-from nodeseal.tcg.tools import decode_pcr_file
+from nodeseal.tpm.tools import decode_pcr_file
 
 
 def test_the_file_reads_back_as_the_values_in_it() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import appended, claims_of, good_log, inserted, measured, quote_of, quoted_pcrs
 
 CHAIN = BootChain()

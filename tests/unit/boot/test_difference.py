@@ -11,9 +11,9 @@ from nodeseal.boot.difference import EventDifference, Shown, event_differences, 
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import NO_PCR, EventLog
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import NO_PCR, EventLog
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
     SHA256,
     appended,

@@ -8,8 +8,8 @@ import pytest
 
 from nodeseal.boot.images import BootImage
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.event_log import Event, EventLog
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.uefi.event_log import Event, EventLog
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
     SHA256,
     appended,

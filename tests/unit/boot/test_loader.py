@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.event_log import Event, EventLog
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.uefi.event_log import Event, EventLog
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SHA256, appended, claims_of, good_log, measured, place_of, quote_of, replaced, without
 
 LINE = "/vmlinuz root=LABEL=root ro quiet"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from nodeseal.appraisal.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.event_log import EventLog, decode_event_log, encode_event_log
-from nodeseal.verifier.appraisal.boot_rules import judge_boot
+from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from support.boot_logs import SHA256, claims_of, good_log, mutations, proved, quote_of, rules_from
 
 CHAINS = {

@@ -10,9 +10,9 @@ from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event, EventLog, LogFormat
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event, EventLog, LogFormat
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
     appended,
     good_log,

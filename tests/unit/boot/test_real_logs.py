@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.appraisal.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.boot.secure_boot import SecureBootMode
 from nodeseal.errors import MalformedInput
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
-from nodeseal.quote import QuotedPcrs, prove_pcr_values
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.event_log import EventLog, LogFormat, decode_event_log
-from nodeseal.verifier.appraisal.boot_rules import judge_boot
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
 from support.boot_logs import quote_of, quoted_pcrs, rules_from, values_of
 from support.data import ROOT, shared_data
 

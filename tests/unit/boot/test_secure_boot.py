@@ -10,9 +10,9 @@ import pytest
 from nodeseal.boot.secure_boot import SecureBootMode
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import DB_CERTIFICATE, REVOKED_IMAGE, VENDOR_CERTIFICATE, BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event, EventLog
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event, EventLog
+from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
     GLOBAL,
     SECURITY,

@@ -18,7 +18,7 @@ import zstandard
 from nodeseal.cli import contents, contents_deb
 from nodeseal.cli.contents_deb import deb_files
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from support.packages import ar, ar_member, deb, member, tar
 
 HI = HashAlg.SHA256.digest(b"hi")

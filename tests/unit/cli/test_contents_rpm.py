@@ -12,7 +12,7 @@ import zstandard
 
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from support.packages import TRAILER, cpio, rpm
 
 HI = HashAlg.SHA256.digest(b"hi")

@@ -10,7 +10,7 @@ import pytest
 from nodeseal.cli import contents_tree
 from nodeseal.cli.contents_tree import tree_files
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 HI = HashAlg.SHA256.digest(b"hi")
 

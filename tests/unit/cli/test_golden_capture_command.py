@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
-from nodeseal.evidence import Channel
+from nodeseal.evidence.evidence import Channel
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.verifier.appraisal.offline import appraise_folder
+from nodeseal.tpm.algorithms import HashAlg
 from support.folders import folder_of, write_folder
 from support.rounds import FILES, Round, measured, ran
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodeseal.capture import Wanted, capture
+from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.offline import observe
 from nodeseal.cli import output
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
@@ -18,7 +19,6 @@ from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Window
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.verifier.appraisal.offline import observe
 from support.folders import folder_of, write_folder
 from support.rounds import NOW, Round, measured, ran, runtime_rules
 

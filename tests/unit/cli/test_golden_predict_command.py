@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodeseal.capture import Wanted, capture
+from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.verifier.appraisal.offline import appraise_folder, observe
 from support.folders import folder_of
 from support.pe_images import build_pe
 from support.rounds import measured

@@ -14,9 +14,9 @@ from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.rules import FileDigest, Window
 from nodeseal.golden.schema import golden_schema
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import encode_ima_entry, measured_entry
-from nodeseal.tcg.ima_template import ImaFields, encode_template
+from nodeseal.ima.log import encode_ima_entry, measured_entry
+from nodeseal.ima.template import ImaFields, encode_template
+from nodeseal.tpm.algorithms import HashAlg
 from support.goldens import FULL, A
 from support.packages import TRAILER, cpio, deb, member, rpm, tar
 

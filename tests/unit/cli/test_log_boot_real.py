@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.event_log import EventLog, decode_event_log
+from nodeseal.uefi.event_log import EventLog, decode_event_log
 from support.data import shared_data
 
 

@@ -14,9 +14,9 @@ from nodeseal.cli import main
 from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
-from nodeseal.tcg.event_log_types import EventType
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log_types import EventType
 from support import uefi
 
 SHA256 = HashAlg.SHA256

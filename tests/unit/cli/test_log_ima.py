@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
+from nodeseal.ima.log import ImaEntry, measured_entry, replay_ima
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import ImaEntry, measured_entry, replay_ima
+from nodeseal.tpm.algorithms import HashAlg
 from support import ima
 from support.data import shared_data
 

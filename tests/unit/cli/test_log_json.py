@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from nodeseal.cli.log_json import plain_event
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import Event
-from nodeseal.tcg.event_log_diff import NumberedEvent
-from nodeseal.tcg.event_log_types import EventType
-from nodeseal.tcg.guid import GLOBAL_VARIABLE
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event
+from nodeseal.uefi.event_log_diff import NumberedEvent
+from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.guid import GLOBAL_VARIABLE
 from support import uefi
 from support.certificates import root
 

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nodeseal.cli.quote import app
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted, encode_attest
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted, encode_attest
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support.pcr_files import serialized
 from support.software_ak import SoftwareAk
 from support.tcg_values import attest

@@ -18,7 +18,7 @@ from nodeseal.cli import output, progress
 from nodeseal.cli.main import app
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
-from nodeseal.varlink import Reply
+from nodeseal.wire.varlink import Reply
 from support.fake_agent import Caller, FakeAgent, agent_script
 from support.sealed import PLAIN_WEIGHTS, Sample, model_key, plain_model, sealed_model
 

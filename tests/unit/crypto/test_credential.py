@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from nodeseal.crypto.credential import agree_seed, kdfa, make_credential, protect
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import CurveId, HashAlg
-from nodeseal.tcg.buffer import Reader, sized
-from nodeseal.tcg.ek_template import template
-from nodeseal.tcg.public import EccPublic, RsaPublic, TpmPublic, decode_public
+from nodeseal.tpm.algorithms import CurveId, HashAlg
+from nodeseal.tpm.buffer import Reader, sized
+from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic, decode_public
 
 AK_NAME = bytes.fromhex("000b") + bytes(range(32))
 SECRET = bytes(range(100, 132))

@@ -11,10 +11,10 @@ from nodeseal.crypto.endorsement import EkChain, certified_form, verify_ek_chain
 from nodeseal.crypto.weak_keys import weakness
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import Certificate, EcKey, RsaKey, decode_certificate
-from nodeseal.tcg.ek_template import template
-from nodeseal.tcg.public import EccPublic, RsaPublic
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.public import EccPublic, RsaPublic
+from nodeseal.x509.certificate import Certificate, EcKey, RsaKey, decode_certificate
 from support import certificates as made
 from support.certificates import AT, EK, INTERMEDIATE, ROOT, RSA_EK, ec_key, name, rsa_key
 from support.vendor_certificates import ek_certificate, vendor_authorities

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nodeseal.crypto.ima_signatures import ImaKey, read_ima_key
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_hash import HASHES_BY_NAME
-from nodeseal.tcg.ima_signature import ImaSignature, SignatureKind, decode_ima_signature
-from nodeseal.tcg.ima_template import ImaFields, parse_template
-from nodeseal.tcg.ima_text import ima_text_entries
+from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.signature import ImaSignature, SignatureKind, decode_ima_signature
+from nodeseal.ima.template import ImaFields, parse_template
+from nodeseal.ima.text import ima_text_entries
+from nodeseal.tpm.algorithms import HashAlg
 from support.data import shared_data
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nodeseal.crypto.issuance import signature_fault
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import EcKey, RsaKey, decode_certificate
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.x509.certificate import EcKey, RsaKey, decode_certificate
 from support import certificates as made
 from support.certificates import EK, ROOT, ec_key, rsa_key
 from support.vendor_certificates import vendor_authorities

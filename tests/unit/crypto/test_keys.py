@@ -14,7 +14,7 @@ from nodeseal.crypto.keys import (
     subject_public_key_info,
 )
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.public import EccPublic, RsaPublic, encode_public_2b
+from nodeseal.tpm.public import EccPublic, RsaPublic, encode_public_2b
 from support.software_ak import SoftwareAk
 
 KINDS = [("P256", "ecdsa-sha256"), ("P384", "ecdsa-sha384"), ("P521", "ecdsa-sha512"), ("2048", "rsassa-sha256")]

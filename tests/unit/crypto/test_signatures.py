@@ -13,9 +13,9 @@ from nodeseal.crypto.signatures import (
 )
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
-from nodeseal.tcg.algorithms import Alg, HashAlg
-from nodeseal.tcg.public import EccPublic, RsaPublic, Scheme, TpmPublic
-from nodeseal.tcg.signature import EccSignature, RsaSignature, encode_signature
+from nodeseal.tpm.algorithms import Alg, HashAlg
+from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.signature import EccSignature, RsaSignature, encode_signature
 from support.data import ROOT
 from support.software_ak import HASHES, SoftwareAk
 
@@ -177,7 +177,9 @@ def test_a_plain_signature_that_does_not_fit_is_malformed(kind: str, scheme: str
 
 def test_nothing_but_the_forensic_command_takes_sha1() -> None:
     sources = {
-        path for part in ("agent", "cli", "common", "loader", "verifier") for path in (ROOT / part).rglob("*.py")
+        path
+        for part in ("agent", "cli", "client", "common", "loader", "verifier")
+        for path in (ROOT / part).rglob("*.py")
     }
     users = {path.name for path in sources if InsecureSha1Verifier.__name__ in path.read_text()}
     assert users == {"quote.py", "signatures.py"}

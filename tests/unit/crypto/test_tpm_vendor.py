@@ -14,8 +14,8 @@ from nodeseal.crypto.keys import public_of_key
 from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.crypto.tpm_vendor import VendorKeys, create_vendor, issue_ek_certificate, pem_to_der
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.tcg.certificate import Certificate, decode_certificate
-from nodeseal.tcg.public import TpmPublic
+from nodeseal.tpm.public import TpmPublic
+from nodeseal.x509.certificate import Certificate, decode_certificate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

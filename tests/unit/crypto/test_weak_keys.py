@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from nodeseal.crypto.weak_keys import has_roca_fingerprint, weakness
-from nodeseal.tcg.algorithms import CurveId
-from nodeseal.tcg.certificate import EcKey, RsaKey
+from nodeseal.tpm.algorithms import CurveId
+from nodeseal.x509.certificate import EcKey, RsaKey
 from support.certificates import rsa_key
 from support.roca import roca_modulus
 

@@ -12,7 +12,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 A, B, C = (bytes([n]) * 32 for n in (0xA1, 0xB2, 0xC3))
 MANY = ", ".join(f'"{number:064x}"' for number in range(65))

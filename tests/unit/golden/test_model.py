@@ -20,7 +20,7 @@ from nodeseal.golden.rules import (
     SigningKey,
     Window,
 )
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 
 A, B = bytes(32), b"\x01" * 32
 SIGNERS = (Signer(sha256=A, name="a maker"),)

@@ -13,7 +13,7 @@ from nodeseal.crypto.x509 import CertificateAuthority
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.rules import FileDigest, Image, PlatformRules, ReferenceEvent, Signer, Window
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from support.goldens import FULL, MEASURED, PUBLIC_KEY, A, B, C
 
 MANY = "[" + ", ".join(f'"{number:064x}"' for number in range(65)) + "]"

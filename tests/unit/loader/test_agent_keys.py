@@ -14,13 +14,14 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
-from nodeseal import documents, varlink
+from nodeseal import documents
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import digest_of
 from nodeseal.loader import AgentKeys, Lease, agent_keys, open_model
 from nodeseal.sealed.slots import Slots, parse_slot_list
-from nodeseal.varlink import Call, Reply
+from nodeseal.wire import varlink
+from nodeseal.wire.varlink import Call, Reply
 from support.fake_agent import Caller, FakeAgent, Script, agent_script, rfc3339
 from support.sealed import DATA_KEY, PLAIN_WEIGHTS, Sample, model_key, sealed_model
 

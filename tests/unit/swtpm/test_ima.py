@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from nodeseal.errors import MalformedInput
+from nodeseal.ima.log import decode_ima_log, replay_ima
+from nodeseal.ima.template import ImaFields, parse_template
 from nodeseal.swtpm.ima import Ima
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.ima_log import decode_ima_log, replay_ima
-from nodeseal.tcg.ima_template import ImaFields, parse_template
+from nodeseal.tpm.algorithms import HashAlg
 
 
 class Kernel:

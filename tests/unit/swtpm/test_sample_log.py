@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.event_log import decode_event_log, replay
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import decode_event_log, replay
 
 CHAIN = BootChain()
 

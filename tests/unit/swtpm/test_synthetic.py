@@ -13,12 +13,12 @@ from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.ek_template import identify_ek_template
-from nodeseal.tcg.event_log import replay
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
-from nodeseal.tcg.policy import policy_pcr
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.ek_template import identify_ek_template
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.uefi.event_log import replay
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: (0, 4, 7)})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.verifier.config import TokenSettings, load_config
 from nodeseal.verifier.setup import _CONFIG
 

@@ -16,13 +16,13 @@ from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
-from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.persons import list_persons
-from nodeseal.verifier.store.schema import PEOPLE, Role
-from nodeseal.verifier.tokens import EarSigner
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PLAN = Plan(

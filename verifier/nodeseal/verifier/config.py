@@ -13,12 +13,12 @@ from typing import Final
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA
+from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.settings import load_yaml
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535

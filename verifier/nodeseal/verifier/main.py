@@ -24,14 +24,14 @@ from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.files import read_file, read_private
-from nodeseal.verifier.key_setup import open_key_stores
+from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.logs import configure_logs
-from nodeseal.verifier.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, Plan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.persons import list_persons
-from nodeseal.verifier.tokens import EarSigner
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -127,7 +127,7 @@ def run_command(config: ConfigOption) -> None:
     """Serve nodes and people until SIGTERM."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # peers can cause its lines, and they are not JSON
     os.environ.setdefault("GRPC_EXPERIMENTS", _NO_THREAD_HOPS)
-    from nodeseal.verifier.services.server import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
+    from nodeseal.verifier.wiring import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
 
     gc.set_threshold(_COLLECT_AFTER)
     settings = load_config(config)

@@ -25,7 +25,7 @@ from tpm2_pytss.types import (
 )
 
 from nodeseal.agent.tpm.failures import wrapped
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.pcr import PcrSelection
 
 Handle = Any
 """ESYS_TR: a number of the stack, of no meaning to the TPM."""

@@ -25,9 +25,9 @@ from nodeseal.agent.tpm.connection import Connection, SavedKey, tss_selection
 from nodeseal.agent.tpm.endorsement import EndorsementKey, find_endorsement_key
 from nodeseal.agent.tpm.failures import TpmForgot, TpmPolicyFailed, wrapped
 from nodeseal.errors import Unavailable
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import decode_attest
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 
 CAP_LABEL: Final = b"nodeseal cap v1\0"
 _PCRS_PER_READ: Final = 8

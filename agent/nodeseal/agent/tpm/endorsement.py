@@ -14,9 +14,9 @@ from tpm2_pytss.constants import ESYS_TR
 from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.failures import TpmFailed
 from nodeseal.errors import MalformedInput
-from nodeseal.tcg.algorithms import ObjectAttributes
-from nodeseal.tcg.ek_template import EkTemplate, template
-from nodeseal.tcg.public import decode_public
+from nodeseal.tpm.algorithms import ObjectAttributes
+from nodeseal.tpm.ek_template import EkTemplate, template
+from nodeseal.tpm.public import decode_public
 
 _PREFERENCE: Final = tuple(map(template, ("L-2", "H-2", "H-3", "H-4", "L-1", "H-1", "H-6", "H-7")))
 """Elliptic curves first: creating an RSA key takes a hardware TPM seconds."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from nodeseal.tcg.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
-from nodeseal.tcg.public import EccPublic, Scheme
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.public import EccPublic, Scheme
 
 UNIQUE_SIZE: Final = 64
 _COORDINATE: Final = 32

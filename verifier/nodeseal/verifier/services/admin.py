@@ -1,7 +1,7 @@
 """What people call: ``Nodes``, ``Goldens``, ``Keys``, ``Models`` and ``Audit`` of ``nodeseal.v1``.
 
 Every handler is message → value, one call, value → message. Who may call what stands in
-:mod:`nodeseal.verifier.roles`.
+:mod:`nodeseal.verifier.people.roles`.
 """
 # ruff: noqa: N802, D102, ARG002 - methods are named, described and shaped in admin.proto
 
@@ -16,17 +16,14 @@ from grpc import aio
 from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
-from nodeseal.slot_messages import slot_to_proto
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
-from nodeseal.verifier import audit
-from nodeseal.verifier.exports import Exports
-from nodeseal.verifier.fleet import Fleet
-from nodeseal.verifier.goldens import Goldens
-from nodeseal.verifier.model_keys import ModelKeys, Revocation
-from nodeseal.verifier.models import Models
-from nodeseal.verifier.node_admin import NodeAdmin, parse_reason
-from nodeseal.verifier.nodes import Node
-from nodeseal.verifier.rotation import Rotation
+from nodeseal.verifier.fleet.admin import NodeAdmin, parse_reason
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.release.rotation import Rotation
+from nodeseal.verifier.results.exports import Exports
+from nodeseal.verifier.results.tokens import Tokens
 from nodeseal.verifier.services.convert_admin import (
     evidence_parts,
     first_page,
@@ -41,7 +38,10 @@ from nodeseal.verifier.services.convert_admin import (
 )
 from nodeseal.verifier.services.interceptor import caller
 from nodeseal.verifier.store.database import Store
-from nodeseal.verifier.tokens import Tokens
+from nodeseal.verifier.trust.goldens import Goldens
+from nodeseal.verifier.trust.keys import ModelKeys, Revocation
+from nodeseal.verifier.trust.models import Models
+from nodeseal.wire.slots import slot_to_proto
 
 _PAGE: Final = 1000
 _TRANSFER_SECONDS: Final = 120

@@ -10,17 +10,17 @@ from typing import Any, Final
 from grpc import aio
 
 from nodeseal.errors import OutOfOrder
-from nodeseal.evidence import Channel
+from nodeseal.evidence.evidence import Channel
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
-from nodeseal.verifier.callers import Caller
-from nodeseal.verifier.certificates import Certificates
-from nodeseal.verifier.fleet import Fleet
+from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.limits import RateLimit
-from nodeseal.verifier.nodes import Node
-from nodeseal.verifier.rounds import Rounds
+from nodeseal.verifier.people.callers import Caller
+from nodeseal.verifier.rounds.rounds import Rounds
+from nodeseal.verifier.rounds.session import Peer, Session
 from nodeseal.verifier.services.convert import evidence_from_proto, instruction_to_proto
 from nodeseal.verifier.services.interceptor import caller
-from nodeseal.verifier.sessions import Peer, Session
 
 _STREAMS_PER_MINUTE: Final = 60
 _RENEWALS_PER_MINUTE: Final = 10

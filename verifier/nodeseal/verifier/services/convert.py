@@ -9,15 +9,14 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence import Evidence, ImaDelta
+from nodeseal.evidence.evidence import Evidence, ImaDelta
 from nodeseal.findings import Finding
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.pcr import PcrSelection
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
-from nodeseal.verifier.nodes import Verdict
-from nodeseal.verifier.rounds import Asked
-from nodeseal.verifier.sessions import Instruction
-from nodeseal.verifier.store.schema import NodeState
+from nodeseal.verifier.fleet.exchange import Asked, Verdict
+from nodeseal.verifier.rounds.session import Instruction
+from nodeseal.verifier.states import NodeState
 
 _STATES = {
     NodeState.PENDING: attestation_pb2.NODE_STATE_PENDING,

@@ -10,10 +10,10 @@ from nodeseal.ids import KeyId, NodeId, parse_digest, parse_key_id, parse_node_i
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import MAX_SLOTS, parse_suite
 from nodeseal.v1 import admin_pb2
-from nodeseal.verifier.boot_brief import BootBrief
-from nodeseal.verifier.keystore import FILE_PLACE
-from nodeseal.verifier.nodes import Node
-from nodeseal.verifier.rotation import Rewrap
+from nodeseal.verifier.fleet.boot_brief import BootBrief
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.keys.keystore import FILE_PLACE
+from nodeseal.verifier.release.rotation import Rewrap
 from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
 from nodeseal.verifier.services.convert_release import slots_from_proto
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nodeseal.appraisal.release import Certification
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import LeaseId, parse_digest, parse_lease_id
 from nodeseal.sealed.slots import Slot
-from nodeseal.slot_messages import slot_from_proto
-from nodeseal.tcg.public import decode_public
+from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import key_release_pb2
-from nodeseal.verifier.appraisal.release import Certification
-from nodeseal.verifier.entitlement import Wanted
-from nodeseal.verifier.releases import Proof, Released, Request
+from nodeseal.verifier.release.entitlement import Wanted
+from nodeseal.verifier.release.releases import Proof, Released, Request
 from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, selection_to_proto
+from nodeseal.wire.slots import slot_from_proto
 
 _MAX_SLOTS = 64
 _MAX_LEASES = 1024

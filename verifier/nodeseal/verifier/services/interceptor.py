@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from nodeseal.errors import MalformedInput, NodesealError
-from nodeseal.verifier.callers import Caller, Callers
+from nodeseal.verifier.people.callers import Caller, Callers
 from nodeseal.verifier.services.status import code_of, details_of, metadata_of
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller")

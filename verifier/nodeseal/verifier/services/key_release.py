@@ -11,9 +11,9 @@ from grpc import aio
 
 from nodeseal.errors import OutOfOrder
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
-from nodeseal.verifier.log_collector import LogCollector
-from nodeseal.verifier.releases import Proof, Releases
-from nodeseal.verifier.rounds import Rounds
+from nodeseal.verifier.release.releases import Proof, Releases
+from nodeseal.verifier.rounds.log_collector import LogCollector
+from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
 from nodeseal.verifier.services.convert import evidence_from_proto
 from nodeseal.verifier.services.convert_release import (

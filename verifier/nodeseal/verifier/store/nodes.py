@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 
 import sqlalchemy as sa
 
+from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
+from nodeseal.appraisal.runtime import ImaMark
 from nodeseal.documents import Fields, decode_json, encode_json
-from nodeseal.findings import BY_CODE, Finding
+from nodeseal.findings import Finding
 from nodeseal.ids import NodeId
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import ClockInfo
-from nodeseal.verifier.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
-from nodeseal.verifier.appraisal.runtime import ImaMark
-from nodeseal.verifier.audit import describe
-from nodeseal.verifier.store.schema import NODES, NodeState
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.schema import NODES
+from nodeseal.wire.findings import parse_finding, plain_findings
 
 _BANKS = {bank.hashlib_name: bank for bank in HashAlg}
 
@@ -141,7 +143,7 @@ def _standing_values(standing: NodeStanding) -> dict[str, object]:
     return {
         "state": standing.state,
         "reason": standing.reason,
-        "findings": encode_json(describe(standing.findings)),
+        "findings": encode_json(plain_findings(standing.findings)),
         "trusted_until": standing.trusted_until,
         "last_seen": standing.last_seen,
         "clock": None if standing.clock is None else _encode_clock(standing.clock),
@@ -183,16 +185,11 @@ def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
 def _decode_findings(raw: bytes) -> tuple[Finding, ...]:
     found = decode_json(raw, "findings")
     items = [Fields(item, "finding") for item in found] if isinstance(found, list) else []
-    return tuple(
-        Finding(
-            id=BY_CODE[item.text("id")],
-            expected=str(item.take("expected")),
-            seen=str(item.take("seen")),
-            where=str(item.take("where")),
-            event=str(item.take("event")) if item.has("event") else "",
-        )
-        for item in items
-    )
+    return tuple(parse_finding(item, partial(_any_text, item)) for item in items)
+
+
+def _any_text(fields: Fields, key: str) -> str:
+    return str(fields.take(key))
 
 
 def _encode_clock(baseline: Baseline) -> bytes:

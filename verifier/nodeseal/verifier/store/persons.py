@@ -8,7 +8,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from nodeseal.ids import PersonId
-from nodeseal.verifier.store.schema import PERSONS, Role
+from nodeseal.verifier.states import Role
+from nodeseal.verifier.store.schema import PERSONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

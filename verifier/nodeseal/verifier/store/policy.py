@@ -44,7 +44,7 @@ class KeyRecord:
         created: when.
         revoked: when it was taken from everybody, or None.
         grants: how many leases each node may hold at once.
-        place: where the private half is, in the spelling of :class:`nodeseal.verifier.keystore.HeldKey`.
+        place: where the private half is, in the spelling of :class:`nodeseal.verifier.keys.keystore.HeldKey`.
     """
 
     key_id: KeyId

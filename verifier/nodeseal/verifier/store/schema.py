@@ -7,51 +7,13 @@ deleted: what ended carries the time it ended.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from nodeseal.verifier.states import NodeState
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class NodeState(Enum):
-    """What an operator can tell apart (DESIGN §5)."""
-
-    PENDING = "pending"
-    """Enrolled; nobody has admitted it yet."""
-    TRUSTED = "trusted"
-    """The last round was good and its time has not passed."""
-    REBOOTING = "rebooting"
-    """A new boot was seen and its values have yet to arrive."""
-    STALE = "stale"
-    """No good round for too long, or none yet since it was admitted."""
-    UNTRUSTED = "untrusted"
-    """The last evidence failed."""
-    QUARANTINED = "quarantined"
-    """A person must decide."""
-    RETIRED = "retired"
-    """Gone for good."""
-
-
-class Role(Enum):
-    """What a caller may be; people hold any number of the last four."""
-
-    ANONYMOUS = "anonymous"
-    """Nobody showed a certificate: the enrolment port."""
-    NODE = "node"
-    """An enrolled node with its current certificate."""
-    VIEWER = "viewer"
-    """Sees nodes, goldens, keys and models."""
-    OPERATOR = "operator"
-    """Keeps the fleet running: captures goldens, quarantines, retires, takes away."""
-    APPROVER = "approver"
-    """Decides what is trusted: admits, activates, creates, grants, registers."""
-    AUDITOR = "auditor"
-    """Reads the audit log."""
-
-
-PEOPLE: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR})
 
 
 class Instant(sa.TypeDecorator[datetime]):

@@ -1,0 +1,1 @@
+"""Calls to the verifier: channels, messages as values, and what refusals mean."""

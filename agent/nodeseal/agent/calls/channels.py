@@ -1,0 +1,154 @@
+"""Calls to the verifier: channels, and what its refusals mean in nodeseal's own errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from nodeseal.agent.calls.messages import parse_findings
+from nodeseal.agent.identity import Identity
+from nodeseal.errors import (
+    MalformedInput,
+    NodesealError,
+    NotFound,
+    OutOfOrder,
+    PolicyRefused,
+    ProofFailed,
+    TooManyRequests,
+    Unavailable,
+)
+from nodeseal.findings import FINDINGS_METADATA, Finding
+from nodeseal.v1 import attestation_pb2
+
+CALL_SECONDS: Final = 60
+_MAX_MESSAGE: Final = 1 << 20
+_KEEPALIVE_MS: Final = 30_000
+_MEANINGS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: MalformedInput,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: OutOfOrder,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: TooManyRequests,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierConfig:
+    """Where the verifier is and how to know it.
+
+    Attributes:
+        address: ``host:port`` of the port for enrolled nodes.
+        enrol_address: ``host:port`` of the port for enrolment.
+        ca_file: certificate of the verifier's authority, PEM; the only one that is believed.
+        server_name: the name in the verifier's certificate, where it differs from the host; else empty.
+    """
+
+    address: str
+    enrol_address: str
+    ca_file: Path
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A connection to the verifier and who this node is on it."""
+
+    channel: grpc.aio.Channel
+    identity: Identity
+    address: str
+
+
+def enrolment_channel(config: VerifierConfig) -> grpc.aio.Channel:
+    """Return a channel on which the verifier proves itself and the node does not."""
+    credentials = grpc.ssl_channel_credentials(_authority(config))
+    return grpc.aio.secure_channel(config.enrol_address, credentials, _options(config))
+
+
+def node_channel(config: VerifierConfig, identity: Identity) -> grpc.aio.Channel:
+    """Return a channel on which both prove themselves."""
+    credentials = grpc.ssl_channel_credentials(_authority(config), identity.private_key, identity.leaf_pem)
+    return grpc.aio.secure_channel(config.address, credentials, _options(config))
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Turn failures of calls to ``address`` into nodeseal's errors.
+
+    Raises:
+        ProofFailed: the verifier found the node's proofs wanting.
+        PolicyRefused: it does not allow what was asked.
+        Unavailable: it could not be reached, or failed itself.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _meaning(error, address) from error
+    except asyncio.InvalidStateError as error:
+        raise closed(address) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise closed(address) from error  # grpc.aio's word for a channel that was closed under a call
+
+
+async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
+    """Write to a stream. If the verifier has ended it already, its reason is raised, not that nobody listens.
+
+    If it ends it during the write, grpc.aio may know no better than INTERNAL: as with any fault of the verifier, the
+    agent comes back later, and may then hear the reason.
+
+    Raises:
+        AioRpcError: why the verifier ended the stream; :func:`translated` knows what it means.
+        InvalidStateError: it ended the stream without an error; likewise.
+    """
+    try:
+        await call.write(message)
+    except asyncio.InvalidStateError:
+        await call.read()
+        raise
+
+
+def closed(address: str) -> Unavailable:
+    """Return the error for a stream that ended before its time without one."""
+    return Unavailable(f"verifier {address}: closed the stream")
+
+
+def _meaning(error: grpc.aio.AioRpcError, address: str) -> NodesealError:
+    code, text = error.code(), f"verifier {address}: {error.details()}"
+    findings = _findings(error)
+    if findings:
+        return ProofFailed(*findings) if code is grpc.StatusCode.UNAUTHENTICATED else PolicyRefused(*findings)
+    return _MEANINGS.get(code, Unavailable)(text)
+
+
+def _findings(error: grpc.aio.AioRpcError) -> tuple[Finding, ...]:
+    for key, value in error.trailing_metadata():
+        if key == FINDINGS_METADATA and isinstance(value, bytes):
+            return parse_findings(attestation_pb2.Verdict.FromString(value).findings)
+    return ()
+
+
+def _authority(config: VerifierConfig) -> bytes:
+    try:
+        return config.ca_file.read_bytes()
+    except OSError as error:
+        raise MalformedInput(f"{config.ca_file}: {error.strerror}") from error
+
+
+def _options(config: VerifierConfig) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_retries", 0),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ]
+    if config.server_name:
+        options.append(("grpc.ssl_target_name_override", config.server_name))
+    return options

@@ -1,0 +1,1 @@
+"""What this node can show: its logs, facts of the host, and quotes over both."""

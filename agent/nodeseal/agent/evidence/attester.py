@@ -1,0 +1,133 @@
+"""Making evidence: claims about this boot, a quote that is bound to them and to the connection, logs (DESIGN §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Final
+
+from nodeseal.agent.evidence.host import HostFiles, read_boot_id, read_firmware
+from nodeseal.agent.evidence.logs import KnownLogs, MeasuredLogs, NewLogs
+from nodeseal.agent.identity import Identity
+from nodeseal.agent.tpm.device import QuotedState
+from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.evidence.evidence import Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.ids import LeaseId, Nonce
+from nodeseal.ima.log import IMA_PCR
+from nodeseal.tpm.pcr import PcrSelection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What the verifier asks for.
+
+    Attributes:
+        nonce: what makes the answer fresh.
+        selection: the PCRs to quote.
+        values_required: the verifier holds no proved values, so the answer must carry them.
+        known: what it has judged of the logs.
+    """
+
+    nonce: Nonce
+    selection: PcrSelection
+    values_required: bool
+    known: KnownLogs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One answer in the making.
+
+    Attributes:
+        boot_id: of this boot.
+        claims: canonical JSON.
+        binding: qualifying data of everything the TPM signs for this answer.
+        quoted: the quote and its values.
+        logs: what the verifier has not seen of this boot's logs.
+    """
+
+    boot_id: str
+    claims: bytes
+    binding: bytes
+    quoted: QuotedState
+    logs: NewLogs
+
+    def evidence(self, *, with_values: bool) -> Evidence:
+        """Return what travels."""
+        return Evidence(
+            claims=self.claims,
+            attest=self.quoted.signed.attest,
+            signature=self.quoted.signed.signature,
+            pcr_values=self.quoted.values if with_values else None,
+            boot_log=self.logs.boot_log,
+            ima=self.logs.ima,
+        )
+
+
+class Attester:
+    """Answers challenges with the TPM.
+
+    Args:
+        tpm: the TPM.
+        host: where the kernel shows the id of this boot, read anew each time, the firmware and the logs.
+        hostname: what people call this node.
+    """
+
+    def __init__(self, tpm: TpmOwner, host: HostFiles, hostname: str) -> None:
+        self.hostname: Final = hostname
+        self._tpm: Final = tpm
+        self._boot_id_file: Final = host.boot_id
+        self._firmware: Final = read_firmware(host.firmware)
+        self._logs: Final = MeasuredLogs(host.boot_log, host.ima_log)
+
+    def boot_id(self) -> str:
+        """Return the kernel's id of this boot.
+
+        Raises:
+            MalformedInput: as :func:`read_boot_id`.
+            Unavailable: it cannot be read.
+        """
+        return read_boot_id(self._boot_id_file)
+
+    async def answer(
+        self, purpose: Purpose, challenge: Challenge, identity: Identity, leases: tuple[LeaseId, ...]
+    ) -> Round:
+        """Quote for one challenge, then read the logs, which so never fall short of the quote.
+
+        Raises:
+            MalformedInput: as :meth:`boot_id`.
+            Unavailable: the TPM or the boot id cannot be read.
+        """
+        boot_id = self.boot_id()
+        claims = self._claims(boot_id, leases)
+        binding = qualifying_data(purpose, challenge.nonce, identity.channel, claims)
+        quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
+        measured = _values_of(IMA_PCR, challenge.selection, quoted)
+        logs = await asyncio.to_thread(self._logs.beyond, challenge.known, boot_id, measured)
+        return Round(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs)
+
+    def _claims(self, boot_id: str, leases: tuple[LeaseId, ...]) -> bytes:
+        return encode_claims(
+            Claims(
+                boot_id=boot_id,
+                kernel=os.uname().release,
+                agent_version=agent_version(),
+                leases=leases,
+                firmware_vendor=self._firmware.vendor,
+                firmware_version=self._firmware.version,
+            )
+        )
+
+
+def _values_of(pcr: int, selection: PcrSelection, quoted: QuotedState) -> tuple[bytes, ...]:
+    """Return the quoted values of one PCR, bank by bank."""
+    return tuple(v for (_, index), v in zip(selection.indices(), quoted.values, strict=True) if index == pcr)
+
+
+@cache
+def agent_version() -> str:
+    """Return the version of this agent."""
+    return version("nodeseal")

@@ -1,0 +1,237 @@
+"""The methods of ``io.nodeseal.Keys`` and ``org.varlink.service``: calls in, replies out, no sockets.
+
+Who may call what: ``Open`` whoever a rule describes; ``Status`` those, the agent's own user and root;
+``org.varlink.service`` everyone. An unlisted method does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from nodeseal.agent.attest import Standing
+from nodeseal.agent.evidence.attester import agent_version
+from nodeseal.agent.local.callers import Caller, CallerRule, check_caller
+from nodeseal.agent.release.leases import Leases, Released, Subscription
+from nodeseal.agent.release.release import Releaser
+from nodeseal.crypto.secret import wipe
+from nodeseal.documents import Fields, encode_base64
+from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.findings import Finding
+from nodeseal.ids import Digest, parse_digest
+from nodeseal.sealed.slots import MAX_SLOTS, Slot, parse_slot_list
+from nodeseal.wire import varlink
+from nodeseal.wire.findings import plain_finding
+from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Reply
+
+OPEN: Final = f"{KEYS_INTERFACE}.Open"
+_SERVICE: Final = "org.varlink.service"
+_KEYS_TEXT: Final = Path(varlink.__file__).with_name(f"{KEYS_INTERFACE}.varlink")
+_SERVICE_TEXT: Final = """\
+interface org.varlink.service
+
+method GetInfo() -> (vendor: string, product: string, version: string, url: string, interfaces: []string)
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+error MethodNotFound (method: string)
+error MethodNotImplemented (method: string)
+error InvalidParameter (parameter: string)
+error PermissionDenied ()
+error ExpectedMore ()
+"""
+_log = structlog.get_logger("nodeseal.agent.keys")
+
+
+class KeysService:
+    """Answers calls.
+
+    Args:
+        rules: who may open models.
+        releaser: gets and opens leases.
+        leases: the leases.
+        standing: what the verifier last said.
+        clock: monotonic seconds, the one of ``leases``.
+    """
+
+    def __init__(
+        self,
+        rules: tuple[CallerRule, ...],
+        releaser: Releaser,
+        leases: Leases,
+        standing: Standing,
+        clock: Callable[[], float],
+    ) -> None:
+        self._rules: Final = rules
+        self._releaser: Final = releaser
+        self._leases: Final = leases
+        self._standing: Final = standing
+        self._clock: Final = clock
+
+    def expects(self, uid: int) -> bool:
+        """Tell whether a user is one that a rule names, root, or the agent's own."""
+        return uid in _own_users() or any(rule.uid == uid for rule in self._rules)
+
+    async def open(self, call: Call, caller: Caller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
+        """Yield the replies to ``Open``: key, renewals, end.
+
+        Args:
+            call: the call.
+            caller: who calls.
+            gone: done when the caller closed its end, or sent something more.
+        """
+        try:
+            async for reply in self._open(call, caller, gone):
+                yield reply
+        except NodesealError as error:
+            yield _error_reply(error, call, caller)
+
+    def answer(self, call: Call, caller: Caller) -> Reply:
+        """Return the reply to any other call."""
+        try:
+            return self._answer(call, caller)
+        except NodesealError as error:
+            return _error_reply(error, call, caller)
+
+    def _answer(self, call: Call, caller: Caller) -> Reply:
+        match call.method:
+            case "io.nodeseal.Keys.Status":
+                return self._status(caller)
+            case "org.varlink.service.GetInfo":
+                return Reply(parameters=_info())
+            case "org.varlink.service.GetInterfaceDescription":
+                return _description(call)
+            case method if method.rpartition(".")[0] in (KEYS_INTERFACE, _SERVICE):
+                return Reply(error=f"{_SERVICE}.MethodNotFound", parameters={"method": method})
+            case method:
+                interface = method.rpartition(".")[0]
+                return Reply(error=f"{_SERVICE}.InterfaceNotFound", parameters={"interface": interface})
+
+    async def _open(self, call: Call, caller: Caller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
+        check_caller(caller, self._rules)
+        if not call.more:
+            yield Reply(error=f"{_SERVICE}.ExpectedMore")
+            return
+        try:
+            model_digest, slots = _parse_open(call)
+        except MalformedInput as error:
+            yield Reply(error=f"{_SERVICE}.InvalidParameter", parameters={"parameter": str(error)})
+            return
+        released = await self._releaser.lease(model_digest, slots)
+        try:
+            async with self._leases.subscribed(released.lease_id) as subscription:
+                yield await self._key_reply(released, subscription)
+                _log.info("model opened", lease=released.lease_id, model=model_digest, caller=str(caller))
+                async for reply in self._follow(subscription, gone):
+                    yield reply
+        finally:
+            await self._releaser.give_back(released.lease_id)
+
+    async def _key_reply(self, released: Released, subscription: Subscription) -> Reply:
+        data_key = await self._releaser.open(released)
+        try:
+            if subscription.revoked:
+                raise Unavailable(f"the lease has ended: {subscription.revoked}")
+            return Reply(
+                parameters={
+                    "data_key": encode_base64(bytes(data_key)),
+                    "model_digest": released.model_digest,
+                    "lease_id": released.lease_id,
+                    "expires": self._wall_time(subscription.deadline),
+                },
+                continues=True,
+            )
+        finally:
+            wipe(data_key)
+
+    async def _follow(self, subscription: Subscription, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
+        while True:
+            changed: asyncio.Future[None] = asyncio.ensure_future(subscription.changed())
+            try:
+                await asyncio.wait((changed, gone), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if subscription.revoked:
+                yield Reply(parameters={"revoked": subscription.revoked})
+                return
+            if gone.done():
+                return
+            yield Reply(parameters={"expires": self._wall_time(subscription.deadline)}, continues=True)
+
+    def _status(self, caller: Caller) -> Reply:
+        if caller.uid not in _own_users():
+            check_caller(caller, self._rules)
+        link, deadline = self._releaser.link, self._leases.deadline
+        expires = self._wall_time(deadline)
+        return Reply(
+            parameters={
+                **({"node_id": link.identity.node_id} if link else {}),
+                "state": self._standing.state,
+                **({"trusted_until": expires} if self._leases.trusted else {}),
+                "findings": list(map(_finding, self._standing.findings)),
+                "leases": [
+                    {
+                        "lease_id": held.lease_id,
+                        "model_digest": held.model_digest,
+                        "key_id": held.key_id,
+                        "expires": expires,
+                    }
+                    for held in self._leases.held()
+                ],
+            }
+        )
+
+    def _wall_time(self, deadline: float) -> str:
+        at = datetime.now(UTC) + timedelta(seconds=deadline - self._clock())
+        return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _own_users() -> tuple[int, int]:
+    return 0, os.geteuid()
+
+
+def _error_reply(error: NodesealError, call: Call, caller: Caller) -> Reply:
+    _log.warning("call not fulfilled", method=call.method, pid=caller.pid, caller=str(caller), error=str(error))
+    if isinstance(error, PolicyRefused | ProofFailed):
+        return Reply(error=f"{KEYS_INTERFACE}.Refused", parameters={"findings": list(map(_finding, error.findings))})
+    return Reply(error=f"{KEYS_INTERFACE}.Unavailable", parameters={"reason": str(error)})
+
+
+def _parse_open(call: Call) -> tuple[Digest, tuple[Slot, ...]]:
+    fields = Fields(dict(call.parameters), "Open")
+    model_digest = parse_digest(fields.text("model_digest"), "model_digest")
+    slots = parse_slot_list(fields.items("slots", max_items=MAX_SLOTS), "Open")
+    fields.done()
+    return model_digest, slots
+
+
+def _info() -> dict[str, object]:
+    return {
+        "vendor": "nodeseal",
+        "product": "nodeseal-agent",
+        "version": agent_version(),
+        "url": "",
+        "interfaces": [_SERVICE, KEYS_INTERFACE],
+    }
+
+
+def _description(call: Call) -> Reply:
+    match call.parameters.get("interface"):
+        case "io.nodeseal.Keys":
+            return Reply(parameters={"description": _KEYS_TEXT.read_text("utf-8")})
+        case "org.varlink.service":
+            return Reply(parameters={"description": _SERVICE_TEXT})
+        case str(interface):
+            return Reply(error=f"{_SERVICE}.InterfaceNotFound", parameters={"interface": interface})
+        case _:
+            return Reply(error=f"{_SERVICE}.InvalidParameter", parameters={"parameter": "interface"})
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {**plain_finding(finding), "remedy": finding.remedy}

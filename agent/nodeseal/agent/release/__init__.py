@@ -1,0 +1,1 @@
+"""Released keys on this node: how they come, and how leases end."""

@@ -1,0 +1,215 @@
+"""Key release: from a model's slots to a lease, and from a lease to the data key (DESIGN §7).
+
+The data key never stays: :meth:`Releaser.open` lets the TPM finish it for each loader, in a session that fulfils
+TPM2_PolicyPCR, so the TPM itself refuses as soon as a selected PCR has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import grpc.aio
+import structlog
+
+from nodeseal.agent.calls.channels import CALL_SECONDS, Link, closed, send, translated
+from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_selection
+from nodeseal.agent.evidence.attester import Attester
+from nodeseal.agent.identity import Identity
+from nodeseal.agent.release.leases import Leases, Released
+from nodeseal.agent.tpm.connection import SavedKey
+from nodeseal.agent.tpm.device import SignedAttest
+from nodeseal.agent.tpm.failures import TpmPolicyFailed
+from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
+from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
+from nodeseal.evidence.evidence import Evidence, Purpose
+from nodeseal.evidence.release_context import ReleaseContext, decode_release_context
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest, LeaseId
+from nodeseal.sealed.slots import Slot
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.policy import policy_pcr
+from nodeseal.tpm.public import EccPublic, decode_public
+from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
+from nodeseal.wire.slots import slot_to_proto
+
+_Call = grpc.aio.StreamStreamCall[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
+_log = structlog.get_logger("nodeseal.agent.release")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proved:
+    """A release key, the PCRs of its policy, and what is sent to prove it."""
+
+    key: SavedKey
+    selection: PcrSelection
+    evidence: Evidence
+    certified: SignedAttest
+
+    def messages(self) -> Iterator[key_release_pb2.ReleaseRequest]:
+        """Yield logs in stretches, then the proof."""
+        for message in evidence_messages(self.evidence):
+            if message.more:
+                yield key_release_pb2.ReleaseRequest(logs=message)
+            else:
+                proof = key_release_pb2.Proof(
+                    evidence=message,
+                    release_public=self.key.public,
+                    certify_attest=self.certified.attest,
+                    certify_signature=self.certified.signature,
+                )
+                yield key_release_pb2.ReleaseRequest(proof=proof)
+
+
+class Releaser:
+    """Gets leases from the verifier and opens them with the TPM.
+
+    Args:
+        tpm: the TPM.
+        attester: makes evidence.
+        leases: where leases are kept.
+        cap_pcr: the PCR that every release must depend on.
+    """
+
+    def __init__(self, tpm: TpmOwner, attester: Attester, leases: Leases, cap_pcr: int) -> None:
+        self._tpm: Final = tpm
+        self._attester: Final = attester
+        self._leases: Final = leases
+        self._cap_pcr: Final = cap_pcr
+        self._one_at_a_time: Final = asyncio.Lock()
+        self.link: Link | None = None
+        """The connection in use; None while there is none."""
+
+    async def lease(self, model_digest: Digest, slots: tuple[Slot, ...]) -> Released:
+        """Return the lease for a model, asking the verifier if there is none.
+
+        Raises:
+            PolicyRefused: the verifier does not allow it.
+            ProofFailed: it does not believe this node's evidence.
+            Unavailable: TPM or verifier cannot be reached, or trust ended meanwhile.
+            MalformedInput: the verifier's answer is not about what was asked.
+        """
+        async with self._one_at_a_time:
+            found = self._leases.find(model_digest)
+            if found is not None:
+                return found
+            ends = self._leases.ends
+            released = await self._release(model_digest, slots)
+            try:
+                self._leases.add(released, ends)
+            except Unavailable:
+                await self.tell_returned((released.lease_id,))
+                raise
+            return released
+
+    async def open(self, released: Released) -> bytearray:
+        """Let the TPM open a lease; the caller wipes the data key.
+
+        Raises:
+            PolicyRefused: ``release.tpm-refused``: a measured PCR moved since the release, or the TPM was reset.
+            Unavailable: the TPM cannot be reached.
+            ProofFailed: what the verifier wrapped does not open with this key and context.
+        """
+        point = split_point(released.sealed.enc)
+        try:
+            shared = await self._tpm.call(
+                lambda device: device.agree(released.release_key, released.policy_selection, point)
+            )
+        except TpmPolicyFailed as error:
+            raise PolicyRefused(
+                Finding(
+                    id=FindingId.RELEASE_TPM,
+                    expected=f"the values of {released.policy_selection} at the time of the release",
+                    seen=str(error),
+                    where=released.lease_id,
+                )
+            ) from error
+        return finish_release(released.release_point, released.context, released.sealed, shared)
+
+    async def give_back(self, lease_id: LeaseId) -> None:
+        """Forget a lease that no loader uses any more and tell the verifier, if it can be told."""
+        if self._leases.give_back(lease_id):
+            await self.tell_returned((lease_id,))
+
+    async def tell_returned(self, lease_ids: tuple[LeaseId, ...]) -> None:
+        """Tell the verifier that leases are over; if it cannot be told, it learns from the next claims."""
+        if self.link is None or not lease_ids:
+            return
+        stub = key_release_pb2_grpc.KeyReleaseStub(self.link.channel)
+        try:
+            with translated(self.link.address):
+                await stub.Return(key_release_pb2.ReturnRequest(lease_ids=lease_ids), timeout=CALL_SECONDS)
+        except NodesealError as error:
+            _log.warning("lease not returned", leases=lease_ids, error=str(error))
+
+    async def _release(self, model_digest: Digest, slots: tuple[Slot, ...]) -> Released:
+        link = self.link
+        if link is None:
+            raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
+        ask = key_release_pb2.Ask(model_digest=model_digest, slots=map(slot_to_proto, slots))
+        with translated(link.address):
+            call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
+            try:
+                await send(call, key_release_pb2.ReleaseRequest(ask=ask))
+                proved = await self._prove((await _next(call, link)).challenge, link.identity)
+                for message in proved.messages():
+                    await send(call, message)
+                released = (await _next(call, link)).released
+            finally:
+                call.cancel()
+        context = _checked_context(released, model_digest, link.identity)
+        return _released(released, context, proved)
+
+    async def _prove(self, message: key_release_pb2.ReleaseChallenge, identity: Identity) -> _Proved:
+        challenge = parse_challenge(message.challenge)
+        policy = self._policy_selection(message, challenge.selection)
+        made = await self._attester.answer(Purpose.RELEASE, challenge, identity, self._leases.ids())
+        values = dict(zip(challenge.selection.indices(), made.quoted.values, strict=True))
+        digest = policy_pcr(policy, pcr_digest(HashAlg.SHA256, (values[each] for each in policy.indices())))
+        key = await self._tpm.call(lambda device: device.create_release_key(digest))
+        certified = await self._tpm.call(lambda device: device.certify(key, made.binding))
+        return _Proved(key=key, selection=policy, evidence=made.evidence(with_values=True), certified=certified)
+
+    def _policy_selection(self, message: key_release_pb2.ReleaseChallenge, quoted: PcrSelection) -> PcrSelection:
+        policy = parse_selection(message.policy_selection)
+        asked = set(policy.indices())
+        if not asked <= set(quoted.indices()):
+            raise MalformedInput("release challenge: the policy names PCRs that the quote does not cover")
+        if self._cap_pcr not in {index for _, index in asked}:
+            raise MalformedInput(f"release challenge: the policy leaves out the cap PCR {self._cap_pcr}")
+        return policy
+
+
+async def _next(call: _Call, link: Link) -> key_release_pb2.ReleaseResponse:
+    response = await call.read()
+    if not isinstance(response, key_release_pb2.ReleaseResponse):
+        raise closed(link.address)
+    return response
+
+
+def _checked_context(released: key_release_pb2.Released, model_digest: Digest, identity: Identity) -> ReleaseContext:
+    context = decode_release_context(released.context)
+    seen = (context.node_id, context.model_digest, context.lease_id)
+    if seen != (identity.node_id, model_digest, released.lease_id):
+        raise MalformedInput("release: the context is about another node, model or lease than was asked for")
+    return context
+
+
+def _released(message: key_release_pb2.Released, context: ReleaseContext, proved: _Proved) -> Released:
+    public = decode_public(proved.key.public)
+    if not isinstance(public, EccPublic):
+        raise MalformedInput("release key: the TPM made a key of another kind")
+    return Released(
+        lease_id=context.lease_id,
+        model_digest=context.model_digest,
+        key_id=context.key_id,
+        context=message.context,
+        sealed=Wrapped(message.enc, message.wrapped),
+        release_key=proved.key,
+        release_point=uncompressed_point(public.x, public.y),
+        policy_selection=proved.selection,
+    )

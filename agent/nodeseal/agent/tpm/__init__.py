@@ -1,0 +1,1 @@
+"""The node's TPM: the only importer of ``tpm2_pytss``."""

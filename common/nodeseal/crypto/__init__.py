@@ -1,0 +1,1 @@
+"""Cryptography by purpose, and the only importer of ``cryptography``."""

@@ -1,0 +1,19 @@
+"""Where two IMA logs part: the first entry that differs. Logs of one boot in two banks do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeseal.ima.log import ImaEntry
+
+
+def entries_alike(before: Sequence[ImaEntry], after: Sequence[ImaEntry]) -> int:
+    """Return how many entries two logs begin with that measure the same in the same PCR."""
+    pairs = zip(before, after, strict=False)
+    return next(
+        (number for number, (one, other) in enumerate(pairs) if _differ(one, other)), min(len(before), len(after))
+    )
+
+
+def _differ(one: ImaEntry, other: ImaEntry) -> bool:
+    return (one.pcr, one.template, one.data, one.violation) != (other.pcr, other.template, other.data, other.violation)

@@ -1,0 +1,259 @@
+"""IMA measurement logs: what the kernel says it measured after boot, entry by entry, and how that makes PCR 10.
+
+The binary list is ``binary_runtime_measurements`` and, since Linux 6.10, one such file per bank
+(``binary_runtime_measurements_sha256``) whose template digest field is as wide as the bank; all integers are
+little-endian (security/integrity/ima/ima_fs.c, ima_measurements_show). An entry is::
+
+    u32 pcr | template digest | u32 length, template name | u32 length, template data
+
+but for the legacy template ``ima``, whose data has no length around it: 20 bytes of digest, then u32 length and name.
+
+A log is a claim: what is believed of it is what replays into a quoted PCR 10. This module knows bytes and digests;
+:mod:`nodeseal.ima.template` reads the data, :mod:`nodeseal.ima.text` the ASCII list. ``docs/ima-logs.md``
+says how real logs deviate and the rule for each.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PCR_COUNT
+
+IMA_PCR: Final = 10
+"""Where IMA measures by default (CONFIG_IMA_MEASURE_PCR_IDX); a rule of its policy may name another PCR."""
+MAX_IMA_LOG: Final = 64 * 1024 * 1024
+"""Largest log in bytes; half a million entries."""
+MAX_IMA_ENTRIES: Final = 1024 * 1024
+MAX_TEMPLATE_NAME: Final = 255
+"""Fifteen field names of sixteen letters, and the bars between them (ima_template.c, template_desc_init_fields)."""
+MAX_TEMPLATE_DATA: Final = 1024 * 1024
+"""Largest data of one entry in bytes; measured buffers (keys, command lines, device-mapper tables) have kilobytes."""
+LEGACY_TEMPLATE: Final = "ima"
+LEGACY_DIGEST_SIZE: Final = 20
+LEGACY_NAME_SIZE: Final = 256
+"""Bytes to which the legacy template pads a name before hashing (IMA_EVENT_NAME_LEN_MAX + 1)."""
+
+U32: Final = struct.Struct("<I")
+ENTRY_HEADERS: Final = {bank: struct.Struct(f"<I{bank.digest_size}sI") for bank in HashAlg}
+"""PCR, template digest and length of the template name, by the bank that the file is of."""
+VIOLATIONS: Final = {bank: b"\xff" * bank.digest_size for bank in HashAlg}
+"""What a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
+_TEMPLATE_NAME: Final = re.compile(rb"[!-~]*")
+_BIG_ENDIAN_U32: Final = struct.Struct(">I")
+_AGGREGATED: Final = {HashAlg.SHA1: (8,)}
+_AGGREGATED_NEW: Final = (10, 8)
+
+
+class ImaEntry(NamedTuple):
+    """One entry; a plain tuple, because a log has hundreds of thousands of them.
+
+    Attributes:
+        pcr: the PCR that was extended.
+        template_digest: hash of the data in the file's bank; zeros: a violation.
+        template: name of the template, or its fields (``d-ng|sig``).
+        data: template data as the file has it, without its length.
+    """
+
+    pcr: int
+    template_digest: bytes
+    template: str
+    data: bytes
+
+    @property
+    def violation(self) -> bool:
+        """Whether the file changed while it was measured, so that the entry says nothing about it."""
+        return not any(self.template_digest)
+
+
+def decode_ima_log(raw: bytes, bank: HashAlg = HashAlg.SHA1) -> tuple[ImaEntry, ...]:
+    """Decode a whole log and check that every template digest is the hash of its data.
+
+    Args:
+        raw: the file.
+        bank: the bank that the file is of, by its name; SHA-1 for plain ``binary_runtime_measurements``.
+
+    Raises:
+        MalformedInput: as :func:`ima_entries` and :func:`check_template_digest`, or empty.
+    """
+    entries = tuple(entry for _, entry in ima_entries(raw, bank))
+    if not entries:
+        raise MalformedInput("IMA log: is empty")
+    for number, entry in enumerate(entries):
+        check_template_digest(entry, bank, number)
+    return entries
+
+
+def ima_entries(raw: bytes, bank: HashAlg = HashAlg.SHA1, start: int = 0) -> Iterator[tuple[int, ImaEntry]]:
+    """Iterate over entries and the offsets at which they end, from byte ``start`` on; digests are not checked.
+
+    Raises:
+        MalformedInput: cut off, a PCR that cannot be, a big-endian log, a template name that is none, or more than
+            :data:`MAX_IMA_LOG` bytes, :data:`MAX_IMA_ENTRIES` entries or :data:`MAX_TEMPLATE_DATA` bytes of one.
+    """
+    size, header = len(raw), ENTRY_HEADERS[bank]
+    if size > MAX_IMA_LOG:
+        raise MalformedInput(f"IMA log: has more than {MAX_IMA_LOG} bytes")
+    names: dict[bytes, str] = {}
+    at = start
+    for _ in range(MAX_IMA_ENTRIES):
+        if at >= size:
+            return
+        data_at = at + header.size
+        if data_at > size:
+            raise _fault(raw, at, "is cut off in its header")
+        pcr, digest, name_size = header.unpack_from(raw, at)
+        if pcr >= PCR_COUNT or not 0 < name_size <= MAX_TEMPLATE_NAME:
+            raise _fault(raw, at, _header_problem(pcr, name_size))
+        raw_name = raw[data_at : data_at + name_size]
+        name = names.get(raw_name) or names.setdefault(raw_name, _template_name(raw, at, raw_name))
+        data_at, end = _data_span(raw, at, data_at + name_size, name)
+        yield end, ImaEntry(pcr, digest, name, raw[data_at:end])
+        at = end
+    if at < size:
+        raise MalformedInput(f"IMA log: has more than {MAX_IMA_ENTRIES} entries")
+
+
+def looks_like_ima_log(raw: bytes) -> bool:
+    """Tell whether a file begins as an IMA log of some bank does, in either byte order."""
+    return any(_begins(raw, bank, order) for bank in HashAlg for order in (U32, _BIG_ENDIAN_U32))
+
+
+def claimed_bank(raw: bytes) -> HashAlg:
+    """Return the bank that a log is of, which only the name of its file says: the one whose width its first entry has.
+
+    What has the width of none is no log, and is refused as one of SHA-1, the classic file's bank.
+    """
+    return next((bank for bank in HashAlg if _begins(raw, bank, U32)), HashAlg.SHA1)
+
+
+def encode_ima_entry(entry: ImaEntry) -> bytes:
+    """Return an entry as the kernel writes it, its template digest as wide as it is."""
+    name = entry.template.encode("ascii")
+    length = b"" if entry.template == LEGACY_TEMPLATE else U32.pack(len(entry.data))
+    return U32.pack(entry.pcr) + entry.template_digest + U32.pack(len(name)) + name + length + entry.data
+
+
+def measured_entry(template: str, data: bytes, bank: HashAlg = HashAlg.SHA1, pcr: int = IMA_PCR) -> ImaEntry:
+    """Return the entry that a kernel would make of this template data."""
+    digest = bank.digest(hashed_data(template, data))
+    return ImaEntry(pcr, digest, template, data)
+
+
+def template_hash(entry: ImaEntry, bank: HashAlg) -> bytes:
+    """Return what the entry extends in ``bank``, whichever bank its file is of (ima_crypto.c, ima_queue.c).
+
+    Raises:
+        MalformedInput: an entry of the legacy template whose name is longer than that template can hold.
+    """
+    if entry.violation:
+        return VIOLATIONS[bank]
+    return bank.digest(hashed_data(entry.template, entry.data))
+
+
+def hashed_data(template: str, data: bytes) -> bytes:
+    """Return the bytes that a template digest covers: the data, lengths included (ima_calc_field_array_hash_tfm).
+
+    Of the legacy template, that is the digest and the name, padded with zeros and without its length.
+
+    Raises:
+        MalformedInput: as :func:`template_hash`.
+    """
+    if template != LEGACY_TEMPLATE:
+        return data
+    name = data[LEGACY_DIGEST_SIZE + U32.size :]
+    if len(name) >= LEGACY_NAME_SIZE:
+        raise MalformedInput(f"IMA entry: a name of {len(name)} bytes, the template ima has {LEGACY_NAME_SIZE - 1}")
+    return data[:LEGACY_DIGEST_SIZE] + name.ljust(LEGACY_NAME_SIZE, b"\0")
+
+
+def check_template_digest(entry: ImaEntry, bank: HashAlg, number: int) -> None:
+    """Check that the template digest of entry ``number`` is the hash of its data; a violation has none.
+
+    Raises:
+        MalformedInput: it is not, so the log was written for another bank or by nobody's kernel.
+    """
+    if not entry.violation and entry.template_digest != template_hash(entry, bank):
+        raise MalformedInput(
+            f"IMA log: entry {number}: its template digest is not the {bank.hashlib_name} of its data",
+            remedy="the entry was changed, or the file is of another bank",
+        )
+
+
+def replay_ima(entries: Iterable[ImaEntry], bank: HashAlg, pcr: int = IMA_PCR) -> bytes:
+    """Return the value of ``pcr`` that these entries account for (TPM2_PCR_Extend, TPM Library Part 3).
+
+    Raises:
+        MalformedInput: as :func:`template_hash`.
+    """
+    value = bytes(bank.digest_size)
+    for entry in entries:
+        if entry.pcr == pcr:
+            value = bank.digest(value + template_hash(entry, bank))
+    return value
+
+
+def boot_aggregate_candidates(pcr_values: Mapping[int, bytes], bank: HashAlg) -> tuple[bytes, ...]:
+    """Return what the entry ``boot_aggregate`` may hold for these values of ``bank``, the likeliest first.
+
+    It is the bank's hash over PCR 0 to 7 and, but for SHA-1 and since Linux 5.8, over PCR 8 and 9 as well
+    (ima_crypto.c, ima_calc_boot_aggregate_tfm). A form that needs a PCR which is not there is left out.
+    """
+    counts = _AGGREGATED.get(bank, _AGGREGATED_NEW)
+    spans = [[pcr_values.get(pcr) for pcr in range(count)] for count in counts]
+    return tuple(bank.digest(b"".join(value or b"" for value in span)) for span in spans if None not in span)
+
+
+def _begins(raw: bytes, bank: HashAlg, order: struct.Struct) -> bool:
+    at = U32.size + bank.digest_size
+    name_at = at + U32.size
+    if len(raw) < name_at:
+        return False
+    (pcr,), (size,) = order.unpack_from(raw), order.unpack_from(raw, at)
+    name = raw[name_at : name_at + min(size, MAX_TEMPLATE_NAME)]
+    return pcr < PCR_COUNT and len(name) == size and _TEMPLATE_NAME.fullmatch(name) is not None and size > 0
+
+
+def _data_span(raw: bytes, at: int, name_end: int, name: str) -> tuple[int, int]:
+    start = name_end if name == LEGACY_TEMPLATE else name_end + U32.size
+    if start > len(raw):
+        raise _fault(raw, at, "is cut off before its data")
+    end = start + (_legacy_size(raw, at, start) if name == LEGACY_TEMPLATE else U32.unpack_from(raw, name_end)[0])
+    if end - start > MAX_TEMPLATE_DATA:
+        raise _fault(raw, at, f"declares {end - start} bytes of data, at most {MAX_TEMPLATE_DATA}")
+    if end > len(raw):
+        raise _fault(raw, at, f"is cut off, {end - start} bytes of data are due")
+    return start, end
+
+
+def _legacy_size(raw: bytes, at: int, start: int) -> int:
+    length_at = start + LEGACY_DIGEST_SIZE
+    if length_at + U32.size > len(raw):
+        raise _fault(raw, at, "is cut off before its name")
+    (size,) = U32.unpack_from(raw, length_at)
+    if size >= LEGACY_NAME_SIZE:
+        raise _fault(raw, at, f"declares a name of {size} bytes, the template ima has {LEGACY_NAME_SIZE - 1}")
+    return LEGACY_DIGEST_SIZE + U32.size + int(size)
+
+
+def _template_name(raw: bytes, at: int, name: bytes) -> str:
+    if not _TEMPLATE_NAME.fullmatch(name):
+        raise _fault(raw, at, f"has a template name that is no text, {name[:16]!r}")
+    return name.decode("ascii")
+
+
+def _header_problem(pcr: int, name_size: int) -> str:
+    swapped = _BIG_ENDIAN_U32.unpack(U32.pack(pcr))[0]
+    if pcr >= PCR_COUNT and swapped < PCR_COUNT:
+        return "is big-endian, only little-endian logs are read (boot with ima_canonical_fmt)"
+    if pcr >= PCR_COUNT:
+        return f"names PCR {pcr}, the last is {PCR_COUNT - 1}"
+    return f"declares a template name of {name_size} bytes, 1 to {MAX_TEMPLATE_NAME} can be"
+
+
+def _fault(raw: bytes, at: int, problem: str) -> MalformedInput:
+    return MalformedInput(f"IMA log: the entry at byte {at} of {len(raw)} {problem}")

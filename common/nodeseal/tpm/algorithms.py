@@ -1,0 +1,147 @@
+"""Algorithm, curve and attribute identifiers: TPM_ALG_ID, TPM_ECC_CURVE, TPMA_OBJECT (TPM Library Part 2).
+
+Only what nodeseal accepts is named. A number that is not here is refused where it is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum, IntEnum, IntFlag
+from typing import TypeVar
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tpm.buffer import Reader
+
+_Known = TypeVar("_Known", bound=Enum)
+
+
+class HashAlg(IntEnum):
+    """Hash algorithms (TPMI_ALG_HASH): of PCR banks, names, policies and signatures."""
+
+    SHA1 = 0x0004
+    SHA256 = 0x000B
+    SHA384 = 0x000C
+    SHA512 = 0x000D
+
+    @property
+    def digest_size(self) -> int:
+        """Bytes of a digest."""
+        return _DIGEST_SIZES[self]
+
+    @property
+    def hashlib_name(self) -> str:
+        """Name of the algorithm in hashlib and in people's files: ``sha256``."""
+        return self.name.lower()
+
+    def digest(self, content: bytes) -> bytes:
+        """Hash ``content``."""
+        return _HASHES[self](content, usedforsecurity=True).digest()
+
+    @classmethod
+    def from_name(cls, name: str) -> HashAlg:
+        """Return the algorithm called ``name``: ``sha1``, ``sha256``, ``sha384`` or ``sha512``.
+
+        Raises:
+            MalformedInput: no such algorithm.
+        """
+        if name not in _BY_NAME:
+            raise MalformedInput(f"unknown hash algorithm {name[:32]!a}", remedy=f"use one of {', '.join(_BY_NAME)}")
+        return _BY_NAME[name]
+
+
+_DIGEST_SIZES = {HashAlg.SHA1: 20, HashAlg.SHA256: 32, HashAlg.SHA384: 48, HashAlg.SHA512: 64}
+_HASHES = {
+    HashAlg.SHA1: hashlib.sha1,
+    HashAlg.SHA256: hashlib.sha256,
+    HashAlg.SHA384: hashlib.sha384,
+    HashAlg.SHA512: hashlib.sha512,
+}
+_BY_NAME = {alg.hashlib_name: alg for alg in HashAlg}
+
+
+class Alg(IntEnum):
+    """Algorithms that are not hashes (TPM_ALG_ID)."""
+
+    RSA = 0x0001
+    AES = 0x0006
+    NULL = 0x0010
+    RSASSA = 0x0014
+    RSAPSS = 0x0016
+    OAEP = 0x0017
+    ECDSA = 0x0018
+    ECDH = 0x0019
+    ECC = 0x0023
+    CFB = 0x0043
+
+
+class CurveId(IntEnum):
+    """NIST curves (TPM_ECC_CURVE). That a curve decodes does not mean that policy accepts it."""
+
+    P192 = 0x0001
+    P224 = 0x0002
+    P256 = 0x0003
+    P384 = 0x0004
+    P521 = 0x0005
+
+    @property
+    def coordinate_size(self) -> int:
+        """Bytes of one coordinate, and of ``r`` and ``s`` of a signature."""
+        return (int(self.name[1:]) + 7) // 8
+
+
+class ObjectAttributes(IntFlag):
+    """Attributes of a key (TPMA_OBJECT, Part 2)."""
+
+    FIXED_TPM = 1 << 1
+    ST_CLEAR = 1 << 2
+    FIXED_PARENT = 1 << 4
+    SENSITIVE_DATA_ORIGIN = 1 << 5
+    USER_WITH_AUTH = 1 << 6
+    ADMIN_WITH_POLICY = 1 << 7
+    FIRMWARE_LIMITED = 1 << 8
+    SVN_LIMITED = 1 << 9
+    NO_DA = 1 << 10
+    ENCRYPTED_DUPLICATION = 1 << 11
+    RESTRICTED = 1 << 16
+    DECRYPT = 1 << 17
+    SIGN_ENCRYPT = 1 << 18
+    X509_SIGN = 1 << 19
+
+
+ATTRIBUTE_BITS = sum(attribute.value for attribute in ObjectAttributes)
+"""All bits that are not reserved."""
+_ALGORITHMS: dict[int, Alg] = {alg.value: alg for alg in Alg}
+_HASH_NUMBERS: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
+_CURVES: dict[int, CurveId] = {curve.value: curve for curve in CurveId}
+
+
+def decode_alg(reader: Reader, field: str) -> Alg:
+    """Read a TPM_ALG_ID that is not a hash."""
+    return known_alg(reader.u16(field), reader, field)
+
+
+def decode_hash(reader: Reader, field: str) -> HashAlg:
+    """Read a TPMI_ALG_HASH."""
+    return known_hash(reader.u16(field), reader, field)
+
+
+def decode_curve(reader: Reader, field: str) -> CurveId:
+    """Read a TPM_ECC_CURVE."""
+    return _known(_CURVES, reader.u16(field), reader, field)
+
+
+def known_alg(number: int, reader: Reader, field: str) -> Alg:
+    """Return the algorithm of this number, just read by ``reader``."""
+    return _known(_ALGORITHMS, number, reader, field)
+
+
+def known_hash(number: int, reader: Reader, field: str) -> HashAlg:
+    """Return the hash algorithm of this number, just read by ``reader``."""
+    return _known(_HASH_NUMBERS, number, reader, field)
+
+
+def _known(table: dict[int, _Known], number: int, reader: Reader, field: str) -> _Known:
+    found = table.get(number)
+    if found is None:
+        raise reader.fault(field, f"is 0x{number:04x}, which is unknown or not accepted")
+    return found

@@ -1,0 +1,251 @@
+"""TCG event logs: what firmware says it measured (TCG PC Client Platform Firmware Profile v1.06, "Event Logging").
+
+Three formats are read, all little-endian:
+
+- crypto-agile: a first event in the old format (TCG_PCClientPCREvent) that holds the Specification ID
+  (TCG_EfiSpecIDEvent) and names the banks, then events with one digest per bank (TCG_PCR_EVENT2);
+- SHA-1: events in the old format only, as the TCG EFI Platform Specification 1.22 has it;
+- CCEL of confidential machines: crypto-agile, but registers are 0 to 4, of which 1 to 4 are a TDX guest's RTMR 0 to 3
+  (UEFI 2.10, "Confidential Computing"), and the Specification ID stands in register 1.
+
+A log is a claim. What is believed of it is what replays into PCR values that a quote proved; even then the *types* of
+events are not covered by any digest, and an event's data only where :mod:`nodeseal.uefi.event_log_binding` says so.
+``docs/event-logs.md`` lists how real logs deviate and the rule for each.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from nodeseal.errors import MalformedInput
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.uefi.event_log_reader import LogReader
+from nodeseal.uefi.event_log_types import EventType
+
+MAX_EVENTS: Final = 16_384
+NO_PCR: Final = 0xFFFFFFFF
+"""Index of events that Windows adds to a log and that belong to no PCR; they are EV_NO_ACTION."""
+_CC_REGISTERS: Final = 5
+_SPEC_ID: Final = b"Spec ID Event03\0"
+_STARTUP_LOCALITY: Final = b"StartupLocality\0"
+_LOCALITIES: Final = (0, 3, 4)
+"""Whence TPM2_Startup may come: 4 stands for an H-CRTM sequence ("Startup Locality Event")."""
+_OLD_HEADER: Final = struct.Struct("<II20s")
+_SPEC_HEADER: Final = struct.Struct("<16sIBBBBI")
+_ALGORITHM: Final = struct.Struct("<HH")
+_HEADER: Final = struct.Struct("<III")
+_U16: Final = struct.Struct("<H")
+_U32: Final = struct.Struct("<I")
+_UINTN_64_BIT: Final = 2
+_READ: Final = {alg.value: alg for alg in HashAlg}
+_UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
+"""Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
+
+
+class LogFormat(Enum):
+    """How a log is written."""
+
+    CRYPTO_AGILE = "crypto-agile"
+    SHA1 = "sha1"
+    CCEL = "ccel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event (TCG_PCR_EVENT2).
+
+    Attributes:
+        pcr: the PCR, or in a CCEL the register, that was extended; :data:`NO_PCR` for Windows' own.
+        claimed_type: the event's type, which no digest covers; see :class:`~nodeseal.uefi.event_log_types.EventType`.
+        digests: what was extended, by bank; a bank that is absent was not extended (TPM2_PCR_Extend).
+        data: what the firmware says about it.
+    """
+
+    pcr: int
+    claimed_type: int
+    digests: Mapping[HashAlg, bytes]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A whole log.
+
+    Attributes:
+        algorithms: banks that events have digests for.
+        events: all events, in order, without the Specification ID.
+        form: the format.
+        unread: TCG numbers of further banks, whose digests were skipped.
+    """
+
+    algorithms: tuple[HashAlg, ...]
+    events: tuple[Event, ...]
+    form: LogFormat = LogFormat.CRYPTO_AGILE
+    unread: tuple[int, ...] = ()
+
+    def extended(self) -> Iterator[Event]:
+        """Iterate over the events that were extended: all but EV_NO_ACTION."""
+        return (event for event in self.events if event.claimed_type != EventType.NO_ACTION)
+
+    def numbered(self) -> Iterator[tuple[int, Event]]:
+        """Iterate over the events and their places in the file, of which the Specification ID is 0."""
+        return enumerate(self.events, start=0 if self.form is LogFormat.SHA1 else 1)
+
+
+def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
+    """Decode a log; filler of equal bytes 00 or ff behind the last event is ignored.
+
+    Raises:
+        MalformedInput: no log, cut off, a bank that is unknown or was not announced, a PCR that cannot be, more than
+            ``max_events`` events, or more bytes than ``event_log_reader.MAX_LOG`` or ``MAX_EVENT_DATA``.
+    """
+    reader = LogReader(raw)
+    if raw[_OLD_HEADER.size + _U32.size :].startswith(_SPEC_ID):
+        form, sizes = _decode_specification_id(reader)
+        algorithms = tuple(HashAlg(number) for number in sizes if number not in _UNREAD)
+    else:
+        form, sizes, algorithms = LogFormat.SHA1, {}, (HashAlg.SHA1,)
+    events: list[Event] = []
+    while not reader.only_filler_left():
+        if len(events) == max_events:
+            raise reader.fault(f"more than {max_events} events")
+        reader.event = len(events) + bool(sizes)
+        events.append(_decode_event(reader, form, sizes))
+    return EventLog(algorithms, tuple(events), form, tuple(number for number in sizes if number in _UNREAD))
+
+
+def encode_event_log(log: EventLog) -> bytes:
+    """Return the bytes that decode to ``log``, less its unread banks."""
+    if log.form is LogFormat.SHA1:
+        return b"".join(_encode_old_event(event, event.digests[HashAlg.SHA1]) for event in log.events)
+    return _encode_specification_id(log) + b"".join(_encode_event(event) for event in log.events)
+
+
+def replay(log: EventLog, bank: HashAlg) -> dict[int, bytes]:
+    """Return the PCR values that the log accounts for, as TPM2_PCR_Extend would have made them (TPM Library Part 3).
+
+    Only PCRs that an event extends in this bank are there, and PCR 0 when the log names a startup locality.
+
+    Raises:
+        MalformedInput: the log has no such bank.
+    """
+    if bank not in log.algorithms:
+        raise MalformedInput(f"event log: has no {bank.hashlib_name} bank")
+    locality = startup_locality(log)
+    values = {0: locality.to_bytes(bank.digest_size, "big")} if locality else {}
+    for event in log.extended():
+        if bank in event.digests:
+            before = values.get(event.pcr, bytes(bank.digest_size))
+            values[event.pcr] = bank.digest(before + event.digests[bank])
+    return values
+
+
+def startup_locality(log: EventLog) -> int:
+    """Return the locality of TPM2_Startup, where PCR 0 starts ("Startup Locality Event"): 0 when the log does not say.
+
+    Raises:
+        MalformedInput: the log names two, or one that cannot be.
+    """
+    named = {
+        number: event.data[len(_STARTUP_LOCALITY) :]
+        for number, event in log.numbered()
+        if event.claimed_type == EventType.NO_ACTION and event.pcr == 0 and event.data.startswith(_STARTUP_LOCALITY)
+    }
+    values = set(named.values())
+    if len(values) > 1 or not values <= {bytes([locality]) for locality in _LOCALITIES}:
+        places = ", ".join(map(str, named))
+        raise MalformedInput(f"event log: event {places}: names a startup locality that cannot be")
+    return values.pop()[0] if values else 0
+
+
+def _decode_specification_id(reader: LogReader) -> tuple[LogFormat, dict[int, int]]:
+    """Read the first event; return what it makes of the log, and the digest size of each bank by its TCG number."""
+    pcr, claimed_type, _ = reader.unpack(_OLD_HEADER)
+    if claimed_type != EventType.NO_ACTION or pcr not in (0, 1):
+        raise reader.fault("a Specification ID of another type or PCR")
+    data = reader.data()
+    if len(data) < _SPEC_HEADER.size:
+        raise reader.fault("its Specification ID is cut off")
+    count = _SPEC_HEADER.unpack_from(data)[-1]
+    end = _SPEC_HEADER.size + count * _ALGORITHM.size
+    if len(data) <= end:
+        raise reader.fault("its Specification ID is cut off")
+    sizes = _bank_sizes(reader, data[_SPEC_HEADER.size : end])
+    # some firmware states a size that leaves out the vendor information
+    reader.take(max(0, data[end] - len(data[end + 1 :])))
+    return (LogFormat.CCEL if pcr else LogFormat.CRYPTO_AGILE), sizes
+
+
+def _bank_sizes(reader: LogReader, table: bytes) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for number, size in _ALGORITHM.iter_unpack(table):
+        due = _UNREAD.get(number) or _digest_size(reader, number)
+        if number in sizes:
+            raise reader.fault("names a bank twice")
+        if size != due:
+            raise reader.fault(f"a digest of bank 0x{number:04x} has {due} bytes, not {size}")
+        sizes[number] = size
+    if sizes.keys() <= _UNREAD.keys():
+        raise reader.fault("has none of the banks that are read")
+    return sizes
+
+
+def _digest_size(reader: LogReader, number: int) -> int:
+    try:
+        return HashAlg(number).digest_size
+    except ValueError:
+        raise reader.fault(f"bank 0x{number:04x} is unknown") from None
+
+
+def _decode_event(reader: LogReader, form: LogFormat, sizes: Mapping[int, int]) -> Event:
+    digests: dict[HashAlg, bytes]
+    if form is LogFormat.SHA1:
+        pcr, claimed_type, digest = _OLD_HEADER.unpack(reader.take(_OLD_HEADER.size))
+        digests = {HashAlg.SHA1: digest}
+    else:
+        pcr, claimed_type, count = reader.unpack(_HEADER)
+        digests = _decode_digests(reader, count, sizes)
+    data = reader.data()
+    registers = _CC_REGISTERS if form is LogFormat.CCEL else PCR_COUNT
+    if pcr >= registers and (pcr, claimed_type) != (NO_PCR, EventType.NO_ACTION):
+        raise reader.fault(f"PCR {pcr} of {registers}")
+    return Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data)
+
+
+def _decode_digests(reader: LogReader, count: int, sizes: Mapping[int, int]) -> dict[HashAlg, bytes]:
+    """Read a TPML_DIGEST_VALUES, whose order may differ from event to event and which may leave banks out."""
+    if not 0 < count <= len(sizes):
+        raise reader.fault(f"{count} digests for {len(sizes)} banks")
+    digests: dict[int, bytes] = {}
+    for _ in range(count):
+        (number,) = reader.unpack(_U16)
+        if number not in sizes or number in digests:
+            raise reader.fault(f"a digest of bank 0x{number:04x}, which is not due")
+        digests[number] = reader.take(sizes[number])
+    return {_READ[number]: digest for number, digest in digests.items() if number in _READ}
+
+
+def _encode_specification_id(log: EventLog) -> bytes:
+    head = _SPEC_HEADER.pack(_SPEC_ID, 0, 0, 2, 0, _UINTN_64_BIT, len(log.algorithms))
+    data = head + b"".join(_ALGORITHM.pack(each, each.digest_size) for each in log.algorithms) + b"\0"
+    first = Event(pcr=int(log.form is LogFormat.CCEL), claimed_type=EventType.NO_ACTION, digests={}, data=data)
+    return _encode_old_event(first, bytes(HashAlg.SHA1.digest_size))
+
+
+def _encode_old_event(event: Event, digest: bytes) -> bytes:
+    return _OLD_HEADER.pack(event.pcr, event.claimed_type, digest) + _U32.pack(len(event.data)) + event.data
+
+
+def _encode_event(event: Event) -> bytes:
+    digests = b"".join(_U16.pack(bank) + digest for bank, digest in event.digests.items())
+    return (
+        _HEADER.pack(event.pcr, event.claimed_type, len(event.digests))
+        + digests
+        + _U32.pack(len(event.data))
+        + event.data
+    )

@@ -1,0 +1,105 @@
+"""Which part of an event's data its digest proves (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
+
+A digest is of whatever the firmware or boot loader hashed: the event's data, a part of it, or something else such as
+an image, of which the data is then a mere description. Only the digest tells; types are claims and are not asked.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import Event
+from nodeseal.uefi.event_log_types import EventType
+
+_NO_ACTION: Final = EventType.NO_ACTION.value
+_VARIABLE: Final = struct.Struct("<16sQQ")
+_TAG: Final = struct.Struct("<II")
+_FIRST_WORD: Final = re.compile(rb"[a-z_]+:? ")
+_NUL: Final = b"\0"
+
+
+class Binding(Enum):
+    """How far an event's data is proved by its digest, once the digest is proved by a quote."""
+
+    ALL = "all"
+    PART = "part"
+    NONE = "none"
+    NOT_EXTENDED = "not-extended"
+
+
+def binding(event: Event, bank: HashAlg) -> Binding:
+    """Return how far the data of ``event`` is proved in ``bank``; a final NUL does not count."""
+    if event.claimed_type == _NO_ACTION or bank not in event.digests:
+        return Binding.NOT_EXTENDED
+    part = bound_data(event, bank)
+    if part is None:
+        return Binding.NONE
+    return Binding.ALL if part in _wholes(event.data) else Binding.PART
+
+
+def bound_data(event: Event, bank: HashAlg) -> bytes | None:
+    """Return what the event's digest in ``bank`` is the hash of, all of the data or a part; ``None`` if it is neither.
+
+    What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing; nor
+    does an EV_NO_ACTION event, whose digest was never extended.
+    """
+    digest = event.digests.get(bank)
+    if digest is None or event.claimed_type == _NO_ACTION:
+        return None
+    for candidates in (_wholes, _parts):
+        for part in candidates(event.data):
+            if bank.digest(part) == digest:
+                return part
+    return None
+
+
+def _wholes(data: bytes) -> Iterator[bytes]:
+    """Yield the data as firmware and boot loaders are known to hash it as a whole.
+
+    A final NUL may be missing in the digest (GRUB) or in the data (an old systemd-boot). systemd-stub logs the
+    names of sections in UTF-16 and hashes them in ASCII (systemd: docs/TPM2_PCR_MEASUREMENTS.md).
+    """
+    yield data
+    if data[-1:] == _NUL and data != _NUL:
+        yield data[:-1]
+    if data[1:2] == _NUL:
+        yield data + _NUL
+        if data[-2:] == _NUL * 2:
+            yield data[:-2]
+        if not any(data[1::2]):
+            yield data[::2]
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    """Yield the parts that firmware and boot loaders are known to hash, never an empty one.
+
+    GRUB writes ``grub_cmd: ls`` (``grub_cmd ls`` in RHEL 8) and hashes what follows the first space, with or without
+    the final NUL (grub-core/commands/tpm.c, grub_tpm_verify_string). Old shims log one byte more than they hash.
+    """
+    word = _FIRST_WORD.match(data)
+    parts = (data[word.end() :] if word else b"", _variable_content(data), _tagged_content(data))
+    for part in filter(None, parts):
+        yield from filter(None, (part.removesuffix(_NUL), part if part[-1:] == _NUL else b""))
+    if len(data) > 1:
+        yield data[:-1]
+
+
+def _variable_content(data: bytes) -> bytes:
+    """Return VariableData of a UEFI_VARIABLE_DATA, which is all that EV_EFI_VARIABLE_BOOT used to measure."""
+    if len(data) < _VARIABLE.size:
+        return b""
+    _, characters, size = _VARIABLE.unpack_from(data)
+    start = _VARIABLE.size + 2 * characters
+    return data[start : start + size]
+
+
+def _tagged_content(data: bytes) -> bytes:
+    """Return what follows the header of a TCG_PCClientTaggedEvent."""
+    if len(data) < _TAG.size or _TAG.unpack_from(data)[1] != len(data) - _TAG.size:
+        return b""
+    return data[_TAG.size :]

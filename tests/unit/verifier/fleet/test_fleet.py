@@ -1,0 +1,687 @@
+"""The fleet with clocks and a store that tests stop: what restricts holds at once, what widens is recorded first."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import sqlalchemy as sa
+
+from nodeseal.appraisal.appraise import appraise
+from nodeseal.appraisal.model import Appraisal
+from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
+from nodeseal.evidence.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.golden.document import dump_golden
+from nodeseal.golden.model import Golden
+from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
+from nodeseal.swtpm.synthetic import SyntheticTpm
+from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.verifier.clock import Clock
+from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.fleet.admin import NodeAdmin
+from nodeseal.verifier.fleet.exchange import Asked, Judged
+from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.limits import Turns
+from nodeseal.verifier.rounds.rounds import Rounds
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.migrate import migrate
+from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
+from nodeseal.verifier.trust.goldens import Goldens
+
+T = TypeVar("T")
+SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15]})
+SETTINGS = Attestation(
+    interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION, cap_pcr=15
+)
+CHANGED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
+LEASE = LeaseId("l-" + "a" * 26)
+
+
+class FlakyStore(Store):
+    """A store whose disk a test can take away; counts what was written."""
+
+    gone = False
+    writes = 0
+
+    async def write(self, change: Callable[[sa.Connection], T]) -> T:
+        if self.gone:
+            raise Unavailable("store: no disk")
+        self.writes += 1
+        return await super().write(change)
+
+
+class Times:
+    """Two clocks that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, tzinfo=UTC)
+        self.steady = 1000.0
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.steady += seconds
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(wall=lambda: self.now, steady=lambda: self.steady)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A fleet with one admitted node that no round has judged yet."""
+
+    store: FlakyStore
+    times: Times
+    fleet: Fleet
+    rounds: Rounds
+    tpm: SyntheticTpm
+    path: Path
+
+    @property
+    def node(self) -> Node:
+        (node,) = self.fleet
+        return node
+
+    def ask(self) -> Asked:
+        channel = Channel(trust_domain="x", node_id=self.node.record.node_id, certificate_sha256=bytes(32))
+        return self.rounds.ask(self.node, Purpose.ATTEST, channel)
+
+    def evidence(self, asked: Asked, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> Evidence:
+        claims = encode_claims(Claims(boot_id=boot_id, kernel="k", agent_version="1", leases=leases))
+        challenge = asked.challenge
+        binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, claims)
+        quote = self.tpm.quote(binding, SELECTION)
+        values = self.tpm.read_pcrs(SELECTION)
+        return Evidence(claims=claims, attest=quote.attest, signature=quote.signature, pcr_values=values)
+
+    async def round(self, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> Judged:
+        asked = self.ask()
+        self.times.pass_seconds(1)
+        return await self.rounds.judge(self.node, self.evidence(asked, leases, boot_id), asked)
+
+    def actions(self) -> list[str]:
+        with open_engine(self.path).connect() as connection:
+            return [json.loads(content)["details"].get("to", "-") for _, _, content in audit.page(connection, 0, 100)]
+
+    def lend(self) -> None:
+        """Give the node a lease, in memory only."""
+        self.node.leases[LEASE] = Lease(
+            lease_id=LEASE,
+            node_id=self.node.record.node_id,
+            key_id=KeyId("k"),
+            model_digest=Digest("0" * 64),
+            issued=self.times.now - timedelta(days=1),
+        )
+
+
+@pytest.fixture(scope="module")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> TpmVendor:
+    return TpmVendor.create(tmp_path_factory.mktemp("vendor") / "vendor")
+
+
+@pytest.fixture
+def play(tmp_path: Path, vendor: TpmVendor) -> Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]:
+    """Run a case with a fresh scene."""
+
+    def run(case: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+        asyncio.run(_played(tmp_path / "db.sqlite", vendor, case))
+
+    return run
+
+
+Play = Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], None]
+
+
+async def _played(path: Path, vendor: TpmVendor, case: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    tpm, times = SyntheticTpm(vendor, milliseconds=lambda: int(times.steady * 1000)), Times()
+    for pcr in range(10):
+        tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
+    engine = open_engine(path)
+    migrate(engine)
+    store = FlakyStore(engine)
+    record = NodeRecord(
+        node_id=NodeId("n-" + "a" * 26),
+        ek_name=tpm.ek.name(),
+        ak_name=tpm.ak.name(),
+        ak_public=tpm.ak.encode(),
+        certificate_sha256=bytes(32),
+        next_certificate_sha256=None,
+        facts=NodeFacts(hostname="h", boot_id="b", tpm_manufacturer="m", tpm_firmware="f"),
+        enrolled=times.now,
+    )
+    await store.write(lambda connection: put_node(connection, record, NodeStanding(state=NodeState.STALE)))
+    fleet = await restarted(store, times, tpm)
+    try:
+        await case(Scene(store, times, fleet, Rounds(fleet), tpm, path))
+    finally:
+        await fleet.settle()
+        store.close()
+
+
+async def restarted(store: Store, times: Times, tpm: SyntheticTpm) -> Fleet:
+    """Return a fleet that starts from the database, with a golden that the node matches."""
+    fleet = Fleet(store, times.clock, SETTINGS)
+    pcrs = {pcr: frozenset({value}) for pcr, value in zip(range(8), tpm.read_pcrs(SELECTION), strict=False)}
+    await fleet.load([Golden(name="g", pcrs={HashAlg.SHA256: pcrs})])
+    return fleet
+
+
+def test_steady_rounds_write_nothing(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        written = scene.store.writes
+        for _ in range(5):
+            assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        assert scene.store.writes == written
+
+    play(case)
+
+
+def test_trust_ends_at_its_time_on_the_steady_clock_whatever_the_wall_clock_says(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.times.now -= timedelta(days=1)
+        scene.times.steady += 118.9
+        await scene.fleet.sweep()
+        assert scene.node.trusted(scene.times.steady)
+        scene.times.steady += 0.1
+        assert not scene.node.trusted(scene.times.steady)  # at once, swept or not
+        await scene.fleet.sweep()
+        assert scene.node.state is NodeState.STALE
+        assert scene.actions()[-1] == "stale"
+
+    play(case)
+
+
+def test_without_a_store_no_node_becomes_trusted(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        scene.store.gone = True
+        with pytest.raises(Unavailable):
+            await scene.round()
+        assert scene.node.state is NodeState.STALE
+        assert not scene.node.trusted(scene.times.steady)
+        scene.store.gone = False
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+
+    play(case)
+
+
+def test_without_a_store_distrust_holds_at_once_and_is_recorded_later(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        scene.store.gone = True
+        scene.tpm.extend(4, CHANGED)
+        judged = await scene.round()
+        assert (judged.verdict.state, judged.verdict.trusted_for_ms) == (NodeState.UNTRUSTED, 0)
+        assert not scene.node.trusted(scene.times.steady)
+        await scene.fleet.sweep()
+        assert scene.actions()[-1] == "trusted"
+        scene.store.gone = False
+        await scene.fleet.sweep()
+        assert scene.actions()[-2] == "untrusted"
+        assert scene.node.leases == {}
+        assert scene.node.unrecorded is None
+
+    play(case)
+
+
+def test_a_late_answer_speaks_neither_for_nor_against_the_node(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        ends = scene.node.trust_ends
+        asked = scene.ask()
+        evidence = scene.evidence(asked)
+        scene.times.pass_seconds(15.1)
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await scene.rounds.judge(scene.node, evidence, asked)
+        assert (scene.node.state, scene.node.trust_ends) == (NodeState.TRUSTED, ends)
+
+    play(case)
+
+
+def test_an_answer_that_began_in_time_may_bring_its_logs_until_half_of_the_trust_time(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        for seconds, in_time in ((60, True), (60.1, False)):
+            asked = scene.ask()
+            evidence, began = scene.evidence(asked), scene.times.steady + 15
+            scene.times.pass_seconds(seconds)
+            if in_time:
+                judged = await scene.rounds.judge(scene.node, evidence, asked, began)
+                assert judged.verdict.trusted_for_ms == 105_000  # no longer than if it had come at once
+                assert scene.node.trust_ends == asked.at + 120
+            else:
+                with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+                    await scene.rounds.judge(scene.node, evidence, asked, began)
+
+    play(case)
+
+
+def test_an_answer_that_began_late_is_late(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        asked = scene.ask()
+        evidence, began = scene.evidence(asked), scene.times.steady + 15.1
+        scene.times.pass_seconds(16)
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await scene.rounds.judge(scene.node, evidence, asked, began)
+
+    play(case)
+
+
+def test_a_long_log_is_judged_in_a_thread_while_others_go_on(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, finish, judged = threading.Event(), threading.Event(), list[bool]()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        judged.append(evidence.boot_log is None)
+        if evidence.boot_log is not None:
+            started.set()
+            assert finish.wait(10)
+        return appraise(evidence._replace(boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
+        first = scene.ask()
+        long = scene.evidence(first)._replace(boot_log=bytes(64 * 1024))
+        long_round = asyncio.create_task(scene.rounds.judge(scene.node, long, first))
+        await asyncio.to_thread(started.wait, 10)
+        short_round = asyncio.create_task(scene.round())
+        await asyncio.sleep(0.01)
+        assert (long_round.done(), short_round.done(), judged) == (False, False, [False])  # one node: in order
+        finish.set()
+        assert (await long_round).verdict.state is NodeState.TRUSTED
+        assert (await short_round).verdict.state is NodeState.TRUSTED
+        assert judged == [False, True]
+
+    play(case)
+
+
+def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        started.set()
+        assert finish.wait(10)
+        return appraise(evidence._replace(boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
+        asked = scene.ask()
+        long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
+        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        await asyncio.to_thread(started.wait, 10)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        finish.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert scene.node.state is NodeState.STALE
+
+    play(case)
+
+
+def without_logs(evidence: Evidence, *rest: Any) -> Appraisal:
+    """Appraise a round as if it had brought no log."""
+    return appraise(evidence._replace(boot_log=None), *rest)
+
+
+async def long_round(scene: Scene) -> Judged:
+    asked = scene.ask()
+    return await scene.rounds.judge(scene.node, scene.evidence(asked)._replace(boot_log=bytes(16 * 1024)), asked)
+
+
+def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_node(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", without_logs)
+        regular = 60 // SETTINGS.interval_seconds
+        for _ in range(12 + regular):
+            assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
+        node = scene.node
+        before = (node.standing(), node.trust_ends, node.refused_at, node.answered)
+        with pytest.raises(TooManyRequests, match="too many rounds with long logs of n-") as caught:
+            await long_round(scene)
+        assert "try again in" in caught.value.remedy
+        assert (node.standing(), node.trust_ends, node.refused_at, node.answered) == before
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        scene.times.pass_seconds(60)
+        assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
+
+    play(case)
+
+
+class NotedTurns(Turns):
+    """Turns that know who asked for them."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(at_once)
+        self.asked = list[tuple[float, int]]()
+
+    async def _wait(self, last: float, size: int) -> None:
+        self.asked.append((last, size))
+        await super()._wait(last, size)
+
+
+def test_whoever_waits_for_a_thread_is_known_by_the_time_of_the_last_long_log_and_the_size_of_this_one(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", without_logs)
+    monkeypatch.setattr("nodeseal.verifier.rounds.rounds.Turns", NotedTurns)
+
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await long_round(scene)
+        first = scene.times.steady
+        scene.times.pass_seconds(5)
+        await long_round(scene)
+        turns = scene.rounds._threads
+        assert isinstance(turns, NotedTurns)
+        assert turns.asked == [(-math.inf, 16 * 1024), (first, 16 * 1024)]
+
+    play(case)
+
+
+def test_another_golden_that_matches_alone_is_taken_note_of_by_a_round_that_is_steady_otherwise(play: Play) -> None:
+    """Releases ask which goldens matched last."""
+
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        (golden,) = scene.node.goldens
+        scene.fleet.use_goldens([replace(golden, name="renamed")])
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        assert [each.name for each in scene.node.goldens] == ["renamed"]
+
+    play(case)
+
+
+def test_rounds_that_overtake_each_other_are_no_clock_that_ran_backwards(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        earlier = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        later = scene.evidence(second)
+        assert (await scene.rounds.judge(scene.node, later, second)).verdict.state is NodeState.TRUSTED
+        assert (await scene.rounds.judge(scene.node, earlier, first)).verdict.state is NodeState.TRUSTED
+        assert scene.node.baseline is not None
+        assert scene.node.baseline.clock_info.clock == scene.tpm.clock_info().clock
+
+    play(case)
+
+
+@pytest.mark.parametrize("store_gone", [False, True], ids=["recorded", "not-yet-recorded"])
+def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, store_gone: bool) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm.extend(0, CHANGED)
+        scene.store.gone = store_gone
+        await scene.rounds.judge(scene.node, scene.evidence(second), second)
+        judged = await scene.rounds.judge(scene.node, held_back, first)
+        assert judged.appraisal is not None
+        assert judged.appraisal.trusted
+        assert not judged.verdict.trusted_for_ms
+        assert not scene.node.trusted(scene.times.steady)
+        scene.store.gone = False
+        await scene.fleet.sweep()
+        assert scene.node.state is NodeState.UNTRUSTED
+
+    play(case)
+
+
+@pytest.mark.parametrize("resets", [8, 6], ids=["more-resets", "fewer-resets"])
+def test_a_quote_of_the_boot_before_that_was_held_back_changes_nothing(play: Play, resets: int) -> None:
+    async def case(scene: Scene) -> None:
+        scene.tpm._reset_count = 7
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm._reset_count = resets
+        judged = await scene.rounds.judge(scene.node, scene.evidence(second, boot_id="another boot"), second)
+        assert judged.verdict.state is NodeState.TRUSTED
+        scene.lend()
+        await scene.rounds.judge(scene.node, held_back, first)
+        assert scene.node.leases.keys() == {LEASE}
+        assert scene.node.baseline is not None
+        assert scene.node.baseline.clock_info.reset_count == resets
+
+    play(case)
+
+
+def test_a_good_quote_from_before_a_reset_of_the_tpm_brings_no_trust_back(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        scene.tpm.reset()
+        await scene.rounds.judge(scene.node, scene.evidence(second), second)
+        await scene.rounds.judge(scene.node, held_back, first)
+        assert scene.node.state is NodeState.UNTRUSTED
+
+    play(case)
+
+
+def test_a_good_answer_brings_no_trust_back_after_one_that_was_not_authentic(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        first, second = scene.ask(), scene.ask()
+        held_back = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        await scene.rounds.judge(scene.node, held_back, second)
+        assert (await scene.rounds.judge(scene.node, held_back, first)).verdict.state is NodeState.UNTRUSTED
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+
+    play(case)
+
+
+def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        before = dict(zip(range(10), scene.tpm.read_pcrs(SELECTION), strict=False))
+        scene.tpm.reset()
+        for pcr in range(10):
+            scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
+        assert dict(zip(range(10), scene.tpm.read_pcrs(SELECTION), strict=False)) == before
+        judged = await scene.round(leases=(LEASE,))
+        assert judged.verdict.state is not NodeState.TRUSTED  # it claims the same boot
+        assert scene.node.leases == {}
+        assert judged.unknown == (LEASE,)
+
+    play(case)
+
+
+def test_an_honest_reboot_keeps_trust_and_ends_leases(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        scene.tpm.reset()
+        for pcr in range(10):
+            scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
+        judged = await scene.round(leases=(LEASE,), boot_id="another boot")
+        assert judged.verdict.state is NodeState.TRUSTED
+        assert judged.unknown == (LEASE,)
+        assert scene.node.leases == {}
+
+    play(case)
+
+
+def test_a_lease_that_the_node_stopped_claiming_ends(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        assert (await scene.round(leases=(LEASE,))).unknown == ()
+        assert LEASE in scene.node.leases
+        await scene.round()
+        assert scene.node.leases == {}
+
+    play(case)
+
+
+def test_a_restarted_fleet_trusts_for_what_is_left_and_no_longer_than_a_round(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await scene.fleet.flush()
+        scene.times.pass_seconds(100)
+        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        assert node.trusted(scene.times.steady)
+        assert node.trust_ends - scene.times.steady == pytest.approx(19)
+        scene.times.now -= timedelta(days=1)
+        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        assert node.trust_ends - scene.times.steady == pytest.approx(120)
+
+    play(case)
+
+
+def test_clocks_that_could_not_be_stored_are_stored_later(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await scene.fleet.flush()
+        await scene.round()
+        scene.store.gone = True
+        with pytest.raises(Unavailable):
+            await scene.fleet.flush()
+        scene.store.gone = False
+        await scene.fleet.flush()
+        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        assert node.baseline is not None
+        assert node.baseline.clock_info == scene.tpm.clock_info()
+
+    play(case)
+
+
+def test_a_decision_of_a_person_is_not_undone_by_a_round_that_was_under_way(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        admin = NodeAdmin(scene.fleet)
+        quarantined, _ = await asyncio.gather(
+            admin.quarantine(scene.node.record.node_id, "odd", "person/kim"), scene.round()
+        )
+        assert quarantined.state is NodeState.QUARANTINED
+        assert scene.node.state is NodeState.QUARANTINED
+        assert (await scene.round()).verdict.state is NodeState.QUARANTINED
+
+    play(case)
+
+
+def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        admin, node_id = NodeAdmin(scene.fleet), scene.node.record.node_id
+        asked = scene.ask()
+        await admin.label(node_id, {"rack": "a", "role": "gpu"}, "person/kim")
+        await admin.label(node_id, {"rack": "b", "role": ""}, "person/kim")
+        assert dict(scene.node.record.labels) == {"rack": "b"}
+        assert scene.node.known.labels == {"rack": "b"}
+        (after,) = await restarted(scene.store, scene.times, scene.tpm)
+        assert after.record == scene.node.record
+        golden = replace(scene.fleet.policy.goldens[0], nodes={"rack": "b"})
+        scene.fleet.use_goldens([golden])
+        judged = await scene.rounds.judge(scene.node, scene.evidence(asked), asked)
+        assert judged.verdict.state is NodeState.TRUSTED  # although it was asked before it had the label
+
+    play(case)
+
+
+@pytest.mark.parametrize("changes", [{"Rack": "a"}, {"rack": "a b"}, {"": ""}, {f"k{n}": "v" for n in range(65)}])
+def test_labels_that_are_no_names_or_too_many_change_nothing(play: Play, changes: dict[str, str]) -> None:
+    async def case(scene: Scene) -> None:
+        written = scene.store.writes
+        with pytest.raises(MalformedInput):
+            await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, "person/kim")
+        assert (dict(scene.node.record.labels), scene.store.writes) == ({}, written)
+
+    play(case)
+
+
+def test_a_golden_that_judges_what_is_not_quoted_is_refused_with_a_remedy(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        values = {4: frozenset({bytes(32)})}
+        runtime = RuntimeRules(files={"/usr/bin/agent": (FileDigest(digest=bytes(32)),)})
+        for golden, missing in (
+            (Golden(name="h", pcrs={HashAlg.SHA256: {**values, 12: frozenset({bytes(32)})}}), "not quoted: sha256:12"),
+            (Golden(name="h", pcrs={HashAlg.SHA256: values}, runtime=runtime), "not quoted: 10"),
+        ):
+            with pytest.raises(MalformedInput, match=missing) as caught:
+                await Goldens(scene.fleet).activate(dump_golden(golden), "person/kim")
+            assert "attestation.pcrs" in caught.value.remedy
+        await Goldens(scene.fleet).activate(dump_golden(Golden(name="h", pcrs={HashAlg.SHA256: values})), "person/kim")
+
+    play(case)
+
+
+def test_an_answer_by_a_key_that_was_replaced_while_a_thread_judged_it_does_not_count(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(evidence: Evidence, *rest: Any) -> Appraisal:
+        started.set()
+        assert finish.wait(10)
+        return appraise(evidence._replace(boot_log=None), *rest)
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
+        asked = scene.ask()
+        long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
+        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        await asyncio.to_thread(started.wait, 10)
+        scene.node.enrol(scene.node.record)
+        finish.set()
+        with pytest.raises(ProofFailed, match=r"quote\.nonce"):
+            await task
+        assert (scene.node.state, scene.node.baseline) == (NodeState.STALE, None)
+
+    play(case)
+
+
+def test_a_caller_that_goes_away_interrupts_no_transaction(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        done: list[str] = []
+
+        def prepare() -> Transaction[None]:
+            return Transaction(work=lambda _: None, effect=lambda _: done.append("effect"))
+
+        task = asyncio.create_task(scene.fleet.transact(prepare))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await scene.fleet.settle()
+        assert done == ["effect"]
+
+    play(case)
+
+
+def test_a_transaction_that_fails_has_no_effect(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        done: list[str] = []
+        scene.store.gone = True
+        with pytest.raises(Unavailable):
+            await scene.fleet.transact(lambda: Transaction(work=lambda _: None, effect=lambda _: done.append("x")))
+        assert done == []
+
+    play(case)

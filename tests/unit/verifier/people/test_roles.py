@@ -1,0 +1,51 @@
+"""The table of roles against the descriptors of every service that the verifier serves."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import FileDescriptor
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
+from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.verifier.states import PEOPLE, Role
+
+FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, health_pb2, reflection_pb2)
+
+
+def methods(file: FileDescriptor) -> set[str]:
+    return {
+        f"/{service.full_name}/{method.name}"
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+
+
+def test_the_table_names_every_method_of_every_service_and_no_other() -> None:
+    assert set(ALLOWED) == set().union(*(methods(file.DESCRIPTOR) for file in FILES))
+
+
+def test_no_method_is_left_to_nobody() -> None:
+    assert all(ALLOWED.values())
+
+
+def test_only_nodes_attest_and_get_keys() -> None:
+    for method, roles in ALLOWED.items():
+        if "Attestation/" in method or "KeyRelease/" in method:
+            assert roles == {Role.NODE}
+
+
+def test_anonymous_callers_may_enrol_and_ask_for_health_only() -> None:
+    open_to_all = {method for method, roles in ALLOWED.items() if Role.ANONYMOUS in roles}
+    assert all("Enrollment/" in method or "grpc.health" in method for method in open_to_all)
+
+
+def test_what_widens_trust_takes_an_approver() -> None:
+    for name in ("AdmitNode", "LabelNode", "ActivateGolden", "CreateKey", "GrantKey", "RegisterModel"):
+        (roles,) = (roles for method, roles in ALLOWED.items() if method.endswith(f"/{name}"))
+        assert roles == {Role.APPROVER}
+
+
+def test_only_auditors_read_the_audit_log() -> None:
+    assert ALLOWED["/nodeseal.v1.Audit/ListRecords"] == {Role.AUDITOR}
+    assert Role.NODE not in PEOPLE

@@ -1,0 +1,106 @@
+"""Rotation while people change their minds: what held when a slot was opened must hold when it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+import sqlalchemy as sa
+
+from nodeseal.crypto.hpke import Wrapped
+from nodeseal.errors import NodesealError, NotFound, PolicyRefused
+from nodeseal.ids import Digest, KeyId
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.verifier.fleet.fleet import Transaction
+from nodeseal.verifier.keys.keystore import HeldKey
+from nodeseal.verifier.release.rotation import Rewrap, Rotation
+from nodeseal.verifier.store.schema import AUDIT, KEYS, METADATA, MODELS
+from support.sealed import DATA_KEY, model_key
+
+T = TypeVar("T")
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+MODEL = Digest("ab" * 32)
+OLD, NEW = model_key(key_id="old")[1], model_key(key_id="new")[1]
+REWRAP = Rewrap(model_digest=MODEL, slots=(OLD.slot(MODEL, DATA_KEY),), keys=(NEW,), actor="person/ann")
+
+
+class Bench:
+    """A verifier with a database in memory, and a key store that opens any slot after ``meanwhile``."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.clock = SimpleNamespace(wall=lambda: NOW)
+        self.store = SimpleNamespace(read=self._run, write=self._run)
+        self.data_key = bytearray(DATA_KEY)
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def _run(self, work: Callable[[sa.Connection], T]) -> T:
+        return work(self.connection)
+
+    async def transact(self, prepare: Callable[[], Transaction[T]]) -> T:
+        return prepare().work(self.connection)
+
+    def open_slot(self, _held: HeldKey, _model: Digest, _slot: Wrapped) -> bytearray:
+        self.meanwhile()
+        return self.data_key
+
+    def actions(self) -> list[str]:
+        return [json.loads(raw)["action"] for raw in self.connection.scalars(sa.select(AUDIT.c.content))]
+
+    def rewrap(self) -> object:
+        fleet: Any = self
+        return asyncio.run(Rotation(fleet, fleet).rewrap(REWRAP))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
+    METADATA.create_all(engine)
+    with engine.begin() as connection:
+        for key in (OLD, NEW):
+            connection.execute(KEYS.insert().values(**_row(key)))
+        facts = {"model_id": "llama", "version": 1, "size": 1, "files": 1, "content": b"{}", "registered": NOW}
+        connection.execute(MODELS.insert().values(digest=MODEL, **facts))
+        yield Bench(connection)
+    engine.dispose()
+
+
+def _row(key: ModelKey) -> dict[str, object]:
+    public = {"suite": key.public.suite.value, "public": key.public.raw, "created": NOW, "place": "file"}
+    return {"key_id": key.key_id, "version": key.key_version, **public}
+
+
+def _revoke(connection: sa.Connection, key_id: KeyId) -> None:
+    connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(revoked=NOW))
+
+
+def test_a_rotation_is_recorded_and_its_data_key_is_wiped(bench: Bench) -> None:
+    assert bench.rewrap()
+    assert bench.actions() == ["model.rewrapped"]
+    assert not any(bench.data_key)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda connection: _revoke(connection, OLD.key_id), PolicyRefused),
+        (lambda connection: _revoke(connection, NEW.key_id), NotFound),
+        (lambda connection: connection.execute(MODELS.delete()), PolicyRefused),
+        (lambda connection: connection.execute(MODELS.update().values(retired=NOW)), PolicyRefused),
+    ],
+    ids=["the old key is revoked", "the new key is revoked", "the model is gone", "the model is retired"],
+)
+def test_nothing_is_given_out_when_meanwhile(
+    bench: Bench, change: Callable[[sa.Connection], object], error: type[NodesealError]
+) -> None:
+    bench.meanwhile = lambda: change(bench.connection)
+    with pytest.raises(error):
+        bench.rewrap()
+    assert "model.rewrapped" not in bench.actions()
+    assert bench.actions() == (["model.rewrap-denied"] if error is PolicyRefused else [])
+    assert not any(bench.data_key)

@@ -1,0 +1,256 @@
+"""The store: schema and migrations agree, failures leave no trace, what is reported is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
+from nodeseal.appraisal.runtime import ImaMark
+from nodeseal.errors import Unavailable
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest, KeyId, NodeId
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import ClockInfo
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.database import Store, open_engine, run
+from nodeseal.verifier.store.migrate import check_schema, migrate
+from nodeseal.verifier.store.nodes import (
+    NodeFacts,
+    NodeRecord,
+    NodeStanding,
+    find_node,
+    load_nodes,
+    put_node,
+    save_labels,
+)
+from nodeseal.verifier.store.policy import find_key, find_model
+from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+RECORD = NodeRecord(
+    node_id=NodeId("n-" + "a" * 26),
+    ek_name=b"ek",
+    ak_name=b"ak",
+    ak_public=b"public",
+    certificate_sha256=b"c" * 32,
+    next_certificate_sha256=None,
+    facts=NodeFacts(hostname="h", boot_id="b", tpm_manufacturer="m", tpm_firmware="f"),
+    enrolled=NOW,
+    tpm=TpmFacts(manufacturer="IFX", ek_algorithm="rsa2048"),
+    labels={"rack": "a", "role": "gpu"},
+)
+MARK = ImaMark(
+    offset=2**40,
+    aggregates={HashAlg.SHA256: b"a" * 32, HashAlg.SHA384: b"b" * 48},
+    first_at=NOW,
+    last_at=NOW + timedelta(days=1),
+)
+STANDING = NodeStanding(
+    state=NodeState.QUARANTINED,
+    reason="odd",
+    findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock", event="tick"),),
+    trusted_until=None,
+    last_seen=NOW,
+    clock=Baseline(
+        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True), boot_id="boot", mark=MARK
+    ),
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_engine(tmp_path / "db.sqlite")
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def record(action: str) -> audit.Record:
+    return audit.Record(time=NOW, actor="verifier", action=action, subject="x", details={})
+
+
+def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+    assert [each for each in differences if not _same_type(each)] == []
+
+
+def _same_type(difference: Any) -> bool:
+    """Tell whether a difference is only that SQLite knows no type of its own for points in time and states."""
+    (inner,) = difference if isinstance(difference, list) else (difference,)
+    return bool(inner[0] == "modify_type" and isinstance(inner[-1], (Instant, sa.Enum)))
+
+
+def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engine, tmp_path: Path) -> None:
+    check_schema(engine)
+    with sqlite3.connect(tmp_path / "db.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unavailable, match="schema 9999, this program needs") as caught:
+        check_schema(engine)
+    assert "upgrade" in caught.value.remedy
+
+
+def test_a_database_of_a_newer_version_is_not_upgraded_and_stays_as_it_is(engine: sa.Engine, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "db.sqlite") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unavailable, match="schema that this program does not know"):
+        migrate(engine)
+    with pytest.raises(Unavailable, match="schema 9999"):
+        check_schema(engine)
+
+
+def test_an_empty_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="schema None"):
+        check_schema(open_engine(tmp_path / "empty.sqlite"))
+
+
+def test_commits_reach_the_disk_before_they_are_reported(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "journal_mode", "foreign_keys")
+        }
+    assert pragmas == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1}
+
+
+def test_a_transaction_that_fails_leaves_no_trace(engine: sa.Engine) -> None:
+    def work(connection: sa.Connection) -> None:
+        audit.append(connection, record("first"))
+        raise RuntimeError("half way")
+
+    store = Store(engine)
+
+    async def case() -> int:
+        with pytest.raises(RuntimeError, match="half way"):
+            await store.write(work)
+        await store.write(lambda connection: audit.append(connection, record("second")))
+        return await store.read(
+            lambda connection: connection.execute(sa.select(sa.func.count()).select_from(AUDIT)).scalar_one()
+        )
+
+    assert asyncio.run(case()) == 1
+    store.close()
+
+
+def test_a_locked_database_is_unavailable_and_comes_back(engine: sa.Engine, tmp_path: Path) -> None:
+    blocker = sqlite3.connect(tmp_path / "db.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer = engine.execution_options(writes=True)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 10")
+    with pytest.raises(Unavailable, match="locked"):
+        run(writer, lambda connection: audit.append(connection, record("first")))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    run(writer, lambda connection: audit.append(connection, record("second")))
+
+
+def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> None:
+    run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, STANDING))
+    assert run(engine, load_nodes) == [(RECORD, STANDING)]
+    assert run(engine, lambda connection: find_node(connection, NodeId("n-" + "b" * 26))) is None
+
+
+def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
+    bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
+    standing = replace(STANDING, clock=STANDING.clock._replace(mark=None)) if STANDING.clock else STANDING
+    run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
+    assert run(engine, load_nodes) == [(bare, standing)]
+
+
+def test_labels_are_kept(engine: sa.Engine) -> None:
+    writer = engine.execution_options(writes=True)
+    run(writer, lambda connection: put_node(connection, RECORD, STANDING))
+    run(writer, lambda connection: save_labels(connection, RECORD.node_id, {"rack": "b"}))
+    ((record, _),) = run(engine, load_nodes)
+    assert record == replace(RECORD, labels={"rack": "b"})
+
+
+def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, "0001")
+    values = {
+        "node_id": RECORD.node_id,
+        "state": "trusted",
+        "reason": "",
+        "findings": b'[{"expected":"on","id":"clock.rollback","seen":"back","where":"clock"}]',
+        "ek_name": b"ek",
+        "ak_name": b"ak",
+        "ak_public": b"public",
+        "certificate_sha256": b"c" * 32,
+        "hostname": "h",
+        "boot_id": "b",
+        "tpm_manufacturer": "m",
+        "tpm_firmware": "f",
+        "enrolled": 1_767_323_045_678_901,
+        "clock": b'{"boot_id":"boot","clock":"7","reset_count":1,"restart_count":2,"safe":true}',
+    }
+    with engine.execution_options(writes=True).begin() as connection:
+        columns = ", ".join(values)
+        places = ", ".join(f":{name}" for name in values)
+        connection.execute(sa.text(f"INSERT INTO nodes ({columns}) VALUES ({places})"), values)  # noqa: S608 - constants
+    with pytest.raises(Unavailable, match="schema 0001"):
+        check_schema(engine)
+    migrate(engine)
+    check_schema(engine)
+    ((record, standing),) = run(engine, load_nodes)
+    assert record == replace(RECORD, tpm=UNKNOWN_TPM, labels={})
+    assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
+    clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
+    assert standing.clock == Baseline(clock_info=clock, boot_id="boot")
+    engine.dispose()
+
+
+def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, "0002")
+    insert = "INSERT INTO model_keys (key_id, version, suite, public, created) VALUES ('llama', 1, 'any', X'00', 0)"
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text(insert))
+    migrate(engine)
+    found = run(engine, lambda connection: find_key(connection, KeyId("llama")))
+    assert found is not None
+    assert found.place == "file"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("version", ["0001", "0003"])
+def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: Path, version: str) -> None:
+    engine = open_engine(tmp_path / "old.sqlite")
+    migrate(engine, version)
+    insert = "INSERT INTO models VALUES (:digest, 'llama', 2, 1, 1, X'7b7d', 1767323045678901)"
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text(insert), {"digest": "ab" * 32})
+    migrate(engine)
+    found = run(engine, lambda connection: find_model(connection, Digest("ab" * 32)))
+    assert found is not None
+    assert (found.version, found.registered, found.retired) == (2, NOW, None)
+    engine.dispose()
+
+
+def test_audit_records_are_canonical_numbered_leaves(engine: sa.Engine) -> None:
+    def work(connection: sa.Connection) -> None:
+        audit.append(connection, record("first"))
+        audit.append(connection, record("second"))
+
+    run(engine.execution_options(writes=True), work)
+    pages = run(engine, lambda connection: audit.page(connection, 0, 10))
+    assert [sequence for sequence, _, _ in pages] == [1, 2]
+    assert pages[0][2] == (
+        b'{"action":"first","actor":"verifier","details":{},"subject":"x","time":"2026-01-02T03:04:05.678901+00:00"}'
+    )
+    assert all(leaf == audit.leaf_hash(content) for _, leaf, content in pages)
+    # RFC 6962's own vector: the leaf hash of an empty leaf
+    assert audit.leaf_hash(b"").hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"

@@ -1,0 +1,1 @@
+"""Who a node is: proof of its endorsement and attestation keys, its id, its certificate."""

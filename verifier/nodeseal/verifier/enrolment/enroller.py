@@ -1,0 +1,204 @@
+"""Enrolment: what happens between a TPM's identity and a node's certificate (DESIGN §4).
+
+:mod:`nodeseal.verifier.enrolment.proof` decides whether an identity is acceptable. Here it is challenged once,
+recorded, and given a certificate. An endorsement key that enrols again keeps its id and its state, gets a new key
+and loses its leases; two enrolments of one key at once end with the key of whichever was recorded last.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+
+from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import NodeId
+from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.enrolment.proof import (
+    SECRET_SIZE,
+    Candidate,
+    ClaimedIdentity,
+    CredentialChallenge,
+    EnrolmentPolicy,
+    check_identity,
+)
+from nodeseal.verifier.fleet.change import STICKY
+from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.fleet.transition import drop_leases, record_ends
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.limits import RateLimit
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
+
+_AGAIN: Final = "the node has enrolled again"
+_LENGTHS: Final = {"hostname": 253, "boot_id": 64, "tpm_manufacturer": 64, "tpm_firmware": 64}
+_log: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A node that has enrolled.
+
+    Attributes:
+        node_id: its id.
+        trust_domain: of the verifier.
+        certificate_chain: its TLS client certificate, leaf first, in DER.
+    """
+
+    node_id: NodeId
+    trust_domain: str
+    certificate_chain: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One enrolment that waits for its answer.
+
+    Attributes:
+        challenge: what was sent; takes one answer.
+        facts: what the node says of itself.
+    """
+
+    challenge: CredentialChallenge
+    facts: NodeFacts
+
+
+def parse_facts(**texts: str) -> NodeFacts:
+    """Return what a node says of itself, if people can read it without harm.
+
+    Raises:
+        MalformedInput: too long, or with characters that do not print; names the fact.
+    """
+    for name, text in texts.items():
+        if len(text) > _LENGTHS[name] or not text.isprintable():
+            raise MalformedInput(f"node facts: {name} is not printable text of at most {_LENGTHS[name]} characters")
+    return NodeFacts(**texts)
+
+
+class Enroller:
+    """Takes nodes in."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        certificates: Certificates,
+        policy: EnrolmentPolicy,
+        limit: RateLimit,
+    ) -> None:
+        self._fleet: Final = fleet
+        self._certificates: Final = certificates
+        self._policy: Final = policy
+        self._limit: Final = limit
+
+    def begin(self, identity: ClaimedIdentity, facts: NodeFacts) -> Attempt:
+        """Check an identity and challenge it.
+
+        Raises:
+            MalformedInput: something in it does not parse.
+            PolicyRefused: it is not acceptable; carries every finding. Or the node was retired.
+        """
+        candidate = check_identity(identity, self._policy, self._fleet.clock.wall())
+        self._refuse_retired(candidate.node_id)
+        return Attempt(CredentialChallenge(candidate, secrets.token_bytes(SECRET_SIZE)), facts)
+
+    async def finish(self, attempt: Attempt, answer: bytes) -> Enrolled:
+        """Check the answer, record the node, return its certificate.
+
+        Raises:
+            ProofFailed: ``ak.activation``: the answer is wrong.
+            OutOfOrder: there was an answer before.
+            TooManyRequests: this endorsement key enrols too often.
+            PolicyRefused: the node was retired.
+            Unavailable: it cannot be recorded now.
+        """
+        candidate = attempt.challenge.activate(answer)
+        node_id = candidate.node_id
+        self._limit.take(node_id, self._fleet.clock.steady())
+        chain = self._certificates.issue(node_id, candidate.certificate_request)
+        record = self._record(candidate, attempt.facts, sha256(chain[0]).digest())
+        await self._fleet.transact(lambda: self._enrolment(record, candidate))
+        _log.info("node enrolled", node=node_id, ak=record.ak_name.hex())
+        return Enrolled(node_id=node_id, trust_domain=self._certificates.trust_domain, certificate_chain=chain)
+
+    def _refuse_retired(self, node_id: NodeId) -> None:
+        node = self._fleet.find(node_id)
+        if node is not None and node.state is NodeState.RETIRED:
+            raise PolicyRefused(
+                Finding(id=FindingId.NODE_RETIRED, expected="a node in service", seen="a retired one", where=node_id)
+            )
+
+    def _record(self, candidate: Candidate, facts: NodeFacts, certificate_sha256: bytes) -> NodeRecord:
+        return NodeRecord(
+            node_id=candidate.node_id,
+            ek_name=candidate.ek.name(),
+            ak_name=candidate.ak.name(),
+            ak_public=candidate.ak.encode(),
+            certificate_sha256=certificate_sha256,
+            next_certificate_sha256=None,
+            facts=facts,
+            enrolled=self._fleet.clock.wall(),
+            tpm=candidate.tpm,
+        )
+
+    def _enrolment(self, record: NodeRecord, candidate: Candidate) -> Transaction[None]:
+        self._refuse_retired(record.node_id)
+        known = self._fleet.find(record.node_id)
+        record = replace(record, labels=known.record.labels) if known else record
+        standing = _standing(known)
+        ended = tuple(known.leases.values()) if known else ()
+        entry = _entry(record, known, candidate)
+
+        def work(connection: sa.Connection) -> None:
+            put_node(connection, record, standing)
+            audit.append(connection, entry)
+            record_ends(connection, ended, entry.actor, _AGAIN, record.enrolled)
+
+        def effect(_: None) -> None:
+            if known is None:
+                self._fleet.add(Node(record, standing))
+                return
+            known.enrol(record)
+            known.stand(standing)
+            drop_leases(known, ended, _AGAIN)
+            if known.stream is not None:
+                known.stream.close(OutOfOrder(_AGAIN))
+
+        return Transaction(work=work, effect=effect)
+
+
+def _standing(known: Node | None) -> NodeStanding:
+    if known is None:
+        return NodeStanding(state=NodeState.PENDING)
+    if known.state in STICKY:
+        return known.standing()
+    return replace(known.standing(), state=NodeState.STALE, reason="enrolled again", trusted_until=None)
+
+
+def _entry(record: NodeRecord, known: Node | None, candidate: Candidate) -> audit.Record:
+    facts = record.facts
+    return audit.Record(
+        time=record.enrolled,
+        actor=f"node/{record.node_id}",
+        action="node.enrolled",
+        subject=f"node/{record.node_id}",
+        details={
+            "ek_name": record.ek_name.hex(),
+            "ek_template": candidate.ek_template,
+            "ak_name": record.ak_name.hex(),
+            "previous_ak_name": known.record.ak_name.hex() if known else "",
+            "certificate_sha256": record.certificate_sha256.hex(),
+            "state": _standing(known).state.value,
+            "hostname": facts.hostname,
+            "boot_id": facts.boot_id,
+            "tpm_manufacturer": facts.tpm_manufacturer,
+            "tpm_firmware": facts.tpm_firmware,
+            "certified_manufacturer": record.tpm.manufacturer,
+            "ek_algorithm": record.tpm.ek_algorithm,
+        },
+    )

@@ -1,0 +1,35 @@
+"""A change of a node's state, as a value: what is to become of it, and which leases end with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodeseal.golden.model import Golden
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.nodes import NodeStanding
+
+STICKY = frozenset({NodeState.PENDING, NodeState.QUARANTINED, NodeState.RETIRED})
+"""States that only a person ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to become of a node.
+
+    Attributes:
+        standing: the new one.
+        actor: who decided.
+        ended: leases that end with it.
+        end_reason: why they end.
+        trust_ends: end of trust on the steady clock.
+        goldens: the goldens it matched.
+    """
+
+    standing: NodeStanding
+    actor: str = audit.VERIFIER
+    ended: tuple[Lease, ...] = ()
+    end_reason: str = ""
+    trust_ends: float = 0.0
+    goldens: tuple[Golden, ...] = ()

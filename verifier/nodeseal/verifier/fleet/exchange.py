@@ -1,0 +1,86 @@
+"""One exchange with a node, as values: the challenge that went out, the answer, and what the node is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
+from nodeseal.evidence.evidence import Evidence
+from nodeseal.findings import Finding
+from nodeseal.ids import LeaseId
+from nodeseal.verifier.states import NodeState
+
+
+class Verdict(NamedTuple):
+    """What a node is told about itself.
+
+    Attributes:
+        state: one of the seven.
+        trusted_until: end of trust, or None.
+        trusted_for_ms: the same as a duration from when the node received the challenge; 0: not trusted.
+        findings: of the round.
+    """
+
+    state: NodeState
+    trusted_until: datetime | None
+    trusted_for_ms: int
+    findings: tuple[Finding, ...]
+
+
+class Asked(NamedTuple):
+    """A challenge that went out.
+
+    Attributes:
+        challenge: what was asked.
+        known: what was known of the node then. Rounds on two streams may overtake each other, so a quote must
+            continue what was proved before its own challenge, not what came in since.
+        at: steady time.
+        answer_within_seconds: deadline for the first message of the answer.
+        whole: whether values and whole logs are to be sent, although they are known.
+    """
+
+    challenge: Challenge
+    known: KnownNode
+    at: float
+    answer_within_seconds: int
+    whole: bool = False
+
+    @property
+    def values_required(self) -> bool:
+        """Whether the answer must carry PCR values."""
+        return self.whole or self.known.values_required
+
+
+class Judged(NamedTuple):
+    """The outcome of a round.
+
+    Attributes:
+        verdict: for the node.
+        appraisal: None when the evidence was not even authentic.
+        unknown: leases that the node claims and must forget.
+        again: whether to challenge again at once, for values or logs.
+    """
+
+    verdict: Verdict
+    appraisal: Appraisal | None = None
+    unknown: tuple[LeaseId, ...] = ()
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Whole evidence that was asked for and judged.
+
+    Attributes:
+        asked: the challenge.
+        evidence: the answer.
+        judged: what came out.
+        received: when it was complete.
+    """
+
+    asked: Asked
+    evidence: Evidence
+    judged: Judged
+    received: datetime

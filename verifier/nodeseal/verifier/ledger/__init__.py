@@ -1,0 +1,1 @@
+"""What happened: records, appended in the transaction that makes them true."""

@@ -1,0 +1,1 @@
+"""Who calls, and what they may: roles, persons, certificates of callers."""

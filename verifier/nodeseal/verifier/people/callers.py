@@ -1,0 +1,116 @@
+"""Who calls: from a TLS client certificate to a caller whose roles count now.
+
+TLS checked the chain when the connection was made. Everything that can change since then is checked here on every
+call: the certificate's end, whether the node or person still exists, and whether this certificate is still theirs.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from hmac import compare_digest
+from typing import Final
+
+from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity
+from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import NodeId, PersonId
+from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.verifier.states import NodeState, Role
+from nodeseal.verifier.store.persons import find_person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        roles: what they may do.
+        actor: how the audit log calls them.
+        identity: what their certificate says, or None without one.
+        node: the node, if one calls.
+    """
+
+    roles: frozenset[Role]
+    actor: str
+    identity: PeerIdentity | None = None
+    node: Node | None = None
+
+
+_OF_NODES: Final = frozenset({Role.NODE})
+ANONYMOUS: Final = Caller(roles=frozenset({Role.ANONYMOUS}), actor="anonymous")
+
+
+class Callers:
+    """Identifies callers and holds them against the table of roles."""
+
+    def __init__(self, fleet: Fleet, trust_domain: str, certificates: Certificates) -> None:
+        self._fleet: Final = fleet
+        self._trust_domain: Final = trust_domain
+        self._certificates: Final = certificates
+
+    async def authorise(self, method: str, certificate_pem: bytes | None) -> Caller:
+        """Return who calls ``method``.
+
+        Raises:
+            ProofFailed: the certificate is expired, of another trust domain, unknown, or not theirs any more.
+            PolicyRefused: the caller has none of the roles that may call it.
+            Unavailable: people cannot be looked up now.
+        """
+        caller = ANONYMOUS if certificate_pem is None else await self._identify(certificate_pem)
+        allowed = ALLOWED.get(method, frozenset())
+        if not caller.roles & allowed:
+            expected = " or ".join(sorted(role.value for role in allowed)) or "nobody"
+            seen = ", ".join(sorted(role.value for role in caller.roles)) or "no role"
+            raise PolicyRefused(Finding(id=FindingId.PERSON_ROLE, expected=expected, seen=seen, where=method))
+        return caller
+
+    async def _identify(self, certificate_pem: bytes) -> Caller:
+        try:
+            identity = peer_identity(ssl.PEM_cert_to_DER_cert(certificate_pem.decode("ascii")))
+        except (ValueError, MalformedInput) as error:
+            raise ProofFailed(_certificate("a certificate that parses", str(error))) from error
+        self._check(identity, self._fleet.clock.wall())
+        if identity.kind is PeerKind.NODE:
+            return await self._node(identity)
+        if identity.kind is PeerKind.PERSON:
+            return await self._person(identity)
+        raise ProofFailed(_certificate("a certificate of a node or person", identity.kind.value))
+
+    def _check(self, identity: PeerIdentity, now: datetime) -> None:
+        if now >= identity.not_after:
+            raise ProofFailed(_certificate("a certificate that is valid now", f"one until {identity.not_after}"))
+        if identity.trust_domain != self._trust_domain:
+            raise ProofFailed(_certificate(f"trust domain {self._trust_domain}", identity.trust_domain))
+
+    async def _node(self, identity: PeerIdentity) -> Caller:
+        node = self._fleet.find(NodeId(identity.name))
+        if node is None:
+            raise ProofFailed(_unknown(FindingId.NODE_UNKNOWN, "an enrolled node", identity))
+        if node.state is NodeState.RETIRED:
+            raise ProofFailed(_unknown(FindingId.NODE_RETIRED, "a node in service", identity))
+        if not await self._certificates.speaks_for(node, identity.certificate_sha256):
+            raise ProofFailed(_unknown(FindingId.NODE_UNKNOWN, "the node's current certificate", identity))
+        return Caller(roles=_OF_NODES, actor=node.actor, identity=identity, node=node)
+
+    async def _person(self, identity: PeerIdentity) -> Caller:
+        name = PersonId(identity.name)
+        person = await self._fleet.store.read(lambda connection: find_person(connection, name))
+        if person is None or person.removed is not None:
+            raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "a person who may operate this verifier", identity))
+        if not compare_digest(person.certificate_sha256, identity.certificate_sha256):
+            raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "the person's current certificate", identity))
+        return Caller(roles=person.roles, actor=f"person/{name}", identity=identity)
+
+
+def _certificate(expected: str, seen: str) -> Finding:
+    return Finding(id=FindingId.TLS_CERTIFICATE, expected=expected, seen=seen)
+
+
+def _unknown(finding: FindingId, expected: str, identity: PeerIdentity) -> Finding:
+    seen = f"certificate {identity.certificate_sha256.hex()}"
+    return Finding(id=finding, expected=expected, seen=seen, where=identity.name)

@@ -1,0 +1,123 @@
+"""Gives people their client certificates, and takes them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
+from nodeseal.ids import PersonId
+from nodeseal.verifier.files import PUBLIC, write_new
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.states import PEOPLE, Role
+from nodeseal.verifier.store.database import run
+from nodeseal.verifier.store.persons import Person, find_person, put_person, remove_person
+
+PERSON_DAYS: Final = 365
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Who is to get a certificate.
+
+    Attributes:
+        name: of the person.
+        roles: what they may do.
+        trust_domain: SPIFFE trust domain.
+        verifier: address that their client calls, ``host:port``.
+        actor: who adds them, for the audit log.
+    """
+
+    name: PersonId
+    roles: frozenset[Role]
+    trust_domain: str
+    verifier: str
+    actor: str
+
+
+def parse_roles(texts: Iterable[str]) -> frozenset[Role]:
+    """Return roles of people by their names.
+
+    Raises:
+        MalformedInput: none, or one that no person can have.
+    """
+    known = {role.value: role for role in PEOPLE}
+    names = frozenset(texts)
+    if not names or not names <= known.keys():
+        raise MalformedInput(
+            f"not roles: {', '.join(sorted(names)) or 'none'}", remedy=f"choose of {', '.join(sorted(known))}"
+        )
+    return frozenset(known[name] for name in names)
+
+
+def add_person(
+    engine: sa.Engine, authority: CertificateAuthority, newcomer: Newcomer, folder: Path, at: datetime
+) -> None:
+    """Write a new client certificate with its key and ``client.yaml`` to ``folder``, and record who it is for.
+
+    Raises:
+        OutOfOrder: there is a person of that name.
+        MalformedInput: the folder holds such files already.
+        Unavailable: database or folder cannot be written.
+    """
+    key = new_tls_key()
+    request = certificate_request(key, newcomer.name)
+    days = timedelta(days=PERSON_DAYS)
+    certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, at, days)
+    person = Person(name=newcomer.name, roles=newcomer.roles, certificate_sha256=sha256(certificate).digest(), added=at)
+    run(engine.execution_options(writes=True), lambda connection: _record(connection, person, newcomer.actor))
+    _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
+
+
+def take_back(engine: sa.Engine, name: PersonId, actor: str, at: datetime) -> None:
+    """End what a person may do; it holds from the next call on.
+
+    Raises:
+        NotFound: there is nobody of that name.
+        Unavailable: the database cannot be written.
+    """
+
+    def change(connection: sa.Connection) -> None:
+        person = find_person(connection, name)
+        if person is None or person.removed is not None:
+            raise NotFound(f"there is nobody called {name}")
+        remove_person(connection, name, at)
+        _append(connection, "person.removed", person, actor, at)
+
+    run(engine.execution_options(writes=True), change)
+
+
+def _record(connection: sa.Connection, person: Person, actor: str) -> None:
+    existing = find_person(connection, person.name)
+    if existing is not None and existing.removed is None:
+        raise OutOfOrder(f"there is somebody called {person.name} already", remedy="remove them first")
+    put_person(connection, person)
+    _append(connection, "person.added", person, actor, person.added)
+
+
+def _append(connection: sa.Connection, action: str, person: Person, actor: str, at: datetime) -> None:
+    details = {
+        "roles": sorted(role.value for role in person.roles),
+        "certificate_sha256": person.certificate_sha256.hex(),
+    }
+    record = audit.Record(time=at, actor=actor, action=action, subject=f"person/{person.name}", details=details)
+    audit.append(connection, record)
+
+
+def _write_bundle(folder: Path, verifier: str, ca: bytes, certificate: bytes, key: bytes) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}") from error
+    client = f'verifier: "{verifier}"\nca: "ca.pem"\ncertificate: "person.pem"\nkey: "person.key"\n'
+    write_new(folder / "person.key", key)
+    write_new(folder / "person.pem", certificate, PUBLIC)
+    write_new(folder / "ca.pem", ca, PUBLIC)
+    write_new(folder / "client.yaml", client.encode(), PUBLIC)

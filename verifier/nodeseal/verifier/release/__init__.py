@@ -1,0 +1,1 @@
+"""Who may have which data key now: entitlement, releases, leases, rotation of slots."""

@@ -1,0 +1,128 @@
+"""Rotation of model keys: the data key of a sealed model, sealed to other keys of the same verifier.
+
+The data key is in memory here for as long as that takes and goes nowhere else: who asks gets slots. Only registered
+models are served, no retired ones, and neither from nor to a key that was revoked, which would undo the revocation.
+What was done is in the audit log before the slots are answered; what was refused is there, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from nodeseal.crypto.secret import wipe
+from nodeseal.errors import NotFound, PolicyRefused, ProofFailed
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.sealed.slots import Slot
+from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.release.entitlement import held_slots, model_findings
+from nodeseal.verifier.store.policy import KeyRecord, find_key
+from nodeseal.wire.findings import plain_findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrap:
+    """What to do.
+
+    Attributes:
+        model_digest: which model.
+        slots: its slots; the first one that can be opened here is.
+        keys: to whom, as they stand in their public files.
+        actor: who decided.
+    """
+
+    model_digest: Digest
+    slots: tuple[Slot, ...]
+    keys: tuple[ModelKey, ...]
+    actor: str
+
+
+class Rotation:
+    """Rewraps slots."""
+
+    def __init__(self, fleet: Fleet, keys: KeyStore) -> None:
+        self._fleet: Final = fleet
+        self._keys: Final = keys
+
+    async def rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
+        """Return a slot for each of the keys, in their order.
+
+        Raises:
+            PolicyRefused: the model is not registered, or retired, or no slot is of a key held here and in force.
+            NotFound: one of the keys is not held here as its file has it, or was revoked.
+            ProofFailed: ``release.slot``: the slot does not open.
+            Unavailable: the key store does not answer, or it cannot be recorded now.
+        """
+        try:
+            return await self._rewrap(rewrap)
+        except (PolicyRefused, ProofFailed) as error:
+            denied = _record(rewrap, "model.rewrap-denied", {"findings": plain_findings(error.findings)}, self._now())
+            await self._fleet.store.write(lambda connection: audit.append(connection, denied))
+            raise
+
+    async def _rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
+        slot, data_key = await self._open(rewrap)
+        try:
+            made = tuple(target.slot(rewrap.model_digest, data_key) for target in rewrap.keys)
+        finally:
+            wipe(data_key)
+        facts = {"from": _named(slot), "to": [_named(each) for each in made]}
+        record = _record(rewrap, "model.rewrapped", facts, self._now())
+
+        def work(connection: sa.Connection) -> None:
+            _allowed(connection, rewrap)  # people may have changed their minds
+            audit.append(connection, record)
+
+        await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        return made
+
+    async def _open(self, rewrap: Rewrap) -> tuple[Slot, bytearray]:
+        slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
+        held = HeldKey(key.model_key, key.place)
+        return slot, await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
+
+    def _now(self) -> datetime:
+        return self._fleet.clock.wall()
+
+
+def _allowed(connection: sa.Connection, rewrap: Rewrap) -> tuple[Slot, KeyRecord]:
+    """Return the slot to open and its key."""
+    for key in rewrap.keys:
+        _require_current(connection, key)
+    usable = [(slot, key) for slot, key in held_slots(connection, rewrap.slots) if key.revoked is None]
+    findings = model_findings(connection, rewrap.model_digest)
+    if not usable:
+        seen = ", ".join(f"{slot.key_id} version {slot.key_version}" for slot in rewrap.slots) or "no slots"
+        findings.append(
+            Finding(id=FindingId.RELEASE_SLOT, expected="a slot of a key held here and in force", seen=seen)
+        )
+    if findings:
+        raise PolicyRefused(*findings)
+    return usable[0]
+
+
+def _require_current(connection: sa.Connection, key: ModelKey) -> None:
+    record = find_key(connection, key.key_id)
+    if record is None or record.revoked is not None or record.model_key != key:
+        raise NotFound(
+            f"version {key.key_version} of {key.key_id} with that public half is not in force here",
+            remedy=f"nodeseal key show {key.key_id} --public FILE",
+        )
+
+
+def _named(slot: Slot) -> dict[str, object]:
+    return {"key_id": slot.key_id, "key_version": slot.key_version}
+
+
+def _record(rewrap: Rewrap, action: str, details: Mapping[str, object], at: datetime) -> audit.Record:
+    subject = f"model/{rewrap.model_digest}"
+    return audit.Record(time=at, actor=rewrap.actor, action=action, subject=subject, details=details)

@@ -1,0 +1,1 @@
+"""What relying parties and people take away about a node: tokens (EAR) and kept evidence."""

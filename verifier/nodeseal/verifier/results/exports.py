@@ -1,0 +1,92 @@
+"""Whole evidence of a node for people: asked for afresh, judged as any round, recorded, and handed out as a folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Final
+
+from nodeseal.errors import MalformedInput, OutOfOrder, Unavailable
+from nodeseal.evidence.folder import EvidenceFolder
+from nodeseal.ids import NodeId
+from nodeseal.verifier.fleet.exchange import Answered
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.limits import Slots
+from nodeseal.wire.findings import plain_findings
+
+_AT_ONCE: Final = 2
+"""Exports whose evidence, up to 80 MiB each, is in memory at once."""
+
+
+class Exports:
+    """Hands evidence out.
+
+    Attributes:
+        slots: one is to be held while an export is made and sent.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet: Final = fleet
+        self.slots: Final = Slots(_AT_ONCE, "exports of evidence")
+
+    async def evidence(self, node_id: NodeId, actor: str) -> Mapping[str, bytes]:
+        """Return the files of a connected node's evidence folder, whatever judging it comes to.
+
+        Raises:
+            NotFound: it is not enrolled.
+            OutOfOrder: it is not connected, or its answer is not what was asked for.
+            Unavailable: it did not answer in time, or this cannot be recorded now.
+        """
+        node = self._fleet.get(node_id)
+        answered = await self._answer(node)
+        files = _files(node, answered, self._fleet.settings.cap_pcr)
+        record = audit.Record(
+            time=answered.received,
+            actor=actor,
+            action="node.evidence-exported",
+            subject=node.actor,
+            details={
+                "quote_sha256": sha256(answered.evidence.attest).hexdigest(),
+                "findings": plain_findings(answered.judged.verdict.findings),
+            },
+        )
+        await self._fleet.store.write(lambda connection: audit.append(connection, record))
+        return files
+
+    async def _answer(self, node: Node) -> Answered:
+        stream, settings = node.stream, self._fleet.settings
+        if stream is None:
+            raise OutOfOrder(f"{node.record.node_id} is not connected", remedy="start its agent")
+        with suppress(TimeoutError):
+            # One answer may be under way, which comes first.
+            async with asyncio.timeout(2 * settings.complete_within_seconds):
+                return await stream.whole_evidence()
+        raise Unavailable(f"{node.record.node_id} did not answer in time", remedy="see its agent's log")
+
+
+def _files(node: Node, answered: Answered, cap_pcr: int) -> Mapping[str, bytes]:
+    challenge, evidence, record = answered.asked.challenge, answered.evidence, node.record
+    if evidence.pcr_values is None:
+        raise OutOfOrder(f"{record.node_id} sent no PCR values, although it was asked to", remedy="update its agent")
+    try:
+        folder = EvidenceFolder(
+            evidence=evidence,
+            nonce=challenge.nonce,
+            purpose=challenge.purpose,
+            selection=challenge.selection,
+            channel=challenge.channel,
+            issued=challenge.issued,
+            received=answered.received,
+            ak_public=record.ak_public,
+            labels=record.labels,
+            manufacturer=record.tpm.manufacturer,
+            ek_algorithm=record.tpm.ek_algorithm,
+            cap_pcr=cap_pcr,
+        )
+        return folder.encode()
+    except MalformedInput as error:
+        raise OutOfOrder(f"{record.node_id} sent other evidence than it was asked for: {error}") from error

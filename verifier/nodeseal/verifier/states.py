@@ -1,0 +1,45 @@
+"""What a node and a caller can be: the words that every room of the verifier shares."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class NodeState(Enum):
+    """What an operator can tell apart (DESIGN §5)."""
+
+    PENDING = "pending"
+    """Enrolled; nobody has admitted it yet."""
+    TRUSTED = "trusted"
+    """The last round was good and its time has not passed."""
+    REBOOTING = "rebooting"
+    """A new boot was seen and its values have yet to arrive."""
+    STALE = "stale"
+    """No good round for too long, or none yet since it was admitted."""
+    UNTRUSTED = "untrusted"
+    """The last evidence failed."""
+    QUARANTINED = "quarantined"
+    """A person must decide."""
+    RETIRED = "retired"
+    """Gone for good."""
+
+
+class Role(Enum):
+    """What a caller may be; people hold any number of the last four."""
+
+    ANONYMOUS = "anonymous"
+    """Nobody showed a certificate: the enrolment port."""
+    NODE = "node"
+    """An enrolled node with its current certificate."""
+    VIEWER = "viewer"
+    """Sees nodes, goldens, keys and models."""
+    OPERATOR = "operator"
+    """Keeps the fleet running: captures goldens, quarantines, retires, takes away."""
+    APPROVER = "approver"
+    """Decides what is trusted: admits, activates, creates, grants, registers."""
+    AUDITOR = "auditor"
+    """Reads the audit log."""
+
+
+PEOPLE: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR})

@@ -1,0 +1,1 @@
+"""What people decide to trust: goldens, models, model keys and their grants."""

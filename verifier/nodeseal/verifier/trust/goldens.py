@@ -1,0 +1,155 @@
+"""Goldens as people handle them: activated, listed, retired. Every change judges every node anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import sqlalchemy as sa
+
+from nodeseal.appraisal.runtime import compile_runtime
+from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
+from nodeseal.golden.document import parse_golden
+from nodeseal.golden.model import Golden
+from nodeseal.ids import Digest
+from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.limits import Slots
+from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.store.policy import (
+    GoldenRecord,
+    activate_golden,
+    find_golden,
+    list_goldens,
+    read_active_goldens,
+    retire_golden,
+)
+
+_AT_ONCE: Final = 2
+"""Documents each way, up to 64 MiB each, that are in memory at once."""
+_RUNTIME_PCR: Final = 10
+"""Whose value proves the IMA log."""
+
+
+class Goldens:
+    """The goldens of one verifier.
+
+    Attributes:
+        arriving: a slot is to be held while a document arrives and is activated.
+        leaving: likewise while one is read and sent: readers do not keep approvers waiting.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet: Final = fleet
+        self.arriving: Final = Slots(_AT_ONCE, "goldens that arrive")
+        self.leaving: Final = Slots(_AT_ONCE, "goldens that are read")
+
+    async def activate(self, document: bytes, actor: str) -> GoldenRecord:
+        """Let a golden count from now on.
+
+        Raises:
+            MalformedInput: it does not parse, or pins PCRs that are not quoted.
+            OutOfOrder: it is active already.
+            Unavailable: it cannot be recorded now.
+        """
+        golden = await asyncio.to_thread(_prepared, document)
+        self._require_quoted(golden)
+        at = self._fleet.clock.wall()
+        record = GoldenRecord(digest=golden.digest, name=golden.name, document=document, activated=at)
+
+        def prepare() -> Transaction[None]:
+            if golden.digest in {active.digest for active in self._fleet.policy.goldens}:
+                raise OutOfOrder(f"golden {golden.name} is active already")
+
+            def work(connection: sa.Connection) -> None:
+                activate_golden(connection, record)
+                audit.append(connection, _entry("golden.activated", record, actor, at))
+
+            goldens = (*self._fleet.policy.goldens, golden)
+            return Transaction(work=work, effect=lambda _: self._fleet.use_goldens(goldens))
+
+        await self._fleet.transact(prepare)
+        return record
+
+    async def retire(self, digest: Digest, actor: str) -> GoldenRecord:
+        """Let a golden count no more.
+
+        Raises:
+            NotFound: no golden of that digest is active.
+            Unavailable: it cannot be recorded now.
+        """
+        at = self._fleet.clock.wall()
+
+        def work(connection: sa.Connection) -> GoldenRecord:
+            record = find_golden(connection, digest)
+            if record is None or record.retired is not None:
+                raise NotFound(f"no golden {digest} is active", remedy="nodeseal golden list")
+            retire_golden(connection, digest, at)
+            audit.append(connection, _entry("golden.retired", record, actor, at))
+            return replace(record, retired=at)
+
+        def effect(_: GoldenRecord) -> None:
+            self._fleet.use_goldens(golden for golden in self._fleet.policy.goldens if golden.digest != digest)
+
+        return await self._fleet.transact(lambda: Transaction(work=work, effect=effect))
+
+    async def list(self, *, include_retired: bool) -> Sequence[GoldenRecord]:
+        """Return goldens by digest, without their documents; errors as :meth:`get`."""
+        return await self._fleet.store.read(partial(list_goldens, include_retired=include_retired))
+
+    async def get(self, digest: Digest) -> GoldenRecord:
+        """Return a golden, active or not.
+
+        Raises:
+            NotFound: there is none of that digest.
+            Unavailable: the store cannot be asked now.
+        """
+        record = await self._fleet.store.read(lambda connection: find_golden(connection, digest))
+        if record is None:
+            raise NotFound(f"there is no golden {digest}", remedy="nodeseal golden list --retired")
+        return record
+
+    def _require_quoted(self, golden: Golden) -> None:
+        quoted = set(self._fleet.settings.selection.indices())
+        missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
+        if golden.runtime is not None and all(pcr != _RUNTIME_PCR for _, pcr in quoted):
+            missing.append(str(_RUNTIME_PCR))
+        if missing:
+            raise MalformedInput(
+                f"golden {golden.name}: judges PCRs that are not quoted: {', '.join(missing)}",
+                remedy="add them to attestation.pcrs in verifier.yaml",
+            )
+
+
+def _prepared(document: bytes) -> Golden:
+    """Parse a golden and compile its list, which takes seconds if it is long."""
+    golden = parse_golden(document, "golden")
+    if golden.runtime is not None:
+        compile_runtime(golden)
+    return golden
+
+
+def load_golden(record: GoldenRecord) -> Golden:
+    """Return the golden of a record, if its document is still the one that was activated.
+
+    Raises:
+        MalformedInput: the document was changed in the database.
+    """
+    golden = parse_golden(record.document, f"golden {record.name}")
+    if golden.digest != record.digest:
+        raise MalformedInput(f"golden {record.name}: its document was changed in the database")
+    return golden
+
+
+async def active_goldens(store: Store) -> Iterable[Golden]:
+    """Return the goldens that count; errors as :func:`load_golden`."""
+    return map(load_golden, await store.read(read_active_goldens))
+
+
+def _entry(action: str, golden: GoldenRecord, actor: str, at: datetime) -> audit.Record:
+    subject, details = f"golden/{golden.digest}", {"name": golden.name}
+    return audit.Record(time=at, actor=actor, action=action, subject=subject, details=details)
