@@ -68,5 +68,5 @@ def test_what_is_not_a_reply_is_refused(raw: bytes) -> None:
 
 
 def test_the_interface_definition_is_shipped_with_the_package() -> None:
-    text = resources.files("nodeseal").joinpath(f"{varlink.KEYS_INTERFACE}.varlink").read_text()
+    text = resources.files("nodeseal.wire").joinpath(f"{varlink.KEYS_INTERFACE}.varlink").read_text()
     assert f"interface {varlink.KEYS_INTERFACE}\n" in text
