@@ -17,6 +17,7 @@ from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
+from support.damage import flipped
 from support.suspects import (
     GOOD,
     GOOD_LOG,
@@ -175,7 +176,7 @@ def test_b02_data_that_its_digest_does_not_cover_satisfies_no_rule(court: Court,
     kind = EventType.EFI_VARIABLE_AUTHORITY if not part else None
     at = place_of(LOG, pcr, part, kind)
     data = LOG.events[at].data
-    lying = replaced(LOG, at, data=data[:-1] + bytes([data[-1] ^ 1]))
+    lying = replaced(LOG, at, data=flipped(data))
 
     async def case() -> None:
         async with a_trial(court, "rules") as trial:

@@ -33,6 +33,7 @@ from support.attackers import (
     tpm_of,
     twin_of,
 )
+from support.damage import flipped
 from support.enrolments import (
     Scene,
     a_scene,
@@ -71,7 +72,7 @@ WRONG_SECRETS: Mapping[str, Callable[[bytes], bytes]] = {
     "nothing": lambda secret: secret[:0],
     "cut": lambda secret: secret[:-1],
     "with a byte more": lambda secret: secret + b"\0",
-    "with a flipped bit": lambda secret: bytes([secret[0] ^ 1]) + secret[1:],
+    "with a flipped bit": flipped,
 }
 
 

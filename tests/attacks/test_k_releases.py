@@ -18,6 +18,7 @@ from grpc import aio
 from nodeseal.errors import NodesealError, OutOfOrder
 from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
 from support.agents import eventually
+from support.damage import flipped
 from support.logged import activate
 from support.releases import (
     MANY,
@@ -406,7 +407,7 @@ def _of_another_version(scene: Scene) -> key_release_pb2.Slot:
 
 def _flipped(scene: Scene) -> key_release_pb2.Slot:
     slot = _copy(scene.model.slot)
-    slot.wrapped = bytes([slot.wrapped[0] ^ 1]) + slot.wrapped[1:]
+    slot.wrapped = flipped(slot.wrapped, 0)
     return slot
 
 

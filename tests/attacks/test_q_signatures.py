@@ -23,6 +23,7 @@ from support.attackers import (
     altered,
     refused_round,
 )
+from support.damage import flipped
 from support.quoting import Scene, a_scene, found, granted_node
 from support.software_ak import SoftwareAk
 from support.verifier import (
@@ -73,7 +74,7 @@ SIGNATURES: Mapping[str, tuple[Callable[[bytes], bytes], str]] = {
     "s is out of range by the order": (ecdsa(lambda r, s: (r, s + N)), "quote.signature"),
     "r and s are swapped": (ecdsa(lambda r, s: (s, r)), "quote.signature"),
     "r and s are one": (ecdsa(lambda r, s: (r * 0 + 1, s * 0 + 1)), "quote.signature"),
-    "a flipped bit": (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "quote.signature"),
+    "a flipped bit": (flipped, "quote.signature"),
     "SHA-1": (headed(Alg.ECDSA, HashAlg.SHA1), "quote.algorithm"),
     "SHA-384": (headed(Alg.ECDSA, HashAlg.SHA384), "quote.algorithm"),
     "RSASSA": (

@@ -24,6 +24,7 @@ from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
+from support.damage import flipped
 from support.runtime import content, ran
 from support.suspects import (
     GOOD_LOG,
@@ -332,7 +333,7 @@ SIGNATURES: Final[dict[str, tuple[ImaEntry, str]]] = {
         signed(GOOD_SIGNATURE[:7] + STRANGER.sign(content("signed"))[7:]),
         "ima.signature",
     ),
-    "with a bit flipped": (signed(GOOD_SIGNATURE[:-1] + bytes([GOOD_SIGNATURE[-1] ^ 1])), "ima.signature"),
+    "with a bit flipped": (signed(flipped(GOOD_SIGNATURE)), "ima.signature"),
     "that is cut off": (signed(GOOD_SIGNATURE[:-1]), "ima.signature"),
     "of a length that it has not": (signed(GOOD_SIGNATURE[:7] + b"\xff\xff" + GOOD_SIGNATURE[9:]), "ima.signature"),
     "that is a hash": (signed(b"\4\4" + content("signed")), "ima.signature"),

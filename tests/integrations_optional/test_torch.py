@@ -14,6 +14,7 @@ import pytest
 from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.loader import open_model, open_tensors, safe_open
+from support.damage import flip
 from support.mappings import left_out_of_core_dumps
 from support.sealed import Sample, safetensors_bytes, seal_files
 
@@ -122,8 +123,7 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path: Path, wrong: Any) -> N
 
 def test_parameters_hold_zeros_after_a_failure(tmp_path: Path) -> None:
     sample = seal_files(tmp_path, {PATH: safetensors.save({"w": torch.ones(300, 400)})})
-    weights = sample.directory / f"{PATH}.sealed"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    flip(sample.directory / f"{PATH}.sealed")
     params = {"w": torch.ones(300, 400)}
     with safe_open(sample.directory / PATH, "pt", keys=sample.keys) as file, pytest.raises(ProofFailed):
         file.load_into(params)

@@ -16,6 +16,7 @@ from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofF
 from nodeseal.findings import Finding, FindingId
 from nodeseal.loader import KeyProvider, Lease, open_model
 from nodeseal.sealed.slots import Slots
+from support.damage import flip
 from support.llama import llama_config, save_llama, sealed_llama, tokens
 from support.sealed import Sample, seal_folder
 
@@ -40,12 +41,6 @@ def sample(pristine: Sample, tmp_path: Path) -> Sample:
 
 def load(sample: Sample, auto_class: Any = None, **kwargs: Any) -> Any:
     return sealed.from_pretrained(sample.directory, auto_class, keys=sample.keys, **kwargs)
-
-
-def flip(path: Path, offset: int) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[offset] ^= 1
-    path.write_bytes(raw)
 
 
 def assert_same(made: Any, expected: Any) -> None:

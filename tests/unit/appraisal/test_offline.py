@@ -11,6 +11,8 @@ from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.verifier.appraisal.offline import appraise_folder, observe
+from support.damage import flipped
 from support.folders import folder_of
 from support.rounds import measured, ran
 
@@ -42,7 +44,7 @@ def test_entries_beyond_the_quote_are_not_observed() -> None:
 
 
 def test_a_log_that_does_not_replay_is_reported() -> None:
-    evidence = FOLDER.evidence._replace(ima=replace(MACHINE, ima_log=(MACHINE.ima_log or b"")[:-1] + b"x").delta(0))
+    evidence = FOLDER.evidence._replace(ima=replace(MACHINE, ima_log=flipped(MACHINE.ima_log or b"")).delta(0))
     seen = observe(replace(FOLDER, evidence=evidence))
     assert seen.ima == ()
     assert {finding.id for finding in seen.findings} & {FindingId.IMA_REPLAY, FindingId.IMA_LOG_MALFORMED}

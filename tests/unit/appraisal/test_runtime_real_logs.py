@@ -17,6 +17,7 @@ from nodeseal.findings import FindingId
 from nodeseal.ima.log import ImaEntry, ima_entries, replay_ima
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
+from support.damage import flipped
 from support.data import shared_data
 from support.runtime import SHA256, at, ids, listing, listing_of, quoted_pcrs
 
@@ -119,7 +120,7 @@ def mutations(entries: tuple[ImaEntry, ...]) -> Iterator[tuple[ImaEntry, ...]]:
             continue
         yield (*before, other, *rest)
         yield (*before, one, one, other, *rest)
-        yield (*before, one._replace(data=one.data[:-1] + bytes([one.data[-1] ^ 1])), other, *rest)
+        yield (*before, one._replace(data=flipped(one.data)), other, *rest)
         yield (*before, one._replace(template_digest=bytes(len(one.template_digest))), other, *rest)
         yield (*before, one._replace(pcr=11), other, *rest)
         if one.data != other.data:

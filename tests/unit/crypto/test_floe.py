@@ -15,6 +15,7 @@ from nodeseal.crypto import floe
 from nodeseal.crypto.floe import Decryptor, Encryptor, Parameters
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
+from support.damage import flipped
 from support.data import shared_data
 
 KEY, AAD, NAME = bytes(range(32)), b"aad", "model.safetensors"
@@ -223,7 +224,7 @@ def test_no_key_stays_behind_when_the_header_does_not_hold(monkeypatch: pytest.M
     (header, _), wiped = sealed(), list[int]()
     monkeypatch.setattr(floe, "wipe", lambda key: wiped.append(len(key)))
     with pytest.raises(ProofFailed):
-        start(header[:-1] + bytes([header[-1] ^ 1]))
+        start(flipped(header))
     assert wiped == [48]  # the message key, which is that of the good header
 
 

@@ -19,6 +19,7 @@ from nodeseal.crypto.hpke import ModelPrivateKey, ModelPublicKey, Suite, Wrapped
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.ids import Digest, KeyId, digest_of
+from support.damage import flipped
 
 MODEL, KEY = digest_of(b"model"), KeyId("llama")
 DATA_KEY = bytes(range(32))
@@ -109,7 +110,7 @@ def test_a_release_opens_for_one_key_one_context_and_unchanged_only() -> None:
     key, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     reply = hpke.wrap_for_release(_point(key), CONTEXT, DATA_KEY)
     dh = _dh(key, reply.enc)
-    changed = replace(reply, wrapped=reply.wrapped[:-1] + bytes([reply.wrapped[-1] ^ 1]))
+    changed = replace(reply, wrapped=flipped(reply.wrapped))
     for args in (
         (_point(other), CONTEXT, reply, _dh(other, reply.enc)),
         (_point(other), CONTEXT, reply, dh),
@@ -258,7 +259,7 @@ def test_a_slot_is_finished_for_its_own_key_model_and_key_id_only() -> None:
     key, public, slot = _p384_slot()
     other, foreign, _ = _p384_slot()
     dh = _p384_dh(key, slot.enc)
-    changed = replace(slot, wrapped=slot.wrapped[:-1] + bytes([slot.wrapped[-1] ^ 1]))
+    changed = replace(slot, wrapped=flipped(slot.wrapped))
     for args in (
         (foreign, MODEL, KEY, slot, _p384_dh(other, slot.enc)),
         (foreign, MODEL, KEY, slot, dh),

@@ -8,9 +8,14 @@ from nodeseal.crypto.signatures import InsecureSha1Verifier
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.quote_files import QuoteFiles, verify_quote_files
 from nodeseal.findings import FindingId
+from nodeseal.quote_files import QuoteFiles, verify_quote_files
+from nodeseal.tcg.algorithms import HashAlg
+from nodeseal.tcg.attest import Quoted, encode_attest
+from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted, encode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from support.damage import flipped
 from support.pcr_files import serialized
 from support.software_ak import SoftwareAk
 from support.tcg_values import attest
@@ -84,7 +89,7 @@ def test_every_fault_behind_a_good_signature_is_named() -> None:
 
 
 def test_a_bad_signature_is_the_only_fault_named() -> None:
-    assert findings(replace(GOOD, attest=GOOD.attest[:-1] + b"\0"), b"other") == [FindingId.QUOTE_SIGNATURE]
+    assert findings(replace(GOOD, attest=flipped(GOOD.attest)), b"other") == [FindingId.QUOTE_SIGNATURE]
 
 
 REFUSED = {

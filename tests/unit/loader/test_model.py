@@ -22,6 +22,7 @@ from nodeseal.loader import model as model_module
 from nodeseal.sealed.container import PREFIX_SIZE
 from nodeseal.sealed.content import Content, PlainFile, SealedFile
 from nodeseal.sealed.slots import Slots
+from support.damage import flip
 from support.mappings import left_out_of_core_dumps, mapping_of
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, data_key_of, rewrite_first_segment, sealed_model
 
@@ -54,12 +55,6 @@ class HeldKeys:
         key = self._sample.private.open_slot(content.digest, slot.key_id, slot.sealed)
         self.lease = Lease(digest_of(self._digest.encode()) if self._digest else slots.model_digest, key)
         return self.lease
-
-
-def flip(path: Path, offset: int) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[offset] ^= 1
-    path.write_bytes(raw)
 
 
 def refusal(sample: Sample) -> ProofFailed:

@@ -15,6 +15,7 @@ from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed
 from nodeseal.loader import TensorFile, load_into, open_model, open_tensors, safe_open
 from nodeseal.loader import frameworks as frameworks_module
 from nodeseal.loader.numpy import load_file
+from support.damage import flip
 from support.mappings import left_out_of_core_dumps
 from support.sealed import SEGMENT, Sample, seal_files, sealed_model
 
@@ -321,8 +322,7 @@ def test_a_model_that_parameters_do_not_fit_changes_none(sharded: Sample, why: s
 def test_a_damaged_shard_leaves_zeros_in_all_of_them(tmp_path: Path) -> None:
     files = {f"{at}.safetensors": save({name: TENSORS[name]}) for at, name in enumerate(("a.large", "b.experts"))}
     sample, params = seal_files(tmp_path, files), shards()
-    weights = sample.directory / "1.safetensors.sealed"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    flip(sample.directory / "1.safetensors.sealed")
     with open_model(sample.directory, sample.keys) as model, pytest.raises(ProofFailed):
         load_into(model, params)
     assert not any(np.any(param) for param in params.values())
