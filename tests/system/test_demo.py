@@ -16,7 +16,8 @@ import pytest
 from support.machines import need
 from support.sealed import PLAIN_WEIGHTS
 
-_SECONDS = 115
+_SECONDS = 900
+"""A bound for machines that are busy with other work; alone, the demo takes less than two minutes."""
 
 
 PROMISES = (

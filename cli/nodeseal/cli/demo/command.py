@@ -42,7 +42,7 @@ def demo(
     for tool in ("swtpm", "tpm2_pcrextend"):
         if shutil.which(tool) is None:
             raise NotFound(f"{tool} is not installed", remedy="run `make demo`, which installs what is needed")
-    signal.signal(signal.SIGTERM, _leave)  # so that what runs is ended, as Ctrl-C does
+    _end_in_order_on(signal.SIGHUP, signal.SIGTERM)
     narrator = Narrator(output.console)
     with Stage(_stage_directory(directory), narrator) as stage:
         _play(stage, narrator, plain, keep=keep, attacks=attacks)
@@ -65,6 +65,13 @@ def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks:
     story.tell_where(stage, narrator, nodes.good, running=keep)
     if keep:
         stage.wait()
+
+
+def _end_in_order_on(*signals: signal.Signals) -> None:
+    """Let signals end the demo as Ctrl-C does, with all that it started; one that is ignored (nohup) stays so."""
+    for each in signals:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - how Python calls handlers

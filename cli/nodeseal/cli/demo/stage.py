@@ -1,27 +1,32 @@
 """The demo's stage: a folder, the programs that run in it, and the commands that are typed.
 
-Every program is started with its own session and log file, and ended by its process id, last started first.
+Every program is started with its own session and log file, and ended by its process id, last started first. If this
+process is killed, the kernel ends them all.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from nodeseal.cli.demo.leash import leashed
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.errors import NodesealError
 
 _STOP_SECONDS = 10
-_COMMAND_SECONDS = 120
+_COMMAND_SECONDS = 300
+_UNTIL_SECONDS = 180
+"""Far longer than anything takes, also on a machine that is busy with other work."""
 _POLL_SECONDS = 0.2
 
 Value = TypeVar("Value")
@@ -53,14 +58,11 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._started:
-            process = self._started.pop()
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_SECONDS)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        if isinstance(value, DemoFailed) and not value.remedy:
+            value.remedy = f"read {self.directory / 'logs'}"
+        with _undisturbed():
+            while self._started:
+                _end(self._started.pop())
 
     def log(self, name: str) -> Path:
         """Return the log file of a program."""
@@ -74,7 +76,7 @@ class Stage:
         """Start a program that may end by itself."""
         with self.log(name).open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - argv is the demo's own
-                _resolve(argv),
+                leashed(_resolve(argv)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -90,7 +92,7 @@ class Stage:
         if shown:
             self._narrator.command(shlex.join(argv))
         done = subprocess.run(  # noqa: S603 - argv is the demo's own
-            _resolve(argv),
+            leashed(_resolve(argv)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,7 +108,16 @@ class Stage:
             raise DemoFailed(f"{shlex.join(argv)}: exit {done.returncode}, expected {expect}: {done.stdout.strip()}")
         return done.stdout
 
-    def until(self, what: str, poll: Callable[[], Value | None], seconds: float = 30) -> Value:
+    @contextmanager
+    def halted(self, name: str) -> Iterator[None]:
+        """Let a program stand still for as long as the block runs."""
+        self._servers[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._servers[name].send_signal(signal.SIGCONT)
+
+    def until(self, what: str, poll: Callable[[], Value | None], seconds: float = _UNTIL_SECONDS) -> Value:
         """Wait until ``poll`` returns something that is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -114,7 +125,7 @@ class Stage:
                 return value
             self._insist_that_all_run()
             time.sleep(_POLL_SECONDS)
-        raise DemoFailed(f"waited {seconds:.0f} s for this: {what}", remedy=f"read {self.directory / 'logs'}")
+        raise DemoFailed(f"waited {seconds:.0f} s for this: {what}")
 
     def wait(self) -> None:
         """Wait until a person presses Ctrl-C or a program ends."""
@@ -127,6 +138,25 @@ class Stage:
         for name, process in self._servers.items():
             if process.poll() is not None:
                 raise DemoFailed(f"{name} ended with {process.returncode}", remedy=f"read {self.log(name)}")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off signals that would end this process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

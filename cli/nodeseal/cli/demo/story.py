@@ -22,8 +22,8 @@ from nodeseal.loader import AgentKeys, open_model, open_tensors
 from nodeseal.loader.safetensors import decode_header
 
 _INTERVAL_SECONDS = 6
-_TRUST_SECONDS = 30
-_ANSWER_SECONDS = 5
+_TRUST_SECONDS = 60
+_ANSWER_SECONDS = 15
 _MODEL = "model.safetensors"
 _TAMPERED_PCR = 8
 """GRUB measures every command and the kernel's command line into it."""
@@ -200,9 +200,11 @@ def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     narrator.say("A loader keeps the model open; then somebody changes what is measured of the boot:")
     holder = _hold(stage, narrator, node)
     _await_round(stage, node_id)
+    narrator.say("The verifier is halted meanwhile: it cannot tell node-1 anything.")
     digest = hashlib.sha256(b"init=/bin/sh").hexdigest()
-    stage.type("tpm2_pcrextend", "-T", node.tcti, f"{_TAMPERED_PCR}:sha256={digest}")
-    answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
+    with stage.halted("verifier"):
+        stage.type("tpm2_pcrextend", "-T", node.tcti, f"{_TAMPERED_PCR}:sha256={digest}")
+        answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
     if "release.tpm-refused" not in answer:
         raise DemoFailed("the second loader was refused for another reason")
     narrator.proved("the lease still runs, nobody was told yet, and the TPM already refuses to use the key")
@@ -252,7 +254,7 @@ def _cap_pcr(stage: Stage, node: Node, *, shown: bool) -> str:
 
 
 def _await_round(stage: Stage, node_id: str) -> None:
-    """Wait for the end of a round, so that what follows comes well before the next one."""
+    """Wait for the end of a round, so that the lease lasts for what follows."""
     before = _last_seen(stage, node_id)
     stage.until("another round", lambda: _last_seen(stage, node_id) != before)
 
