@@ -11,6 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Only what is pinned by hash is installed, and only tpm2-pytss, which ships no wheels, runs a build.
 INSTALL := $(PIP) install --quiet --require-hashes --no-build-isolation --only-binary :all: --no-binary tpm2-pytss
 
+# Tests read and programs print UTF-8 in every locale.
+export PYTHONUTF8 := 1
+
 JOBS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=

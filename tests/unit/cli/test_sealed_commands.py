@@ -273,6 +273,7 @@ def test_seal_refuses_pickles_unless_told(plain: Path, public: Path, tmp_path: P
 
 
 def test_a_bar_shows_throughput_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal gets no bar
     terminal = Console(file=StringIO(), force_terminal=True, width=200)
     monkeypatch.setattr(output, "errors", terminal)
     with progress.progress_bar("sealing", 4 << 30) as done_bytes:
