@@ -1,0 +1,41 @@
+"""What a test run leaves behind: nothing, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+ENDLESS = "import signal, sys; pipe = open(sys.argv[1], 'w'); print('runs', file=pipe, flush=True); signal.pause()"
+RUN = """
+import os, signal, subprocess, sys, tempfile
+from support import keeper
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+keeper.start(grace_seconds=0)
+print(tempfile.mkdtemp(), flush=True)
+program = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_programs_and_temporary_files_go_with_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, ENDLESS, pipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as run:
+        with pipe.open() as program:
+            assert program.readline() == "runs\n"
+            run.send_signal(number)
+            assert program.read() == ""  # which ends when the program has ended
+        folder, named = run.communicate(timeout=60)  # which ends when the keeper has
+    assert named.startswith(b"nodeseal tests: still running after the tests, ended now: ")
+    assert not Path(os.fsdecode(folder.strip())).parent.exists()
