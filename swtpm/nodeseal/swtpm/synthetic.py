@@ -38,6 +38,8 @@ _AK_ATTRIBUTES: Final = (
 _RELEASE_KEY_ATTRIBUTES: Final = _OF_THIS_TPM | ObjectAttributes.DECRYPT
 _DYNAMIC: Final = range(17, 23)
 """PCRs of a dynamic launch start at all ones (PC Client PTP, "PCR Initial and Reset Values")."""
+_EARLIER_MS: Final = 30 * 24 * 3_600_000
+"""How long the TPM ran before its host's last start: a test may set the clock back by hours on a host just started."""
 
 
 class Attestation(NamedTuple):
@@ -52,8 +54,8 @@ class Attestation(NamedTuple):
     signature: bytes
 
 
-def _monotonic_milliseconds() -> int:
-    return time.monotonic_ns() // 1_000_000
+def _life_milliseconds() -> int:
+    return _EARLIER_MS + time.monotonic_ns() // 1_000_000
 
 
 class SyntheticTpm:
@@ -62,7 +64,7 @@ class SyntheticTpm:
     Args:
         vendor: who certifies the endorsement key.
         banks: PCR banks.
-        milliseconds: what the TPM's clock counts.
+        milliseconds: the time on the TPM's clock; it counts over the TPM's whole life, not since the host started.
 
     Attributes:
         ek: public area of the endorsement key.
@@ -74,7 +76,7 @@ class SyntheticTpm:
         self,
         vendor: TpmVendor,
         banks: tuple[HashAlg, ...] = (HashAlg.SHA256,),
-        milliseconds: Callable[[], int] = _monotonic_milliseconds,
+        milliseconds: Callable[[], int] = _life_milliseconds,
     ) -> None:
         self._ek, self._ak = SyntheticKey(), SyntheticKey()
         l2 = template("L-2").public

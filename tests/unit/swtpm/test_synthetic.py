@@ -68,6 +68,13 @@ def test_the_clock_counts_and_a_reset_is_counted(vendor: TpmVendor) -> None:
     assert second.reset_count == first.reset_count + 1
 
 
+def test_the_clock_is_older_than_the_host_that_was_started_now(
+    vendor: TpmVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic_ns", lambda: 0)
+    assert SyntheticTpm(vendor).clock_info().clock > 24 * 3_600_000
+
+
 def test_it_activates_a_credential_made_for_its_keys(tpm: SyntheticTpm) -> None:
     made = make_credential(tpm.ek, tpm.ak.name(), b"s" * 32)
     assert tpm.activate(made.id_object, made.encrypted_secret) == b"s" * 32
