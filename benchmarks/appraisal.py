@@ -18,7 +18,8 @@ from benchmarks.openssl import VERIFY, p256_verifies_per_second
 from nodeseal.appraisal.appraise import appraise
 from nodeseal.appraisal.model import Challenge, KnownNode, NodeKeys, Policy, known_logs
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.evidence.evidence import Channel, Evidence, Purpose
+from nodeseal.evidence.binding import Channel, Purpose
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
 

@@ -16,7 +16,7 @@ from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import Claims
+from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of

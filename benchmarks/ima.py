@@ -12,7 +12,7 @@ from typing import Final, Self
 from benchmarks.harness import PAIRS, Missing, Result, pinned, rate, ratios
 from benchmarks.keylime import PROCESS_MEASUREMENT_LIST, Keylime
 from nodeseal.appraisal.runtime import ImaProgress, compile_runtime, judge_ima
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules

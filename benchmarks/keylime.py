@@ -15,7 +15,7 @@ from typing import Final, Self
 from benchmarks.harness import SECONDS, Missing
 from benchmarks.nodes import SELECTION
 from nodeseal.crypto.keys import subject_public_key_info
-from nodeseal.evidence.evidence import Evidence
+from nodeseal.evidence.round import Evidence
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.public import TpmPublic
 

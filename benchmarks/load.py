@@ -20,9 +20,9 @@ from benchmarks.harness import Missing
 from benchmarks.nodes import Attester, BootedNode, booted_node, golden
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
 from nodeseal.agent.calls.messages import evidence_messages
-from nodeseal.appraisal.model import KnownLogs
 from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
-from nodeseal.evidence.evidence import Channel
+from nodeseal.evidence.binding import Channel
+from nodeseal.evidence.logs import KnownLogs
 from nodeseal.golden.document import dump_golden
 from nodeseal.ids import NodeId, Nonce
 from nodeseal.v1 import (

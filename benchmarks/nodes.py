@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nodeseal.appraisal.capture import Observation, Wanted, capture
-from nodeseal.appraisal.model import KnownLogs
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
-from nodeseal.evidence.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.claims import Claims, encode_claims
+from nodeseal.evidence.logs import ImaDelta, KnownLogs
 from nodeseal.evidence.quote import prove_pcr_values
+from nodeseal.evidence.round import Evidence
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of

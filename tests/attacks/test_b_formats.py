@@ -16,7 +16,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import to_pem
-from nodeseal.evidence.evidence import MAX_BOOT_LOG
+from nodeseal.evidence.logs import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.swtpm.sample_log import sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.evidence.evidence import MAX_BOOT_LOG
+from nodeseal.evidence.logs import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.v1 import (
     attestation_pb2,
 )

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from nodeseal.crypto.synthetic import SyntheticKey
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.attest import decode_attest, encode_attest

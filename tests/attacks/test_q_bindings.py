@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
-from nodeseal.evidence.evidence import Purpose, qualifying_data
+from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import NodeId, Nonce
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence

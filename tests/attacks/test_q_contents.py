@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Attest, Certified, Created, Quoted, decode_attest, encode_attest

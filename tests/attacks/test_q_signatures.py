@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from nodeseal.crypto.synthetic import SyntheticKey
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import Alg, HashAlg
 from nodeseal.tpm.buffer import sized

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from nodeseal.agent.config import AgentConfig
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, decode_claims
+from nodeseal.evidence.claims import decode_claims
+from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.ima.log import decode_ima_log, replay_ima
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log

@@ -21,7 +21,7 @@ from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.evidence.evidence import Channel, Purpose, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.ids import Digest, NodeId, Nonce
 from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.attest import decode_attest

@@ -16,8 +16,8 @@ import pytest
 from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.appraisal.runtime_rules import file_fields
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import ImaDelta
 from nodeseal.evidence.folder import EvidenceFolder
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import RuntimeRules
 from nodeseal.ima.log import (

@@ -16,7 +16,8 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.x509 import to_pem
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Purpose
+from nodeseal.evidence.binding import Purpose
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE
 from nodeseal.golden.rules import Window
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc, key_release_pb2, key_release_pb2_grpc

@@ -16,7 +16,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.errors import OutOfOrder
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.release_context import decode_release_context
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc

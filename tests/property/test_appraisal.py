@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nodeseal.appraisal.model import Baseline, Continuity, Policy
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.evidence import Evidence, ImaDelta
+from nodeseal.evidence.logs import ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.golden.difference import diff_goldens
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden

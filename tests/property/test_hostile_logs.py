@@ -15,7 +15,8 @@ from nodeseal.appraisal.runtime import compile_runtime, judge_ima
 from nodeseal.boot import images, loader, secure_boot
 from nodeseal.boot import measured as measured_events
 from nodeseal.boot.difference import reference_events
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, Claims, ImaDelta
+from nodeseal.evidence.claims import Claims
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden

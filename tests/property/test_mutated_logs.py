@@ -25,7 +25,8 @@ from nodeseal.appraisal.capture import Observation, Wanted, capture
 from nodeseal.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
 from nodeseal.appraisal.runtime_rules import CompiledRuntime, file_fields
 from nodeseal.boot.claims import BootClaims
-from nodeseal.evidence.evidence import Claims, ImaDelta
+from nodeseal.evidence.claims import Claims
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.model import Golden

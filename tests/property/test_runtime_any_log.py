@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodeseal.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.findings import FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ima.log import ImaEntry

@@ -26,7 +26,6 @@ import grpc.aio
 from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.config import AgentConfig, LogFormat
 from nodeseal.agent.evidence.host import HostFiles
-from nodeseal.agent.evidence.logs import KnownLogs
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.local.callers import CallerRule
 from nodeseal.agent.service import Agent
@@ -40,7 +39,8 @@ from nodeseal.crypto.x509 import (
     to_pem,
 )
 from nodeseal.documents import encode_base64
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, Claims, decode_claims
+from nodeseal.evidence.claims import Claims, decode_claims
+from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
 from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
 from nodeseal.tpm.public import EccPublic, decode_public

@@ -23,7 +23,7 @@ from tpm2_pytss.types import TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_PUBL
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import Device
-from nodeseal.evidence.evidence import Purpose, qualifying_data
+from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import Nonce
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.synthetic import Attestation, SyntheticTpm

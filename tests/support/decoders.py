@@ -13,9 +13,11 @@ from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto import floe
 from nodeseal.crypto.ima_signatures import read_ima_key
-from nodeseal.evidence.evidence import Channel, Claims, Evidence, Purpose, decode_claims, encode_claims
+from nodeseal.evidence.binding import Channel, Purpose
+from nodeseal.evidence.claims import Claims, decode_claims, encode_claims
 from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.evidence.release_context import ReleaseContext, decode_release_context, encode_release_context
+from nodeseal.evidence.round import Evidence
 from nodeseal.golden.document import parse_golden
 from nodeseal.ids import KeyId, Nonce, digest_of, lease_id_of, node_id_of
 from nodeseal.ima.log import claimed_bank, decode_ima_log, encode_ima_entry, ima_entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, Window

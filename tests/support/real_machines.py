@@ -18,7 +18,7 @@ from nodeseal.appraisal.capture import Wanted, capture
 from nodeseal.appraisal.offline import observe
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import RuntimeRules

@@ -17,7 +17,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.crypto.synthetic import SyntheticKey
-from nodeseal.evidence.evidence import Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
 from support.verifier import (

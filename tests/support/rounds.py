@@ -13,19 +13,20 @@ from hashlib import sha256
 
 from nodeseal.appraisal.appraise import appraise
 from nodeseal.appraisal.model import (
-    NOTHING_KNOWN,
     UNKNOWN_TPM,
     Appraisal,
     Baseline,
     Challenge,
-    KnownLogs,
     KnownNode,
     NodeKeys,
     Policy,
     TpmFacts,
     known_logs,
 )
-from nodeseal.evidence.evidence import Channel, Claims, Evidence, ImaDelta, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.claims import Claims, encode_claims
+from nodeseal.evidence.logs import NOTHING_KNOWN, ImaDelta, KnownLogs
+from nodeseal.evidence.round import Evidence
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of

@@ -14,7 +14,7 @@ from nodeseal.appraisal.runtime import (
     compile_runtime,
     judge_ima,
 )
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden

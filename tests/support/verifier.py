@@ -32,8 +32,10 @@ from grpc import aio
 
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, Channel, Claims, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.folder import decode_evidence_folder
+from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, LeaseId, ModelId, NodeId, Nonce, PersonId

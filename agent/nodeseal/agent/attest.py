@@ -16,7 +16,8 @@ from nodeseal.agent.calls.channels import Link, closed, send, translated
 from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_findings, parse_lease_ids
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.release.leases import Leases
-from nodeseal.evidence.evidence import Evidence, Purpose
+from nodeseal.evidence.binding import Purpose
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 

@@ -18,7 +18,7 @@ from typing import Final
 from nodeseal import documents
 from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.evidence.evidence import Channel
+from nodeseal.evidence.binding import Channel
 from nodeseal.ids import NodeId, parse_node_id
 
 AK_UNIQUE_SIZE: Final = 64

@@ -42,7 +42,6 @@ from nodeseal.appraisal.applicable import serves
 from nodeseal.appraisal.boot_log import boot_pcrs_sha256, conclude_boot
 from nodeseal.appraisal.compare import compare, ima_quoted
 from nodeseal.appraisal.model import (
-    NOTHING_KNOWN,
     Appraisal,
     Baseline,
     BootState,
@@ -58,8 +57,11 @@ from nodeseal.appraisal.platform import believed_firmware
 from nodeseal.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima, not_due
 from nodeseal.boot.claims import BootClaims
 from nodeseal.errors import ProofFailed
-from nodeseal.evidence.evidence import Claims, Evidence, ImaDelta, decode_claims, qualifying_data
+from nodeseal.evidence.binding import qualifying_data
+from nodeseal.evidence.claims import Claims, decode_claims
+from nodeseal.evidence.logs import NOTHING_KNOWN, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values, verify_quote
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg

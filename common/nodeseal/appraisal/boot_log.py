@@ -18,7 +18,7 @@ from nodeseal.boot.difference import first_difference
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import Claims
+from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.golden.model import Golden

@@ -21,30 +21,15 @@ from nodeseal.appraisal.applicable import serves
 from nodeseal.appraisal.runtime import ImaMark, ImaProgress
 from nodeseal.boot.claims import BootClaims
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.evidence.evidence import Channel, Claims, Purpose
+from nodeseal.evidence.binding import Channel, Purpose
+from nodeseal.evidence.claims import Claims
+from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, Severity
 from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
 from nodeseal.ids import Digest, Nonce
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.tpm.pcr import PcrSelection
-
-
-class KnownLogs(NamedTuple):
-    """What a challenge says is known of a node's logs, so that the node leaves it out.
-
-    Attributes:
-        boot_id: the boot that they are of; a node that runs another one sends everything.
-        boot_log_sha256: SHA-256 of the boot log that was judged; empty: it is to be sent.
-        ima_offset: bytes of the IMA log that were judged.
-    """
-
-    boot_id: str = ""
-    boot_log_sha256: bytes = b""
-    ima_offset: int = 0
-
-
-NOTHING_KNOWN = KnownLogs()
 
 
 class Challenge(NamedTuple):

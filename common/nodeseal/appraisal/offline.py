@@ -19,7 +19,7 @@ from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import ProofFailed
-from nodeseal.evidence.evidence import decode_claims
+from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from nodeseal.appraisal.model import Challenge, NodeKeys
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
-from nodeseal.evidence.evidence import Purpose, qualifying_data
+from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden

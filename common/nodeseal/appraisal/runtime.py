@@ -32,7 +32,7 @@ from typing import Final
 from nodeseal.appraisal.runtime_proof import Part, Plan, Proof, judged_bank, prove, unlisted_entries
 from nodeseal.appraisal.runtime_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields, shown_path
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden

@@ -9,7 +9,7 @@ from typing import Final
 from nodeseal.appraisal.runtime_replay import Stretch, replay
 from nodeseal.appraisal.runtime_rules import CompiledRuntime, Span
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.evidence import MAX_IMA_DELTA, ImaDelta
+from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ima.log import IMA_PCR, MAX_TEMPLATE_DATA, ImaEntry, ima_entries, template_hash

@@ -16,16 +16,10 @@ from typing import Final
 
 from nodeseal.documents import Fields, decode_json, encode_json, parse_json
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import (
-    MAX_BOOT_LOG,
-    MAX_CLAIMS,
-    MAX_IMA_DELTA,
-    NONCE_SIZE,
-    Channel,
-    Evidence,
-    ImaDelta,
-    Purpose,
-)
+from nodeseal.evidence.binding import NONCE_SIZE, Channel, Purpose
+from nodeseal.evidence.claims import MAX_CLAIMS
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, parse_labels, parse_node_id, parse_trust_domain
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection

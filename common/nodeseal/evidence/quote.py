@@ -89,7 +89,7 @@ def verify_quote(
         attest: TPMS_ATTEST.
         signature: TPMT_SIGNATURE over ``attest``.
         verifier: the attestation key.
-        expected_extra_data: the qualifying data of the challenge (:func:`nodeseal.evidence.evidence.qualifying_data`).
+        expected_extra_data: the qualifying data of the challenge (:func:`nodeseal.evidence.binding.qualifying_data`).
         expected_selection: the PCRs that were asked for, in that order of banks.
 
     Raises:

@@ -10,7 +10,9 @@ import pytest
 
 from nodeseal.appraisal.model import Appraisal, Baseline, Continuity, KnownNode, Policy
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.evidence import Channel, Claims, Evidence, Purpose, encode_claims
+from nodeseal.evidence.binding import Channel, Purpose
+from nodeseal.evidence.claims import Claims, encode_claims
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import FindingId
 from nodeseal.ids import LeaseId, Nonce, lease_id_of, node_id_of
 from nodeseal.tpm.algorithms import HashAlg

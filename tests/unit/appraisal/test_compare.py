@@ -10,17 +10,9 @@ from typing import Any
 import pytest
 
 from nodeseal.appraisal.compare import compare
-from nodeseal.appraisal.model import (
-    UNKNOWN_TPM,
-    BootState,
-    BootVerdict,
-    Facts,
-    Judgement,
-    KnownLogs,
-    Policy,
-    TpmFacts,
-)
+from nodeseal.appraisal.model import UNKNOWN_TPM, BootState, BootVerdict, Facts, Judgement, Policy, TpmFacts
 from nodeseal.appraisal.runtime import ImaMark, ImaProgress, RuntimeVerdict
+from nodeseal.evidence.logs import KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden

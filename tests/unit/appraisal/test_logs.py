@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from nodeseal.appraisal import appraise as appraise_module
-from nodeseal.appraisal.model import NOTHING_KNOWN, Appraisal, Continuity, Policy, TpmFacts, known_logs
+from nodeseal.appraisal.model import Appraisal, Continuity, Policy, TpmFacts, known_logs
 from nodeseal.boot.difference import reference_events
-from nodeseal.evidence.evidence import Evidence, ImaDelta
+from nodeseal.evidence.logs import NOTHING_KNOWN, ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, FileDigest, Image, PlatformRules, RuntimeRules, Window

@@ -17,7 +17,8 @@ from nodeseal.appraisal.release import (
     policy_selection,
 )
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
-from nodeseal.evidence.evidence import Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Purpose, qualifying_data
+from nodeseal.evidence.claims import encode_claims
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden

@@ -12,7 +12,7 @@ from nodeseal.appraisal import runtime, runtime_proof
 from nodeseal.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
 from nodeseal.appraisal.runtime_proof import Part, Plan, Proof, unlisted_entries
 from nodeseal.appraisal.runtime_rules import CompiledRuntime
-from nodeseal.evidence.evidence import MAX_IMA_DELTA, ImaDelta
+from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.ima.log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId
 from nodeseal.ima.log import ImaEntry, ima_entries, replay_ima

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed, Unavailable
-from nodeseal.evidence.evidence import Channel
+from nodeseal.evidence.binding import Channel
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of

@@ -12,8 +12,10 @@ import pytest
 
 from nodeseal.documents import encode_json
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import Channel, Evidence, ImaDelta, Purpose
+from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.folder import SIZES, EvidenceFolder, decode_evidence_folder
+from nodeseal.evidence.logs import ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection

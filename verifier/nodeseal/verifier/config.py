@@ -13,7 +13,7 @@ from typing import Final
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.settings import load_yaml

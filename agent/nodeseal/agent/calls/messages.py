@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from nodeseal.agent.evidence.attester import Challenge
-from nodeseal.agent.evidence.logs import KnownLogs
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, NONCE_SIZE, Evidence
+from nodeseal.evidence.binding import NONCE_SIZE
+from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import BY_CODE, Finding
 from nodeseal.ids import LeaseId, Nonce, parse_lease_id
 from nodeseal.tpm.algorithms import HashAlg

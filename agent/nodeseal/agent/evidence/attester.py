@@ -10,11 +10,14 @@ from importlib.metadata import version
 from typing import Final
 
 from nodeseal.agent.evidence.host import HostFiles, read_boot_id, read_firmware
-from nodeseal.agent.evidence.logs import KnownLogs, MeasuredLogs, NewLogs
+from nodeseal.agent.evidence.logs import MeasuredLogs, NewLogs
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.tpm.device import QuotedState
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.evidence.evidence import Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Purpose, qualifying_data
+from nodeseal.evidence.claims import Claims, encode_claims
+from nodeseal.evidence.logs import KnownLogs
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import LeaseId, Nonce
 from nodeseal.ima.log import IMA_PCR
 from nodeseal.tpm.pcr import PcrSelection

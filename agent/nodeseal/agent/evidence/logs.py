@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta, KnownLogs
 from nodeseal.ima.log import ima_entries
 from nodeseal.tpm.algorithms import HashAlg
 
@@ -27,23 +27,8 @@ _log = structlog.get_logger("nodeseal.agent.logs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownLogs:
-    """What the verifier has judged of one boot's logs.
-
-    Attributes:
-        boot_id: which boot; empty: none.
-        boot_log_sha256: digest of the boot log; empty: none.
-        ima_offset: bytes of the IMA log.
-    """
-
-    boot_id: str
-    boot_log_sha256: bytes
-    ima_offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NewLogs:
-    """What the verifier has yet to see; fields as in :class:`~nodeseal.evidence.evidence.Evidence`."""
+    """What the verifier has yet to see; fields as in :class:`~nodeseal.evidence.round.Evidence`."""
 
     boot_log: bytes | None
     ima: ImaDelta | None

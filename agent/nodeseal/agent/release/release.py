@@ -25,8 +25,9 @@ from nodeseal.agent.tpm.failures import TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, Unavailable
-from nodeseal.evidence.evidence import Evidence, Purpose
+from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.release_context import ReleaseContext, decode_release_context
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId
 from nodeseal.sealed.slots import Slot

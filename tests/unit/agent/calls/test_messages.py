@@ -12,9 +12,9 @@ from nodeseal.agent.calls.messages import (
     parse_nonce,
     parse_selection,
 )
-from nodeseal.agent.evidence.logs import KnownLogs
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, Evidence, ImaDelta
+from nodeseal.evidence.logs import MAX_LOG_PIECE, ImaDelta, KnownLogs
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import FindingId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection

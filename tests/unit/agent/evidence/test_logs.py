@@ -8,8 +8,8 @@ import pytest
 import structlog.testing
 
 from nodeseal.agent.evidence import logs
-from nodeseal.agent.evidence.logs import KnownLogs, MeasuredLogs
-from nodeseal.evidence.evidence import ImaDelta
+from nodeseal.agent.evidence.logs import MeasuredLogs
+from nodeseal.evidence.logs import ImaDelta, KnownLogs
 from nodeseal.swtpm.ima import Ima
 from nodeseal.tpm.algorithms import HashAlg
 

@@ -19,7 +19,9 @@ import sqlalchemy as sa
 from nodeseal.appraisal.appraise import appraise
 from nodeseal.appraisal.model import Appraisal
 from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
-from nodeseal.evidence.evidence import Channel, Claims, Evidence, Purpose, encode_claims, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.claims import Claims, encode_claims
+from nodeseal.evidence.round import Evidence
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nodeseal.errors import MalformedInput, TooManyRequests
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Evidence, ImaDelta
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.verifier.rounds.log_collector import _USUAL, MAX_ANSWER, MAX_MESSAGES, LogBudget, LogCollector, log_size

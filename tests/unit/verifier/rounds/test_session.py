@@ -10,7 +10,9 @@ from typing import cast
 import pytest
 
 from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed, Unavailable
-from nodeseal.evidence.evidence import MAX_LOG_PIECE, Channel, Evidence, ImaDelta
+from nodeseal.evidence.binding import Channel
+from nodeseal.evidence.logs import MAX_LOG_PIECE, ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import SYSTEM
 from nodeseal.verifier.fleet.exchange import Asked, Judged, Verdict

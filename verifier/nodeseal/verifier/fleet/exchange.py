@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
-from nodeseal.evidence.evidence import Evidence
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.states import NodeState

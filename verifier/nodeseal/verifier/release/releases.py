@@ -29,9 +29,10 @@ from nodeseal.appraisal.release import (
 from nodeseal.crypto.hpke import Wrapped, uncompressed_point, wrap_for_release
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
-from nodeseal.evidence.evidence import Channel, Evidence, Purpose
+from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId, lease_id_of
 from nodeseal.sealed.slots import Slot

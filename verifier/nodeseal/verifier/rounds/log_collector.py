@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from nodeseal.errors import MalformedInput, TooManyRequests
-from nodeseal.evidence.evidence import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, Evidence, ImaDelta
+from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE, ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.ids import NodeId
 
 MAX_ANSWER: Final = MAX_BOOT_LOG + MAX_IMA_DELTA

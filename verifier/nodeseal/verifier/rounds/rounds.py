@@ -27,17 +27,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 from nodeseal.appraisal.appraise import appraise
-from nodeseal.appraisal.model import (
-    NOTHING_KNOWN,
-    Appraisal,
-    Baseline,
-    Challenge,
-    Continuity,
-    KnownNode,
-    known_logs,
-)
+from nodeseal.appraisal.model import Appraisal, Baseline, Challenge, Continuity, KnownNode, known_logs
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.evidence import Channel, Evidence, Purpose, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.logs import NOTHING_KNOWN
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId, Nonce
 from nodeseal.tpm.attest import decode_attest

@@ -19,7 +19,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from nodeseal.errors import NodesealError, ProofFailed, Unavailable
-from nodeseal.evidence.evidence import Channel, Evidence, Purpose
+from nodeseal.evidence.binding import Channel, Purpose
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.clock import Clock

@@ -10,7 +10,7 @@ from typing import Any, Final
 from grpc import aio
 
 from nodeseal.errors import OutOfOrder
-from nodeseal.evidence.evidence import Channel
+from nodeseal.evidence.binding import Channel
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.fleet.fleet import Fleet

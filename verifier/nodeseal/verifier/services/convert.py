@@ -9,7 +9,8 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nodeseal.errors import MalformedInput
-from nodeseal.evidence.evidence import Evidence, ImaDelta
+from nodeseal.evidence.logs import ImaDelta
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection

@@ -1,0 +1,69 @@
+"""Binding: what a quote is made for, and the qualifying data that ties it to one exchange.
+
+The qualifying data of every quote and certification is a SHA-256 over a fixed layout. So a quote cannot be carried into
+another purpose, trust domain, node, TLS channel or set of claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import NodeId, Nonce
+
+_LABEL = b"nodeseal binding v1\0"
+NONCE_SIZE = 32
+_SHA256_SIZE = 32
+
+
+class Purpose(Enum):
+    """What a quote was asked for; a quote for one purpose is worth nothing for another."""
+
+    ATTEST = 1
+    RELEASE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """Where evidence travels: facts both ends know without being told in the exchange.
+
+    Attributes:
+        trust_domain: the verifier's SPIFFE trust domain.
+        node_id: the node that the TLS client certificate names.
+        certificate_sha256: SHA-256 of that certificate in DER.
+    """
+
+    trust_domain: str
+    node_id: NodeId
+    certificate_sha256: bytes
+
+
+def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: bytes) -> bytes:
+    """Return the 32 bytes that a quote or certification must carry as extraData (TPMS_ATTEST, TPM 2.0 Part 2).
+
+    Layout: label, purpose (1 byte), nonce (32), length and text of trust domain and node id (2 bytes big-endian
+    each), SHA-256 of the TLS client certificate (32), SHA-256 of the claims (32).
+
+    Raises:
+        MalformedInput: the nonce or the certificate's digest has another size, so the layout would be ambiguous.
+    """
+    if len(nonce) != NONCE_SIZE or len(channel.certificate_sha256) != _SHA256_SIZE:
+        raise MalformedInput("binding: nonce and certificate digest have 32 bytes each")
+    domain, node = channel.trust_domain.encode(), channel.node_id.encode()
+    return hashlib.sha256(
+        b"".join(
+            (
+                _LABEL,
+                purpose.value.to_bytes(1, "big"),
+                nonce,
+                len(domain).to_bytes(2, "big"),
+                domain,
+                len(node).to_bytes(2, "big"),
+                node,
+                channel.certificate_sha256,
+                hashlib.sha256(claims).digest(),
+            )
+        )
+    ).digest()
