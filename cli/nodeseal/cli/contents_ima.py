@@ -8,13 +8,12 @@ from typing import Final
 from nodeseal.cli.contents import Found, named
 from nodeseal.cli.log_ima import read_ima
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.canonical import ALGORITHMS
 from nodeseal.golden.paths import path_text
 from nodeseal.ima.log import MAX_IMA_LOG, ImaEntry, check_template_digest
 from nodeseal.ima.template import parse_template
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME
 
 _AGGREGATE: Final = b"boot_aggregate"
-_BANKS: Final = {bank.hashlib_name for bank in ALGORITHMS.values()}
 
 
 def ima_files(path: Path) -> Found:
@@ -45,7 +44,7 @@ def entry_file(entry: ImaEntry, source: str) -> Found:
     fields = parse_template(entry.template, entry.data)
     if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE or fields.digest_type == "verity":
         return
-    if fields.algorithm not in _BANKS:
+    if fields.algorithm not in STRONG_HASHES_BY_NAME:
         raise MalformedInput(
             f"{source}: {path_text(fields.path)} was hashed with {fields.algorithm[:32]!a}",
             remedy="boot the machine with ima_hash=sha256",

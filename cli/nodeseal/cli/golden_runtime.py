@@ -21,14 +21,14 @@ from nodeseal.cli.golden_source import read_golden
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.canonical import runtime_plain
 from nodeseal.golden.document import dump_golden
-from nodeseal.golden.model import BANKS, Golden
+from nodeseal.golden.model import Golden
 from nodeseal.golden.parts import parse_moment
 from nodeseal.golden.paths import path_bytes, path_text
 from nodeseal.golden.rules import RuntimeRules, Window
 from nodeseal.golden.runtime_list import Rollout, merge_lists, runtime_list
 from nodeseal.golden.yaml_text import render
 from nodeseal.ima.template import measured_path
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 
 _TIME: Final = "TIME"
 
@@ -41,9 +41,9 @@ def _parse_prefix(text: str) -> bytes:
 
 
 def _parse_bank(text: str) -> HashAlg:
-    if text not in BANKS:
-        raise MalformedInput(f"unknown hash {text[:32]!a}: use one of {', '.join(BANKS)}")
-    return BANKS[text]
+    if text not in STRONG_HASHES_BY_NAME:
+        raise MalformedInput(f"unknown hash {text[:32]!a}: use one of {', '.join(STRONG_HASHES_BY_NAME)}")
+    return STRONG_HASHES_BY_NAME[text]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,12 @@ from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ima.log import IMA_PCR, MAX_TEMPLATE_DATA, ImaEntry, ima_entries, template_hash
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 
 _LONGEST: Final = MAX_IMA_DELTA - MAX_TEMPLATE_DATA - 1024
 """Bytes of a stretch that an agent may have cut off behind a whole entry, because a round brings no more."""
 _EXPLAINED: Final = 4 * 1024 * 1024
 """Bytes of a log that is gone through once more to say why it does not replay."""
-_STRONG: Final = (HashAlg.SHA512, HashAlg.SHA384, HashAlg.SHA256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def judged_bank(banks: Iterable[HashAlg]) -> HashAlg:
         ProofFailed: IMA_REPLAY, PCR 10 was quoted in no bank that counts.
     """
     known = set(banks)
-    for bank in _STRONG:
+    for bank in reversed(STRONG_HASHES):
         if bank in known:
             return bank
     expected = f"a quote of PCR {IMA_PCR} in a SHA-256, SHA-384 or SHA-512 bank, as before"

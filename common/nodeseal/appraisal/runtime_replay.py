@@ -11,30 +11,20 @@ templates and anything cut off, it hands to that module, entry by entry.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import ENTRY_HEADERS, IMA_PCR, U32, ima_entries, template_hash
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASH_CONSTRUCTORS, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 Table = Mapping[bytes, bytes]
 """Template hashes by template data."""
 
-_NEW: Final[Mapping[HashAlg, Callable[[bytes], _Hash]]] = {
-    HashAlg.SHA1: hashlib.sha1,
-    HashAlg.SHA256: hashlib.sha256,
-    HashAlg.SHA384: hashlib.sha384,
-    HashAlg.SHA512: hashlib.sha512,
-}
 MAX_OTHERS: Final = 65_536
 """Entries of other PCRs in one stretch: nothing proves them, so they cost nothing to make up, but time to judge."""
 _OFFSETS: Final = "L"
@@ -96,7 +86,7 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
     Raises:
         MalformedInput: an entry does not parse, or too many are of other PCRs.
     """
-    log, at, new = stretch.log, stretch.start, _NEW[bank]
+    log, at, new = stretch.log, stretch.start, HASH_CONSTRUCTORS[bank]
     stop = min(stretch.stop, len(log))
     header, violation = ENTRY_HEADERS[stretch.width], bytes(stretch.width.digest_size)
     fixed, unpack, size_of = header.size, header.unpack_from, U32.unpack_from

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from nodeseal.crypto.ima_signatures import ImaKey
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.golden.canonical import ALGORITHMS, tagged
+from nodeseal.golden.canonical import tagged
 from nodeseal.golden.model import Golden
 from nodeseal.golden.paths import MAX_PATH, path_bytes, path_text
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, SigningKey, Window
@@ -35,11 +35,10 @@ from nodeseal.ids import Digest
 from nodeseal.ima.log import ImaEntry
 from nodeseal.ima.signature import ImaSignature, decode_ima_signature
 from nodeseal.ima.template import ImaFields, encode_template, parse_template, template_fields
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_DIGEST_SIZE, STRONG_HASHES_BY_NAME, HashAlg
 
 BOOT_AGGREGATE: Final = b"boot_aggregate"
 """Name of the entry that IMA makes of the boot PCRs; a real file's path begins with a slash."""
-_STRONG: Final = {bank.hashlib_name: bank for bank in ALGORITHMS.values()}
 """Digests that can satisfy a rule, by the kernel's name of their algorithm."""
 _BEGINNINGS: Final = (("d-ng", "n-ng"), ("d-ngv2", "n-ng"))
 _DIGEST_TYPES: Final = {"ima-ng": "", "ima-sig": "", "ima-ngv2": "ima", "ima-sigv2": "ima"}
@@ -142,7 +141,7 @@ class CompiledRuntime:
         return self._finding(FindingId.IMA_VIOLATION, fields, "no violation", "one that claims this path")
 
     def _buffer(self, fields: ImaFields, buffer: bytes) -> Finding | None:
-        bank = _STRONG.get(fields.algorithm)
+        bank = STRONG_HASHES_BY_NAME.get(fields.algorithm)
         if bank is None or bank.digest(buffer) != fields.digest:
             return self._finding(FindingId.IMA_BUFFER, fields, "the SHA-256 of the buffer, or better", _seen(fields))
         if not fields.path or b"/" in fields.path:
@@ -209,7 +208,7 @@ def _signed(key: ImaKey, signature: ImaSignature, fields: ImaFields) -> bool:
 
 
 def _is_strong(fields: ImaFields) -> bool:
-    return fields.algorithm in _STRONG and fields.digest_type != _VERITY
+    return fields.algorithm in STRONG_HASHES_BY_NAME and fields.digest_type != _VERITY
 
 
 def _is_of(content: FileDigest, fields: ImaFields) -> bool:
@@ -218,7 +217,7 @@ def _is_of(content: FileDigest, fields: ImaFields) -> bool:
 
 
 def _algorithm(content: FileDigest) -> str:
-    return ALGORITHMS[len(content.digest)].hashlib_name
+    return STRONG_HASHES_BY_DIGEST_SIZE[len(content.digest)].hashlib_name
 
 
 def _by_name(buffers: Mapping[str, frozenset[bytes]] | None) -> Mapping[bytes, frozenset[bytes]] | None:

@@ -21,14 +21,12 @@ from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.uefi.event_log import EventLog, LogFormat, replay
 
 FIRMWARE_PCRS: Final = range(8)
 _STATIC_PCRS: Final = range(16)
 """PCRs that start at zero and that only a reset clears (PC Client Platform TPM Profile, "PCR Attributes")."""
-_BANKS: Final = (HashAlg.SHA512, HashAlg.SHA384, HashAlg.SHA256)
-"""Banks that count, strongest first."""
 PHASE_PCR: Final = 11
 """Where systemd measures its words."""
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
@@ -102,8 +100,8 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
         firmware: what the node says of its firmware; it only chooses quirks, which are reported when used.
         bank: the bank to judge; None: the strongest SHA-2 bank that is both quoted and in the log.
     """
-    wanted = _BANKS if bank is None else (bank,)
-    judged = next((each for each in wanted if each in _BANKS and _serves(log, pcrs, each)), None)
+    wanted = STRONG_HASHES[::-1] if bank is None else (bank,)
+    judged = next((each for each in wanted if each in STRONG_HASHES and _serves(log, pcrs, each)), None)
     if judged is None:
         return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted{_advice(log)}")
     if log.form is not LogFormat.CRYPTO_AGILE:

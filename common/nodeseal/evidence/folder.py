@@ -21,7 +21,7 @@ from nodeseal.evidence.claims import MAX_CLAIMS
 from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, parse_labels, parse_node_id, parse_trust_domain
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
 
 FORMAT: Final = "nodeseal/evidence/1"
@@ -45,7 +45,6 @@ SIZES: Final[Mapping[str, int]] = {
 }
 """Names of all files that a folder may hold, with the most bytes of each. The last three may be absent."""
 _REQUIRED: Final = (_HEAD, _CLAIMS, _ATTEST, _SIGNATURE, _AK)
-_BANKS: Final = {bank.hashlib_name: bank for bank in HashAlg}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +177,7 @@ def _check_files(files: Mapping[str, bytes]) -> None:
 
 def _evidence(files: Mapping[str, bytes], head: Fields, selection: PcrSelection) -> Evidence:
     values, bank = files.get(_VALUES), head.text("ima_bank")
-    if (bank in _BANKS) != (_IMA_LOG in files) or (bank and bank not in _BANKS):
+    if (bank in HASHES_BY_NAME) != (_IMA_LOG in files) or (bank and bank not in HASHES_BY_NAME):
         raise head.wrong("ima_bank", f"the bank of {_IMA_LOG}, or empty without that file")
     return Evidence(
         claims=files[_CLAIMS],
@@ -186,7 +185,7 @@ def _evidence(files: Mapping[str, bytes], head: Fields, selection: PcrSelection)
         signature=files[_SIGNATURE],
         pcr_values=None if values is None else _values(values, selection),
         boot_log=files.get(_BOOT_LOG),
-        ima=ImaDelta(offset=0, entries=files[_IMA_LOG], bank=_BANKS[bank]) if bank else None,
+        ima=ImaDelta(offset=0, entries=files[_IMA_LOG], bank=HASHES_BY_NAME[bank]) if bank else None,
     )
 
 
@@ -212,12 +211,12 @@ def _values(raw: bytes, selection: PcrSelection) -> tuple[bytes, ...]:
 
 def _selection(head: Fields) -> PcrSelection:
     banks: list[tuple[HashAlg, tuple[int, ...]]] = []
-    for item in head.items("selection", max_items=len(_BANKS)):
+    for item in head.items("selection", max_items=len(HASHES_BY_NAME)):
         bank = Fields(item, f"{_HEAD}: selection")
         name, pcrs = bank.text("bank"), bank.items("pcrs", max_items=PCR_COUNT)
-        if name not in _BANKS or not all(type(pcr) is int for pcr in pcrs):
+        if name not in HASHES_BY_NAME or not all(type(pcr) is int for pcr in pcrs):
             raise head.wrong("selection", "a list of banks with their PCRs")
-        banks.append((_BANKS[name], tuple(pcr for pcr in pcrs if isinstance(pcr, int))))
+        banks.append((HASHES_BY_NAME[name], tuple(pcr for pcr in pcrs if isinstance(pcr, int))))
         bank.done()
     return PcrSelection(tuple(banks))
 

@@ -6,16 +6,14 @@ import re
 from functools import partial
 
 from nodeseal.documents import Fields, Item
-from nodeseal.golden.model import BANKS
 from nodeseal.golden.parts import hex_of, refuse_repeated, take_fields, take_list, take_name
 from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, Signer
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import SHA256_SIZE, STRONG_HASHES_BY_NAME, HashAlg
 
 MAX_IMAGES = 256
 MAX_DBX = 4096
 """Entries of a floor for the forbidden list; the list of 2025 has some 500."""
-_SHA256_SIZE = HashAlg.SHA256.digest_size
 _SECTION = re.compile(r"\.[a-z0-9]{1,7}")
 """A PE section's name: eight bytes (PE Format, "Section Table")."""
 
@@ -33,7 +31,7 @@ def parse_boot(fields: Fields) -> BootRules:
         signers=_take_signers(fields) if fields.has("signers") else None,
         images=_take_images(fields, "images", bank) if fields.has("images") else None,
         drivers=_take_images(fields, "drivers", bank) if fields.has("drivers") else None,
-        dbx=frozenset(take_list(fields, "dbx", hex_of(_SHA256_SIZE), MAX_DBX) if fields.has("dbx") else ()),
+        dbx=frozenset(take_list(fields, "dbx", hex_of(SHA256_SIZE), MAX_DBX) if fields.has("dbx") else ()),
         command_lines=take_list(fields, "command_lines", _pattern) if fields.has("command_lines") else None,
         sections=_take_sections(take_fields(fields, "sections"), bank) if fields.has("sections") else None,
         files=_take_images(fields, "files", bank) if fields.has("files") else None,
@@ -45,11 +43,11 @@ def parse_boot(fields: Fields) -> BootRules:
 
 def _take_bank(fields: Fields) -> HashAlg:
     name = fields.text("bank")
-    if name not in BANKS:
-        raise fields.wrong("bank", f"one of the banks {', '.join(BANKS)}")
+    if name not in STRONG_HASHES_BY_NAME:
+        raise fields.wrong("bank", f"one of the banks {', '.join(STRONG_HASHES_BY_NAME)}")
     if not fields.keys():
         raise fields.wrong("bank", "a rule, and there is no other key")
-    return BANKS[name]
+    return STRONG_HASHES_BY_NAME[name]
 
 
 def _take_true(fields: Fields, key: str) -> bool:
@@ -66,7 +64,7 @@ def _take_signers(fields: Fields) -> tuple[Signer, ...]:
 
 def _signer(item: Item) -> Signer:
     fields = item.fields()
-    digest = fields.hex("sha256", size=_SHA256_SIZE)
+    digest = fields.hex("sha256", size=SHA256_SIZE)
     signer = Signer(sha256=digest, name=take_name(fields) if fields.has("name") else "")
     fields.done()
     return signer

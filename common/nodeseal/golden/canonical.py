@@ -24,12 +24,11 @@ from nodeseal.golden.rules import (
     SigningKey,
     Window,
 )
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_DIGEST_SIZE, HashAlg
 from nodeseal.uefi.event_log_types import type_name
 
 Plain = dict[str, object]
 _Rule = TypeVar("_Rule")
-ALGORITHMS = {bank.digest_size: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
 """Algorithms of files and buffers by the size of their digest."""
 
 
@@ -105,7 +104,7 @@ def hexes(values: Iterable[bytes]) -> list[str]:
 
 def tagged(digest: bytes) -> str:
     """Return a digest with its algorithm: ``sha256:…``."""
-    return f"{ALGORITHMS[len(digest)].hashlib_name}:{digest.hex()}"
+    return f"{STRONG_HASHES_BY_DIGEST_SIZE[len(digest)].hashlib_name}:{digest.hex()}"
 
 
 def pem(spki: bytes) -> str:

@@ -19,7 +19,7 @@ import re
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.boot_section import parse_boot
-from nodeseal.golden.model import BANKS, FORMAT, Golden, PcrValues, document_of, shortfall
+from nodeseal.golden.model import FORMAT, Golden, PcrValues, document_of, shortfall
 from nodeseal.golden.parts import hex_of, take_fields, take_list
 from nodeseal.golden.reference_section import take_reference
 from nodeseal.golden.rules import ALWAYS
@@ -28,7 +28,7 @@ from nodeseal.golden.scope_sections import NAME_SHAPE, parse_nodes, parse_platfo
 from nodeseal.golden.yaml_text import render
 from nodeseal.ids import parse_name
 from nodeseal.settings import parse_yaml
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 
 MAX_GOLDEN = 64 * 1024 * 1024
 """Bytes of a golden's YAML: room for some 300,000 files."""
@@ -92,13 +92,13 @@ def _take_name(fields: Fields) -> str:
 
 def _take_pcrs(banks: Fields) -> PcrValues:
     names = banks.keys()
-    return {_bank(name, banks): _take_bank(BANKS[name], take_fields(banks, name)) for name in names}
+    return {_bank(name, banks): _take_bank(STRONG_HASHES_BY_NAME[name], take_fields(banks, name)) for name in names}
 
 
 def _bank(name: str, banks: Fields) -> HashAlg:
-    if name not in BANKS:
-        raise banks.wrong(name, f"one of the banks {', '.join(BANKS)}")
-    return BANKS[name]
+    if name not in STRONG_HASHES_BY_NAME:
+        raise banks.wrong(name, f"one of the banks {', '.join(STRONG_HASHES_BY_NAME)}")
+    return STRONG_HASHES_BY_NAME[name]
 
 
 def _take_bank(bank: HashAlg, pcrs: Fields) -> dict[int, frozenset[bytes]]:

@@ -28,14 +28,13 @@ from nodeseal.golden.canonical import (
 )
 from nodeseal.golden.rules import ALWAYS, BootRules, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.ids import Digest, digest_of, parse_name
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 
 FORMAT = "nodeseal/golden/1"
 DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
 """Values that one PCR may have; more would be a rule, not a measurement."""
 
-BANKS = {bank.hashlib_name: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
 _LAST_PCR = 23
 _IMAGES, _SECURE_BOOT = 4, 7
 _PCRS_OF_RULES = {
@@ -99,7 +98,7 @@ class Golden:
         if section := _says_nothing(self):
             raise MalformedInput(f"golden {self.name}: {section} has no rule", remedy=f"leave {section} out")
         for bank, pcr, allowed in _rows(self.pcrs):
-            if bank not in BANKS.values():
+            if bank not in STRONG_HASHES:
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} is not a bank that goldens may pin")
             if problem := shortfall(bank, pcr, allowed):
                 raise MalformedInput(f"golden {self.name}: {bank.hashlib_name} PCR {pcr} is not {problem}")

@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from nodeseal.documents import Fields, Item
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.model import BANKS, MAX_VALUES
+from nodeseal.golden.model import MAX_VALUES
 from nodeseal.golden.paths import path_bytes
 from nodeseal.golden.rules import Window
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME
 
 MAX_NAME = 255
 Wrong = Callable[..., MalformedInput]
@@ -22,7 +23,7 @@ Wrong = Callable[..., MalformedInput]
 _Value = TypeVar("_Value", bound=Hashable)
 _HEX = re.compile(r"([0-9a-f]{2})+")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})")
-_NAMES = ", ".join(BANKS)
+_NAMES = ", ".join(STRONG_HASHES_BY_NAME)
 
 
 def take_fields(fields: Fields, key: str) -> Fields:
@@ -62,7 +63,7 @@ def hex_of(size: int) -> Callable[[Item], bytes]:
 def parse_tagged(value: object, wrong: Wrong) -> bytes:
     """Return the digest that ``value`` is, such as ``sha256:…``, or raise what ``wrong`` makes of what is due."""
     name, _, text = value.partition(":") if isinstance(value, str) else ("", "", "")
-    bank = BANKS.get(name)
+    bank = STRONG_HASHES_BY_NAME.get(name)
     if bank is None or len(text) != 2 * bank.digest_size or not _HEX.fullmatch(text):
         raise wrong(f"a digest such as sha256:… in lower-case hex (one of {_NAMES})")
     return bytes.fromhex(text)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from nodeseal.documents import Fields, Item
-from nodeseal.golden.model import BANKS, PcrValues
+from nodeseal.golden.model import PcrValues
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
 from nodeseal.uefi.event_log_types import EventType, type_name
 
@@ -49,12 +49,16 @@ def _event(item: Item) -> ReferenceEvent:
     event = ReferenceEvent(
         pcr=fields.integer("pcr", low=0, high=PCR_COUNT - 1),
         claimed_type=_take_type(fields),
-        digests={bank: fields.hex(name, size=bank.digest_size) for name, bank in BANKS.items() if fields.has(name)},
+        digests={
+            bank: fields.hex(name, size=bank.digest_size)
+            for name, bank in STRONG_HASHES_BY_NAME.items()
+            if fields.has(name)
+        },
         what=fields.text("what", max_length=MAX_WHAT) if fields.has("what") else "",
     )
     fields.done()
     if not event.digests:
-        raise item.wrong(f"an event with a digest: {', '.join(BANKS)}")
+        raise item.wrong(f"an event with a digest: {', '.join(STRONG_HASHES_BY_NAME)}")
     return event
 
 

@@ -26,14 +26,13 @@ from nodeseal.ima.log import (
     check_template_digest,
 )
 from nodeseal.ima.template import NAME_FIELDS, join_fields, parse_template, template_fields
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_DIGEST_SIZE, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
 
 _HEAD: Final = re.compile(rb" ?([0-9]{1,2}) ([0-9a-f]{40,128}) ([!-~]{1,255}) (.*)", re.DOTALL)
 _DIGEST: Final = re.compile(rb"((?:ima:|verity:)?[0-9A-Za-z_-]+:)([0-9a-f]*)")
 _HEX: Final = re.compile(rb"(?:[0-9a-f]{2})*")
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
-_BANKS: Final = {bank.digest_size: bank for bank in HashAlg}
 _STRINGS: Final = frozenset({*NAME_FIELDS, "xattrnames"})
 """Fields that are printed as text up to their NUL."""
 _DIGESTS: Final = frozenset({"d-ng", "d-ngv2", "d-modsig"})
@@ -84,7 +83,7 @@ def ima_text_entries(raw: bytes) -> Iterator[ImaEntry]:
 
 def text_bank(entry: ImaEntry) -> HashAlg:
     """Return the bank whose width an entry's template digest has."""
-    return _BANKS[len(entry.template_digest)]
+    return HASHES_BY_DIGEST_SIZE[len(entry.template_digest)]
 
 
 def check_text_digest(entry: ImaEntry, number: int) -> None:
@@ -108,7 +107,7 @@ def _lines(raw: bytes) -> Iterator[bytes]:
 
 def _parse_line(line: bytes) -> ImaEntry:
     head = _HEAD.fullmatch(line)
-    if head is None or len(head[2]) // 2 not in _BANKS or len(head[2]) % 2:
+    if head is None or len(head[2]) // 2 not in HASHES_BY_DIGEST_SIZE or len(head[2]) % 2:
         raise MalformedInput(f"{line[:40]!r} is no entry")
     pcr, template = int(head[1]), head[3].decode("ascii")
     if pcr >= PCR_COUNT:

@@ -35,7 +35,7 @@ class HashAlg(IntEnum):
 
     def digest(self, content: bytes) -> bytes:
         """Hash ``content``."""
-        return _HASHES[self](content, usedforsecurity=True).digest()
+        return HASH_CONSTRUCTORS[self](content, usedforsecurity=True).digest()
 
     @classmethod
     def from_name(cls, name: str) -> HashAlg:
@@ -44,19 +44,29 @@ class HashAlg(IntEnum):
         Raises:
             MalformedInput: no such algorithm.
         """
-        if name not in _BY_NAME:
-            raise MalformedInput(f"unknown hash algorithm {name[:32]!a}", remedy=f"use one of {', '.join(_BY_NAME)}")
-        return _BY_NAME[name]
+        if name not in HASHES_BY_NAME:
+            known = ", ".join(HASHES_BY_NAME)
+            raise MalformedInput(f"unknown hash algorithm {name[:32]!a}", remedy=f"use one of {known}")
+        return HASHES_BY_NAME[name]
 
 
 _DIGEST_SIZES = {HashAlg.SHA1: 20, HashAlg.SHA256: 32, HashAlg.SHA384: 48, HashAlg.SHA512: 64}
-_HASHES = {
+HASH_CONSTRUCTORS = {
     HashAlg.SHA1: hashlib.sha1,
     HashAlg.SHA256: hashlib.sha256,
     HashAlg.SHA384: hashlib.sha384,
     HashAlg.SHA512: hashlib.sha512,
 }
-_BY_NAME = {alg.hashlib_name: alg for alg in HashAlg}
+"""hashlib's constructors, for loops in which a method call per hash would count."""
+HASHES_BY_NUMBER: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
+HASHES_BY_NAME = {alg.hashlib_name: alg for alg in HashAlg}
+HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in HashAlg}
+SHA256_SIZE = 32
+
+STRONG_HASHES = (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)
+"""Hashes without known collisions, weakest first: the only ones that a signature, a name or a golden may rest on."""
+STRONG_HASHES_BY_NAME = {alg.hashlib_name: alg for alg in STRONG_HASHES}
+STRONG_HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in STRONG_HASHES}
 
 
 class Alg(IntEnum):
@@ -111,7 +121,6 @@ class ObjectAttributes(IntFlag):
 ATTRIBUTE_BITS = sum(attribute.value for attribute in ObjectAttributes)
 """All bits that are not reserved."""
 _ALGORITHMS: dict[int, Alg] = {alg.value: alg for alg in Alg}
-_HASH_NUMBERS: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
 _CURVES: dict[int, CurveId] = {curve.value: curve for curve in CurveId}
 
 
@@ -137,7 +146,7 @@ def known_alg(number: int, reader: Reader, field: str) -> Alg:
 
 def known_hash(number: int, reader: Reader, field: str) -> HashAlg:
     """Return the hash algorithm of this number, just read by ``reader``."""
-    return _known(_HASH_NUMBERS, number, reader, field)
+    return _known(HASHES_BY_NUMBER, number, reader, field)
 
 
 def _known(table: dict[int, _Known], number: int, reader: Reader, field: str) -> _Known:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
 
 Place = tuple[HashAlg, int]
@@ -27,7 +27,7 @@ _VALUE_KEYS = ("digest", "value", "Digest")
 _PRINTED_BANK = re.compile(r"\s*(sha\d+)\s*:\s*")
 _PRINTED_VALUE = re.compile(r"\s*(\d{1,2})\s*:\s*((?:0x)?[0-9A-Fa-f]+)\s*")
 _INDEX = re.compile(r"(?:pcr[-_]?)?(\d{1,2})", re.IGNORECASE)
-_BY_NUMBER = {str(alg.value): alg for alg in HashAlg}
+_BY_NUMBER_AS_TEXT = {str(number): alg for number, alg in HASHES_BY_NUMBER.items()}
 
 
 _TEXT = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\r\n")
@@ -147,7 +147,7 @@ def _first(node: dict[str, object], keys: tuple[str, ...]) -> object:
 
 def _bank(name: str) -> HashAlg:
     plain = name.lower().replace("-", "").replace("_", "").removeprefix("tpmalg")
-    return _BY_NUMBER.get(plain) or HashAlg.from_name(plain)
+    return _BY_NUMBER_AS_TEXT.get(plain) or HashAlg.from_name(plain)
 
 
 def _value(value: object, bank: HashAlg) -> bytes:

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Final
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
 from nodeseal.uefi.event_log_reader import LogReader
 from nodeseal.uefi.event_log_types import EventType
@@ -42,7 +42,6 @@ _HEADER: Final = struct.Struct("<III")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
 _UINTN_64_BIT: Final = 2
-_READ: Final = {alg.value: alg for alg in HashAlg}
 _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
 """Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
 
@@ -227,7 +226,7 @@ def _decode_digests(reader: LogReader, count: int, sizes: Mapping[int, int]) -> 
         if number not in sizes or number in digests:
             raise reader.fault(f"a digest of bank 0x{number:04x}, which is not due")
         digests[number] = reader.take(sizes[number])
-    return {_READ[number]: digest for number, digest in digests.items() if number in _READ}
+    return {HASHES_BY_NUMBER[number]: digest for number, digest in digests.items() if number in HASHES_BY_NUMBER}
 
 
 def _encode_specification_id(log: EventLog) -> bytes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.uefi.event_log import Event, EventLog, replay
 from nodeseal.uefi.event_log_types import EventType
 
-_PREFERRED = (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512, HashAlg.SHA1)
+_PREFERRED = (*STRONG_HASHES, HashAlg.SHA1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,10 @@ from nodeseal.ima.log import (
     template_hash,
 )
 from nodeseal.ima.template import ImaFields, encode_template, measured_path
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_DIGEST_SIZE, HashAlg
 
 Extend = Callable[[int, Mapping[HashAlg, bytes]], None]
 """Extends a PCR in all banks named; those that the TPM does not have are ignored."""
-_BY_SIZE: Final = {bank.digest_size: bank.hashlib_name for bank in HashAlg}
 
 
 class Ima:
@@ -55,10 +54,13 @@ class Ima:
         Raises:
             MalformedInput: a digest of a size that no algorithm has.
         """
-        if len(digest) not in _BY_SIZE:
+        if len(digest) not in HASHES_BY_DIGEST_SIZE:
             raise MalformedInput(f"measurement: a digest of {len(digest)} bytes")
         fields = ImaFields(
-            algorithm=_BY_SIZE[len(digest)], digest=digest, path=measured_path(path), signature=signature
+            algorithm=HASHES_BY_DIGEST_SIZE[len(digest)].hashlib_name,
+            digest=digest,
+            path=measured_path(path),
+            signature=signature,
         )
         template = "ima-sig" if signature else "ima-ng"
         self._add(measured_entry(template, encode_template(template, fields)))

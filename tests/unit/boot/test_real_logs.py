@@ -16,14 +16,13 @@ from nodeseal.boot.secure_boot import SecureBootMode
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
 from support.boot_logs import quote_of, quoted_pcrs, rules_from, values_of
 from support.data import ROOT, shared_data
 
 FOLDER = ROOT.parent / "shared" / "data" / "uefi-eventlogs"
-BANKS = {bank.hashlib_name: bank for bank in (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)}
 NOBODY = FirmwareFacts()
 ON = {
     "edk2-keylime-sb": True,
@@ -43,7 +42,7 @@ def _decoded(path: Path) -> EventLog | None:
         log = decode_event_log(path.read_bytes())
     except MalformedInput:
         return None
-    return log if any(bank in log.algorithms for bank in BANKS.values()) else None
+    return log if any(bank in log.algorithms for bank in STRONG_HASHES_BY_NAME.values()) else None
 
 
 LOGS = {path.stem: log for path in sorted(FOLDER.glob("*.bin")) if (log := _decoded(path))}
@@ -55,9 +54,9 @@ def _of_the_tpm(name: str) -> QuotedPcrs | None:
     path = FOLDER / f"{name}.bin.pcrs.json"
     known = json.loads(path.read_text())["banks"] if path.exists() else {}
     values = {
-        BANKS[bank]: {int(pcr): bytes.fromhex(value) for pcr, value in pcrs.items()}
+        STRONG_HASHES_BY_NAME[bank]: {int(pcr): bytes.fromhex(value) for pcr, value in pcrs.items()}
         for bank, pcrs in known.items()
-        if bank in BANKS
+        if bank in STRONG_HASHES_BY_NAME
     }
     return quoted_pcrs(values) if values else None
 
@@ -67,7 +66,7 @@ def _proved(name: str) -> ProvedLog:
 
 
 def _bank(log: EventLog) -> HashAlg:
-    return max(bank for bank in log.algorithms if bank in BANKS.values())
+    return max(bank for bank in log.algorithms if bank in STRONG_HASHES_BY_NAME.values())
 
 
 def _claims(name: str) -> BootClaims:

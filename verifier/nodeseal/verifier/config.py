@@ -17,7 +17,7 @@ from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.settings import load_yaml
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
@@ -26,7 +26,6 @@ _LAST_PCR: Final = 23
 _MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
-_BANKS: Final = {"sha256": HashAlg.SHA256, "sha384": HashAlg.SHA384, "sha512": HashAlg.SHA512}
 
 
 class LogFormat(Enum):
@@ -259,13 +258,13 @@ def _selection(fields: Fields, cap: int) -> PcrSelection:
     found: dict[HashAlg, list[int]] = {}
     names = banks.keys()
     for name in names:
-        if name not in _BANKS:
-            raise banks.wrong(name, f"one of the banks {', '.join(_BANKS)}")
+        if name not in STRONG_HASHES_BY_NAME:
+            raise banks.wrong(name, f"one of the banks {', '.join(STRONG_HASHES_BY_NAME)}")
         pcrs = banks.items(name, max_items=_LAST_PCR + 1)
         numbers = [pcr for pcr in pcrs if type(pcr) is int and 0 <= pcr <= _LAST_PCR]
         if len(set(numbers)) != len(pcrs) or cap not in numbers:
             raise banks.wrong(name, f"a list of different PCRs from 0 to {_LAST_PCR} with the cap PCR {cap} among them")
-        found[_BANKS[name]] = sorted(numbers)
+        found[STRONG_HASHES_BY_NAME[name]] = sorted(numbers)
     if not found:
         raise fields.wrong("pcrs", "a mapping with at least one bank")
     return PcrSelection.of(found)

@@ -12,11 +12,10 @@ from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import BY_CODE, Finding
 from nodeseal.ids import LeaseId, Nonce, parse_lease_id
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
 
-_HASHES: Final = {alg.value: alg for alg in HashAlg}
 _MAX_OFFSET: Final = 1 << 62
 """Bytes; more than any file has."""
 
@@ -58,10 +57,10 @@ def parse_selection(message: attestation_pb2.PcrSelection) -> PcrSelection:
     Raises:
         MalformedInput: an unknown bank, none, one named twice, or indices that are not ascending from 0 to 23.
     """
-    unknown = [bank.hash for bank in message.banks if bank.hash not in _HASHES]
+    unknown = [bank.hash for bank in message.banks if bank.hash not in HASHES_BY_NUMBER]
     if unknown:
         raise MalformedInput(f"PCR selection: unknown bank 0x{unknown[0]:04x}")
-    return PcrSelection(tuple((_HASHES[bank.hash], tuple(bank.pcrs)) for bank in message.banks))
+    return PcrSelection(tuple((HASHES_BY_NUMBER[bank.hash], tuple(bank.pcrs)) for bank in message.banks))
 
 
 def parse_findings(messages: Iterable[attestation_pb2.Finding]) -> tuple[Finding, ...]:

@@ -27,7 +27,7 @@ from nodeseal.crypto.x509 import requested_key
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, NodeId, digest_of, node_id_of
-from nodeseal.tpm.algorithms import HashAlg, ObjectAttributes
+from nodeseal.tpm.algorithms import STRONG_HASHES, ObjectAttributes
 from nodeseal.tpm.ek_template import identify_ek_template, identity_name
 from nodeseal.tpm.public import RsaPublic, TpmPublic, decode_public
 from nodeseal.x509.certificate import (
@@ -51,7 +51,6 @@ _AK_REQUIRED: Final = (
 _AK_FREE: Final = ObjectAttributes.USER_WITH_AUTH | ObjectAttributes.ADMIN_WITH_POLICY | ObjectAttributes.NO_DA
 """Who may use the key, and how often they may try, are the node's own affair."""
 _VENDOR: Final = re.compile(r"id:([0-9A-Fa-f]{8})")
-_NAME_ALGS: Final = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +260,7 @@ def _ak_findings(ak: TpmPublic) -> Iterator[Finding]:
             yield Finding(id=FindingId.AK_ATTRIBUTES, expected="set", seen="clear", where=_label(attribute))
         if attribute in ak.attributes and attribute not in _AK_REQUIRED | _AK_FREE:
             yield Finding(id=FindingId.AK_ATTRIBUTES, expected="clear", seen="set", where=_label(attribute))
-    if ak.name_alg not in _NAME_ALGS:
+    if ak.name_alg not in STRONG_HASHES:
         yield _algorithm("names by SHA-256 or better", ak.name_alg.hashlib_name)
     try:
         SignatureVerifier(ak)

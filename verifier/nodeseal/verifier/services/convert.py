@@ -12,7 +12,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
 from nodeseal.verifier.fleet.exchange import Asked, Verdict
@@ -28,7 +28,6 @@ _STATES = {
     NodeState.QUARANTINED: attestation_pb2.NODE_STATE_QUARANTINED,
     NodeState.RETIRED: attestation_pb2.NODE_STATE_RETIRED,
 }
-_HASHES = {alg.value: alg for alg in HashAlg}
 _MAX_TEXT = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,9 +50,9 @@ def evidence_from_proto(message: attestation_pb2.Evidence) -> Evidence:
 
 
 def _ima_from_proto(message: attestation_pb2.ImaStretch) -> ImaDelta:
-    if message.hash not in _HASHES:
+    if message.hash not in HASHES_BY_NUMBER:
         raise MalformedInput(f"IMA log: unknown bank 0x{message.hash:04x}")
-    return ImaDelta(offset=message.offset, entries=message.entries, bank=_HASHES[message.hash])
+    return ImaDelta(offset=message.offset, entries=message.entries, bank=HASHES_BY_NUMBER[message.hash])
 
 
 def instruction_to_proto(instruction: Instruction) -> attestation_pb2.Instruction:

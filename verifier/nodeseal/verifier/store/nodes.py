@@ -14,13 +14,11 @@ from nodeseal.appraisal.runtime import ImaMark
 from nodeseal.documents import Fields, decode_json, encode_json
 from nodeseal.findings import Finding
 from nodeseal.ids import NodeId
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NAME
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.schema import NODES
 from nodeseal.wire.findings import parse_finding, plain_findings
-
-_BANKS = {bank.hashlib_name: bank for bank in HashAlg}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +237,9 @@ def _decode_mark(raw: bytes) -> ImaMark:
     names = aggregates.keys()
     return ImaMark(
         offset=fields.integer("offset", low=0, high=2**53 - 1),
-        aggregates={_BANKS[name]: aggregates.hex(name, size=_BANKS[name].digest_size) for name in names},
+        aggregates={
+            HASHES_BY_NAME[name]: aggregates.hex(name, size=HASHES_BY_NAME[name].digest_size) for name in names
+        },
         first_at=datetime.fromisoformat(fields.text("first_at")),
         last_at=datetime.fromisoformat(fields.text("last_at")),
     )
