@@ -16,18 +16,12 @@ from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.ima.log import (
-    IMA_PCR,
-    ImaEntry,
-    boot_aggregate_candidates,
-    encode_ima_entry,
-    measured_entry,
-    replay_ima,
-)
+from nodeseal.ima.log import ImaEntry, boot_aggregate_candidates, encode_ima_entry, measured_entry, replay_ima
 from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import IMA_PCR
 
 ENTRIES: Final = 10_000
 LISTED: Final = 30_000

@@ -22,7 +22,7 @@ from nodeseal.evidence.round import Evidence
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
-from nodeseal.ima.log import IMA_PCR, boot_aggregate_candidates, encode_ima_entry, measured_entry, template_hash
+from nodeseal.ima.log import boot_aggregate_candidates, encode_ima_entry, measured_entry, template_hash
 from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
@@ -30,6 +30,7 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.uefi.event_log import decode_event_log, replay
 
 SELECTION: Final = PcrSelection.of({HashAlg.SHA256: range(16)})

@@ -13,7 +13,7 @@ from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import CAP_LABEL, Device
 from nodeseal.agent.tpm.failures import TpmForgot, TpmLost, TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.appraisal.release import RELEASE_KEY_ATTRIBUTES, check_release_key
+from nodeseal.appraisal.release import check_release_key
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import Unavailable
@@ -22,6 +22,7 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.ek_template import identify_ek_template
+from nodeseal.tpm.node_keys import RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, decode_public

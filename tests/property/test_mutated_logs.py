@@ -32,10 +32,11 @@ from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Signer
 from nodeseal.ids import node_id_of
-from nodeseal.ima.log import IMA_PCR, ImaEntry, claimed_bank, ima_entries, measured_entry, template_hash
+from nodeseal.ima.log import ImaEntry, claimed_bank, ima_entries, measured_entry, template_hash
 from nodeseal.ima.template import ImaFields
 from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from support import ima
 from support.boot_logs import claims_of, good_log, mutations, proved, quote_of

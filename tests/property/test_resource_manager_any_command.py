@@ -15,6 +15,7 @@ from nodeseal.swtpm.process import TpmProcess
 from nodeseal.swtpm.resource_manager import ResourceManager
 from nodeseal.tpm.buffer import u16, u32
 from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.handles import PermanentHandle
 from support.machines import need
 
 VICTIM, ATTACKER = 1, 2
@@ -34,7 +35,7 @@ def manager() -> Iterator[ResourceManager]:
         process = TpmProcess(Path(directory) / "state", Path(directory) / "log")
         process.startup()
         manager = ResourceManager(process.transact)
-        made = manager.execute(VICTIM, commands.create_primary(commands.RH_OWNER, template("H-2").public))
+        made = manager.execute(VICTIM, commands.create_primary(PermanentHandle.OWNER, template("H-2").public))
         assert commands.body(made, "create").u32("handle") == 0x80FFFFFF
         yield manager
         process.kill()

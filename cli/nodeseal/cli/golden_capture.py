@@ -24,8 +24,8 @@ from nodeseal.golden.rules import RuntimeRules
 from nodeseal.golden.runtime_list import runtime_list
 from nodeseal.ids import parse_name
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import LAST_PCR
 
-_LAST_PCR: Final = 23
 _UNEXPLAINED: Final = (
     "no boot log accounts for these PCRs: findings will name values, not events, and there are no rules to take"
 )
@@ -78,8 +78,8 @@ def capture_golden(  # noqa: PLR0913 - a command's options
 
 def _parse_pcrs(text: str) -> list[int]:
     pcrs = [int(part) for part in text.split(",") if part.strip().isdecimal()]
-    if len(pcrs) != len(text.split(",")) or not all(0 <= pcr <= _LAST_PCR for pcr in pcrs):
-        raise MalformedInput(f"not a list of PCR numbers from 0 to 23: {text[:80]!a}")
+    if len(pcrs) != len(text.split(",")) or not all(0 <= pcr <= LAST_PCR for pcr in pcrs):
+        raise MalformedInput(f"not a list of PCR numbers from 0 to {LAST_PCR}: {text[:80]!a}")
     return pcrs
 
 

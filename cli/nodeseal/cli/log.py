@@ -19,6 +19,7 @@ from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import MAX_IMA_LOG
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr import LAST_PCR
 from nodeseal.uefi.event_log import EventLog, decode_event_log, replay
 
 _WHICH_FILES: Final = (
@@ -50,7 +51,7 @@ BankOption = Annotated[
     ),
 ]
 PcrOption = Annotated[
-    list[int] | None, typer.Option("--pcr", min=0, max=23, help="Only events of this PCR; may be repeated.")
+    list[int] | None, typer.Option("--pcr", min=0, max=LAST_PCR, help="Only events of this PCR; may be repeated.")
 ]
 ByOption = Annotated[Grouping, typer.Option("--by", help="A branch for each PCR, or all events in order.")]
 

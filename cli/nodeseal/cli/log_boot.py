@@ -13,6 +13,7 @@ from nodeseal.cli import output
 from nodeseal.cli.log_json import plain_event
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import PCR_CONTENTS
 from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, replay, startup_locality
 from nodeseal.uefi.event_log_binding import Binding, binding
 from nodeseal.uefi.event_log_diff import LogDifference, NumberedEvent, diff_event_logs, preferred_bank
@@ -28,25 +29,6 @@ _STYLES: Final = {
     Binding.NOT_EXTENDED: ("claimed, not measured: ", "dim"),
 }
 """What stands before a description, and its colour: whether the digest covers the data it was read from."""
-_PCR_NAMES: Final = {
-    0: "firmware code",
-    1: "firmware configuration",
-    2: "option ROMs and drivers",
-    3: "configuration of option ROMs",
-    4: "boot loaders",
-    5: "boot configuration and partition table",
-    6: "platform manufacturer",
-    7: "secure boot",
-    8: "commands of the boot loader",
-    9: "files that the boot loader read",
-    10: "IMA",
-    11: "unified kernel image",
-    12: "kernel command line and configuration",
-    13: "system extensions",
-    14: "keys of shim",
-    15: "system identity",
-}
-"""TCG PC Client Platform Firmware Profile v1.06, "PCR Usage", and for 8 to 15 the Linux TPM PCR Registry (UAPI.7)."""
 
 
 class Grouping(Enum):
@@ -157,7 +139,7 @@ def _branch_name(log: EventLog, pcr: int, bank: HashAlg, value: bytes) -> Text:
         return Text("no PCR", style="bold cyan")
     return Text.assemble(
         (f"{_index_name(log)} {pcr}", "bold cyan"),
-        (f"  {_PCR_NAMES[pcr]}" if pcr in _PCR_NAMES and log.form is not LogFormat.CCEL else "", "bold"),
+        (f"  {PCR_CONTENTS[pcr]}" if pcr in PCR_CONTENTS and log.form is not LogFormat.CCEL else "", "bold"),
         (f"  {bank.hashlib_name} {value.hex()}" if value else "", "dim"),
     )
 

@@ -17,6 +17,7 @@ from nodeseal.boot.secure_boot import SecureBootMode
 from nodeseal.findings import FindingId
 from nodeseal.golden.patterns import command_line_matches
 from nodeseal.golden.rules import BootRules, Image
+from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS
 
 _SHOWN: Final = 3
 _MAX_SHOWN: Final = 1024
@@ -24,7 +25,6 @@ _MAX_SHOWN: Final = 1024
 _SECURE_MODES: Final = (SecureBootMode.USER, SecureBootMode.DEPLOYED)
 _CHAIN_SHOWN: Final = 16
 """Images of a chain that a finding names."""
-_COMMAND_LINE_PCRS: Final = (8, 9, 12)
 
 
 def judge_boot(claims: BootClaims, rules: BootRules) -> tuple[Objection, ...]:
@@ -132,10 +132,10 @@ def _command_lines(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     if rules.command_lines is None:
         return
     expected = f"a match of {_alternatives(rules.command_lines)}"
-    unproved = [pcr for pcr in _COMMAND_LINE_PCRS if pcr not in claims.proved]
+    unproved = [pcr for pcr in COMMAND_LINE_PCRS if pcr not in claims.proved]
     if unproved or not claims.command_lines:
-        seen = _nothing(claims, _COMMAND_LINE_PCRS, "a command line")
-        yield _objection(claims, FindingId.UEFI_COMMAND_LINE, _COMMAND_LINE_PCRS, expected, seen)
+        seen = _nothing(claims, COMMAND_LINE_PCRS, "a command line")
+        yield _objection(claims, FindingId.UEFI_COMMAND_LINE, COMMAND_LINE_PCRS, expected, seen)
     for line in claims.command_lines:
         if line.text is None:
             yield line.measurement.unread()

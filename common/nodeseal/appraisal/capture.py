@@ -23,14 +23,11 @@ from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent, RuntimeRules, Signer
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IMA_PCR, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log_types import EventType
 
-_IMA_PCR: Final = 10
-_STUB_PCR: Final = 11
-_LAST_STATIC_PCR: Final = 15
 _RULE_PCRS: Final = frozenset({2, 4, 5, 7, 8, 9, 11, 12})
 """PCRs whose values rules can take the place of."""
-_COMMAND_LINE_PCRS: Final = frozenset({8, 9, 12})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +166,8 @@ def _places(observations: Sequence[Observation], wanted: Wanted) -> list[tuple[H
     quoted = {pcr for _, pcr in observations[0].pcrs.selection.indices()}
     if not wanted.pcrs <= quoted:
         raise MalformedInput(f"golden capture: PCRs {sorted(wanted.pcrs - quoted)} are not quoted")
-    left_out = {_IMA_PCR, DEFAULT_CAP_PCR, wanted.cap_pcr}
-    chosen = wanted.pcrs or {pcr for pcr in quoted if pcr <= _LAST_STATIC_PCR} - left_out
+    left_out = {IMA_PCR, DEFAULT_CAP_PCR, wanted.cap_pcr}
+    chosen = wanted.pcrs or {pcr for pcr in quoted if pcr in STATIC_PCRS} - left_out
     return [(bank, pcr) for bank, pcr in observations[0].pcrs.selection.indices() if pcr in chosen]
 
 
@@ -229,7 +226,7 @@ def _can_rule(observation: Observation, bank: HashAlg, pcr: int) -> bool:
 
 def _knows_command_lines(claims: BootClaims) -> bool:
     texts = _texts(claims)
-    known = bool(texts) and len(texts) == len(claims.command_lines) and claims.proved >= _COMMAND_LINE_PCRS
+    known = bool(texts) and len(texts) == len(claims.command_lines) and claims.proved.issuperset(COMMAND_LINE_PCRS)
     return known and not any(map(pattern_fault, texts))
 
 
@@ -244,7 +241,7 @@ def _same_length(observations: Iterable[Observation]) -> bool:
 
 def _has_phases(observations: Iterable[Observation], pcr: int) -> bool:
     """Tell whether systemd moves this PCR on while the machine runs."""
-    return pcr == _STUB_PCR and any(each.log is not None and each.log.phases for each in observations)
+    return pcr == STUB_PCR and any(each.log is not None and each.log.phases for each in observations)
 
 
 def _difference(observations: Sequence[Observation], bank: HashAlg, pcr: int) -> str:
@@ -275,7 +272,7 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
         files=_images(files) if 9 in ruled else None,  # noqa: PLR2004
         sections=sections if 11 in ruled else None,  # noqa: PLR2004
         gpt=frozenset(table.digest for each in claims for table in each.gpt) if 5 in ruled else None,  # noqa: PLR2004
-        command_lines=tuple(sorted(lines)) if ruled & _COMMAND_LINE_PCRS and knows_lines else None,
+        command_lines=tuple(sorted(lines)) if knows_lines and not ruled.isdisjoint(COMMAND_LINE_PCRS) else None,
     )
 
 

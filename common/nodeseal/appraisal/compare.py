@@ -25,9 +25,8 @@ from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS, IMA_PCR
 
-_FIRMWARE_PCRS = range(8)
-_IMA_PCR = 10
 _SHOWN_VALUES = 3
 _UNEXPLAINED = "the boot log does not account for this PCR"
 
@@ -81,7 +80,7 @@ def _unextended(pcrs: QuotedPcrs) -> Iterator[Finding]:
     H-CRTM mark there (PC Client Platform Firmware Profile, "PCR[0]" and StartupLocality event).
     """
     for (bank, index), value in pcrs.items():
-        if index in _FIRMWARE_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
+        if index in FIRMWARE_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
             yield Finding(
                 id=FindingId.PCR_UNEXTENDED,
                 expected="a value that firmware measured",
@@ -166,7 +165,7 @@ def _ran(golden: Golden, facts: Facts) -> tuple[tuple[Finding, ...], int, bool]:
 
 def ima_quoted(pcrs: QuotedPcrs) -> bool:
     """Tell whether some bank of PCR 10, into which IMA measures, was quoted."""
-    return any(_IMA_PCR in indices for _, indices in pcrs.selection.banks)
+    return any(IMA_PCR in indices for _, indices in pcrs.selection.banks)
 
 
 def _missing(finding_id: FindingId, expected: str, seen: str, golden: Golden) -> Finding:

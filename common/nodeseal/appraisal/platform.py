@@ -15,10 +15,9 @@ from nodeseal.golden.rules import PlatformRules
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Attest
 from nodeseal.tpm.buffer import u32
+from nodeseal.tpm.handles import PermanentHandle
 
 _NOT_KNOWN = "not known"
-_RH_ENDORSEMENT = 0x4000000B
-"""TPM_RH_ENDORSEMENT (TPM Library Part 2, TPM_RH)."""
 _ALG_SIZE = 2
 
 
@@ -34,7 +33,7 @@ def believed_firmware(attest: Attest, ak_name: bytes) -> int | None:
         ak_name: name of the key that signed it.
     """
     algorithm = ak_name[:_ALG_SIZE]
-    digest = HashAlg(int.from_bytes(algorithm, "big")).digest(u32(_RH_ENDORSEMENT) + ak_name)
+    digest = HashAlg(int.from_bytes(algorithm, "big")).digest(u32(PermanentHandle.ENDORSEMENT) + ak_name)
     return attest.firmware_version if attest.qualified_signer == algorithm + digest else None
 
 

@@ -24,18 +24,10 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.node_keys import RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, Scheme, TpmPublic
-
-RELEASE_KEY_ATTRIBUTES = (
-    ObjectAttributes.FIXED_TPM
-    | ObjectAttributes.FIXED_PARENT
-    | ObjectAttributes.SENSITIVE_DATA_ORIGIN
-    | ObjectAttributes.NO_DA
-    | ObjectAttributes.DECRYPT
-)
-"""Exactly these: made in this TPM, never leaves it, used by policy only (userWithAuth clear), for ECDH only."""
 
 _POLICY_HASH = HashAlg.SHA256
 _SCHEMES = (None, Scheme(Alg.ECDH, HashAlg.SHA256))

@@ -37,9 +37,10 @@ from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
-from nodeseal.ima.log import IMA_PCR, ImaEntry, boot_aggregate_candidates, ima_entries
+from nodeseal.ima.log import BOOT_AGGREGATE_PCRS, ImaEntry, boot_aggregate_candidates, ima_entries
 from nodeseal.ima.template import ImaFields
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import IMA_PCR
 
 MAX_FINDINGS: Final = 100
 """Findings that are kept of one golden; more are counted."""
@@ -48,8 +49,6 @@ MAX_COUNTED: Final = 10_000
 _REMEMBERED: Final = 32_768
 """Judgements of entries that are remembered while a round is judged: the same entry again, which nothing but a made-up
 log has often, costs a look-up."""
-_AGGREGATED: Final = range(10)
-"""PCRs of which IMA makes the boot aggregate (ima_crypto.c, ima_calc_boot_aggregate_tfm)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +314,7 @@ def _judge(
 def _aggregates(pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
     """Iterate algorithm and digest of every boot aggregate that the quoted boot PCRs make."""
     for bank, _ in pcrs.selection.banks:
-        values = {index: pcrs.get(bank, index) for index in _AGGREGATED}
+        values = {index: pcrs.get(bank, index) for index in BOOT_AGGREGATE_PCRS}
         quoted = {index: value for index, value in values.items() if value is not None}
         for aggregate in boot_aggregate_candidates(quoted, bank):
             yield bank.hashlib_name, aggregate

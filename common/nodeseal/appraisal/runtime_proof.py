@@ -12,8 +12,9 @@ from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ima.log import IMA_PCR, MAX_TEMPLATE_DATA, ImaEntry, ima_entries, template_hash
+from nodeseal.ima.log import MAX_TEMPLATE_DATA, ImaEntry, ima_entries, template_hash
 from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
+from nodeseal.tpm.pcr_usage import IMA_PCR
 
 _LONGEST: Final = MAX_IMA_DELTA - MAX_TEMPLATE_DATA - 1024
 """Bytes of a stretch that an agent may have cut off behind a whole entry, because a round brings no more."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput
-from nodeseal.ima.log import ENTRY_HEADERS, IMA_PCR, U32, ima_entries, template_hash
+from nodeseal.ima.log import ENTRY_HEADERS, U32, ima_entries, template_hash
 from nodeseal.tpm.algorithms import HASH_CONSTRUCTORS, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.tpm.pcr_usage import IMA_PCR
 
 Table = Mapping[bytes, bytes]
 """Template hashes by template data."""

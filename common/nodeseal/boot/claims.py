@@ -18,10 +18,11 @@ from nodeseal.boot.loader import (
     read_sections,
 )
 from nodeseal.boot.measured import ERROR_SEPARATOR, Measurement, digests_of, measurements
-from nodeseal.boot.proved import FIRMWARE_PCRS, ProvedLog
+from nodeseal.boot.proved import ProvedLog
 from nodeseal.boot.secure_boot import Authority, SecureBoot, read_policy
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS
 from nodeseal.uefi.event_log_text import describe_event
 from nodeseal.uefi.event_log_types import EventType
 

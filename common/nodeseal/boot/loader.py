@@ -19,10 +19,11 @@ from typing import Final
 
 from nodeseal.boot.measured import Measurement, describe_briefly, digests_of
 from nodeseal.uefi.pe import MEASURED_SECTIONS
+from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME
 
 _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in MEASURED_SECTIONS)
 """What is measured before each section's content (UAPI group, "Unified Kernel Image")."""
-_LOAD_OPTIONS: Final = b"LOADED_IMAGE::LoadOptions"
+_LOAD_OPTIONS: Final = LOAD_OPTIONS_NAME.encode()
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
 _NUL: Final = b"\0"

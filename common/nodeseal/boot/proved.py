@@ -22,13 +22,9 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log import EventLog, LogFormat, replay
 
-FIRMWARE_PCRS: Final = range(8)
-_STATIC_PCRS: Final = range(16)
-"""PCRs that start at zero and that only a reset clears (PC Client Platform TPM Profile, "PCR Attributes")."""
-PHASE_PCR: Final = 11
-"""Where systemd measures its words."""
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 _PHASE_STARTS: Final = (0, 2)
 """An initial RAM disk without systemd leaves out the first two words."""
@@ -63,7 +59,7 @@ class ProvedLog:
 
     def words(self, pcr: int) -> tuple[str, ...]:
         """Return what systemd measured into a PCR behind the log, in order."""
-        if pcr == PHASE_PCR:
+        if pcr == STUB_PCR:
             return self.phases
         return (_SEPARATOR,) if pcr in self.separated else ()
 
@@ -142,7 +138,7 @@ def _prove(
 ) -> ProvedLog:
     explained = [
         _explain(_Place(bank, pcr), replayed.get(pcr, bytes(bank.digest_size)), quoted, firmware)
-        for pcr in _STATIC_PCRS
+        for pcr in STATIC_PCRS
         if (quoted := pcrs.get(bank, pcr)) is not None
     ]
     return ProvedLog(
@@ -150,8 +146,8 @@ def _prove(
         bank=bank,
         proved=frozenset(each.place.pcr for each in explained if each.proved),
         unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
-        phases=tuple(word for each in explained if each.place.pcr == PHASE_PCR for word in each.words),
-        separated={each.place.pcr: each.before for each in explained if each.words and each.place.pcr != PHASE_PCR},
+        phases=tuple(word for each in explained if each.place.pcr == STUB_PCR for word in each.words),
+        separated={each.place.pcr: each.before for each in explained if each.words and each.place.pcr != STUB_PCR},
         quirks=tuple(each.quirk for each in explained if each.quirk),
         findings=tuple(each.finding for each in explained if each.finding),
     )
@@ -192,7 +188,7 @@ def _words(pcr: int) -> Iterator[tuple[str, ...]]:
     yield ()
     if pcr in _SEPARATED:
         yield (_SEPARATOR,)
-    if pcr == PHASE_PCR:
+    if pcr == STUB_PCR:
         yield from (_PHASES[first:end] for first in _PHASE_STARTS for end in range(first + 1, len(_PHASES) + 1))
 
 

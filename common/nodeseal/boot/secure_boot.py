@@ -22,8 +22,10 @@ from typing import Final
 from nodeseal.boot.measured import Measurement, Objection, digests_of, is_action
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import FindingId
+from nodeseal.tpm.pcr_usage import SECURE_BOOT_PCR
 from nodeseal.uefi.efi_variable import EfiVariable, decode_efi_variable
 from nodeseal.uefi.event_log_text import inert
+from nodeseal.uefi.guid import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
 from nodeseal.uefi.signature_database import (
     SHA256,
     X509,
@@ -34,11 +36,13 @@ from nodeseal.uefi.signature_database import (
 )
 from nodeseal.x509.certificate import decode_certificate, name_text
 
-_GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_SECURITY: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
-_FLAGS: Final = frozenset((_GLOBAL, name) for name in ("SecureBoot", "SetupMode", "AuditMode", "DeployedMode"))
+_FLAGS: Final = frozenset((GLOBAL_VARIABLE, name) for name in ("SecureBoot", "SetupMode", "AuditMode", "DeployedMode"))
 _DATABASES: Final = frozenset(
-    ((_GLOBAL, "PK"), (_GLOBAL, "KEK"), *((_SECURITY, name) for name in ("db", "dbx", "dbt", "dbr")))
+    (
+        (GLOBAL_VARIABLE, "PK"),
+        (GLOBAL_VARIABLE, "KEK"),
+        *((IMAGE_SECURITY_DATABASE, name) for name in ("db", "dbx", "dbt", "dbr")),
+    )
 )
 _STATE: Final = _FLAGS | _DATABASES
 """Variables that make up the state (UEFI Specification 2.10, "Globally Defined Variables", "Signature Database")."""
@@ -269,6 +273,6 @@ def _too_late(each: Measurement, name: str) -> Objection:
         id=FindingId.UEFI_AFTER_SEPARATOR,
         expected=f"{name} measured once, before the separator",
         seen="another measurement of it",
-        where=f"{each.bank.hashlib_name} PCR 7",
+        where=f"{each.bank.hashlib_name} PCR {SECURE_BOOT_PCR}",
         about=each,
     )

@@ -22,7 +22,7 @@ from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, parse_labels, parse_node_id, parse_trust_domain
 from nodeseal.tpm.algorithms import HASHES_BY_NAME, HashAlg
-from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
+from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
 
 FORMAT: Final = "nodeseal/evidence/1"
 _HEAD: Final = "evidence.json"
@@ -158,7 +158,7 @@ def decode_evidence_folder(files: Mapping[str, bytes]) -> EvidenceFolder:
         labels=_labels(head),
         manufacturer=head.text("manufacturer", max_length=64),
         ek_algorithm=head.text("ek_algorithm", max_length=64),
-        cap_pcr=head.integer("cap_pcr", low=0, high=PCR_COUNT - 1),
+        cap_pcr=head.integer("cap_pcr", low=0, high=LAST_PCR),
     )
     head.done()
     return folder

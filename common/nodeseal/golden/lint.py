@@ -9,26 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeseal.golden.model import Golden
+from nodeseal.golden.model import NOT_PINNABLE, Golden
 from nodeseal.golden.rules import ALWAYS, BootRules, RuntimeRules
+from nodeseal.tpm.pcr_usage import PCR_CONTENTS
 
-_MEANINGS = {
-    0: "firmware code",
-    1: "firmware settings",
-    2: "option ROMs and drivers",
-    3: "settings of option ROMs",
-    4: "boot loaders and kernels that firmware runs",
-    5: "partition table and boot manager settings",
-    6: "the maker's own events",
-    7: "secure boot state and keys",
-    8: "commands and kernel command line (GRUB)",
-    9: "files that GRUB reads; initrd (Linux)",
-    11: "unified kernel image, boot phases (systemd)",
-    12: "kernel command line, credentials (systemd)",
-    13: "system extensions (systemd)",
-    14: "keys of machine owners (shim)",
-}
-"""What is measured where (PC Client Platform Firmware Profile, "PCR Usage"; UAPI Group, "Linux TPM PCR Registry")."""
 _IMAGES, _SECURE_BOOT, _FILES, _MACHINE_OWNER = 4, 7, 9, 14
 _OF_LOADERS = frozenset({8, 9, 11, 12})
 """PCRs that firmware leaves at zero; boot loaders and stubs extend them, or the running system does."""
@@ -56,7 +40,7 @@ def lint_golden(golden: Golden) -> Lint:
 def _judged(golden: Golden) -> Iterator[str]:
     for bank, pcr, allowed in golden.rows():
         values = "one value" if len(allowed) == 1 else f"{len(allowed)} values"
-        yield f"{bank.hashlib_name} PCR {pcr} ({_MEANINGS.get(pcr, 'other')}): {values}"
+        yield f"{bank.hashlib_name} PCR {pcr} ({PCR_CONTENTS.get(pcr, 'other')}): {values}"
     if golden.boot is not None:
         yield from _boot_rules(golden.boot)
     if golden.runtime is not None:
@@ -87,8 +71,8 @@ def _boot_rules(rules: BootRules) -> Iterator[str]:
 
 def _open(golden: Golden) -> Iterator[str]:
     looked_at = frozenset[int]().union(*golden.static_pcrs().values())
-    for pcr, meaning in _MEANINGS.items():
-        if pcr not in looked_at:
+    for pcr, meaning in PCR_CONTENTS.items():
+        if pcr not in looked_at and pcr not in NOT_PINNABLE:
             yield f"PCR {pcr} ({meaning}): nothing looks at it"
     pinned = {pcr for _, pcr, _ in golden.rows()}
     if _IMAGES not in pinned and (forgeable := sorted(looked_at & _OF_LOADERS)):

@@ -29,31 +29,40 @@ from nodeseal.golden.canonical import (
 from nodeseal.golden.rules import ALWAYS, BootRules, PlatformRules, ReferenceEvent, RuntimeRules, Window
 from nodeseal.ids import Digest, digest_of, parse_name
 from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
+from nodeseal.tpm.pcr import LAST_PCR
+from nodeseal.tpm.pcr_usage import (
+    APPLICATION_PCR,
+    COMMAND_LINE_PCRS,
+    DEBUG_PCR,
+    FILE_PCR,
+    IMA_PCR,
+    SECURE_BOOT_PCR,
+    STUB_PCR,
+)
 
 FORMAT = "nodeseal/golden/1"
 DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
 """Values that one PCR may have; more would be a rule, not a measurement."""
 
-_LAST_PCR = 23
 _IMAGES, _SECURE_BOOT = 4, 7
 _PCRS_OF_RULES = {
-    "secure_boot": {7},
-    "signers": {7},
-    "dbx": {7},
+    "secure_boot": {SECURE_BOOT_PCR},
+    "signers": {SECURE_BOOT_PCR},
+    "dbx": {SECURE_BOOT_PCR},
     "images": {4},
     "drivers": {2},
-    "command_lines": {8, 9, 12},
-    "sections": {11},
-    "files": {9},
+    "command_lines": {*COMMAND_LINE_PCRS},
+    "sections": {STUB_PCR},
+    "files": {FILE_PCR},
     "gpt": {5},
 }
 """Where the events that a boot rule looks at are measured (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
-_NOT_PINNABLE = {
-    10: "it changes with every file that IMA measures",
+NOT_PINNABLE = {
+    IMA_PCR: "it changes with every file that IMA measures",
     DEFAULT_CAP_PCR: "it is the cap PCR, which must be zero on every trusted node",
-    16: "any process may reset it",
-    23: "any process may reset it",
+    DEBUG_PCR: "any process may reset it",
+    APPLICATION_PCR: "any process may reset it",
 }
 
 PcrValues = Mapping[HashAlg, Mapping[int, frozenset[bytes]]]
@@ -179,10 +188,10 @@ def pcrs_of_rules(rules: BootRules) -> frozenset[int]:
 
 def shortfall(bank: HashAlg, pcr: int, allowed: frozenset[bytes]) -> str:
     """Say what one PCR's entry is not, or nothing."""
-    if pcr in _NOT_PINNABLE:
-        return f"a PCR that a golden may pin: {_NOT_PINNABLE[pcr]}"
-    if not 0 <= pcr <= _LAST_PCR:
-        return f"the number of a PCR (0 to {_LAST_PCR})"
+    if pcr in NOT_PINNABLE:
+        return f"a PCR that a golden may pin: {NOT_PINNABLE[pcr]}"
+    if not 0 <= pcr <= LAST_PCR:
+        return f"the number of a PCR (0 to {LAST_PCR})"
     if not allowed:
         return "a list of at least one allowed value"
     if any(len(value) != bank.digest_size for value in allowed):

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import FILE_PCR, FIRMWARE_PCRS, STUB_COMMAND_LINE_PCR, STUB_PCR
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.uefi.pe import (
     MEASURED_SECTIONS,
@@ -27,6 +28,7 @@ from nodeseal.uefi.pe import (
     is_pe,
     stub_measurements,
 )
+from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME
 
 _IMAGE_TYPES: Final = frozenset(
     {
@@ -35,12 +37,6 @@ _IMAGE_TYPES: Final = frozenset(
         EventType.EFI_RUNTIME_SERVICES_DRIVER,
     }
 )
-_FIRMWARE_PCRS: Final = range(8)
-_STUB_PCR: Final = 11
-_FILE_PCR: Final = 9
-_COMMAND_LINE_PCR: Final = 12
-_LOAD_OPTIONS: Final = "LOADED_IMAGE::LoadOptions"
-"""How Linux' EFI stub calls the event of its load options (drivers/firmware/efi/libstub/efi-stub-helper.c)."""
 _SEPARATORS: Final = re.compile(r"[\\/]")
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
@@ -99,7 +95,7 @@ def replaced(steps: Steps, replacement: Replacement, banks: tuple[HashAlg, ...])
 def _is_target(index: int, event: ReferenceEvent, target: str) -> bool:
     if _NUMBER.fullmatch(target):
         return index == int(target)
-    if event.claimed_type not in _IMAGE_TYPES and event.pcr != _FILE_PCR:
+    if event.claimed_type not in _IMAGE_TYPES and event.pcr != FILE_PCR:
         return False
     return _file_name(event.what).casefold() == target.casefold()
 
@@ -142,16 +138,16 @@ def _handed_on(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Step
     contents = {section.name: image.content(section) for section in reversed(image.sections)}
     before = section_digests((event for _, event in steps), banks[0])
     after = {name: {bank: bank.digest(content) for bank in banks} for name, content in contents.items()}
-    given = [event.digests for _, event in steps if event is not None and event.pcr == _COMMAND_LINE_PCR]
+    given = [event.digests for _, event in steps if event is not None and event.pcr == STUB_COMMAND_LINE_PCR]
     line = contents.get(".cmdline", b"").decode(errors="surrogateescape").strip(" \t\r\n\0")
     options = (line + "\0").encode("utf-16-le", errors="surrogatepass")
     new_line = ".cmdline" in after and after[".cmdline"] != before.get(".cmdline")
     replaced: Steps = []
     for old, event in steps:
         new = event
-        if event is not None and event.pcr == _FILE_PCR and event.digests == before.get(".initrd"):
+        if event is not None and event.pcr == FILE_PCR and event.digests == before.get(".initrd"):
             new = replace(event, digests=after.get(".initrd", event.digests))
-        elif new_line and event is not None and _LOAD_OPTIONS in event.what and event.digests not in given:
+        elif new_line and event is not None and LOAD_OPTIONS_NAME in event.what and event.digests not in given:
             new = replace(event, digests={bank: bank.digest(options) for bank in banks})
         replaced.append((old, new))
     return replaced
@@ -160,14 +156,14 @@ def _handed_on(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Step
 def section_digests(events: Iterable[ReferenceEvent | None], bank: HashAlg) -> Mapping[str, Mapping[HashAlg, bytes]]:
     """Return the digests of the sections' contents, each of which follows that of its name."""
     names = {_name_digest(name, bank): name for name in MEASURED_SECTIONS}
-    measured = [event for event in events if event is not None and event.pcr == _STUB_PCR]
+    measured = [event for event in events if event is not None and event.pcr == STUB_PCR]
     named = ((names.get(name.digests[bank]), content) for name, content in pairwise(measured))
     return {name: content.digests for name, content in named if name is not None}
 
 
 def _sections_replaced(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Steps:
     """Replace the stretch of PCR 11 from the first section's name to the last section's content."""
-    places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == _STUB_PCR]
+    places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == STUB_PCR]
     names = {_name_digest(name, bank) for name in MEASURED_SECTIONS for bank in banks}
     marks = [i for i in places if (event := steps[i][1]) and names & set(event.digests.values())]
     if not marks:
@@ -192,8 +188,8 @@ def _section_events(
     for i, (name, _, _) in enumerate(measured[banks[0]]):
         of_name = {bank: rows[i][1] for bank, rows in measured.items()}
         of_content = {bank: rows[i][2] for bank, rows in measured.items()}
-        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_name, what=name)
-        yield ReferenceEvent(pcr=_STUB_PCR, claimed_type=claimed_type, digests=of_content, what=name)
+        yield ReferenceEvent(pcr=STUB_PCR, claimed_type=claimed_type, digests=of_name, what=name)
+        yield ReferenceEvent(pcr=STUB_PCR, claimed_type=claimed_type, digests=of_content, what=name)
 
 
 def renamed(steps: Steps, renaming: Renaming, banks: tuple[HashAlg, ...]) -> Steps:
@@ -225,9 +221,9 @@ def _with_words(
         return replace(event, digests={bank: moved[bank][digest] for bank, digest in event.digests.items()}, what=what)
     if renaming.old not in event.what:
         return event
-    if event.claimed_type in _IMAGE_TYPES or event.pcr == _FILE_PCR:  # its digest is of the file of that name
+    if event.claimed_type in _IMAGE_TYPES or event.pcr == FILE_PCR:  # its digest is of the file of that name
         return replace(event, what=what)
-    if event.pcr in _FIRMWARE_PCRS:  # what is shown only describes its data
+    if event.pcr in FIRMWARE_PCRS:  # what is shown only describes its data
         return event
     raise MalformedInput(f"golden predict: the digest of {event.what[:80]!a} (PCR {event.pcr}) is not of its text")
 

@@ -13,16 +13,13 @@ from nodeseal.documents import Fields, Item
 from nodeseal.golden.model import PcrValues
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
-from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.tpm.pcr import LAST_PCR
+from nodeseal.tpm.pcr_usage import DYNAMIC_PCRS, STARTUP_LOCALITIES
 from nodeseal.uefi.event_log_types import EventType, type_name
 
 MAX_EVENTS = 8192
 _NUMBER = re.compile(r"0x[0-9a-f]{8}")
 _TYPES = {type_name(each): each.value for each in EventType}
-_LOCALITIES = (0, 3, 4)
-"""What PCR 0 may start with (PC Client Platform Firmware Profile, "Startup Locality Event")."""
-_DYNAMIC = range(17, 23)
-"""PCRs that start with ones, or with zeros after a dynamic launch (PC Client Platform TPM Profile)."""
 
 
 def take_reference(fields: Fields, pcrs: PcrValues) -> tuple[ReferenceEvent, ...]:
@@ -47,7 +44,7 @@ def take_reference(fields: Fields, pcrs: PcrValues) -> tuple[ReferenceEvent, ...
 def _event(item: Item) -> ReferenceEvent:
     fields = item.fields()
     event = ReferenceEvent(
-        pcr=fields.integer("pcr", low=0, high=PCR_COUNT - 1),
+        pcr=fields.integer("pcr", low=0, high=LAST_PCR),
         claimed_type=_take_type(fields),
         digests={
             bank: fields.hex(name, size=bank.digest_size)
@@ -81,5 +78,5 @@ def _replays(bank: HashAlg, pcr: int, digests: Sequence[bytes]) -> Iterator[byte
 def _starts(bank: HashAlg, pcr: int) -> tuple[bytes, ...]:
     zeros = bytes(bank.digest_size)
     if pcr == 0:
-        return tuple(locality.to_bytes(bank.digest_size, "big") for locality in _LOCALITIES)
-    return (zeros, b"\xff" * bank.digest_size) if pcr in _DYNAMIC else (zeros,)
+        return tuple(locality.to_bytes(bank.digest_size, "big") for locality in STARTUP_LOCALITIES)
+    return (zeros, b"\xff" * bank.digest_size) if pcr in DYNAMIC_PCRS else (zeros,)

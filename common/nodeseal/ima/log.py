@@ -22,10 +22,9 @@ from typing import Final, NamedTuple
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS, IMA_PCR
 
-IMA_PCR: Final = 10
-"""Where IMA measures by default (CONFIG_IMA_MEASURE_PCR_IDX); a rule of its policy may name another PCR."""
 MAX_IMA_LOG: Final = 64 * 1024 * 1024
 """Largest log in bytes; half a million entries."""
 MAX_IMA_ENTRIES: Final = 1024 * 1024
@@ -45,8 +44,10 @@ VIOLATIONS: Final = {bank: b"\xff" * bank.digest_size for bank in HashAlg}
 """What a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
 _TEMPLATE_NAME: Final = re.compile(rb"[!-~]*")
 _BIG_ENDIAN_U32: Final = struct.Struct(">I")
-_AGGREGATED: Final = {HashAlg.SHA1: (8,)}
-_AGGREGATED_NEW: Final = (10, 8)
+BOOT_AGGREGATE_PCRS: Final = range(10)
+"""PCRs that the boot aggregate may cover (ima_crypto.c, ima_calc_boot_aggregate_tfm)."""
+_AGGREGATED: Final = (len(BOOT_AGGREGATE_PCRS), len(FIRMWARE_PCRS))
+_AGGREGATED_SHA1: Final = (len(FIRMWARE_PCRS),)
 
 
 class ImaEntry(NamedTuple):
@@ -203,7 +204,7 @@ def boot_aggregate_candidates(pcr_values: Mapping[int, bytes], bank: HashAlg) ->
     It is the bank's hash over PCR 0 to 7 and, but for SHA-1 and since Linux 5.8, over PCR 8 and 9 as well
     (ima_crypto.c, ima_calc_boot_aggregate_tfm). A form that needs a PCR which is not there is left out.
     """
-    counts = _AGGREGATED.get(bank, _AGGREGATED_NEW)
+    counts = _AGGREGATED_SHA1 if bank is HashAlg.SHA1 else _AGGREGATED
     spans = [[pcr_values.get(pcr) for pcr in range(count)] for count in counts]
     return tuple(bank.digest(b"".join(value or b"" for value in span)) for span in spans if None not in span)
 
@@ -251,7 +252,7 @@ def _header_problem(pcr: int, name_size: int) -> str:
     if pcr >= PCR_COUNT and swapped < PCR_COUNT:
         return "is big-endian, only little-endian logs are read (boot with ima_canonical_fmt)"
     if pcr >= PCR_COUNT:
-        return f"names PCR {pcr}, the last is {PCR_COUNT - 1}"
+        return f"names PCR {pcr}, the last is {LAST_PCR}"
     return f"declares a template name of {name_size} bytes, 1 to {MAX_TEMPLATE_NAME} can be"
 
 

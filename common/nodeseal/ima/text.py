@@ -27,7 +27,7 @@ from nodeseal.ima.log import (
 )
 from nodeseal.ima.template import NAME_FIELDS, join_fields, parse_template, template_fields
 from nodeseal.tpm.algorithms import HASHES_BY_DIGEST_SIZE, HashAlg
-from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT
 
 _HEAD: Final = re.compile(rb" ?([0-9]{1,2}) ([0-9a-f]{40,128}) ([!-~]{1,255}) (.*)", re.DOTALL)
 _DIGEST: Final = re.compile(rb"((?:ima:|verity:)?[0-9A-Za-z_-]+:)([0-9a-f]*)")
@@ -111,7 +111,7 @@ def _parse_line(line: bytes) -> ImaEntry:
         raise MalformedInput(f"{line[:40]!r} is no entry")
     pcr, template = int(head[1]), head[3].decode("ascii")
     if pcr >= PCR_COUNT:
-        raise MalformedInput(f"PCR {pcr}, the last is {PCR_COUNT - 1}")
+        raise MalformedInput(f"PCR {pcr}, the last is {LAST_PCR}")
     return ImaEntry(pcr, bytes.fromhex(head[2].decode()), template, _template_data(template, head[4]))
 
 

@@ -15,11 +15,13 @@ from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg, decode_hash
 from nodeseal.tpm.buffer import Reader, u16, u32
 
-PCR_COUNT = 24
-"""PCRs of a PC client (PC Client Platform TPM Profile, "PCR Requirements"); higher ones are refused."""
+LAST_PCR = 23
+"""Last PCR of a PC client (PC Client Platform TPM Profile, "PCR Requirements"); higher ones are refused."""
+PCR_COUNT = LAST_PCR + 1
 _SELECT_SIZES = (3, 4)
 _MAX_ENTRIES = 16
-_WIRE_SIZE = 3
+PCR_BITMAP_SIZE = 3
+"""Bytes of the bitmap of one bank, as written: a bit for each PCR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class PcrSelection:
             if not indices or list(indices) != sorted(set(indices)):
                 raise MalformedInput(f"PCR selection: {bank.hashlib_name} needs ascending indices, each once")
             if indices[0] < 0 or indices[-1] >= PCR_COUNT:
-                raise MalformedInput(f"PCR selection: {bank.hashlib_name} has an index outside 0 to {PCR_COUNT - 1}")
+                raise MalformedInput(f"PCR selection: {bank.hashlib_name} has an index outside 0 to {LAST_PCR}")
 
     @classmethod
     def of(cls, banks: Mapping[HashAlg, Iterable[int]]) -> PcrSelection:
@@ -107,4 +109,4 @@ def _decode_bank(reader: Reader) -> tuple[HashAlg, tuple[int, ...]]:
 
 def _encode_bank(bank: HashAlg, indices: tuple[int, ...]) -> bytes:
     bits = sum(1 << index for index in indices)
-    return u16(bank) + bytes([_WIRE_SIZE]) + bits.to_bytes(_WIRE_SIZE, "little")
+    return u16(bank) + bytes([PCR_BITMAP_SIZE]) + bits.to_bytes(PCR_BITMAP_SIZE, "little")

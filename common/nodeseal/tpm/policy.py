@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.buffer import u32
+from nodeseal.tpm.handles import PermanentHandle
 from nodeseal.tpm.pcr import PcrSelection
 
 _CC_POLICY_SECRET = 0x00000151
 _CC_POLICY_OR = 0x00000171
 _CC_POLICY_PCR = 0x0000017F
-_RH_ENDORSEMENT = 0x4000000B
 
 
 def policy_pcr(selection: PcrSelection, pcr_digest: bytes, policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
@@ -29,7 +29,9 @@ def policy_secret_endorsement(policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
     PolicyUpdate (Part 3, "Policy Digest Update Function") hashes twice: command and entity name, then the (empty)
     policyRef. The name of a permanent handle is the handle.
     """
-    first = _extend(policy_hash, bytes(policy_hash.digest_size), u32(_CC_POLICY_SECRET), u32(_RH_ENDORSEMENT))
+    first = _extend(
+        policy_hash, bytes(policy_hash.digest_size), u32(_CC_POLICY_SECRET), u32(PermanentHandle.ENDORSEMENT)
+    )
     return _extend(policy_hash, first)
 
 

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from nodeseal.errors import MalformedInput
 from nodeseal.uefi.boot_strings import BootString, decode_boot_string, decode_text
 from nodeseal.uefi.efi_variable import EfiVariable, decode_efi_variable
-from nodeseal.uefi.event_log import NO_PCR, Event
+from nodeseal.uefi.event_log import NO_PCR, STARTUP_LOCALITY, Event
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.uefi.firmware_blob import (
     FirmwareBlob,
@@ -42,7 +42,6 @@ SIGNATURE_DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", 
 devices: PFP, "Event Types"; shim: mok.c)."""
 _BOOT_OPTION: Final = re.compile("Boot[0-9A-Fa-f]{4}")
 _BLOB_SIZE: Final = 16
-_STARTUP_LOCALITY: Final = b"StartupLocality\0"
 _SIGNATURE_SIZE: Final = 16
 _SEPARATORS: Final = {bytes(4): "separator", b"\xff" * 4: "separator", b"\1\0\0\0": "separator after an error"}
 
@@ -99,8 +98,8 @@ def _words(data: bytes) -> Words:
 
 
 def _no_action(data: bytes) -> Words:
-    if data.startswith(_STARTUP_LOCALITY):
-        return Words(f"startup locality {data[len(_STARTUP_LOCALITY) :].hex() or 'missing'}")
+    if data.startswith(STARTUP_LOCALITY):
+        return Words(f"startup locality {data[len(STARTUP_LOCALITY) :].hex() or 'missing'}")
     return _signed(data)
 
 

@@ -24,6 +24,7 @@ from typing import Final
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
+from nodeseal.tpm.pcr_usage import STARTUP_LOCALITIES
 from nodeseal.uefi.event_log_reader import LogReader
 from nodeseal.uefi.event_log_types import EventType
 
@@ -32,8 +33,7 @@ NO_PCR: Final = 0xFFFFFFFF
 """Index of events that Windows adds to a log and that belong to no PCR; they are EV_NO_ACTION."""
 _CC_REGISTERS: Final = 5
 _SPEC_ID: Final = b"Spec ID Event03\0"
-_STARTUP_LOCALITY: Final = b"StartupLocality\0"
-_LOCALITIES: Final = (0, 3, 4)
+STARTUP_LOCALITY: Final = b"StartupLocality\0"
 """Whence TPM2_Startup may come: 4 stands for an H-CRTM sequence ("Startup Locality Event")."""
 _OLD_HEADER: Final = struct.Struct("<II20s")
 _SPEC_HEADER: Final = struct.Struct("<16sIBBBBI")
@@ -151,12 +151,12 @@ def startup_locality(log: EventLog) -> int:
         MalformedInput: the log names two, or one that cannot be.
     """
     named = {
-        number: event.data[len(_STARTUP_LOCALITY) :]
+        number: event.data[len(STARTUP_LOCALITY) :]
         for number, event in log.numbered()
-        if event.claimed_type == EventType.NO_ACTION and event.pcr == 0 and event.data.startswith(_STARTUP_LOCALITY)
+        if event.claimed_type == EventType.NO_ACTION and event.pcr == 0 and event.data.startswith(STARTUP_LOCALITY)
     }
     values = set(named.values())
-    if len(values) > 1 or not values <= {bytes([locality]) for locality in _LOCALITIES}:
+    if len(values) > 1 or not values <= {bytes([locality]) for locality in STARTUP_LOCALITIES}:
         places = ", ".join(map(str, named))
         raise MalformedInput(f"event log: event {places}: names a startup locality that cannot be")
     return values.pop()[0] if values else 0

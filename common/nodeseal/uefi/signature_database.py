@@ -14,7 +14,7 @@ from typing import Final
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.buffer import Reader
-from nodeseal.uefi.guid import GUID_SIZE, guid_text
+from nodeseal.uefi.guid import GUID_SIZE, SHA256_SIGNATURE, X509_SIGNATURE, guid_text
 from nodeseal.x509 import der
 from nodeseal.x509.der import DerReader
 
@@ -26,8 +26,8 @@ _TIME: Final = 16
 X509: Final = "x509"
 SHA256: Final = "sha256"
 _KINDS: Final = {
-    "a5c059a1-94e4-4aa7-87b5-ab155c2bf072": (X509, None),
-    "c1c41626-504c-4092-aca9-41f936934328": (SHA256, 32),
+    X509_SIGNATURE: (X509, None),
+    SHA256_SIGNATURE: (SHA256, 32),
     "826ca512-cf10-4ac9-b187-be01496631bd": ("sha1", 20),
     "0b6e5233-a65c-44c9-9407-d9ab83bfc8bd": ("sha224", 28),
     "ff3e5307-9fd0-48c9-85f1-8ad56c701e01": ("sha384", 48),

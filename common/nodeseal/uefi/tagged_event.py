@@ -19,6 +19,9 @@ _CONTAINER: Final = 0x40010000
 """SIPAEVENTTYPE_AGGREGATION and SIPAEVENTTYPE_CONTAINER: the data is a sequence of tagged events."""
 INITRD: Final = 0x8F3B22EC
 LOAD_OPTIONS: Final = 0x8F3B22ED
+"""Tags of what Linux' EFI stub measures (drivers/firmware/efi/libstub/efistub.h)."""
+LOAD_OPTIONS_NAME: Final = "LOADED_IMAGE::LoadOptions"
+"""Name of the event of the load options (drivers/firmware/efi/libstub/efi-stub-helper.c)."""
 _NAMES: Final = {
     INITRD: "initrd (Linux EFI stub)",
     LOAD_OPTIONS: "load options (Linux EFI stub)",

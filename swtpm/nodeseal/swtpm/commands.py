@@ -13,7 +13,8 @@ from typing import Final
 from nodeseal.errors import Unavailable
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.buffer import Reader, sized, u8, u16, u32
-from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
+from nodeseal.tpm.handles import PermanentHandle
+from nodeseal.tpm.pcr import PCR_BITMAP_SIZE, PCR_COUNT, PcrSelection, decode_pcr_selection
 from nodeseal.tpm.public import TpmPublic, encode_public_2b
 
 NO_SESSIONS: Final = 0x8001
@@ -21,13 +22,9 @@ SESSIONS: Final = 0x8002
 HEADER_SIZE: Final = 10
 MAX_COMMAND: Final = 4096
 """Largest command and response of libtpms (TPM2_PT_MAX_COMMAND_SIZE)."""
-RH_OWNER: Final = 0x40000001
-RH_ENDORSEMENT: Final = 0x4000000B
-RH_PLATFORM: Final = 0x4000000C
-_EMPTY_PASSWORD: Final = u32(0x40000009) + u16(0) + u8(0) + u16(0)
+_EMPTY_PASSWORD: Final = u32(PermanentHandle.PASSWORD) + u16(0) + u8(0) + u16(0)
 _SUCCESS: Final = 0
 _MAX_PCRS_PER_READ: Final = 8
-_BITMAP_SIZE: Final = 3
 _CERTIFICATE_NV: Final = 0x42072001
 """TPMA_NV (Part 2): PPWRITE, WRITEDEFINE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE."""
 _NV_CHUNK: Final = 512
@@ -132,9 +129,9 @@ def decode_pcr_read(response: bytes) -> dict[int, bytes]:
 def pcr_allocate(banks: frozenset[HashAlg]) -> bytes:
     """TPM2_PCR_Allocate: these banks with all PCRs, the others without any, from the next reset on."""
     lists = b"".join(
-        u16(bank) + u8(_BITMAP_SIZE) + (b"\xff" if bank in banks else b"\0") * _BITMAP_SIZE for bank in HashAlg
+        u16(bank) + u8(PCR_BITMAP_SIZE) + (b"\xff" if bank in banks else b"\0") * PCR_BITMAP_SIZE for bank in HashAlg
     )
-    return _authorised(CommandCode.PCR_ALLOCATE, (RH_PLATFORM,), u32(len(HashAlg)) + lists)
+    return _authorised(CommandCode.PCR_ALLOCATE, (PermanentHandle.PLATFORM,), u32(len(HashAlg)) + lists)
 
 
 def create_primary(hierarchy: int, template: TpmPublic) -> bytes:
@@ -146,12 +143,14 @@ def create_primary(hierarchy: int, template: TpmPublic) -> bytes:
 def nv_define_certificate(index: int, size: int) -> bytes:
     """TPM2_NV_DefineSpace as the EK Credential Profile has it: written by the platform, read by all."""
     public = u32(index) + u16(HashAlg.SHA256) + u32(_CERTIFICATE_NV) + sized(b"") + u16(size)
-    return _authorised(CommandCode.NV_DEFINE_SPACE, (RH_PLATFORM,), sized(b"") + sized(public))
+    return _authorised(CommandCode.NV_DEFINE_SPACE, (PermanentHandle.PLATFORM,), sized(b"") + sized(public))
 
 
 def nv_writes(index: int, content: bytes) -> tuple[bytes, ...]:
     """TPM2_NV_Write of ``content``, in pieces that fit the TPM's buffer."""
     return tuple(
-        _authorised(CommandCode.NV_WRITE, (RH_PLATFORM, index), sized(content[at : at + _NV_CHUNK]) + u16(at))
+        _authorised(
+            CommandCode.NV_WRITE, (PermanentHandle.PLATFORM, index), sized(content[at : at + _NV_CHUNK]) + u16(at)
+        )
         for at in range(0, len(content), _NV_CHUNK)
     )

@@ -24,6 +24,7 @@ from nodeseal.swtpm.server import TpmServer
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.ek_template import EkTemplate, template
+from nodeseal.tpm.handles import PermanentHandle
 from nodeseal.tpm.public import TpmPublic, decode_public_2b
 from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
 
@@ -275,7 +276,7 @@ def _provision(process: TpmProcess, vendor: TpmVendor, ek: EkTemplate, banks: fr
 
 def _endorsement_key(process: TpmProcess, ek: EkTemplate) -> TpmPublic:
     response = commands.body(
-        process.transact(commands.create_primary(commands.RH_ENDORSEMENT, ek.public)), "TPM2_CreatePrimary"
+        process.transact(commands.create_primary(PermanentHandle.ENDORSEMENT, ek.public)), "TPM2_CreatePrimary"
     )
     handle = response.u32("objectHandle")
     response.u32("parameterSize")

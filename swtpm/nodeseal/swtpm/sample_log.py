@@ -18,27 +18,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS
 from nodeseal.uefi.event_log import Event, EventLog, encode_event_log
 from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.guid import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE, SHA256_SIGNATURE, SHIM_LOCK, X509_SIGNATURE
 from nodeseal.uefi.pe import MEASURED_SECTIONS, PeImage, authenticode_digest, decode_pe, is_pe
+from nodeseal.uefi.tagged_event import INITRD, LOAD_OPTIONS, LOAD_OPTIONS_NAME
 
-_GLOBAL: Final = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-"""EFI_GLOBAL_VARIABLE (UEFI, "Globally Defined Variables")."""
-_SECURITY: Final = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
-"""EFI_IMAGE_SECURITY_DATABASE_GUID (UEFI, "Signature Database"), of db and dbx."""
-_SHIM: Final = uuid.UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
+_GLOBAL: Final = uuid.UUID(GLOBAL_VARIABLE)
+_SECURITY: Final = uuid.UUID(IMAGE_SECURITY_DATABASE)
+_SHIM: Final = uuid.UUID(SHIM_LOCK)
 _VARIABLE: Final = struct.Struct("<16sQQ")
 _IMAGE_LOAD: Final = struct.Struct("<QQQQ")
 _FIRMWARE_BLOB: Final = struct.Struct("<QQ")
 _GPT: Final = struct.Struct("<8sIIIIQQQQ16sQIIIQ")
-_X509: Final = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
-_SHA256: Final = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
-_LOAD_OPTIONS_TAG: Final = 0x8F3B22ED
-_INITRD_TAG: Final = 0x8F3B22EC
-"""Tags of what Linux' EFI stub measures (drivers/firmware/efi/libstub/efistub.h)."""
+_X509: Final = uuid.UUID(X509_SIGNATURE)
+_SHA256: Final = uuid.UUID(SHA256_SIGNATURE)
 _APPLICATION: Final = EventType.EFI_BOOT_SERVICES_APPLICATION
 _SEPARATOR: Final = bytes(4)
-_SEPARATED: Final = range(8)
 DB_CERTIFICATE: Final = base64.b64decode(
     "MIIBmjCCAT+gAwIBAgIUUYVbTaOVgEOq7EB98JofwbmakREwCgYIKoZIzj0EAwIwITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxl"
     "IHNpZ25lcjAgFw0yNjExMjIwMDAwMDBaGA8yMTI2MTAyOTAwMDAwMFowITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxlIHNpZ25l"
@@ -151,7 +148,7 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
     if chain.option_rom:
         writer.image(2, EventType.EFI_BOOT_SERVICES_DRIVER, "option-rom.efi", chain.option_rom)
     writer.add(4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option")
-    for pcr in _SEPARATED:
+    for pcr in FIRMWARE_PCRS:
         writer.add(pcr, EventType.SEPARATOR, _SEPARATOR)
     writer.add(5, EventType.EFI_GPT_EVENT, _partition_table())
     if chain.secure_boot:
@@ -193,9 +190,9 @@ def _unified_image(writer: _Writer, image: PeImage) -> None:
 
 def _kernel_stub(writer: _Writer, command_line: str, initrd: bytes) -> None:
     """Measure what the kernel's own EFI stub is given."""
-    options = _tagged(_LOAD_OPTIONS_TAG, b"LOADED_IMAGE::LoadOptions\0")
+    options = _tagged(LOAD_OPTIONS, LOAD_OPTIONS_NAME.encode() + b"\0")
     writer.add(9, EventType.EVENT_TAG, options, _utf16(command_line))
-    writer.add(9, EventType.EVENT_TAG, _tagged(_INITRD_TAG, b"Linux initrd\0"), initrd)
+    writer.add(9, EventType.EVENT_TAG, _tagged(INITRD, b"Linux initrd\0"), initrd)
 
 
 def _grub(writer: _Writer, chain: BootChain) -> None:

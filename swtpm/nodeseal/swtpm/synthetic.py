@@ -19,25 +19,15 @@ from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
 from nodeseal.tpm.buffer import u16, u32
 from nodeseal.tpm.ek_template import template
+from nodeseal.tpm.handles import PermanentHandle
+from nodeseal.tpm.node_keys import ATTESTATION_KEY_ATTRIBUTES, RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import DYNAMIC_PCRS
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, Scheme
 from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
 
 _FIRMWARE_VERSION: Final = 0x0001_0000_0000_0000
-_RH_ENDORSEMENT, _RH_NULL = 0x4000000B, 0x40000007
-_OF_THIS_TPM: Final = (
-    ObjectAttributes.FIXED_TPM
-    | ObjectAttributes.FIXED_PARENT
-    | ObjectAttributes.SENSITIVE_DATA_ORIGIN
-    | ObjectAttributes.NO_DA
-)
-_AK_ATTRIBUTES: Final = (
-    _OF_THIS_TPM | ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN_ENCRYPT | ObjectAttributes.USER_WITH_AUTH
-)
-_RELEASE_KEY_ATTRIBUTES: Final = _OF_THIS_TPM | ObjectAttributes.DECRYPT
-_DYNAMIC: Final = range(17, 23)
-"""PCRs of a dynamic launch start at all ones (PC Client PTP, "PCR Initial and Reset Values")."""
 _EARLIER_MS: Final = 30 * 24 * 3_600_000
 """How long the TPM ran before its host's last start: a test may set the clock back by hours on a host just started."""
 
@@ -84,8 +74,8 @@ class SyntheticTpm:
             raise TypeError("template L-2 is ECC")
         self.ek = replace(l2, x=self._ek.x, y=self._ek.y)
         self.ek_certificate = vendor.issue(self.ek)
-        self.ak = _public(self._ak, _AK_ATTRIBUTES, Scheme(Alg.ECDSA, HashAlg.SHA256))
-        self._signer = _qualified_name(self.ak, _RH_ENDORSEMENT)
+        self.ak = _public(self._ak, ATTESTATION_KEY_ATTRIBUTES, Scheme(Alg.ECDSA, HashAlg.SHA256))
+        self._signer = _qualified_name(self.ak, PermanentHandle.ENDORSEMENT)
         self._milliseconds = milliseconds
         self._reset_count = 0
         self._banks = banks
@@ -134,7 +124,7 @@ class SyntheticTpm:
             OutOfOrder: it does not, or no longer.
         """
         self._held(key)
-        return self._attest(extra_data, Certified(key.name(), _qualified_name(key, _RH_NULL)))
+        return self._attest(extra_data, Certified(key.name(), _qualified_name(key, PermanentHandle.NULL)))
 
     def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
         """Return the secret that was wrapped for both keys (TPM2_ActivateCredential).
@@ -148,7 +138,7 @@ class SyntheticTpm:
         """Create an ECDH key in the NULL hierarchy that serves only while the selected PCRs are what they are now."""
         key = SyntheticKey()
         policy = policy_pcr(selection, self._digest(selection))
-        public = _public(key, _RELEASE_KEY_ATTRIBUTES, None, policy)
+        public = _public(key, RELEASE_KEY_ATTRIBUTES, None, policy)
         self._release_keys[public.name()] = key
         return public
 
@@ -204,6 +194,6 @@ def _qualified_name(key: EccPublic, hierarchy: int) -> bytes:
 
 
 def _start(bank: HashAlg, pcr: int, locality: int) -> bytes:
-    if pcr in _DYNAMIC:
+    if pcr in DYNAMIC_PCRS:
         return b"\xff" * bank.digest_size
     return (locality if pcr == 0 else 0).to_bytes(bank.digest_size, "big")

@@ -18,11 +18,10 @@ from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.settings import load_yaml
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
-from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
-_LAST_PCR: Final = 23
 _MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
@@ -260,10 +259,10 @@ def _selection(fields: Fields, cap: int) -> PcrSelection:
     for name in names:
         if name not in STRONG_HASHES_BY_NAME:
             raise banks.wrong(name, f"one of the banks {', '.join(STRONG_HASHES_BY_NAME)}")
-        pcrs = banks.items(name, max_items=_LAST_PCR + 1)
-        numbers = [pcr for pcr in pcrs if type(pcr) is int and 0 <= pcr <= _LAST_PCR]
+        pcrs = banks.items(name, max_items=PCR_COUNT)
+        numbers = [pcr for pcr in pcrs if type(pcr) is int and 0 <= pcr <= LAST_PCR]
         if len(set(numbers)) != len(pcrs) or cap not in numbers:
-            raise banks.wrong(name, f"a list of different PCRs from 0 to {_LAST_PCR} with the cap PCR {cap} among them")
+            raise banks.wrong(name, f"a list of different PCRs from 0 to {LAST_PCR} with the cap PCR {cap} among them")
         found[STRONG_HASHES_BY_NAME[name]] = sorted(numbers)
     if not found:
         raise fields.wrong("pcrs", "a mapping with at least one bank")

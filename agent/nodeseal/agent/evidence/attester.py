@@ -19,8 +19,8 @@ from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import KnownLogs
 from nodeseal.evidence.round import Evidence
 from nodeseal.ids import LeaseId, Nonce
-from nodeseal.ima.log import IMA_PCR
 from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.pcr_usage import IMA_PCR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg
+from nodeseal.tpm.node_keys import ATTESTATION_KEY_ATTRIBUTES, RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.public import EccPublic, Scheme
 
 UNIQUE_SIZE: Final = 64
 _COORDINATE: Final = 32
-_OF_THIS_TPM: Final = (
-    ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT | ObjectAttributes.SENSITIVE_DATA_ORIGIN
-)
-_SIGNS_TPM_STRUCTURES: Final = ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN_ENCRYPT
 
 
 def attestation_key(unique: bytes) -> EccPublic:
     """Return the template of an attestation key: restricted, ECDSA over P-256 with SHA-256, empty password."""
     return EccPublic(
         name_alg=HashAlg.SHA256,
-        attributes=_OF_THIS_TPM | _SIGNS_TPM_STRUCTURES | ObjectAttributes.USER_WITH_AUTH | ObjectAttributes.NO_DA,
+        attributes=ATTESTATION_KEY_ATTRIBUTES,
         auth_policy=b"",
         symmetric=None,
         scheme=Scheme(Alg.ECDSA, HashAlg.SHA256),
@@ -33,7 +30,7 @@ def release_key(policy: bytes, unique: bytes) -> EccPublic:
     """Return the template of a release key: ECDH over P-256, usable by ``policy`` alone."""
     return EccPublic(
         name_alg=HashAlg.SHA256,
-        attributes=_OF_THIS_TPM | ObjectAttributes.DECRYPT | ObjectAttributes.NO_DA,
+        attributes=RELEASE_KEY_ATTRIBUTES,
         auth_policy=policy,
         symmetric=None,
         scheme=None,

@@ -16,6 +16,7 @@ from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
+from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.limits import Slots
@@ -31,7 +32,6 @@ from nodeseal.verifier.store.policy import (
 
 _AT_ONCE: Final = 2
 """Documents each way, up to 64 MiB each, that are in memory at once."""
-_RUNTIME_PCR: Final = 10
 """Whose value proves the IMA log."""
 
 
@@ -116,8 +116,8 @@ class Goldens:
     def _require_quoted(self, golden: Golden) -> None:
         quoted = set(self._fleet.settings.selection.indices())
         missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
-        if golden.runtime is not None and all(pcr != _RUNTIME_PCR for _, pcr in quoted):
-            missing.append(str(_RUNTIME_PCR))
+        if golden.runtime is not None and all(pcr != IMA_PCR for _, pcr in quoted):
+            missing.append(str(IMA_PCR))
         if missing:
             raise MalformedInput(
                 f"golden {golden.name}: judges PCRs that are not quoted: {', '.join(missing)}",
