@@ -19,12 +19,12 @@ from typing import Final
 from benchmarks.harness import Result, ratios
 from benchmarks.openssl import GCM, gcm_bytes_per_second
 from nodeseal.crypto.hpke import ModelPrivateKey, Suite
+from nodeseal.files import new_file, write_exactly
 from nodeseal.ids import KeyId, ModelId
 from nodeseal.loader.crew import Crew
-from nodeseal.loader.files import write_exactly
 from nodeseal.loader.seal import Label, seal_model
 from nodeseal.loader.source import survey
-from nodeseal.loader.staging import new_file, pass_cache_by
+from nodeseal.loader.staging import pass_cache_by
 from nodeseal.sealed.model_key import ModelKey
 
 _SIZE: Final = 1 << 30

@@ -19,6 +19,8 @@ from nodeseal import documents
 from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.binding import Channel
+from nodeseal.evidence.evidence import Channel
+from nodeseal.files import naming, replace_file
 from nodeseal.ids import NodeId, parse_node_id
 
 AK_UNIQUE_SIZE: Final = 64
@@ -86,11 +88,9 @@ class StateDirectory:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        try:
+        with naming(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError as error:
-            raise _refused(path, error) from error
         if mode & 0o077:
             raise MalformedInput(f"{path}: open to other users (mode {mode:o})", remedy=f"chmod 700 {path}")
         self._claim: int | None = None
@@ -151,33 +151,20 @@ class StateDirectory:
 
     def forget_identity(self) -> None:
         """Remove the identity, so that the next start enrols."""
-        try:
+        with naming(self._path):
             (self._path / "identity.json").unlink(missing_ok=True)
-        except OSError as error:
-            raise _refused(self._path, error) from error
 
     def _read(self, name: str) -> bytes | None:
-        try:
-            with (self._path / name).open("rb") as file:
-                return file.read(_MAX_BYTES)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _refused(self._path / name, error) from error
+        path = self._path / name
+        with naming(path):
+            try:
+                with path.open("rb") as file:
+                    return file.read(_MAX_BYTES)
+            except FileNotFoundError:
+                return None
 
     def _write(self, name: str, content: bytes) -> None:
-        temporary = self._path / f"{name}.new"
-        try:
-            temporary.unlink(missing_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(self._path / name)
-            _sync_directory(self._path)
-        except OSError as error:
-            raise _refused(self._path / name, error) from error
+        replace_file(self._path / name, content, self._path / f"{name}.new")
 
 
 def _certificate(item: object, source: str) -> bytes:
@@ -185,15 +172,3 @@ def _certificate(item: object, source: str) -> bytes:
     der = fields.base64("der", max_size=_MAX_BYTES)
     fields.done()
     return der
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _refused(path: Path, error: OSError) -> Unavailable:
-    return Unavailable(f"{path}: {error.strerror}")

@@ -13,9 +13,9 @@ from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar
 from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed, say_leftovers
+from nodeseal.files import read_small
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
-from nodeseal.loader.files import read_small
 from nodeseal.loader.reseal import next_label, reseal_model
 from nodeseal.sealed.model_key import MAX_KEY_FILE, parse_model_key
 

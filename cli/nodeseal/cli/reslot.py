@@ -16,8 +16,8 @@ from nodeseal.cli.expected import DigestOption, refuse_other
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
 from nodeseal.client.connection import CALL_SECONDS, connect
 from nodeseal.errors import MalformedInput
+from nodeseal.files import read_small
 from nodeseal.ids import parse_key_id
-from nodeseal.loader.files import read_small
 from nodeseal.loader.reslot import replace_slots, rotated, rotating
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots

@@ -17,8 +17,8 @@ from nodeseal.cli import output
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.errors import MalformedInput
+from nodeseal.files import read_small
 from nodeseal.ids import ModelId, parse_model_id
-from nodeseal.loader.files import read_small
 from nodeseal.loader.seal import Label, seal_model
 from nodeseal.loader.source import SourceFile, survey
 from nodeseal.loader.staging import leftovers

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.loader.files import naming, open_regular, read_exactly
+from nodeseal.files import naming, open_regular, read_exactly
 from nodeseal.sealed.content import Content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
+from nodeseal.files import opened, read_exactly
 from nodeseal.ids import ModelId
-from nodeseal.loader.files import opened, read_exactly
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import Content, PlainFile, SealedFile

@@ -20,9 +20,9 @@ from nodeseal.crypto.hpke import ModelPrivateKey
 from nodeseal.crypto.secret import wipe
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed
+from nodeseal.files import read_small
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, KeyId, parse_digest, parse_key_id
-from nodeseal.loader.files import read_small
 from nodeseal.sealed.slots import MAX_KEY_VERSION, Slots, parse_suite
 
 CLOSED = "the model was closed"

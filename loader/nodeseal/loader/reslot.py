@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nodeseal.errors import MalformedInput
+from nodeseal.files import PUBLIC, naming, replace_file
 from nodeseal.ids import KeyId
-from nodeseal.loader.files import naming
 from nodeseal.loader.folders import LocalFolder, read_document
-from nodeseal.loader.staging import sync_folder, write_file
 from nodeseal.sealed.content import MAX_CONTENT, Content, parse_content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 from nodeseal.sealed.slots import MAX_SLOTS_BYTES, Slot, Slots, parse_slots
@@ -90,10 +89,4 @@ def replace_slots(directory: Path, slots: Slots) -> None:
         Unavailable: the disk refuses; the old slots are intact.
     """
     draft = directory / f".{SLOTS_NAME}.{secrets.token_hex(4)}"
-    try:
-        write_file(draft, slots.encode())
-        with naming(directory / SLOTS_NAME):
-            draft.replace(directory / SLOTS_NAME)
-            sync_folder(directory)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace_file(directory / SLOTS_NAME, slots.encode(), draft, PUBLIC)

@@ -18,11 +18,11 @@ from typing import Protocol
 from nodeseal.crypto import floe
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput
+from nodeseal.files import naming, new_file, write_exactly, write_file
 from nodeseal.ids import Digest, ModelId
 from nodeseal.loader.crew import MAX_THREADS, Crew
-from nodeseal.loader.files import naming, write_exactly
 from nodeseal.loader.source import Read
-from nodeseal.loader.staging import check_space, new_file, pass_cache_by, staged, write_file
+from nodeseal.loader.staging import check_space, pass_cache_by, staged
 from nodeseal.sealed import container
 from nodeseal.sealed.container import Layout, Meta
 from nodeseal.sealed.content import DEFAULT_SEGMENT_SIZE, FILE_ID_SIZE, SEGMENT_SIZES, Content, PlainFile, SealedFile
@@ -161,6 +161,9 @@ def _add_all(files: Sequence[Original], job: _Job) -> Iterator[SealedFile | Plai
 
 
 def _add(file: Original, job: _Job) -> SealedFile | PlainFile:
+    parent = (job.folder / file.path).parent
+    with naming(parent):
+        parent.mkdir(parents=True, exist_ok=True)
     with file.reading() as read:
         return _Sealer(file, read, job).write() if file.sealed else _copy(file, read, job)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.loader.files import naming, opened, read_exactly
+from nodeseal.files import naming, opened, read_exactly
 from nodeseal.sealed.content import MAX_FILES
 from nodeseal.sealed.paths import CONTENT_NAME, parse_path
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.loader.files import naming, write_exactly
+from nodeseal.files import naming, sync_folder
 
 _SUFFIX: Final = ".sealing"
 _RANDOM_BYTES: Final = 4
@@ -75,24 +75,6 @@ def leftovers(destination: Path) -> list[Path]:
         return sorted(path for path in destination.parent.iterdir() if name.fullmatch(path.name))
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[int]:
-    """Give the descriptor of a new file, which is on the disk when the block ends.
-
-    Raises:
-        Unavailable: the disk refuses.
-    """
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        yield descriptor
-        with naming(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def pass_cache_by(descriptor: int) -> None:
     """Have what is written from now on go past the page cache, where the file system can do that (open(2), O_DIRECT).
 
@@ -100,25 +82,6 @@ def pass_cache_by(descriptor: int) -> None:
     """
     with suppress(OSError):  # not every file system can: what is written is the same
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_DIRECT)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file and see it to the disk.
-
-    Raises:
-        Unavailable: the disk refuses.
-    """
-    with new_file(path) as descriptor:
-        write_exactly(descriptor, memoryview(content), 0, path)
-
-
-def sync_folder(folder: Path) -> None:
-    """See the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_tree(folder: Path) -> None:

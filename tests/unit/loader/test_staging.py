@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from nodeseal.errors import Unavailable
-from nodeseal.loader.staging import check_space, new_file, pass_cache_by, write_file
+from nodeseal.files import new_file, write_file
+from nodeseal.loader.staging import check_space, pass_cache_by
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, *, blocks: int, free: int) -> None:

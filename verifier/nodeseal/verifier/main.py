@@ -21,9 +21,9 @@ import uvloop
 
 from nodeseal.crypto.x509 import CertificateAuthority
 from nodeseal.errors import NodesealError
+from nodeseal.files import read_file, read_private
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.verifier.config import Config, load_config, split_address
-from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.logs import configure_logs
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back

@@ -12,9 +12,9 @@ from typing import Final
 from nodeseal.crypto.keywrap import new_kek
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
 from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import PUBLIC, read_file, sync_folder, write_new
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import DEFAULT_EAR_KEY, split_address
-from nodeseal.verifier.files import PUBLIC, read_file, sync_folder, write_new
 from nodeseal.verifier.ledger.audit import VERIFIER
 from nodeseal.verifier.people.persons import Newcomer, add_person
 from nodeseal.verifier.states import PEOPLE

@@ -22,13 +22,13 @@ from grpc_reflection.v1alpha import reflection
 
 from nodeseal.crypto.x509 import CertificateAuthority
 from nodeseal.errors import Unavailable
+from nodeseal.files import read_file, read_private
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.enroller import Enroller
 from nodeseal.verifier.enrolment.proof import enrolment_policy
-from nodeseal.verifier.files import read_file, read_private
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore

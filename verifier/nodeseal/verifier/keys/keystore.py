@@ -19,9 +19,9 @@ from nodeseal.crypto.hpke import ModelPrivateKey, Suite, Wrapped
 from nodeseal.crypto.keywrap import KEK_SIZE, unwrap_private_key, wrap_private_key
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput
+from nodeseal.files import read_private, write_new
 from nodeseal.ids import Digest, KeyId, digest_of
 from nodeseal.sealed.model_key import ModelKey
-from nodeseal.verifier.files import read_private, write_new
 from nodeseal.verifier.keys.token_uri import SCHEME
 
 CREDENTIAL: Final = "nodeseal-kek"

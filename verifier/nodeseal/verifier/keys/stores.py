@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_private
 from nodeseal.verifier.config import Config, TokenSettings
-from nodeseal.verifier.files import read_private
 from nodeseal.verifier.keys.keystore import FileKeyStore, KeyStores, load_kek
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
+from nodeseal.files import PUBLIC, write_new
 from nodeseal.ids import PersonId
-from nodeseal.verifier.files import PUBLIC, write_new
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import run

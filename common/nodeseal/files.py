@@ -1,0 +1,224 @@
+"""Files read and written whole, with errors that name the file.
+
+A reader never sees half a file: :func:`write_new` and :func:`replace_file` write a draft beside it, see the draft to
+the disk, give it its name, and see the name to the disk. :func:`new_file` and :func:`write_file` are for folders that
+nobody reads yet. Only folders, names and bytes are known here, no formats.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from nodeseal.errors import MalformedInput, Unavailable
+
+PRIVATE: Final = 0o600
+PUBLIC: Final = 0o644
+_OTHERS: Final = 0o077
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into :class:`~nodeseal.errors.Unavailable` with the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        raise _unavailable(path, error) from error
+
+
+def open_regular(path: Path, *, follow: bool = True) -> int:
+    """Open a regular file for reading and return its descriptor.
+
+    Args:
+        path: the file.
+        follow: whether a symbolic link stands for its target.
+
+    Raises:
+        Unavailable: it cannot be opened, or is a link that is not followed.
+        MalformedInput: it is a device, a pipe or a folder.
+    """
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MalformedInput(f"{path}: not a regular file")
+    return descriptor
+
+
+@contextmanager
+def opened(path: Path, *, follow: bool = True) -> Iterator[int]:
+    """Give the descriptor of :func:`open_regular` and close it after the block."""
+    descriptor = open_regular(path, follow=follow)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_exactly(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
+    """Fill ``buffer`` from ``offset``.
+
+    Raises:
+        Unavailable: the file ends before, or cannot be read.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:  # naming() would make a generator for each segment
+            raise _unavailable(path, error) from error
+        if count == 0:
+            raise Unavailable(f"{path}: became shorter while it was read")
+        done += count
+
+
+def write_exactly(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
+    """Write all of ``data`` at ``offset``.
+
+    Raises:
+        Unavailable: the disk is full or failing.
+    """
+    done = 0
+    while done < len(data):
+        try:
+            done += os.pwrite(descriptor, data[done:], offset + done)
+        except OSError as error:
+            raise _unavailable(path, error) from error
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """Return a whole file of at most ``limit`` bytes.
+
+    Raises:
+        Unavailable: it is not there or cannot be read.
+        MalformedInput: it is longer, or not a regular file.
+    """
+    with opened(path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size > limit:
+            raise MalformedInput(f"{path}: {size} bytes, at most {limit}")
+        buffer = bytearray(size)
+        read_exactly(descriptor, memoryview(buffer), 0, path)
+    return bytes(buffer)
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Return the content of a file that settings name; ``what`` is the setting.
+
+    Raises:
+        MalformedInput: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MalformedInput(f"{what}: {path}: {error.strerror}") from error
+
+
+def read_private(path: Path, what: str) -> bytes:
+    """Return the content of a secret file that only its owner can read; ``what`` is the setting that names it.
+
+    Raises:
+        MalformedInput: it cannot be read, or other users may read or change it.
+    """
+    content = read_file(path, what)
+    if path.stat().st_mode & _OTHERS:
+        raise MalformedInput(f"{what}: {path}: others than its owner may use it", remedy=f"chmod 600 {path}")
+    return content
+
+
+@contextmanager
+def new_file(path: Path, mode: int = PUBLIC) -> Iterator[int]:
+    """Give the descriptor of a new file, whose content is on the disk when the block ends.
+
+    Raises:
+        Unavailable: the file exists, or the disk refuses.
+    """
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        yield descriptor
+        with naming(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes, mode: int = PUBLIC) -> None:
+    """Write a new file; its content is on the disk afterwards, its name only after :func:`sync_folder`.
+
+    Raises:
+        Unavailable: the file exists, or the disk refuses.
+    """
+    with naming(path):
+        _write(path, content, mode)
+
+
+def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Make a file with ``content``, whole, durable, and never in the place of another.
+
+    Raises:
+        MalformedInput: the file exists.
+        Unavailable: the disk refuses.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with naming(path):
+        try:
+            _write(draft, content, mode)
+            os.link(draft, path)
+        except FileExistsError as error:
+            raise MalformedInput(f"{path}: exists already") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -> None:
+    """Put a file with ``content`` in the place of the one that is there, whole and durable.
+
+    Args:
+        path: the file; it need not exist yet.
+        content: all of it.
+        draft: a name in the same folder that no other process uses now; a file of that name is deleted.
+        mode: permissions.
+
+    Raises:
+        Unavailable: the disk refuses. The old file is intact, unless only the durability of the new name is in doubt.
+    """
+    with naming(path):
+        draft.unlink(missing_ok=True)
+        try:
+            _write(draft, content, mode)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """See the names in a folder to the disk.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _unavailable(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"{path}: {error.strerror or 'input/output error'}")
