@@ -24,7 +24,7 @@ import grpc
 import grpc.aio
 
 from nodeseal.agent.calls.channels import VerifierConfig
-from nodeseal.agent.config import AgentConfig, LogFormat
+from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.local.callers import CallerRule
@@ -43,6 +43,7 @@ from nodeseal.evidence.claims import Claims, decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
 from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
+from nodeseal.logs import LogStyle
 from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import (
     attestation_pb2,
@@ -363,7 +364,7 @@ def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConf
         revocation_timeout_seconds=10,
         host=host_files(folder, tcti),
         hostname="node.example",
-        log_format=LogFormat.JSON,
+        log_style=LogStyle.JSON,
     )
 
 

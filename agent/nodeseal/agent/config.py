@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from socket import gethostname
 from typing import Final
@@ -13,6 +12,7 @@ from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.local.callers import CallerRule
 from nodeseal.documents import Fields
 from nodeseal.golden.model import DEFAULT_CAP_PCR
+from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
 
 _KERNEL: Final = HostFiles(
@@ -33,13 +33,6 @@ _LAST_CAP: Final = 15
 """PCR 8 to 15 belong to the operating system and keep their values until a reset (PC Client PTP, "PCR Attributes")."""
 
 
-class LogFormat(Enum):
-    """How log lines look."""
-
-    JSON = "json"
-    CONSOLE = "console"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """All settings of one agent. ``deploy/agent.example.yaml`` explains each.
@@ -56,7 +49,7 @@ class AgentConfig:
         revocation_timeout_seconds: how long each of them may run.
         host: where the kernel shows boot id, firmware and logs.
         hostname: what people call this node.
-        log_format: how log lines look.
+        log_style: style of log lines.
     """
 
     verifier: VerifierConfig
@@ -70,7 +63,7 @@ class AgentConfig:
     revocation_timeout_seconds: int
     host: HostFiles
     hostname: str
-    log_format: LogFormat
+    log_style: LogStyle
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -92,7 +85,7 @@ def load_config(path: Path) -> AgentConfig:
         revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
         host=_host(fields, folder),
         hostname=fields.text("hostname", max_length=_MAX_HOSTNAME) if fields.has("hostname") else gethostname(),
-        log_format=_log_format(fields),
+        log_style=parse_log_style(fields, "log_format") if fields.has("log_format") else LogStyle.JSON,
     )
     fields.done()
     return config
@@ -141,15 +134,6 @@ def _caller(item: object, source: str) -> CallerRule:
     )
     fields.done()
     return rule
-
-
-def _log_format(fields: Fields) -> LogFormat:
-    if not fields.has("log_format"):
-        return LogFormat.JSON
-    text = fields.text("log_format")
-    if text not in {each.value for each in LogFormat}:
-        raise fields.wrong("log_format", "json or console")
-    return LogFormat(text)
 
 
 def _commands(fields: Fields) -> tuple[tuple[str, ...], ...]:

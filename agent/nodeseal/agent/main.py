@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import socket
@@ -16,10 +15,11 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from nodeseal.agent.config import AgentConfig, LogFormat, load_config
+from nodeseal.agent.config import AgentConfig, load_config
 from nodeseal.agent.service import Agent
 from nodeseal.documents import Fields
 from nodeseal.errors import NodesealError, Unavailable
+from nodeseal.logs import configure_logs
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 
 _STATUS_SECONDS: Final = 10
@@ -104,17 +104,7 @@ async def _run(settings: AgentConfig) -> None:
 
 def _settings(path: Path) -> AgentConfig:
     settings = load_config(path)
-    as_json = settings.log_format is LogFormat.JSON
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_logs(settings.log_style, colors=True)
     structlog.get_logger("nodeseal.agent").info("nodeseal-agent", version=distribution_version("nodeseal"))
     return settings
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from nodeseal.agent import config as config_module
-from nodeseal.agent.config import LogFormat, load_config
+from nodeseal.agent.config import load_config
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.local.callers import CallerRule
 from nodeseal.errors import MalformedInput
+from nodeseal.logs import LogStyle
 
 GOOD = """\
 verifier:
@@ -34,7 +35,7 @@ def test_a_short_file_has_safe_defaults(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, GOOD))
     assert config.verifier.ca_file == tmp_path / "ca.pem"
     assert config.callers == (CallerRule(uid=1000),)
-    assert (config.cap_pcr, config.on_revocation, config.log_format) == (15, (), LogFormat.JSON)
+    assert (config.cap_pcr, config.on_revocation, config.log_style) == (15, (), LogStyle.JSON)
     assert config.host.boot_id == Path("/proc/sys/kernel/random/boot_id")
     assert config.host.boot_log == Path("/sys/kernel/security/tpm0/binary_bios_measurements")
     assert config.host.ima_log.name.startswith("binary_runtime_measurements")
@@ -58,7 +59,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert config.host == HostFiles(
         boot_id=tmp_path / "id", boot_log=tmp_path / "boot", ima_log=tmp_path / "ima", firmware=tmp_path / "dmi"
     )
-    assert config.log_format is LogFormat.CONSOLE
+    assert config.log_style is LogStyle.CONSOLE
     assert config.hostname == "gpu-17"
     assert config.verifier.server_name == "localhost"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA
 from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
+from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
@@ -25,13 +25,6 @@ _LAST_PORT: Final = 65535
 _MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
-
-
-class LogFormat(Enum):
-    """How log lines look."""
-
-    JSON = "json"
-    CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +121,7 @@ class Config:
         enrolment: who may enrol.
         attestation: how often nodes prove themselves.
         releases_per_minute: key releases that one node may ask for.
-        log_format: how log lines look.
+        log_style: style of log lines.
         ear_key: the private key that tokens about nodes are signed with, in PEM.
         token: the PKCS#11 token for model keys, if there is one.
     """
@@ -143,7 +136,7 @@ class Config:
     enrolment: Enrolment
     attestation: Attestation
     releases_per_minute: int
-    log_format: LogFormat
+    log_style: LogStyle
     ear_key: Path
     token: TokenSettings | None = None
 
@@ -167,7 +160,7 @@ def load_config(path: Path) -> Config:
         enrolment=_enrolment(fields.fields("enrolment"), base),
         attestation=_attestation(fields.fields("attestation")),
         releases_per_minute=_releases(fields.fields("release")),
-        log_format=_log_format(fields),
+        log_style=parse_log_style(fields, "log"),
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
         token=_token(keys.fields("pkcs11"), base) if keys.has("pkcs11") else None,
     )
@@ -273,10 +266,3 @@ def _releases(fields: Fields) -> int:
     per_minute = fields.integer("per_minute", low=1, high=1_000_000)
     fields.done()
     return per_minute
-
-
-def _log_format(fields: Fields) -> LogFormat:
-    text = fields.text("log")
-    if text not in {member.value for member in LogFormat}:
-        raise fields.wrong("log", "json or console")
-    return LogFormat(text)

@@ -23,9 +23,9 @@ from nodeseal.crypto.x509 import CertificateAuthority
 from nodeseal.errors import NodesealError
 from nodeseal.files import read_file, read_private
 from nodeseal.ids import parse_person_id, parse_trust_domain
+from nodeseal.logs import configure_logs
 from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.keys.stores import open_key_stores
-from nodeseal.verifier.logs import configure_logs
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, Plan, initialise, make_ear_key
@@ -131,7 +131,7 @@ def run_command(config: ConfigOption) -> None:
 
     gc.set_threshold(_COLLECT_AFTER)
     settings = load_config(config)
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_style)
     uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
 
 

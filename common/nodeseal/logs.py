@@ -1,25 +1,46 @@
-"""Structured logs: one line an event, and text that others sent stays text.
+"""Structured logs of the services: one line an event, and text that others sent stays text.
 
 Every value goes through :func:`_inert`, so neither a newline nor a terminal escape in a host name starts a line or
-moves a cursor, whichever format is used. Libraries' log records take the same way.
+moves a cursor, in both styles. Log records of libraries take the same way. Only the verifier and the agent log; the
+loader and the command raise errors and return values.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from nodeseal.verifier.config import LogFormat
+from nodeseal.documents import Fields
 
-_MAX_TEXT = 4000
+_MAX_TEXT: Final = 4000
 
 
-def configure_logs(style: LogFormat) -> None:
-    """Write events to standard error from now on."""
+class LogStyle(Enum):
+    """Style of log lines."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def parse_log_style(fields: Fields, key: str) -> LogStyle:
+    """Return the log style that a configuration names under ``key``.
+
+    Raises:
+        MalformedInput: no such key, or another style.
+    """
+    text = fields.text(key)
+    if text not in {style.value for style in LogStyle}:
+        raise fields.wrong(key, "json or console")
+    return LogStyle(text)
+
+
+def configure_logs(style: LogStyle, *, colors: bool = False) -> None:
+    """Write events to standard error from now on; ``colors`` is for the console style."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -28,8 +49,8 @@ def configure_logs(style: LogFormat) -> None:
     ]
     renderer: Processor = (
         structlog.processors.JSONRenderer(sort_keys=True)
-        if style is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=False)
+        if style is LogStyle.JSON
+        else structlog.dev.ConsoleRenderer(colors=colors)
     )
     structlog.configure(
         processors=[*shared, renderer],

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from nodeseal.verifier.config import LogFormat
-from nodeseal.verifier.logs import configure_logs
+from nodeseal.logs import LogStyle, configure_logs
 
 HOSTILE = "x\nadmin logged in\r\x1b[2J\x00\u2028"
 
@@ -24,8 +23,8 @@ def restored() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-@pytest.mark.parametrize("style", LogFormat)
-def test_hostile_text_stays_inside_its_event(style: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("style", LogStyle)
+def test_hostile_text_stays_inside_its_event(style: LogStyle, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(style)
     structlog.get_logger().info(f"refused {HOSTILE}", hostname=HOSTILE, findings=[HOSTILE])
     written = capsys.readouterr().err
@@ -34,12 +33,12 @@ def test_hostile_text_stays_inside_its_event(style: LogFormat, capsys: pytest.Ca
 
 
 def test_records_of_libraries_take_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(LogFormat.JSON)
+    configure_logs(LogStyle.JSON)
     logging.getLogger("grpc").error("failed: %s", HOSTILE)
     assert "admin logged in" in json.loads(capsys.readouterr().err)["event"]
 
 
 def test_a_failure_keeps_its_traceback_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(LogFormat.JSON)
+    configure_logs(LogStyle.JSON)
     structlog.get_logger().error("call failed", exc_info=ValueError("inside"))
     assert "ValueError: inside" in json.loads(capsys.readouterr().err)["exception"]
