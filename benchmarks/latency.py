@@ -25,13 +25,13 @@ from benchmarks.harness import Missing, Result, pinned
 from benchmarks.load import activate_golden
 from benchmarks.nodes import FILES, boot_log_of
 from benchmarks.verifier import CLIENT_CORE, VerifierProcess, running_verifier
-from nodeseal.agent.attest import AttestationStream, Standing
+from nodeseal.agent.attest import AgentStatus, AttestationStream
 from nodeseal.agent.calls.channels import Link, VerifierConfig, node_channel
 from nodeseal.agent.enrol import enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
-from nodeseal.agent.release.leases import Leases, Released
+from nodeseal.agent.release.leases import HeldLease, Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.owner import TpmOwner
@@ -125,7 +125,7 @@ async def _release_overhead() -> Result:
     times = []
     async with _site() as site, _releaser(site) as (releaser, model, slots):
 
-        async def release() -> Released:
+        async def release() -> HeldLease:
             released = await releaser.lease(model, slots)
             await releaser.open(released)
             return released
@@ -197,16 +197,16 @@ def _config(verifier: VerifierProcess) -> VerifierConfig:
 async def _releaser(site: Site) -> AsyncIterator[tuple[Releaser, Digest, tuple[Slot, ...]]]:
     """Attest until trusted, and hand out what opens a registered model."""
     identity, ended = await site.enrol(), list[str]()
-    leases, standing = Leases(time.monotonic, ended.append), Standing()
+    leases, status = Leases(time.monotonic, ended.append), AgentStatus()
     releaser = Releaser(site.tpm, site.attester, leases, DEFAULT_CAP_PCR)
     async with site.verifier.admin_channel() as admin, node_channel(site.config, identity) as channel:
         link = Link(channel=channel, identity=identity, address=site.config.address)
-        stream = asyncio.create_task(AttestationStream(link, site.attester, leases, standing, time.monotonic).run())
+        stream = asyncio.create_task(AttestationStream(link, site.attester, leases, status, time.monotonic).run())
         try:
             nodes = admin_pb2_grpc.NodesStub(admin)
             await nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=identity.node_id))
             await activate_golden(admin)
-            await _until_trusted(standing)
+            await _until_trusted(status)
             releaser.link = link
             yield releaser, *await _sealed_model(admin, identity)
         finally:
@@ -216,12 +216,12 @@ async def _releaser(site: Site) -> AsyncIterator[tuple[Releaser, Digest, tuple[S
         raise Missing(f"leases ended meanwhile: {ended}")
 
 
-async def _until_trusted(standing: Standing) -> None:
+async def _until_trusted(status: AgentStatus) -> None:
     for _ in range(500):
-        if standing.state == "trusted":
+        if status.state == "trusted":
             return
         await asyncio.sleep(0.02)
-    raise Missing(f"the node is {standing.state}: {standing.findings}")
+    raise Missing(f"the node is {status.state}: {status.findings}")
 
 
 async def _sealed_model(admin: aio.Channel, identity: Identity) -> tuple[Digest, tuple[Slot, ...]]:

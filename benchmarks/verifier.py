@@ -22,7 +22,7 @@ from grpc import aio
 from benchmarks.harness import Missing, pinned
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 
 TRUST_DOMAIN: Final = "bench.example"
 VERIFIER_CORE: Final = 0
@@ -84,7 +84,7 @@ class VerifierProcess:
 @contextmanager
 def running_verifier(folder: Path, vendor: TpmVendor, **settings: int) -> Iterator[VerifierProcess]:
     """Set a verifier up in ``folder`` and run it; ``settings`` replace those that ``init`` writes, by key."""
-    plan = Plan(
+    plan = SetupPlan(
         trust_domain=TRUST_DOMAIN,
         server_names=("localhost", "127.0.0.1"),
         listen="127.0.0.1:0",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodeseal.agent.release.leases import Released
+from nodeseal.agent.release.leases import HeldLease
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.crypto.hpke import Wrapped
 from nodeseal.ids import Digest, KeyId, LeaseId
@@ -12,8 +12,8 @@ from nodeseal.tpm.pcr import PcrSelection
 ONE, TWO = LeaseId("l-" + "a" * 26), LeaseId("l-" + "b" * 26)
 
 
-def released(lease_id: LeaseId = ONE, model: str = "ab") -> Released:
-    return Released(
+def released(lease_id: LeaseId = ONE, model: str = "ab") -> HeldLease:
+    return HeldLease(
         lease_id=lease_id,
         model_digest=Digest(model * 32),
         key_id=KeyId("llama"),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from nodeseal.agent.evidence.attester import Attester, Challenge
+from nodeseal.agent.evidence.attester import AgentChallenge, Attester
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.appraisal.capture import Wanted, capture
@@ -69,7 +69,7 @@ class Observed:
 
     async def _keep(self, selection: PcrSelection) -> EvidenceFolder:
         nonce = Nonce(secrets.token_bytes(32))
-        asked = Challenge(nonce=nonce, selection=selection, values_required=True, known=NOTHING_KNOWN)
+        asked = AgentChallenge(nonce=nonce, selection=selection, values_required=True, known=NOTHING_KNOWN)
         made = await self._attester.answer(Purpose.ATTEST, asked, self._identity, ())
         folder = EvidenceFolder(
             evidence=made.evidence(with_values=True),

@@ -57,7 +57,7 @@ from nodeseal.v1 import (
     key_release_pb2_grpc,
 )
 from nodeseal.verifier.people.persons import Newcomer, add_person
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
 
@@ -202,7 +202,7 @@ def a_verifier(
     """Set a verifier up below ``folder`` and run it; ``attestation`` overrides :data:`FAST`."""
     vendor = vendor or TpmVendor.create(folder / "vendor")
     verifier = RunningVerifier(folder / "verifier", vendor)
-    plan = Plan(
+    plan = SetupPlan(
         trust_domain=TRUST_DOMAIN,
         server_names=("localhost", "127.0.0.1"),
         listen="127.0.0.1:0",

@@ -1,7 +1,7 @@
 """Continuous attestation: one stream to the verifier, which leads (DESIGN §5).
 
 What a verdict says about time is counted from when the challenge that it answers arrived, by the monotonic clock,
-so the node's deadline is never later than the verifier's.
+so the node's end of trust is never later than the verifier's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMES: Final = {
 
 
 @dataclass(slots=True)
-class Standing:
+class AgentStatus:
     """What the verifier last said of this node.
 
     Attributes:
@@ -52,24 +52,24 @@ class AttestationStream:
     Args:
         link: the connection.
         attester: makes evidence.
-        leases: whose deadline verdicts move.
-        standing: where verdicts are shown.
+        leases: whose end of trust verdicts move.
+        status: takes the verdicts, for people.
         clock: monotonic seconds, the one of ``leases``.
     """
 
     def __init__(
-        self, link: Link, attester: Attester, leases: Leases, standing: Standing, clock: Callable[[], float]
+        self, link: Link, attester: Attester, leases: Leases, status: AgentStatus, clock: Callable[[], float]
     ) -> None:
         self._link: Final = link
         self._attester: Final = attester
         self._leases: Final = leases
-        self._standing: Final = standing
+        self._status: Final = status
         self._clock: Final = clock
         self._challenged_at = clock()
         self._sent: tuple[bytes, ...] = ()
         self._accepted: tuple[bytes, ...] = ()
         self.heard = False
-        """Whether the verifier judged this node at least once on this stream."""
+        """Whether this stream brought a verdict."""
 
     async def run(self) -> None:
         """Answer challenges until the stream breaks.
@@ -94,7 +94,7 @@ class AttestationStream:
         if instruction.HasField("revocation"):
             self._revoke(instruction.revocation)
         if instruction.HasField("verdict"):
-            self._judge(instruction.verdict)
+            self._take_verdict(instruction.verdict)
         if not instruction.HasField("challenge"):
             return ()
         self._challenged_at = received
@@ -104,15 +104,15 @@ class AttestationStream:
         lease_ids = parse_lease_ids(revocation.lease_ids)
         self._leases.end(f"revoked: {revocation.reason}", lease_ids or None)
 
-    def _judge(self, verdict: attestation_pb2.Verdict) -> None:
+    def _take_verdict(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
         state, findings = _NAMES.get(verdict.state, "unknown"), parse_findings(verdict.findings)
-        if state != self._standing.state or findings != self._standing.findings:
+        if state != self._status.state or findings != self._status.findings:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
-        self._standing.state, self._standing.findings = state, findings
+        self._status.state, self._status.findings = state, findings
         if verdict.state == attestation_pb2.NODE_STATE_TRUSTED:
             self._accepted = self._sent
-            self._leases.trust_until(self._challenged_at + verdict.trusted_for_ms / 1000)
+            self._leases.extend_trust(self._challenged_at + verdict.trusted_for_ms / 1000)
         else:
             self._accepted = ()
             self._leases.end(f"the verifier's verdict is {state}")

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import structlog
 
-from nodeseal.agent.attest import AttestationStream, Standing
+from nodeseal.agent.attest import AgentStatus, AttestationStream
 from nodeseal.agent.backoff import Backoff
 from nodeseal.agent.calls.channels import CALL_SECONDS, Link, node_channel, translated
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.enrol import enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
-from nodeseal.agent.local.service import KeysService
+from nodeseal.agent.local.service import LocalKeysService
 from nodeseal.agent.local.socket import KeySocket
 from nodeseal.agent.release.leases import Leases
 from nodeseal.agent.release.release import Releaser
@@ -66,7 +66,7 @@ class Agent:
         )
         self._leases: Final = Leases(_clock, self._revoker.begin)
         self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, config.cap_pcr)
-        self._standing: Final = Standing()
+        self._status: Final = AgentStatus()
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
     async def enrol(self) -> Identity:
@@ -95,7 +95,7 @@ class Agent:
             await self.close()
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
-        service = KeysService(self._config.callers, self._releaser, self._leases, self._standing, _clock)
+        service = LocalKeysService(self._config.callers, self._releaser, self._leases, self._status, _clock)
         socket = KeySocket(self._config.socket, service)
         async with asyncio.TaskGroup() as group:
             parts = [group.create_task(part) for part in (self._belong(), socket.serve(), self._leases.watch())]
@@ -131,16 +131,16 @@ class Agent:
 
     def _disconnected(self, error: NodesealError) -> None:
         _log.warning("not connected", error=str(error), remedy=error.remedy)
-        self._standing.state = "disconnected"
+        self._status.state = "disconnected"
         if isinstance(error, ProofFailed | PolicyRefused):
-            self._standing.findings = error.findings
+            self._status.findings = error.findings
 
     async def _connection(self) -> None:
         """Hold one connection until it breaks, which raises, or its certificate was renewed or ran out."""
         identity = await self._identity()
         channel = node_channel(self._config.verifier, identity)
         link = Link(channel=channel, identity=identity, address=self._config.verifier.address)
-        stream = AttestationStream(link, self._attester, self._leases, self._standing, _clock)
+        stream = AttestationStream(link, self._attester, self._leases, self._status, _clock)
         self._releaser.link = link
         try:
             await _first_to_end(stream.run(), self._renewal(link))

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from nodeseal.errors import TooManyRequests
-from nodeseal.verifier.limits import RateLimit, Slots, Turns
+from nodeseal.verifier.limits import RateLimit, Seats, Turns
 
 
 def test_a_name_may_burst_then_waits_while_others_go_on() -> None:
@@ -43,7 +43,7 @@ def test_many_names_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_whoever_comes_when_every_slot_is_held_is_refused_instead_of_kept_waiting() -> None:
     async def case() -> None:
-        slots = Slots(2, "goldens")
+        slots = Seats(2, "goldens")
         async with slots.one(), slots.one():
             with pytest.raises(TooManyRequests, match="too many goldens at once"):
                 slots.one()

@@ -18,14 +18,14 @@ from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
 from nodeseal.verifier.results.tokens import EarSigner
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.persons import list_persons
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-PLAN = Plan(
+PLAN = SetupPlan(
     trust_domain="example.org",
     server_names=("verifier.example.org", "127.0.0.1"),
     listen="127.0.0.1:7443",

@@ -28,7 +28,7 @@ DEFAULT_EAR_KEY: Final = "ear.key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class TlsSettings:
     """Certificates, in PEM.
 
     Attributes:
@@ -47,7 +47,7 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
+class EnrolmentSettings:
     """Who may enrol, and at what rate.
 
     Attributes:
@@ -66,7 +66,7 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attestation:
+class AttestationSettings:
     """How often nodes prove themselves.
 
     Attributes:
@@ -129,12 +129,12 @@ class Config:
     trust_domain: str
     listen: str
     listen_enrol: str
-    tls: Tls
+    tls: TlsSettings
     database: Path
     key_folder: Path
     kek: Path
-    enrolment: Enrolment
-    attestation: Attestation
+    enrolment: EnrolmentSettings
+    attestation: AttestationSettings
     releases_per_minute: int
     log_style: LogStyle
     ear_key: Path
@@ -190,8 +190,8 @@ def _address(fields: Fields, key: str) -> str:
     return address
 
 
-def _tls(fields: Fields, base: Path) -> Tls:
-    tls = Tls(
+def _tls(fields: Fields, base: Path) -> TlsSettings:
+    tls = TlsSettings(
         ca=base / fields.text("ca"),
         ca_key=base / fields.text("ca_key"),
         certificate=base / fields.text("certificate"),
@@ -212,8 +212,8 @@ def _token(fields: Fields, base: Path) -> TokenSettings:
     return settings
 
 
-def _enrolment(fields: Fields, base: Path) -> Enrolment:
-    enrolment = Enrolment(
+def _enrolment(fields: Fields, base: Path) -> EnrolmentSettings:
+    enrolment = EnrolmentSettings(
         ek_roots=base / fields.text("ek_roots"),
         ek_allow=frozenset(parse_digest(text, "enrolment.ek_allow") for text in fields.texts("ek_allow")),
         deadline_seconds=fields.integer("deadline_seconds", low=1, high=600),
@@ -224,7 +224,7 @@ def _enrolment(fields: Fields, base: Path) -> Enrolment:
     return enrolment
 
 
-def _attestation(fields: Fields) -> Attestation:
+def _attestation(fields: Fields) -> AttestationSettings:
     interval = fields.integer("interval_seconds", low=0, high=3600)
     answer = fields.integer("answer_within_seconds", low=1, high=600)
     # A good node must be asked, and have the time to answer, before its trust from the last round ends.
@@ -235,7 +235,7 @@ def _attestation(fields: Fields) -> Attestation:
     if fields.has("max_waiting_log_bytes"):
         waiting = fields.integer("max_waiting_log_bytes", low=MAX_BOOT_LOG + MAX_IMA_DELTA, high=2**40)
     fields.done()
-    return Attestation(
+    return AttestationSettings(
         interval_seconds=interval,
         trust_seconds=trust,
         answer_within_seconds=answer,

@@ -43,7 +43,7 @@ class RateLimit:
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if now - bucket[1] < full}
 
 
-class Slots:
+class Seats:
     """Room for a few at once; whoever comes beyond is refused instead of kept waiting."""
 
     def __init__(self, at_once: int, what: str) -> None:

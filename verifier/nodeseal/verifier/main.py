@@ -28,7 +28,7 @@ from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
 from nodeseal.verifier.results.tokens import EarSigner
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise, make_ear_key
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.persons import list_persons
@@ -109,7 +109,7 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         authority=_pair(ca_cert, ca_key, "--ca-cert and --ca-key"),
         server=_pair(server_cert, server_key, "--server-cert and --server-key"),
     )
-    plan = Plan(
+    plan = SetupPlan(
         trust_domain=trust_domain,
         server_names=tuple(server_name or ("localhost", "127.0.0.1")),
         listen=listen,

@@ -73,7 +73,7 @@ class OwnCertificates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SetupPlan:
     """What to set up.
 
     Attributes:
@@ -96,7 +96,7 @@ class Plan:
     own: OwnCertificates
 
 
-def initialise(folder: Path, plan: Plan, at: datetime) -> None:
+def initialise(folder: Path, plan: SetupPlan, at: datetime) -> None:
     """Make ``folder`` with certificates, database, keys, ``verifier.yaml`` and the first person's bundle.
 
     Raises:
@@ -119,7 +119,7 @@ def initialise(folder: Path, plan: Plan, at: datetime) -> None:
         raise Unavailable(f"{folder}: {error.strerror}") from error
 
 
-def _fill(folder: Path, plan: Plan, at: datetime) -> None:
+def _fill(folder: Path, plan: SetupPlan, at: datetime) -> None:
     authority = _authority(plan, at)
     write_new(folder / "ca.pem", authority.certificate_pem, PUBLIC)
     write_new(folder / "ca.key", authority.private_key_pem())
@@ -145,7 +145,7 @@ def make_ear_key(path: Path) -> None:
         write_new(path, new_tls_key())
 
 
-def _make_database(folder: Path, plan: Plan, authority: CertificateAuthority, at: datetime) -> None:
+def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthority, at: datetime) -> None:
     engine = open_engine(folder / "verifier.sqlite")
     try:
         migrate(engine)
@@ -158,14 +158,14 @@ def _make_database(folder: Path, plan: Plan, authority: CertificateAuthority, at
         engine.dispose()
 
 
-def _authority(plan: Plan, at: datetime) -> CertificateAuthority:
+def _authority(plan: SetupPlan, at: datetime) -> CertificateAuthority:
     if plan.own.authority is None:
         return CertificateAuthority.create(f"nodeseal {plan.trust_domain}", at, _CA_DAYS)
     certificate, key = plan.own.authority
     return CertificateAuthority.load(read_file(certificate, "--ca-cert"), read_file(key, "--ca-key"))
 
 
-def _server(authority: CertificateAuthority, plan: Plan, at: datetime) -> tuple[bytes, bytes]:
+def _server(authority: CertificateAuthority, plan: SetupPlan, at: datetime) -> tuple[bytes, bytes]:
     if plan.own.server is not None:
         certificate, key_file = plan.own.server
         return read_file(certificate, "--server-cert"), read_file(key_file, "--server-key")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from nodeseal.agent.evidence.attester import Challenge
+from nodeseal.agent.evidence.attester import AgentChallenge
+from nodeseal.agent.evidence.logs import KnownLogs
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.binding import NONCE_SIZE
 from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
@@ -20,7 +21,7 @@ _MAX_OFFSET: Final = 1 << 62
 """Bytes; more than any file has."""
 
 
-def parse_challenge(message: attestation_pb2.Challenge) -> Challenge:
+def parse_challenge(message: attestation_pb2.Challenge) -> AgentChallenge:
     """Return what the verifier asks for.
 
     Raises:
@@ -28,7 +29,7 @@ def parse_challenge(message: attestation_pb2.Challenge) -> Challenge:
     """
     if message.ima_offset_known > _MAX_OFFSET:
         raise MalformedInput(f"challenge: knows {message.ima_offset_known} bytes of the IMA log")
-    return Challenge(
+    return AgentChallenge(
         nonce=parse_nonce(message.nonce),
         selection=parse_selection(message.pcr_selection),
         values_required=message.values_required,

@@ -24,7 +24,7 @@ from nodeseal.tpm.pcr_usage import IMA_PCR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge:
+class AgentChallenge:
     """What the verifier asks for.
 
     Attributes:
@@ -96,7 +96,7 @@ class Attester:
         return read_boot_id(self._boot_id_file)
 
     async def answer(
-        self, purpose: Purpose, challenge: Challenge, identity: Identity, leases: tuple[LeaseId, ...]
+        self, purpose: Purpose, challenge: AgentChallenge, identity: Identity, leases: tuple[LeaseId, ...]
     ) -> Round:
         """Quote for one challenge, then read the logs, which so never fall short of the quote.
 

@@ -45,7 +45,7 @@ class CallerRule:
     executable_sha256: bytes | None = None
     unit: str | None = None
 
-    def fits(self, caller: Caller) -> bool:
+    def fits(self, caller: LocalCaller) -> bool:
         """Tell whether ``caller`` is of this kind."""
         return (
             caller.uid == self.uid
@@ -56,7 +56,7 @@ class CallerRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class LocalCaller:
     """A process that connected.
 
     Attributes:
@@ -84,7 +84,7 @@ def peer_user(connection: socket.socket) -> int:
     return _peer(connection)[1]
 
 
-def identify(connection: socket.socket, *, stranger: bool = False) -> Caller:
+def identify(connection: socket.socket, *, stranger: bool = False) -> LocalCaller:
     """Return the process that connected; it blocks for as long as hashing its executable takes.
 
     Args:
@@ -101,7 +101,7 @@ def identify(connection: socket.socket, *, stranger: bool = False) -> Caller:
         raise _refusal("a running process", f"process {pid}: {error.strerror}") from error
     try:
         executable = None if stranger else _executable(pid)
-        caller = Caller(pid=pid, uid=uid, gid=gid, executable_sha256=executable, units=_units(pid))
+        caller = LocalCaller(pid=pid, uid=uid, gid=gid, executable_sha256=executable, units=_units(pid))
         if select.select([pinned], [], [], 0)[0]:
             raise _refusal("a running process", f"process {pid} ended")
         return caller
@@ -109,7 +109,7 @@ def identify(connection: socket.socket, *, stranger: bool = False) -> Caller:
         os.close(pinned)
 
 
-def check_caller(caller: Caller, rules: tuple[CallerRule, ...]) -> None:
+def check_caller(caller: LocalCaller, rules: tuple[CallerRule, ...]) -> None:
     """Let a caller pass that one of ``rules`` describes. No rules: nobody passes.
 
     Raises:

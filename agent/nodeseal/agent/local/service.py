@@ -15,10 +15,10 @@ from typing import Final
 
 import structlog
 
-from nodeseal.agent.attest import Standing
+from nodeseal.agent.attest import AgentStatus
 from nodeseal.agent.evidence.attester import agent_version
-from nodeseal.agent.local.callers import Caller, CallerRule, check_caller
-from nodeseal.agent.release.leases import Leases, Released, Subscription
+from nodeseal.agent.local.callers import CallerRule, LocalCaller, check_caller
+from nodeseal.agent.release.leases import HeldLease, Leases, Subscription
 from nodeseal.agent.release.release import Releaser
 from nodeseal.crypto.secret import wipe
 from nodeseal.documents import Fields, encode_base64
@@ -49,14 +49,14 @@ error ExpectedMore ()
 _log = structlog.get_logger("nodeseal.agent.keys")
 
 
-class KeysService:
+class LocalKeysService:
     """Answers calls.
 
     Args:
         rules: who may open models.
         releaser: gets and opens leases.
         leases: the leases.
-        standing: what the verifier last said.
+        status: what the verifier last said.
         clock: monotonic seconds, the one of ``leases``.
     """
 
@@ -65,20 +65,20 @@ class KeysService:
         rules: tuple[CallerRule, ...],
         releaser: Releaser,
         leases: Leases,
-        standing: Standing,
+        status: AgentStatus,
         clock: Callable[[], float],
     ) -> None:
         self._rules: Final = rules
         self._releaser: Final = releaser
         self._leases: Final = leases
-        self._standing: Final = standing
+        self._status: Final = status
         self._clock: Final = clock
 
     def expects(self, uid: int) -> bool:
         """Tell whether a user is one that a rule names, root, or the agent's own."""
         return uid in _own_users() or any(rule.uid == uid for rule in self._rules)
 
-    async def open(self, call: Call, caller: Caller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
+    async def open(self, call: Call, caller: LocalCaller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
         """Yield the replies to ``Open``: key, renewals, end.
 
         Args:
@@ -92,17 +92,17 @@ class KeysService:
         except NodesealError as error:
             yield _error_reply(error, call, caller)
 
-    def answer(self, call: Call, caller: Caller) -> Reply:
+    def answer(self, call: Call, caller: LocalCaller) -> Reply:
         """Return the reply to any other call."""
         try:
             return self._answer(call, caller)
         except NodesealError as error:
             return _error_reply(error, call, caller)
 
-    def _answer(self, call: Call, caller: Caller) -> Reply:
+    def _answer(self, call: Call, caller: LocalCaller) -> Reply:
         match call.method:
             case "io.nodeseal.Keys.Status":
-                return self._status(caller)
+                return self._status_reply(caller)
             case "org.varlink.service.GetInfo":
                 return Reply(parameters=_info())
             case "org.varlink.service.GetInterfaceDescription":
@@ -113,7 +113,7 @@ class KeysService:
                 interface = method.rpartition(".")[0]
                 return Reply(error=f"{_SERVICE}.InterfaceNotFound", parameters={"interface": interface})
 
-    async def _open(self, call: Call, caller: Caller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
+    async def _open(self, call: Call, caller: LocalCaller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
         check_caller(caller, self._rules)
         if not call.more:
             yield Reply(error=f"{_SERVICE}.ExpectedMore")
@@ -133,7 +133,7 @@ class KeysService:
         finally:
             await self._releaser.give_back(released.lease_id)
 
-    async def _key_reply(self, released: Released, subscription: Subscription) -> Reply:
+    async def _key_reply(self, released: HeldLease, subscription: Subscription) -> Reply:
         data_key = await self._releaser.open(released)
         try:
             if subscription.revoked:
@@ -143,7 +143,7 @@ class KeysService:
                     "data_key": encode_base64(bytes(data_key)),
                     "model_digest": released.model_digest,
                     "lease_id": released.lease_id,
-                    "expires": self._wall_time(subscription.deadline),
+                    "expires": self._wall_time(subscription.trusted_until_steady),
                 },
                 continues=True,
             )
@@ -162,33 +162,32 @@ class KeysService:
                 return
             if gone.done():
                 return
-            yield Reply(parameters={"expires": self._wall_time(subscription.deadline)}, continues=True)
+            yield Reply(parameters={"expires": self._wall_time(subscription.trusted_until_steady)}, continues=True)
 
-    def _status(self, caller: Caller) -> Reply:
+    def _status_reply(self, caller: LocalCaller) -> Reply:
         if caller.uid not in _own_users():
             check_caller(caller, self._rules)
-        link, deadline = self._releaser.link, self._leases.deadline
-        expires = self._wall_time(deadline)
+        link, until = self._releaser.link, self._wall_time(self._leases.trusted_until_steady)
         return Reply(
             parameters={
                 **({"node_id": link.identity.node_id} if link else {}),
-                "state": self._standing.state,
-                **({"trusted_until": expires} if self._leases.trusted else {}),
-                "findings": list(map(_finding, self._standing.findings)),
+                "state": self._status.state,
+                **({"trusted_until": until} if self._leases.trusted else {}),
+                "findings": list(map(_finding, self._status.findings)),
                 "leases": [
                     {
                         "lease_id": held.lease_id,
                         "model_digest": held.model_digest,
                         "key_id": held.key_id,
-                        "expires": expires,
+                        "expires": until,
                     }
                     for held in self._leases.held()
                 ],
             }
         )
 
-    def _wall_time(self, deadline: float) -> str:
-        at = datetime.now(UTC) + timedelta(seconds=deadline - self._clock())
+    def _wall_time(self, steady: float) -> str:
+        at = datetime.now(UTC) + timedelta(seconds=steady - self._clock())
         return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -196,7 +195,7 @@ def _own_users() -> tuple[int, int]:
     return 0, os.geteuid()
 
 
-def _error_reply(error: NodesealError, call: Call, caller: Caller) -> Reply:
+def _error_reply(error: NodesealError, call: Call, caller: LocalCaller) -> Reply:
     _log.warning("call not fulfilled", method=call.method, pid=caller.pid, caller=str(caller), error=str(error))
     if isinstance(error, PolicyRefused | ProofFailed):
         return Reply(error=f"{KEYS_INTERFACE}.Refused", parameters={"findings": list(map(_finding, error.findings))})

@@ -16,8 +16,8 @@ from typing import Final
 
 import structlog
 
-from nodeseal.agent.local.callers import Caller, identify, peer_user
-from nodeseal.agent.local.service import OPEN, KeysService
+from nodeseal.agent.local.callers import LocalCaller, identify, peer_user
+from nodeseal.agent.local.service import OPEN, LocalKeysService
 from nodeseal.errors import MalformedInput, PolicyRefused, Unavailable
 from nodeseal.wire.varlink import Call, Frames, Reply, decode_call, encode_reply
 
@@ -40,7 +40,7 @@ class KeySocket:
         call_seconds: see :data:`CALL_SECONDS`.
     """
 
-    def __init__(self, path: Path, service: KeysService, call_seconds: float = CALL_SECONDS) -> None:
+    def __init__(self, path: Path, service: LocalKeysService, call_seconds: float = CALL_SECONDS) -> None:
         self._path: Final = path
         self._service: Final = service
         self._seconds: Final = call_seconds
@@ -84,7 +84,7 @@ class KeySocket:
             self._by_user[user] -= 1
             writer.close()
 
-    async def _converse(self, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, caller: LocalCaller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = Frames()
         while message := await self._next_message(reader, frames):
             call = decode_call(message)
@@ -94,7 +94,7 @@ class KeySocket:
             await self._send(self._service.answer(call, caller), writer)
 
     async def _open(
-        self, call: Call, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, call: Call, caller: LocalCaller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         gone = asyncio.ensure_future(reader.read(1))
         try:

@@ -28,7 +28,7 @@ _log = structlog.get_logger("nodeseal.agent.leases")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class HeldLease:
     """What one release left with the node; the TPM opens it while the selected PCRs keep their values.
 
     Attributes:
@@ -53,16 +53,16 @@ class Released:
 
 
 class Subscription:
-    """What one loader has yet to hear of its lease: the newest deadline, and the end."""
+    """What one loader has yet to hear of its lease: the newest end of trust, and a revocation."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, trusted_until_steady: float) -> None:
         self._changed: Final = asyncio.Event()
-        self.deadline = deadline
+        self.trusted_until_steady = trusted_until_steady
         self.revoked = ""
 
-    def renew(self, deadline: float) -> None:
-        """Tell the loader that the lease runs until ``deadline``."""
-        self.deadline = deadline
+    def renew(self, trusted_until_steady: float) -> None:
+        """Tell the loader that the lease now runs until then, on the steady clock."""
+        self.trusted_until_steady = trusted_until_steady
         self._changed.set()
 
     def revoke(self, reason: str) -> None:
@@ -78,7 +78,7 @@ class Subscription:
 
 @dataclass(slots=True)
 class _Lease:
-    released: Released
+    released: HeldLease
     subscriptions: set[Subscription] = field(default_factory=set)
 
 
@@ -95,46 +95,46 @@ class Leases:
         self._on_end: Final = on_end
         self._leases: dict[LeaseId, _Lease] = {}
         self._moved: Final = asyncio.Event()
-        self.deadline = 0.0
-        self.ends = 0
+        self.trusted_until_steady = 0.0
+        self.endings = 0
         """Events so far that ended trust; a release that began before one must not become a lease after it."""
 
     @property
     def trusted(self) -> bool:
         """Whether the node's trust has not run out."""
-        return self._clock() < self.deadline
+        return self._clock() < self.trusted_until_steady
 
     def ids(self) -> tuple[LeaseId, ...]:
         """Return the ids of all leases, sorted."""
         return tuple(sorted(self._leases))
 
-    def held(self) -> tuple[Released, ...]:
+    def held(self) -> tuple[HeldLease, ...]:
         """Return what all leases hold."""
         return tuple(lease.released for lease in self._leases.values())
 
-    def find(self, model_digest: Digest) -> Released | None:
+    def find(self, model_digest: Digest) -> HeldLease | None:
         """Return what the lease for a model holds, if there is one."""
         return next((r for r in self.held() if r.model_digest == model_digest), None)
 
-    def trust_until(self, deadline: float) -> None:
-        """Let the node's trust, and so every lease, run until ``deadline`` on the clock."""
-        self.deadline = deadline
+    def extend_trust(self, until: float) -> None:
+        """Let the node's trust, and so every lease, run until the steady time ``until``."""
+        self.trusted_until_steady = until
         self._moved.set()
         for lease in self._leases.values():
             for subscription in lease.subscriptions:
-                subscription.renew(deadline)
+                subscription.renew(until)
 
-    def add(self, released: Released, ends_at_start: int) -> None:
+    def add(self, released: HeldLease, endings_at_start: int) -> None:
         """Begin a lease.
 
         Args:
             released: what the verifier released.
-            ends_at_start: :attr:`ends` when the release began.
+            endings_at_start: :attr:`endings` when the release began.
 
         Raises:
             Unavailable: trust ended while the release was under way.
         """
-        if self.ends != ends_at_start or not self.trusted:
+        if self.endings != endings_at_start or not self.trusted:
             raise Unavailable("the node's trust ended during the release", remedy="ask again once the node is trusted")
         self._leases[released.lease_id] = _Lease(released)
 
@@ -148,7 +148,7 @@ class Leases:
         lease = self._leases.get(lease_id)
         if lease is None:
             raise Unavailable("the lease has ended", remedy="ask again")
-        subscription = Subscription(self.deadline)
+        subscription = Subscription(self.trusted_until_steady)
         lease.subscriptions.add(subscription)
         try:
             yield subscription
@@ -170,9 +170,9 @@ class Leases:
             reason: for people.
             lease_ids: which; ids that are not held are left out.
         """
-        self.ends += 1
+        self.endings += 1
         if lease_ids is None:
-            self.deadline = 0.0
+            self.trusted_until_steady = 0.0
         named = list(self._leases if lease_ids is None else lease_ids)
         ended = [lease for lease_id in named if (lease := self._leases.pop(lease_id, None))]
         for lease in ended:
@@ -196,7 +196,7 @@ class Leases:
         """End all leases when trust runs out; runs until cancelled."""
         while True:
             self._moved.clear()
-            left = self.deadline - self._clock()
+            left = self.trusted_until_steady - self._clock()
             if self._leases and left <= 0:
                 self.end("the node's trust ran out")
             with suppress(TimeoutError):

@@ -18,7 +18,7 @@ from nodeseal.agent.calls.channels import CALL_SECONDS, Link, closed, send, tran
 from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_selection
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
-from nodeseal.agent.release.leases import Leases, Released
+from nodeseal.agent.release.leases import HeldLease, Leases
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.agent.tpm.device import SignedAttest
 from nodeseal.agent.tpm.failures import TpmPolicyFailed
@@ -85,7 +85,7 @@ class Releaser:
         self.link: Link | None = None
         """The connection in use; None while there is none."""
 
-    async def lease(self, model_digest: Digest, slots: tuple[Slot, ...]) -> Released:
+    async def lease(self, model_digest: Digest, slots: tuple[Slot, ...]) -> HeldLease:
         """Return the lease for a model, asking the verifier if there is none.
 
         Raises:
@@ -98,16 +98,16 @@ class Releaser:
             found = self._leases.find(model_digest)
             if found is not None:
                 return found
-            ends = self._leases.ends
+            endings = self._leases.endings
             released = await self._release(model_digest, slots)
             try:
-                self._leases.add(released, ends)
+                self._leases.add(released, endings)
             except Unavailable:
                 await self.tell_returned((released.lease_id,))
                 raise
             return released
 
-    async def open(self, released: Released) -> bytearray:
+    async def open(self, released: HeldLease) -> bytearray:
         """Let the TPM open a lease; the caller wipes the data key.
 
         Raises:
@@ -147,7 +147,7 @@ class Releaser:
         except NodesealError as error:
             _log.warning("lease not returned", leases=lease_ids, error=str(error))
 
-    async def _release(self, model_digest: Digest, slots: tuple[Slot, ...]) -> Released:
+    async def _release(self, model_digest: Digest, slots: tuple[Slot, ...]) -> HeldLease:
         link = self.link
         if link is None:
             raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
@@ -200,11 +200,11 @@ def _checked_context(released: key_release_pb2.Released, model_digest: Digest, i
     return context
 
 
-def _released(message: key_release_pb2.Released, context: ReleaseContext, proved: _Proved) -> Released:
+def _released(message: key_release_pb2.Released, context: ReleaseContext, proved: _Proved) -> HeldLease:
     public = decode_public(proved.key.public)
     if not isinstance(public, EccPublic):
         raise MalformedInput("release key: the TPM made a key of another kind")
-    return Released(
+    return HeldLease(
         lease_id=context.lease_id,
         model_digest=context.model_digest,
         key_id=context.key_id,

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from nodeseal.agent.local import callers
-from nodeseal.agent.local.callers import Caller, CallerRule, check_caller, identify
+from nodeseal.agent.local.callers import CallerRule, LocalCaller, check_caller, identify
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import FindingId
 
 EXE = hashlib.sha256(b"vllm").digest()
-CALLER = Caller(pid=7, uid=1000, gid=100, executable_sha256=EXE, units=("system.slice", "vllm.service"))
+CALLER = LocalCaller(pid=7, uid=1000, gid=100, executable_sha256=EXE, units=("system.slice", "vllm.service"))
 FULL = CallerRule(uid=1000, gid=100, executable_sha256=EXE, unit="vllm.service")
 
 
@@ -40,7 +40,7 @@ def test_a_rule_of_a_user_alone_lets_its_processes_pass() -> None:
         pytest.param(replace(CALLER, units=()), id="no unit"),
     ],
 )
-def test_k07_one_wrong_fact_is_refused_with_a_finding(caller: Caller) -> None:
+def test_k07_one_wrong_fact_is_refused_with_a_finding(caller: LocalCaller) -> None:
     with pytest.raises(PolicyRefused) as caught:
         check_caller(caller, (FULL,))
     assert [finding.id for finding in caught.value.findings] == [FindingId.CALLER_REFUSED]

@@ -17,12 +17,12 @@ from typing import cast
 
 import pytest
 
-from nodeseal.agent.attest import Standing
+from nodeseal.agent.attest import AgentStatus
 from nodeseal.agent.local import socket as key_socket
-from nodeseal.agent.local.callers import Caller, CallerRule
-from nodeseal.agent.local.service import KeysService
+from nodeseal.agent.local.callers import CallerRule, LocalCaller
+from nodeseal.agent.local.service import LocalKeysService
 from nodeseal.agent.local.socket import KeySocket
-from nodeseal.agent.release.leases import Leases, Released
+from nodeseal.agent.release.leases import HeldLease, Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.documents import encode_base64
 from nodeseal.errors import Unavailable
@@ -44,7 +44,7 @@ class NoVerifier:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def lease(self, _model: object, _slots: object) -> Released:
+    async def lease(self, _model: object, _slots: object) -> HeldLease:
         self.asked += 1
         raise Unavailable("no connection to the verifier")
 
@@ -58,23 +58,23 @@ class Bench:
     def __init__(self, folder: Path, rules: tuple[CallerRule, ...]) -> None:
         self.path = folder / "s"
         self.releaser = NoVerifier()
-        self.standing = Standing()
+        self.status = AgentStatus()
         self.leases = Leases(lambda: 0.0, lambda _reason: None)
         releaser = cast("Releaser", self.releaser)
-        self.service = KeysService(rules, releaser, self.leases, self.standing, lambda: 0.0)
+        self.service = LocalKeysService(rules, releaser, self.leases, self.status, lambda: 0.0)
         self._open: list[asyncio.StreamWriter] = []
 
     def lend(self, open_key: Callable[[], bytearray]) -> None:
         """Have the verifier give a lease, whose key the TPM opens so."""
 
-        async def lease(_model: object, _slots: object) -> Released:
+        async def lease(_model: object, _slots: object) -> HeldLease:
             return released()
 
         async def opened(_released: object) -> bytearray:
             return open_key()
 
-        self.leases.trust_until(60.0)
-        self.leases.add(released(), self.leases.ends)
+        self.leases.extend_trust(60.0)
+        self.leases.add(released(), self.leases.endings)
         self.releaser.lease = lease  # type: ignore[method-assign]
         self.releaser.open = opened  # type: ignore[attr-defined]
 
@@ -193,9 +193,9 @@ def test_a_caller_that_may_ask_hears_that_the_verifier_is_away() -> None:
 
 def test_status_shows_the_last_verdict_without_naming_times_of_a_trust_that_is_none() -> None:
     async def scenario(bench: Bench) -> None:
-        bench.standing.state = "untrusted"
+        bench.status.state = "untrusted"
         finding = Finding(id=FindingId.PCR_MISMATCH, expected="a", seen="b", where="sha256:4", event="event 7")
-        bench.standing.findings = (finding,)
+        bench.status.findings = (finding,)
         reply = await bench.call(f"{KEYS_INTERFACE}.Status")
         assert reply.parameters.keys() == {"state", "findings", "leases"}
         (shown,) = json.loads(json.dumps(reply.parameters["findings"]))
@@ -213,7 +213,7 @@ def test_status_shows_the_last_verdict_without_naming_times_of_a_trust_that_is_n
 
 def test_status_of_this_node_is_for_root_the_agents_user_and_allowed_callers() -> None:
     async def scenario(bench: Bench) -> None:
-        stranger = Caller(pid=1, uid=4_000_000, gid=1, executable_sha256=None, units=())
+        stranger = LocalCaller(pid=1, uid=4_000_000, gid=1, executable_sha256=None, units=())
         call = Call(method=f"{KEYS_INTERFACE}.Status")
         assert bench.service.answer(call, stranger).error == f"{KEYS_INTERFACE}.Refused"
         for allowed in (replace(stranger, uid=0), replace(stranger, uid=os.geteuid())):

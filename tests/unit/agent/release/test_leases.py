@@ -24,9 +24,9 @@ class Bench:
         self.leases = Leases(lambda: self.now, self.ends.append)
 
     def holding(self, *lease_ids: LeaseId, until: float = 200.0) -> Leases:
-        self.leases.trust_until(until)
+        self.leases.extend_trust(until)
         for lease_id in lease_ids:
-            self.leases.add(released(lease_id), self.leases.ends)
+            self.leases.add(released(lease_id), self.leases.endings)
         return self.leases
 
 
@@ -42,10 +42,10 @@ def play(scenario: Callable[[Bench], object]) -> None:
 def test_without_trust_there_is_no_lease() -> None:
     def scenario(bench: Bench) -> None:
         with pytest.raises(Unavailable):
-            bench.leases.add(released(), bench.leases.ends)
-        bench.leases.trust_until(100.0)
+            bench.leases.add(released(), bench.leases.endings)
+        bench.leases.extend_trust(100.0)
         with pytest.raises(Unavailable):
-            bench.leases.add(released(), bench.leases.ends)
+            bench.leases.add(released(), bench.leases.endings)
         assert bench.leases.ids() == ()
 
     play(scenario)
@@ -53,9 +53,9 @@ def test_without_trust_there_is_no_lease() -> None:
 
 def test_a_release_that_began_before_trust_ended_is_no_lease_after_trust_came_back() -> None:
     def scenario(bench: Bench) -> None:
-        began = bench.holding().ends
+        began = bench.holding().endings
         bench.leases.end("untrusted")
-        bench.leases.trust_until(200.0)
+        bench.leases.extend_trust(200.0)
         with pytest.raises(Unavailable, match="trust ended during the release"):
             bench.leases.add(released(), began)
 
@@ -110,9 +110,9 @@ def test_followers_hear_of_renewals_and_of_the_end() -> None:
     async def scenario(bench: Bench) -> None:
         leases = bench.holding(ONE)
         async with leases.subscribed(ONE) as subscription:
-            leases.trust_until(250.0)
+            leases.extend_trust(250.0)
             await asyncio.wait_for(subscription.changed(), 1)
-            assert (subscription.deadline, subscription.revoked) == (250.0, "")
+            assert (subscription.trusted_until_steady, subscription.revoked) == (250.0, "")
             leases.end("gone")
             await asyncio.wait_for(subscription.changed(), 1)
             assert subscription.revoked == "gone"
@@ -149,7 +149,7 @@ def test_the_watch_follows_a_deadline_that_moves() -> None:
         leases = bench.holding(ONE, until=100.1)
         watch = asyncio.create_task(leases.watch())
         await asyncio.sleep(0)
-        leases.trust_until(300.0)
+        leases.extend_trust(300.0)
         bench.now = 100.5
         await asyncio.sleep(0.2)
         assert leases.ids() == (ONE,)

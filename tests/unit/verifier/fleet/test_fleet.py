@@ -31,9 +31,9 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.config import AttestationSettings
 from nodeseal.verifier.fleet.admin import NodeAdmin
-from nodeseal.verifier.fleet.exchange import Asked, Judged
+from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome
 from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import audit
@@ -41,14 +41,14 @@ from nodeseal.verifier.limits import Turns
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.database import Store, open_engine
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.trust.goldens import Goldens
 
 T = TypeVar("T")
 SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15]})
-SETTINGS = Attestation(
+SETTINGS = AttestationSettings(
     interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION, cap_pcr=15
 )
 CHANGED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
@@ -112,10 +112,10 @@ class Scene:
         values = self.tpm.read_pcrs(SELECTION)
         return Evidence(claims=claims, attest=quote.attest, signature=quote.signature, pcr_values=values)
 
-    async def round(self, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> Judged:
+    async def round(self, leases: tuple[LeaseId, ...] = (), boot_id: str = "boot") -> RoundOutcome:
         asked = self.ask()
         self.times.pass_seconds(1)
-        return await self.rounds.judge(self.node, self.evidence(asked, leases, boot_id), asked)
+        return await self.rounds.conclude(self.node, self.evidence(asked, leases, boot_id), asked)
 
     def actions(self) -> list[str]:
         with open_engine(self.path).connect() as connection:
@@ -123,7 +123,7 @@ class Scene:
 
     def lend(self) -> None:
         """Give the node a lease, in memory only."""
-        self.node.leases[LEASE] = Lease(
+        self.node.leases[LEASE] = LeaseRecord(
             lease_id=LEASE,
             node_id=self.node.record.node_id,
             key_id=KeyId("k"),
@@ -230,8 +230,8 @@ def test_without_a_store_distrust_holds_at_once_and_is_recorded_later(play: Play
         scene.lend()
         scene.store.gone = True
         scene.tpm.extend(4, CHANGED)
-        judged = await scene.round()
-        assert (judged.verdict.state, judged.verdict.trusted_for_ms) == (NodeState.UNTRUSTED, 0)
+        outcome = await scene.round()
+        assert (outcome.verdict.state, outcome.verdict.trusted_for_ms) == (NodeState.UNTRUSTED, 0)
         assert not scene.node.trusted(scene.times.steady)
         await scene.fleet.sweep()
         assert scene.actions()[-1] == "trusted"
@@ -247,13 +247,13 @@ def test_without_a_store_distrust_holds_at_once_and_is_recorded_later(play: Play
 def test_a_late_answer_speaks_neither_for_nor_against_the_node(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        ends = scene.node.trust_ends
+        ends = scene.node.trusted_until_steady
         asked = scene.ask()
         evidence = scene.evidence(asked)
         scene.times.pass_seconds(15.1)
         with pytest.raises(ProofFailed, match=r"quote\.nonce"):
-            await scene.rounds.judge(scene.node, evidence, asked)
-        assert (scene.node.state, scene.node.trust_ends) == (NodeState.TRUSTED, ends)
+            await scene.rounds.conclude(scene.node, evidence, asked)
+        assert (scene.node.state, scene.node.trusted_until_steady) == (NodeState.TRUSTED, ends)
 
     play(case)
 
@@ -265,12 +265,12 @@ def test_an_answer_that_began_in_time_may_bring_its_logs_until_half_of_the_trust
             evidence, began = scene.evidence(asked), scene.times.steady + 15
             scene.times.pass_seconds(seconds)
             if in_time:
-                judged = await scene.rounds.judge(scene.node, evidence, asked, began)
-                assert judged.verdict.trusted_for_ms == 105_000  # no longer than if it had come at once
-                assert scene.node.trust_ends == asked.at + 120
+                outcome = await scene.rounds.conclude(scene.node, evidence, asked, began)
+                assert outcome.verdict.trusted_for_ms == 105_000  # no longer than if it had come at once
+                assert scene.node.trusted_until_steady == asked.at + 120
             else:
                 with pytest.raises(ProofFailed, match=r"quote\.nonce"):
-                    await scene.rounds.judge(scene.node, evidence, asked, began)
+                    await scene.rounds.conclude(scene.node, evidence, asked, began)
 
     play(case)
 
@@ -281,7 +281,7 @@ def test_an_answer_that_began_late_is_late(play: Play) -> None:
         evidence, began = scene.evidence(asked), scene.times.steady + 15.1
         scene.times.pass_seconds(16)
         with pytest.raises(ProofFailed, match=r"quote\.nonce"):
-            await scene.rounds.judge(scene.node, evidence, asked, began)
+            await scene.rounds.conclude(scene.node, evidence, asked, began)
 
     play(case)
 
@@ -300,7 +300,7 @@ def test_a_long_log_is_judged_in_a_thread_while_others_go_on(play: Play, monkeyp
         monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
         first = scene.ask()
         long = scene.evidence(first)._replace(boot_log=bytes(64 * 1024))
-        long_round = asyncio.create_task(scene.rounds.judge(scene.node, long, first))
+        long_round = asyncio.create_task(scene.rounds.conclude(scene.node, long, first))
         await asyncio.to_thread(started.wait, 10)
         short_round = asyncio.create_task(scene.round())
         await asyncio.sleep(0.01)
@@ -327,7 +327,7 @@ def test_a_node_that_hangs_up_holds_its_logs_until_the_thread_is_done(
         monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
         asked = scene.ask()
         long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
-        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        task = asyncio.create_task(scene.rounds.conclude(scene.node, long, asked))
         await asyncio.to_thread(started.wait, 10)
         for _ in range(3):
             task.cancel()
@@ -346,9 +346,9 @@ def without_logs(evidence: Evidence, *rest: Any) -> Appraisal:
     return appraise(evidence._replace(boot_log=None), *rest)
 
 
-async def long_round(scene: Scene) -> Judged:
+async def long_round(scene: Scene) -> RoundOutcome:
     asked = scene.ask()
-    return await scene.rounds.judge(scene.node, scene.evidence(asked)._replace(boot_log=bytes(16 * 1024)), asked)
+    return await scene.rounds.conclude(scene.node, scene.evidence(asked)._replace(boot_log=bytes(16 * 1024)), asked)
 
 
 def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_node(
@@ -360,11 +360,11 @@ def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_nod
         for _ in range(12 + regular):
             assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
         node = scene.node
-        before = (node.standing(), node.trust_ends, node.refused_at, node.answered)
+        before = (node.standing(), node.trusted_until_steady, node.refused_at, node.answered)
         with pytest.raises(TooManyRequests, match="too many rounds with long logs of n-") as caught:
             await long_round(scene)
         assert "try again in" in caught.value.remedy
-        assert (node.standing(), node.trust_ends, node.refused_at, node.answered) == before
+        assert (node.standing(), node.trusted_until_steady, node.refused_at, node.answered) == before
         assert (await scene.round()).verdict.state is NodeState.TRUSTED
         scene.times.pass_seconds(60)
         assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
@@ -423,8 +423,8 @@ def test_rounds_that_overtake_each_other_are_no_clock_that_ran_backwards(play: P
         earlier = scene.evidence(first)
         scene.times.pass_seconds(1)
         later = scene.evidence(second)
-        assert (await scene.rounds.judge(scene.node, later, second)).verdict.state is NodeState.TRUSTED
-        assert (await scene.rounds.judge(scene.node, earlier, first)).verdict.state is NodeState.TRUSTED
+        assert (await scene.rounds.conclude(scene.node, later, second)).verdict.state is NodeState.TRUSTED
+        assert (await scene.rounds.conclude(scene.node, earlier, first)).verdict.state is NodeState.TRUSTED
         assert scene.node.baseline is not None
         assert scene.node.baseline.clock_info.clock == scene.tpm.clock_info().clock
 
@@ -440,11 +440,11 @@ def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, sto
         scene.times.pass_seconds(1)
         scene.tpm.extend(0, CHANGED)
         scene.store.gone = store_gone
-        await scene.rounds.judge(scene.node, scene.evidence(second), second)
-        judged = await scene.rounds.judge(scene.node, held_back, first)
-        assert judged.appraisal is not None
-        assert judged.appraisal.trusted
-        assert not judged.verdict.trusted_for_ms
+        await scene.rounds.conclude(scene.node, scene.evidence(second), second)
+        outcome = await scene.rounds.conclude(scene.node, held_back, first)
+        assert outcome.appraisal is not None
+        assert outcome.appraisal.trusted
+        assert not outcome.verdict.trusted_for_ms
         assert not scene.node.trusted(scene.times.steady)
         scene.store.gone = False
         await scene.fleet.sweep()
@@ -462,10 +462,10 @@ def test_a_quote_of_the_boot_before_that_was_held_back_changes_nothing(play: Pla
         held_back = scene.evidence(first)
         scene.times.pass_seconds(1)
         scene.tpm._reset_count = resets
-        judged = await scene.rounds.judge(scene.node, scene.evidence(second, boot_id="another boot"), second)
-        assert judged.verdict.state is NodeState.TRUSTED
+        outcome = await scene.rounds.conclude(scene.node, scene.evidence(second, boot_id="another boot"), second)
+        assert outcome.verdict.state is NodeState.TRUSTED
         scene.lend()
-        await scene.rounds.judge(scene.node, held_back, first)
+        await scene.rounds.conclude(scene.node, held_back, first)
         assert scene.node.leases.keys() == {LEASE}
         assert scene.node.baseline is not None
         assert scene.node.baseline.clock_info.reset_count == resets
@@ -480,8 +480,8 @@ def test_a_good_quote_from_before_a_reset_of_the_tpm_brings_no_trust_back(play: 
         held_back = scene.evidence(first)
         scene.times.pass_seconds(1)
         scene.tpm.reset()
-        await scene.rounds.judge(scene.node, scene.evidence(second), second)
-        await scene.rounds.judge(scene.node, held_back, first)
+        await scene.rounds.conclude(scene.node, scene.evidence(second), second)
+        await scene.rounds.conclude(scene.node, held_back, first)
         assert scene.node.state is NodeState.UNTRUSTED
 
     play(case)
@@ -493,8 +493,8 @@ def test_a_good_answer_brings_no_trust_back_after_one_that_was_not_authentic(pla
         first, second = scene.ask(), scene.ask()
         held_back = scene.evidence(first)
         scene.times.pass_seconds(1)
-        await scene.rounds.judge(scene.node, held_back, second)
-        assert (await scene.rounds.judge(scene.node, held_back, first)).verdict.state is NodeState.UNTRUSTED
+        await scene.rounds.conclude(scene.node, held_back, second)
+        assert (await scene.rounds.conclude(scene.node, held_back, first)).verdict.state is NodeState.UNTRUSTED
         assert (await scene.round()).verdict.state is NodeState.TRUSTED
 
     play(case)
@@ -509,10 +509,10 @@ def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> Non
         for pcr in range(10):
             scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
         assert dict(zip(range(10), scene.tpm.read_pcrs(SELECTION), strict=False)) == before
-        judged = await scene.round(leases=(LEASE,))
-        assert judged.verdict.state is not NodeState.TRUSTED  # it claims the same boot
+        outcome = await scene.round(leases=(LEASE,))
+        assert outcome.verdict.state is not NodeState.TRUSTED  # it claims the same boot
         assert scene.node.leases == {}
-        assert judged.unknown == (LEASE,)
+        assert outcome.unknown == (LEASE,)
 
     play(case)
 
@@ -524,9 +524,9 @@ def test_an_honest_reboot_keeps_trust_and_ends_leases(play: Play) -> None:
         scene.tpm.reset()
         for pcr in range(10):
             scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
-        judged = await scene.round(leases=(LEASE,), boot_id="another boot")
-        assert judged.verdict.state is NodeState.TRUSTED
-        assert judged.unknown == (LEASE,)
+        outcome = await scene.round(leases=(LEASE,), boot_id="another boot")
+        assert outcome.verdict.state is NodeState.TRUSTED
+        assert outcome.unknown == (LEASE,)
         assert scene.node.leases == {}
 
     play(case)
@@ -551,10 +551,10 @@ def test_a_restarted_fleet_trusts_for_what_is_left_and_no_longer_than_a_round(pl
         scene.times.pass_seconds(100)
         (node,) = await restarted(scene.store, scene.times, scene.tpm)
         assert node.trusted(scene.times.steady)
-        assert node.trust_ends - scene.times.steady == pytest.approx(19)
+        assert node.trusted_until_steady - scene.times.steady == pytest.approx(19)
         scene.times.now -= timedelta(days=1)
         (node,) = await restarted(scene.store, scene.times, scene.tpm)
-        assert node.trust_ends - scene.times.steady == pytest.approx(120)
+        assert node.trusted_until_steady - scene.times.steady == pytest.approx(120)
 
     play(case)
 
@@ -601,8 +601,8 @@ def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Pla
         assert after.record == scene.node.record
         golden = replace(scene.fleet.policy.goldens[0], nodes={"rack": "b"})
         scene.fleet.use_goldens([golden])
-        judged = await scene.rounds.judge(scene.node, scene.evidence(asked), asked)
-        assert judged.verdict.state is NodeState.TRUSTED  # although it was asked before it had the label
+        outcome = await scene.rounds.conclude(scene.node, scene.evidence(asked), asked)
+        assert outcome.verdict.state is NodeState.TRUSTED  # although it was asked before it had the label
 
     play(case)
 
@@ -648,7 +648,7 @@ def test_an_answer_by_a_key_that_was_replaced_while_a_thread_judged_it_does_not_
         monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", slow)
         asked = scene.ask()
         long = scene.evidence(asked)._replace(boot_log=bytes(64 * 1024))
-        task = asyncio.create_task(scene.rounds.judge(scene.node, long, asked))
+        task = asyncio.create_task(scene.rounds.conclude(scene.node, long, asked))
         await asyncio.to_thread(started.wait, 10)
         scene.node.enrol(scene.node.record)
         finish.set()

@@ -15,7 +15,7 @@ from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.ids import Digest, KeyId, PersonId
 from nodeseal.verifier.config import Config, TokenSettings, load_config
 from nodeseal.verifier.keys.stores import load_pin, open_key_stores
-from nodeseal.verifier.setup import OwnCertificates, Plan, initialise
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 
 MODEL = Digest("ab" * 32)
 SETTINGS = TokenSettings(module=Path("/nonexistent/module.so"), name="nodeseal", pin=None)
@@ -66,7 +66,7 @@ def test_a_pin_is_asked_for_where_there_is_a_terminal_and_nothing_else(monkeypat
 
 
 def a_config(folder: Path, token: TokenSettings | None) -> Config:
-    plan = Plan(
+    plan = SetupPlan(
         trust_domain="example.org",
         server_names=("localhost",),
         listen="127.0.0.1:7443",

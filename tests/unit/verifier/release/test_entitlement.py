@@ -12,11 +12,11 @@ from nodeseal.errors import PolicyRefused
 from nodeseal.findings import FindingId
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
 from nodeseal.verifier.release.entitlement import refuse_unless_granted
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.schema import GRANTS, KEYS, METADATA, MODELS
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-LEASE = Lease(
+LEASE = LeaseRecord(
     lease_id=LeaseId("l-" + "a" * 26),
     node_id=NodeId("n-" + "a" * 26),
     key_id=KeyId("llama"),

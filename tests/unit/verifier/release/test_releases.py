@@ -13,8 +13,8 @@ from nodeseal.appraisal.model import Appraisal, Baseline, KnownNode
 from nodeseal.appraisal.release import Certification
 from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.tpm.pcr import PcrSelection
-from nodeseal.verifier.fleet.exchange import Judged, Verdict
-from nodeseal.verifier.release.releases import Proof, Releases, Request
+from nodeseal.verifier.fleet.exchange import RoundOutcome, Verdict
+from nodeseal.verifier.release.releases import ReleaseProof, Releases, Request
 from nodeseal.verifier.states import NodeState
 from support.rounds import CHALLENGE, GOLDEN, PCRS, SHA256, Round
 
@@ -37,9 +37,9 @@ class Rounds:
     def __init__(self, appraisal: Appraisal) -> None:
         self._appraisal = appraisal
 
-    async def judge(self, *_: object) -> Judged:
+    async def conclude(self, *_: object) -> RoundOutcome:
         verdict = Verdict(state=NodeState.TRUSTED, trusted_until=None, trusted_for_ms=0, findings=())
-        return Judged(verdict=verdict, appraisal=self._appraisal)
+        return RoundOutcome(verdict=verdict, appraisal=self._appraisal)
 
 
 def approve(appraisal: Appraisal) -> NodesealError:
@@ -53,7 +53,7 @@ def approve(appraisal: Appraisal) -> NodesealError:
     asked: Any = SimpleNamespace(challenge=CHALLENGE, known=KnownNode(keys=steps.keys, baseline=None))
     request = Request(node=node, wanted=unused, asked=asked, policy=POLICY)
     certification = Certification(claims=b"", attest=b"", signature=b"")
-    proof = Proof(evidence=steps.evidence(), release_public=steps.key.public, certification=certification)
+    proof = ReleaseProof(evidence=steps.evidence(), release_public=steps.key.public, certification=certification)
     rounds: Any = Rounds(appraisal)
     with pytest.raises((PolicyRefused, ProofFailed, Unavailable)) as caught:
         asyncio.run(Releases(fleet, rounds, unused, unused)._approve(request, proof, None))

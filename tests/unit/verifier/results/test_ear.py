@@ -15,7 +15,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Image, RuntimeRules
 from nodeseal.ids import node_id_of
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.verifier.results.ear import PROFILE, Claim, Standing, ear_claims, trust_vector
+from nodeseal.verifier.results.ear import PROFILE, Claim, NodeView, ear_claims, trust_vector
 from nodeseal.verifier.states import NodeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 999999, tzinfo=UTC)
@@ -34,7 +34,7 @@ def finding(id_: FindingId, where: str = "") -> Finding:
 
 
 GOLDEN = golden(*range(8))
-TRUSTED = Standing(
+TRUSTED = NodeView(
     node_id=NODE,
     trust_domain="example.org",
     boot_id="boot",
@@ -46,16 +46,16 @@ TRUSTED = Standing(
 )
 
 
-def untrusted(*findings: Finding, state: NodeState = NodeState.UNTRUSTED) -> Standing:
+def untrusted(*findings: Finding, state: NodeState = NodeState.UNTRUSTED) -> NodeView:
     return replace(TRUSTED, state=state, findings=findings, goldens=())
 
 
-def claims_of(standing: Standing, nonce: bytes = b"") -> dict[str, object]:
-    return ear_claims(standing, NOW, nonce, "nodeseal 1.2.3")
+def claims_of(view: NodeView, nonce: bytes = b"") -> dict[str, object]:
+    return ear_claims(view, NOW, nonce, "nodeseal 1.2.3")
 
 
-def appraisal_of(standing: Standing) -> dict[str, object]:
-    submods = claims_of(standing)["submods"]
+def appraisal_of(view: NodeView) -> dict[str, object]:
+    submods = claims_of(view)["submods"]
     assert isinstance(submods, dict)
     ((node, appraisal),) = submods.items()
     assert node == NODE
@@ -134,14 +134,14 @@ def test_hardware_is_not_affirmed_without_a_certificate_of_its_maker() -> None:
     ],
 )
 def test_findings_speak_against_what_they_are_about(found: Finding, claim: str, value: Claim) -> None:
-    standing = untrusted(found)
-    assert trust_vector(standing) == {**dict.fromkeys(trust_vector(standing), Claim.NONE), claim: value}
-    assert appraisal_of(standing)["ear.status"] == "contraindicated"
+    view = untrusted(found)
+    assert trust_vector(view) == {**dict.fromkeys(trust_vector(view), Claim.NONE), claim: value}
+    assert appraisal_of(view)["ear.status"] == "contraindicated"
 
 
 def test_the_worst_of_several_findings_counts() -> None:
-    standing = untrusted(finding(FindingId.IMA_REPLAY), finding(FindingId.IMA_UNKNOWN_FILE))
-    assert trust_vector(standing)["executables"] is Claim.INVALID
+    view = untrusted(finding(FindingId.IMA_REPLAY), finding(FindingId.IMA_UNKNOWN_FILE))
+    assert trust_vector(view)["executables"] is Claim.INVALID
 
 
 @pytest.mark.parametrize("id_", [each for each in FindingId if each.severity is not Severity.WARNING])
@@ -150,9 +150,9 @@ def test_no_finding_leaves_a_node_that_is_not_trusted_better_than_contraindicate
 
 
 def test_warnings_contradict_nothing_and_are_told() -> None:
-    standing = replace(TRUSTED, findings=(finding(FindingId.CLOCK_UNSAFE),))
-    appraisal = appraisal_of(standing)
-    assert trust_vector(standing) == trust_vector(TRUSTED)
+    view = replace(TRUSTED, findings=(finding(FindingId.CLOCK_UNSAFE),))
+    appraisal = appraisal_of(view)
+    assert trust_vector(view) == trust_vector(TRUSTED)
     assert appraisal["ear.status"] == "affirming"
     private = appraisal["nodeseal"]
     assert isinstance(private, dict)
@@ -161,25 +161,25 @@ def test_warnings_contradict_nothing_and_are_told() -> None:
 
 @pytest.mark.parametrize("state", [NodeState.PENDING, NodeState.STALE, NodeState.REBOOTING])
 def test_of_a_node_that_was_not_judged_now_nothing_is_claimed(state: NodeState) -> None:
-    standing = untrusted(state=state)
-    assert set(trust_vector(standing).values()) == {Claim.NONE}
-    appraisal = appraisal_of(standing)
+    view = untrusted(state=state)
+    assert set(trust_vector(view).values()) == {Claim.NONE}
+    appraisal = appraisal_of(view)
     assert appraisal["ear.status"] == "none"
     assert "ear.appraisal-policy-id" not in appraisal
 
 
 @pytest.mark.parametrize("state", [NodeState.QUARANTINED, NodeState.RETIRED])
 def test_what_a_person_took_out_is_contraindicated(state: NodeState) -> None:
-    standing = untrusted(state=state)
-    assert trust_vector(standing)["instance-identity"] is Claim.CONTRAINDICATED
-    assert appraisal_of(standing)["ear.status"] == "contraindicated"
+    view = untrusted(state=state)
+    assert trust_vector(view)["instance-identity"] is Claim.CONTRAINDICATED
+    assert appraisal_of(view)["ear.status"] == "contraindicated"
 
 
 @pytest.mark.parametrize("state", [each for each in NodeState if each is not NodeState.TRUSTED])
 def test_nothing_is_affirmed_of_a_node_that_is_not_trusted(state: NodeState) -> None:
-    standing = replace(TRUSTED, state=state)
-    assert not set(trust_vector(standing).values()) & {Claim.APPROVED, Claim.APPROVED_BOOT}
-    assert appraisal_of(standing)["ear.status"] != "affirming"
+    view = replace(TRUSTED, state=state)
+    assert not set(trust_vector(view).values()) & {Claim.APPROVED, Claim.APPROVED_BOOT}
+    assert appraisal_of(view)["ear.status"] != "affirming"
 
 
 def test_nothing_is_affirmed_without_a_golden() -> None:

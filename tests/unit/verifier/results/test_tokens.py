@@ -58,7 +58,7 @@ class OneNode:
 
 def a_node(state: NodeState = NodeState.TRUSTED) -> Node:
     node = Node(RECORD, NodeStanding(state=state))
-    node.goldens, node.trust_ends = (GOLDEN,), 1090.5
+    node.goldens, node.trusted_until_steady = (GOLDEN,), 1090.5
     return node
 
 
@@ -135,7 +135,7 @@ def test_a_token_ends_when_trust_does() -> None:
 
 def test_a_token_about_a_node_whose_time_has_passed_says_so() -> None:
     node = a_node()
-    node.trust_ends = 1000.0
+    node.trusted_until_steady = 1000.0
     claims = claims_about(node)
     assert claims["submods"][NODE]["ear.status"] == "none"
     assert claims["submods"][NODE]["nodeseal"]["state"] == "stale"

@@ -15,7 +15,7 @@ from nodeseal.evidence.logs import MAX_LOG_PIECE, ImaDelta
 from nodeseal.evidence.round import Evidence
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import SYSTEM
-from nodeseal.verifier.fleet.exchange import Asked, Judged, Verdict
+from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.rounds.log_collector import MAX_ANSWER, LogBudget
 from nodeseal.verifier.rounds.rounds import Rounds
@@ -49,10 +49,10 @@ class SlowRounds:
         self.asked += 1
         return cast("Asked", SimpleNamespace(at=SYSTEM.steady(), whole=whole))
 
-    async def judge(self, _node: Node, evidence: Evidence, *_: object) -> Judged:
+    async def conclude(self, _node: Node, evidence: Evidence, *_: object) -> RoundOutcome:
         self.judged.append(evidence)
         await self.judging.wait()
-        return Judged(verdict=VERDICT, again=self.again)
+        return RoundOutcome(verdict=VERDICT, again=self.again)
 
 
 def a_session(rounds: SlowRounds, valid_for: timedelta = timedelta(days=1)) -> Session:
@@ -303,7 +303,7 @@ def test_who_waits_for_evidence_is_told_why_the_stream_ended_or_the_answer_was_n
 class RefusingRounds(SlowRounds):
     """Cannot record any outcome."""
 
-    async def judge(self, *_: object) -> Judged:
+    async def conclude(self, *_: object) -> RoundOutcome:
         raise Unavailable("store: no disk")
 
 

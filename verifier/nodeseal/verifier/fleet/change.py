@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nodeseal.golden.model import Golden
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.nodes import NodeStanding
 
 STICKY = frozenset({NodeState.PENDING, NodeState.QUARANTINED, NodeState.RETIRED})
@@ -23,13 +23,13 @@ class Change:
         actor: who decided.
         ended: leases that end with it.
         end_reason: why they end.
-        trust_ends: end of trust on the steady clock.
+        trusted_until_steady: end of trust on the steady clock.
         goldens: the goldens it matched.
     """
 
     standing: NodeStanding
     actor: str = audit.VERIFIER
-    ended: tuple[Lease, ...] = ()
+    ended: tuple[LeaseRecord, ...] = ()
     end_reason: str = ""
-    trust_ends: float = 0.0
+    trusted_until_steady: float = 0.0
     goldens: tuple[Golden, ...] = ()

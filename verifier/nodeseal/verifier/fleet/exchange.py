@@ -53,7 +53,7 @@ class Asked(NamedTuple):
         return self.whole or self.known.values_required
 
 
-class Judged(NamedTuple):
+class RoundOutcome(NamedTuple):
     """The outcome of a round.
 
     Attributes:
@@ -76,11 +76,11 @@ class Answered:
     Attributes:
         asked: the challenge.
         evidence: the answer.
-        judged: what came out.
+        outcome: the outcome of the round.
         received: when it was complete.
     """
 
     asked: Asked
     evidence: Evidence
-    judged: Judged
+    outcome: RoundOutcome
     received: datetime

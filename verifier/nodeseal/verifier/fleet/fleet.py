@@ -23,7 +23,7 @@ from nodeseal.errors import NotFound, Unavailable
 from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.config import AttestationSettings
 from nodeseal.verifier.fleet.change import Change
 from nodeseal.verifier.fleet.node import Decision, Node
 from nodeseal.verifier.fleet.transition import is_news, record_change, restricted, take_effect
@@ -55,7 +55,7 @@ class Transaction(Generic[T]):
 class Fleet:
     """The nodes and the policy they are held against."""
 
-    def __init__(self, store: Store, clock: Clock, settings: Attestation) -> None:
+    def __init__(self, store: Store, clock: Clock, settings: AttestationSettings) -> None:
         self.store: Final = store
         self.clock: Final = clock
         self.settings: Final = settings
@@ -73,7 +73,7 @@ class Fleet:
         for record, standing in nodes:
             node = self._nodes[record.node_id] = Node(record, standing)
             left = (standing.trusted_until - now).total_seconds() if standing.trusted_until else 0.0
-            node.trust_ends = steady + min(left, self.settings.trust_seconds)
+            node.trusted_until_steady = steady + min(left, self.settings.trust_seconds)
         for lease in await self.store.read(running_leases):
             self._nodes[lease.node_id].leases[lease.lease_id] = lease
 
@@ -151,7 +151,7 @@ class Fleet:
         for node in self:
             if node.unrecorded is not None:
                 await self.restrict(node, node.unrecorded)
-            elif node.state is NodeState.TRUSTED and now >= node.trust_ends:
+            elif node.state is NodeState.TRUSTED and now >= node.trusted_until_steady:
                 await self.restrict(node, self._gone_stale)
 
     async def keep_sweeping(self) -> None:
@@ -174,7 +174,7 @@ class Fleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _gone_stale(self, node: Node) -> Change | None:
-        if node.state is not NodeState.TRUSTED or self.clock.steady() < node.trust_ends:
+        if node.state is not NodeState.TRUSTED or self.clock.steady() < node.trusted_until_steady:
             return None
         return restricted(node, NodeState.STALE, "not heard from in time", (), audit.VERIFIER)
 

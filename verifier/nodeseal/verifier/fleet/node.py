@@ -18,7 +18,7 @@ from nodeseal.verifier.fleet.boot_brief import BootBrief
 from nodeseal.verifier.fleet.change import Change
 from nodeseal.verifier.fleet.exchange import Answered
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 
 
@@ -47,7 +47,7 @@ class Node:
         reason: why, where a person or an event decided.
         findings: of the last round.
         trusted_until: end of trust for people to read.
-        trust_ends: the same on the steady clock; this one decides.
+        trusted_until_steady: the same on the steady clock; this one decides.
         refused_at: steady time of the last round that spoke against the node: answers to older challenges bring no
             trust back.
         last_seen: last authentic evidence.
@@ -55,7 +55,7 @@ class Node:
         baseline: what the next round must continue.
         boot: what the last boot log of this boot proved, for people.
         goldens: the goldens that the last good round matched.
-        judging: held while a round of this node is judged.
+        round_lock: held while a round of this node is judged.
         long_at: steady time when a round of this node with a long log was last judged.
         leases: running leases.
         stream: its attestation stream, if it is connected.
@@ -69,28 +69,28 @@ class Node:
         "boot",
         "findings",
         "goldens",
-        "judging",
         "last_seen",
         "leases",
         "long_at",
         "reason",
         "record",
         "refused_at",
+        "round_lock",
         "state",
         "stream",
-        "trust_ends",
         "trusted_until",
+        "trusted_until_steady",
         "unrecorded",
     )
 
     def __init__(self, record: NodeRecord, standing: NodeStanding) -> None:
         self.record = record
         self.goldens: tuple[Golden, ...] = ()
-        self.leases: dict[LeaseId, Lease] = {}
+        self.leases: dict[LeaseId, LeaseRecord] = {}
         self.stream: Stream | None = None
         self.unrecorded: Decision | None = None
-        self.judging: Final = asyncio.Lock()
-        self.trust_ends = 0.0
+        self.round_lock: Final = asyncio.Lock()
+        self.trusted_until_steady = 0.0
         self.refused_at = self.long_at = -math.inf
         self.baseline: Baseline | None = standing.clock
         self.boot: BootBrief | None = None
@@ -135,11 +135,11 @@ class Node:
 
     def trusted(self, now: float) -> bool:
         """Tell whether the node is trusted at the steady time ``now``."""
-        return self.state is NodeState.TRUSTED and self.unrecorded is None and now < self.trust_ends
+        return self.state is NodeState.TRUSTED and self.unrecorded is None and now < self.trusted_until_steady
 
     def state_at(self, now: float) -> NodeState:
         """Return the state that people are to see at the steady time ``now``."""
-        if self.state is NodeState.TRUSTED and now >= self.trust_ends:
+        if self.state is NodeState.TRUSTED and now >= self.trusted_until_steady:
             return NodeState.STALE
         return self.state
 

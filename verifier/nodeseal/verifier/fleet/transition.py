@@ -13,7 +13,7 @@ from nodeseal.verifier.fleet.change import Change
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.leases import Lease, end_leases
+from nodeseal.verifier.store.leases import LeaseRecord, end_leases
 from nodeseal.verifier.store.nodes import save_standing
 from nodeseal.wire.findings import plain_findings
 
@@ -43,7 +43,7 @@ def record_change(connection: sa.Connection, node: Node, change: Change, at: dat
     record_ends(connection, change.ended, change.actor, change.end_reason, at)
 
 
-def record_ends(connection: sa.Connection, ended: Iterable[Lease], actor: str, reason: str, at: datetime) -> None:
+def record_ends(connection: sa.Connection, ended: Iterable[LeaseRecord], actor: str, reason: str, at: datetime) -> None:
     """Write the ends of leases with their audit records."""
     leases = tuple(ended)
     end_leases(connection, (lease.lease_id for lease in leases), at, reason)
@@ -63,7 +63,7 @@ def record_ends(connection: sa.Connection, ended: Iterable[Lease], actor: str, r
 def take_effect(node: Node, change: Change) -> None:
     """Let a recorded change hold, and tell the node which keys it must forget."""
     node.stand(change.standing)
-    node.trust_ends = change.trust_ends
+    node.trusted_until_steady = change.trusted_until_steady
     node.goldens = change.goldens
     node.unrecorded = None
     if change.standing.clock is None:
@@ -71,7 +71,7 @@ def take_effect(node: Node, change: Change) -> None:
     drop_leases(node, change.ended, change.end_reason)
 
 
-def drop_leases(node: Node, ended: Iterable[Lease], reason: str) -> None:
+def drop_leases(node: Node, ended: Iterable[LeaseRecord], reason: str) -> None:
     """Forget leases whose end is recorded, and tell the node."""
     ids = tuple(lease.lease_id for lease in ended)
     for lease_id in ids:

@@ -11,7 +11,7 @@ from nodeseal.errors import PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, NodeId
 from nodeseal.sealed.slots import Slot
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.policy import KeyRecord, find_key, find_model
 
 
@@ -64,7 +64,7 @@ def model_findings(connection: sa.Connection, digest: Digest) -> list[Finding]:
     return []
 
 
-def refuse_unless_granted(connection: sa.Connection, lease: Lease, running: int) -> None:
+def refuse_unless_granted(connection: sa.Connection, lease: LeaseRecord, running: int) -> None:
     """Check, in the transaction that starts the lease, that people still allow it."""
     findings = model_findings(connection, lease.model_digest)
     key = find_key(connection, lease.key_id)

@@ -47,7 +47,7 @@ from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.release.entitlement import Wanted, refuse_unless_granted, select_slot
 from nodeseal.verifier.rounds.rounds import Rounds
-from nodeseal.verifier.store.leases import Lease, add_lease
+from nodeseal.verifier.store.leases import LeaseRecord, add_lease
 from nodeseal.verifier.store.policy import KeyRecord
 from nodeseal.wire.findings import plain_findings
 
@@ -76,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class ReleaseProof:
     """What a node answers; nothing in it is proved.
 
     Attributes:
@@ -98,15 +98,15 @@ class Released:
         lease_id: of the lease that begins.
         context: what the wrapping is bound to, as canonical JSON.
         sealed: the data key, wrapped to the release key.
-        expires: end of the node's trust.
-        expires_in_ms: the same, counted from when the node received the challenge.
+        trusted_until: end of the node's trust.
+        trusted_for_ms: the same, counted from when the node received the challenge.
     """
 
     lease_id: LeaseId
     context: bytes
     sealed: Wrapped
-    expires: datetime | None
-    expires_in_ms: int
+    trusted_until: datetime | None
+    trusted_for_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class _Approved:
     release_key: EccPublic
     appraisal: Appraisal
     quote_sha256: str
-    expires_in_ms: int
+    trusted_for_ms: int
 
 
 class Releases:
@@ -149,7 +149,7 @@ class Releases:
         selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr, asked.challenge.selection)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
 
-    async def finish(self, request: Request, proof: Proof, began: float | None = None) -> Released:
+    async def finish(self, request: Request, proof: ReleaseProof, began: float | None = None) -> Released:
         """Check the proof, record the lease, then wrap the data key to the release key.
 
         Args:
@@ -196,11 +196,11 @@ class Releases:
 
         await self._fleet.transact(prepare)
 
-    async def _approve(self, request: Request, proof: Proof, began: float | None) -> _Approved:
-        judged = await self._rounds.judge(request.node, proof.evidence, request.asked, began)
-        appraisal = judged.appraisal
+    async def _approve(self, request: Request, proof: ReleaseProof, began: float | None) -> _Approved:
+        outcome = await self._rounds.conclude(request.node, proof.evidence, request.asked, began)
+        appraisal = outcome.appraisal
         if appraisal is None:
-            raise ProofFailed(*judged.verdict.findings)
+            raise ProofFailed(*outcome.verdict.findings)
         if appraisal.logs_required:
             raise Unavailable("the node's logs are to be judged by goldens that changed meanwhile", remedy="ask again")
         findings = [*self._state_findings(request.node)]
@@ -217,7 +217,7 @@ class Releases:
             release_key=release_key,
             appraisal=appraisal,
             quote_sha256=sha256(proof.evidence.attest).hexdigest(),
-            expires_in_ms=judged.verdict.trusted_for_ms,
+            trusted_for_ms=outcome.verdict.trusted_for_ms,
         )
 
     def _policy(self, request: Request, appraisal: Appraisal) -> PcrSelection:
@@ -240,7 +240,7 @@ class Releases:
 
     async def _release(self, request: Request, approved: _Approved, key: KeyRecord, data_key: bytearray) -> Released:
         node = request.node
-        lease = Lease(
+        lease = LeaseRecord(
             lease_id=lease_id_of(secrets.token_bytes(_LEASE_RANDOM)),
             node_id=node.record.node_id,
             key_id=key.key_id,
@@ -268,11 +268,11 @@ class Releases:
             lease_id=lease.lease_id,
             context=context,
             sealed=wrap_for_release(point, context, data_key),
-            expires=node.trusted_until,
-            expires_in_ms=approved.expires_in_ms,
+            trusted_until=node.trusted_until,
+            trusted_for_ms=approved.trusted_for_ms,
         )
 
-    def _issue(self, request: Request, approved: _Approved, key: KeyRecord, lease: Lease) -> Transaction[bytes]:
+    def _issue(self, request: Request, approved: _Approved, key: KeyRecord, lease: LeaseRecord) -> Transaction[bytes]:
         """Prepare the lease on the state of this moment; leases that the node no longer claims make room."""
         node, claimed = request.node, set(approved.appraisal.claims.leases)
         findings = [*self._state_findings(node), *self._golden_findings(approved.appraisal)]
@@ -334,7 +334,7 @@ class Releases:
 
 
 def _check_key(
-    request: Request, proof: Proof, pcrs: QuotedPcrs, policy: PcrSelection
+    request: Request, proof: ReleaseProof, pcrs: QuotedPcrs, policy: PcrSelection
 ) -> tuple[EccPublic | None, list[Finding]]:
     """Check the release key in every respect; return it with what is wrong."""
     challenge, keys = request.asked.challenge, request.asked.known.keys
@@ -358,7 +358,7 @@ def _goldens(appraisal: Appraisal) -> tuple[Digest, ...]:
     return tuple(sorted(golden.digest for golden in appraisal.goldens))
 
 
-def _record(lease: Lease, node: Node, approved: _Approved, key: KeyRecord) -> audit.Record:
+def _record(lease: LeaseRecord, node: Node, approved: _Approved, key: KeyRecord) -> audit.Record:
     details = {
         "node_id": lease.node_id,
         "ak_name": node.record.ak_name.hex(),

@@ -105,7 +105,7 @@ _BY_PEOPLE: Final = frozenset({NodeState.QUARANTINED, NodeState.RETIRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class NodeView:
     """What is thought of a node at one moment.
 
     Attributes:
@@ -129,11 +129,11 @@ class Standing:
     expires: datetime
 
 
-def ear_claims(standing: Standing, issued: datetime, nonce: bytes, build: str) -> dict[str, object]:
+def ear_claims(view: NodeView, issued: datetime, nonce: bytes, build: str) -> dict[str, object]:
     """Return the claims of a token.
 
     Args:
-        standing: what to say.
+        view: what to say.
         issued: now.
         nonce: what the relying party chose, 8 to 64 bytes; empty: nothing.
         build: this program's version.
@@ -144,9 +144,9 @@ def ear_claims(standing: Standing, issued: datetime, nonce: bytes, build: str) -
     claims: dict[str, object] = {
         "eat_profile": PROFILE,
         "iat": int(issued.timestamp()),
-        "exp": int(standing.expires.timestamp()),
+        "exp": int(view.expires.timestamp()),
         "ear.verifier-id": {"developer": DEVELOPER, "build": build},
-        "submods": {standing.node_id: _appraisal(standing)},
+        "submods": {view.node_id: _appraisal(view)},
     }
     if nonce:
         if not MIN_NONCE <= len(nonce) <= MAX_NONCE:
@@ -155,46 +155,46 @@ def ear_claims(standing: Standing, issued: datetime, nonce: bytes, build: str) -
     return claims
 
 
-def _appraisal(standing: Standing) -> dict[str, object]:
-    vector = trust_vector(standing)
+def _appraisal(view: NodeView) -> dict[str, object]:
+    vector = trust_vector(view)
     appraisal: dict[str, object] = {
-        "ear.status": _status(standing.state, vector.values()),
+        "ear.status": _status(view.state, vector.values()),
         "ear.trustworthiness-vector": {name: int(value) for name, value in vector.items()},
         "nodeseal": {
-            "boot_id": standing.boot_id,
-            "findings": [_finding(finding) for finding in standing.findings],
-            "state": standing.state.value,
-            "trust_domain": standing.trust_domain,
+            "boot_id": view.boot_id,
+            "findings": [_finding(finding) for finding in view.findings],
+            "state": view.state.value,
+            "trust_domain": view.trust_domain,
         },
     }
-    if standing.goldens:
-        appraisal["ear.appraisal-policy-id"] = " ".join(sorted(f"golden:{each.digest}" for each in standing.goldens))
+    if view.goldens:
+        appraisal["ear.appraisal-policy-id"] = " ".join(sorted(f"golden:{each.digest}" for each in view.goldens))
     return appraisal
 
 
-def trust_vector(standing: Standing) -> dict[str, Claim]:
+def trust_vector(view: NodeView) -> dict[str, Claim]:
     """Return all eight claims: the worst that findings say of each, else what the matching goldens affirm."""
     vector = dict.fromkeys(_ALL, Claim.NONE)
-    if standing.state is NodeState.TRUSTED and standing.goldens:
-        vector |= _affirmed(standing)
-    for name, claim in _contradicted(standing):
+    if view.state is NodeState.TRUSTED and view.goldens:
+        vector |= _affirmed(view)
+    for name, claim in _contradicted(view):
         vector[name] = max(vector[name], claim)
     return vector
 
 
-def _affirmed(standing: Standing) -> Iterator[tuple[str, Claim]]:
+def _affirmed(view: NodeView) -> Iterator[tuple[str, Claim]]:
     """Say what a trusted node's goldens judged; of several, all must have."""
-    goldens = standing.goldens
+    goldens = view.goldens
     whole = all(golden.runtime is not None and not golden.runtime.excludes for golden in goldens)
     yield "instance-identity", Claim.APPROVED
     yield "executables", Claim.APPROVED if whole else Claim.APPROVED_BOOT
-    if all(map(_judges_configuration, goldens)):
+    if all(map(_covers_configuration, goldens)):
         yield "configuration", Claim.APPROVED
-    if standing.certified and all(_pins(golden, _FIRMWARE_PCR) for golden in goldens):
+    if view.certified and all(_pins(golden, _FIRMWARE_PCR) for golden in goldens):
         yield "hardware", Claim.APPROVED
 
 
-def _judges_configuration(golden: Golden) -> bool:
+def _covers_configuration(golden: Golden) -> bool:
     return _pins(golden, _CONFIGURATION_PCR) or (golden.boot is not None and golden.boot.secure_boot)
 
 
@@ -202,10 +202,10 @@ def _pins(golden: Golden, pcr: int) -> bool:
     return any(index == pcr for _, index, _ in golden.rows())
 
 
-def _contradicted(standing: Standing) -> Iterator[tuple[str, Claim]]:
-    if standing.state in _BY_PEOPLE:
+def _contradicted(view: NodeView) -> Iterator[tuple[str, Claim]]:
+    if view.state in _BY_PEOPLE:
         yield "instance-identity", Claim.CONTRAINDICATED
-    for finding in standing.findings:
+    for finding in view.findings:
         if finding.id.severity is not Severity.WARNING:
             yield _claim_of(finding)
 

@@ -15,7 +15,7 @@ from nodeseal.verifier.fleet.exchange import Answered
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.limits import Slots
+from nodeseal.verifier.limits import Seats
 from nodeseal.wire.findings import plain_findings
 
 _AT_ONCE: Final = 2
@@ -31,7 +31,7 @@ class Exports:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
-        self.slots: Final = Slots(_AT_ONCE, "exports of evidence")
+        self.slots: Final = Seats(_AT_ONCE, "exports of evidence")
 
     async def evidence(self, node_id: NodeId, actor: str) -> Mapping[str, bytes]:
         """Return the files of a connected node's evidence folder, whatever judging it comes to.
@@ -51,7 +51,7 @@ class Exports:
             subject=node.actor,
             details={
                 "quote_sha256": sha256(answered.evidence.attest).hexdigest(),
-                "findings": plain_findings(answered.judged.verdict.findings),
+                "findings": plain_findings(answered.outcome.verdict.findings),
             },
         )
         await self._fleet.store.write(lambda connection: audit.append(connection, record))

@@ -15,7 +15,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.ids import NodeId
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.results.ear import Standing, base64url, ear_claims
+from nodeseal.verifier.results.ear import NodeView, base64url, ear_claims
 from nodeseal.verifier.states import NodeState
 
 
@@ -72,17 +72,17 @@ class Tokens:
             NotFound: it is not enrolled.
             MalformedInput: a nonce of fewer than 8 or more than 64 bytes.
         """
-        standing = self._standing(self._fleet.get(node_id))
-        return self._signer.sign(ear_claims(standing, self._fleet.clock.wall(), nonce, self._build))
+        view = self._standing(self._fleet.get(node_id))
+        return self._signer.sign(ear_claims(view, self._fleet.clock.wall(), nonce, self._build))
 
-    def _standing(self, node: Node) -> Standing:
+    def _standing(self, node: Node) -> NodeView:
         now, wall = self._fleet.clock.steady(), self._fleet.clock.wall()
         state = node.state_at(now)
         if state is NodeState.TRUSTED and not node.trusted(now):  # a decision against it waits for the disk
             state = NodeState.UNTRUSTED
         trusted = state is NodeState.TRUSTED
-        left = node.trust_ends - now if trusted else self._fleet.settings.interval_seconds
-        return Standing(
+        left = node.trusted_until_steady - now if trusted else self._fleet.settings.interval_seconds
+        return NodeView(
             node_id=node.record.node_id,
             trust_domain=self._trust_domain,
             boot_id=node.baseline.boot_id if node.baseline else "",

@@ -37,7 +37,7 @@ from nodeseal.ids import LeaseId, Nonce
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
 from nodeseal.verifier.fleet.change import STICKY, Change
-from nodeseal.verifier.fleet.exchange import Asked, Judged, Verdict
+from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.fleet.transition import restricted
@@ -45,7 +45,7 @@ from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.limits import RateLimit, Turns
 from nodeseal.verifier.rounds.log_collector import LogBudget, log_size
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 
 T = TypeVar("T")
 NONCE_SIZE: Final = 32
@@ -92,7 +92,7 @@ class Rounds:
             whole=whole,
         )
 
-    async def judge(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> Judged:
+    async def conclude(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> RoundOutcome:
         """Appraise a round and act on it. Whoever calls sees to it that each challenge comes here once.
 
         Args:
@@ -110,8 +110,8 @@ class Rounds:
         now = self._arrival(asked, began)
         if log_size(evidence) >= _LONG_LOG:
             self._long_rounds.take(node.record.node_id, self.clock.steady())
-        async with node.judging:
-            return await self._judge(node, evidence, asked, now)
+        async with node.round_lock:
+            return await self._conclude(node, evidence, asked, now)
 
     def _arrival(self, asked: Asked, began: float | None) -> datetime:
         # The steady clock moves the challenge's own time on: setting the machine's time makes no answer late.
@@ -121,7 +121,7 @@ class Rounds:
             raise ProofFailed(unasked("an answer after its time"))
         return asked.challenge.issued + timedelta(seconds=complete)
 
-    async def _judge(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> Judged:
+    async def _conclude(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> RoundOutcome:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
         try:
@@ -140,8 +140,8 @@ class Rounds:
         node.baseline = _later(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
         if not self._settle(node, appraisal, asked):
-            await self._conclude(node, appraisal, asked)
-        return Judged(
+            await self._change_state(node, appraisal, asked)
+        return RoundOutcome(
             verdict=self._verdict(node, appraisal, asked),
             appraisal=appraisal,
             unknown=tuple(lease for lease in appraisal.claims.leases if lease not in node.leases),
@@ -153,7 +153,7 @@ class Rounds:
             node.long_at = self.clock.steady()
             return await _in_thread(work)
 
-    async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> Judged:
+    async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> RoundOutcome:
         node.refused_at = self.clock.steady()
 
         def decide(node: Node) -> Change:
@@ -162,7 +162,7 @@ class Rounds:
 
         await self._fleet.restrict(node, decide)
         state = node.state if node.state in STICKY else NodeState.UNTRUSTED
-        return Judged(verdict=Verdict(state=state, trusted_until=None, trusted_for_ms=0, findings=findings))
+        return RoundOutcome(verdict=Verdict(state=state, trusted_until=None, trusted_for_ms=0, findings=findings))
 
     def _settle(self, node: Node, appraisal: Appraisal, asked: Asked) -> bool:
         """Take over what needs no record, the end of trust above all; tell whether a round changes nothing else."""
@@ -173,18 +173,18 @@ class Rounds:
             node.refused_at = self.clock.steady()
         elif appraisal.baseline is not node.baseline or asked.at < node.refused_at:  # held back
             return True
-        steady, trust_ends = _is_steady(node, appraisal), asked.at + self.settings.trust_seconds
-        if steady and trust_ends > node.trust_ends:
-            node.trust_ends, node.trusted_until = trust_ends, appraisal.believable_until
+        steady, trusted_until_steady = _is_steady(node, appraisal), asked.at + self.settings.trust_seconds
+        if steady and trusted_until_steady > node.trusted_until_steady:
+            node.trusted_until_steady, node.trusted_until = trusted_until_steady, appraisal.believable_until
         return steady
 
-    async def _conclude(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
-        trust_ends = asked.at + self.settings.trust_seconds
+    async def _change_state(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
+        trusted_until_steady = asked.at + self.settings.trust_seconds
 
         def decide(node: Node) -> Change | None:
             if not _still_enrolled(node, asked):  # while this waited for its turn
                 return None
-            return _decide(node, appraisal, trust_ends, asked.challenge.issued - self._answer_within)
+            return _decide(node, appraisal, trusted_until_steady, asked.challenge.issued - self._answer_within)
 
         if appraisal.trusted and node.unrecorded is None:
             await self._fleet.change(node, decide)
@@ -194,7 +194,7 @@ class Rounds:
     def _verdict(self, node: Node, appraisal: Appraisal, asked: Asked) -> Verdict:
         trusted = node.trusted(self.clock.steady())
         # The node counts from when it received the challenge, at most so long after it was made: so it ends first.
-        left = node.trust_ends - asked.at - self.settings.answer_within_seconds
+        left = node.trusted_until_steady - asked.at - self.settings.answer_within_seconds
         state = node.state if trusted or node.state is not NodeState.TRUSTED else NodeState.UNTRUSTED
         return Verdict(
             state=state,
@@ -255,7 +255,7 @@ def _is_steady(node: Node, appraisal: Appraisal) -> bool:
     )
 
 
-def _decide(node: Node, appraisal: Appraisal, trust_ends: float, settled: datetime) -> Change:
+def _decide(node: Node, appraisal: Appraisal, trusted_until_steady: float, settled: datetime) -> Change:
     state = _state_after(node.state, appraisal)
     if state is not NodeState.TRUSTED:
         reason = "the clock ran backwards" if appraisal.quarantined and state is not node.state else node.reason
@@ -270,7 +270,13 @@ def _decide(node: Node, appraisal: Appraisal, trust_ends: float, settled: dateti
         ended, reason = tuple(node.leases.values()), "the node has rebooted"
     else:
         ended, reason = _not_held(node, appraisal.claims.leases, settled), "the node does not hold it any more"
-    return Change(standing=standing, ended=ended, end_reason=reason, trust_ends=trust_ends, goldens=appraisal.goldens)
+    return Change(
+        standing=standing,
+        ended=ended,
+        end_reason=reason,
+        trusted_until_steady=trusted_until_steady,
+        goldens=appraisal.goldens,
+    )
 
 
 def _state_after(state: NodeState, appraisal: Appraisal) -> NodeState:
@@ -285,7 +291,7 @@ def _state_after(state: NodeState, appraisal: Appraisal) -> NodeState:
     return NodeState.TRUSTED if appraisal.trusted else NodeState.UNTRUSTED
 
 
-def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tuple[Lease, ...]:
+def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tuple[LeaseRecord, ...]:
     """Return leases that the node does not claim although it must have heard of them long ago."""
     held = set(claimed)
     return tuple(lease for lease in node.leases.values() if lease.lease_id not in held and lease.issued < settled)

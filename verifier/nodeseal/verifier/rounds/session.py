@@ -24,7 +24,7 @@ from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.config import Attestation
+from nodeseal.verifier.config import AttestationSettings
 from nodeseal.verifier.fleet.exchange import Answered, Asked, Verdict
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.rounds.log_collector import LogCollector
@@ -93,7 +93,7 @@ class Session:
         self._peer: Final = peer
         self._rounds: Final = rounds
         self._clock: Final[Clock] = rounds.clock
-        self._settings: Final[Attestation] = rounds.settings
+        self._settings: Final[AttestationSettings] = rounds.settings
         self._cancel: Final = cancel
         self._loop: Final = asyncio.get_running_loop()
         self._asked: Asked | None = None
@@ -176,24 +176,24 @@ class Session:
             if whole is None:
                 self._set_timer(self._settings.complete_within_seconds - (self._began - self._asked.at), self._overdue)
         if whole is not None:
-            await self._judge(whole, self._asked, self._began)
+            await self._conclude(whole, self._asked, self._began)
 
-    async def _judge(self, evidence: Evidence, asked: Asked, began: float) -> None:
+    async def _conclude(self, evidence: Evidence, asked: Asked, began: float) -> None:
         self._asked = self._began = None
         received = self._clock.wall()
         try:
-            judged = await self._rounds.judge(self._node, evidence, asked, began)
+            outcome = await self._rounds.conclude(self._node, evidence, asked, began)
         except NodesealError as error:
             self._fail_waiting(error)
             raise
         finally:
             self._logs.clear()
         if asked.whole:
-            self._answer_waiting(Answered(asked=asked, evidence=evidence, judged=judged, received=received))
-        if judged.unknown:
-            self._revoked.append((judged.unknown, "no such lease is running"))
-        self._verdict = judged.verdict
-        self._schedule(again=judged.again)
+            self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
+        if outcome.unknown:
+            self._revoked.append((outcome.unknown, "no such lease is running"))
+        self._verdict = outcome.verdict
+        self._schedule(again=outcome.again)
         self._notify()
 
     async def instruction(self) -> Instruction | None:

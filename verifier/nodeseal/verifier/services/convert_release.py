@@ -11,7 +11,7 @@ from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import key_release_pb2
 from nodeseal.verifier.release.entitlement import Wanted
-from nodeseal.verifier.release.releases import Proof, Released, Request
+from nodeseal.verifier.release.releases import Released, ReleaseProof, Request
 from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, selection_to_proto
 from nodeseal.wire.slots import slot_from_proto
 
@@ -41,13 +41,13 @@ def slots_from_proto(messages: Sequence[key_release_pb2.Slot]) -> tuple[Slot, ..
     return tuple(map(slot_from_proto, messages))
 
 
-def proof_from_proto(message: key_release_pb2.Proof) -> Proof:
+def proof_from_proto(message: key_release_pb2.Proof) -> ReleaseProof:
     """Return what a node answers.
 
     Raises:
         MalformedInput: the release key's public area does not decode.
     """
-    return Proof(
+    return ReleaseProof(
         evidence=evidence_from_proto(message.evidence),
         release_public=decode_public(message.release_public),
         certification=Certification(
@@ -71,10 +71,10 @@ def released_to_proto(released: Released) -> key_release_pb2.ReleaseResponse:
         context=released.context,
         enc=released.sealed.enc,
         wrapped=released.sealed.wrapped,
-        expires_in_ms=released.expires_in_ms,
+        expires_in_ms=released.trusted_for_ms,
     )
-    if released.expires is not None:
-        message.expires.FromDatetime(released.expires)
+    if released.trusted_until is not None:
+        message.expires.FromDatetime(released.trusted_until)
     return key_release_pb2.ReleaseResponse(released=message)
 
 

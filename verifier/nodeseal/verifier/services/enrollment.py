@@ -11,7 +11,7 @@ from grpc import aio
 
 from nodeseal.errors import OutOfOrder, TooManyRequests
 from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
-from nodeseal.verifier.config import Enrolment
+from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.enroller import Attempt, Enrolled, Enroller, parse_facts
 from nodeseal.verifier.enrolment.proof import ClaimedIdentity
 from nodeseal.verifier.store.nodes import NodeFacts
@@ -22,7 +22,7 @@ _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.Enrol
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
     """Enrolments, so many at once."""
 
-    def __init__(self, enroller: Enroller, settings: Enrolment) -> None:
+    def __init__(self, enroller: Enroller, settings: EnrolmentSettings) -> None:
         self._enroller: Final = enroller
         self._settings: Final = settings
         self._open = 0

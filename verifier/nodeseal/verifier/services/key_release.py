@@ -11,7 +11,7 @@ from grpc import aio
 
 from nodeseal.errors import OutOfOrder
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
-from nodeseal.verifier.release.releases import Proof, Releases
+from nodeseal.verifier.release.releases import ReleaseProof, Releases
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
@@ -75,7 +75,7 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
         await context.write(released_to_proto(await self._releases.finish(request, proof, began)))
 
 
-def _whole(proof: Proof, logs: LogCollector) -> Proof:
+def _whole(proof: ReleaseProof, logs: LogCollector) -> ReleaseProof:
     """Return a proof whose evidence has the logs that came before it."""
     evidence = logs.add(proof.evidence, more=False)
     return replace(proof, evidence=evidence or proof.evidence)

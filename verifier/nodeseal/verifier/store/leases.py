@@ -13,7 +13,7 @@ from nodeseal.verifier.store.schema import LEASES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class LeaseRecord:
     """A running lease.
 
     Attributes:
@@ -31,15 +31,15 @@ class Lease:
     issued: datetime
 
 
-def running_leases(connection: sa.Connection) -> list[Lease]:
+def running_leases(connection: sa.Connection) -> list[LeaseRecord]:
     """Return every lease that has not ended."""
     query = sa.select(
         LEASES.c.lease_id, LEASES.c.node_id, LEASES.c.key_id, LEASES.c.model_digest, LEASES.c.issued
     ).where(LEASES.c.ended.is_(None))
-    return [Lease(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+    return [LeaseRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
 
 
-def add_lease(connection: sa.Connection, lease: Lease) -> None:
+def add_lease(connection: sa.Connection, lease: LeaseRecord) -> None:
     """Start a lease."""
     connection.execute(
         LEASES.insert().values(

@@ -19,7 +19,7 @@ from nodeseal.ids import Digest
 from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.limits import Slots
+from nodeseal.verifier.limits import Seats
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import (
     GoldenRecord,
@@ -45,8 +45,8 @@ class Goldens:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
-        self.arriving: Final = Slots(_AT_ONCE, "goldens that arrive")
-        self.leaving: Final = Slots(_AT_ONCE, "goldens that are read")
+        self.arriving: Final = Seats(_AT_ONCE, "goldens that arrive")
+        self.leaving: Final = Seats(_AT_ONCE, "goldens that are read")
 
     async def activate(self, document: bytes, actor: str) -> GoldenRecord:
         """Let a golden count from now on.

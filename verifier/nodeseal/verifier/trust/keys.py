@@ -18,7 +18,7 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.fleet.transition import drop_leases, record_ends
 from nodeseal.verifier.keys.keystore import KeyStore
 from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.store.leases import Lease
+from nodeseal.verifier.store.leases import LeaseRecord
 from nodeseal.verifier.store.policy import (
     KeyRecord,
     add_key,
@@ -167,7 +167,7 @@ class ModelKeys:
     def _affected(self, node_id: NodeId | None) -> Sequence[Node]:
         return tuple(self._fleet) if node_id is None else (self._fleet.get(node_id),)
 
-    def _held(self, node: Node, key_id: KeyId) -> tuple[Lease, ...]:
+    def _held(self, node: Node, key_id: KeyId) -> tuple[LeaseRecord, ...]:
         return tuple(lease for lease in node.leases.values() if lease.key_id == key_id)
 
 
