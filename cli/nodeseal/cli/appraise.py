@@ -19,8 +19,8 @@ from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
+from nodeseal.inert import inert
 from nodeseal.tpm.public import decode_public
-from nodeseal.uefi.event_log_text import inert
 from nodeseal.wire import findings
 
 GoldenOption = Annotated[

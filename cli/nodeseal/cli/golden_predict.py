@@ -17,7 +17,7 @@ from nodeseal.golden.predict import Prediction, predict
 from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.ids import parse_name
-from nodeseal.uefi.event_log_text import inert
+from nodeseal.inert import inert
 from nodeseal.uefi.pe import MAX_IMAGE
 
 _SHOWN_DIGITS = 16

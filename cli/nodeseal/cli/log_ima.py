@@ -25,8 +25,8 @@ from nodeseal.ima.log import (
 from nodeseal.ima.signature import decode_ima_signature
 from nodeseal.ima.template import ImaFields, parse_template
 from nodeseal.ima.text import ima_text_entries, looks_like_ima_text, text_bank
+from nodeseal.inert import inert
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log_text import inert
 
 _SHOWN_DIGITS: Final = 16
 _TEMPLATE_WIDTH: Final = 10

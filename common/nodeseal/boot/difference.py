@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 from nodeseal.boot.measured import Measurement, describe_briefly, measured_into
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
+from nodeseal.inert import inert
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import NO_PCR, EventLog
-from nodeseal.uefi.event_log_text import MAX_TEXT, inert
+from nodeseal.uefi.event_log_text import MAX_TEXT
 from nodeseal.uefi.event_log_types import type_name
 
 _SHOWN: Final = 16

@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
+from nodeseal.inert import inert
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import Event
 from nodeseal.uefi.event_log_binding import bound_data
-from nodeseal.uefi.event_log_text import MAX_TEXT, describe_event, inert
+from nodeseal.uefi.event_log_text import MAX_TEXT, describe_event
 from nodeseal.uefi.event_log_types import EventType, type_name
 from nodeseal.uefi.image_load import decode_image_load
 

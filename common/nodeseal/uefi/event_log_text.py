@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from nodeseal.errors import MalformedInput
+from nodeseal.inert import inert
 from nodeseal.uefi.boot_strings import BootString, StringKind, decode_text
 from nodeseal.uefi.event_data import EventData, MeasuredVariable, VariableContent, Words, decode_event_data
 from nodeseal.uefi.event_log import Event
@@ -54,13 +55,6 @@ def event_details(event: Event) -> tuple[str, ...]:
     lines = _details(decode_event_data(event))
     shown = tuple(_line(text) for text, _ in zip(lines, range(_MAX_LINES), strict=False))
     return (*shown, "…") if len(shown) == _MAX_LINES else shown
-
-
-def inert(text: str) -> str:
-    r"""Return ``text`` with every character spelled out (``\x1b``) that a terminal could obey or hide."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _line(text: str, max_text: int = MAX_TEXT) -> str:

@@ -13,8 +13,8 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.predict import Prediction, predict
 from nodeseal.golden.predicted_events import Renaming, Replacement
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent
+from nodeseal.inert import inert
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log_text import inert
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.uefi.pe import authenticode_digest, decode_pe, stub_measurements
 from support.pe_images import build_pe, build_uki

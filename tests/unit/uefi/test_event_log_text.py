@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from nodeseal.inert import inert
 from nodeseal.uefi.event_log import NO_PCR, Event, decode_event_log
-from nodeseal.uefi.event_log_text import describe_event, event_details, inert
+from nodeseal.uefi.event_log_text import describe_event, event_details
 from nodeseal.uefi.event_log_types import EventType, type_name
 from support.data import shared_data
 
