@@ -19,7 +19,6 @@ from grpc import aio
 from benchmarks.harness import Missing
 from benchmarks.nodes import Attester, BootedNode, booted_node, golden
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
-from nodeseal.agent.calls.messages import evidence_messages
 from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
 from nodeseal.evidence.binding import Channel
 from nodeseal.evidence.logs import KnownLogs
@@ -33,6 +32,7 @@ from nodeseal.v1 import (
     enrollment_pb2,
     enrollment_pb2_grpc,
 )
+from nodeseal.wire.evidence import evidence_to_proto
 
 _TOGETHER: Final = 64
 """Nodes that connect at once."""
@@ -117,7 +117,7 @@ class LoadNode:
             ima_offset=challenge.ima_offset_known,
         )
         made = self._attester.evidence(Nonce(challenge.nonce), known, values=challenge.values_required)
-        (message,) = evidence_messages(made)
+        (message,) = evidence_to_proto(made)
         return message
 
     def _identity(self) -> enrollment_pb2.Identity:

@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-FINDINGS_METADATA = "nodeseal-findings-bin"
-"""Key of a refused call's trailing metadata under which the findings travel, as a serialised ``Verdict``."""
-
 
 class Severity(Enum):
     """What a finding does to the node."""
@@ -568,6 +565,11 @@ class Finding:
         return self.id.remedy
 
     def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        event = f"; {self.event}" if self.event else ""
-        return f"{self.id.code}{place}: expected {self.expected}, seen {self.seen}{event}"
+        return describe(self.id.code, self.where, expected=self.expected, seen=self.seen, event=self.event)
+
+
+def describe(code: str, where: str, *, expected: str, seen: str, event: str) -> str:
+    """Return a finding as one line of text. ``code`` may be an id that this version does not know."""
+    place = f" ({where})" if where else ""
+    because = f"; {event}" if event else ""
+    return f"{code}{place}: expected {expected}, seen {seen}{because}"

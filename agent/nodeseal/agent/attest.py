@@ -13,24 +13,17 @@ from typing import Final
 import structlog
 
 from nodeseal.agent.calls.channels import Link, closed, send, translated
-from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_findings, parse_lease_ids
+from nodeseal.agent.calls.messages import parse_challenge, parse_lease_ids
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.release.leases import Leases
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
+from nodeseal.wire.evidence import evidence_to_proto
+from nodeseal.wire.messages import findings_from_proto, state_from_proto
 
 _log = structlog.get_logger("nodeseal.agent.attest")
-_NAMES: Final = {
-    attestation_pb2.NODE_STATE_PENDING: "pending",
-    attestation_pb2.NODE_STATE_TRUSTED: "trusted",
-    attestation_pb2.NODE_STATE_REBOOTING: "rebooting",
-    attestation_pb2.NODE_STATE_STALE: "stale",
-    attestation_pb2.NODE_STATE_UNTRUSTED: "untrusted",
-    attestation_pb2.NODE_STATE_QUARANTINED: "quarantined",
-    attestation_pb2.NODE_STATE_RETIRED: "retired",
-}
 
 
 @dataclass(slots=True)
@@ -98,7 +91,7 @@ class AttestationStream:
         if not instruction.HasField("challenge"):
             return ()
         self._challenged_at = received
-        return evidence_messages(await self._answer(instruction.challenge))
+        return evidence_to_proto(await self._answer(instruction.challenge))
 
     def _revoke(self, revocation: attestation_pb2.Revocation) -> None:
         lease_ids = parse_lease_ids(revocation.lease_ids)
@@ -106,7 +99,7 @@ class AttestationStream:
 
     def _take_verdict(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
-        state, findings = _NAMES.get(verdict.state, "unknown"), parse_findings(verdict.findings)
+        state, findings = state_from_proto(verdict.state), findings_from_proto(verdict.findings)
         if state != self._status.state or findings != self._status.findings:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
         self._status.state, self._status.findings = state, findings

@@ -19,7 +19,6 @@ from nodeseal import documents
 from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.binding import Channel
-from nodeseal.evidence.evidence import Channel
 from nodeseal.files import naming, replace_file
 from nodeseal.ids import NodeId, parse_node_id
 

@@ -18,6 +18,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import decode_evidence_folder
 from nodeseal.ids import NodeId, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
+from nodeseal.wire.messages import state_from_proto
 
 app = typer.Typer(no_args_is_help=True, help="Show nodes and decide about them.")
 _PAGE = 500
@@ -59,7 +60,7 @@ def _row(node: pb.Node) -> tuple[str, ...]:
     findings = ", ".join(f"{finding.id} {finding.where}".strip() for finding in node.findings)
     return (
         node.node_id,
-        output.state_name(node.state),
+        state_from_proto(node.state),
         output.show_time(node.trusted_until),
         node.hostname,
         str(len(node.leases)),
@@ -187,7 +188,7 @@ def _print(node: pb.Node, *, as_json: bool) -> None:
 def _facts(node: pb.Node) -> list[tuple[str, str]]:
     facts = [
         ("node", node.node_id),
-        ("state", output.state_name(node.state)),
+        ("state", state_from_proto(node.state)),
         ("trusted until", output.show_time(node.trusted_until)),
         ("host", node.hostname),
         ("boot", node.boot_id),

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from nodeseal.client.connection import DEFAULT_CLIENT, Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
-from nodeseal.v1 import attestation_pb2
+from nodeseal.wire.messages import describe_finding, state_from_proto
 
 REFUSED = 1
 """Exit code of a command that was refused or failed; misuse is 2, as click has it."""
@@ -88,7 +88,7 @@ def message_json(message: Message) -> dict[str, object]:
     """Return a protobuf message as plain values; absent fields are shown with their defaults."""
     found = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     if "state" in found:
-        found["state"] = state_name(found["state"])
+        found["state"] = state_from_proto(message.state)  # type: ignore[attr-defined]  # the field just found
     return dict(found)
 
 
@@ -122,19 +122,6 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     for name, value in facts:
         table.add_row(escape(name), escape(value))
     console.print(table)
-
-
-def describe_finding(finding: attestation_pb2.Finding) -> str:
-    """Return one finding as a line of text."""
-    place = f" ({finding.where})" if finding.where else ""
-    event = f"; {finding.event}" if finding.event else ""
-    return f"{finding.id}{place}: expected {finding.expected}, seen {finding.seen}{event}"
-
-
-def state_name(state: object) -> str:
-    """Return a node state as people write it."""
-    name = attestation_pb2.NodeState.Name(state) if isinstance(state, int) else str(state)  # type: ignore[arg-type]
-    return name.removeprefix("NODE_STATE_").lower()
 
 
 def show_time(timestamp: Timestamp) -> str:

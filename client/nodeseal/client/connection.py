@@ -21,9 +21,9 @@ from pathlib import Path
 import grpc
 
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
-from nodeseal.findings import FINDINGS_METADATA
 from nodeseal.settings import load_yaml
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2
+from nodeseal.wire.statuses import refusal_of
 
 CALL_SECONDS = 30.0
 TRANSFER_SECONDS = 300.0
@@ -129,25 +129,7 @@ def _read(path: Path) -> bytes:
 def _meaning(error: grpc.RpcError, verifier: str) -> NodesealError:
     if not isinstance(error, grpc.Call):
         return Unavailable(f"verifier {verifier}: {error}")
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return Unavailable(
-            f"verifier {verifier}: {error.details()}",
-            remedy="check that nodeseal-verifier runs there and that your certificate is its authority's",
-        )
-    return Refused(str(error.details()), _findings(error), remedy=_remedy(error.code()))
-
-
-def _findings(error: grpc.Call) -> tuple[attestation_pb2.Finding, ...]:
-    for key, value in error.trailing_metadata() or ():
-        if key == FINDINGS_METADATA and isinstance(value, bytes):
-            return tuple(attestation_pb2.Verdict.FromString(value).findings)
-    return ()
-
-
-def _remedy(code: grpc.StatusCode) -> str:
-    return {
-        grpc.StatusCode.UNAUTHENTICATED: "ask an operator for a certificate: nodeseal-verifier person add",
-        grpc.StatusCode.PERMISSION_DENIED: "your role does not allow it, or policy refuses it",
-        grpc.StatusCode.RESOURCE_EXHAUSTED: "wait a moment, then try again",
-        grpc.StatusCode.INTERNAL: "the verifier's log says what happened",
-    }.get(code, "")
+    refusal = refusal_of(error)
+    if refusal.error is Unavailable:
+        return Unavailable(f"verifier {verifier}: {refusal.details}", remedy=refusal.remedy)
+    return Refused(refusal.details, refusal.findings, remedy=refusal.remedy)

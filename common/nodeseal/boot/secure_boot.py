@@ -22,11 +22,10 @@ from typing import Final
 from nodeseal.boot.measured import Measurement, Objection, digests_of, is_action
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import FindingId
+from nodeseal.inert import inert
 from nodeseal.tpm.pcr_usage import SECURE_BOOT_PCR
 from nodeseal.uefi.efi_variable import EfiVariable, decode_efi_variable
-from nodeseal.uefi.event_log_text import inert
 from nodeseal.uefi.guid import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
-from nodeseal.inert import inert
 from nodeseal.uefi.signature_database import (
     SHA256,
     X509,

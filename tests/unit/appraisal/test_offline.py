@@ -11,7 +11,6 @@ from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import BootChain
-from nodeseal.verifier.appraisal.offline import appraise_folder, observe
 from support.damage import flipped
 from support.folders import folder_of
 from support.rounds import measured, ran

@@ -8,10 +8,6 @@ from nodeseal.crypto.signatures import InsecureSha1Verifier
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.quote_files import QuoteFiles, verify_quote_files
 from nodeseal.findings import FindingId
-from nodeseal.quote_files import QuoteFiles, verify_quote_files
-from nodeseal.tcg.algorithms import HashAlg
-from nodeseal.tcg.attest import Quoted, encode_attest
-from nodeseal.tcg.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted, encode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest

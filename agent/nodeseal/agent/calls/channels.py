@@ -1,4 +1,4 @@
-"""Calls to the verifier: channels, and what its refusals mean in nodeseal's own errors."""
+"""Channels to the verifier. Its refusals become nodeseal's own errors (:mod:`nodeseal.wire.statuses`)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,13 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from nodeseal.agent.calls.messages import parse_findings
 from nodeseal.agent.identity import Identity
-from nodeseal.errors import (
-    MalformedInput,
-    NodesealError,
-    NotFound,
-    OutOfOrder,
-    PolicyRefused,
-    ProofFailed,
-    TooManyRequests,
-    Unavailable,
-)
-from nodeseal.findings import FINDINGS_METADATA, Finding
-from nodeseal.v1 import attestation_pb2
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.wire.statuses import error_of, refusal_of
 
 CALL_SECONDS: Final = 60
 _MAX_MESSAGE: Final = 1 << 20
 _KEEPALIVE_MS: Final = 30_000
-_MEANINGS: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT: MalformedInput,
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.FAILED_PRECONDITION: OutOfOrder,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: TooManyRequests,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +71,7 @@ def translated(address: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise _meaning(error, address) from error
+        raise error_of(refusal_of(error), f"verifier {address}") from error
     except asyncio.InvalidStateError as error:
         raise closed(address) from error
     except asyncio.CancelledError as error:
@@ -118,21 +101,6 @@ async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> No
 def closed(address: str) -> Unavailable:
     """Return the error for a stream that ended before its time without one."""
     return Unavailable(f"verifier {address}: closed the stream")
-
-
-def _meaning(error: grpc.aio.AioRpcError, address: str) -> NodesealError:
-    code, text = error.code(), f"verifier {address}: {error.details()}"
-    findings = _findings(error)
-    if findings:
-        return ProofFailed(*findings) if code is grpc.StatusCode.UNAUTHENTICATED else PolicyRefused(*findings)
-    return _MEANINGS.get(code, Unavailable)(text)
-
-
-def _findings(error: grpc.aio.AioRpcError) -> tuple[Finding, ...]:
-    for key, value in error.trailing_metadata():
-        if key == FINDINGS_METADATA and isinstance(value, bytes):
-            return parse_findings(attestation_pb2.Verdict.FromString(value).findings)
-    return ()
 
 
 def _authority(config: VerifierConfig) -> bytes:

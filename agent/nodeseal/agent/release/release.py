@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 
 from nodeseal.agent.calls.channels import CALL_SECONDS, Link, closed, send, translated
-from nodeseal.agent.calls.messages import evidence_messages, parse_challenge, parse_selection
+from nodeseal.agent.calls.messages import parse_challenge
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.release.leases import HeldLease, Leases
@@ -36,6 +36,8 @@ from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
+from nodeseal.wire.evidence import evidence_to_proto
+from nodeseal.wire.messages import selection_from_proto
 from nodeseal.wire.slots import slot_to_proto
 
 _Call = grpc.aio.StreamStreamCall[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
@@ -53,7 +55,7 @@ class _Proved:
 
     def messages(self) -> Iterator[key_release_pb2.ReleaseRequest]:
         """Yield logs in stretches, then the proof."""
-        for message in evidence_messages(self.evidence):
+        for message in evidence_to_proto(self.evidence):
             if message.more:
                 yield key_release_pb2.ReleaseRequest(logs=message)
             else:
@@ -176,7 +178,7 @@ class Releaser:
         return _Proved(key=key, selection=policy, evidence=made.evidence(with_values=True), certified=certified)
 
     def _policy_selection(self, message: key_release_pb2.ReleaseChallenge, quoted: PcrSelection) -> PcrSelection:
-        policy = parse_selection(message.policy_selection)
+        policy = selection_from_proto(message.policy_selection)
         asked = set(policy.indices())
         if not asked <= set(quoted.indices()):
             raise MalformedInput("release challenge: the policy names PCRs that the quote does not cover")

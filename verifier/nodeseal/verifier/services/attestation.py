@@ -19,8 +19,9 @@ from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Caller
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.rounds.session import Peer, Session
-from nodeseal.verifier.services.convert import evidence_from_proto, instruction_to_proto
+from nodeseal.verifier.services.convert import instruction_to_proto
 from nodeseal.verifier.services.interceptor import caller
+from nodeseal.wire.evidence import evidence_from_proto
 
 _STREAMS_PER_MINUTE: Final = 60
 _RENEWALS_PER_MINUTE: Final = 10

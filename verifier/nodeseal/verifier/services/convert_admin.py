@@ -14,9 +14,9 @@ from nodeseal.verifier.fleet.boot_brief import BootBrief
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.keys.keystore import FILE_PLACE
 from nodeseal.verifier.release.rotation import Rewrap
-from nodeseal.verifier.services.convert import findings_to_proto, inert, state_to_proto, timestamp
 from nodeseal.verifier.services.convert_release import slots_from_proto
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
+from nodeseal.wire.messages import fill_timestamp, findings_to_proto, shown_text, state_to_proto, timestamp
 
 _PART = 256 * 1024
 MAX_PAGE = 4 << 20
@@ -29,7 +29,7 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
     record, facts = node.record, node.record.facts
     message = admin_pb2.Node(
         node_id=record.node_id,
-        state=state_to_proto(node.state_at(now)),
+        state=state_to_proto(node.state_at(now).value),
         findings=findings_to_proto(node.findings),
         hostname=facts.hostname,
         boot_id=node.baseline.boot_id if node.baseline else facts.boot_id,
@@ -40,7 +40,7 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         ak_name=record.ak_name.hex(),
         leases=sorted(node.leases),
         goldens=sorted(golden.digest for golden in node.goldens),
-        reason=inert(node.reason),
+        reason=shown_text(node.reason),
         labels=dict(record.labels),
         boot=_boot(node.boot) if node.boot else None,
         ima_judged_bytes=node.baseline.ima.mark.offset if node.baseline and node.baseline.ima else 0,
@@ -48,9 +48,9 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         ek_algorithm=record.tpm.ek_algorithm,
     )
     if node.trusted(now) and node.trusted_until is not None:
-        message.trusted_until.FromDatetime(node.trusted_until)
+        fill_timestamp(message.trusted_until, node.trusted_until)
     if node.last_seen is not None:
-        message.last_seen.FromDatetime(node.last_seen)
+        fill_timestamp(message.last_seen, node.last_seen)
     return message
 
 
@@ -68,9 +68,9 @@ def first_page(nodes: Iterable[admin_pb2.Node]) -> Iterator[admin_pb2.Node]:
 def _boot(boot: BootBrief) -> admin_pb2.Boot:
     return admin_pb2.Boot(
         secure_boot=boot.secure_boot,
-        images=map(inert, boot.images),
-        command_lines=map(inert, boot.command_lines),
-        firmware_version=inert(boot.firmware_version),
+        images=map(shown_text, boot.images),
+        command_lines=map(shown_text, boot.command_lines),
+        firmware_version=shown_text(boot.firmware_version),
     )
 
 
@@ -98,7 +98,7 @@ def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
         activated=timestamp(golden.activated),
     )
     if golden.retired is not None:
-        message.retired.FromDatetime(golden.retired)
+        fill_timestamp(message.retired, golden.retired)
     return message
 
 
@@ -161,5 +161,5 @@ def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model
         content=model.content if with_content else b"",
     )
     if model.retired is not None:
-        message.retired.FromDatetime(model.retired)
+        fill_timestamp(message.retired, model.retired)
     return message

@@ -12,7 +12,9 @@ from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import key_release_pb2
 from nodeseal.verifier.release.entitlement import Wanted
 from nodeseal.verifier.release.releases import Released, ReleaseProof, Request
-from nodeseal.verifier.services.convert import evidence_from_proto, fill_challenge, selection_to_proto
+from nodeseal.verifier.services.convert import fill_challenge
+from nodeseal.wire.evidence import evidence_from_proto
+from nodeseal.wire.messages import fill_timestamp, selection_to_proto
 from nodeseal.wire.slots import slot_from_proto
 
 _MAX_SLOTS = 64
@@ -74,7 +76,7 @@ def released_to_proto(released: Released) -> key_release_pb2.ReleaseResponse:
         expires_in_ms=released.trusted_for_ms,
     )
     if released.trusted_until is not None:
-        message.expires.FromDatetime(released.trusted_until)
+        fill_timestamp(message.expires, released.trusted_until)
     return key_release_pb2.ReleaseResponse(released=message)
 
 

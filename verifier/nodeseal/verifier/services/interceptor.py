@@ -19,7 +19,7 @@ from grpc import aio
 
 from nodeseal.errors import MalformedInput, NodesealError
 from nodeseal.verifier.people.callers import Caller, Callers
-from nodeseal.verifier.services.status import code_of, details_of, metadata_of
+from nodeseal.wire.statuses import details_of, metadata_of, status_of
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
 _Context = aio.ServicerContext[Any, Any]
@@ -121,9 +121,9 @@ async def _drive(behaviour: Callable[..., Any], request: Any, context: _Context)
 async def _abort(method: str, context: _Context, error: Exception) -> None:
     if isinstance(error, aio.AbortError):
         raise error
-    code = code_of(error)
-    if code is grpc.StatusCode.INTERNAL:
+    status = status_of(error)
+    if status is grpc.StatusCode.INTERNAL:
         _log.error("call failed", method=method, exc_info=error)
     elif isinstance(error, NodesealError):
-        _log.info("call refused", method=method, peer=context.peer(), status=code.name, error=str(error))
-    await context.abort(code, details_of(error), metadata_of(error))
+        _log.info("call refused", method=method, peer=context.peer(), status=status.name, error=str(error))
+    await context.abort(status, details_of(error), metadata_of(error))

@@ -15,7 +15,6 @@ from nodeseal.verifier.release.releases import ReleaseProof, Releases
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
-from nodeseal.verifier.services.convert import evidence_from_proto
 from nodeseal.verifier.services.convert_release import (
     leases_from_proto,
     proof_from_proto,
@@ -24,6 +23,7 @@ from nodeseal.verifier.services.convert_release import (
     wanted_from_proto,
 )
 from nodeseal.verifier.services.interceptor import caller
+from nodeseal.wire.evidence import evidence_from_proto
 
 _ASK_SECONDS: Final = 10
 _Stream = aio.ServicerContext[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
