@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from support import vllm_tokens
+from support.data import TESTS
 from support.llama import save_llama, sealed_llama, tokens
 from support.sealed import Sample, seal_folder
 
@@ -23,7 +24,6 @@ if find_spec("vllm") is None:
 transformers = pytest.importorskip("transformers", reason="transformers is not installed here: make test-integrations")
 safetensors = pytest.importorskip("safetensors.torch")
 pytestmark = pytest.mark.timeout(900)
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

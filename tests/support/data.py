@@ -1,4 +1,4 @@
-"""Where the real data of other machines lies, if it is there."""
+"""Paths: the repository, its tests, and the real data of other machines where it is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[1]
+"""For ``sys.path`` of programs that tests start: they import :mod:`support`."""
+ROOT = TESTS.parent
 
 
 def shared_data(*parts: str) -> Path:

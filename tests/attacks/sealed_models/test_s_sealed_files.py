@@ -30,6 +30,7 @@ from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import SealedFile
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slots, parse_slots
+from support.data import TESTS
 from support.gcm import opens_under_both
 from support.sealed import (
     PLAIN_WEIGHTS,
@@ -268,8 +269,7 @@ seal_model(survey(Path(sys.argv[1])), Path(sys.argv[2]), [model_key()[1]], label
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_s05_an_interrupted_sealer_leaves_nothing_under_the_final_name(tmp_path: Path, signum: int) -> None:
     plain = plain_model(tmp_path / "plain")
-    support = str(Path(__file__).resolve().parents[1])
-    command = [sys.executable, "-c", _SEAL, str(plain), str(tmp_path / "out"), support]
+    command = [sys.executable, "-c", _SEAL, str(plain), str(tmp_path / "out"), str(TESTS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as sealer:
         assert sealer.stdout is not None
         assert sealer.stdout.readline() == b"sealing\n"

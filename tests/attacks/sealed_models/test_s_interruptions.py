@@ -16,9 +16,8 @@ import pytest
 
 from nodeseal.loader import InsecureFileKeys, open_model
 from nodeseal.loader.reslot import read_documents, rotated
+from support.data import TESTS
 from support.sealed import PLAIN_WEIGHTS, Sample, data_key_of, key_file, model_key, plain_model, sealed_model
-
-TESTS = str(Path(__file__).resolve().parents[1])
 
 # Puts two slots files in each other's place until it is killed; says when it has begun.
 ROTATE = """
@@ -135,7 +134,7 @@ def small_disk(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("action", ["seal", "seal until it is full", "rotate"])
 def test_s05_a_full_disk_leaves_everything_as_it_was(small_disk: list[str], tmp_path: Path, action: str) -> None:
-    program = [sys.executable, "-c", FULL, action, str(tmp_path / "disk"), TESTS]
+    program = [sys.executable, "-c", FULL, action, str(tmp_path / "disk"), str(TESTS)]
     done = subprocess.run([*small_disk, *program], capture_output=True, text=True, check=True)
     failure, difference = done.stdout.splitlines()
     assert "No space left on device" in failure or "bytes are needed" in failure
