@@ -25,10 +25,11 @@ from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE
+from support.admin import a_sealed_model
 from support.agents import AgentProcess, Loader, agent_process, eventually, loader, trusted
 from support.hosts import agents_view, open_parameters
 from support.machines import a_machine, a_vendor
-from support.verifier import RunningVerifier, Stubs, a_sealed_model, a_verifier
+from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA256 = HashAlg.SHA256
 GOOD, EVIL = "/usr/bin/vllm", "/usr/bin/exfiltrate"

@@ -20,19 +20,9 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import pcr_digest
 from nodeseal.v1 import attestation_pb2
-from support.agents import (
-    NOTHING_KNOWN,
-    ScriptedVerifier,
-    agent_config,
-    agent_process,
-    eventually,
-    loader,
-    running,
-    scripted_verifier,
-    short_folder,
-    trusted,
-)
+from support.agents import agent_config, agent_process, eventually, loader, running, short_folder, trusted
 from support.machines import a_machine, a_vendor
+from support.scripted_verifier import NOTHING_KNOWN, ScriptedVerifier, scripted_verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,21 +29,18 @@ from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import attestation_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import (
-    DATA_KEY,
-    DOMAIN,
     MODEL,
     Loader,
-    ScriptedVerifier,
     agent_config,
     agent_process,
     eventually,
     loader,
     running,
-    scripted_verifier,
     short_folder,
     trusted,
 )
 from support.machines import a_machine, a_vendor
+from support.scripted_verifier import DATA_KEY, DOMAIN, ScriptedVerifier, scripted_verifier
 
 OTHER = Digest("cd" * 32)
 CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()

@@ -17,8 +17,9 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.verifier.states import PEOPLE, Role
 from support.answering import answering
+from support.fake_node import FakeNode, a_node
 from support.terminal import Terminal
-from support.verifier import FakeNode, RunningVerifier, a_node, a_verifier
+from support.verifier import RunningVerifier, a_verifier
 
 NOBODY = "n-" + "a" * 26
 ABSENT_DIGEST = "0" * 64

@@ -18,17 +18,9 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
-from support.verifier import (
-    RunningVerifier,
-    Stubs,
-    a_node,
-    a_verifier,
-    content_of,
-    grant,
-    received,
-    refusal_of,
-    trusted_node,
-)
+from support.admin import content_of, grant, trusted_node
+from support.fake_node import a_node
+from support.verifier import RunningVerifier, Stubs, a_verifier, received, refusal_of
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ORDER = grpc.StatusCode.FAILED_PRECONDITION

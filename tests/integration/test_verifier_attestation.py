@@ -14,17 +14,9 @@ from grpc import aio
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    a_node,
-    a_sealed_model,
-    a_verifier,
-    grant,
-    received,
-    refusal_of,
-    trusted_node,
-)
+from support.admin import a_sealed_model, grant, trusted_node
+from support.fake_node import FakeNode, a_node
+from support.verifier import RunningVerifier, a_verifier, received, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
 UNTRUSTED = attestation_pb2.NODE_STATE_UNTRUSTED

@@ -18,7 +18,8 @@ from nodeseal.verifier.people.persons import take_back
 from nodeseal.verifier.people.roles import ALLOWED
 from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine
-from support.verifier import TRUST_DOMAIN, FakeNode, Refusal, RunningVerifier, a_node, a_verifier, refusal_of
+from support.fake_node import FakeNode, a_node
+from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, a_verifier, refusal_of
 
 DAY = timedelta(days=1)
 

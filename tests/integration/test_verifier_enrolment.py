@@ -12,7 +12,8 @@ from grpc import aio
 
 from nodeseal.crypto.x509 import certificate_request, new_tls_key
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
-from support.verifier import FakeNode, Refusal, RunningVerifier, a_node, a_verifier, received, refusal_of
+from support.fake_node import FakeNode, a_node
+from support.verifier import Refusal, RunningVerifier, a_verifier, received, refusal_of
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.golden.document import parse_golden
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
+from support.admin import activate
 from support.answering import Answer, answering
 from support.attackers import altered
-from support.logged import LoggedNode, activate, admitted
+from support.logged import LoggedNode, admitted
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED

@@ -21,21 +21,11 @@ from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE
 from nodeseal.golden.rules import Window
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc, key_release_pb2, key_release_pb2_grpc
-from support.attackers import in_process
-from support.logged import LoggedNode, activate, admitted
-from support.verifier import (
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_sealed_model,
-    a_verifier,
-    boot_log_stretches,
-    grant,
-    ima_stretches,
-    received,
-    refusal_of,
-)
+from support.admin import Sealed, a_sealed_model, activate, grant
+from support.fake_node import boot_log_stretches, ima_stretches
+from support.in_process import in_process
+from support.logged import LoggedNode, admitted
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
 UNTRUSTED = attestation_pb2.NODE_STATE_UNTRUSTED

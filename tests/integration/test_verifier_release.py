@@ -20,20 +20,9 @@ from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.release_context import decode_release_context
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
-from support.verifier import (
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_node,
-    a_sealed_model,
-    a_verifier,
-    grant,
-    received,
-    refusal_of,
-    trusted_node,
-)
+from support.admin import Sealed, a_sealed_model, grant, trusted_node
+from support.fake_node import FakeNode, a_node
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
 
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
 

@@ -16,19 +16,9 @@ from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.v1 import admin_pb2, key_release_pb2
 from nodeseal.verifier.states import Role
-from support.verifier import (
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_sealed_model,
-    a_verifier,
-    content_of,
-    grant,
-    refusal_of,
-    trusted_node,
-)
+from support.admin import Sealed, a_sealed_model, content_of, grant, trusted_node
+from support.fake_node import FakeNode
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 
 @dataclass(frozen=True)

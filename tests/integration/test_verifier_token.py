@@ -15,19 +15,10 @@ from grpc import aio
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.v1 import admin_pb2, key_release_pb2
+from support.admin import Sealed, a_sealed_model, grant, slot_for, trusted_node
+from support.fake_node import FakeNode
 from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
-from support.verifier import (
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_sealed_model,
-    grant,
-    refusal_of,
-    slot_for,
-    trusted_node,
-)
+from support.verifier import Refusal, RunningVerifier, Stubs, refusal_of
 
 P384 = "DHKEM(P-384, HKDF-SHA384) / HKDF-SHA384 / AES-256-GCM"
 

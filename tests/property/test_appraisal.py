@@ -22,18 +22,7 @@ from nodeseal.swtpm.sample_log import BootChain
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.uefi.event_log import decode_event_log, replay
-from support.rounds import (
-    CLAIMS,
-    FILES,
-    PCRS,
-    SELECTION,
-    SHA256,
-    Round,
-    exact_golden,
-    measured,
-    ran,
-    runtime_rules,
-)
+from support.rounds import CLAIMS, FILES, PCRS, SELECTION, SHA256, Round, exact_golden, measured, ran, runtime_rules
 
 GOOD = Round()
 EVIDENCE = GOOD.evidence()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from nodeseal.v1 import attestation_pb2
-from support.verifier import FakeNode, FakeStream
+from support.fake_node import FakeNode, FakeStream
 
 Answer = Callable[[attestation_pb2.Challenge], list[attestation_pb2.Evidence]]
 

@@ -22,24 +22,12 @@ from nodeseal.tpm.ek_template import template
 from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 from nodeseal.v1 import attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
 from support import certificates as made
-from support.attackers import (
-    admitted_node,
-    nothing_enrolled,
-)
+from support.admin import Sealed, a_sealed_model, grant, trusted_node
+from support.attackers import admitted_node, nothing_enrolled
 from support.certificates import EK, Facts, ec_key, rsa_key
+from support.fake_node import FakeNode
 from support.roca import roca_modulus
-from support.verifier import (
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_sealed_model,
-    a_verifier,
-    grant,
-    refusal_of,
-    trusted_node,
-)
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 
 @dataclass(frozen=True, slots=True)

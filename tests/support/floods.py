@@ -12,8 +12,9 @@ from pathlib import Path
 
 from nodeseal.v1 import attestation_pb2
 from support.agents import eventually
+from support.fake_node import FakeNode
 from support.releases import activate_golden_of, attest, joined
-from support.verifier import FakeNode, RunningVerifier, a_verifier, set_config
+from support.verifier import RunningVerifier, a_verifier, set_config
 
 ANSWER_SECONDS = 3
 ENROLMENT_SECONDS = 4

@@ -31,9 +31,10 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
+from support.admin import Sealed, a_sealed_model, golden_from_evidence
 from support.agents import AgentProcess, Loader, eventually, loader, trusted
 from support.machines import a_machine, a_vendor
-from support.verifier import RunningVerifier, Sealed, Stubs, a_sealed_model, a_verifier, golden_from_evidence
+from support.verifier import RunningVerifier, Stubs, a_verifier
 
 CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
 UNCAPPED = bytes(32)

@@ -15,7 +15,8 @@ from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import admin_pb2, attestation_pb2
-from support.verifier import FakeNode, RunningVerifier, Stubs
+from support.fake_node import FakeNode
+from support.verifier import RunningVerifier, Stubs
 
 SHA256 = HashAlg.SHA256
 BOOT_PCRS = PcrSelection.of({SHA256: range(10)})
@@ -74,12 +75,6 @@ class LoggedNode(FakeNode):
             }
             runtime = RuntimeRules(files=allowed)
         return dump_golden(Golden(name=name, pcrs={SHA256: pcrs}, runtime=runtime, nodes=dict(nodes or {})))
-
-
-async def activate(admin: Stubs, document: bytes) -> str:
-    """Activate a golden; return its digest."""
-    golden = await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
-    return golden.digest
 
 
 async def admitted(verifier: RunningVerifier, admin: Stubs, folder: Path) -> LoggedNode:

@@ -9,20 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeseal.swtpm.synthetic import SyntheticTpm
-from support.attackers import (
-    Forge,
-    admitted_node,
-    refused_round,
-)
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    Sealed,
-    a_sealed_model,
-    a_verifier,
-    grant,
-    trusted_node,
-)
+from support.admin import Sealed, a_sealed_model, grant, trusted_node
+from support.attackers import Forge, admitted_node, refused_round
+from support.fake_node import FakeNode
+from support.verifier import RunningVerifier, a_verifier
 
 
 @dataclass(frozen=True, slots=True)

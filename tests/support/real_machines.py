@@ -27,9 +27,10 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
-from support.agents import NOTHING_KNOWN, host_files
+from support.agents import host_files
 from support.data import shared_data
 from support.machines import a_machine, a_vendor
+from support.scripted_verifier import NOTHING_KNOWN
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SHA2 = (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)

@@ -20,21 +20,9 @@ from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.evidence.binding import Purpose
 from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
-from support.verifier import (
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_node,
-    a_sealed_model,
-    a_verifier,
-    golden_of,
-    grant,
-    received,
-    refusal_of,
-    selection_of,
-)
+from support.admin import Sealed, a_sealed_model, grant
+from support.fake_node import FakeNode, a_node, golden_of, selection_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
 
 MANY = 1000
 Challenge = key_release_pb2.ReleaseChallenge

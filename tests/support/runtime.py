@@ -6,14 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from nodeseal.appraisal.runtime import (
-    ImaMark,
-    ImaOutcome,
-    ImaProgress,
-    RuntimeVerdict,
-    compile_runtime,
-    judge_ima,
-)
+from nodeseal.appraisal.runtime import ImaMark, ImaOutcome, ImaProgress, RuntimeVerdict, compile_runtime, judge_ima
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId

@@ -25,29 +25,14 @@ from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from nodeseal.v1 import admin_pb2
-from nodeseal.v1.attestation_pb2 import (
-    NODE_STATE_TRUSTED,
-    NODE_STATE_UNTRUSTED,
-    Challenge,
-    Evidence,
-    Finding,
-    Verdict,
-)
+from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence, Finding, Verdict
 from support import ima
+from support.admin import Sealed, a_sealed_model, activate, grant
 from support.attackers import last_finding_ids, refused, seen_by
 from support.boot_logs import claims_of, rules_from, values_of
-from support.logged import LoggedNode, activate
-from support.verifier import (
-    FakeStream,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_sealed_model,
-    a_verifier,
-    boot_log_stretches,
-    grant,
-    ima_stretches,
-)
+from support.fake_node import FakeStream, boot_log_stretches, ima_stretches
+from support.logged import LoggedNode
+from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
 GOOD = BootChain(option_rom=b"nodeseal sample option ROM")

@@ -17,9 +17,11 @@ import pytest
 from grpc import aio
 
 from nodeseal.v1 import admin_pb2, attestation_pb2
+from support.admin import Sealed, a_sealed_model, grant
+from support.fake_node import FakeNode, a_node
 from support.hosts import Records, records_of
 from support.releases import Scene, activate_golden_of, attest, joined
-from support.verifier import FakeNode, RunningVerifier, Sealed, a_node, a_sealed_model, a_verifier, grant
+from support.verifier import RunningVerifier, a_verifier
 
 KILLS = int(os.environ.get("NODESEAL_CRASH_KILLS", "12"))
 LONGEST_SECONDS = 0.5

@@ -31,19 +31,11 @@ from nodeseal.v1 import (
     key_release_pb2,
     key_release_pb2_grpc,
 )
+from support.admin import a_sealed_model, activate, grant
+from support.fake_node import FakeNode, a_node, ima_stretches
 from support.floods import GROWTH, Stage, a_stage, connected, faults, undisturbed
-from support.logged import activate
 from support.releases import Scene, joined, lease_rows
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    a_node,
-    a_sealed_model,
-    grant,
-    ima_stretches,
-    received,
-    refusal_of,
-)
+from support.verifier import RunningVerifier, received, refusal_of
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,12 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import MAX_EVENTS, Event, decode_event_log, encode_event_log
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import attestation_pb2
+from support.admin import activate
 from support.agents import eventually
+from support.fake_node import boot_log_stretches, ima_stretches
 from support.floods import GROWTH, Stage, a_stage, faults, undisturbed
-from support.logged import LoggedNode, activate, admitted
-from support.verifier import boot_log_stretches, ima_stretches, refusal_of
+from support.logged import LoggedNode, admitted
+from support.verifier import refusal_of
 
 ROGUES = 10
 ENTRIES = 30_000

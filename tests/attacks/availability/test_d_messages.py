@@ -13,12 +13,11 @@ import pytest
 from grpc import aio
 
 from nodeseal.evidence.binding import Purpose
-from nodeseal.v1 import (
-    attestation_pb2,
-)
+from nodeseal.v1 import attestation_pb2
+from support.fake_node import FakeNode
 from support.floods import Stage, a_stage, faults, undisturbed
 from support.releases import joined
-from support.verifier import FakeNode, Refusal, received, refusal_of
+from support.verifier import Refusal, received, refusal_of
 
 MAIN_LIMIT, ENROL_LIMIT = 1 << 20, 256 << 10
 ATTEST, RELEASE, RETURN, RENEW, ENROL = (

@@ -24,9 +24,12 @@ from nodeseal.uefi.event_log import MAX_EVENTS, Event, EventLog, LogFormat, deco
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
-from support.attackers import MachineTpm, seen_by, tpm_of
+from support.admin import activate
+from support.attackers import seen_by
 from support.boot_logs import inserted, measured, place_of, replaced, without
-from support.logged import LoggedNode, activate
+from support.fake_node import FakeStream, boot_log_stretches
+from support.logged import LoggedNode
+from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine
 from support.suspects import (
     GOOD,
@@ -42,7 +45,7 @@ from support.suspects import (
     rules_golden,
     telling,
 )
-from support.verifier import FakeStream, Refusal, RunningVerifier, boot_log_stretches, refusal_of
+from support.verifier import Refusal, RunningVerifier, refusal_of
 
 LOG: Final = decode_event_log(GOOD_LOG)
 SHA384: Final = HashAlg.SHA384

@@ -12,8 +12,8 @@ import pytest
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log
 from nodeseal.uefi.event_log_types import EventType
-from support.attackers import MachineTpm, tpm_of
 from support.boot_logs import inserted, measured, place_of, replaced, values_of, without
+from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine
 from support.suspects import (
     GOOD,

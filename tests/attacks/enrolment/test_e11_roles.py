@@ -35,17 +35,11 @@ from nodeseal.verifier.services.enrollment import EnrollmentService
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
-from support.attackers import MovableClocks, in_process, record_contents, twin_of
-from support.verifier import (
-    TRUST_DOMAIN,
-    FakeNode,
-    Refusal,
-    RunningVerifier,
-    a_node,
-    a_verifier,
-    refusal_of,
-    trusted_node,
-)
+from support.admin import trusted_node
+from support.attackers import record_contents, twin_of
+from support.fake_node import FakeNode, a_node
+from support.in_process import MovableClocks, in_process
+from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, a_verifier, refusal_of
 
 DAY = timedelta(days=1)
 RAN = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the handler ran", ())

@@ -32,12 +32,9 @@ from support.enrolments import (
     roca_ek,
     rsa_ek,
 )
+from support.fake_node import FakeNode, a_node
 from support.roca import roca_modulus
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    a_node,
-)
+from support.verifier import RunningVerifier
 
 GOOD_AK = templates.attestation_key(bytes(64))
 

@@ -16,29 +16,12 @@ from nodeseal.crypto.x509 import certificate_request
 from nodeseal.documents import encode_json
 from nodeseal.v1 import admin_pb2
 from support import certificates as made
-from support.attackers import (
-    ESCAPED,
-    altered,
-    evidence_claiming,
-    nothing_enrolled,
-    refused,
-    seen_by,
-)
+from support.admin import content_of
+from support.attackers import ESCAPED, altered, evidence_claiming, nothing_enrolled, refused, seen_by
 from support.certificates import EK
-from support.enrolments import (
-    Scene,
-    a_scene,
-    certified,
-    findings_of,
-    refused_identity,
-)
-from support.verifier import (
-    RunningVerifier,
-    Stubs,
-    a_node,
-    content_of,
-    received,
-)
+from support.enrolments import Scene, a_scene, certified, findings_of, refused_identity
+from support.fake_node import a_node
+from support.verifier import RunningVerifier, Stubs, received
 
 MEGABYTE = 1 << 20
 

@@ -18,7 +18,9 @@ from grpc import aio
 
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, encode_call
+from support.admin import Sealed, a_sealed_model, grant
 from support.agents import eventually, loader, trusted
+from support.fake_node import FakeNode
 from support.hosts import (
     CAPPED,
     REFUSED,
@@ -33,7 +35,6 @@ from support.hosts import (
     running_leases,
 )
 from support.releases import Challenge, Proof, Scene, activate_golden_of, attest, joined, lease_rows
-from support.verifier import FakeNode, Sealed, a_sealed_model, grant
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import Scheme
 from nodeseal.v1 import admin_pb2, key_release_pb2
+from support.fake_node import FakeNode, selection_of
 from support.releases import (
     Challenge,
     Forge,
@@ -34,10 +35,6 @@ from support.releases import (
     held_by_tpm,
     honest_key,
     play,
-)
-from support.verifier import (
-    FakeNode,
-    selection_of,
 )
 
 OTHER = hashlib.sha256(b"something else").digest()

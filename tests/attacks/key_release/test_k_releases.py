@@ -17,29 +17,12 @@ from grpc import aio
 
 from nodeseal.errors import NodesealError, OutOfOrder
 from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
+from support.admin import a_sealed_model, activate, grant
 from support.agents import eventually
 from support.damage import flipped
-from support.logged import activate
-from support.releases import (
-    MANY,
-    Case,
-    Challenge,
-    Proof,
-    Scene,
-    Stage,
-    a_stage,
-    attest,
-    joined,
-    lease_rows,
-    play,
-)
-from support.verifier import (
-    a_node,
-    a_sealed_model,
-    grant,
-    received,
-    refusal_of,
-)
+from support.fake_node import a_node
+from support.releases import MANY, Case, Challenge, Proof, Scene, Stage, a_stage, attest, joined, lease_rows, play
+from support.verifier import received, refusal_of
 
 OTHER = hashlib.sha256(b"something else").digest()
 

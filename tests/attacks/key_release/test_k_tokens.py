@@ -13,8 +13,9 @@ from grpc import aio
 
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.keys.token_uri import parse_token_uri
+from support.admin import a_sealed_model, grant, trusted_node
 from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
-from support.verifier import RunningVerifier, a_sealed_model, grant, refusal_of, trusted_node
+from support.verifier import RunningVerifier, refusal_of
 
 pkcs11 = pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 

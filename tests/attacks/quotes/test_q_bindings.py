@@ -19,19 +19,9 @@ from nodeseal.ids import NodeId, Nonce
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
-from support.attackers import (
-    Forge,
-    altered,
-    evidence_claiming,
-    proof_with,
-    refused_release,
-    seen_by,
-)
+from support.attackers import Forge, altered, evidence_claiming, proof_with, refused_release, seen_by
+from support.fake_node import FakeNode, selection_of
 from support.quoting import Scene, a_scene, found, granted_node
-from support.verifier import (
-    FakeNode,
-    selection_of,
-)
 
 
 @pytest.fixture(scope="module")

@@ -19,19 +19,9 @@ from nodeseal.tpm.attest import Attest, Certified, Created, Quoted, decode_attes
 from nodeseal.tpm.buffer import sized
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence
-from support.attackers import (
-    Forge,
-    admitted_node,
-    altered,
-    refused_round,
-    resigned,
-)
+from support.attackers import Forge, admitted_node, altered, refused_round, resigned
+from support.fake_node import FakeNode, a_node, selection_of
 from support.quoting import Scene, a_scene, found, granted_node
-from support.verifier import (
-    FakeNode,
-    a_node,
-    selection_of,
-)
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
 

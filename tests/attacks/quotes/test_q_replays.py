@@ -16,25 +16,12 @@ import pytest
 from nodeseal.v1 import key_release_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
 from nodeseal.v1.key_release_pb2 import Ask, Proof, ReleaseChallenge, ReleaseRequest
-from support.attackers import (
-    MovableClocks,
-    in_process,
-    record_contents,
-    refused,
-    refused_release,
-    resigned,
-    seen_by,
-)
+from support.admin import a_sealed_model, grant, trusted_node
+from support.attackers import record_contents, refused, refused_release, resigned, seen_by
+from support.fake_node import FakeNode
+from support.in_process import MovableClocks, in_process
 from support.quoting import Scene, a_scene, found, granted_node
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    a_sealed_model,
-    a_verifier,
-    grant,
-    received,
-    trusted_node,
-)
+from support.verifier import RunningVerifier, a_verifier, received
 
 
 @pytest.fixture(scope="module")

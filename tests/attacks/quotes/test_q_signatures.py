@@ -19,17 +19,11 @@ from nodeseal.tpm.algorithms import Alg, HashAlg
 from nodeseal.tpm.buffer import sized
 from nodeseal.tpm.signature import EccSignature, RsaSignature, decode_signature, encode_signature
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
-from support.attackers import (
-    altered,
-    refused_round,
-)
+from support.attackers import altered, refused_round
 from support.damage import flipped
+from support.fake_node import FakeNode, a_node
 from support.quoting import Scene, a_scene, found, granted_node
 from support.software_ak import SoftwareAk
-from support.verifier import (
-    FakeNode,
-    a_node,
-)
 
 SHA256 = HashAlg.SHA256
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

@@ -16,19 +16,11 @@ from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
-from support.attackers import (
-    admitted_node,
-    seen_by,
-)
-from support.logged import activate
+from support.admin import activate
+from support.attackers import admitted_node, seen_by
+from support.fake_node import FakeNode, a_node, golden_of
 from support.quoting import Scene, a_scene
-from support.verifier import (
-    FakeNode,
-    RunningVerifier,
-    a_node,
-    a_verifier,
-    golden_of,
-)
+from support.verifier import RunningVerifier, a_verifier
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
 

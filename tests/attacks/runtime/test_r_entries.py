@@ -26,18 +26,7 @@ from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
 from support.damage import flipped
 from support.runtime import content, ran
-from support.suspects import (
-    GOOD_LOG,
-    Court,
-    Suspect,
-    a_court,
-    a_trial,
-    ids,
-    places,
-    runtime_golden,
-    told,
-    truth,
-)
+from support.suspects import GOOD_LOG, Court, Suspect, a_court, a_trial, ids, places, runtime_golden, told, truth
 
 LOG: Final = decode_event_log(GOOD_LOG)
 AGENT: Final = "/usr/bin/agent"

@@ -14,8 +14,8 @@ from nodeseal.ima.template import ImaFields
 from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_UNTRUSTED, Challenge, Evidence
 from support import ima
-from support.attackers import MachineTpm, tpm_of
 from support.boot_logs import values_of
+from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine
 from support.runtime import content, fields, ran
 from support.suspects import (

@@ -16,7 +16,8 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_QUARANTINED, NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
-from support.attackers import ClockworkTpm, MachineTpm, seen_by, tpm_of
+from support.attackers import seen_by
+from support.machine_tpm import ClockworkTpm, MachineTpm, tpm_of
 from support.machines import a_machine
 from support.runtime import content, ran
 from support.suspects import GOOD_LOG, Court, Trial, a_court, a_trial, ids, places, rules_golden, told, truth

@@ -31,32 +31,13 @@ from nodeseal.v1.attestation_pb2 import (
     Verdict,
 )
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
-from support.attackers import (
-    ClockworkTpm,
-    MachineTpm,
-    MovableClocks,
-    admitted_node,
-    in_process,
-    last_finding_ids,
-    refused,
-    seen_by,
-    tpm_of,
-)
-from support.logged import activate
+from support.admin import Sealed, a_sealed_model, activate, grant, trusted_node
+from support.attackers import admitted_node, last_finding_ids, refused, seen_by
+from support.fake_node import FakeNode, FakeStream, a_node, golden_of
+from support.in_process import MovableClocks, in_process
+from support.machine_tpm import ClockworkTpm, MachineTpm, tpm_of
 from support.machines import a_machine, need
-from support.verifier import (
-    FakeNode,
-    FakeStream,
-    RunningVerifier,
-    Sealed,
-    Stubs,
-    a_node,
-    a_sealed_model,
-    a_verifier,
-    golden_of,
-    grant,
-    trusted_node,
-)
+from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA256 = HashAlg.SHA256
 BOOT_LOG = sample_boot_log(BootChain())
