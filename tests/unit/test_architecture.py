@@ -1,0 +1,405 @@
+"""The architecture page and the structure that it describes: rooms, import graph, sizes, and the three journeys.
+
+Everything is read with ``ast``; no module of the product is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "architecture.md"
+SOURCE_ROOTS = ("agent", "cli", "client", "common", "loader", "protos", "swtpm", "verifier")
+WITHOUT_ROOMS = {"protos"}
+SCRIPTS = "migrations"
+"""Folder of Alembic's scripts, which Alembic loads by their path: part of the store, no package."""
+MAX_MODULES = 15
+MAX_P90_LINES = 15
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+Definition: TypeAlias = ast.ClassDef | Function
+
+
+# --- Source code -------------------------------------------------------------------------------------------------
+
+
+@cache
+def _modules() -> dict[str, Path]:
+    """Return every module of the product by its dotted name."""
+    found = {}
+    for root in SOURCE_ROOTS:
+        for path in (ROOT / root).rglob("*.py"):
+            parts = path.relative_to(ROOT / root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_modules()[module].read_bytes())
+
+
+def _definition(module: str, name: str) -> Definition | None:
+    """Return the function, class or method that ``name`` (``function`` or ``Class.method``) names in ``module``."""
+    found: ast.Module | Definition | None = _tree(module) if module in _modules() else None
+    for part in name.split("."):
+        body = found.body if found is not None else []
+        named = (each for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef))
+        found = next((each for each in named if each.name == part), None)
+    return found if not isinstance(found, ast.Module) else None
+
+
+@cache
+def _imported(module: str) -> dict[str, tuple[str, str]]:
+    """Return what each imported name stands for: a module and a name in it, or a module and ``""``."""
+    names = {}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                target = (whole, "") if whole in _modules() else (node.module, alias.name)
+                names[alias.asname or alias.name] = target
+    return names
+
+
+def _resolved(module: str, name: str) -> tuple[str, str]:
+    """Return the module and name that ``name`` means in ``module``."""
+    return _imported(module).get(name, (module, name))
+
+
+# --- The page ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of a journey.
+
+    Attributes:
+        module: with its prefix ``nodeseal.``.
+        name: ``function``, ``Class`` or ``Class.method``.
+        through: the expression through which the caller reaches the object; empty: none is needed.
+        text: the sentence.
+        depth: how far the line is indented.
+    """
+
+    module: str
+    name: str
+    through: str
+    text: str
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step with the step that it is indented under."""
+
+    journey: str
+    caller: Step
+    step: Step
+
+
+_STEP = re.compile(r"^( *)\d+\. `([\w.]+):([\w.]+)`(?: through `([^`]+)`)?: (.+(?:\n(?! *\d+\. ) +.+)*)$", re.MULTILINE)
+_MESSAGE = re.compile(r"(sends|handles) `(\w+)\.(\w+)`")
+
+
+def _section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found.group(1)
+
+
+@cache
+def _journeys() -> dict[str, tuple[Step, ...]]:
+    titles = re.findall(r"^## (Journey .*)$", PAGE.read_text(), re.MULTILINE)
+    return {title: tuple(_steps(_section(re.escape(title)))) for title in titles}
+
+
+def _steps(text: str) -> Iterator[Step]:
+    lines = re.findall(r"^ *\d+\. ", text, re.MULTILINE)
+    found = _STEP.findall(text)
+    assert len(lines) == len(found), "a step that is not of the form that the page explains"
+    for indent, module, name, through, sentence in found:
+        yield Step(
+            module=f"nodeseal.{module}",
+            name=name,
+            through=ast.unparse(ast.parse(through, mode="eval")) if through else "",
+            text=" ".join(sentence.split()),
+            depth=len(indent),
+        )
+
+
+def _calls() -> Iterator[Call]:
+    for journey, steps in _journeys().items():
+        above: list[Step] = []
+        for step in steps:
+            above = [each for each in above if each.depth < step.depth]
+            if above:
+                yield Call(journey, above[-1], step)
+            above.append(step)
+
+
+# --- Journeys ----------------------------------------------------------------------------------------------------
+
+
+def _reached(body: ast.AST) -> Iterator[tuple[str, str]]:
+    """Return what a body calls, or hands to a call: the expression before the last dot, and the name behind it."""
+    for node in ast.walk(body):
+        if isinstance(node, ast.Call):
+            for each in (node.func, *node.args, *(keyword.value for keyword in node.keywords)):
+                if isinstance(each, ast.Attribute):
+                    yield ast.unparse(each.value), each.attr
+                elif isinstance(each, ast.Name):
+                    yield "", each.id
+
+
+def _makes(call: Call) -> str:
+    """Return what is wrong with a call of the page; an empty text: nothing."""
+    body = _definition(call.caller.module, call.caller.name)
+    if body is None or _definition(call.step.module, call.step.name) is None:
+        return "one of the two does not exist"
+    owner, _, last = call.step.name.rpartition(".")
+    own = (call.caller.module, call.caller.name.rpartition(".")[0]) == (call.step.module, owner)
+    for before, name in _reached(body):
+        if call.step.through or owner:
+            if name == last and before == (call.step.through or ("self" if own else None)):
+                return "" if not call.step.through else _wrong_type(call)
+        elif _names(call.caller.module, before, name) == (call.step.module, last):
+            return ""
+    return "the caller's body does not call it"
+
+
+def _names(module: str, before: str, name: str) -> tuple[str, str] | None:
+    """Return the function or class that ``name``, or ``before.name``, means in ``module``."""
+    if not before:
+        return _resolved(module, name)
+    found, rest = _imported(module).get(before, ("", "-"))
+    return (found, name) if not rest else None
+
+
+def _wrong_type(call: Call) -> str:
+    """Compare the declared type of what the call goes through, where one is declared, with the step's class."""
+    declared = _declared(call.caller, call.step.through)
+    owner, _, method = call.step.name.rpartition(".")
+    if declared is None or declared == (call.step.module, owner):
+        return ""
+    kind = _definition(*declared)
+    if isinstance(kind, ast.ClassDef) and _is_protocol(kind) and _definition(declared[0], f"{declared[1]}.{method}"):
+        return ""
+    return f"{call.step.through} is declared as {declared[0]}:{declared[1]}"
+
+
+def _is_protocol(kind: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).startswith("Protocol") for base in kind.bases)
+
+
+def _declared(caller: Step, expression: str) -> tuple[str, str] | None:
+    """Return the class that a parameter, or an attribute set in ``__init__``, is declared to be."""
+    owner = caller.name.rpartition(".")[0]
+    if expression.startswith("self.") and owner:
+        init = _definition(caller.module, f"{owner}.__init__")
+        name = _attribute(init, expression) if init is not None else None
+    else:
+        body = _definition(caller.module, caller.name)
+        name = _parameter(body, expression) if body is not None else None
+    if name is None:
+        return None
+    module, resolved = _resolved(caller.module, name)
+    return (module, resolved) if _definition(module, resolved) is not None else None
+
+
+def _parameter(body: ast.AST, name: str) -> str | None:
+    for node in ast.walk(body):
+        if isinstance(node, ast.arg) and node.arg == name and isinstance(node.annotation, ast.Name):
+            return node.annotation.id
+    return None
+
+
+def _attribute(init: Definition, expression: str) -> str | None:
+    for node in ast.walk(init):
+        targets = (
+            [node.target] if isinstance(node, ast.AnnAssign) else node.targets if isinstance(node, ast.Assign) else []
+        )
+        if expression in map(ast.unparse, targets) and isinstance(node, ast.Assign | ast.AnnAssign):
+            if isinstance(node.value, ast.Name):
+                return _parameter(init, node.value.id)
+            if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+                return node.value.func.id
+    return None
+
+
+def test_the_page_has_three_journeys() -> None:
+    assert len(_journeys()) == 3
+    assert all(len(steps) >= 10 for steps in _journeys().values())
+
+
+def test_every_step_of_a_journey_exists() -> None:
+    steps = {step for steps in _journeys().values() for step in steps}
+    assert [str(step) for step in steps if _definition(step.module, step.name) is None] == []
+
+
+@pytest.mark.parametrize(
+    "call", tuple(_calls()), ids=lambda call: f"{call.journey[:9]}: {call.caller.name} → {call.step.name}"
+)
+def test_each_step_is_called_by_the_step_that_it_is_indented_under(call: Call) -> None:
+    assert _makes(call) == ""
+
+
+@pytest.mark.parametrize("journey", tuple(_journeys()))
+def test_every_chain_says_what_starts_it(journey: str) -> None:
+    """A step at the margin is started by a person or a program, or by a message that an earlier step sends."""
+    sent: set[tuple[str, str]] = set()
+    for number, step in enumerate(_journeys()[journey]):
+        for what, service, method in _MESSAGE.findall(step.text):
+            if what == "sends":
+                assert _sends(step, method), f"{step} does not send {method}"
+                sent.add((service, method))
+            else:
+                assert (service, method) in sent, f"nobody sends {service}.{method} before {step}"
+                assert _handles(step, service, method), f"{step} does not handle {service}.{method}"
+        if step.depth == 0:
+            assert re.match(r"(A person|A program|The same stream)\b", step.text) or "handles `" in step.text, str(step)
+            assert number == 0 or not step.text.startswith("A p"), f"{step}: only the first step starts by itself"
+
+
+def _sends(step: Step, method: str) -> bool:
+    """Tell whether a step calls the method of a gRPC stub, or spells it for Varlink, which knows methods as texts."""
+    body = _definition(step.module, step.name)
+    assert body is not None
+    texts = (node.value for node in ast.walk(body) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return method in {name for _, name in _reached(body)} or any(text.endswith(f".{method}") for text in texts)
+
+
+def _handles(step: Step, service: str, method: str) -> bool:
+    """Tell whether a step is the method of a gRPC servicer, or compares Varlink's method with this one."""
+    owner, _, name = step.name.rpartition(".")
+    kind, body = _definition(step.module, owner), _definition(step.module, step.name)
+    bases = [ast.unparse(base) for base in kind.bases] if isinstance(kind, ast.ClassDef) else []
+    if any(base.endswith(f"_grpc.{service}Servicer") for base in bases):
+        return name == method
+    compared = (node for node in ast.walk(body or ast.Pass()) if isinstance(node, ast.Compare))
+    return any(f"{service}.{method}".upper().endswith(ast.unparse(node.comparators[0])) for node in compared)
+
+
+# --- Rooms -------------------------------------------------------------------------------------------------------
+
+
+def _rooms() -> set[str]:
+    """Return every package folder by its dotted name."""
+    folders = {
+        path.parent
+        for root in SOURCE_ROOTS
+        if root not in WITHOUT_ROOMS
+        for path in (ROOT / root / "nodeseal").rglob("*.py")
+        if SCRIPTS not in path.parts
+    }
+    names = {".".join(folder.parts[folder.parts.index("nodeseal", len(ROOT.parts)) :]) for folder in folders}
+    return names - {"nodeseal"}
+
+
+def test_the_page_lists_every_room_and_nothing_else() -> None:
+    listed = re.findall(r"^\| `([a-z0-9_.]+)` \|", _section("Rooms"), re.MULTILINE)
+    assert [name for name, times in Counter(listed).items() if times > 1] == []
+    assert {f"nodeseal.{name}" for name in listed} == _rooms()
+
+
+def test_the_picture_names_every_room() -> None:
+    picture = (PAGE.parent / "architecture.svg").read_text()
+    words = set(re.findall(r"[a-z0-9]+", " ".join(re.findall(r">([^<>]+)<", picture))))
+    assert sorted({name.rpartition(".")[2] for name in _rooms()} - words) == []
+
+
+def test_every_room_says_in_its_first_lines_what_it_is() -> None:
+    silent = [room for room in sorted(_rooms()) if room not in _modules() or not ast.get_docstring(_tree(room))]
+    assert silent == []
+
+
+def test_no_folder_of_the_verifier_is_crowded() -> None:
+    crowds = Counter(path.parent for path in (ROOT / "verifier" / "nodeseal").rglob("*.py"))
+    assert {folder.name: count for folder, count in crowds.items() if count > MAX_MODULES} == {}
+
+
+def test_rooms_to_come_have_a_place_in_the_contracts() -> None:
+    contracts = (ROOT / "pyproject.toml").read_text()
+    announced = re.findall(r"^- \*\*([a-z]+)\*\*", _section("Rooms to come"), re.MULTILINE)
+    assert announced
+    assert [name for name in announced if name not in _built() and f"({name})" not in contracts] == []
+
+
+def _built() -> set[str]:
+    return {name.rpartition(".")[2] for name in _rooms()}
+
+
+# --- The import graph --------------------------------------------------------------------------------------------
+
+
+def _imports(module: str) -> set[str]:
+    """Return the own modules that a module imports, under ``TYPE_CHECKING`` and inside functions as well."""
+    found = {target for target, _ in _imported(module).values()}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module}: a relative import"
+    return (found & _modules().keys()) - {module}
+
+
+def _cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that reach each other (Tarjan's strongly connected components)."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for after in sorted(graph[node]):
+            if after not in order:
+                visit(after)
+            if after in stack:
+                low[node] = min(low[node], low[after])
+        if low[node] == order[node]:
+            at = stack.index(node)
+            found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return [group for group in found if len(group) > 1]
+
+
+def test_no_import_cycle_exists() -> None:
+    assert _cycles({module: _imports(module) for module in _modules()}) == []
+
+
+def test_a_cycle_would_be_found() -> None:
+    assert _cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+# --- Sizes -------------------------------------------------------------------------------------------------------
+
+
+def _lengths(modules: Iterable[str]) -> Iterator[int]:
+    """Return how many lines the body of each function has, without its docstring."""
+    for module in modules:
+        for node in ast.walk(_tree(module)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                yield (node.end_lineno or 0) - first.lineno + 1
+
+
+def test_nine_functions_in_ten_are_short() -> None:
+    lengths = sorted(_lengths(module for module in _modules() if "_pb2" not in module))
+    assert lengths[len(lengths) * 9 // 10] < MAX_P90_LINES
