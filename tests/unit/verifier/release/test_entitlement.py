@@ -1,8 +1,8 @@
-"""What holds in the very transaction that starts a lease: models, keys and grants as the database has them then."""
+"""The one decision about who may have which data key: on models, keys and grants as the database has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -10,91 +10,119 @@ import sqlalchemy as sa
 
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import FindingId
-from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
-from nodeseal.verifier.release.entitlement import refuse_unless_granted
-from nodeseal.verifier.store.leases import LeaseRecord
+from nodeseal.ids import Digest, KeyId, NodeId
+from nodeseal.verifier.release.entitlement import ROTATION, Entitlement, Rule, Wanted, entitle, lease_rule
+from nodeseal.verifier.store.policy import read_facts
 from nodeseal.verifier.store.schema import GRANTS, KEYS, METADATA, MODELS
+from support.sealed import DATA_KEY, model_key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-LEASE = LeaseRecord(
-    lease_id=LeaseId("l-" + "a" * 26),
-    node_id=NodeId("n-" + "a" * 26),
-    key_id=KeyId("llama"),
-    model_digest=Digest("ab" * 32),
-    issued=NOW,
-)
-KEY = {"key_id": "llama", "version": 1, "suite": "any", "public": b"public", "created": NOW, "place": "file"}
-MODEL = {
-    "digest": LEASE.model_digest,
-    "model_id": "llama",
-    "version": 1,
-    "size": 1,
-    "files": 1,
-    "content": b"{}",
-    "registered": NOW,
-}
-GRANT = {"key_id": "llama", "node_id": LEASE.node_id, "max_leases": 2}
+MODEL = Digest("ab" * 32)
+NODE = NodeId("n-" + "a" * 26)
+LLAMA, SPARE = (model_key(key_id=name)[1] for name in ("llama", "spare"))
+WANTED = Wanted(model_digest=MODEL, slots=(LLAMA.slot(MODEL, DATA_KEY), SPARE.slot(MODEL, DATA_KEY)))
 
 
 @pytest.fixture
 def database() -> Iterator[sa.Connection]:
-    """A database in which the lease may start."""
+    """A database in which the node may have two leases of the first key."""
     engine = sa.create_engine("sqlite://")
     METADATA.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(KEYS.insert().values(**KEY))
-        connection.execute(MODELS.insert().values(**MODEL))
-        connection.execute(GRANTS.insert().values(**GRANT))
+        for key in (LLAMA, SPARE):
+            facts = {"key_id": key.key_id, "version": key.key_version, "suite": key.public.suite.value}
+            connection.execute(KEYS.insert().values(**facts, public=key.public.raw, created=NOW, place="file"))
+        model = {"digest": MODEL, "model_id": "llama", "version": 1, "size": 1, "files": 1, "content": b"{}"}
+        connection.execute(MODELS.insert().values(**model, registered=NOW))
+        connection.execute(GRANTS.insert().values(key_id="llama", node_id=NODE, max_leases=2))
         yield connection
     engine.dispose()
 
 
-def refused(connection: sa.Connection, running: int = 0) -> list[str]:
+def decided(
+    connection: sa.Connection, running: Mapping[str, int] | None = None, *, rule: Rule | None = None
+) -> Entitlement:
+    facts = read_facts(connection, WANTED.model_digest, WANTED.key_ids)
+    counts = {KeyId(name): count for name, count in (running or {}).items()}
+    return entitle(facts, WANTED, rule or lease_rule(NODE, counts))
+
+
+def refused(decision: Entitlement) -> list[tuple[str, str]]:
     with pytest.raises(PolicyRefused) as caught:
-        refuse_unless_granted(connection, LEASE, running)
-    return [finding.id.code for finding in caught.value.findings]
+        decision.require()
+    assert caught.value.findings == decision.findings
+    return [(finding.id.code, finding.where) for finding in decision.findings]
 
 
-def test_a_granted_lease_below_the_limit_may_start(database: sa.Connection) -> None:
-    refuse_unless_granted(database, LEASE, 1)
+def test_the_first_slot_of_a_granted_key_is_opened(database: sa.Connection) -> None:
+    slot, key = decided(database, {"llama": 1}).require()
+    assert (slot.key_id, key.model_key) == ("llama", LLAMA)
+
+
+def test_a_slot_whose_key_is_not_granted_is_passed_over(database: sa.Connection) -> None:
+    database.execute(GRANTS.update().values(key_id="spare"))
+    assert decided(database).require().key.key_id == "spare"
 
 
 def test_the_limit_is_the_grants(database: sa.Connection) -> None:
-    assert refused(database, running=2) == ["release.lease-limit"]
+    assert ("release.lease-limit", "llama") in refused(decided(database, {"llama": 2}))
 
 
-def test_a_grant_that_was_taken_away_counts_no_more(database: sa.Connection) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(GRANTS.delete(), id="a grant that was taken away"),
+        pytest.param(GRANTS.update().values(node_id="n-" + "b" * 26), id="a grant of another node"),
+        pytest.param(KEYS.update().values(revoked=NOW), id="a revoked key"),
+    ],
+)
+def test_without_a_grant_that_counts_every_key_is_named(database: sa.Connection, change: sa.UpdateBase) -> None:
+    database.execute(change)
+    assert refused(decided(database)) == [("release.not-granted", "llama"), ("release.not-granted", "spare")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(KEYS.delete(), id="no such key"),
+        pytest.param(KEYS.update().values(version=2), id="another version"),
+        pytest.param(KEYS.update().values(suite="any"), id="another suite"),
+    ],
+)
+def test_keys_that_are_not_held_open_nothing(database: sa.Connection, change: sa.UpdateBase) -> None:
     database.execute(GRANTS.delete())
-    assert refused(database) == ["release.not-granted"]
-
-
-def test_a_grant_of_another_node_does_not_count(database: sa.Connection) -> None:
-    database.execute(GRANTS.update().values(node_id="n-" + "b" * 26))
-    assert refused(database) == ["release.not-granted"]
-
-
-def test_a_revoked_key_has_no_grants_that_count(database: sa.Connection) -> None:
-    database.execute(KEYS.update().values(revoked=NOW))
-    assert refused(database) == ["release.not-granted"]
-
-
-def test_a_key_that_is_not_held_grants_nothing(database: sa.Connection) -> None:
-    database.execute(GRANTS.delete())
-    database.execute(KEYS.delete())
-    assert refused(database) == ["release.lease-limit"]
+    database.execute(change)
+    for rule in (None, ROTATION):
+        decision = decided(database, rule=rule)
+        assert refused(decision) == [("release.slot", "")]
+        assert decision.findings[0].seen == "llama version 1, spare version 1"
 
 
 def test_a_model_that_is_not_registered_is_refused_with_every_reason(database: sa.Connection) -> None:
     database.execute(MODELS.delete())
     database.execute(GRANTS.delete())
-    assert refused(database) == ["release.model-unregistered", "release.not-granted"]
+    assert [code for code, _ in refused(decided(database))] == [
+        "release.model-unregistered",
+        "release.not-granted",
+        "release.not-granted",
+    ]
 
 
 def test_a_model_that_was_retired_is_refused_by_its_digest_and_since_when(database: sa.Connection) -> None:
     database.execute(MODELS.update().values(retired=NOW))
-    with pytest.raises(PolicyRefused) as caught:
-        refuse_unless_granted(database, LEASE, 0)
-    (finding,) = caught.value.findings
-    assert finding.id is FindingId.RELEASE_RETIRED
-    assert (finding.seen, finding.where) == ("retired since 2026-01-02T00:00:00+00:00", LEASE.model_digest)
-    assert "model register DIR --again" in finding.id.remedy
+    for rule in (None, ROTATION):
+        decision = decided(database, rule=rule)
+        assert refused(decision) == [("release.model-retired", MODEL)]
+        assert decision.findings[0].seen == "retired since 2026-01-02T00:00:00+00:00"
+        assert "model register DIR --again" in decision.findings[0].id.remedy
+
+
+def test_rotation_needs_no_grant_but_a_key_in_force(database: sa.Connection) -> None:
+    database.execute(GRANTS.delete())
+    database.execute(KEYS.update().where(KEYS.c.key_id == "llama").values(revoked=NOW))
+    assert decided(database, rule=ROTATION).require().key.key_id == "spare"
+    database.execute(KEYS.update().values(revoked=NOW))
+    decision = decided(database, rule=ROTATION)
+    assert refused(decision) == [("release.slot", "")]
+    assert decision.findings[0].id is FindingId.RELEASE_SLOT
+    assert decision.findings[0].expected == "a slot of a key held here and in force"

@@ -14,7 +14,10 @@ from nodeseal.appraisal.release import Certification
 from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.fleet.exchange import RoundOutcome, Verdict
-from nodeseal.verifier.release.releases import ReleaseProof, Releases, Request
+from nodeseal.verifier.release.approval import ReleaseProof, Request
+from nodeseal.verifier.release.entitlement import Entitlement
+from nodeseal.verifier.release.lease_start import lease_start
+from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.states import NodeState
 from support.rounds import CHALLENGE, GOLDEN, PCRS, SHA256, Round
 
@@ -94,6 +97,8 @@ def test_a_golden_that_was_retired_since_the_evidence_was_judged_refuses_the_lea
     steps = Round()
     appraisal = steps.appraise()
     node: Any = SimpleNamespace(trusted=lambda _now: True, findings=(), leases={})
+    lease: Any = SimpleNamespace(model_digest="")
+    choice: Any = SimpleNamespace(slot=None)
     fleet: Any = SimpleNamespace(
         clock=SimpleNamespace(steady=lambda: 0.0),
         policy=replace(steps.policy, goldens=(replace(GOLDEN, name="other"),)),
@@ -102,7 +107,7 @@ def test_a_golden_that_was_retired_since_the_evidence_was_judged_refuses_the_lea
     request = Request(node=node, wanted=unused, asked=unused, policy=POLICY)
     approved: Any = SimpleNamespace(appraisal=appraisal)
     with pytest.raises(PolicyRefused, match="retired meanwhile") as caught:
-        Releases(fleet, unused, unused, unused)._issue(request, approved, unused, unused)
+        lease_start(fleet, request, approved, choice, lease)
     assert [finding.where for finding in caught.value.findings] == [GOLDEN.digest]
 
 
@@ -113,15 +118,16 @@ def test_a_release_waits_until_the_logs_were_judged_by_goldens_that_changed_mean
 
 
 def test_the_data_key_is_wiped_even_when_the_lease_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    data_key, unused = bytearray(b"k" * 32), SimpleNamespace()
+    data_key = bytearray(b"k" * 32)
+    unused: Any = SimpleNamespace()
 
     async def fail(*_: object) -> Any:
         raise Unavailable("the disk is full")
 
-    for name, given in {"_approve": unused, "_chosen": (unused, unused), "_open": data_key}.items():
+    for name, given in {"_approve": unused, "_entitlement": Entitlement(unused, ()), "_open": data_key}.items():
         monkeypatch.setattr(Releases, name, lambda *_, given=given: asyncio.sleep(0, given))
     monkeypatch.setattr(Releases, "_release", fail)
-    request: Any = SimpleNamespace(wanted=SimpleNamespace(model_digest=""))
+    request: Any = SimpleNamespace(node=None, wanted=SimpleNamespace(model_digest=""))
     nothing: Any = None
     with pytest.raises(Unavailable):
         asyncio.run(Releases(nothing, nothing, nothing, nothing).finish(request, nothing))

@@ -17,15 +17,14 @@ import sqlalchemy as sa
 
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import NotFound, PolicyRefused, ProofFailed
-from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slot
 from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
 from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.release.entitlement import held_slots, model_findings
-from nodeseal.verifier.store.policy import KeyRecord, find_key
+from nodeseal.verifier.release.entitlement import ROTATION, Choice, Wanted, entitle
+from nodeseal.verifier.store.policy import find_key, read_facts
 from nodeseal.wire.findings import plain_findings
 
 
@@ -94,20 +93,12 @@ class Rotation:
         return self._fleet.clock.wall()
 
 
-def _allowed(connection: sa.Connection, rewrap: Rewrap) -> tuple[Slot, KeyRecord]:
+def _allowed(connection: sa.Connection, rewrap: Rewrap) -> Choice:
     """Return the slot to open and its key."""
     for key in rewrap.keys:
         _require_current(connection, key)
-    usable = [(slot, key) for slot, key in held_slots(connection, rewrap.slots) if key.revoked is None]
-    findings = model_findings(connection, rewrap.model_digest)
-    if not usable:
-        seen = ", ".join(f"{slot.key_id} version {slot.key_version}" for slot in rewrap.slots) or "no slots"
-        findings.append(
-            Finding(id=FindingId.RELEASE_SLOT, expected="a slot of a key held here and in force", seen=seen)
-        )
-    if findings:
-        raise PolicyRefused(*findings)
-    return usable[0]
+    wanted = Wanted(model_digest=rewrap.model_digest, slots=rewrap.slots)
+    return entitle(read_facts(connection, wanted.model_digest, wanted.key_ids), wanted, ROTATION).require()
 
 
 def _require_current(connection: sa.Connection, key: ModelKey) -> None:

@@ -10,8 +10,9 @@ from nodeseal.ids import LeaseId, parse_digest, parse_lease_id
 from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import key_release_pb2
+from nodeseal.verifier.release.approval import ReleaseProof, Request
 from nodeseal.verifier.release.entitlement import Wanted
-from nodeseal.verifier.release.releases import Released, ReleaseProof, Request
+from nodeseal.verifier.release.releases import Released
 from nodeseal.verifier.services.convert import fill_challenge
 from nodeseal.wire.evidence import evidence_from_proto
 from nodeseal.wire.messages import fill_timestamp, selection_to_proto

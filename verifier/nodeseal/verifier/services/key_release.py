@@ -11,7 +11,8 @@ from grpc import aio
 
 from nodeseal.errors import OutOfOrder
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
-from nodeseal.verifier.release.releases import ReleaseProof, Releases
+from nodeseal.verifier.release.approval import ReleaseProof
+from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,6 +89,19 @@ class ModelRecord:
     retired: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseFacts:
+    """What people decided so far about one model and the keys that its slots name.
+
+    Attributes:
+        model: the model, or None: it was never registered.
+        keys: the keys that exist, revoked or not.
+    """
+
+    model: ModelRecord | None
+    keys: Mapping[KeyId, KeyRecord]
+
+
 def list_goldens(connection: sa.Connection, *, include_retired: bool) -> list[GoldenRecord]:
     """Return goldens by digest, without their documents."""
     nothing = sa.literal(b"").label("document")
@@ -142,6 +156,12 @@ def find_key(connection: sa.Connection, key_id: KeyId) -> KeyRecord | None:
     query = sa.select(GRANTS).where(GRANTS.c.key_id == key_id).order_by(GRANTS.c.node_id)
     grants = tuple((grant.node_id, grant.max_leases) for grant in connection.execute(query))
     return KeyRecord(**row._mapping, grants=grants)  # noqa: SLF001 - public, despite its name
+
+
+def read_facts(connection: sa.Connection, digest: Digest, key_ids: Iterable[KeyId]) -> ReleaseFacts:
+    """Return what a decision about releasing the model ``digest`` by one of the keys depends on."""
+    keys = (find_key(connection, key_id) for key_id in key_ids)
+    return ReleaseFacts(find_model(connection, digest), {key.key_id: key for key in keys if key is not None})
 
 
 def add_key(connection: sa.Connection, key: KeyRecord) -> None:
