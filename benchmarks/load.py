@@ -19,7 +19,8 @@ from grpc import aio
 from benchmarks.harness import Missing
 from benchmarks.nodes import Attester, BootedNode, booted_node, golden
 from benchmarks.verifier import TRUST_DOMAIN, VerifierProcess
-from nodeseal.crypto.x509 import certificate_request, new_tls_key, to_pem
+from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.evidence.binding import Channel
 from nodeseal.evidence.logs import KnownLogs
 from nodeseal.golden.document import dump_golden

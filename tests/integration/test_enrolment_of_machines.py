@@ -14,7 +14,7 @@ from nodeseal.agent.tpm.connection import Connection
 from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.failures import TpmFailed
 from nodeseal.crypto.endorsement import verify_ek_chain
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import CurveId

@@ -12,14 +12,9 @@ from typing import cast
 import grpc
 import pytest
 
-from nodeseal.crypto.x509 import (
-    CertificateAuthority,
-    PeerIdentity,
-    certificate_request,
-    new_tls_key,
-    peer_identity,
-    to_pem,
-)
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_identity import PeerIdentity, peer_identity, to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.ids import NodeId
 
 NODE = NodeId("n-" + "b" * 26)

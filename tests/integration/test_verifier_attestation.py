@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc
 from support.admin import a_sealed_model, grant, trusted_node

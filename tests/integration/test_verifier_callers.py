@@ -11,7 +11,9 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.people.persons import take_back

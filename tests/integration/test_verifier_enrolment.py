@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
 from support.fake_node import FakeNode, a_node
 from support.verifier import Refusal, RunningVerifier, a_verifier, received, refusal_of

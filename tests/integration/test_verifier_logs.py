@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import to_pem
+from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, MAX_LOG_PIECE
 from nodeseal.golden.rules import Window

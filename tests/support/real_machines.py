@@ -16,7 +16,8 @@ from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.appraisal.capture import Wanted, capture
 from nodeseal.appraisal.offline import observe
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder

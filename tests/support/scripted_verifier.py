@@ -21,9 +21,12 @@ import grpc
 import grpc.aio
 
 from nodeseal.agent.calls.channels import VerifierConfig
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, peer_identity, to_pem
+from nodeseal.crypto.tls_identity import peer_identity, to_pem
+from nodeseal.crypto.tls_key import new_tls_key
+from nodeseal.crypto.x509 import certificate_request
 from nodeseal.evidence.claims import Claims, decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context

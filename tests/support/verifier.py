@@ -28,7 +28,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc

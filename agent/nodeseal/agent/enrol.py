@@ -13,7 +13,7 @@ from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.tpm.device import TpmIdentity
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput
 from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
 

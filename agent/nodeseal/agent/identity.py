@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nodeseal import documents
-from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity, to_pem
+from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.binding import Channel
 from nodeseal.files import naming, replace_file

@@ -23,7 +23,7 @@ from nodeseal.agent.release.leases import Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.release.revocation import Revoker
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
 from nodeseal.ids import node_id_of
 from nodeseal.tpm.ek_template import identity_name

@@ -16,25 +16,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
+from nodeseal.crypto.algorithms import ACCEPTED_CURVES, CURVES, HASHES
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import CurveId, HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.tpm.buffer import sized
 from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 
 _IDENTITY: Final = b"IDENTITY\0"
 _STORAGE: Final = b"STORAGE\0"
 _INTEGRITY: Final = b"INTEGRITY\0"
-_DEFAULT_EXPONENT = 65537
-_HASHES: Final = {
-    HashAlg.SHA256: hashes.SHA256(),
-    HashAlg.SHA384: hashes.SHA384(),
-    HashAlg.SHA512: hashes.SHA512(),
-}
-_CURVES: Final = {CurveId.P256: ec.SECP256R1(), CurveId.P384: ec.SECP384R1(), CurveId.P521: ec.SECP521R1()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ def make_credential(ek: TpmPublic, ak_name: bytes, secret: bytes) -> MadeCredent
         MalformedInput: ``ek`` has no cipher, an algorithm that is not accepted, or is not a point on its curve; or
             the secret is too long.
     """
-    if ek.symmetric is None or ek.name_alg not in _HASHES:
+    if ek.symmetric is None or ek.name_alg not in STRONG_HASHES:
         raise MalformedInput("endorsement key: it has no cipher, or its name algorithm is not accepted")
     if len(secret) > ek.name_alg.digest_size:
         raise MalformedInput(f"credential: {len(secret)} bytes, at most {ek.name_alg.digest_size}")
@@ -119,8 +112,8 @@ def kdfe(alg: HashAlg, shared: bytes, label: bytes, party_u: bytes, party_v: byt
 
 
 def _encrypt_seed(ek: RsaPublic, seed: bytes) -> bytes:
-    alg = _HASHES[ek.name_alg]
-    numbers = rsa.RSAPublicNumbers(ek.exponent or _DEFAULT_EXPONENT, int.from_bytes(ek.modulus, "big"))
+    alg = HASHES[ek.name_alg]
+    numbers = rsa.RSAPublicNumbers(ek.public_exponent, int.from_bytes(ek.modulus, "big"))
     try:
         return numbers.public_key().encrypt(seed, padding.OAEP(padding.MGF1(alg), alg, _IDENTITY))
     except ValueError as error:
@@ -128,6 +121,6 @@ def _encrypt_seed(ek: RsaPublic, seed: bytes) -> bytes:
 
 
 def _curve(ek: EccPublic) -> ec.EllipticCurve:
-    if ek.curve not in _CURVES:
+    if ek.curve not in ACCEPTED_CURVES:
         raise MalformedInput(f"endorsement key: curve {ek.curve.name} is not accepted")
-    return _CURVES[ek.curve]
+    return CURVES[ek.curve]

@@ -23,16 +23,13 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.tpm.public import RsaPublic, TpmPublic
 from nodeseal.x509 import extensions
 from nodeseal.x509.certificate import Certificate, EcKey, RsaKey, name_text
-from nodeseal.x509.extensions import BasicConstraints, KeyUsage, TpmModel
+from nodeseal.x509.extensions import EK_CERTIFICATE, BasicConstraints, KeyUsage, TpmModel
 
 MAX_PATH: Final = 6
 """Most certificates from the endorsement key's to the root, both included."""
 MAX_SIGNATURE_CHECKS: Final = 32
-EK_CERTIFICATE: Final = "2.23.133.8.1"
-"""tcg-kp-EKCertificate."""
 _ANY_USAGE: Final = "2.5.29.37.0"
 _EMPTY_NAME: Final = b"\x30\x00"
-_DEFAULT_EXPONENT: Final = 65537
 _UNDERSTOOD: Final = frozenset(
     {
         extensions.KEY_USAGE,
@@ -96,7 +93,7 @@ def verify_ek_chain(
 def certified_form(public: TpmPublic) -> RsaKey | EcKey:
     """Return the key of a public area in the form certificates have it, for comparison."""
     if isinstance(public, RsaPublic):
-        return RsaKey(int.from_bytes(public.modulus, "big"), public.exponent or _DEFAULT_EXPONENT)
+        return RsaKey(int.from_bytes(public.modulus, "big"), public.public_exponent)
     return EcKey(public.curve, int.from_bytes(public.x, "big"), int.from_bytes(public.y, "big"))
 
 

@@ -11,29 +11,23 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from nodeseal.crypto.keys import PublicKey
-from nodeseal.crypto.signatures import MIN_RSA_BITS
+from nodeseal.crypto.algorithms import HASHES, MIN_RSA_BITS
+from nodeseal.crypto.keys import MAX_KEY_FILE, PublicKey
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ima.signature import KEY_ID_SIZE, ImaSignature, SignatureKind
 from nodeseal.ima.template import ImaFields
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import STRONG_HASHES, STRONG_HASHES_BY_NAME
 
-MAX_KEY_FILE: Final = 64 * 1024
-_CURVES: Final = frozenset(
+_SIGNER_CURVES: Final = frozenset(
     {"secp256r1", "secp384r1", "secp521r1", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"}
 )
-_PREHASHED: Final = {
-    HashAlg.SHA256: Prehashed(hashes.SHA256()),
-    HashAlg.SHA384: Prehashed(hashes.SHA384()),
-    HashAlg.SHA512: Prehashed(hashes.SHA512()),
-}
-_HASHES: Final = {hash_alg.hashlib_name: hash_alg for hash_alg in _PREHASHED}
+_PREHASHED: Final = {hash_alg: Prehashed(HASHES[hash_alg]) for hash_alg in STRONG_HASHES}
 _OVER_THE_DIGEST: Final = 2
 """Version of signatures over the digest itself."""
 _DIGEST_TYPES: Final = {SignatureKind.FILE: ("", "ima"), SignatureKind.VERITY: ("", "verity")}
@@ -117,9 +111,11 @@ def _load(load: Callable[[bytes], PublicKeyTypes], raw: bytes) -> PublicKeyTypes
 def _accepted(key: PublicKeyTypes) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _SIGNER_CURVES:
         return key
-    raise MalformedInput(f"IMA key: neither RSA from {MIN_RSA_BITS} bits nor ECDSA on {', '.join(sorted(_CURVES))}")
+    raise MalformedInput(
+        f"IMA key: neither RSA from {MIN_RSA_BITS} bits nor ECDSA on {', '.join(sorted(_SIGNER_CURVES))}"
+    )
 
 
 def _check_with(key: PublicKey) -> Callable[[bytes, bytes, Prehashed], None]:
@@ -131,9 +127,9 @@ def _check_with(key: PublicKey) -> Callable[[bytes, bytes, Prehashed], None]:
 def _signed(signature: ImaSignature, fields: ImaFields) -> tuple[bytes, Prehashed]:
     """Return the digest that the signature is over, and its algorithm."""
     name = signature.hash_alg.name
-    hash_alg = _HASHES.get(name)
+    hash_alg = STRONG_HASHES_BY_NAME.get(name)
     if hash_alg is None:
-        raise MalformedInput(f"a signature over {name}, none of {', '.join(_HASHES)}")
+        raise MalformedInput(f"a signature over {name}, none of {', '.join(STRONG_HASHES_BY_NAME)}")
     if fields.digest_type not in _DIGEST_TYPES.get(signature.kind, ()):
         raise MalformedInput(f"a signature of type {signature.kind.name}, which is not over this digest")
     if fields.algorithm != name or len(fields.digest) != signature.hash_alg.size:

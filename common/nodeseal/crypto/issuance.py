@@ -14,36 +14,29 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from nodeseal.crypto.algorithms import ACCEPTED_CURVES, CURVES, HASHES, MAX_RSA_BITS, MIN_RSA_BITS
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import CurveId
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.x509 import der
 from nodeseal.x509.certificate import AlgorithmIdentifier, Certificate, EcKey, RsaKey
 from nodeseal.x509.der import DerReader
 
-MIN_RSA_BITS: Final = 2048
-MAX_RSA_BITS: Final = 8192
-CURVES: Final[dict[CurveId, ec.EllipticCurve]] = {
-    CurveId.P256: ec.SECP256R1(),
-    CurveId.P384: ec.SECP384R1(),
-    CurveId.P521: ec.SECP521R1(),
+_PKCS1_HASHES: Final[dict[str, HashAlg]] = {
+    "1.2.840.113549.1.1.11": HashAlg.SHA256,
+    "1.2.840.113549.1.1.12": HashAlg.SHA384,
+    "1.2.840.113549.1.1.13": HashAlg.SHA512,
 }
-_SHA256, _SHA384, _SHA512 = hashes.SHA256(), hashes.SHA384(), hashes.SHA512()
-_RSA: Final[dict[str, hashes.HashAlgorithm]] = {
-    "1.2.840.113549.1.1.11": _SHA256,
-    "1.2.840.113549.1.1.12": _SHA384,
-    "1.2.840.113549.1.1.13": _SHA512,
-}
-_ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
-    "1.2.840.10045.4.3.2": _SHA256,
-    "1.2.840.10045.4.3.3": _SHA384,
-    "1.2.840.10045.4.3.4": _SHA512,
+_ECDSA_HASHES: Final[dict[str, HashAlg]] = {
+    "1.2.840.10045.4.3.2": HashAlg.SHA256,
+    "1.2.840.10045.4.3.3": HashAlg.SHA384,
+    "1.2.840.10045.4.3.4": HashAlg.SHA512,
 }
 _PSS: Final = "1.2.840.113549.1.1.10"
 _MGF1: Final = "1.2.840.113549.1.1.8"
-_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
-    "2.16.840.1.101.3.4.2.1": _SHA256,
-    "2.16.840.1.101.3.4.2.2": _SHA384,
-    "2.16.840.1.101.3.4.2.3": _SHA512,
+_PSS_HASHES: Final[dict[str, HashAlg]] = {
+    "2.16.840.1.101.3.4.2.1": HashAlg.SHA256,
+    "2.16.840.1.101.3.4.2.2": HashAlg.SHA384,
+    "2.16.840.1.101.3.4.2.3": HashAlg.SHA512,
 }
 _REFUSED: Final = {
     "1.2.840.113549.1.1.4": "MD5 with RSA",
@@ -77,9 +70,9 @@ def _verify_rsa(certificate: Certificate, key: RsaKey) -> None:
 
 
 def _verify_ecdsa(certificate: Certificate, key: EcKey) -> None:
-    if key.curve not in CURVES:
+    if key.curve not in ACCEPTED_CURVES:
         raise MalformedInput(f"an issuer's key on {key.curve.name}")
-    hash_alg = _ECDSA.get(certificate.algorithm.oid) or _unknown(certificate.algorithm)
+    hash_alg = _hash_of(_ECDSA_HASHES, certificate.algorithm)
     public = ec.EllipticCurvePublicNumbers(key.x, key.y, CURVES[key.curve]).public_key()
     public.verify(certificate.signature, certificate.signed, ec.ECDSA(hash_alg))
 
@@ -87,7 +80,7 @@ def _verify_ecdsa(certificate: Certificate, key: EcKey) -> None:
 def _rsa_scheme(algorithm: AlgorithmIdentifier) -> tuple[padding.AsymmetricPadding, hashes.HashAlgorithm]:
     if algorithm.oid == _PSS:
         return _pss(DerReader(algorithm.parameters, "RSASSA-PSS parameters"))
-    return padding.PKCS1v15(), _RSA.get(algorithm.oid) or _unknown(algorithm)
+    return padding.PKCS1v15(), _hash_of(_PKCS1_HASHES, algorithm)
 
 
 def _pss(reader: DerReader) -> tuple[padding.PSS, hashes.HashAlgorithm]:
@@ -103,7 +96,7 @@ def _pss(reader: DerReader) -> tuple[padding.PSS, hashes.HashAlgorithm]:
     if inside.next_is(der.context(3)) and inside.inside(der.context(3), "trailer").integer("trailer") != 1:
         raise inside.fault("trailer", "is not 1")
     inside.end()
-    if not 0 <= salt <= _SHA512.digest_size:
+    if not 0 <= salt <= HashAlg.SHA512.digest_size:
         raise inside.fault("salt", f"has {salt} bytes")
     return padding.PSS(padding.MGF1(hash_alg), salt), hash_alg
 
@@ -111,11 +104,12 @@ def _pss(reader: DerReader) -> tuple[padding.PSS, hashes.HashAlgorithm]:
 def _hash(reader: DerReader) -> hashes.HashAlgorithm:
     oid = reader.inside(der.SEQUENCE, "hash").oid("hash algorithm")
     reader.end()
-    if oid not in _HASHES:
+    if oid not in _PSS_HASHES:
         raise reader.fault("hash", f"{oid} is not accepted")
-    return _HASHES[oid]
+    return HASHES[_PSS_HASHES[oid]]
 
 
-def _unknown(algorithm: AlgorithmIdentifier) -> hashes.HashAlgorithm:
-    name = _REFUSED.get(algorithm.oid, algorithm.oid)
-    raise MalformedInput(f"the signature algorithm {name}")
+def _hash_of(accepted: dict[str, HashAlg], algorithm: AlgorithmIdentifier) -> hashes.HashAlgorithm:
+    if algorithm.oid not in accepted:
+        raise MalformedInput(f"the signature algorithm {_REFUSED.get(algorithm.oid, algorithm.oid)}")
+    return HASHES[accepted[algorithm.oid]]

@@ -9,24 +9,24 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from nodeseal.crypto.algorithms import CURVE_IDS, CURVES
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.algorithms import Alg, HashAlg, ObjectAttributes
 from nodeseal.tpm.buffer import u16
-from nodeseal.tpm.public import RSA_KEY_BITS, EccPublic, RsaPublic, TpmPublic, decode_public, decode_public_2b
+from nodeseal.tpm.public import (
+    DEFAULT_EXPONENT,
+    RSA_KEY_BITS,
+    EccPublic,
+    RsaPublic,
+    TpmPublic,
+    decode_public,
+    decode_public_2b,
+)
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 MAX_KEY_FILE = 64 * 1024
-_DEFAULT_EXPONENT = 65537
 _EXPONENT_BITS = 32
-_CURVES: dict[CurveId, ec.EllipticCurve] = {
-    CurveId.P192: ec.SECP192R1(),
-    CurveId.P224: ec.SECP224R1(),
-    CurveId.P256: ec.SECP256R1(),
-    CurveId.P384: ec.SECP384R1(),
-    CurveId.P521: ec.SECP521R1(),
-}
-_CURVE_IDS = {curve.name: number for number, curve in _CURVES.items()}
 _PEM, _DER_SEQUENCE = b"-----BEGIN ", b"\x30"
 _TPMT_STARTS = (u16(Alg.RSA), u16(Alg.ECC))
 
@@ -40,11 +40,11 @@ def public_key_of(public: TpmPublic) -> PublicKey:
     try:
         if isinstance(public, EccPublic):
             x, y = int.from_bytes(public.x, "big"), int.from_bytes(public.y, "big")
-            return ec.EllipticCurvePublicNumbers(x, y, _CURVES[public.curve]).public_key()
+            return ec.EllipticCurvePublicNumbers(x, y, CURVES[public.curve]).public_key()
         modulus = int.from_bytes(public.modulus, "big")
         if modulus.bit_length() != public.key_bits:
             raise MalformedInput(f"RSA key: modulus of {modulus.bit_length()} bits declared as {public.key_bits}")
-        return rsa.RSAPublicNumbers(public.exponent or _DEFAULT_EXPONENT, modulus).public_key()
+        return rsa.RSAPublicNumbers(public.public_exponent, modulus).public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise MalformedInput(f"public key: {error}") from error
 
@@ -57,7 +57,7 @@ def public_of_key(key: PublicKeyTypes) -> TpmPublic:
     """
     if isinstance(key, rsa.RSAPublicKey):
         return _rsa_public(key)
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVE_IDS:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in CURVE_IDS:
         return _ecc_public(key)
     raise MalformedInput("public key: neither RSA nor on a NIST curve")
 
@@ -106,7 +106,7 @@ def _rsa_public(key: rsa.RSAPublicKey) -> RsaPublic:
     if key.key_size not in RSA_KEY_BITS:
         raise MalformedInput(f"public key: RSA of {key.key_size} bits, none of {RSA_KEY_BITS}")
     numbers = key.public_numbers()
-    exponent = 0 if numbers.e == _DEFAULT_EXPONENT else numbers.e
+    exponent = 0 if numbers.e == DEFAULT_EXPONENT else numbers.e
     if exponent >> _EXPONENT_BITS:
         raise MalformedInput(f"public key: RSA exponent of more than {_EXPONENT_BITS} bits")
     return RsaPublic(
@@ -122,7 +122,7 @@ def _rsa_public(key: rsa.RSAPublicKey) -> RsaPublic:
 
 
 def _ecc_public(key: ec.EllipticCurvePublicKey) -> EccPublic:
-    curve, numbers = _CURVE_IDS[key.curve.name], key.public_numbers()
+    curve, numbers = CURVE_IDS[key.curve.name], key.public_numbers()
     return EccPublic(
         name_alg=HashAlg.SHA256,
         attributes=ObjectAttributes(0),

@@ -15,24 +15,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 
+from nodeseal.crypto.algorithms import ACCEPTED_CURVES, HASHES, MIN_RSA_BITS
 from nodeseal.crypto.keys import PublicKey, public_key_of
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
-from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg
-from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
+from nodeseal.tpm.algorithms import STRONG_HASHES, Alg, HashAlg
+from nodeseal.tpm.public import DEFAULT_EXPONENT, RsaPublic, Scheme, TpmPublic
 from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, decode_signature
 
-MIN_RSA_BITS = 2048
-_RSA_EXPONENTS = (0, 65537)
 _RSA_SCHEMES = frozenset({Alg.RSASSA, Alg.RSAPSS})
 _ECC_SCHEMES = frozenset({Alg.ECDSA})
-ACCEPTED_CURVES = frozenset({CurveId.P256, CurveId.P384, CurveId.P521})
-_HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
-    HashAlg.SHA1: hashes.SHA1(),  # noqa: S303  # only InsecureSha1Verifier gets this far
-    HashAlg.SHA256: hashes.SHA256(),
-    HashAlg.SHA384: hashes.SHA384(),
-    HashAlg.SHA512: hashes.SHA512(),
-}
 
 
 class SignatureVerifier:
@@ -46,7 +38,7 @@ class SignatureVerifier:
         ProofFailed: QUOTE_ALGORITHM, the key declares no scheme, or its size, curve, scheme or hash is not accepted.
     """
 
-    accepted_hashes: ClassVar[frozenset[HashAlg]] = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
+    accepted_hashes: ClassVar[frozenset[HashAlg]] = frozenset(STRONG_HASHES)
 
     def __init__(self, public: TpmPublic) -> None:
         self._scheme = self._accept(public)
@@ -83,7 +75,7 @@ class SignatureVerifier:
     def _accept(self, public: TpmPublic) -> Scheme:
         if isinstance(public, RsaPublic):
             schemes, seen = _RSA_SCHEMES, f"RSA {public.key_bits} with exponent {public.exponent}"
-            sound = public.key_bits >= MIN_RSA_BITS and public.exponent in _RSA_EXPONENTS
+            sound = public.key_bits >= MIN_RSA_BITS and public.public_exponent == DEFAULT_EXPONENT
         else:
             schemes, seen = _ECC_SCHEMES, public.curve.name
             sound = public.curve in ACCEPTED_CURVES
@@ -134,7 +126,7 @@ def verify_tpm_signature(public: TpmPublic, signature: TpmSignature, message: by
 
 def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes], None]:
     if isinstance(key, rsa.RSAPublicKey):
-        return _rsa_check(key, scheme.alg, _HASHES[scheme.hash_alg])
+        return _rsa_check(key, scheme.alg, HASHES[scheme.hash_alg])
     return _ecdsa_check(key, scheme.hash_alg)
 
 
@@ -155,7 +147,7 @@ def _rsa_check(
 
 def _ecdsa_check(key: ec.EllipticCurvePublicKey, hash_alg: HashAlg) -> Callable[[TpmSignature, bytes], None]:
     # hashlib hashes a short message in a fraction of what cryptography takes to set up a hash
-    ecdsa = ec.ECDSA(Prehashed(_HASHES[hash_alg]))
+    ecdsa = ec.ECDSA(Prehashed(HASHES[hash_alg]))
 
     def check(signature: TpmSignature, message: bytes) -> None:
         if isinstance(signature, RsaSignature):

@@ -15,17 +15,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from nodeseal.crypto.authority import BACK_DATED
 from nodeseal.crypto.keys import public_key_of
 from nodeseal.tpm.public import EccPublic, TpmPublic
+from nodeseal.x509.extensions import EK_CERTIFICATE, TPM_MANUFACTURER, TPM_MODEL, TPM_VERSION
 
 _LIFETIME: Final = timedelta(days=3650)
-_BACK_DATED: Final = timedelta(minutes=5)
-_EK_CERTIFICATE: Final = x509.ObjectIdentifier("2.23.133.8.1")
-"""tcg-kp-EKCertificate (EK Credential Profile, "Extended Key Usage")."""
 _TPM_NAME: Final = (
-    (x509.ObjectIdentifier("2.23.133.2.1"), "id:4E534C00"),
-    (x509.ObjectIdentifier("2.23.133.2.2"), "synthetic"),
-    (x509.ObjectIdentifier("2.23.133.2.3"), "id:00010000"),
+    (x509.ObjectIdentifier(TPM_MANUFACTURER), "id:4E534C00"),
+    (x509.ObjectIdentifier(TPM_MODEL), "synthetic"),
+    (x509.ObjectIdentifier(TPM_VERSION), "id:00010000"),
 )
 """tcg-at-tpmManufacturer ("NSL", which the TCG has given to nobody), tpmModel and tpmVersion."""
 
@@ -80,7 +79,7 @@ def issue_ek_certificate(vendor: VendorKeys, ek: TpmPublic, at: datetime) -> byt
         .add_extension(x509.SubjectAlternativeName([x509.DirectoryName(alternative)]), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("key_agreement" if isinstance(ek, EccPublic) else "key_encipherment"), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([_EK_CERTIFICATE]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(EK_CERTIFICATE)]), critical=False)
         .add_extension(_key_identifier(signer), critical=False)
     )
     return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
@@ -117,7 +116,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, at: datetime) -> x509.Certif
         .subject_name(subject)
         .issuer_name(issuer)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(at - _BACK_DATED)
+        .not_valid_before(at - BACK_DATED)
         .not_valid_after(at + _LIFETIME)
     )
 

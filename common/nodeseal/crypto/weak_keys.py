@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nodeseal.crypto.issuance import CURVES, MAX_RSA_BITS, MIN_RSA_BITS
+from nodeseal.crypto.algorithms import ACCEPTED_CURVES, MAX_RSA_BITS, MIN_RSA_BITS
 from nodeseal.x509.certificate import EcKey, RsaKey
 
 _ROCA_GENERATOR = 65537
@@ -26,7 +26,7 @@ _SUBGROUPS: Final = {
 def weakness(key: RsaKey | EcKey) -> str:
     """Return why a key is too weak, or an empty text."""
     if isinstance(key, EcKey):
-        return "" if key.curve in CURVES else f"a key on {key.curve.name}"
+        return "" if key.curve in ACCEPTED_CURVES else f"a key on {key.curve.name}"
     bits = key.modulus.bit_length()
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         return f"RSA with {bits} bits"

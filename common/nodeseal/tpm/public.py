@@ -22,6 +22,8 @@ from nodeseal.tpm.algorithms import (
 from nodeseal.tpm.buffer import MAX_DIGEST, Reader, sized, u16, u32
 
 RSA_KEY_BITS = (1024, 2048, 3072, 4096)
+DEFAULT_EXPONENT = 65537
+"""Public exponent of an RSA key whose public area says 0 (TPMS_RSA_PARMS)."""
 _AES_KEY_BITS = (128, 192, 256)
 _NULL = u16(Alg.NULL)
 _RSA_SCHEMES = (Alg.RSASSA, Alg.RSAPSS, Alg.OAEP)
@@ -113,6 +115,11 @@ class RsaPublic(_Public):
     key_bits: int
     exponent: int
     modulus: bytes
+
+    @property
+    def public_exponent(self) -> int:
+        """The public exponent that the key has."""
+        return self.exponent or DEFAULT_EXPONENT
 
     @property
     def _type(self) -> Alg:

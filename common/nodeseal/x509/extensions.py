@@ -19,13 +19,20 @@ BASIC_CONSTRAINTS: Final = "2.5.29.19"
 CERTIFICATE_POLICIES: Final = "2.5.29.32"
 EXTENDED_KEY_USAGE: Final = "2.5.29.37"
 
+EK_CERTIFICATE: Final = "2.23.133.8.1"
+"""tcg-kp-EKCertificate (TCG EK Credential Profile, "Extended Key Usage")."""
+TPM_MANUFACTURER: Final = "2.23.133.2.1"
+TPM_MODEL: Final = "2.23.133.2.2"
+TPM_VERSION: Final = "2.23.133.2.3"
+"""Attributes of a TPM (TCG EK Credential Profile, "Subject Alternative Name"), in the order of :class:`TpmModel`."""
+
 _MAX_EXTENSIONS = 32
 _MAX_PATH_LENGTH = 64
 _MAX_USAGES = 32
 _MAX_NAMES = 32
 _MAX_TPM_ATTRIBUTE = 128
 _DIRECTORY_NAME = der.context(4)
-_TPM_ATTRIBUTES: Final = {"2.23.133.2.1": "manufacturer", "2.23.133.2.2": "model", "2.23.133.2.3": "version"}
+_TPM_ATTRIBUTES: Final = {TPM_MANUFACTURER: "manufacturer", TPM_MODEL: "model", TPM_VERSION: "version"}
 
 
 class KeyUsage(IntEnum):

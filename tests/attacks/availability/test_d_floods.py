@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import certificate_request
+from nodeseal.crypto.tls_key import certificate_request
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules

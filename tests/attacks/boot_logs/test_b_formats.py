@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.crypto.x509 import to_pem
+from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.evidence.logs import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.swtpm.sample_log import sample_boot_log

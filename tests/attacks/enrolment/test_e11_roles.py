@@ -22,7 +22,9 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import OutOfOrder
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2

@@ -12,7 +12,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from nodeseal.crypto.x509 import certificate_request
+from nodeseal.crypto.tls_key import certificate_request
 from nodeseal.documents import encode_json
 from nodeseal.v1 import admin_pb2
 from support import certificates as made

@@ -13,7 +13,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import NodeId, Nonce
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.crypto.x509 import certificate_request
+from nodeseal.crypto.tls_key import certificate_request
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity, StateDirectory
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.ids import NodeId, PersonId
 

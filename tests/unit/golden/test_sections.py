@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.rules import FileDigest, Image, PlatformRules, ReferenceEvent, Signer, Window

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nodeseal.crypto.x509 import CertificateAuthority, PeerKind, peer_identity
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_identity import PeerKind, peer_identity
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import load_config

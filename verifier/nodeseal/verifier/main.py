@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import typer
 import uvloop
 
-from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import NodesealError
 from nodeseal.files import read_file, read_private
 from nodeseal.ids import parse_person_id, parse_trust_domain

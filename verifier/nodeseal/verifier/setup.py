@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.keywrap import new_kek
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import PUBLIC, read_file, sync_folder, write_new
 from nodeseal.ids import PersonId

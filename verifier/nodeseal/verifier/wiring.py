@@ -20,7 +20,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import Unavailable
 from nodeseal.files import read_file, read_private
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc

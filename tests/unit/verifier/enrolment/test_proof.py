@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nodeseal.crypto.keys import public_of_key
-from nodeseal.crypto.x509 import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import EK_ALGORITHMS

@@ -14,7 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
-from nodeseal.crypto.x509 import new_tls_key
+from nodeseal.crypto.tls_key import new_tls_key
 from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of

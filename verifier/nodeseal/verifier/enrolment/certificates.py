@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.crypto.x509 import CertificateAuthority
+from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId

@@ -22,8 +22,8 @@ from nodeseal.appraisal.model import TpmFacts
 from nodeseal.crypto.credential import MadeCredential, make_credential
 from nodeseal.crypto.endorsement import certified_form, verify_ek_chain
 from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.crypto.tls_key import requested_key
 from nodeseal.crypto.weak_keys import weakness
-from nodeseal.crypto.x509 import requested_key
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, NodeId, digest_of, node_id_of

@@ -12,7 +12,7 @@ from datetime import datetime
 from hmac import compare_digest
 from typing import Final
 
-from nodeseal.crypto.x509 import PeerIdentity, PeerKind, peer_identity
+from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId, PersonId

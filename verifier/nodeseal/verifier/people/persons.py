@@ -11,7 +11,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.crypto.x509 import CertificateAuthority, certificate_request, new_tls_key, to_pem
+from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
 from nodeseal.files import PUBLIC, write_new
 from nodeseal.ids import PersonId

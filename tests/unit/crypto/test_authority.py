@@ -9,17 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nodeseal.crypto.x509 import (
-    BACK_DATED,
-    CertificateAuthority,
-    PeerIdentity,
-    PeerKind,
-    certificate_request,
-    new_tls_key,
-    peer_identity,
-    requested_key,
-    to_pem,
-)
+from nodeseal.crypto.authority import BACK_DATED, CertificateAuthority
+from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key, requested_key
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import NodeId, PersonId
