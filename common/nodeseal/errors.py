@@ -17,10 +17,7 @@ quote a secret. Exceptions of libraries do not cross a module's border: they are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nodeseal.findings import Finding
+from nodeseal.findings import Finding
 
 
 class NodesealError(Exception):
