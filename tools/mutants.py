@@ -25,10 +25,10 @@ COSMIC_RAY = ROOT / ".venv-mutants" / "bin" / "cosmic-ray"
 PARTS = ("agent", "cli", "client", "common", "loader", "protos", "swtpm", "tests", "verifier", "pyproject.toml")
 # What is mutated, and the tests that must notice.
 TARGETS = {
-    "common/nodeseal/tpm": "tests/unit/tpm tests/property/test_tcg_decoders.py",
-    "common/nodeseal/x509": "tests/unit/x509 tests/property/test_tcg_decoders.py tests/property/test_certificates.py",
-    "common/nodeseal/uefi": "tests/unit/uefi tests/property/test_tcg_decoders.py",
-    "common/nodeseal/ima": "tests/unit/ima tests/property/test_tcg_decoders.py",
+    "common/nodeseal/tpm": "tests/unit/tpm tests/property/test_tpm_decoders.py",
+    "common/nodeseal/x509": "tests/unit/x509 tests/property/test_decoders.py tests/property/test_certificates.py",
+    "common/nodeseal/uefi": "tests/unit/uefi tests/property/test_decoders.py",
+    "common/nodeseal/ima": "tests/unit/ima tests/property/test_decoders.py",
     "common/nodeseal/evidence/quote.py": "tests/unit/evidence/test_quote.py",
     "common/nodeseal/appraisal": "tests/unit/appraisal tests/property/test_appraisal.py",
 }

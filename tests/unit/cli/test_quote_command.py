@@ -12,7 +12,7 @@ from nodeseal.tpm.attest import Quoted, encode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support.pcr_files import serialized
 from support.software_ak import SoftwareAk
-from support.tcg_values import attest
+from support.tpm_values import attest
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: (0, 7)})
 VALUES = (b"\xa0" * 32, b"\xa7" * 32)

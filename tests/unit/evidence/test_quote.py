@@ -10,7 +10,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted, encode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support.software_ak import SoftwareAk
-from support.tcg_values import ATTESTED, attest
+from support.tpm_values import ATTESTED, attest
 
 AK = SoftwareAk.of("P256", "ecdsa-sha256")
 VERIFIER = SignatureVerifier(AK.public)

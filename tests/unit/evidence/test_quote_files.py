@@ -14,7 +14,7 @@ from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support.damage import flipped
 from support.pcr_files import serialized
 from support.software_ak import SoftwareAk
-from support.tcg_values import attest
+from support.tpm_values import attest
 
 NONCE = b"\x0f\x1e"
 SELECTION = PcrSelection.of({HashAlg.SHA384: (0, 23), HashAlg.SHA1: (7,), HashAlg.SHA256: range(9)})

@@ -5,7 +5,7 @@ import pytest
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.attest import Certified, decode_attest, encode_attest
 from support.codec import assert_exact
-from support.tcg_values import ATTESTED, attest
+from support.tpm_values import ATTESTED, attest
 
 GOOD = encode_attest(attest())
 CLOCK_AT = 6 + 2 + 34 + 2 + 5

@@ -9,7 +9,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.buffer import Reader
 from nodeseal.tpm.pcr import PcrSelection, decode_pcr_selection, pcr_digest
 from support.codec import assert_exact
-from support.tcg_values import SELECTION
+from support.tpm_values import SELECTION
 
 
 def decode(raw: bytes) -> PcrSelection | None:

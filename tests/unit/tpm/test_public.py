@@ -9,7 +9,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import Alg, HashAlg
 from nodeseal.tpm.public import Scheme, Symmetric, decode_public, decode_public_2b, encode_public_2b
 from support.codec import assert_exact
-from support.tcg_values import ECC, PUBLICS, RSA
+from support.tpm_values import ECC, PUBLICS, RSA
 
 
 @pytest.mark.parametrize("case", PUBLICS)

@@ -18,7 +18,7 @@ from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, decode_pcr_selection
 from nodeseal.tpm.public import decode_public, decode_public_2b, encode_public_2b
 from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, decode_signature, encode_signature
 from nodeseal.tpm.tools import decode_pcr_file
-from support.tcg_values import ATTESTED, ECC, PUBLICS, RSA, attest
+from support.tpm_values import ATTESTED, ECC, PUBLICS, RSA, attest
 
 BANKS = st.dictionaries(st.sampled_from(HashAlg), st.sets(st.integers(0, PCR_COUNT - 1), min_size=1), min_size=1)
 SELECTIONS = BANKS.map(PcrSelection.of)

@@ -27,15 +27,15 @@ from nodeseal.tpm.policy import policy_pcr, policy_secret_endorsement
 from nodeseal.tpm.public import decode_public, decode_public_2b
 from nodeseal.tpm.signature import decode_signature, encode_signature
 from support.software_ak import SoftwareAk
-from support.tcg_values import ATTESTED, PUBLICS, SELECTION, attest
 from support.tpm_tools import AK_ATTRIBUTES, TpmTools, tpm_tools
+from support.tpm_values import ATTESTED, PUBLICS, SELECTION, attest
 
 SCHEMES = [("P256", "ecdsa-sha256"), ("P384", "ecdsa-sha384"), ("2048", "rsassa-sha256"), ("2048", "rsapss-sha256")]
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TpmTools]:
-    with tpm_tools(tmp_path_factory.mktemp("tcg")) as running:
+    with tpm_tools(tmp_path_factory.mktemp("tpm")) as running:
         running.run("tpm2_pcrextend", "1:sha256=" + "11" * 32)
         yield running
 
