@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import rfc8785
 
 from nodeseal.errors import MalformedInput
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Moment from which stored and sent times are counted."""
 
 
 class Located(dict[str, object]):

@@ -11,8 +11,7 @@ from grpc import aio
 
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.tls_identity import to_pem
-from nodeseal.crypto.tls_key import new_tls_key
-from nodeseal.crypto.x509 import certificate_request
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE

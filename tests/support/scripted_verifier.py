@@ -25,8 +25,7 @@ from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import uncompressed_point, wrap_for_release
 from nodeseal.crypto.tls_identity import peer_identity, to_pem
-from nodeseal.crypto.tls_key import new_tls_key
-from nodeseal.crypto.x509 import certificate_request
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.evidence.claims import Claims, decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context

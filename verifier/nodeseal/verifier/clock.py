@@ -26,6 +26,4 @@ class Clock:
     steady: Callable[[], float]
 
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Moment from which stored and sent times are counted."""
 SYSTEM: Final = Clock(wall=lambda: datetime.now(UTC), steady=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))

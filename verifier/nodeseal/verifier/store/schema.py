@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from nodeseal.verifier.clock import EPOCH
+from nodeseal.documents import EPOCH
 from nodeseal.verifier.states import NodeState
 
 
