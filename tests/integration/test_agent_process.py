@@ -19,7 +19,6 @@ import pytest
 
 from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.tpm.device import CAP_LABEL
-from nodeseal.documents import encode_base64
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
@@ -49,18 +48,9 @@ class Site:
 
     async def open(self, client: Loader) -> Reply:
         """Ask for the model."""
-        slot = self.model.slot
         parameters: dict[str, object] = {
             "model_digest": self.model.digest,
-            "slots": [
-                {
-                    "key_id": slot.key_id,
-                    "key_version": slot.key_version,
-                    "suite": slot.suite,
-                    "enc": encode_base64(slot.enc),
-                    "wrapped": encode_base64(slot.wrapped),
-                }
-            ],
+            "slots": [self.model.slot.to_json()],
         }
         return await client.call(f"{KEYS_INTERFACE}.Open", parameters, more=True)
 

@@ -355,7 +355,7 @@ def test_logs_of_a_release_have_the_same_limits(tmp_path: Path) -> None:
         async with verifier.person() as admin:
             node = await admitted(verifier, admin, tmp_path)
             model = await ready_to_release(verifier, admin, node)
-            ask = key_release_pb2.ReleaseRequest(ask=key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot]))
+            ask = key_release_pb2.ReleaseRequest(ask=model.ask())
             for stretches, why in (
                 (ima_stretches(bytes(HUGE)), f"more than {MAX_IMA_DELTA} bytes"),
                 ([ima(0), ima(7)], "a stretch at offset 7, not 1"),
@@ -384,7 +384,7 @@ def test_a_release_has_longer_for_its_logs_once_they_have_begun(
             monkeypatch.setattr("nodeseal.verifier.services.key_release._ASK_SECONDS", 0)
             async with node.channel() as channel:
                 call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-                ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                ask = model.ask()
                 await call.write(key_release_pb2.ReleaseRequest(ask=ask))
                 challenge = (await received(call)).challenge
                 *logs, _ = node.answer(challenge.challenge, Purpose.RELEASE)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from grpc import aio
 from nodeseal.errors import OutOfOrder
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.release_context import decode_release_context
+from nodeseal.ids import KeyId
+from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
 from support.admin import Sealed, a_sealed_model, grant, trusted_node
@@ -39,7 +41,7 @@ class Scene:
     async def release(self) -> key_release_pb2.Released:
         return await self.node.release(self.model.digest, [self.model.slot])
 
-    async def refused(self, slots: list[key_release_pb2.Slot] | None = None, digest: str = "") -> Refusal:
+    async def refused(self, slots: list[Slot] | None = None, digest: str = "") -> Refusal:
         """Ask, expect a refusal, and make sure that it was recorded and that no lease began."""
         before = self.leases()
         with pytest.raises(aio.AioRpcError) as caught:
@@ -169,9 +171,7 @@ def test_a_model_that_nobody_registered_or_a_foreign_slot_is_refused_with_every_
     async def case(scene: Scene) -> None:
         unknown = "ab" * 32
         assert (await scene.refused(digest=unknown)).findings == ("release.model-unregistered",)
-        foreign = key_release_pb2.Slot()
-        foreign.CopyFrom(scene.model.slot)
-        foreign.key_id = "somebody-elses"
+        foreign = replace(scene.model.slot, key_id=KeyId("somebody-elses"))
         assert (await scene.refused(slots=[foreign])).findings == ("release.slot",)
         both = await scene.refused(slots=[foreign], digest=unknown)
         assert both.findings == ("release.model-unregistered", "release.slot")
@@ -229,7 +229,7 @@ async def proved(scene: Scene, change: Any) -> Refusal:
     """Ask honestly, answer with a proof that ``change`` has touched, return the refusal."""
     async with scene.node.channel() as channel:
         call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
-        ask = key_release_pb2.Ask(model_digest=scene.model.digest, slots=[scene.model.slot])
+        ask = scene.model.ask()
         await call.write(key_release_pb2.ReleaseRequest(ask=ask))
         challenge = (await received(call)).challenge
         await call.write(key_release_pb2.ReleaseRequest(proof=change(challenge, scene.node.proof(challenge))))
@@ -274,9 +274,26 @@ def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifie
     play(verifier, case)
 
 
+def test_an_agent_of_the_first_release_is_told_to_update(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        async with scene.node.channel() as channel:
+            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
+            old = b"\x0a\x40" + scene.model.digest.encode() + b"\x12\x03\x0a\x01k"  # fields 1 and 2: digest, slot
+            ask = key_release_pb2.Ask.FromString(old)
+            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+            with pytest.raises(aio.AioRpcError) as caught:
+                await received(call)
+        refusal = refusal_of(caught.value)
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "update nodeseal-agent" in refusal.details
+
+    play(verifier, case)
+
+
 def test_one_node_cannot_ask_without_end(tmp_path: Path) -> None:
     async def case(scene: Scene) -> None:
-        codes = [(await scene.refused(slots=[])).code for _ in range(6)]
+        foreign = replace(scene.model.slot, key_id=KeyId("somebody-elses"))
+        codes = [(await scene.refused(slots=[foreign])).code for _ in range(6)]
         assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
 
     with a_verifier(tmp_path, start=False) as verifier:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -14,10 +15,11 @@ from grpc import aio
 from nodeseal.crypto.hpke import ModelPrivateKey, Suite
 from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import ModelKey
-from nodeseal.v1 import admin_pb2, key_release_pb2
+from nodeseal.sealed.slots import Slot, Slots, parse_slots
+from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.states import Role
 from support.admin import Sealed, a_sealed_model, content_of, grant, trusted_node
-from support.fake_node import FakeNode
+from support.fake_node import FakeNode, asking
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 
@@ -31,10 +33,13 @@ class Scene:
     name: str
     new: bytes = field(repr=False)
 
-    async def rewrap(self, admin: Stubs | None = None, **changes: Any) -> list[key_release_pb2.Slot]:
+    async def rewrap(self, admin: Stubs | None = None, **changes: Any) -> tuple[Slot, ...]:
         fields = {"model_digest": self.model.digest, "slots": [self.model.slot], "keys": [self.new], **changes}
-        request = admin_pb2.RewrapSlotsRequest(**fields)
-        return list((await (admin or self.admin).keys.RewrapSlots(request)).slots)
+        slots = asking(fields["model_digest"], *fields["slots"]).slots
+        request = admin_pb2.RewrapSlotsRequest(slots=slots, keys=fields["keys"])
+        made = parse_slots((await (admin or self.admin).keys.RewrapSlots(request)).slots)
+        assert made.model_digest == fields["model_digest"]
+        return made.slots
 
     async def refused(self, admin: Stubs | None = None, **changes: Any) -> Refusal:
         before = self.rewrapped()
@@ -102,7 +107,9 @@ def test_a_rotation_is_on_record_before_its_slots_are_known(verifier: RunningVer
 def test_the_answer_holds_no_data_key(verifier: RunningVerifier) -> None:
     async def case(scene: Scene) -> None:
         slots = await scene.rewrap()
-        assert all(scene.model.data_key not in slot.SerializeToString() for slot in slots)
+        answer = Slots(Digest(scene.model.digest), slots).encode()
+        assert scene.model.data_key not in answer
+        assert base64.b64encode(scene.model.data_key) not in answer
         assert scene.model.data_key not in (verifier.folder / "log").read_bytes()
         assert scene.model.data_key.hex() not in str(verifier.records())
 
@@ -175,11 +182,20 @@ def test_what_does_not_parse_is_refused(verifier: RunningVerifier, changes: dict
     play(verifier, case)
 
 
+def test_a_command_of_the_first_release_is_told_to_update(verifier: RunningVerifier) -> None:
+    async def case(scene: Scene) -> None:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await scene.admin.keys.RewrapSlots(admin_pb2.RewrapSlotsRequest(keys=[scene.new]))
+        refusal = refusal_of(caught.value)
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "(update nodeseal)" in refusal.details
+
+    play(verifier, case)
+
+
 def test_slots_of_keys_elsewhere_are_refused(verifier: RunningVerifier) -> None:
     async def case(scene: Scene) -> None:
-        foreign = key_release_pb2.Slot()
-        foreign.CopyFrom(scene.model.slot)
-        foreign.key_id = "elsewhere"
+        foreign = replace(scene.model.slot, key_id=KeyId("elsewhere"))
         assert (await scene.refused(slots=[foreign])).findings == ("release.slot",)
         assert len(await scene.rewrap(slots=[foreign, scene.model.slot])) == 1
 

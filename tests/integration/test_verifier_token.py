@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import grpc
 import pytest
 from grpc import aio
 
-from nodeseal.ids import Digest
+from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import parse_model_key
-from nodeseal.v1 import admin_pb2, key_release_pb2
+from nodeseal.sealed.slots import Slot
+from nodeseal.v1 import admin_pb2
 from support.admin import Sealed, a_sealed_model, grant, slot_for, trusted_node
 from support.fake_node import FakeNode
 from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
@@ -36,7 +37,7 @@ class Scene:
     async def release(self) -> bytes:
         return self.node.open(await self.node.release(self.model.digest, [self.model.slot]))
 
-    async def refused(self, *slots: key_release_pb2.Slot) -> Refusal:
+    async def refused(self, *slots: Slot) -> Refusal:
         """Ask, expect a refusal, and make sure that no lease began."""
         before = self.leases()
         with pytest.raises(aio.AioRpcError) as caught:
@@ -150,14 +151,12 @@ def test_a_slot_of_another_model_or_key_is_refused_by_keys_in_the_token_too(
             ).public
         )
         foreign = slot_for(second.public, Digest(scene.model.digest), scene.model.data_key)
-        foreign.key_id = "llama"
-        assert (await scene.refused(foreign)).findings == ("release.slot",)
-        swapped = key_release_pb2.Slot()
-        swapped.CopyFrom(scene.model.slot)
-        swapped.enc = other.slot.enc
+        assert (await scene.refused(replace(foreign, key_id=KeyId("llama")))).findings == ("release.slot",)
+        slot = scene.model.slot
+        swapped = replace(slot, sealed=replace(slot.sealed, enc=other.slot.sealed.enc))
         assert (await scene.refused(swapped)).findings == ("release.slot",)
-        swapped.enc = b"\x04" + bytes(96)
-        assert (await scene.refused(swapped)).code is grpc.StatusCode.INVALID_ARGUMENT
+        no_point = replace(slot, sealed=replace(slot.sealed, enc=b"\x04" + bytes(96)))
+        assert (await scene.refused(no_point)).code is grpc.StatusCode.INVALID_ARGUMENT
 
     play(verifier, token, case)
 

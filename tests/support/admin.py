@@ -21,10 +21,10 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, ModelId
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
+from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2
-from nodeseal.wire.slots import slot_to_proto
-from support.fake_node import FakeNode, a_node, golden_of
+from support.fake_node import FakeNode, a_node, asking, golden_of
 from support.verifier import Refusal, RunningVerifier, Stubs, refusal_of
 
 
@@ -76,7 +76,11 @@ class Sealed:
 
     digest: str
     data_key: bytes
-    slot: key_release_pb2.Slot
+    slot: Slot
+
+    def ask(self) -> key_release_pb2.Ask:
+        """Return what a node sends to get the model's key."""
+        return asking(self.digest, self.slot)
 
 
 async def a_sealed_model(admin: Stubs, key_id: str = "llama", model_id: str = "llama", version: int = 1) -> Sealed:
@@ -107,9 +111,9 @@ def content_of(model_id: str, version: int) -> bytes:
     return Content(model_id=ModelId(model_id), version=version, created=created, files=(file,)).encode()
 
 
-def slot_for(public_key_file: bytes, model_digest: Digest, data_key: bytes) -> key_release_pb2.Slot:
+def slot_for(public_key_file: bytes, model_digest: Digest, data_key: bytes) -> Slot:
     """Return the slot of a model for a model key."""
-    return slot_to_proto(parse_model_key(public_key_file, "model key").slot(model_digest, data_key))
+    return parse_model_key(public_key_file, "model key").slot(model_digest, data_key)
 
 
 async def grant(admin: Stubs, node: Enrolled, key_id: str = "llama", max_leases: int = 1) -> None:
@@ -142,7 +146,7 @@ class Entitled:
         """Return the data key that a release gives to the node's TPM."""
         return self.node.open(await self.release())
 
-    async def denied(self, slots: Sequence[key_release_pb2.Slot] | None = None, digest: str = "") -> Refusal:
+    async def denied(self, slots: Sequence[Slot] | None = None, digest: str = "") -> Refusal:
         """Ask, expect a refusal, and check that its findings were recorded and that no lease began."""
         before = self.leases_begun()
         with pytest.raises(aio.AioRpcError) as caught:

@@ -20,7 +20,7 @@ from nodeseal.ids import Nonce
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc, key_release_pb2_grpc
-from nodeseal.v1.key_release_pb2 import Ask, Proof, ReleaseChallenge, ReleaseRequest
+from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
 from support.admin import Sealed
 from support.fake_node import FakeNode, a_node, selection_of
 from support.verifier import Refusal, RunningVerifier, Stubs, received, refusal_of
@@ -183,7 +183,7 @@ async def refused_release(node: FakeNode, model: Sealed, forge: ForgeProof) -> R
     async with node.channel() as channel, node.verifier.person() as admin:
         before = len(await record_contents(admin))
         call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-        await call.write(ReleaseRequest(ask=Ask(model_digest=model.digest, slots=[model.slot])))
+        await call.write(ReleaseRequest(ask=model.ask()))
         challenge = (await received(call)).challenge
         proof = forge(node, challenge)
         await call.write(ReleaseRequest(proof=proof if isinstance(proof, Proof) else await proof))

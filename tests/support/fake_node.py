@@ -17,7 +17,8 @@ from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
-from nodeseal.ids import LeaseId, NodeId, Nonce
+from nodeseal.ids import Digest, LeaseId, NodeId, Nonce
+from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
@@ -31,6 +32,11 @@ from nodeseal.v1 import (
     key_release_pb2_grpc,
 )
 from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, received, refusal_of
+
+
+def asking(model_digest: str, *slots: Slot) -> key_release_pb2.Ask:
+    """Return what a node sends to get the key of a model that has these slots."""
+    return key_release_pb2.Ask(slots=Slots(Digest(model_digest), slots).encode())
 
 
 class FakeNode:
@@ -142,12 +148,11 @@ class FakeNode:
             finally:
                 call.cancel()
 
-    async def release(self, model_digest: str, slots: list[key_release_pb2.Slot]) -> key_release_pb2.Released:
+    async def release(self, model_digest: str, slots: list[Slot]) -> key_release_pb2.Released:
         """Ask for a key and prove what is asked; raises ``AioRpcError`` when refused."""
         async with self.channel() as channel:
             call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-            ask = key_release_pb2.Ask(model_digest=model_digest, slots=slots)
-            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+            await call.write(key_release_pb2.ReleaseRequest(ask=asking(model_digest, *slots)))
             challenge = (await received(call)).challenge
             *logs, _ = self.answer(challenge.challenge, Purpose.RELEASE)
             for stretch in logs:

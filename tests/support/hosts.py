@@ -26,7 +26,6 @@ from pathlib import Path
 
 from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.tpm.device import CAP_LABEL
-from nodeseal.documents import encode_base64
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
@@ -200,19 +199,7 @@ class Host:
 
 def open_parameters(model: Sealed) -> dict[str, object]:
     """Return the parameters of ``Open``."""
-    slot = model.slot
-    return {
-        "model_digest": model.digest,
-        "slots": [
-            {
-                "key_id": slot.key_id,
-                "key_version": slot.key_version,
-                "suite": slot.suite,
-                "enc": encode_base64(slot.enc),
-                "wrapped": encode_base64(slot.wrapped),
-            }
-        ],
-    }
+    return {"model_digest": model.digest, "slots": [model.slot.to_json()]}
 
 
 @contextmanager

@@ -92,7 +92,7 @@ class Scene:
         """Ask for the model, and answer the challenge with what ``answer`` returns."""
         async with self.node.channel() as channel:
             call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-            ask = key_release_pb2.Ask(model_digest=self.model.digest, slots=[self.model.slot])
+            ask = self.model.ask()
             await call.write(key_release_pb2.ReleaseRequest(ask=ask))
             challenge = (await received(call)).challenge
             await call.write(key_release_pb2.ReleaseRequest(proof=await answer(challenge)))

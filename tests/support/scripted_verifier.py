@@ -30,6 +30,7 @@ from nodeseal.evidence.claims import Claims, decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE, KnownLogs
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
 from nodeseal.ids import Digest, KeyId, NodeId, lease_id_of, node_id_of
+from nodeseal.sealed.slots import parse_slots
 from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import (
     attestation_pb2,
@@ -228,7 +229,8 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         script.releases.append(proof)
         await script.at("proof")
         await asyncio.sleep(script.release_delay)
-        released = self._released(Digest(ask.model_digest), _node(context), decode_public(proof.release_public))
+        model, public = parse_slots(ask.slots).model_digest, decode_public(proof.release_public)
+        released = self._released(model, _node(context), public)
         if script.pause == "released":  # said before it is sent: afterwards the agent's hanging up races with us
             script.reached.set()
         await context.write(key_release_pb2.ReleaseResponse(released=released))
@@ -252,7 +254,7 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         context = encode_release_context(replace(honest, **self._script.context))
         sealed = wrap_for_release(uncompressed_point(public.x, public.y), context, DATA_KEY)
         return key_release_pb2.Released(
-            lease_id=lease, context=context, enc=sealed.enc, wrapped=sealed.wrapped, expires_in_ms=60_000
+            lease_id=lease, context=context, enc=sealed.enc, wrapped=sealed.wrapped, trusted_for_ms=60_000
         )
 
 

@@ -22,7 +22,7 @@ from nodeseal.loader.reslot import replace_slots, rotated, rotating
 from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.v1 import admin_pb2 as pb
-from nodeseal.wire.slots import slot_from_proto, slot_to_proto
+from nodeseal.wire.messages import slots_from_proto
 
 
 def reslot(  # noqa: PLR0913 - a command's options
@@ -52,19 +52,16 @@ def reslot(  # noqa: PLR0913 - a command's options
     _print(directory, slots, dropped=bool(dropped), as_json=as_json)
 
 
-def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> list[Slot]:
-    request = pb.RewrapSlotsRequest(
-        model_digest=old.model_digest,
-        slots=map(slot_to_proto, old.slots),
-        keys=[key.encode() for key in recipients],
-    )
+def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> tuple[Slot, ...]:
+    request = pb.RewrapSlotsRequest(slots=old.encode(), keys=[key.encode() for key in recipients])
     with connect(client) as verifier:
         answer = verifier.keys.RewrapSlots(request, timeout=CALL_SECONDS).slots
-    made = [slot_from_proto(message) for message in answer]
+    made = slots_from_proto(answer, "nodeseal-verifier")
     asked = [(key.key_id, key.key_version, key.public.suite) for key in recipients]
-    if [(slot.key_id, slot.key_version, slot.suite) for slot in made] != asked:
-        raise MalformedInput("the verifier answered with slots of other keys; nothing was changed")
-    return made
+    keys = [(slot.key_id, slot.key_version, slot.suite) for slot in made.slots]
+    if (made.model_digest, keys) != (old.model_digest, asked):
+        raise MalformedInput("the verifier answered with slots of another model or other keys; nothing was changed")
+    return made.slots
 
 
 def _print(directory: Path, slots: Slots, *, dropped: bool, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from nodeseal.documents import EPOCH
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import BY_CODE, Finding, describe
 from nodeseal.inert import inert
+from nodeseal.sealed.slots import Slots, parse_slots
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
@@ -96,6 +97,22 @@ def bank_from_proto(number: int, source: str) -> HashAlg:
     if number not in _HASHES:
         raise MalformedInput(f"{source}: unknown bank 0x{number:04x}")
     return _HASHES[number]
+
+
+def slots_from_proto(raw: bytes, peer: str) -> Slots:
+    """Return the slots that a peer sent as the bytes of their document.
+
+    Args:
+        raw: what is in the field ``slots``.
+        peer: the program that sent it, for the error.
+
+    Raises:
+        MalformedInput: no document that :func:`nodeseal.sealed.slots.parse_slots` accepts. Peers of the first release
+            send slots in another field, so this one is empty.
+    """
+    if not raw:
+        raise MalformedInput(f"{peer} sent no slots, as older versions do", remedy=f"update {peer}")
+    return parse_slots(raw, f"slots from {peer}")
 
 
 def state_to_proto(name: str) -> attestation_pb2.NodeState.ValueType:

@@ -9,7 +9,6 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from nodeseal.v1 import attestation_pb2 as _attestation_pb2
-from nodeseal.v1 import key_release_pb2 as _key_release_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -761,14 +760,10 @@ Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
 class RewrapSlotsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
-    SLOTS_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
-    model_digest: _builtins.str
-    @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[_key_release_pb2.Slot]:
-        """The model's slots; the first that this verifier can open is used."""
-
+    SLOTS_FIELD_NUMBER: _builtins.int
+    slots: _builtins.bytes
+    """The model's nodeseal.slots.json, as in Ask; the first slot that this verifier can open is used."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Public key files (nodeseal/model-key/1) of keys that this verifier holds."""
@@ -776,13 +771,12 @@ class RewrapSlotsRequest(_message.Message):
     def __init__(
         self,
         *,
-        model_digest: _builtins.str = ...,
-        slots: _abc.Iterable[_key_release_pb2.Slot] | None = ...,
         keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        slots: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "model_digest", b"model_digest", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -793,14 +787,12 @@ class RewrapSlotsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SLOTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[_key_release_pb2.Slot]:
-        """One for each key, in their order."""
-
+    slots: _builtins.bytes
+    """A nodeseal.slots.json with one slot for each key, in their order."""
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[_key_release_pb2.Slot] | None = ...,
+        slots: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -56,57 +56,21 @@ Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
 class Ask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
-    model_digest: _builtins.str
-    @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Slot]: ...
+    slots: _builtins.bytes
+    """The document nodeseal.slots.json (docs/sealed-format.md): it names the model and holds its slots. At most 256 KiB."""
     def __init__(
         self,
         *,
-        model_digest: _builtins.str = ...,
-        slots: _abc.Iterable[Global___Slot] | None = ...,
+        slots: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_digest", b"model_digest", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ask: _TypeAlias = Ask  # noqa: Y015
-
-@_typing.final
-class Slot(_message.Message):
-    """One entry of nodeseal.slots.json."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KEY_ID_FIELD_NUMBER: _builtins.int
-    KEY_VERSION_FIELD_NUMBER: _builtins.int
-    SUITE_FIELD_NUMBER: _builtins.int
-    ENC_FIELD_NUMBER: _builtins.int
-    WRAPPED_FIELD_NUMBER: _builtins.int
-    key_id: _builtins.str
-    key_version: _builtins.int
-    suite: _builtins.str
-    enc: _builtins.bytes
-    wrapped: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        key_id: _builtins.str = ...,
-        key_version: _builtins.int = ...,
-        suite: _builtins.str = ...,
-        enc: _builtins.bytes = ...,
-        wrapped: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enc", b"enc", "key_id", b"key_id", "key_version", b"key_version", "suite", b"suite", "wrapped", b"wrapped"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Slot: _TypeAlias = Slot  # noqa: Y015
 
 @_typing.final
 class ReleaseChallenge(_message.Message):
@@ -202,17 +166,17 @@ class Released(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     ENC_FIELD_NUMBER: _builtins.int
     WRAPPED_FIELD_NUMBER: _builtins.int
-    EXPIRES_FIELD_NUMBER: _builtins.int
-    EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+    TRUSTED_UNTIL_FIELD_NUMBER: _builtins.int
+    TRUSTED_FOR_MS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     context: _builtins.bytes
     """Canonical JSON: audit_leaf, goldens, key_id, key_version, lease_id, model_digest, node_id."""
     enc: _builtins.bytes
     wrapped: _builtins.bytes
-    expires_in_ms: _builtins.int
+    trusted_for_ms: _builtins.int
     """As in Verdict: counted from when the node received the challenge."""
     @_builtins.property
-    def expires(self) -> _timestamp_pb2.Timestamp: ...
+    def trusted_until(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -220,12 +184,12 @@ class Released(_message.Message):
         context: _builtins.bytes = ...,
         enc: _builtins.bytes = ...,
         wrapped: _builtins.bytes = ...,
-        expires: _timestamp_pb2.Timestamp | None = ...,
-        expires_in_ms: _builtins.int = ...,
+        trusted_until: _timestamp_pb2.Timestamp | None = ...,
+        trusted_for_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires", b"expires"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "enc", b"enc", "expires", b"expires", "expires_in_ms", b"expires_in_ms", "lease_id", b"lease_id", "wrapped", b"wrapped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "enc", b"enc", "lease_id", b"lease_id", "trusted_for_ms", b"trusted_for_ms", "trusted_until", b"trusted_until", "wrapped", b"wrapped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -157,7 +157,7 @@ def test_d01_a_release_that_is_asked_for_and_never_proved_ends_without_a_lease(s
             await grant(admin, slow, "never-proved")
             async with slow.channel() as channel:
                 call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=30)
-                ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                ask = model.ask()
                 await call.write(key_release_pb2.ReleaseRequest(ask=ask))
                 late = slow.proof((await received(call)).challenge)
                 await asyncio.sleep(4)
@@ -192,7 +192,7 @@ def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> N
             async def ask(stub: key_release_pb2_grpc.KeyReleaseAsyncStub) -> grpc.StatusCode:
                 async with lanes:
                     call = stub.Release(timeout=30)
-                    ask = key_release_pb2.Ask(model_digest=model.digest, slots=[model.slot])
+                    ask = model.ask()
                     await call.write(key_release_pb2.ReleaseRequest(ask=ask))
                     return await call.code()
 

@@ -13,10 +13,13 @@ import pytest
 from grpc import aio
 
 from nodeseal.evidence.binding import Purpose
+from nodeseal.ids import digest_of
+from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.v1 import attestation_pb2
 from support.fake_node import FakeNode
 from support.floods import Stage, a_stage, faults, undisturbed
 from support.releases import joined
+from support.sealed import model_key
 from support.verifier import Refusal, received, refusal_of
 
 MAIN_LIMIT, ENROL_LIMIT = 1 << 20, 256 << 10
@@ -167,10 +170,17 @@ def test_d02_claims_nested_without_end_are_a_finding_even_when_they_are_signed(s
     assert not faults(stage.verifier)
 
 
+def _ask(slots: list[Slot]) -> bytes:
+    return _field(1, _field(3, Slots(digest_of(b"model"), tuple(slots)).encode()))
+
+
+SLOT = model_key()[1].slot(digest_of(b"model"), bytes(32))
 LISTS = {
-    "slots": (RELEASE, _field(1, _field(1, b"ab" * 32) + _field(2, b"") * 65)),
+    "slots": (RELEASE, _ask(65 * [SLOT])),
+    "slots that are no document": (RELEASE, _field(1, _field(3, b"[" * 100_000))),
+    "slots by the megabyte": (RELEASE, _ask(900 * [SLOT])),
     "leases": (RETURN, _field(1, b"l-" + b"a" * 26) * 1025),
-    "empty slots by the hundred thousand": (RELEASE, _field(1, _field(1, b"ab" * 32) + _field(2, b"") * 400_000)),
+    "slots of the first release by the hundred thousand": (RELEASE, _field(1, _field(2, b"") * 400_000)),
     "empty leases by the hundred thousand": (RETURN, _field(1, b"") * 400_000),
     "empty certificates by the ten thousand": (ENROL, _field(1, _field(2, b"") * 100_000)),
 }

@@ -16,6 +16,8 @@ import pytest
 from grpc import aio
 
 from nodeseal.errors import NodesealError, OutOfOrder
+from nodeseal.ids import KeyId
+from nodeseal.sealed.slots import Slot, parse_slots
 from nodeseal.v1 import admin_pb2, key_release_pb2, key_release_pb2_grpc
 from support.admin import a_sealed_model, activate, grant
 from support.agents import eventually
@@ -337,9 +339,7 @@ def test_s09_an_older_version_that_was_retired_opens_no_more_and_gets_no_new_slo
         key = await scene.admin.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=f"{key_id}-new"))
 
         async def rewrap(each: Scene) -> admin_pb2.RewrapSlotsResponse:
-            request = admin_pb2.RewrapSlotsRequest(
-                model_digest=each.model.digest, slots=[each.model.slot], keys=[key.public]
-            )
+            request = admin_pb2.RewrapSlotsRequest(slots=each.model.ask().slots, keys=[key.public])
             return await scene.admin.keys.RewrapSlots(request)
 
         await scene.opens()  # registering the newer version did not take it back
@@ -351,18 +351,12 @@ def test_s09_an_older_version_that_was_retired_opens_no_more_and_gets_no_new_slo
         refusal = refusal_of(caught.value)
         assert (refusal.findings, scene.model.digest in refusal.details) == (("release.model-retired",), True)
         await newer.opens()
-        assert len((await rewrap(newer)).slots) == 1
+        assert len(parse_slots((await rewrap(newer)).slots).slots) == 1
 
     play(stage, case, fresh=False, max_leases=MANY)
 
 
 # k06: slots that belong elsewhere
-
-
-def _copy(slot: key_release_pb2.Slot) -> key_release_pb2.Slot:
-    copied = key_release_pb2.Slot()
-    copied.CopyFrom(slot)
-    return copied
 
 
 def test_k06_the_slot_of_another_model_does_not_open(stage: Stage) -> None:
@@ -376,30 +370,22 @@ def test_k06_the_slot_of_another_model_does_not_open(stage: Stage) -> None:
     play(stage, case, fresh=False, max_leases=MANY)
 
 
-def _renamed(scene: Scene) -> key_release_pb2.Slot:
-    slot = _copy(scene.model.slot)
-    slot.key_id = "shared"
-    return slot
+def _renamed(slot: Slot) -> Slot:
+    return replace(slot, key_id=KeyId("shared"))
 
 
-def _of_another_version(scene: Scene) -> key_release_pb2.Slot:
-    slot = _copy(scene.model.slot)
-    slot.key_version = 2
-    return slot
+def _of_another_version(slot: Slot) -> Slot:
+    return replace(slot, key_version=2)
 
 
-def _flipped(scene: Scene) -> key_release_pb2.Slot:
-    slot = _copy(scene.model.slot)
-    slot.wrapped = flipped(slot.wrapped, 0)
-    return slot
+def _flipped(slot: Slot) -> Slot:
+    return replace(slot, sealed=replace(slot.sealed, wrapped=flipped(slot.sealed.wrapped, 0)))
 
 
 @pytest.mark.parametrize("forge", [_renamed, _of_another_version, _flipped])
-def test_k06_a_slot_with_one_fact_changed_does_not_open(
-    stage: Stage, forge: Callable[[Scene], key_release_pb2.Slot]
-) -> None:
+def test_k06_a_slot_with_one_fact_changed_does_not_open(stage: Stage, forge: Callable[[Slot], Slot]) -> None:
     async def case(scene: Scene) -> None:
-        swapped = replace(scene, model=replace(scene.model, slot=forge(scene)))
+        swapped = replace(scene, model=replace(scene.model, slot=forge(scene.model.slot)))
         assert (await swapped.refused()).findings == ("release.slot",)
         await scene.opens()
 

@@ -15,7 +15,7 @@ import pytest
 
 from nodeseal.v1 import key_release_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
-from nodeseal.v1.key_release_pb2 import Ask, Proof, ReleaseChallenge, ReleaseRequest
+from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
 from support.admin import a_sealed_model, grant, trusted_node
 from support.attackers import record_contents, refused, refused_release, resigned, seen_by
 from support.fake_node import FakeNode
@@ -178,7 +178,7 @@ def test_q01_a_proof_that_released_a_key_releases_no_second_one(scene: Scene, no
             stub = key_release_pb2_grpc.KeyReleaseStub(channel)
             for _ in range(2):
                 call = stub.Release(timeout=20)
-                ask = Ask(model_digest=scene.model.digest, slots=[scene.model.slot])
+                ask = scene.model.ask()
                 await call.write(ReleaseRequest(ask=ask))
                 kept.append(node.proof((await received(call)).challenge))
                 await call.write(ReleaseRequest(proof=kept[0]))

@@ -6,6 +6,8 @@ import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import digest_of
+from nodeseal.sealed.slots import MAX_SLOTS_BYTES, Slots
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
@@ -17,10 +19,12 @@ from nodeseal.wire.messages import (
     findings_to_proto,
     selection_from_proto,
     selection_to_proto,
+    slots_from_proto,
     state_from_proto,
     state_to_proto,
     timestamp,
 )
+from support.sealed import model_key
 
 FINDING = Finding(id=FindingId.PCR_MISMATCH, where="sha256:4", expected="a", seen="b", event="e")
 
@@ -91,3 +95,21 @@ def test_a_state_of_a_newer_verifier_is_unknown(number: int) -> None:
 def test_a_time_comes_back() -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
     assert timestamp(at).ToDatetime(UTC) == at
+
+
+def test_slots_travel_as_the_bytes_of_their_document() -> None:
+    _, key = model_key()
+    slots = Slots(digest_of(b"model"), (key.slot(digest_of(b"model"), bytes(32)),))
+    assert slots_from_proto(slots.encode(), "nodeseal-agent") == slots
+
+
+@pytest.mark.parametrize("peer", ["nodeseal", "nodeseal-agent", "nodeseal-verifier"])
+def test_a_peer_of_the_first_release_is_to_be_updated(peer: str) -> None:
+    with pytest.raises(MalformedInput, match=f"{peer} sent no slots, as older versions do") as caught:
+        slots_from_proto(b"", peer)
+    assert caught.value.remedy == f"update {peer}"
+
+
+def test_slots_are_bounded_before_they_are_parsed() -> None:
+    with pytest.raises(MalformedInput, match="at most 262144"):
+        slots_from_proto(b" " * (MAX_SLOTS_BYTES + 1), "nodeseal")

@@ -30,7 +30,7 @@ from nodeseal.evidence.release_context import ReleaseContext, decode_release_con
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, LeaseId
-from nodeseal.sealed.slots import Slot
+from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.tpm.policy import policy_pcr
@@ -38,7 +38,6 @@ from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
 from nodeseal.wire.evidence import evidence_to_proto
 from nodeseal.wire.messages import selection_from_proto
-from nodeseal.wire.slots import slot_to_proto
 
 _Call = grpc.aio.StreamStreamCall[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
 _log = structlog.get_logger("nodeseal.agent.release")
@@ -153,7 +152,7 @@ class Releaser:
         link = self.link
         if link is None:
             raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
-        ask = key_release_pb2.Ask(model_digest=model_digest, slots=map(slot_to_proto, slots))
+        ask = key_release_pb2.Ask(slots=Slots(model_digest, slots).encode())
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:

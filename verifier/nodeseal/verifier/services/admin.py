@@ -16,6 +16,7 @@ from grpc import aio
 from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
+from nodeseal.sealed.slots import Slots
 from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 from nodeseal.verifier.fleet.admin import NodeAdmin, parse_reason
 from nodeseal.verifier.fleet.fleet import Fleet
@@ -41,7 +42,6 @@ from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.trust.goldens import Goldens
 from nodeseal.verifier.trust.keys import ModelKeys, Revocation
 from nodeseal.verifier.trust.models import Models
-from nodeseal.wire.slots import slot_to_proto
 
 _PAGE: Final = 1000
 _TRANSFER_SECONDS: Final = 120
@@ -156,8 +156,9 @@ class KeysService(admin_pb2_grpc.KeysServicer):
     async def RewrapSlots(
         self, request: admin_pb2.RewrapSlotsRequest, context: _Context
     ) -> admin_pb2.RewrapSlotsResponse:
-        slots = await self._rotation.rewrap(rewrap_from_proto(request, caller().actor))
-        return admin_pb2.RewrapSlotsResponse(slots=map(slot_to_proto, slots))
+        rewrap = rewrap_from_proto(request, caller().actor)
+        slots = Slots(rewrap.model_digest, await self._rotation.rewrap(rewrap))
+        return admin_pb2.RewrapSlotsResponse(slots=slots.encode())
 
 
 class ModelsService(admin_pb2_grpc.ModelsServicer):

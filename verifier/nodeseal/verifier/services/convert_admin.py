@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import KeyId, NodeId, parse_digest, parse_key_id, parse_node_id
+from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import MAX_SLOTS, parse_suite
 from nodeseal.v1 import admin_pb2
@@ -14,9 +14,15 @@ from nodeseal.verifier.fleet.boot_brief import BootBrief
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.keys.keystore import FILE_PLACE
 from nodeseal.verifier.release.rotation import Rewrap
-from nodeseal.verifier.services.convert_release import slots_from_proto
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
-from nodeseal.wire.messages import fill_timestamp, findings_to_proto, shown_text, state_to_proto, timestamp
+from nodeseal.wire.messages import (
+    fill_timestamp,
+    findings_to_proto,
+    shown_text,
+    slots_from_proto,
+    state_to_proto,
+    timestamp,
+)
 
 _PART = 256 * 1024
 MAX_PAGE = 4 << 20
@@ -114,16 +120,17 @@ def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> tuple[KeyId, Suit
 
 
 def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewrap:
-    """Return which slots are to be rewrapped to which keys.
+    """Return which slots to rewrap to which keys.
 
     Raises:
-        MalformedInput: a bad digest, slot or public key file, two for one version of a key, none, or more than 64.
+        MalformedInput: no slots, as from commands of the first release, slots or a public key file that do not parse,
+            two keys of one version, no key, or more than 64.
     """
     keys = tuple(parse_model_key(raw, f"key {number}") for number, raw in enumerate(message.keys[: MAX_SLOTS + 1], 1))
     if not 1 <= len(keys) <= MAX_SLOTS or len({(key.key_id, key.key_version) for key in keys}) != len(keys):
         raise MalformedInput(f"rewrapping needs 1 to {MAX_SLOTS} different keys")
-    digest = parse_digest(message.model_digest, "model digest")
-    return Rewrap(model_digest=digest, slots=slots_from_proto(message.slots), keys=keys, actor=actor)
+    slots = slots_from_proto(message.slots, "nodeseal")
+    return Rewrap(model_digest=slots.model_digest, slots=slots.slots, keys=keys, actor=actor)
 
 
 def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId, int]:

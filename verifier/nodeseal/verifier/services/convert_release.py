@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Final
 
 from nodeseal.appraisal.release import Certification
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import LeaseId, parse_digest, parse_lease_id
-from nodeseal.sealed.slots import Slot
+from nodeseal.ids import LeaseId, parse_lease_id
 from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import key_release_pb2
 from nodeseal.verifier.release.approval import ReleaseProof, Request
@@ -15,33 +15,20 @@ from nodeseal.verifier.release.entitlement import Wanted
 from nodeseal.verifier.release.releases import Released
 from nodeseal.verifier.services.convert import fill_challenge
 from nodeseal.wire.evidence import evidence_from_proto
-from nodeseal.wire.messages import fill_timestamp, selection_to_proto
-from nodeseal.wire.slots import slot_from_proto
+from nodeseal.wire.messages import fill_timestamp, selection_to_proto, slots_from_proto
 
-_MAX_SLOTS = 64
-_MAX_LEASES = 1024
+_MAX_RETURNED: Final = 1024
+"""Leases that one call may return; a node claims far fewer."""
 
 
 def wanted_from_proto(message: key_release_pb2.Ask) -> Wanted:
     """Return what a node asks for.
 
     Raises:
-        MalformedInput: a bad digest, key id, suite or size, or more than 64 slots.
+        MalformedInput: no slots, as from agents of the first release, or slots that do not parse.
     """
-    return Wanted(
-        model_digest=parse_digest(message.model_digest, "model digest"), slots=slots_from_proto(message.slots)
-    )
-
-
-def slots_from_proto(messages: Sequence[key_release_pb2.Slot]) -> tuple[Slot, ...]:
-    """Return the slots of a model.
-
-    Raises:
-        MalformedInput: a bad key id, suite or size, or more than 64 slots.
-    """
-    if len(messages) > _MAX_SLOTS:
-        raise MalformedInput(f"{len(messages)} slots, at most {_MAX_SLOTS}")
-    return tuple(map(slot_from_proto, messages))
+    slots = slots_from_proto(message.slots, "nodeseal-agent")
+    return Wanted(model_digest=slots.model_digest, slots=slots.slots)
 
 
 def proof_from_proto(message: key_release_pb2.Proof) -> ReleaseProof:
@@ -74,10 +61,10 @@ def released_to_proto(released: Released) -> key_release_pb2.ReleaseResponse:
         context=released.context,
         enc=released.sealed.enc,
         wrapped=released.sealed.wrapped,
-        expires_in_ms=released.trusted_for_ms,
+        trusted_for_ms=released.trusted_for_ms,
     )
     if released.trusted_until is not None:
-        fill_timestamp(message.expires, released.trusted_until)
+        fill_timestamp(message.trusted_until, released.trusted_until)
     return key_release_pb2.ReleaseResponse(released=message)
 
 
@@ -88,6 +75,6 @@ def leases_from_proto(texts: Iterable[str]) -> tuple[LeaseId, ...]:
         MalformedInput: one is none, or there are more than 1024.
     """
     leases = tuple(map(parse_lease_id, texts))
-    if len(leases) > _MAX_LEASES:
-        raise MalformedInput(f"{len(leases)} leases, at most {_MAX_LEASES}")
+    if len(leases) > _MAX_RETURNED:
+        raise MalformedInput(f"{len(leases)} leases, at most {_MAX_RETURNED}")
     return leases
