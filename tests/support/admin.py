@@ -142,9 +142,11 @@ class Entitled:
         """Ask for the model key and prove the node's state."""
         return await self.node.release(self.model.digest, [self.model.slot])
 
-    async def open(self) -> bytes:
-        """Return the data key that a release gives to the node's TPM."""
-        return self.node.open(await self.release())
+    async def lease(self) -> str:
+        """Open the model and return the lease that began."""
+        released = await self.release()
+        assert self.node.open(released) == self.model.data_key
+        return released.lease_id
 
     async def denied(self, slots: Sequence[Slot] | None = None, digest: str = "") -> Refusal:
         """Ask, expect a refusal, and check that its findings were recorded and that no lease began."""

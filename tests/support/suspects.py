@@ -38,6 +38,10 @@ SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
 GOOD = BootChain(option_rom=b"nodeseal sample option ROM")
 """What honest machines boot: something in every PCR that a rule looks at."""
 GOOD_LOG = sample_boot_log(GOOD)
+LOG = decode_event_log(GOOD_LOG)
+UNIFIED = BootChain(sections=((".linux", b"linux"), (".initrd", b"initrd"), (".uname", b"6.1")))
+"""A machine that boots a unified kernel."""
+UNIFIED_LOG = decode_event_log(sample_boot_log(UNIFIED))
 
 
 def exact_golden(log: EventLog, judged: str = "exact") -> Golden:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
 import grpc
@@ -33,16 +33,9 @@ from nodeseal.v1 import (
 )
 from support.admin import a_sealed_model, activate, grant
 from support.fake_node import FakeNode, a_node, ima_stretches
-from support.floods import GROWTH, Stage, a_stage, connected, faults, undisturbed
+from support.floods import GROWTH, Stage, connected, faults, undisturbed
 from support.releases import Scene, joined, lease_rows
 from support.verifier import RunningVerifier, received, refusal_of
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with a_stage(tmp_path_factory.mktemp("floods")) as running:
-        yield running
-
 
 # d01: slow, idle, half-open
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -11,7 +10,6 @@ from itertools import count
 from pathlib import Path
 
 import grpc
-import pytest
 from grpc import aio
 
 from nodeseal.evidence.logs import MAX_BOOT_LOG
@@ -28,7 +26,7 @@ from nodeseal.v1 import attestation_pb2
 from support.admin import activate
 from support.agents import eventually
 from support.fake_node import boot_log_stretches, ima_stretches
-from support.floods import GROWTH, Stage, a_stage, faults, undisturbed
+from support.floods import GROWTH, Stage, faults, undisturbed
 from support.logged import LoggedNode, admitted
 from support.verifier import refusal_of
 
@@ -37,12 +35,6 @@ ENTRIES = 30_000
 GOLDENS = 7
 USUAL_BOOT_LOG = 50_000
 USUAL_ENTRIES = 5_000
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with a_stage(tmp_path_factory.mktemp("long-logs")) as running:
-        yield running
 
 
 def lengthened(size: int) -> bytes:

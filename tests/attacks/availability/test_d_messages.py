@@ -6,7 +6,6 @@ They are refused before they are decoded, or where they are, and nobody else not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -17,7 +16,7 @@ from nodeseal.ids import digest_of
 from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.v1 import attestation_pb2
 from support.fake_node import FakeNode
-from support.floods import Stage, a_stage, faults, undisturbed
+from support.floods import Stage, faults, undisturbed
 from support.releases import joined
 from support.sealed import model_key
 from support.verifier import Refusal, received, refusal_of
@@ -32,12 +31,6 @@ ATTEST, RELEASE, RETURN, RENEW, ENROL = (
 )
 NODE_METHODS = [ATTEST, RELEASE, RETURN, RENEW]
 METHODS = [*NODE_METHODS, ENROL]
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with a_stage(tmp_path_factory.mktemp("messages")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
 
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import sample_boot_log
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
@@ -21,29 +20,19 @@ from support.damage import flipped
 from support.suspects import (
     GOOD,
     GOOD_LOG,
+    LOG,
     SHA256,
+    UNIFIED,
+    UNIFIED_LOG,
     Court,
-    a_court,
     a_trial,
-    exact_golden,
     ids,
     places,
-    rules_golden,
     telling,
 )
 
-LOG: Final = decode_event_log(GOOD_LOG)
-UNIFIED: Final = BootChain(sections=((".linux", b"linux"), (".initrd", b"initrd"), (".uname", b"6.1")))
-UNIFIED_LOG: Final = decode_event_log(sample_boot_log(UNIFIED))
 CALLING: Final = b"Calling EFI Application from Boot Option"
 LOADER, SECURE_BOOT, DBX = (name.encode("utf-16-le") for name in ("grubx64.efi", "SecureBoot", "dbx"))
-
-
-@pytest.fixture(scope="module")
-def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    goldens = exact_golden(LOG), rules_golden(LOG), rules_golden(UNIFIED_LOG, "unified")
-    with a_court(tmp_path_factory.mktemp("b"), *goldens) as made:
-        yield made
 
 
 def log_of(**changes: object) -> EventLog:

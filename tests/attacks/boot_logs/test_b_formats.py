@@ -34,6 +34,7 @@ from support.machines import a_machine
 from support.suspects import (
     GOOD,
     GOOD_LOG,
+    LOG,
     SHA1,
     SHA256,
     Court,
@@ -47,17 +48,10 @@ from support.suspects import (
 )
 from support.verifier import Refusal, RunningVerifier, refusal_of
 
-LOG: Final = decode_event_log(GOOD_LOG)
 SHA384: Final = HashAlg.SHA384
 FIRST: Final = 12 + 20 + struct.unpack_from("<I", GOOD_LOG, 28)[0]
 """Where the event after the Specification ID begins."""
 HUNDRED_MB: Final = 100 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    with a_court(tmp_path_factory.mktemp("b"), exact_golden(LOG), rules_golden(LOG)) as made:
-        yield made
 
 
 # b05: no log at all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -15,29 +15,9 @@ from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import inserted, measured, place_of, replaced, values_of, without
 from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine
-from support.suspects import (
-    GOOD,
-    GOOD_LOG,
-    SHA256,
-    Court,
-    a_court,
-    a_trial,
-    exact_golden,
-    ids,
-    places,
-    rules_golden,
-    telling,
-    told,
-)
+from support.suspects import GOOD, GOOD_LOG, LOG, SHA256, Court, a_trial, ids, places, telling, told
 
-LOG: Final = decode_event_log(GOOD_LOG)
 FIRMWARE: Final = range(8)
-
-
-@pytest.fixture(scope="module")
-def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    with a_court(tmp_path_factory.mktemp("b"), exact_golden(LOG), rules_golden(LOG)) as made:
-        yield made
 
 
 # b01: one event of the log is not what was extended

@@ -1,7 +1,4 @@
-"""Attacks on the attestation key at enrolment, over gRPC against a running verifier: rows e01 to e03.
-
-Every refusal changes one fact of an identity that enrols, and leaves nodes and audit log as they were.
-"""
+"""Attacks on the attestation key at enrolment, over gRPC against a running verifier: rows e01 to e03."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import ObjectAttributes
 from support.attackers import enrolling, nothing_enrolled, refused
-from support.enrolments import Scene, a_scene, findings_of, refused_identity
+from support.enrolments import findings_of, refused_identity
 from support.fake_node import FakeNode, a_node
 from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine, need
@@ -28,17 +25,6 @@ from support.verifier import RunningVerifier
 
 OF_THIS_TPM = ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT
 GOOD_AK = templates.attestation_key(bytes(64))
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("e")) as made_scene:
-        yield made_scene
-
-
-@pytest.fixture(scope="module")
-def verifier(scene: Scene) -> RunningVerifier:
-    return scene.verifier
 
 
 @pytest.fixture(scope="module")

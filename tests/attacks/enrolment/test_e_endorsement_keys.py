@@ -1,13 +1,10 @@
-"""Attacks on the endorsement key and its certificate, over gRPC against a running verifier: rows e04, e05 and e09.
-
-Every refusal changes one fact of an identity that enrols, and leaves nodes and audit log as they were.
-"""
+"""Attacks on the endorsement key and its certificate, over gRPC against a running verifier: rows e04, e05 and e09."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,33 +18,12 @@ from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.public import RsaPublic, Scheme, TpmPublic
 from support import certificates as made
 from support.certificates import EK, INTERMEDIATE, RSA_EK, Facts, ec_key, key_info, rsa_key
-from support.enrolments import (
-    Scene,
-    a_scene,
-    certified,
-    findings_of,
-    key_info_of,
-    p192_ek,
-    refused_identity,
-    roca_ek,
-    rsa_ek,
-)
+from support.enrolments import Scene, certified, findings_of, key_info_of, p192_ek, refused_identity, roca_ek, rsa_ek
 from support.fake_node import FakeNode, a_node
 from support.roca import roca_modulus
 from support.verifier import RunningVerifier
 
 GOOD_AK = templates.attestation_key(bytes(64))
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("e")) as made_scene:
-        yield made_scene
-
-
-@pytest.fixture(scope="module")
-def verifier(scene: Scene) -> RunningVerifier:
-    return scene.verifier
 
 
 # e04, e05: the endorsement key's certificate

@@ -1,12 +1,9 @@
-"""Attacks by text that others choose, over gRPC against a running verifier: row e10.
-
-Every refusal changes one fact of an identity that enrols, and leaves nodes and audit log as they were.
-"""
+"""Attacks by text that others choose, over gRPC against a running verifier: row e10."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import grpc
@@ -19,22 +16,11 @@ from support import certificates as made
 from support.admin import content_of
 from support.attackers import ESCAPED, altered, evidence_claiming, nothing_enrolled, refused, seen_by
 from support.certificates import EK
-from support.enrolments import Scene, a_scene, certified, findings_of, refused_identity
+from support.enrolments import certified, findings_of, refused_identity
 from support.fake_node import a_node
 from support.verifier import RunningVerifier, Stubs, received
 
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("e")) as made_scene:
-        yield made_scene
-
-
-@pytest.fixture(scope="module")
-def verifier(scene: Scene) -> RunningVerifier:
-    return scene.verifier
 
 
 # e10: text that others choose

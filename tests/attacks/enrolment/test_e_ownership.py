@@ -1,7 +1,4 @@
-"""Attacks on activation and on who owns an id, over gRPC against a running verifier: rows e06 to e08.
-
-Every refusal changes one fact of an identity that enrols, and leaves nodes and audit log as they were.
-"""
+"""Attacks on activation and on who owns an id, over gRPC against a running verifier: rows e06 to e08."""
 
 from __future__ import annotations
 
@@ -25,24 +22,12 @@ from nodeseal.verifier.store.database import Store
 from support.admin import a_sealed_model, grant, trusted_node
 from support.attackers import enrolling, nothing_enrolled, refused, refused_release, seen_by, twin_of
 from support.damage import flipped
-from support.enrolments import Scene, a_scene, granted_node, sync_channel
+from support.enrolments import Scene, granted_node, sync_channel
 from support.fake_node import FakeNode, a_node
 from support.in_process import in_process
 from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine, need
 from support.verifier import Refusal, RunningVerifier, a_verifier, refusal_of
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("e")) as made_scene:
-        yield made_scene
-
-
-@pytest.fixture(scope="module")
-def verifier(scene: Scene) -> RunningVerifier:
-    return scene.verifier
-
 
 # e06, e07: the challenge
 

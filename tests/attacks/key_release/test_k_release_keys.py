@@ -7,7 +7,7 @@ released, no lease begins, the denial is recorded. The same node then opens the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -28,7 +28,6 @@ from support.releases import (
     Proof,
     Scene,
     Stage,
-    a_stage,
     activate_golden_of,
     attest,
     certified,
@@ -39,12 +38,6 @@ from support.releases import (
 
 OTHER = hashlib.sha256(b"something else").digest()
 EXTENDED = {HashAlg.SHA256: OTHER}
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with a_stage(tmp_path_factory.mktemp("k")) as running:
-        yield running
 
 
 # k01: the release key

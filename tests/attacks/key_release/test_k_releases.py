@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import grpc
@@ -23,16 +23,10 @@ from support.admin import a_sealed_model, activate, grant
 from support.agents import eventually
 from support.damage import flipped
 from support.fake_node import a_node
-from support.releases import MANY, Case, Challenge, Proof, Scene, Stage, a_stage, attest, joined, lease_rows, play
+from support.releases import MANY, Case, Challenge, Proof, Scene, Stage, attest, joined, lease_rows, play
 from support.verifier import received, refusal_of
 
 OTHER = hashlib.sha256(b"something else").digest()
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with a_stage(tmp_path_factory.mktemp("k")) as running:
-        yield running
 
 
 # k04: replies and proofs that are not one's own

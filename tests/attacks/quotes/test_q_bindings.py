@@ -1,13 +1,9 @@
-"""Attacks by quotes made for something else, over gRPC against a running verifier: rows q07 to q09.
-
-Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
-is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
-"""
+"""Attacks by quotes made for something else, over gRPC against a running verifier: rows q07 to q09."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import grpc
@@ -21,19 +17,7 @@ from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.attackers import Forge, altered, evidence_claiming, proof_with, refused_release, seen_by
 from support.fake_node import FakeNode, selection_of
-from support.quoting import Scene, a_scene, found, granted_node
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("q")) as made:
-        yield made
-
-
-@pytest.fixture
-def node(scene: Scene) -> FakeNode:
-    return asyncio.run(granted_node(scene))
-
+from support.forged_rounds import Scene, found, granted_node
 
 # q07, q08, q09: what the quote is bound to
 

@@ -1,14 +1,10 @@
-"""Attacks on what a quote says, over gRPC against a running verifier: rows q02 to q05.
-
-Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
-is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
-"""
+"""Attacks on what a quote says, over gRPC against a running verifier: rows q02 to q05."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -21,20 +17,9 @@ from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence
 from support.attackers import Forge, admitted_node, altered, refused_round, resigned
 from support.fake_node import FakeNode, a_node, selection_of
-from support.quoting import Scene, a_scene, found, granted_node
+from support.forged_rounds import Scene, found, granted_node
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("q")) as made:
-        yield made
-
-
-@pytest.fixture
-def node(scene: Scene) -> FakeNode:
-    return asyncio.run(granted_node(scene))
 
 
 # q02: what is no quote

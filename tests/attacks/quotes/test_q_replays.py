@@ -1,13 +1,8 @@
-"""Attacks by answers that were given before, or too late, over gRPC against a running verifier: row q01.
-
-Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
-is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
-"""
+"""Attacks by answers that were given before, or too late, over gRPC against a running verifier: row q01."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,23 +11,12 @@ import pytest
 from nodeseal.v1 import key_release_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
-from support.admin import a_sealed_model, grant, trusted_node
+from support.admin import entitled, trusted_node
 from support.attackers import record_contents, refused, refused_release, resigned, seen_by
 from support.fake_node import FakeNode
+from support.forged_rounds import Scene, found, granted_node
 from support.in_process import MovableClocks, in_process
-from support.quoting import Scene, a_scene, found, granted_node
 from support.verifier import RunningVerifier, a_verifier, received
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("q")) as made:
-        yield made
-
-
-@pytest.fixture
-def node(scene: Scene) -> FakeNode:
-    return asyncio.run(granted_node(scene))
 
 
 def test_q00_the_good_case_is_trusted_and_opens_the_model(scene: Scene, node: FakeNode) -> None:
@@ -145,25 +129,22 @@ def test_q01_an_answer_past_the_deadline_is_refused_for_rounds_and_releases(tmp_
     clocks = MovableClocks()
 
     async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier, clocks), verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
-            before = await record_contents(admin)
-            async with node.attesting() as stream:
-                in_time = node.evidence(await stream.challenge())
+        async with in_process(verifier, clocks), entitled(verifier) as here:
+            before = await record_contents(here.admin)
+            async with here.node.attesting() as stream:
+                in_time = here.node.evidence(await stream.challenge())
                 clocks.steady_ahead += 10.5
                 await stream.send(in_time)
                 refusal = await stream.end()
                 assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
-            assert await record_contents(admin) == before  # a late answer speaks neither for nor against a node
+            assert await record_contents(here.admin) == before  # a late answer speaks neither for nor against a node
 
             def late(node: FakeNode, challenge: ReleaseChallenge) -> Proof:
                 clocks.steady_ahead += 10.5
                 return node.proof(challenge)
 
-            assert (await refused_release(node, model, late)).findings == ("quote.nonce",)
-            assert node.open(await node.release(model.digest, [model.slot])) == model.data_key
+            assert (await refused_release(here.node, here.model, late)).findings == ("quote.nonce",)
+            assert await here.lease()
 
     with a_verifier(tmp_path, start=False, interval_seconds=0, answer_within_seconds=10, trust_seconds=300) as verifier:
         asyncio.run(case(verifier))

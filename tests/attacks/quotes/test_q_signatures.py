@@ -1,13 +1,9 @@
-"""Attacks on the signatures of quotes, over gRPC against a running verifier: row q06.
-
-Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
-is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
-"""
+"""Attacks on the signatures of quotes, over gRPC against a running verifier: row q06."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -22,23 +18,12 @@ from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support.attackers import altered, refused_round
 from support.damage import flipped
 from support.fake_node import FakeNode, a_node
-from support.quoting import Scene, a_scene, found, granted_node
+from support.forged_rounds import Scene, found, granted_node
 from support.software_ak import SoftwareAk
 
 SHA256 = HashAlg.SHA256
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Order of P-256's base point."""
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("q")) as made:
-        yield made
-
-
-@pytest.fixture
-def node(scene: Scene) -> FakeNode:
-    return asyncio.run(granted_node(scene))
 
 
 # q06: signatures that do not count

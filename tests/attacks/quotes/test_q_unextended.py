@@ -1,13 +1,9 @@
-"""Attacks by PCRs that firmware never extended, over gRPC against a running verifier: row q10.
-
-Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
-is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
-"""
+"""Attacks by PCRs that firmware never extended, over gRPC against a running verifier: row q10."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,16 +15,10 @@ from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
 from support.admin import activate
 from support.attackers import admitted_node, seen_by
 from support.fake_node import FakeNode, a_node, golden_of
-from support.quoting import Scene, a_scene
+from support.forged_rounds import Scene
 from support.verifier import RunningVerifier, a_verifier
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with a_scene(tmp_path_factory.mktemp("q")) as made:
-        yield made
 
 
 # q10: PCRs that firmware never extended

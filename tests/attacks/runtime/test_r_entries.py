@@ -21,14 +21,12 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules, SigningKey, Window
 from nodeseal.ima.hash import HASHES_BY_NAME
 from nodeseal.ima.log import ImaEntry, measured_entry
 from nodeseal.ima.template import ImaFields, encode_template
-from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
 from support.damage import flipped
 from support.runtime import content, ran
-from support.suspects import GOOD_LOG, Court, Suspect, a_court, a_trial, ids, places, runtime_golden, told, truth
+from support.suspects import GOOD_LOG, LOG, Court, Suspect, a_court, a_trial, ids, places, runtime_golden, told, truth
 
-LOG: Final = decode_event_log(GOOD_LOG)
 AGENT: Final = "/usr/bin/agent"
 PATHS: Final = {
     "a space": b"/opt/my agent/run",

@@ -11,7 +11,6 @@ import pytest
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ima.log import ImaEntry, boot_aggregate_candidates
 from nodeseal.ima.template import ImaFields
-from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_UNTRUSTED, Challenge, Evidence
 from support import ima
 from support.boot_logs import values_of
@@ -20,6 +19,7 @@ from support.machines import a_machine
 from support.runtime import content, fields, ran
 from support.suspects import (
     GOOD_LOG,
+    LOG,
     SHA1,
     SHA256,
     Court,
@@ -35,7 +35,6 @@ from support.suspects import (
     truth,
 )
 
-LOG: Final = decode_event_log(GOOD_LOG)
 AGENT, PYTHON, LIBC = ("/usr/bin/agent", "/usr/bin/python3", "/usr/lib/libc.so")
 RULES: Final = RuntimeRules(
     files={path: (FileDigest(digest=content("good")),) for path in (AGENT, PYTHON, LIBC)},

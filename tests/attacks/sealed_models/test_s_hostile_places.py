@@ -16,18 +16,8 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.loader import OnlyModel, open_model, web
 from nodeseal.loader.reseal import next_label, reseal_model
 from nodeseal.loader.web import WebFolder, WebOptions
-from support.sealed import CREATED, Sample, sealed_model
+from support.sealed import CREATED, Sample
 from support.web import Request, Script, WebServer
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return sealed_model(tmp_path_factory.mktemp("places"))
-
-
-@pytest.fixture
-def sample(pristine: Sample, tmp_path: Path) -> Sample:
-    return pristine.copied_to(tmp_path / "tiny")
 
 
 def surplus(sample: Sample) -> tuple[Finding, ...]:

@@ -48,16 +48,6 @@ HEADER = 4096
 SEALED_FINDINGS = {FindingId.SEALED_HEADER, FindingId.SEALED_SEGMENT, FindingId.SEALED_FILE}
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return sealed_model(tmp_path_factory.mktemp("pristine"))
-
-
-@pytest.fixture
-def sample(pristine: Sample, tmp_path: Path) -> Sample:
-    return pristine.copied_to(tmp_path / "tiny")
-
-
 def refused(sample: Sample) -> FindingId:
     """Load the weights, which must fail; return what was found."""
     with pytest.raises(ProofFailed) as caught:

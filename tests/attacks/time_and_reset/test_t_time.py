@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,9 +30,10 @@ from nodeseal.v1.attestation_pb2 import (
     Verdict,
 )
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
-from support.admin import Sealed, a_sealed_model, activate, grant, trusted_node
+from support.admin import Entitled, Sealed, activate, entitled, grant, trusted_node
 from support.attackers import admitted_node, last_finding_ids, refused, seen_by
 from support.fake_node import FakeNode, FakeStream, a_node, golden_of
+from support.forged_rounds import Scene, a_scene
 from support.in_process import MovableClocks, in_process
 from support.machine_tpm import ClockworkTpm, MachineTpm, tpm_of
 from support.machines import a_machine, need
@@ -45,23 +45,10 @@ HOUR_MS = 3_600_000
 OTHER_BOOT = "3f0c7c9e-0000-4000-8000-000000000002"
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A verifier with a golden that :func:`support.verifier.a_node` matches, and a model."""
-
-    verifier: RunningVerifier
-    model: Sealed
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    async def prepare() -> Sealed:
-        async with verifier.person() as admin:
-            await trusted_node(verifier, admin)
-            return await a_sealed_model(admin)
-
-    with a_verifier(tmp_path_factory.mktemp("t"), interval_seconds=0, answer_within_seconds=10) as verifier:
-        yield Scene(verifier, asyncio.run(prepare()))
+    with a_scene(tmp_path_factory.mktemp("t")) as made:
+        yield made
 
 
 def ids(verdict: Verdict) -> set[str]:
@@ -71,9 +58,7 @@ def ids(verdict: Verdict) -> set[str]:
 async def leased(node: FakeNode, model: Sealed, admin: Stubs) -> str:
     """Let a node open the model and return its lease."""
     await grant(admin, node)
-    released = await node.release(model.digest, [model.slot])
-    assert node.open(released) == model.data_key
-    return released.lease_id
+    return await Entitled(verifier=node.verifier, admin=admin, node=node, model=model).lease()
 
 
 async def lost(admin: Stubs, node: FakeNode, lease: str, stream: FakeStream | None = None) -> None:
@@ -92,6 +77,13 @@ def machine(scene: Scene) -> Iterator[Machine]:
     need("swtpm")
     with a_machine(scene.verifier.vendor) as made:
         yield made
+
+
+def on_booted(machine: Machine, case: Callable[[MachineTpm], Coroutine[None, None, None]]) -> None:
+    """Boot a machine and play a case with its TPM."""
+    machine.boot(BOOT_LOG)
+    with tpm_of(machine) as tpm:
+        asyncio.run(case(tpm))
 
 
 async def machine_node(scene: Scene, tpm: MachineTpm, admin: Stubs) -> tuple[FakeNode, str]:
@@ -129,9 +121,7 @@ def test_t01_a_tpm_reset_with_replayed_extends_and_no_reboot_is_found(scene: Sce
                 assert (await stream.round()).state == NODE_STATE_TRUSTED  # a reboot does
             await lost(admin, node, lease)
 
-    machine.boot(BOOT_LOG)
-    with tpm_of(machine) as tpm:
-        asyncio.run(case(tpm))
+    on_booted(machine, case)
 
 
 def test_t01_a_reset_while_the_node_was_away_is_found(scene: Scene, machine: Machine) -> None:
@@ -144,9 +134,7 @@ def test_t01_a_reset_while_the_node_was_away_is_found(scene: Scene, machine: Mac
                 assert ids(await stream.round()) == {"clock.reset-without-reboot"}
                 await lost(admin, node, lease, stream)
 
-    machine.boot(BOOT_LOG)
-    with tpm_of(machine) as tpm:
-        asyncio.run(case(tpm))
+    on_booted(machine, case)
 
 
 def test_t01_a_reset_that_replays_the_clean_boot_of_a_tampered_machine_is_found(scene: Scene, machine: Machine) -> None:
@@ -165,9 +153,7 @@ def test_t01_a_reset_that_replays_the_clean_boot_of_a_tampered_machine_is_found(
                 verdict = await stream.round()
                 assert (verdict.state, ids(verdict)) == (NODE_STATE_UNTRUSTED, {"clock.reset-without-reboot"})
 
-    machine.boot(BOOT_LOG)
-    with tpm_of(machine) as tpm:
-        asyncio.run(case(tpm))
+    on_booted(machine, case)
 
 
 @pytest.mark.parametrize("boot_id", ["", OTHER_BOOT], ids=["no reboot claimed", "a reboot claimed"])
@@ -205,9 +191,7 @@ def test_t02_tpm_state_restored_from_a_copy_is_quarantined(
     machine.boot(BOOT_LOG)
     machine.stop()
     machine.snapshot(tmp_path / "copy")
-    machine.boot(BOOT_LOG)
-    with tpm_of(machine) as tpm:
-        asyncio.run(case(tpm))
+    on_booted(machine, case)
 
 
 def test_t02_a_clock_that_runs_backwards_is_remembered_by_a_verifier_that_starts_anew(tmp_path: Path) -> None:
@@ -309,60 +293,79 @@ def test_t03_each_change_of_clock_and_counters_has_its_outcome(
 # t04: silence, death and other clocks
 
 
-def test_t04_a_silent_node_is_stale_at_its_time_and_its_lease_ends_with_a_record(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            lease = await leased(node, await a_sealed_model(admin), admin)
-            async with node.attesting() as stream:
-                await stream.round()
-                ends = (await seen_by(admin, node)).trusted_until.ToDatetime(UTC)
-                assert (await stream.end()).findings == ("quote.nonce",)  # it never answered the next challenge
-            await _until_stale(admin, node)
-            await lost(admin, node, lease)
-            (ended,) = [each for each in verifier.records() if each["action"] == "lease.ended"]
-            late = datetime.fromisoformat(ended["time"]) - ends
-            assert timedelta() <= late < timedelta(seconds=2)  # the sweep's half second, and a busy machine
-            assert "stale" in ended["details"]["reason"]
-
-    with a_verifier(tmp_path, interval_seconds=0, trust_seconds=3, answer_within_seconds=1) as verifier:
-        asyncio.run(case(verifier))
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[RunningVerifier]:
+    """A verifier whose trust ends after three seconds."""
+    with a_verifier(tmp_path, interval_seconds=0, trust_seconds=3, answer_within_seconds=1) as running:
+        yield running
 
 
-async def _until_stale(admin: Stubs, node: FakeNode) -> None:
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[RunningVerifier]:
+    """A verifier that trusts for a minute, set up and not started."""
+    with a_verifier(tmp_path, start=False, interval_seconds=0, trust_seconds=60) as made:
+        yield made
+
+
+@pytest.fixture
+def clocks() -> MovableClocks:
+    """Clocks for a verifier in this process."""
+    return MovableClocks()
+
+
+async def stale_and_lost(admin: Stubs, node: FakeNode, lease: str) -> None:
+    """Wait until a node is stale, and see to it that its lease has ended."""
     for _ in range(100):
         known = await seen_by(admin, node)
         if known.state == NODE_STATE_STALE and not known.leases:
-            return
+            break
         await asyncio.sleep(0.1)
-    raise AssertionError(f"not stale: {known}")
+    else:
+        raise AssertionError(f"not stale: {known}")
+    await lost(admin, node, lease)
 
 
-def test_t04_trust_does_not_outlive_a_verifier_that_was_killed(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            lease = await leased(node, await a_sealed_model(admin), admin)
-        verifier.kill()
+def test_t04_a_silent_node_is_stale_at_its_time_and_its_lease_ends_with_a_record(quick: RunningVerifier) -> None:
+    async def case() -> None:
+        async with entitled(quick) as scene:
+            lease = await scene.lease()
+            async with scene.node.attesting() as stream:
+                await stream.round()
+                ends = (await seen_by(scene.admin, scene.node)).trusted_until.ToDatetime(UTC)
+                assert (await stream.end()).findings == ("quote.nonce",)  # it never answered the next challenge
+            await stale_and_lost(scene.admin, scene.node, lease)
+        (ended,) = [each for each in quick.records() if each["action"] == "lease.ended"]
+        late = datetime.fromisoformat(ended["time"]) - ends
+        assert timedelta() <= late < timedelta(seconds=2)  # the sweep's half second, and a busy machine
+        assert "stale" in ended["details"]["reason"]
+
+    asyncio.run(case())
+
+
+def test_t04_trust_does_not_outlive_a_verifier_that_was_killed(quick: RunningVerifier) -> None:
+    async def case() -> None:
+        async with entitled(quick) as scene:
+            lease = await scene.lease()
+        quick.kill()
         await asyncio.sleep(3)
-        verifier.start()
-        async with verifier.person() as admin:
-            assert (await seen_by(admin, node)).state == NODE_STATE_STALE  # from its first answer on
-            await _until_stale(admin, node)
-            await lost(admin, node, lease)
+        quick.start()
+        async with quick.person() as admin:
+            assert (await seen_by(admin, scene.node)).state == NODE_STATE_STALE  # from its first answer on
+            await stale_and_lost(admin, scene.node, lease)
 
-    with a_verifier(tmp_path, interval_seconds=0, trust_seconds=3, answer_within_seconds=1) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
-@pytest.mark.parametrize("jump", [timedelta(hours=-12), timedelta(hours=12)], ids=["back", "ahead"])
-def test_t04_setting_the_verifiers_time_neither_ends_nor_extends_trust(tmp_path: Path, jump: timedelta) -> None:
-    clocks = MovableClocks()
+JUMPS = pytest.mark.parametrize("jump", [timedelta(hours=-12), timedelta(hours=12)], ids=["back", "ahead"])
 
-    async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier, clocks), verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            lease = await leased(node, await a_sealed_model(admin), admin)
+
+@JUMPS
+def test_t04_setting_the_verifiers_time_neither_ends_nor_extends_trust(
+    stopped: RunningVerifier, clocks: MovableClocks, jump: timedelta
+) -> None:
+    async def case() -> None:
+        async with in_process(stopped, clocks), entitled(stopped) as scene:
+            lease, node = await scene.lease(), scene.node
             async with node.attesting() as stream:
                 assert (await stream.round()).state == NODE_STATE_TRUSTED
                 open_challenge = await stream.challenge()
@@ -371,27 +374,23 @@ def test_t04_setting_the_verifiers_time_neither_ends_nor_extends_trust(tmp_path:
                 assert (await stream.verdict()).state == NODE_STATE_TRUSTED
                 assert (await stream.round()).state == NODE_STATE_TRUSTED
             await asyncio.sleep(0.7)  # a sweep
-            known = await seen_by(admin, node)
+            known = await seen_by(scene.admin, node)
             assert (known.state, list(known.leases)) == (NODE_STATE_TRUSTED, [lease])
             clocks.steady_ahead += 60
-            assert (await seen_by(admin, node)).state == NODE_STATE_STALE
-            await _until_stale(admin, node)
-            await lost(admin, node, lease)
+            assert (await seen_by(scene.admin, node)).state == NODE_STATE_STALE
+            await stale_and_lost(scene.admin, node, lease)
 
-    with a_verifier(tmp_path, start=False, interval_seconds=0, trust_seconds=60) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
-def test_t04_a_stale_node_gets_no_key_and_no_certificate_until_it_proves_itself(tmp_path: Path) -> None:
-    clocks = MovableClocks()
-
-    async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier, clocks), verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
+def test_t04_a_stale_node_gets_no_key_and_no_certificate_until_it_proves_itself(
+    stopped: RunningVerifier, clocks: MovableClocks
+) -> None:
+    async def case() -> None:
+        async with in_process(stopped, clocks), entitled(stopped) as scene:
+            node = scene.node
             clocks.steady_ahead += 60
-            refusal = await refused(node.release(model.digest, [model.slot]))
+            refusal = await scene.denied()
             assert refusal.findings == ("release.node-state",)
             assert "seen stale" in refusal.details
             async with node.channel() as channel:
@@ -400,29 +399,26 @@ def test_t04_a_stale_node_gets_no_key_and_no_certificate_until_it_proves_itself(
                 assert (await refused(renewal)).findings == ("node.not-trusted",)
             async with node.attesting() as stream:
                 assert (await stream.round()).state == NODE_STATE_TRUSTED
-            assert node.open(await node.release(model.digest, [model.slot])) == model.data_key
+            assert await scene.lease()
 
-    with a_verifier(tmp_path, start=False, interval_seconds=0, trust_seconds=60) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
-@pytest.mark.parametrize("jump", [timedelta(hours=-12), timedelta(hours=12)], ids=["back", "ahead"])
-def test_t04_a_time_set_while_the_verifier_was_down_extends_no_trust(tmp_path: Path, jump: timedelta) -> None:
+@JUMPS
+def test_t04_a_time_set_while_the_verifier_was_down_extends_no_trust(
+    stopped: RunningVerifier, clocks: MovableClocks, jump: timedelta
+) -> None:
     """The end of trust is stored by the time of day; no start makes more of it than a round would have given."""
-    clocks = MovableClocks()
 
-    async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier, clocks), verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            lease = await leased(node, await a_sealed_model(admin), admin)
+    async def case() -> None:
+        async with in_process(stopped, clocks), entitled(stopped) as scene:
+            lease = await scene.lease()
         clocks.wall_ahead += jump
-        async with in_process(verifier, clocks), verifier.person() as admin:
+        async with in_process(stopped, clocks), stopped.person() as admin:
             if jump < timedelta():
-                assert (await seen_by(admin, node)).state == NODE_STATE_TRUSTED
+                assert (await seen_by(admin, scene.node)).state == NODE_STATE_TRUSTED
                 clocks.steady_ahead += 60
-            assert (await seen_by(admin, node)).state == NODE_STATE_STALE
-            await _until_stale(admin, node)
-            await lost(admin, node, lease)
+            assert (await seen_by(admin, scene.node)).state == NODE_STATE_STALE
+            await stale_and_lost(admin, scene.node, lease)
 
-    with a_verifier(tmp_path, start=False, interval_seconds=0, trust_seconds=60) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())

@@ -1,4 +1,8 @@
-"""Nodes that quote for a running verifier, and rounds that must not count."""
+"""A verifier and nodes for rounds that must not count.
+
+Each forged round stands between two good ones (:func:`support.attackers.refused_round`): it costs the node its trust,
+is recorded with its finding, and neither releases a key nor keeps honest evidence from being believed again.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class Scene:
 
 @contextmanager
 def a_scene(folder: Path) -> Iterator[Scene]:
-    """Run the verifier, which challenges again as soon as it was answered."""
+    """Run the verifier; it sends the next challenge as soon as a node has answered the last one."""
 
     async def prepare() -> Sealed:
         async with verifier.person() as admin:
