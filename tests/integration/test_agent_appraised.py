@@ -25,7 +25,7 @@ from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE
-from support.admin import a_sealed_model
+from support.admin import a_sealed_model, activate, grant
 from support.agents import AgentProcess, Loader, agent_process, eventually, loader, trusted
 from support.hosts import agents_view, open_parameters
 from support.machines import a_machine, a_vendor
@@ -77,8 +77,7 @@ class Site:
     async def opened(self) -> AsyncIterator[Loader]:
         """A loader that holds a model's key."""
         model = await a_sealed_model(self.admin)
-        grant = admin_pb2.Grant(node_id=self.agent.node_id, max_leases=1)
-        await self.admin.keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=model.slot.key_id, grant=grant))
+        await grant(self.admin, self.agent)
         async with loader(self.agent) as client:
             reply = await client.call(f"{KEYS_INTERFACE}.Open", open_parameters(model), more=True)
             assert not reply.error, reply
@@ -122,8 +121,7 @@ def play(scenario: Callable[[Site], Awaitable[None]], prepare: Callable[[Machine
         with agent_process(machine.tcti, agents_view(verifier)) as agent:
             async with verifier.person() as admin:
                 await eventually(lambda: agent.node_id)
-                request = admin_pb2.ActivateGoldenRequest(document=dump_golden(golden()))
-                await admin.goldens.ActivateGolden(iter([request]))
+                await activate(admin, dump_golden(golden()))
                 await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=agent.node_id))
                 site = Site(machine=machine, verifier=verifier, admin=admin, agent=agent)
                 await trusted(agent)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator
 
 import pytest
 
-from nodeseal.agent.config import AgentConfig
 from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.ima.log import decode_ima_log, replay_ima
@@ -20,55 +17,33 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import pcr_digest
 from nodeseal.v1 import attestation_pb2
-from support.agents import agent_config, agent_process, eventually, loader, running, short_folder, trusted
+from support.agents import World, agent_process, eventually, loader, play, running, trusted
 from support.machines import a_machine, a_vendor
-from support.scripted_verifier import NOTHING_KNOWN, ScriptedVerifier, scripted_verifier
+from support.scripted_verifier import NOTHING_KNOWN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """A booted machine whose kernel measures, a verifier and an agent's configuration."""
-
-    machine: Machine
-    verifier: ScriptedVerifier
-    config: AgentConfig
-
-    @property
-    def boot_log(self) -> bytes:
-        return self.machine.boot_log_file.read_bytes()
-
-    @property
-    def ima_log(self) -> bytes:
-        return self.machine.ima_log_file.read_bytes()
-
-    def whole(self) -> list[attestation_pb2.Evidence]:
-        """Rounds that brought a boot log."""
-        return [each for each in self.verifier.seen if each.boot_log]
-
-    def reboot(self) -> None:
-        self.machine.boot(sample_boot_log(BootChain(kernel=b"another kernel")), ima=True)
-        self.config.host.boot_id.write_text(f"{uuid.uuid4()}\n")
-
-
-@pytest.fixture(name="machine", scope="module")
-def _machine() -> Iterator[Machine]:
+@pytest.fixture(scope="module")
+def vendors_machine() -> Iterator[Machine]:
     with a_vendor() as vendor, a_machine(vendor) as machine:
         yield machine
 
 
-@asynccontextmanager
-async def world(machine: Machine) -> AsyncIterator[World]:
-    machine.boot(sample_boot_log(BootChain()), ima=True)
-    async with scripted_verifier() as verifier, short_folder() as folder:
-        yield World(machine=machine, verifier=verifier, config=agent_config(folder, machine.tcti, verifier))
+@pytest.fixture(name="machine")
+def _booted(vendors_machine: Machine) -> Machine:
+    """The machine, booted anew, with a kernel that measures."""
+    vendors_machine.boot(sample_boot_log(BootChain()), ima=True)
+    return vendors_machine
 
 
-def play(machine: Machine, scenario: Callable[[World], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        async with world(machine) as here:
-            await scenario(here)
+def whole(here: World) -> list[attestation_pb2.Evidence]:
+    """Return the rounds that brought a boot log."""
+    return [each for each in here.verifier.seen if each.boot_log]
 
-    asyncio.run(whole())
+
+def reboot(here: World) -> None:
+    """Boot another kernel."""
+    here.machine.boot(sample_boot_log(BootChain(kernel=b"another kernel")), ima=True)
+    here.config.host.boot_id.write_text(f"{uuid.uuid4()}\n")
 
 
 def measure(here: World, path: str) -> Awaitable[None]:
@@ -117,9 +92,9 @@ def test_a_reboot_sends_everything(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config):
             await trusted(here.config)
-            await asyncio.to_thread(here.reboot)
-            await eventually(lambda: len(here.whole()) >= 2)
-        evidence = here.whole()[1]
+            await asyncio.to_thread(reboot, here)
+            await eventually(lambda: len(whole(here)) >= 2)
+        evidence = whole(here)[1]
         assert (evidence.boot_log, evidence.ima.offset, evidence.ima.entries) == (here.boot_log, 0, here.ima_log)
         assert len(evidence.pcr_values) == 16
 
@@ -131,8 +106,8 @@ def test_a_verifier_that_forgot_is_told_everything_again(machine: Machine) -> No
         async with running(here.config):
             await trusted(here.config)
             here.verifier.known = NOTHING_KNOWN
-            await eventually(lambda: len(here.whole()) >= 2)
-        evidence = here.whole()[1]
+            await eventually(lambda: len(whole(here)) >= 2)
+        evidence = whole(here)[1]
         assert (evidence.boot_log, evidence.ima.entries) == (here.boot_log, here.ima_log)
         assert len(evidence.pcr_values) == 16
 

@@ -8,18 +8,16 @@ import hashlib
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
 import pytest
 
 from nodeseal.agent import service
-from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.identity import StateDirectory
-from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.ids import Digest, NodeId, Nonce
@@ -31,53 +29,27 @@ from nodeseal.wire.varlink import KEYS_INTERFACE
 from support.agents import (
     MODEL,
     Loader,
+    World,
     agent_config,
     agent_process,
     eventually,
     loader,
+    play,
     running,
     short_folder,
     trusted,
 )
+from support.hosts import CAPPED
 from support.machines import a_machine, a_vendor
 from support.scripted_verifier import DATA_KEY, DOMAIN, ScriptedVerifier, scripted_verifier
 
 OTHER = Digest("cd" * 32)
-CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """A machine, a verifier and an agent's configuration."""
-
-    machine: Machine
-    verifier: ScriptedVerifier
-    config: AgentConfig
-
-    @property
-    def cap(self) -> bytes:
-        """The cap PCR's value."""
-        return self.machine.read_pcrs()[15]
 
 
 @pytest.fixture(name="machine")
 def _machine() -> Iterator[Machine]:
     with a_vendor() as vendor, a_machine(vendor) as machine:
         yield machine
-
-
-@asynccontextmanager
-async def world(machine: Machine) -> AsyncIterator[World]:
-    async with scripted_verifier() as verifier, short_folder() as folder:
-        yield World(machine=machine, verifier=verifier, config=agent_config(folder, machine.tcti, verifier))
-
-
-def play(machine: Machine, scenario: Callable[[World], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        async with world(machine) as here:
-            await scenario(here)
-
-    asyncio.run(whole())
 
 
 @asynccontextmanager

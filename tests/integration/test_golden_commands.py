@@ -16,7 +16,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from nodeseal.verifier.states import PEOPLE
 from support.answering import answering
-from support.logged import LoggedNode, admitted
+from support.logged import LoggedNode, admitted_logged_node
 from support.terminal import Terminal
 from support.verifier import RunningVerifier, a_verifier
 
@@ -46,8 +46,7 @@ def terminal(client: Path, tmp_path: Path) -> Iterator[Terminal]:
 
 
 async def nodes_of(verifier: RunningVerifier, folder: Path, count: int) -> list[LoggedNode]:
-    async with verifier.person() as admin:
-        return [await admitted(verifier, admin, folder) for _ in range(count)]
+    return [await admitted_logged_node(verifier, folder) for _ in range(count)]
 
 
 async def typed(terminal: Terminal, *argv: str, exit_code: int = 0) -> str:

@@ -338,8 +338,7 @@ def test_health_and_reflection_answer(verifier: RunningVerifier) -> None:
 
 def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
+        node = await trusted_node(verifier)
         async with node.attesting() as stream:
             await stream.round()
             stopping = asyncio.create_task(asyncio.to_thread(verifier.stop))
@@ -353,8 +352,7 @@ def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(tmp_path: Path
 
 def test_a_golden_that_was_edited_in_the_database_stops_the_start(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            await trusted_node(verifier, admin)
+        await trusted_node(verifier)
 
     with a_verifier(tmp_path) as verifier:
         asyncio.run(case(verifier))

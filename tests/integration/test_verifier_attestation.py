@@ -14,7 +14,8 @@ from grpc import aio
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc
-from support.admin import a_sealed_model, grant, trusted_node
+from support.admin import entitled, trusted_node
+from support.attackers import seen_by
 from support.fake_node import FakeNode, a_node
 from support.verifier import RunningVerifier, a_verifier, received, refusal_of
 
@@ -33,16 +34,12 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifi
 
 @pytest.fixture(scope="module")
 def node(verifier: RunningVerifier) -> FakeNode:
-    async def make() -> FakeNode:
-        async with verifier.person() as admin:
-            return await trusted_node(verifier, admin)
-
-    return asyncio.run(make())
+    return asyncio.run(trusted_node(verifier))
 
 
-async def state_of(verifier: RunningVerifier, node: FakeNode) -> admin_pb2.Node:
+async def state_of(verifier: RunningVerifier, node: FakeNode) -> attestation_pb2.NodeState.ValueType:
     async with verifier.person() as admin:
-        return await admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=node.node_id))
+        return (await seen_by(admin, node)).state
 
 
 def test_a_steady_node_stays_trusted_without_new_records(verifier: RunningVerifier, node: FakeNode) -> None:
@@ -69,7 +66,7 @@ def test_a_second_answer_to_one_challenge_ends_the_stream(verifier: RunningVerif
             await stream.send(evidence)
             refusal = await stream.end()
         assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
-        assert (await state_of(verifier, node)).state == TRUSTED
+        assert await state_of(verifier, node) == TRUSTED
 
     asyncio.run(case())
 
@@ -104,19 +101,16 @@ def test_a_new_stream_replaces_the_old_one(node: FakeNode) -> None:
 
 def test_a_changed_pcr_takes_trust_and_leases_and_a_reboot_brings_trust_back(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
-            released = await node.release(model.digest, [model.slot])
+        async with entitled(verifier) as scene:
+            lease, node = await scene.lease(), scene.node
             async with node.attesting() as stream:
                 assert (await stream.round()).state == TRUSTED
                 node.tpm.extend(4, EXTENDED)
                 verdict = await stream.round()
                 assert (verdict.state, verdict.trusted_for_ms) == (UNTRUSTED, 0)
                 assert {finding.id for finding in verdict.findings} == {"pcr.mismatch"}
-                assert (await stream.revocation()).lease_ids == [released.lease_id]
-            assert verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
+                assert (await stream.revocation()).lease_ids == [lease]
+            assert verifier.actions(f"lease/{lease}") == ["lease.issued", "lease.ended"]
 
     with a_verifier(tmp_path) as verifier:
         asyncio.run(case(verifier))
@@ -125,7 +119,7 @@ def test_a_changed_pcr_takes_trust_and_leases_and_a_reboot_brings_trust_back(tmp
 def test_an_admin_sees_goldens_and_quarantine_take_effect_at_once(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
+            node = await trusted_node(verifier)
             async with node.attesting() as stream:
                 await stream.round_until(TRUSTED)
                 (listed,) = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
@@ -147,21 +141,18 @@ def test_an_admin_sees_goldens_and_quarantine_take_effect_at_once(tmp_path: Path
 
 def test_silence_makes_a_node_stale_at_its_time_and_ends_its_leases(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
-            released = await node.release(model.digest, [model.slot])
+        async with entitled(verifier) as scene:
+            lease, node = await scene.lease(), scene.node
             async with node.attesting() as stream:
                 await stream.challenge()
                 assert (await stream.end()).findings == ("quote.nonce",)
-            assert (await state_of(verifier, node)).state == TRUSTED
+            assert await state_of(verifier, node) == TRUSTED
             await asyncio.sleep(3.5)
-            assert (await state_of(verifier, node)).state == STALE
-            assert verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
+            assert await state_of(verifier, node) == STALE
+            assert verifier.actions(f"lease/{lease}") == ["lease.issued", "lease.ended"]
             async with node.attesting() as stream:
                 assert (await stream.round()).state == TRUSTED
-                assert (await stream.revocation()).lease_ids == [released.lease_id]
+                assert (await stream.revocation()).lease_ids == [lease]
 
     with a_verifier(tmp_path, trust_seconds=4, answer_within_seconds=1) as verifier:
         asyncio.run(case(verifier))
@@ -169,11 +160,9 @@ def test_silence_makes_a_node_stale_at_its_time_and_ends_its_leases(tmp_path: Pa
 
 def test_a_killed_verifier_comes_back_with_leases_and_remembers_the_clock(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
-            await node.release(model.digest, [model.slot])
+        async with entitled(verifier) as scene:
+            await scene.lease()
+            node = scene.node
         verifier.kill()
         verifier.start()
         async with node.attesting() as stream:
@@ -181,7 +170,8 @@ def test_a_killed_verifier_comes_back_with_leases_and_remembers_the_clock(tmp_pa
             assert challenge.values_required
             await stream.send(node.evidence(challenge))
             assert (await stream.verdict()).state == TRUSTED
-        assert list((await state_of(verifier, node)).leases) == list(node.leases)
+        async with verifier.person() as admin:
+            assert list((await seen_by(admin, node)).leases) == list(node.leases)
         assert verifier.stop() == 0
         verifier.start()
         now = node.tpm._milliseconds()
@@ -198,17 +188,14 @@ def test_a_killed_verifier_comes_back_with_leases_and_remembers_the_clock(tmp_pa
 
 def test_trust_that_ran_out_while_the_verifier_was_down_is_gone(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            model = await a_sealed_model(admin)
-            await grant(admin, node)
-            released = await node.release(model.digest, [model.slot])
+        async with entitled(verifier) as scene:
+            lease, node = await scene.lease(), scene.node
         verifier.kill()
         await asyncio.sleep(4)
         verifier.start()
-        assert (await state_of(verifier, node)).state == STALE
+        assert await state_of(verifier, node) == STALE
         await asyncio.sleep(1)
-        assert verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
+        assert verifier.actions(f"lease/{lease}") == ["lease.issued", "lease.ended"]
 
     with a_verifier(tmp_path, trust_seconds=4, answer_within_seconds=1) as verifier:
         asyncio.run(case(verifier))

@@ -26,7 +26,7 @@ from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.admin import activate
 from support.answering import Answer, answering
 from support.attackers import altered
-from support.logged import LoggedNode, admitted
+from support.logged import LoggedNode, admitted_logged_node
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
@@ -41,11 +41,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifi
 
 @pytest.fixture
 def node(verifier: RunningVerifier, tmp_path: Path) -> LoggedNode:
-    async def make() -> LoggedNode:
-        async with verifier.person() as admin:
-            return await admitted(verifier, admin, tmp_path)
-
-    return asyncio.run(make())
+    return asyncio.run(admitted_logged_node(verifier, tmp_path))
 
 
 async def files_of(admin: Stubs, node_id: str) -> dict[str, bytes]:
@@ -181,7 +177,7 @@ def test_evidence_that_does_not_hold_is_handed_out_and_does_not_hold_offline_eit
 def test_only_few_ask_at_once(verifier: RunningVerifier, tmp_path: Path) -> None:
     async def case() -> None:
         async with verifier.person() as admin:
-            silent = [await admitted(verifier, admin, tmp_path) for _ in range(3)]
+            silent = [await admitted_logged_node(verifier, tmp_path) for _ in range(3)]
             async with silent[0].attesting() as first, silent[1].attesting() as second, silent[2].attesting() as third:
                 for stream in (first, second, third):
                     await stream.round()

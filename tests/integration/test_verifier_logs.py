@@ -24,7 +24,7 @@ from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc, key_re
 from support.admin import Sealed, a_sealed_model, activate, grant
 from support.fake_node import boot_log_stretches, ima_stretches
 from support.in_process import in_process
-from support.logged import LoggedNode, admitted
+from support.logged import LoggedNode, admitted_logged_node
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
@@ -41,11 +41,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifi
 
 @pytest.fixture
 def node(verifier: RunningVerifier, tmp_path: Path) -> LoggedNode:
-    async def make() -> LoggedNode:
-        async with verifier.person() as admin:
-            return await admitted(verifier, admin, tmp_path)
-
-    return asyncio.run(make())
+    return asyncio.run(admitted_logged_node(verifier, tmp_path))
 
 
 def most_memory_of(verifier: RunningVerifier) -> int:
@@ -214,37 +210,35 @@ def test_a_stretch_without_an_open_challenge_ends_the_stream(node: LoggedNode) -
 
 def test_others_are_answered_while_a_node_sends_a_long_log(verifier: RunningVerifier, tmp_path: Path) -> None:
     async def case() -> None:
-        async with verifier.person() as admin:
-            slow, quick = [await admitted(verifier, admin, tmp_path) for _ in range(2)]
-            async with slow.attesting() as sending, quick.attesting() as stream:
-                challenge = await sending.challenge()
-                pieces = list(ima_stretches(bytes(32 * 1024 * 1024)))
-                for piece in pieces[:-1]:
-                    await sending.send(piece)
-                await asyncio.wait_for(stream.round(), 5)
-                await sending.send(pieces[-1])
-                await sending.send(slow.evidence(challenge))
-                await asyncio.wait_for(stream.round(), 10)
-                verdict = await asyncio.wait_for(sending.verdict(), 60)
-                assert verdict.state != TRUSTED
+        slow, quick = [await admitted_logged_node(verifier, tmp_path) for _ in range(2)]
+        async with slow.attesting() as sending, quick.attesting() as stream:
+            challenge = await sending.challenge()
+            pieces = list(ima_stretches(bytes(32 * 1024 * 1024)))
+            for piece in pieces[:-1]:
+                await sending.send(piece)
+            await asyncio.wait_for(stream.round(), 5)
+            await sending.send(pieces[-1])
+            await sending.send(slow.evidence(challenge))
+            await asyncio.wait_for(stream.round(), 10)
+            verdict = await asyncio.wait_for(sending.verdict(), 60)
+            assert verdict.state != TRUSTED
 
     asyncio.run(case())
 
 
 def test_a_full_verifier_refuses_more_logs_and_says_when_to_come_back(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            first, second = [await admitted(verifier, admin, tmp_path) for _ in range(2)]
-            async with first.attesting() as holding:
-                await holding.challenge()
-                for piece in ima_stretches(bytes(MAX_IMA_DELTA)):
-                    await holding.send(piece)
-                await asyncio.sleep(0.5)
-                refusal = await asyncio.to_thread(flooded, second, attest, (), ima_stretches(bytes(MAX_IMA_DELTA)))
-                assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert "try again in 10 seconds" in refusal.details
-            async with second.attesting() as stream:
-                await stream.round()  # what the first node sent was forgotten with its stream
+        first, second = [await admitted_logged_node(verifier, tmp_path) for _ in range(2)]
+        async with first.attesting() as holding:
+            await holding.challenge()
+            for piece in ima_stretches(bytes(MAX_IMA_DELTA)):
+                await holding.send(piece)
+            await asyncio.sleep(0.5)
+            refusal = await asyncio.to_thread(flooded, second, attest, (), ima_stretches(bytes(MAX_IMA_DELTA)))
+            assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "try again in 10 seconds" in refusal.details
+        async with second.attesting() as stream:
+            await stream.round()  # what the first node sent was forgotten with its stream
 
     with a_verifier(tmp_path, start=False, answer_within_seconds=15, trust_seconds=100) as verifier:
         config = verifier.folder / "verifier.yaml"
@@ -257,7 +251,7 @@ def test_a_full_verifier_refuses_more_logs_and_says_when_to_come_back(tmp_path: 
 def test_a_restarted_verifier_remembers_when_files_were_measured(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             until = datetime.now(UTC) + timedelta(seconds=4)
             await activate(admin, node.golden(FILES, valid=Window(end=until)))
             node.run("/usr/bin/agent", b"agent 1")
@@ -284,7 +278,7 @@ def test_a_restarted_verifier_remembers_when_files_were_measured(tmp_path: Path)
 def test_a_label_lets_a_golden_count_at_once_and_its_loss_ends_that(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             await activate(admin, node.golden(FILES, nodes={"rack": "a"}))
             async with node.attesting() as stream:
                 verdict = await stream.round()
@@ -319,7 +313,7 @@ async def ready_to_release(verifier: RunningVerifier, admin: Stubs, node: Logged
 def test_a_release_is_judged_by_what_ran_since_the_last_round_and_leases_end_by_it(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             model = await ready_to_release(verifier, admin, node)
             node.run("/usr/bin/agent", b"agent 1")
             released = await node.release(model.digest, [model.slot])
@@ -339,7 +333,7 @@ def test_a_release_is_judged_by_what_ran_since_the_last_round_and_leases_end_by_
 def test_a_release_is_refused_for_what_ran_since_the_last_round(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             model = await ready_to_release(verifier, admin, node)
             node.run("/tmp/miner", b"miner")  # noqa: S108 - no file
             with pytest.raises(aio.AioRpcError) as caught:
@@ -353,7 +347,7 @@ def test_a_release_is_refused_for_what_ran_since_the_last_round(tmp_path: Path) 
 def test_logs_of_a_release_have_the_same_limits(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             model = await ready_to_release(verifier, admin, node)
             ask = key_release_pb2.ReleaseRequest(ask=model.ask())
             for stretches, why in (
@@ -378,7 +372,7 @@ def test_a_release_has_longer_for_its_logs_once_they_have_begun(
 ) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with in_process(verifier), verifier.person() as admin:
-            node = await admitted(verifier, admin, tmp_path)
+            node = await admitted_logged_node(verifier, tmp_path)
             model = await ready_to_release(verifier, admin, node)
             node.run("/usr/bin/agent", b"agent 1")
             monkeypatch.setattr("nodeseal.verifier.services.key_release._ASK_SECONDS", 0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +20,13 @@ from nodeseal.errors import OutOfOrder
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.release_context import decode_release_context
 from nodeseal.ids import KeyId
-from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
-from support.admin import Sealed, a_sealed_model, grant, trusted_node
-from support.fake_node import FakeNode, a_node
-from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
+from support.admin import Entitled, a_sealed_model, entitled, grant
+from support.fake_node import a_node
+from support.verifier import Refusal, RunningVerifier, a_verifier, received, refusal_of
 
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A trusted node and a model that it may open, on a verifier of their own."""
-
-    verifier: RunningVerifier
-    admin: Stubs
-    node: FakeNode
-    model: Sealed
-
-    async def release(self) -> key_release_pb2.Released:
-        return await self.node.release(self.model.digest, [self.model.slot])
-
-    async def refused(self, slots: list[Slot] | None = None, digest: str = "") -> Refusal:
-        """Ask, expect a refusal, and make sure that it was recorded and that no lease began."""
-        before = self.leases()
-        with pytest.raises(aio.AioRpcError) as caught:
-            await self.node.release(digest or self.model.digest, [self.model.slot] if slots is None else slots)
-        refusal = refusal_of(caught.value)
-        assert self.leases() == before
-        if refusal.findings:
-            denied = [record for record in self.verifier.records() if record["action"] == "release.denied"]
-            assert tuple(finding["id"] for finding in denied[-1]["details"]["findings"]) == refusal.findings
-        return refusal
-
-    def leases(self) -> int:
-        return sum(record["action"] == "lease.issued" for record in self.verifier.records())
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +42,8 @@ def play(verifier: RunningVerifier, case: Any) -> None:
         async with verifier.person() as admin:
             for golden in (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens:
                 await admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
-            node = await trusted_node(verifier, admin)
-            name = f"m-{node.node_id[2:12]}"
-            model = await a_sealed_model(admin, key_id=name, model_id=name)
-            await grant(admin, node, key_id=name)
-            await case(Scene(verifier, admin, node, model))
+        async with entitled(verifier, f"m-{secrets.token_hex(4)}") as made:
+            await case(made)
 
     asyncio.run(scene())
 
@@ -82,7 +51,7 @@ def play(verifier: RunningVerifier, case: Any) -> None:
 def test_a_trusted_node_gets_a_key_that_only_its_tpm_opens_after_the_record_was_written(
     verifier: RunningVerifier,
 ) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         released = await scene.release()
         assert scene.node.open(released) == scene.model.data_key
         context = decode_release_context(released.context)
@@ -100,28 +69,28 @@ def test_a_trusted_node_gets_a_key_that_only_its_tpm_opens_after_the_record_was_
 
 
 def test_a_node_that_has_changed_since_its_last_round_is_refused_and_untrusted(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         scene.node.tpm.extend(4, EXTENDED)
-        refusal = await scene.refused()
+        refusal = await scene.denied()
         assert "pcr.mismatch" in refusal.findings
         node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
         assert node.state == attestation_pb2.NODE_STATE_UNTRUSTED
-        assert (await scene.refused()).findings == ("release.node-state", "pcr.mismatch")
+        assert (await scene.denied()).findings == ("release.node-state", "pcr.mismatch")
 
     play(verifier, case)
 
 
 def test_nobody_gets_a_key_that_was_not_granted(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         request = admin_pb2.RevokeKeyRequest(key_id=scene.model.slot.key_id, node_id=scene.node.node_id, reason="moved")
         await scene.admin.keys.RevokeKey(request)
-        assert (await scene.refused()).findings == ("release.not-granted",)
+        assert (await scene.denied()).findings == ("release.not-granted",)
 
     play(verifier, case)
 
 
 def test_a_revoked_key_ends_leases_at_once_and_opens_nothing_more(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         released = await scene.release()
         async with scene.node.attesting() as stream:
             await stream.round()
@@ -131,15 +100,15 @@ def test_a_revoked_key_ends_leases_at_once_and_opens_nothing_more(verifier: Runn
         assert revocation.lease_ids == [released.lease_id]
         assert "stolen" in revocation.reason
         assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
-        assert (await scene.refused()).findings == ("release.not-granted",)
+        assert (await scene.denied()).findings == ("release.not-granted",)
 
     play(verifier, case)
 
 
 def test_the_limit_of_a_grant_counts_what_the_node_claims_to_hold(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         first = await scene.release()
-        assert (await scene.refused()).findings == ("release.lease-limit",)
+        assert (await scene.denied()).findings == ("release.lease-limit",)
         scene.node.leases = ()  # the agent was killed before it had the answer
         second = await scene.release()
         assert scene.verifier.actions(f"lease/{first.lease_id}") == ["lease.issued", "lease.ended"]
@@ -153,7 +122,7 @@ def test_the_limit_of_a_grant_counts_what_the_node_claims_to_hold(verifier: Runn
 
 
 def test_a_returned_lease_makes_room(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         first = await scene.release()
         async with scene.node.channel() as channel:
             request = key_release_pb2.ReturnRequest(lease_ids=[first.lease_id, "l-" + "a" * 26])
@@ -168,22 +137,22 @@ def test_a_returned_lease_makes_room(verifier: RunningVerifier) -> None:
 def test_a_model_that_nobody_registered_or_a_foreign_slot_is_refused_with_every_reason(
     verifier: RunningVerifier,
 ) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         unknown = "ab" * 32
-        assert (await scene.refused(digest=unknown)).findings == ("release.model-unregistered",)
+        assert (await scene.denied(digest=unknown)).findings == ("release.model-unregistered",)
         foreign = replace(scene.model.slot, key_id=KeyId("somebody-elses"))
-        assert (await scene.refused(slots=[foreign])).findings == ("release.slot",)
-        both = await scene.refused(slots=[foreign], digest=unknown)
+        assert (await scene.denied(slots=[foreign])).findings == ("release.slot",)
+        both = await scene.denied(slots=[foreign], digest=unknown)
         assert both.findings == ("release.model-unregistered", "release.slot")
         other = await a_sealed_model(scene.admin, scene.model.slot.key_id, scene.model.slot.key_id, version=2)
-        assert (await scene.refused(slots=[other.slot])).findings == ("release.slot",)
+        assert (await scene.denied(slots=[other.slot])).findings == ("release.slot",)
 
     play(verifier, case)
 
 
 @pytest.mark.parametrize("state", ["pending", "quarantined"])
 def test_a_node_that_is_not_trusted_is_refused_before_it_is_challenged(verifier: RunningVerifier, state: str) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         if state == "quarantined":
             request = admin_pb2.QuarantineNodeRequest(node_id=scene.node.node_id, reason="odd")
             await scene.admin.nodes.QuarantineNode(request)
@@ -192,8 +161,8 @@ def test_a_node_that_is_not_trusted_is_refused_before_it_is_challenged(verifier:
             pending = a_node(scene.verifier)
             await pending.enrol()
             await grant(scene.admin, pending, key_id=scene.model.slot.key_id)
-            outcast = Scene(scene.verifier, scene.admin, pending, scene.model)
-        refusal = await outcast.refused()
+            outcast = replace(scene, node=pending)
+        refusal = await outcast.denied()
         assert (refusal.code, refusal.findings) == (grpc.StatusCode.PERMISSION_DENIED, ("release.node-state",))
         assert state in refusal.details
 
@@ -201,16 +170,16 @@ def test_a_node_that_is_not_trusted_is_refused_before_it_is_challenged(verifier:
 
 
 def test_a_retired_golden_releases_nothing(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         (golden,) = (await scene.admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
         await scene.admin.goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=golden.digest))
-        assert "golden.none" in (await scene.refused()).findings
+        assert "golden.none" in (await scene.denied()).findings
 
     play(verifier, case)
 
 
 def test_a_retired_model_stays_open_where_it_is_until_its_lease_ends(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         released = await scene.release()
         request = admin_pb2.RetireModelRequest(digest=scene.model.digest, reason="flawed")
         async with scene.node.attesting() as stream:
@@ -220,12 +189,12 @@ def test_a_retired_model_stays_open_where_it_is_until_its_lease_ends(verifier: R
         node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
         assert list(node.leases) == [released.lease_id]
         assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued"]
-        assert (await scene.refused()).findings == ("release.model-retired",)
+        assert (await scene.denied()).findings == ("release.model-retired",)
 
     play(verifier, case)
 
 
-async def proved(scene: Scene, change: Any) -> Refusal:
+async def proved(scene: Entitled, change: Any) -> Refusal:
     """Ask honestly, answer with a proof that ``change`` has touched, return the refusal."""
     async with scene.node.channel() as channel:
         call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
@@ -239,7 +208,7 @@ async def proved(scene: Scene, change: Any) -> Refusal:
 
 
 def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         node = scene.node
 
         def attest_instead(challenge: Any, proof: Any) -> Any:
@@ -265,9 +234,9 @@ def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifie
             attest_instead: ("quote.binding",),
         }
         for change, findings in table.items():
-            before = scene.leases()
+            before = scene.leases_begun()
             assert set(findings) <= set((await proved(scene, change)).findings), change
-            assert scene.leases() == before
+            assert scene.leases_begun() == before
             async with node.attesting() as stream:
                 await stream.round_until(attestation_pb2.NODE_STATE_TRUSTED)
 
@@ -275,7 +244,7 @@ def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifie
 
 
 def test_an_agent_of_the_first_release_is_told_to_update(verifier: RunningVerifier) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         async with scene.node.channel() as channel:
             call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
             old = b"\x0a\x40" + scene.model.digest.encode() + b"\x12\x03\x0a\x01k"  # fields 1 and 2: digest, slot
@@ -291,9 +260,9 @@ def test_an_agent_of_the_first_release_is_told_to_update(verifier: RunningVerifi
 
 
 def test_one_node_cannot_ask_without_end(tmp_path: Path) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         foreign = replace(scene.model.slot, key_id=KeyId("somebody-elses"))
-        codes = [(await scene.refused(slots=[foreign])).code for _ in range(6)]
+        codes = [(await scene.denied(slots=[foreign])).code for _ in range(6)]
         assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
 
     with a_verifier(tmp_path, start=False) as verifier:
@@ -304,10 +273,10 @@ def test_one_node_cannot_ask_without_end(tmp_path: Path) -> None:
 
 
 def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself(tmp_path: Path) -> None:
-    async def case(scene: Scene) -> None:
+    async def case(scene: Entitled) -> None:
         blocker = sqlite3.connect(scene.verifier.folder / "verifier.sqlite", isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
-        refusal = await scene.refused()
+        refusal = await scene.denied()
         assert refusal.code is grpc.StatusCode.UNAVAILABLE
         async with scene.node.attesting() as stream:
             assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED  # steady rounds need no disk
@@ -324,7 +293,7 @@ def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself
                 break
             await asyncio.sleep(0.1)
         assert states[-1] == "untrusted"
-        assert (await scene.refused()).findings == ("release.node-state", "pcr.mismatch")
+        assert (await scene.denied()).findings == ("release.node-state", "pcr.mismatch")
 
     with a_verifier(tmp_path, trust_seconds=60, answer_within_seconds=20) as verifier:
         play(verifier, case)

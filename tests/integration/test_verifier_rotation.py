@@ -75,7 +75,7 @@ def play(verifier: RunningVerifier, case: Any) -> None:
 
 
 async def node_with(scene: Scene, key_id: str) -> FakeNode:
-    node = await trusted_node(scene.verifier, scene.admin)
+    node = await trusted_node(scene.verifier)
     await grant(scene.admin, node, key_id)
     return node
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 from grpc import aio
@@ -52,11 +52,22 @@ async def golden_from_evidence(admin: Stubs, node_id: str, *pcrs: int, name: str
     return dump_golden(Golden(name=name, pcrs={HashAlg.SHA256: pinned}))
 
 
-async def trusted_node(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
+Node = TypeVar("Node", bound=FakeNode)
+
+
+async def admitted(node: Node) -> Node:
+    """Enrol a node, admit it and return it; it has not been judged yet."""
+    await node.enrol()
+    async with node.verifier.person() as admin:
+        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+    return node
+
+
+async def trusted_node(verifier: RunningVerifier) -> FakeNode:
     """Return a node that is enrolled, admitted, and covered by a golden captured from it; its stream is closed."""
     node = a_node(verifier)
     await node.enrol()
-    async with node.attesting() as stream:
+    async with verifier.person() as admin, node.attesting() as stream:
         await stream.round()
         await activate(admin, golden_of(node))
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
@@ -169,7 +180,7 @@ class Entitled:
 async def entitled(verifier: RunningVerifier, name: str = "llama") -> AsyncIterator[Entitled]:
     """Connect as the admin, and make a node trusted and entitled to a model; model and key have one name."""
     async with verifier.person() as admin:
-        node = await trusted_node(verifier, admin)
+        node = await trusted_node(verifier)
         model = await a_sealed_model(admin, name, name)
         await grant(admin, node, name)
         yield Entitled(verifier=verifier, admin=admin, node=node, model=model)

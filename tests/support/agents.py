@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from nodeseal.agent.service import Agent
 from nodeseal.documents import encode_base64
 from nodeseal.ids import Digest
 from nodeseal.logs import LogStyle
+from nodeseal.swtpm.machine import Machine
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
-from support.scripted_verifier import ScriptedVerifier
+from support.scripted_verifier import ScriptedVerifier, scripted_verifier
 
 SLOT = {
     "key_id": "llama",
@@ -75,6 +77,47 @@ async def running(config: AgentConfig) -> AsyncIterator[Agent]:
     finally:
         stop.set()
         await asyncio.wait_for(task, 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A machine, a scripted verifier, and the configuration of an agent between them."""
+
+    machine: Machine
+    verifier: ScriptedVerifier
+    config: AgentConfig
+
+    @property
+    def cap(self) -> bytes:
+        """The cap PCR's value."""
+        return self.machine.read_pcrs()[15]
+
+    @property
+    def boot_log(self) -> bytes:
+        """The boot log as the machine's agent reads it."""
+        return self.machine.boot_log_file.read_bytes()
+
+    @property
+    def ima_log(self) -> bytes:
+        """The IMA log as the machine's agent reads it."""
+        return self.machine.ima_log_file.read_bytes()
+
+
+@asynccontextmanager
+async def a_world(machine: Machine) -> AsyncIterator[World]:
+    """Run a scripted verifier, and configure an agent on ``machine`` for it."""
+    async with scripted_verifier() as verifier, short_folder() as folder:
+        yield World(machine=machine, verifier=verifier, config=agent_config(folder, machine.tcti, verifier))
+
+
+def play(machine: Machine, scenario: Callable[[World], Awaitable[None]]) -> None:
+    """Run ``scenario`` in a world of its own."""
+
+    async def whole() -> None:
+        async with a_world(machine) as here:
+            await scenario(here)
+
+    asyncio.run(whole())
 
 
 def _host_settings(folder: Path, tcti: str) -> str:

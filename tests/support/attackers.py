@@ -21,7 +21,7 @@ from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc, key_release_pb2_grpc
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
-from support.admin import Sealed
+from support.admin import Sealed, admitted
 from support.fake_node import FakeNode, a_node, selection_of
 from support.verifier import Refusal, RunningVerifier, Stubs, received, refusal_of
 
@@ -145,11 +145,7 @@ def evidence_claiming(
 
 async def admitted_node(verifier: RunningVerifier, tpm: SyntheticTpm | None = None) -> FakeNode:
     """Return a node that a person has admitted; it has not been judged yet."""
-    node = a_node(verifier) if tpm is None else FakeNode(verifier, tpm)
-    await node.enrol()
-    async with verifier.person() as admin:
-        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
-    return node
+    return await admitted(a_node(verifier) if tpm is None else FakeNode(verifier, tpm))
 
 
 async def refused_round(node: FakeNode, model: Sealed, forge: Forge) -> list[str]:

@@ -61,7 +61,7 @@ def a_scene(folder: Path) -> Iterator[Scene]:
 
 async def _prepared(verifier: RunningVerifier) -> Sealed:
     async with verifier.person() as admin:
-        await trusted_node(verifier, admin)
+        await trusted_node(verifier)
         return await a_sealed_model(admin)
 
 

@@ -39,7 +39,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
 
         async def prepare() -> FakeNode:
             async with verifier.person() as admin:
-                node = await joined(verifier, admin)
+                node = await joined(verifier)
                 await activate_golden_of(admin, node)
                 await attest(node)
                 return node

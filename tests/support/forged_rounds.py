@@ -33,7 +33,7 @@ def a_scene(folder: Path) -> Iterator[Scene]:
 
     async def prepare() -> Sealed:
         async with verifier.person() as admin:
-            await trusted_node(verifier, admin)
+            await trusted_node(verifier)
             return await a_sealed_model(admin)
 
     with a_verifier(folder, interval_seconds=0, answer_within_seconds=10) as verifier:

@@ -30,7 +30,7 @@ from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
-from support.admin import Sealed, a_sealed_model, golden_from_evidence
+from support.admin import Sealed, a_sealed_model, activate, golden_from_evidence, grant
 from support.agents import AgentProcess, Loader, eventually, loader, trusted
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Stubs, a_verifier
@@ -243,8 +243,7 @@ async def _admitted(verifier: RunningVerifier, agent: AgentProcess) -> Sealed:
         await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=agent.node_id))
         name = f"model-{secrets.token_hex(4)}"
         model = await a_sealed_model(admin, name, name)
-        grant = admin_pb2.Grant(node_id=agent.node_id, max_leases=1)
-        await admin.keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=name, grant=grant))
+        await grant(admin, agent, name)
         await trusted(agent)
         return model
 
@@ -264,8 +263,7 @@ async def _cover(admin: Stubs, node_id: str) -> None:
     active = (await admin.goldens.ListGoldens(admin_pb2.ListGoldensRequest())).goldens
     if any(golden.name == "rack-a" for golden in active):
         return
-    document = await golden_from_evidence(admin, node_id, *range(10))
-    await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
+    await activate(admin, await golden_from_evidence(admin, node_id, *range(10)))
 
 
 def opens(host: Host) -> None:

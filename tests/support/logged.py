@@ -14,9 +14,10 @@ from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
-from nodeseal.v1 import admin_pb2, attestation_pb2
+from nodeseal.v1 import attestation_pb2
+from support.admin import admitted
 from support.fake_node import FakeNode
-from support.verifier import RunningVerifier, Stubs
+from support.verifier import RunningVerifier
 
 SHA256 = HashAlg.SHA256
 BOOT_PCRS = PcrSelection.of({SHA256: range(10)})
@@ -77,9 +78,6 @@ class LoggedNode(FakeNode):
         return dump_golden(Golden(name=name, pcrs={SHA256: pcrs}, runtime=runtime, nodes=dict(nodes or {})))
 
 
-async def admitted(verifier: RunningVerifier, admin: Stubs, folder: Path) -> LoggedNode:
-    """Return a node that is enrolled and admitted, and not judged yet."""
-    node = LoggedNode(verifier, SyntheticTpm(verifier.vendor), folder)
-    await node.enrol()
-    await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
-    return node
+async def admitted_logged_node(verifier: RunningVerifier, folder: Path) -> LoggedNode:
+    """Return a node with logs that is admitted; it has not been judged yet."""
+    return await admitted(LoggedNode(verifier, SyntheticTpm(verifier.vendor), folder))

@@ -19,8 +19,8 @@ from grpc import aio
 from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.evidence.binding import Purpose
 from nodeseal.tpm.public import EccPublic
-from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
-from support.admin import Sealed, a_sealed_model, grant
+from nodeseal.v1 import attestation_pb2, key_release_pb2, key_release_pb2_grpc
+from support.admin import Sealed, a_sealed_model, activate, admitted, grant
 from support.fake_node import FakeNode, a_node, golden_of, selection_of
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
 
@@ -31,11 +31,9 @@ Forge = Callable[[FakeNode, Challenge], Proof]
 """Makes the proof that answers a challenge."""
 
 
-async def joined(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
-    """Return a node that is enrolled and admitted, and trusted if an active golden says so."""
-    node = a_node(verifier)
-    await node.enrol()
-    await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+async def joined(verifier: RunningVerifier) -> FakeNode:
+    """Return a node that is admitted and has answered once: it is trusted if an active golden says so."""
+    node = await admitted(a_node(verifier))
     async with node.attesting() as stream:
         await stream.round()
     return node
@@ -43,9 +41,7 @@ async def joined(verifier: RunningVerifier, admin: Stubs) -> FakeNode:
 
 async def activate_golden_of(admin: Stubs, node: FakeNode, *pcrs: int, name: str = "rack-a") -> str:
     """Make what a node has proved golden; return the golden's digest."""
-    document = golden_of(node, *pcrs, name=name)
-    golden = await admin.goldens.ActivateGolden(iter([admin_pb2.ActivateGoldenRequest(document=document)]))
-    return golden.digest
+    return await activate(admin, golden_of(node, *pcrs, name=name))
 
 
 async def attest(node: FakeNode) -> None:
@@ -179,7 +175,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
 
         async def prepare() -> FakeNode:
             async with verifier.person() as admin:
-                node = await joined(verifier, admin)
+                node = await joined(verifier)
                 await activate_golden_of(admin, node)
                 await attest(node)
                 await a_sealed_model(admin, "shared", "shared")
@@ -194,7 +190,7 @@ def play(stage: Stage, case: Case, *, fresh: bool = True, max_leases: int = 1) -
 
     async def whole() -> None:
         async with stage.verifier.person() as admin:
-            node = await joined(stage.verifier, admin) if fresh else stage.node
+            node = await joined(stage.verifier) if fresh else stage.node
             name = f"model-{secrets.token_hex(4)}"
             model = await a_sealed_model(admin, name, name)
             await grant(admin, node, name, max_leases)

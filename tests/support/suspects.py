@@ -27,7 +27,7 @@ from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence, Finding, Verdict
 from support import ima
-from support.admin import Sealed, a_sealed_model, activate, grant
+from support.admin import Sealed, a_sealed_model, activate, admitted, grant
 from support.attackers import last_finding_ids, refused, seen_by
 from support.boot_logs import claims_of, rules_from, values_of
 from support.fake_node import FakeStream, boot_log_stretches, ima_stretches
@@ -232,8 +232,7 @@ async def a_trial(
         node = Suspect(court.verifier, tpm or SyntheticTpm(court.verifier.vendor), court.folder)
         node.reboot_by(log)
         node.measure(*measured)
-        await node.enrol()
-        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node.node_id))
+        await admitted(node)
         await admin.nodes.LabelNode(admin_pb2.LabelNodeRequest(node_id=node.node_id, labels={"judged": judged}))
         await grant(admin, node, max_leases=5)
         async with node.attesting() as stream:

@@ -91,7 +91,7 @@ async def _until_killed(verifier: RunningVerifier, seconds: float, load: Awaitab
 
 async def _prepared(verifier: RunningVerifier) -> tuple[FakeNode, Sealed]:
     async with verifier.person() as admin:
-        node = await joined(verifier, admin)
+        node = await joined(verifier)
         await activate_golden_of(admin, node)
         await attest(node)
         model = await a_sealed_model(admin)

@@ -133,8 +133,7 @@ def test_d01_half_open_enrolments_end_by_themselves_and_leave_room(stage: Stage)
 
 def test_d01_a_node_that_never_answers_loses_its_stream_at_the_deadline(stage: Stage) -> None:
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            slow = await joined(stage.verifier, admin)
+        slow = await joined(stage.verifier)
         async with undisturbed(stage), slow.attesting() as stream:
             await stream.challenge()
             assert (await asyncio.wait_for(stream.end(), 10)).findings == ("quote.nonce",)
@@ -145,7 +144,7 @@ def test_d01_a_node_that_never_answers_loses_its_stream_at_the_deadline(stage: S
 def test_d01_a_release_that_is_asked_for_and_never_proved_ends_without_a_lease(stage: Stage) -> None:
     async def case() -> None:
         async with stage.verifier.person() as admin, undisturbed(stage):
-            slow = await joined(stage.verifier, admin)
+            slow = await joined(stage.verifier)
             model = await a_sealed_model(admin, "never-proved", "never-proved")
             await grant(admin, slow, "never-proved")
             async with slow.channel() as channel:
@@ -175,7 +174,7 @@ def _limited(codes: list[grpc.StatusCode]) -> int:
 def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> None:
     async def case() -> None:
         async with stage.verifier.person() as admin:
-            flooder, other = await joined(stage.verifier, admin), await joined(stage.verifier, admin)
+            flooder, other = await joined(stage.verifier), await joined(stage.verifier)
             model = await a_sealed_model(admin, "flooded", "flooded")
             await grant(admin, other, "flooded")
             scene = Scene(verifier=stage.verifier, admin=admin, node=other, model=model)
@@ -203,8 +202,7 @@ def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> N
 
 def test_d03_a_flood_of_rounds_ends_the_stream(stage: Stage) -> None:
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            flooder = await joined(stage.verifier, admin)
+        flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.attesting() as stream:
             first = flooder.evidence(await stream.challenge())
             with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # ended under the flood, as it should be
@@ -224,8 +222,7 @@ def test_d03_a_flood_of_streams_is_limited(stage: Stage) -> None:
         return grpc.StatusCode.OK
 
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            flooder = await joined(stage.verifier, admin)
+        flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
             stub = attestation_pb2_grpc.AttestationStub(channel)
             codes = [await _code(opened(stub)) for _ in range(120)]
@@ -264,8 +261,7 @@ def test_d03_a_flood_of_renewals_is_limited(stage: Stage) -> None:
         return grpc.StatusCode.OK
 
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            flooder = await joined(stage.verifier, admin)
+        flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
             stub = attestation_pb2_grpc.AttestationStub(channel)
             codes = [await _code(renew(flooder, stub)) for _ in range(30)]
@@ -280,8 +276,7 @@ def test_d03_a_flood_of_renewals_is_limited(stage: Stage) -> None:
 
 def test_d03_a_flood_of_returns_writes_nothing(stage: Stage) -> None:
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            flooder = await joined(stage.verifier, admin)
+        flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
             stub = key_release_pb2_grpc.KeyReleaseStub(channel)
             request = key_release_pb2.ReturnRequest(lease_ids=["l-" + "a" * 26] * 1000)
@@ -322,7 +317,7 @@ def test_d06_long_logs_of_many_nodes_at_once_keep_nobody_from_his_rounds(stage: 
 
     async def case() -> None:
         async with stage.verifier.person() as admin:
-            flooders = [await joined(stage.verifier, admin) for _ in range(FLOODERS)]
+            flooders = [await joined(stage.verifier) for _ in range(FLOODERS)]
             listing = await activate(admin, _listing())
             async with undisturbed(stage, GROWTH + 2 * FLOODERS * LONG_LOG):
                 verdicts = await asyncio.gather(*(_flood_with_a_log(node, log) for node in flooders))

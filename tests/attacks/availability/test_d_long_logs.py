@@ -27,7 +27,7 @@ from support.admin import activate
 from support.agents import eventually
 from support.fake_node import boot_log_stretches, ima_stretches
 from support.floods import GROWTH, Stage, faults, undisturbed
-from support.logged import LoggedNode, admitted
+from support.logged import LoggedNode, admitted_logged_node
 from support.verifier import refusal_of
 
 ROGUES = 10
@@ -95,11 +95,11 @@ def test_d07_nodes_that_send_the_longest_logs_again_and_again_delay_no_first_con
         codes = list[grpc.StatusCode]()
         files = {f"/usr/bin/{number}": b"%d" % number for number in range(USUAL_ENTRIES)}
         async with stage.verifier.person() as admin:
-            rogues = [await admitted(stage.verifier, admin, tmp_path) for _ in range(ROGUES)]
+            rogues = [await admitted_logged_node(stage.verifier, tmp_path) for _ in range(ROGUES)]
             longest = lengthened(MAX_BOOT_LOG)
             for rogue in rogues:
                 rogue.start_by(longest)
-            newcomer = await admitted(stage.verifier, admin, tmp_path)
+            newcomer = await admitted_logged_node(stage.verifier, tmp_path)
             newcomer.start_by(lengthened(USUAL_BOOT_LOG))
             for path, content in files.items():
                 newcomer.run(path, content)

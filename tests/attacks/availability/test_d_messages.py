@@ -35,11 +35,7 @@ METHODS = [*NODE_METHODS, ENROL]
 
 @pytest.fixture(scope="module")
 def node(stage: Stage) -> FakeNode:
-    async def prepare() -> FakeNode:
-        async with stage.verifier.person() as admin:
-            return await joined(stage.verifier, admin)
-
-    return asyncio.run(prepare())
+    return asyncio.run(joined(stage.verifier))
 
 
 async def sent(stage: Stage, node: FakeNode, method: str, message: bytes, *, gzip: bool = False) -> Refusal:
@@ -148,8 +144,7 @@ def test_d02_a_message_within_itself_thousands_of_times_is_refused(stage: Stage,
 
 def test_d02_claims_nested_without_end_are_a_finding_even_when_they_are_signed(stage: Stage) -> None:
     async def case() -> None:
-        async with stage.verifier.person() as admin:
-            hostile = await joined(stage.verifier, admin)
+        hostile = await joined(stage.verifier)
         async with undisturbed(stage), hostile.attesting() as stream:
             for claims in (b"[" * 100_000, b'{"a":' * 50_000, b"[" * 50_000 + b"]" * 50_000):
                 challenge = await stream.challenge()

@@ -423,8 +423,8 @@ def test_e11_a_renewal_lets_its_own_certificate_in_and_no_other(tmp_path: Path) 
     """Until a renewed certificate is used there are two that count for a node, not any."""
 
     async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier), verifier.person() as admin:
-            node, key = await trusted_node(verifier, admin), new_tls_key()
+        async with in_process(verifier):
+            node, key = await trusted_node(verifier), new_tls_key()
             request = RenewRequest(certificate_request=certificate_request(key, "node"))
             async with node.channel() as channel:
                 renewed = await AttestationStub(channel).Renew(request)

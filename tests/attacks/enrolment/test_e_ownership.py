@@ -299,7 +299,7 @@ def test_e08_a_proof_that_waits_for_the_database_behind_an_enrolment_releases_no
 
     async def case(verifier: RunningVerifier) -> None:
         async with in_process(verifier), verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
+            node = await trusted_node(verifier)
             model = await a_sealed_model(admin)
             await grant(admin, node)
             node.leases = ("l-" + "a" * 26,)  # a lease that nobody knows: the round is no steady one

@@ -133,7 +133,7 @@ class Client:
 def client(site: Site) -> Client:
     async def prepare() -> Client:
         async with site.verifier.person() as admin:
-            node = await joined(site.verifier, admin)
+            node = await joined(site.verifier)
             await activate_golden_of(admin, node, name="synthetic")
             await attest(node)
             model = await a_sealed_model(admin, "synthetic", "synthetic")

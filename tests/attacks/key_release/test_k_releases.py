@@ -35,7 +35,7 @@ OTHER = hashlib.sha256(b"something else").digest()
 def test_k04_a_reply_opens_on_no_other_node_and_not_after_a_reset(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
         released = await scene.node.release(scene.model.digest, [scene.model.slot])
-        thief = await joined(scene.verifier, scene.admin)
+        thief = await joined(scene.verifier)
         thief.release_key = scene.node.release_key
         with pytest.raises(OutOfOrder):
             thief.open(released)  # its TPM does not hold the key
@@ -80,7 +80,7 @@ def test_k04_a_proof_replayed_by_its_own_node_releases_nothing(stage: Stage) -> 
 
 def test_k04_a_proof_replayed_by_another_node_releases_nothing(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
-        thief = await joined(scene.verifier, scene.admin)
+        thief = await joined(scene.verifier)
         await grant(scene.admin, thief, scene.model.slot.key_id)
         seen: list[Proof] = []
 
@@ -97,7 +97,7 @@ def test_k04_a_proof_replayed_by_another_node_releases_nothing(stage: Stage) -> 
 
 def test_k04_a_challenge_relayed_to_a_trusted_node_releases_nothing(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
-        thief = await joined(scene.verifier, scene.admin)
+        thief = await joined(scene.verifier)
         await grant(scene.admin, thief, scene.model.slot.key_id)
         theft = replace(scene, node=thief)
         honest = scene.node
@@ -159,7 +159,7 @@ def test_k05_a_node_gets_no_key_when(
 
 def test_k05_a_grant_serves_no_other_node(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
-        neighbour = replace(scene, node=await joined(scene.verifier, scene.admin))
+        neighbour = replace(scene, node=await joined(scene.verifier))
         refusal = await neighbour.refused()
         assert refusal.findings == ("release.not-granted",)
         assert f"no grant for {neighbour.node.node_id}" in refusal.details

@@ -73,7 +73,7 @@ def test_k10_whoever_has_the_pin_reads_no_private_key(verifier: RunningVerifier,
 def test_k10_a_key_put_in_another_s_place_opens_nothing(verifier: RunningVerifier, token: SoftToken) -> None:
     async def case() -> None:
         async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
+            node = await trusted_node(verifier)
             object_id = await a_key(admin, "llama")
             model = await a_sealed_model(admin, "llama")
             await grant(admin, node)

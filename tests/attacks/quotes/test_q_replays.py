@@ -111,15 +111,14 @@ def test_q01_a_challenge_takes_one_answer(scene: Scene, node: FakeNode, which: i
 
 def test_q01_an_answer_while_no_challenge_is_open_ends_the_stream(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
-            async with node.attesting() as stream:
-                evidence = node.evidence(await stream.challenge())
-                await stream.send(evidence)
-                assert (await stream.verdict()).state == NODE_STATE_TRUSTED
-                await stream.send(evidence)
-                refusal = await stream.end()
-            assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
+        node = await trusted_node(verifier)
+        async with node.attesting() as stream:
+            evidence = node.evidence(await stream.challenge())
+            await stream.send(evidence)
+            assert (await stream.verdict()).state == NODE_STATE_TRUSTED
+            await stream.send(evidence)
+            refusal = await stream.end()
+        assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
 
     with a_verifier(tmp_path, interval_seconds=1) as verifier:
         asyncio.run(case(verifier))

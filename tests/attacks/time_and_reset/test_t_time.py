@@ -197,7 +197,7 @@ def test_t02_tpm_state_restored_from_a_copy_is_quarantined(
 def test_t02_a_clock_that_runs_backwards_is_remembered_by_a_verifier_that_starts_anew(tmp_path: Path) -> None:
     async def case(verifier: RunningVerifier) -> None:
         async with verifier.person() as admin:
-            node = await trusted_node(verifier, admin)
+            node = await trusted_node(verifier)
         assert verifier.stop() == 0
         verifier.start()
         now = node.tpm._milliseconds()
