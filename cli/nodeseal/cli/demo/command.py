@@ -31,9 +31,7 @@ def demo(
     ] = None,
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")] = False,
-    attacks: Annotated[
-        bool, typer.Option(help="Show what is refused; without, node-1 stays good to try things.")
-    ] = True,
+    attacks: Annotated[bool, typer.Option(help="Show refusals and attacks; without them node-1 stays trusted.")] = True,
 ) -> None:
     """Show on this machine how an attested node opens sealed weights and a tampered one cannot."""
     plain = model or _packaged_model()

@@ -20,7 +20,7 @@ PROGRAMS: Final = {
     "/usr/bin/python3": hashlib.sha256(b"an interpreter").digest(),
     "/opt/vllm/bin/vllm": hashlib.sha256(b"a model server").digest(),
 }
-"""What runs on every machine: the digests of the files, as the kernel measures them."""
+"""The programs of every machine: digests of their files, as the kernel measures them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +28,11 @@ class Node:
     """One machine with its agent.
 
     Attributes:
-        name: what the story calls it.
-        home: its folder.
-        tcti: where its TPM is.
-        boot_log: what its firmware and loaders wrote down.
-        ima_log: what its kernel wrote down.
+        name: name in the story.
+        home: folder of the machine.
+        tcti: address of its TPM.
+        boot_log: log of its firmware and loaders.
+        ima_log: log of its kernel.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Node:
 
     @property
     def socket(self) -> Path:
-        """Where loaders ask for keys."""
+        """Key socket of the agent."""
         return self.home / "keys.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
-    """The three of the story.
+    """The three nodes of the story.
 
     Attributes:
-        good: boots and runs what it should, until somebody tampers with it.
+        good: boots and runs what the golden allows, until somebody tampers with it.
         other: booted with another boot loader.
-        busy: boots what it should, and will run something that it should not.
+        busy: boots what the golden allows, and later runs an unknown program.
     """
 
     good: Node
@@ -62,7 +62,7 @@ class Nodes:
     busy: Node
 
     def all(self) -> tuple[Node, Node, Node]:
-        """Return them in the order of their names."""
+        """Return the nodes in the order of their names."""
         return self.good, self.other, self.busy
 
 
@@ -70,7 +70,7 @@ def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
     """Manufacture three machines, boot them, the second with another boot loader, and let programs run."""
     narrator.act("Three machines with TPMs")
     narrator.say(
-        "Each gets a TPM (swtpm) with an endorsement key that its maker certified, as real ones come from the factory."
+        "Each gets a TPM (swtpm) with an endorsement key that its maker certified, like a real TPM from the factory."
     )
     vendor = TpmVendor.create(stage.directory / "tpm-vendor")
     nodes = Nodes(
@@ -79,8 +79,8 @@ def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
         busy=_build(stage, vendor, "node-3", BootChain()),
     )
     narrator.say(
-        "All have booted: firmware, loaders and kernel measured every step into the TPM's PCRs, and wrote down what"
-        " they measured. They booted the same, but for one thing:"
+        "All have booted: firmware, loaders and kernel measured every step into the TPM's PCRs and logged it. One"
+        " event differs:"
     )
     stage.type(
         "nodeseal", "log", "diff", _shown(stage, nodes.good.boot_log), _shown(stage, nodes.other.boot_log), expect=1

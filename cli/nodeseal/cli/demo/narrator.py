@@ -1,4 +1,4 @@
-"""How the demo speaks: acts with a heading, sentences, commands with what they print, and facts it checked."""
+"""The demo's output: acts with a heading, sentences, commands with their output, and checked facts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Narrator:
         self._console.print(Rule(f"[bold]{self._act}. {escape(title)}[/]  [dim]{seconds:.0f} s[/]", align="left"))
 
     def say(self, text: str) -> None:
-        """Tell something in plain words."""
+        """Print a sentence."""
         self._console.print(escape(" ".join(text.split())), highlight=False)
 
     def command(self, line: str) -> None:
@@ -33,10 +33,10 @@ class Narrator:
         self._console.print(f"[bold cyan]$ {escape(line)}[/]", highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
-        """Show what a command printed."""
+        """Show the output of a command."""
         for line in text.rstrip().splitlines():
             self._console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
     def proved(self, text: str) -> None:
-        """Tell something that the demo has just checked."""
+        """Print a fact that the demo has just checked."""
         self._console.print(f"[bold green]✓[/] {escape(text)}", highlight=False)

@@ -88,7 +88,7 @@ class Stage:
         return process
 
     def type(self, *argv: str, shown: bool = True, expect: int = 0) -> str:
-        """Run one command, show it and what it prints, and insist on its exit code."""
+        """Run one command, show it with its output, and insist on its exit code."""
         if shown:
             self._narrator.command(shlex.join(argv))
         done = subprocess.run(  # noqa: S603 - argv is the demo's own
@@ -110,7 +110,7 @@ class Stage:
 
     @contextmanager
     def halted(self, name: str) -> Iterator[None]:
-        """Let a program stand still for as long as the block runs."""
+        """Context manager that halts a program."""
         self._servers[name].send_signal(signal.SIGSTOP)
         try:
             yield
@@ -142,7 +142,7 @@ class Stage:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put off signals that would end this process."""
+    """Context manager that delays signals that would end this process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,6 +1,6 @@
 """The demo's story: three machines, one golden, one real model, and what happens when a machine is tampered with.
 
-Every line that starts with ``$`` is a command that was really run; every line with a tick was checked.
+Every line that starts with ``$`` is a command that the demo runs; every line with a tick is a checked fact.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ firmware_directory: "{home}"
 hostname: "{name}"
 log_format: "console"
 callers:
-  - uid: {uid}          # whoever runs this demo may ask for keys
+  - uid: {uid}          # the user who runs this demo may ask for keys
 """
 
 
@@ -128,12 +128,12 @@ def decide_trust(stage: Stage, narrator: Narrator, nodes: Nodes, ids: dict[str, 
     good, other = ids[nodes.good.name], ids[nodes.other.name]
     stage.type("nodeseal", "golden", "capture", good, "--name", "demo", "--runtime", "-o", "golden.yaml")
     narrator.say(
-        "It pins what node-1 booted, allows the programs that ran there, by path and digest, and keeps the events of"
-        " its boot: nothing is judged by those, but they explain what differs elsewhere."
+        "It pins what node-1 booted, allows the programs that ran there by path and digest, and keeps the events of"
+        " its boot. No rule uses the events; they explain differences of other nodes."
     )
     stage.type("nodeseal", "golden", "activate", "golden.yaml")
     wanted = dict.fromkeys(ids.values(), "trusted") | {other: "untrusted"}
-    stage.until("node-2 alone is not trusted", lambda: _states(stage) == wanted and _judged(stage, other))
+    stage.until("node-2 alone is not trusted", lambda: _states(stage) == wanted and _compared(stage, other))
     stage.type("nodeseal", "node", "list")
     events = [line for line in stage.type("nodeseal", "node", "show", other).splitlines() if "event" in line]
     if not any("grubx64.efi" in line for line in events):
@@ -147,8 +147,8 @@ def _states(stage: Stage) -> dict[str, object]:
     return {str(node["node_id"]): node["state"] for node in _nodes(stage)}
 
 
-def _judged(stage: Stage, node_id: str) -> bool:
-    """Tell whether a node was held against the golden: before it was active, nodes were untrusted for want of one."""
+def _compared(stage: Stage, node_id: str) -> bool:
+    """Tell whether a node was compared with the golden: before one was active, nodes were untrusted without one."""
     found = json.loads(stage.type("nodeseal", "node", "show", node_id, "--json", shown=False))["findings"]
     return all(finding["id"] != "golden.none" for finding in found)
 
@@ -191,35 +191,35 @@ def refuse_bad_node(stage: Stage, narrator: Narrator, node: Node) -> None:
     answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
     if "pcr.mismatch" not in answer:
         raise DemoFailed("node-2 was refused for another reason")
-    narrator.proved("same grant, same model, same agent: what it booted is the difference")
+    narrator.proved("same grant, same model, same agent: only the boot differs")
 
 
 def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     """Tamper with node-1 while a loader holds the model."""
     narrator.act("node-1 is tampered with while it holds the key")
-    narrator.say("A loader keeps the model open; then somebody changes what is measured of the boot:")
+    narrator.say("A loader keeps the model open. Then somebody changes a measurement of the boot:")
     holder = _hold(stage, narrator, node)
     _await_round(stage, node_id)
-    narrator.say("The verifier is halted meanwhile: it cannot tell node-1 anything.")
+    narrator.say("The verifier is halted, so it cannot tell node-1 anything.")
     digest = hashlib.sha256(b"init=/bin/sh").hexdigest()
     with stage.halted("verifier"):
         stage.type("tpm2_pcrextend", "-T", node.tcti, f"{_TAMPERED_PCR}:sha256={digest}")
         answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
     if "release.tpm-refused" not in answer:
         raise DemoFailed("the second loader was refused for another reason")
-    narrator.proved("the lease still runs, nobody was told yet, and the TPM already refuses to use the key")
+    narrator.proved("the lease still runs, nobody knows yet, and the TPM already refuses to use the key")
     _await_loss(stage, narrator, node, holder)
     narrator.proved("the next round ended the lease, and the loader was told")
     stage.until("the agent has capped its PCR", lambda: "0x" + "0" * 64 not in _cap_pcr(stage, node, shown=False))
     _cap_pcr(stage, node, shown=True)
-    narrator.proved("the agent extended the cap PCR: nothing that was sealed to this boot opens before a reboot")
+    narrator.proved("the agent extended the cap PCR: no key that was released to this boot works before a reboot")
     stage.until("node-1 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
     stage.type("nodeseal", "node", "list")
 
 
 def run_unknown(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     """Run a program on node-3 that the golden does not list, while a loader holds the model."""
-    narrator.act("node-3 runs a program that nobody has listed")
+    narrator.act("node-3 runs a program that the golden does not list")
     holder = _hold(stage, narrator, node)
     narrator.say("The kernel measures the program before it runs: a line in its log, an extend of PCR 10.")
     stage.type("python", "-m", "nodeseal.swtpm", "measure", node.home.name, _UNKNOWN)
@@ -254,7 +254,7 @@ def _cap_pcr(stage: Stage, node: Node, *, shown: bool) -> str:
 
 
 def _await_round(stage: Stage, node_id: str) -> None:
-    """Wait for the end of a round, so that the lease lasts for what follows."""
+    """Wait for the end of a round, so that the lease lasts for the next steps."""
     before = _last_seen(stage, node_id)
     stage.until("another round", lambda: _last_seen(stage, node_id) != before)
 
@@ -264,7 +264,7 @@ def _last_seen(stage: Stage, node_id: str) -> object:
 
 
 def show_records(stage: Stage, narrator: Narrator) -> None:
-    """Print the audit trail."""
+    """Print the audit log."""
     narrator.act("What was recorded")
     stage.type("nodeseal", "audit", "list")
     narrator.say("Each record was on disk before its effect was visible.")
@@ -278,11 +278,11 @@ def tell_where(stage: Stage, narrator: Narrator, node: Node, *, running: bool) -
         "node-1/ to node-3/": "TPM state, logs, agent",
         "golden.yaml": "the golden measurement",
         "sealed/": "the sealed model; try: nodeseal inspect sealed",
-        "logs/": "what each program logged",
+        "logs/": "the log of each program",
     }.items():
         narrator.result(f"{stage.directory}/{name:<18} {meaning}")
     if running:
-        narrator.say("All of it still runs. In another terminal:")
+        narrator.say("All programs still run. In another terminal:")
         narrator.result(f"export PATH={Path(sys.executable).parent}:$PATH NODESEAL_CLIENT={stage.client}")
         narrator.result(f"cd {stage.directory}")
         narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden list")
@@ -290,4 +290,4 @@ def tell_where(stage: Stage, narrator: Narrator, node: Node, *, running: bool) -
         narrator.result(f"tpm2_pcrread -T {node.tcti} sha256:4,8,15")
         narrator.say("Ctrl-C ends it.")
     else:
-        narrator.say("Everything is stopped. --keep leaves it running to poke at.")
+        narrator.say("Everything is stopped. --keep leaves it running, so that you can look around.")
