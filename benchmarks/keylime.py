@@ -12,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from cryptography.hazmat.primitives import serialization
+
 from benchmarks.harness import SECONDS, Missing
 from benchmarks.nodes import SELECTION
-from nodeseal.crypto.keys import subject_public_key_info
+from nodeseal.crypto.keys import public_key_of
 from nodeseal.evidence.round import Evidence
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.public import TpmPublic
@@ -49,7 +51,7 @@ class SameQuote:
     def of(cls, evidence: Evidence, ak: TpmPublic, values: Sequence[bytes]) -> Self:
         """Return the quote of a round."""
         return cls(
-            key=_pem(subject_public_key_info(ak)),
+            key=_pem(_subject_public_key_info(ak)),
             nonce=_text(decode_attest(evidence.attest).extra_data),
             signature=_text(evidence.signature),
             quote=_text(evidence.attest),
@@ -124,6 +126,12 @@ def serialized_pcrs(values: Sequence[bytes]) -> bytes:
 def _digest_list(values: Sequence[bytes]) -> bytes:
     slots = [*values, *[b""] * (_LISTS - len(values))]
     return struct.pack("<I", len(values)) + b"".join(struct.pack("<H64s", len(value), value) for value in slots)
+
+
+def _subject_public_key_info(public: TpmPublic) -> bytes:
+    return public_key_of(public).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _pem(spki: bytes) -> str:

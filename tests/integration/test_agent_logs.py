@@ -10,7 +10,7 @@ import pytest
 
 from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
-from nodeseal.ima.log import decode_ima_log, replay_ima
+from nodeseal.ima.log import replay_ima
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
@@ -18,6 +18,7 @@ from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import pcr_digest
 from nodeseal.v1 import attestation_pb2
 from support.agents import World, agent_process, eventually, loader, play, running, trusted
+from support.ima import decode_ima_log
 from support.machines import a_machine, a_vendor
 from support.scripted_verifier import NOTHING_KNOWN
 

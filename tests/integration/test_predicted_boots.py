@@ -25,6 +25,7 @@ from nodeseal.uefi.pe import authenticode_digest, decode_pe
 from support.boot_logs import claims_of
 from support.pe_images import Shape, build_pe, build_uki
 from support.real_machines import Observed, an_observed_machine, captured, is_whole, real_boot_logs
+from support.uefi import file_name
 
 SHA256 = HashAlg.SHA256
 IMAGES = (
@@ -239,7 +240,7 @@ def image_name(event: Event) -> str:
         image = decode_image_load(event.data) if event.claimed_type in IMAGES else None
     except MalformedInput:
         return ""
-    return image.file_name if image else ""
+    return file_name(image) if image else ""
 
 
 def test_words_of_a_real_machines_command_line_are_replaced_as_predicted(

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.ima.log import decode_ima_log, ima_entries, replay_ima
+from nodeseal.ima.log import ima_entries, replay_ima
 from nodeseal.ima.template import parse_template
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from support.data import shared_data
+from support.ima import decode_ima_log
 from support.machines import a_machine, a_vendor, tool
 
 BANKS = ("sha1", "sha256", "sha384", "sha512")

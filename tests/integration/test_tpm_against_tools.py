@@ -17,7 +17,7 @@ from tpm2_pytss.types import (
     TPMT_SIGNATURE,
 )
 
-from nodeseal.crypto.signatures import verify_tpm_signature
+from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Certified, Created, Quoted, decode_attest, encode_attest
 from nodeseal.tpm.buffer import Reader
@@ -104,7 +104,7 @@ def test_what_a_tpm_quotes_and_certifies_is_read(tools: TpmTools) -> None:
     assert decode_attest(bytes(certified)).certified.name == public.name()
     raw = signature.marshal()
     assert encode_signature(decode_signature(raw)) == raw
-    verify_tpm_signature(public, decode_signature(raw), bytes(quoted))
+    SignatureVerifier(public).verify_decoded(decode_signature(raw), bytes(quoted))
 
 
 def test_a_quote_of_nothing_is_read_as_such(tools: TpmTools) -> None:

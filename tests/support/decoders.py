@@ -20,7 +20,7 @@ from nodeseal.evidence.release_context import ReleaseContext, decode_release_con
 from nodeseal.evidence.round import Evidence
 from nodeseal.golden.document import parse_golden
 from nodeseal.ids import KeyId, Nonce, digest_of, lease_id_of, node_id_of
-from nodeseal.ima.log import claimed_bank, decode_ima_log, encode_ima_entry, ima_entries
+from nodeseal.ima.log import claimed_bank, encode_ima_entry, ima_entries
 from nodeseal.ima.signature import decode_ima_signature
 from nodeseal.ima.template import encode_template, parse_template
 from nodeseal.ima.text import ima_text_entries
@@ -54,6 +54,7 @@ from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encod
 from nodeseal.x509.certificate import decode_certificate_file, split_certificates
 from support import goldens, ima, packages, sealed, uefi
 from support.data import ROOT
+from support.ima import decode_ima_log
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
 

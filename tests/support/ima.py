@@ -1,11 +1,15 @@
-"""IMA entries and logs as a kernel would write them."""
+"""IMA entries, signatures and logs as a kernel would write them, and whole logs read and checked at once."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
-from nodeseal.ima.log import ImaEntry, encode_ima_entry, measured_entry
+from nodeseal.errors import MalformedInput
+from nodeseal.ima.log import ImaEntry, check_template_digest, encode_ima_entry, ima_entries, measured_entry
+from nodeseal.ima.signature import ImaSignature
 from nodeseal.ima.template import TEMPLATES, ImaFields, encode_template, split_fields, template_fields
+from nodeseal.ima.text import ima_text_entries, text_bank
 from nodeseal.tpm.algorithms import HashAlg
 
 CONTENT = b"#!/bin/sh\n"
@@ -88,3 +92,30 @@ def text(entries: Iterable[ImaEntry]) -> bytes:
 def log(entries: Iterable[ImaEntry]) -> bytes:
     """Return the file of these entries."""
     return b"".join(map(encode_ima_entry, entries))
+
+
+def encode_ima_signature(signature: ImaSignature) -> bytes:
+    """Return the extended attribute, as the field ``sig`` holds it."""
+    content, number = signature.signature, signature.hash_alg.number
+    head = struct.pack(">BBB4sH", signature.kind, signature.version, number, signature.key_id, len(content))
+    return head + content
+
+
+def decode_ima_log(raw: bytes, bank: HashAlg = HashAlg.SHA1) -> tuple[ImaEntry, ...]:
+    """Decode a whole log of ``bank`` and check that every template digest is the hash of its data."""
+    entries = tuple(entry for _, entry in ima_entries(raw, bank))
+    if not entries:
+        raise MalformedInput("IMA log: is empty")
+    for number, each in enumerate(entries):
+        check_template_digest(each, bank, number)
+    return entries
+
+
+def parse_ima_text(raw: bytes) -> tuple[ImaEntry, ...]:
+    """Parse a whole ASCII list and check that every template digest is the hash of its data."""
+    entries = tuple(ima_text_entries(raw))
+    if not entries:
+        raise MalformedInput("IMA list: is empty")
+    for number, each in enumerate(entries):
+        check_template_digest(each, text_bank(each), number)
+    return entries

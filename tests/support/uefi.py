@@ -6,6 +6,7 @@ import struct
 import uuid
 
 from nodeseal.uefi.guid import GLOBAL_VARIABLE
+from nodeseal.uefi.image_load import ImageLoad
 
 END = b"\x7f\xff\4\0"
 OWNER = "77fa9abd-0359-4d32-bd60-28f4e78f784b"
@@ -38,6 +39,11 @@ def file_path(*names: str) -> bytes:
 def image_load(path: bytes, length: int = 4096) -> bytes:
     """Return a UEFI_IMAGE_LOAD_EVENT."""
     return struct.pack("<QQQQ", 0x1000, length, 0, len(path)) + path
+
+
+def file_name(image: ImageLoad) -> str:
+    """Return the name of an image's file without folders, such as ``shimx64.efi``."""
+    return image.file.replace("/", "\\").rpartition("\\")[2]
 
 
 def signature_list(kind: str, *data: bytes, owner: str = OWNER, header: bytes = b"") -> bytes:

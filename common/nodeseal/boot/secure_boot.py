@@ -96,11 +96,6 @@ class SecureBoot:
         return SecureBootMode.DEPLOYED if self.values.get("DeployedMode") == _ON else SecureBootMode.USER
 
     @property
-    def pk(self) -> tuple[SignatureEntry, ...]:
-        """The platform key; empty when there is none."""
-        return self._entries("PK")
-
-    @property
     def kek(self) -> tuple[SignatureEntry, ...]:
         """Keys that may change db and dbx."""
         return self._entries("KEK")

@@ -79,17 +79,6 @@ def decode_public_key(raw: bytes) -> TpmPublic:
     return decode_public_2b(raw)
 
 
-def subject_public_key_info(public: TpmPublic) -> bytes:
-    """Return the DER SubjectPublicKeyInfo of a TPM key.
-
-    Raises:
-        MalformedInput: as :func:`public_key_of`.
-    """
-    return public_key_of(public).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
 def _load(load: Callable[[bytes], PublicKeyTypes], raw: bytes) -> TpmPublic:
     try:
         key = load(raw)

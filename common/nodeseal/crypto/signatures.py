@@ -119,11 +119,6 @@ def decode_plain_signature(raw: bytes, scheme: Scheme, public: TpmPublic) -> Tpm
         raise MalformedInput(f"signature: neither DER nor {2 * size} bytes of r and s") from error
 
 
-def verify_tpm_signature(public: TpmPublic, signature: TpmSignature, message: bytes) -> None:
-    """Check one signature over ``message``; raises as :class:`SignatureVerifier` and its ``verify``."""
-    SignatureVerifier(public).verify_decoded(signature, message)
-
-
 def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes], None]:
     if isinstance(key, rsa.RSAPublicKey):
         return _rsa_check(key, scheme.alg, HASHES[scheme.hash_alg])

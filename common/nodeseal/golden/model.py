@@ -131,11 +131,6 @@ class Golden:
         return {**pinned, self.boot.bank: pinned.get(self.boot.bank, frozenset()) | pcrs_of_rules(self.boot)}
 
     @property
-    def judges_logs(self) -> bool:
-        """Whether nodes must send logs: some rule looks at events, not at PCR values alone."""
-        return self.boot is not None or self.runtime is not None
-
-    @property
     def judges_what_boots(self) -> bool:
         """Whether another boot image than those meant would be refused.
 

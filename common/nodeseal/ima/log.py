@@ -71,24 +71,6 @@ class ImaEntry(NamedTuple):
         return not any(self.template_digest)
 
 
-def decode_ima_log(raw: bytes, bank: HashAlg = HashAlg.SHA1) -> tuple[ImaEntry, ...]:
-    """Decode a whole log and check that every template digest is the hash of its data.
-
-    Args:
-        raw: the file.
-        bank: the bank that the file is of, by its name; SHA-1 for plain ``binary_runtime_measurements``.
-
-    Raises:
-        MalformedInput: as :func:`ima_entries` and :func:`check_template_digest`, or empty.
-    """
-    entries = tuple(entry for _, entry in ima_entries(raw, bank))
-    if not entries:
-        raise MalformedInput("IMA log: is empty")
-    for number, entry in enumerate(entries):
-        check_template_digest(entry, bank, number)
-    return entries
-
-
 def ima_entries(raw: bytes, bank: HashAlg = HashAlg.SHA1, start: int = 0) -> Iterator[tuple[int, ImaEntry]]:
     """Iterate over entries and the offsets at which they end, from byte ``start`` on; digests are not checked.
 

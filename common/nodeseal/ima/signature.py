@@ -79,10 +79,3 @@ def decode_ima_signature(raw: bytes) -> ImaSignature:
         raise MalformedInput(f"IMA signature: {len(signature)} bytes, its header says {size}")
     hash_alg = KERNEL_HASHES[hash_number]
     return ImaSignature(kind=kind, version=version, hash_alg=hash_alg, key_id=key_id, signature=signature)
-
-
-def encode_ima_signature(signature: ImaSignature) -> bytes:
-    """Return the extended attribute, as the field ``sig`` holds it."""
-    content = signature.signature
-    number = signature.hash_alg.number
-    return _HEADER.pack(signature.kind, signature.version, number, signature.key_id, len(content)) + content

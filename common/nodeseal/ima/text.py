@@ -23,7 +23,6 @@ from nodeseal.ima.log import (
     MAX_TEMPLATE_DATA,
     U32,
     ImaEntry,
-    check_template_digest,
 )
 from nodeseal.ima.template import NAME_FIELDS, join_fields, parse_template, template_fields
 from nodeseal.tpm.algorithms import HASHES_BY_DIGEST_SIZE, HashAlg
@@ -49,20 +48,6 @@ def looks_like_ima_text(raw: bytes) -> bool:
     return _HEAD.fullmatch(first) is not None
 
 
-def parse_ima_text(raw: bytes) -> tuple[ImaEntry, ...]:
-    """Parse a whole list and check that every template digest is the hash of its data.
-
-    Raises:
-        MalformedInput: as :func:`ima_text_entries` and :func:`check_text_digest`, or empty.
-    """
-    entries = tuple(ima_text_entries(raw))
-    if not entries:
-        raise MalformedInput("IMA list: is empty")
-    for number, entry in enumerate(entries):
-        check_text_digest(entry, number)
-    return entries
-
-
 def ima_text_entries(raw: bytes) -> Iterator[ImaEntry]:
     """Iterate over the entries of a list; digests are not checked.
 
@@ -84,15 +69,6 @@ def ima_text_entries(raw: bytes) -> Iterator[ImaEntry]:
 def text_bank(entry: ImaEntry) -> HashAlg:
     """Return the bank whose width an entry's template digest has."""
     return HASHES_BY_DIGEST_SIZE[len(entry.template_digest)]
-
-
-def check_text_digest(entry: ImaEntry, number: int) -> None:
-    """Check a template digest in the bank that its width says.
-
-    Raises:
-        MalformedInput: as :func:`~nodeseal.ima.log.check_template_digest`.
-    """
-    check_template_digest(entry, text_bank(entry), number)
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:

@@ -73,10 +73,6 @@ class Reader:
         """Read a UINT32."""
         return int.from_bytes(self.take(4, field), "big")
 
-    def u64(self, field: str) -> int:
-        """Read a UINT64."""
-        return int.from_bytes(self.take(8, field), "big")
-
     def sized(self, field: str, maximum: int) -> bytes:
         """Read a TPM2B: a UINT16 size, at most ``maximum``, and that many bytes."""
         raw, start = self._raw, self._at + 2
@@ -107,11 +103,6 @@ def u16(value: int) -> bytes:
 def u32(value: int) -> bytes:
     """Return a UINT32."""
     return value.to_bytes(4, "big")
-
-
-def u64(value: int) -> bytes:
-    """Return a UINT64."""
-    return value.to_bytes(8, "big")
 
 
 def sized(content: bytes) -> bytes:

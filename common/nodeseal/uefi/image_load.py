@@ -36,11 +36,6 @@ class ImageLoad:
     path: str
     file: str
 
-    @property
-    def file_name(self) -> str:
-        """The file's name without folders, such as ``shimx64.efi``."""
-        return self.file.replace("/", "\\").rpartition("\\")[2]
-
 
 def decode_image_load(raw: bytes) -> ImageLoad:
     """Decode a UEFI_IMAGE_LOAD_EVENT.

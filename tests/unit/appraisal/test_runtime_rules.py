@@ -19,10 +19,11 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, SigningKey, Window
 from nodeseal.ima.hash import HASHES_BY_NAME
 from nodeseal.ima.log import ImaEntry
-from nodeseal.ima.signature import ImaSignature, SignatureKind, encode_ima_signature
+from nodeseal.ima.signature import ImaSignature, SignatureKind
 from nodeseal.ima.template import ImaFields
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
+from support.ima import encode_ima_signature
 from support.runtime import AGGREGATE, SHA256, Scene, at, content, fields, golden_of, ids, ran
 
 NOW = Span(at(0), at(0))

@@ -104,7 +104,7 @@ def test_claims_make_sense(name: str) -> None:
     claims = _claims(name)
     if claims.secure_boot.enabled:
         assert claims.secure_boot.mode is SecureBootMode.USER
-        assert claims.secure_boot.pk
+        assert claims.secure_boot.values["PK"]
         assert claims.signers
     assert all(signer.sha256 for signer in claims.signers)
     assert all(image.path.isprintable() for image in (*claims.chain.images, *claims.drivers))

@@ -54,7 +54,7 @@ def test_a_machine_with_secure_boot_on_says_so_with_its_keys() -> None:
     assert state.proved
     assert state.enabled
     assert state.mode is SecureBootMode.USER
-    assert [entry.data for entry in (*state.pk, *state.kek, *state.db)] == [DB_CERTIFICATE] * 3
+    assert [entry.data for entry in (*state.kek, *state.db)] == [DB_CERTIFICATE] * 2
     assert [entry.data for entry in state.dbx] == [REVOKED_IMAGE]
     assert state.forbidden_images() == {REVOKED_IMAGE}
     assert not state.validation_off

@@ -9,7 +9,6 @@ from nodeseal.crypto.signatures import (
     InsecureSha1Verifier,
     SignatureVerifier,
     decode_plain_signature,
-    verify_tpm_signature,
 )
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
@@ -44,7 +43,7 @@ def test_a_signature_of_an_accepted_scheme_holds(kind: str, scheme: str) -> None
     ak = SoftwareAk.of(kind, scheme)
     verifier = SignatureVerifier(ak.public)
     verifier.verify(ak.sign_raw(MESSAGE), MESSAGE)
-    verify_tpm_signature(ak.public, ak.sign(MESSAGE), MESSAGE)
+    verifier.verify_decoded(ak.sign(MESSAGE), MESSAGE)
     assert verifier.hash_alg is ak.scheme.hash_alg
 
 
@@ -60,7 +59,7 @@ def test_a_pss_signature_with_a_salt_as_long_as_the_hash_holds() -> None:
     assert isinstance(ak.private, rsa.RSAPrivateKey)
     hash_alg = HASHES[HashAlg.SHA256]
     plain = ak.private.sign(MESSAGE, padding.PSS(padding.MGF1(hash_alg), padding.PSS.DIGEST_LENGTH), hash_alg)
-    verify_tpm_signature(ak.public, RsaSignature(Alg.RSAPSS, HashAlg.SHA256, plain), MESSAGE)
+    SignatureVerifier(ak.public).verify_decoded(RsaSignature(Alg.RSAPSS, HashAlg.SHA256, plain), MESSAGE)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,8 @@ def test_only_the_insecure_verifier_takes_sha1(kind: str, scheme: str) -> None:
 @pytest.mark.parametrize(("kind", "scheme"), ACCEPTED)
 def test_a_plain_signature_is_read_by_its_scheme(kind: str, scheme: str) -> None:
     ak = SoftwareAk.of(kind, scheme)
-    verify_tpm_signature(ak.public, decode_plain_signature(ak.sign_plain(MESSAGE), ak.scheme, ak.public), MESSAGE)
+    signature = decode_plain_signature(ak.sign_plain(MESSAGE), ak.scheme, ak.public)
+    SignatureVerifier(ak.public).verify_decoded(signature, MESSAGE)
 
 
 def test_a_plain_ecdsa_signature_may_be_r_and_s_side_by_side() -> None:

@@ -58,14 +58,6 @@ def test_static_pcrs_of_rules_are_in_the_bank_of_the_rules() -> None:
     assert golden(0).static_pcrs() == {HashAlg.SHA256: {0}}
 
 
-def test_only_rules_over_events_need_logs() -> None:
-    exact = golden(4)
-    assert not exact.judges_logs
-    assert not replace(exact, platform=PlatformRules(manufacturers=frozenset({"IFX"}))).judges_logs
-    assert replace(exact, boot=BootRules(secure_boot=True)).judges_logs
-    assert replace(exact, runtime=RuntimeRules(files={}, keys=(SigningKey(spki=A),))).judges_logs
-
-
 @pytest.mark.parametrize(
     ("section", "rules"),
     [

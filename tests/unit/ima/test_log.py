@@ -17,7 +17,6 @@ from nodeseal.ima.log import (
     ImaEntry,
     boot_aggregate_candidates,
     claimed_bank,
-    decode_ima_log,
     encode_ima_entry,
     ima_entries,
     looks_like_ima_log,
@@ -28,6 +27,7 @@ from nodeseal.ima.log import (
 from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
+from support.ima import decode_ima_log
 
 BANKS = pytest.mark.parametrize("bank", HashAlg, ids=lambda bank: bank.hashlib_name)
 GOOD = ima.entry("ima-ng", ima.FILE)

@@ -14,18 +14,18 @@ from nodeseal.ima.log import (
     ImaEntry,
     boot_aggregate_candidates,
     claimed_bank,
-    decode_ima_log,
     encode_ima_entry,
     replay_ima,
     template_hash,
 )
 from nodeseal.ima.signature import decode_ima_signature
 from nodeseal.ima.template import encode_template, parse_template
-from nodeseal.ima.text import ima_text_entries, looks_like_ima_text, parse_ima_text
+from nodeseal.ima.text import ima_text_entries, looks_like_ima_text
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.uefi.event_log import replay as replay_boot_log
 from support.data import ROOT, shared_data
+from support.ima import decode_ima_log, parse_ima_text
 
 LOGS = ROOT.parent / "shared" / "data" / "ima-logs"
 BINARY = sorted(str(path.relative_to(LOGS)) for path in LOGS.rglob("*.bin"))

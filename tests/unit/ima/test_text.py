@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import MAX_IMA_LOG, ImaEntry
 from nodeseal.ima.template import ImaFields
-from nodeseal.ima.text import ima_text_entries, looks_like_ima_text, parse_ima_text
+from nodeseal.ima.text import ima_text_entries, looks_like_ima_text
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
+from support.ima import parse_ima_text
 
 BANKS = pytest.mark.parametrize("bank", HashAlg, ids=lambda bank: bank.hashlib_name)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.ima.log import decode_ima_log, replay_ima
+from nodeseal.ima.log import replay_ima
 from nodeseal.ima.template import ImaFields, parse_template
 from nodeseal.swtpm.ima import Ima
 from nodeseal.tpm.algorithms import HashAlg
+from support.ima import decode_ima_log
 
 
 class Kernel:

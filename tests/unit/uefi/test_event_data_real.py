@@ -25,6 +25,7 @@ from nodeseal.uefi.gpt import PartitionTable
 from nodeseal.uefi.image_load import ImageLoad, decode_image_load
 from nodeseal.uefi.signature_database import SignatureEntry, decode_signature_database, decode_signature_lists
 from support.data import shared_data
+from support.uefi import file_name
 
 GUIDS = {"x509": "a5c059a1-94e4-4aa7-87b5-ab155c2bf072", "sha256": "c1c41626-504c-4092-aca9-41f936934328"}
 VARIABLES = (
@@ -171,7 +172,7 @@ def _compare_partitions(table: object, shown: dict[str, Any]) -> None:
 def _compare_image(image: ImageLoad, shown: dict[str, Any]) -> None:
     assert (image.location, image.length) == (shown["ImageLocationInMemory"], shown["ImageLengthInMemory"])
     path = shown.get("DevicePath") or ""
-    assert image.file_name in path
+    assert file_name(image) in path
     assert bool(image.file) == ("\\" in path)
 
 

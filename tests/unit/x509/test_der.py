@@ -84,7 +84,7 @@ def test_elements_keep_their_own_bytes() -> None:
     reader = read("3003020105" + "0500")
     element = reader.element(der.SEQUENCE, "s")
     assert (element.raw.hex(), element.content.hex()) == ("3003020105", "020105")
-    assert reader.any("n").tag == der.NULL
+    assert reader.any("n").tag == 0x05
     reader.end()
 
 

@@ -30,7 +30,6 @@ from nodeseal.verifier.store.nodes import (
     NodeFacts,
     NodeRecord,
     NodeStanding,
-    find_node,
     load_nodes,
     put_node,
     save_labels,
@@ -160,7 +159,6 @@ def test_a_locked_database_is_unavailable_and_comes_back(engine: sa.Engine, tmp_
 def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> None:
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, STANDING))
     assert run(engine, load_nodes) == [(RECORD, STANDING)]
-    assert run(engine, lambda connection: find_node(connection, NodeId("n-" + "b" * 26))) is None
 
 
 def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:

@@ -86,12 +86,6 @@ def load_nodes(connection: sa.Connection) -> list[tuple[NodeRecord, NodeStanding
     return [(_record(row), _standing(row)) for row in connection.execute(sa.select(NODES))]
 
 
-def find_node(connection: sa.Connection, node_id: NodeId) -> tuple[NodeRecord, NodeStanding] | None:
-    """Return one node, if it is enrolled."""
-    row = connection.execute(sa.select(NODES).where(NODES.c.node_id == node_id)).one_or_none()
-    return None if row is None else (_record(row), _standing(row))
-
-
 def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStanding) -> None:
     """Add a node, or replace what is known of it."""
     values = {**_record_values(record), **_standing_values(standing)}
