@@ -47,7 +47,7 @@ from nodeseal.uefi.firmware_blob import decode_firmware_blob2, decode_handoff_ta
 from nodeseal.uefi.gpt import decode_partition_table
 from nodeseal.uefi.image_load import decode_image_load
 from nodeseal.uefi.load_option import decode_load_option
-from nodeseal.uefi.signature_database import decode_signature_data, decode_signature_database
+from nodeseal.uefi.signature_database import decode_signature_data
 from nodeseal.uefi.tagged_event import decode_tagged_event
 from nodeseal.verifier.keys.token_uri import parse_token_uri
 from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encode_call
@@ -201,7 +201,7 @@ DECODERS = {
     ),
     "efi-variable": Decoder(decode=decode_efi_variable, good=(uefi.variable("db", b"content"),), exact=False),
     "signature-database": Decoder(
-        decode=decode_signature_database,
+        decode=uefi.decode_signature_database,
         good=(
             uefi.signature_list(uefi.SHA256_KIND, bytes(32), bytes(32)) + uefi.signature_list(uefi.X509_KIND, b"0\0"),
         ),

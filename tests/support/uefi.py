@@ -7,6 +7,7 @@ import uuid
 
 from nodeseal.uefi.guid import GLOBAL_VARIABLE
 from nodeseal.uefi.image_load import ImageLoad
+from nodeseal.uefi.signature_database import SignatureEntry, decode_signature_lists
 
 END = b"\x7f\xff\4\0"
 OWNER = "77fa9abd-0359-4d32-bd60-28f4e78f784b"
@@ -44,6 +45,11 @@ def image_load(path: bytes, length: int = 4096) -> bytes:
 def file_name(image: ImageLoad) -> str:
     """Return the name of an image's file without folders, such as ``shimx64.efi``."""
     return image.file.replace("/", "\\").rpartition("\\")[2]
+
+
+def decode_signature_database(raw: bytes) -> tuple[SignatureEntry, ...]:
+    """Decode the content of a signature database into all its entries, in order."""
+    return tuple(entry for each in decode_signature_lists(raw) for entry in each.entries())
 
 
 def signature_list(kind: str, *data: bytes, owner: str = OWNER, header: bytes = b"") -> bytes:

@@ -31,7 +31,6 @@ from nodeseal.uefi.signature_database import (
     X509,
     SignatureEntry,
     decode_signature_data,
-    decode_signature_database,
     decode_signature_lists,
 )
 from nodeseal.x509.certificate import decode_certificate, name_text
@@ -95,21 +94,6 @@ class SecureBoot:
             return SecureBootMode.UNKNOWN
         return SecureBootMode.DEPLOYED if self.values.get("DeployedMode") == _ON else SecureBootMode.USER
 
-    @property
-    def kek(self) -> tuple[SignatureEntry, ...]:
-        """Keys that may change db and dbx."""
-        return self._entries("KEK")
-
-    @property
-    def db(self) -> tuple[SignatureEntry, ...]:
-        """Whose images may run."""
-        return self._entries("db")
-
-    @property
-    def dbx(self) -> tuple[SignatureEntry, ...]:
-        """Whose images may not."""
-        return self._entries("dbx")
-
     def forbidden_images(self) -> frozenset[bytes]:
         """Return the SHA-256 digests of images in dbx."""
         try:
@@ -117,12 +101,6 @@ class SecureBoot:
         except MalformedInput:
             return frozenset()
         return frozenset(digest for each in lists if each.kind == SHA256 for digest in each.data())
-
-    def _entries(self, name: str) -> tuple[SignatureEntry, ...]:
-        try:
-            return decode_signature_database(self.values.get(name, b""))
-        except MalformedInput:
-            return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

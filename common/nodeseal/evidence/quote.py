@@ -36,11 +36,6 @@ class QuotedPcrs:
         self._places = _places(selection)
         self._values = b"".join(values)
 
-    @property
-    def digest(self) -> bytes:
-        """The digest over all values that the TPM signed."""
-        return self.quoted.pcr_digest
-
     def get(self, bank: HashAlg, index: int) -> bytes | None:
         """Return the value of a PCR, or None if the quote did not select it: then it has no value at all."""
         place = self._places.get((bank, index))

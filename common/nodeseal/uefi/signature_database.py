@@ -121,15 +121,6 @@ def decode_signature_lists(raw: bytes) -> tuple[SignatureList, ...]:
     return tuple(lists)
 
 
-def decode_signature_database(raw: bytes) -> tuple[SignatureEntry, ...]:
-    """Decode the content of a signature database into all its entries, in order.
-
-    Raises:
-        MalformedInput: see :func:`decode_signature_lists`.
-    """
-    return tuple(entry for each in decode_signature_lists(raw) for entry in each.entries())
-
-
 def decode_signature_data(raw: bytes) -> SignatureEntry:
     """Decode the content of an EV_EFI_VARIABLE_AUTHORITY: the certificate or hash that an image was accepted by.
 

@@ -72,11 +72,6 @@ class DerReader:
         self._what = what
         self._at = 0
 
-    @property
-    def rest(self) -> bytes:
-        """All bytes not read yet; the cursor stays."""
-        return self._raw[self._at :]
-
     def fault(self, field: str, problem: str) -> MalformedInput:
         """Return the error that says what is wrong with ``field``."""
         return MalformedInput(f"{self._what}: {field} {problem}, before byte {self._at} of {len(self._raw)}")

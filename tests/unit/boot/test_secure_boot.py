@@ -7,12 +7,13 @@ import struct
 
 import pytest
 
-from nodeseal.boot.secure_boot import SecureBootMode
+from nodeseal.boot.secure_boot import SecureBoot, SecureBootMode
 from nodeseal.findings import FindingId
-from nodeseal.swtpm.sample_log import DB_CERTIFICATE, REVOKED_IMAGE, VENDOR_CERTIFICATE, BootChain
+from nodeseal.swtpm.sample_log import DB_CERTIFICATE, REVOKED_IMAGE, VENDOR_CERTIFICATE, SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import Event, EventLog
 from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.signature_database import SignatureEntry
 from support.boot_logs import (
     GLOBAL,
     SECURITY,
@@ -30,10 +31,11 @@ from support.boot_logs import (
     variable,
     without,
 )
+from support.uefi import decode_signature_database
 
 CONFIG, AUTHORITY = EventType.EFI_VARIABLE_DRIVER_CONFIG, EventType.EFI_VARIABLE_AUTHORITY
 LOG = good_log()
-OFF = good_log(BootChain(secure_boot=False))
+OFF = good_log(SampleBoot(secure_boot=False))
 SEPARATOR = place_of(LOG, 7, claimed_type=EventType.SEPARATOR)
 OWNER = SECURITY.bytes_le
 
@@ -49,13 +51,17 @@ def _with_content(log: EventLog, name: str, content: bytes) -> EventLog:
     return inserted(without(log, at), at, measured(7, CONFIG, variable(name, content, vendor)))
 
 
+def _entries(state: SecureBoot, *names: str) -> list[SignatureEntry]:
+    return [entry for name in names for entry in decode_signature_database(state.values[name])]
+
+
 def test_a_machine_with_secure_boot_on_says_so_with_its_keys() -> None:
     state = claims_of(LOG).secure_boot
     assert state.proved
     assert state.enabled
     assert state.mode is SecureBootMode.USER
-    assert [entry.data for entry in (*state.kek, *state.db)] == [DB_CERTIFICATE] * 2
-    assert [entry.data for entry in state.dbx] == [REVOKED_IMAGE]
+    assert [entry.data for entry in _entries(state, "PK", "KEK", "db")] == [DB_CERTIFICATE] * 3
+    assert [entry.data for entry in _entries(state, "dbx")] == [REVOKED_IMAGE]
     assert state.forbidden_images() == {REVOKED_IMAGE}
     assert not state.validation_off
     assert state.objections == ()
@@ -209,7 +215,7 @@ def test_an_authority_before_the_separator_is_one_too() -> None:
 def test_an_authority_measured_before_db_is_not_taken_for_db() -> None:
     first = measured(7, AUTHORITY, variable("db", OWNER + VENDOR_CERTIFICATE, SECURITY))
     claims = claims_of(inserted(LOG, 0, first))
-    assert [entry.data for entry in claims.secure_boot.db] == [DB_CERTIFICATE]
+    assert [entry.data for entry in _entries(claims.secure_boot, "db")] == [DB_CERTIFICATE]
     assert len(claims.signers) == 3
 
 
@@ -276,7 +282,7 @@ def test_sbat_level_is_shims_text() -> None:
 def test_only_hashes_in_dbx_forbid_images() -> None:
     certificates = LOG.events[place_of(LOG, 7, "db".encode("utf-16-le"), CONFIG)].data[36:]
     state = claims_of(_with_content(LOG, "dbx", certificates)).secure_boot
-    assert [entry.kind for entry in state.dbx] == ["x509"]
+    assert [entry.kind for entry in _entries(state, "dbx")] == ["x509"]
     assert state.forbidden_images() == frozenset()
 
 
@@ -284,7 +290,6 @@ def test_a_dbx_that_does_not_decode_forbids_nothing() -> None:
     broken = struct.pack("<16sIII", b"\1" * 16, 10_000, 0, 48)
     state = claims_of(_with_content(LOG, "dbx", broken)).secure_boot
     assert state.forbidden_images() == frozenset()
-    assert state.dbx == ()
 
 
 def test_an_unreadable_certificate_has_no_subject() -> None:

@@ -85,7 +85,7 @@ def test_proved_values_can_be_looked_up_and_nothing_else_can() -> None:
     assert proved.get(HashAlg.SHA256, 7) is None
     assert proved.get(HashAlg.SHA384, 1) is None
     assert dict(proved.items()) == dict(zip(SELECTION.indices(), VALUES, strict=True))
-    assert (proved.selection, proved.digest) == (SELECTION, QUOTED.pcr_digest)
+    assert (proved.selection, proved.quoted.pcr_digest) == (SELECTION, QUOTED.pcr_digest)
 
 
 CLAIMS: dict[str, tuple[bytes, ...]] = {

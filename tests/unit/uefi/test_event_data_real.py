@@ -23,9 +23,9 @@ from nodeseal.uefi.event_log_text import describe_event, event_details
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.uefi.gpt import PartitionTable
 from nodeseal.uefi.image_load import ImageLoad, decode_image_load
-from nodeseal.uefi.signature_database import SignatureEntry, decode_signature_database, decode_signature_lists
+from nodeseal.uefi.signature_database import SignatureEntry, decode_signature_lists
 from support.data import shared_data
-from support.uefi import file_name
+from support.uefi import decode_signature_database, file_name
 
 GUIDS = {"x509": "a5c059a1-94e4-4aa7-87b5-ab155c2bf072", "sha256": "c1c41626-504c-4092-aca9-41f936934328"}
 VARIABLES = (

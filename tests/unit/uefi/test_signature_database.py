@@ -11,10 +11,9 @@ from nodeseal.uefi.signature_database import (
     MAX_LISTS,
     SignatureEntry,
     decode_signature_data,
-    decode_signature_database,
     decode_signature_lists,
 )
-from support.uefi import OWNER, SHA256_KIND, X509_KIND, guid, signature_list
+from support.uefi import OWNER, SHA256_KIND, X509_KIND, decode_signature_database, guid, signature_list
 
 CERTIFICATE = b"\x30\x81\x80" + bytes(128)
 HASHES = tuple(bytes([n]) * 32 for n in range(5))
