@@ -20,7 +20,7 @@ from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
@@ -73,7 +73,7 @@ def _is_about_right(raw: bytes) -> bool:
 
 def _sample() -> EventLog:
     """Return the sample log with commands of GRUB, until it is as long as real ones."""
-    log = decode_event_log(sample_boot_log(BootChain(), (_BANK,)))
+    log = decode_event_log(sample_boot_log(SampleBoot(), (_BANK,)))
     commands = (f"setparams item{number}" for number in range(EVENTS[0] - len(log.events)))
     return replace(log, events=(*log.events, *map(_command, commands)))
 

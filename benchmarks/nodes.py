@@ -24,7 +24,7 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.ima.log import boot_aggregate_candidates, encode_ima_entry, measured_entry, template_hash
 from nodeseal.ima.template import ImaFields, encode_template
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
@@ -79,7 +79,7 @@ def booted_node(vendor: TpmVendor, name: str) -> BootedNode:
 
 def boot_log_of(name: str) -> bytes:
     """Return the boot log of the node that boots from the disk of this name."""
-    return sample_boot_log(BootChain(command_line=_COMMAND_LINE.format(name)), (_BANK,))
+    return sample_boot_log(SampleBoot(command_line=_COMMAND_LINE.format(name)), (_BANK,))
 
 
 def golden() -> Golden:

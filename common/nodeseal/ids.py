@@ -24,6 +24,9 @@ Digest = NewType("Digest", str)
 """SHA-256 in 64 lower-case hex digits: a model digest, a golden digest, an audit leaf."""
 Nonce = NewType("Nonce", bytes)
 
+MAX_KEY_VERSION = (1 << 31) - 1
+"""Highest version of a model key."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NODE = re.compile(r"n-[a-z2-7]{26}")
 _LEASE = re.compile(r"l-[a-z2-7]{26}")

@@ -19,7 +19,7 @@ from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, FileDigest, Image, RuntimeRules
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.uefi.event_log_types import EventType
@@ -33,7 +33,7 @@ from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA256 = HashAlg.SHA256
 GOOD, EVIL = "/usr/bin/vllm", "/usr/bin/exfiltrate"
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 
 
 def golden(name: str = "rack-a") -> Golden:
@@ -96,7 +96,7 @@ class Site:
                 assert asyncio.get_running_loop().time() < end, self.agent.log
                 await asyncio.sleep(0.05)
 
-    def reboot(self, chain: BootChain = CHAIN) -> None:
+    def reboot(self, chain: SampleBoot = CHAIN) -> None:
         """Restart machine and agent."""
         self.agent.kill()
         self.machine.boot(sample_boot_log(chain), ima=True)
@@ -160,7 +160,7 @@ def test_an_unlisted_file_ends_trust_and_leases_and_the_node_hears_which() -> No
 
 def test_another_boot_loader_ends_trust_and_the_node_hears_which() -> None:
     async def scenario(site: Site) -> None:
-        site.reboot(BootChain(boot_loader=b"one that somebody replaced"))
+        site.reboot(SampleBoot(boot_loader=b"one that somebody replaced"))
         await site.hears("untrusted", "uefi.image")
         assert "grubx64.efi" in str((await site.status())["findings"])
 

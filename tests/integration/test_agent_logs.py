@@ -12,7 +12,7 @@ from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.ima.log import replay_ima
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import pcr_digest
@@ -32,7 +32,7 @@ def vendors_machine() -> Iterator[Machine]:
 @pytest.fixture(name="machine")
 def _booted(vendors_machine: Machine) -> Machine:
     """The machine, booted anew, with a kernel that measures."""
-    vendors_machine.boot(sample_boot_log(BootChain()), ima=True)
+    vendors_machine.boot(sample_boot_log(SampleBoot()), ima=True)
     return vendors_machine
 
 
@@ -43,7 +43,7 @@ def whole(here: World) -> list[attestation_pb2.Evidence]:
 
 def reboot(here: World) -> None:
     """Boot another kernel."""
-    here.machine.boot(sample_boot_log(BootChain(kernel=b"another kernel")), ima=True)
+    here.machine.boot(sample_boot_log(SampleBoot(kernel=b"another kernel")), ima=True)
     here.config.host.boot_id.write_text(f"{uuid.uuid4()}\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nodeseal.golden.document import parse_golden
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from nodeseal.verifier.states import PEOPLE
@@ -22,7 +22,7 @@ from support.verifier import RunningVerifier, a_verifier
 
 SHA256 = HashAlg.SHA256
 OTHER_BOOT = "3f0c7c9e-0000-4000-8000-000000000002"
-OTHER_KERNEL = BootChain(kernel=b"another kernel")
+OTHER_KERNEL = SampleBoot(kernel=b"another kernel")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.predict import predict
 from nodeseal.golden.predicted_events import Renaming, Replacement
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import Event, EventLog, encode_event_log
 from nodeseal.uefi.event_log_binding import bound_data
@@ -35,7 +35,7 @@ IMAGES = (
 )
 BANKS = (HashAlg.SHA256, HashAlg.SHA384)
 KERNEL, NEW_KERNEL = build_pe([(".text", b"kernel 6.1")]), build_pe([(".text", b"kernel 6.12"), (".data", b"more")])
-GRUB = BootChain(
+GRUB = SampleBoot(
     shim=build_pe([(".text", b"shim 15.7"), (".sbat", b"sbat,1")], Shape(certificates=b"signed" * 4)),
     boot_loader=build_pe([(".text", b"grub 2.06")]),
     kernel=KERNEL,
@@ -43,7 +43,7 @@ GRUB = BootChain(
     command_line="/vmlinuz-6.1 root=LABEL=root ro quiet",
     option_rom=build_pe([(".text", b"network card 1.0")]),
 )
-UKI = BootChain(unified=build_uki(KERNEL, "root=LABEL=root quiet"))
+UKI = SampleBoot(unified=build_uki(KERNEL, "root=LABEL=root quiet"))
 NEW_SHIM = build_pe([(".text", b"shim 15.8"), (".sbat", b"sbat,2")], Shape(certificates=b"signed again" * 2))
 RESIGNED_SHIM = build_pe([(".text", b"shim 15.7"), (".sbat", b"sbat,1")], Shape(checksum=7, certificates=b"other" * 8))
 NEW_GRUB = build_pe([(".text", b"grub 2.12")], Shape(trailing=b"trailing"))
@@ -71,15 +71,15 @@ BARE_KERNEL_UKI = build_uki(b"a kernel that is no PE image", "root=LABEL=root qu
 class Update:
     """What is booted before and after, and the files and words that are known of it beforehand."""
 
-    before: BootChain
-    after: BootChain
+    before: SampleBoot
+    after: SampleBoot
     files: Sequence[tuple[str, bytes]] = ()
     words: Sequence[tuple[str, str]] = ()
     moved: frozenset[int]
 
 
-def unified(image: bytes, *moved: int, before: BootChain = UKI) -> Update:
-    return Update(before=before, after=BootChain(unified=image), files=[("linux.efi", image)], moved=frozenset(moved))
+def unified(image: bytes, *moved: int, before: SampleBoot = UKI) -> Update:
+    return Update(before=before, after=SampleBoot(unified=image), files=[("linux.efi", image)], moved=frozenset(moved))
 
 
 KERNEL_WORDS = Update(
@@ -89,7 +89,7 @@ KERNEL_WORDS = Update(
     words=[("6.1", "6.12")],
     moved=frozenset({4, 8, 9}),
 )
-STUBBED = BootChain(sections=((".linux", b"kernel"), (".initrd", b"initrd")), command_line="root=x quiet")
+STUBBED = SampleBoot(sections=((".linux", b"kernel"), (".initrd", b"initrd")), command_line="root=x quiet")
 UPDATES = {
     "shim": Update(
         before=GRUB, after=replace(GRUB, shim=NEW_SHIM), files=[("shimx64.efi", NEW_SHIM)], moved=frozenset({4})
@@ -128,7 +128,7 @@ UPDATES = {
     "unified kernel image": unified(NEW_UKI, 4, 9, 11),
     "unified kernel image with more sections": unified(LARGER_UKI, 4, 9, 11),
     "unified kernel image with fewer sections than before": unified(
-        NEW_UKI, 4, 9, 11, before=BootChain(unified=LARGER_UKI)
+        NEW_UKI, 4, 9, 11, before=SampleBoot(unified=LARGER_UKI)
     ),
     "unified kernel image whose kernel alone is new": unified(build_uki(NEW_KERNEL, "root=LABEL=root quiet"), 4, 11),
 }
@@ -140,7 +140,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         yield observed
 
 
-def booted(machine: Observed, chain: BootChain) -> EvidenceFolder:
+def booted(machine: Observed, chain: SampleBoot) -> EvidenceFolder:
     return machine.booted(sample_boot_log(chain, BANKS), BANKS)
 
 

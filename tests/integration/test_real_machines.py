@@ -17,7 +17,7 @@ from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import FindingId
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, LogFormat
 from support.real_machines import FIRMWARE_PCRS, SHA2, Observed, an_observed_machine, captured, is_whole, real_boot_logs
@@ -197,7 +197,7 @@ def test_a_fragment_is_refused_for_every_boot_pcr_that_it_leaves_out(machine: Ob
 
 
 def test_what_is_no_log_of_the_quoted_bank_is_refused_for_that_alone(machine: Observed) -> None:
-    golden = captured(machine.booted(sample_boot_log(BootChain())), "sample")
+    golden = captured(machine.booted(sample_boot_log(SampleBoot())), "sample")
     refused = 0
     for name, raw, log in real_boot_logs():
         if raw and fate(log) not in ("whole", "fragment"):
@@ -212,7 +212,7 @@ def test_what_is_no_log_of_the_quoted_bank_is_refused_for_that_alone(machine: Ob
 def test_a_log_of_another_machine_is_refused_in_every_pcr_that_it_does_not_explain(
     machine: Observed, machines: list[Booted]
 ) -> None:
-    sample = machine.booted(sample_boot_log(BootChain()))
+    sample = machine.booted(sample_boot_log(SampleBoot()))
     golden = captured(sample, "sample")
     pcrs = golden.pcrs[SHA256]
     for each in machines:

@@ -29,7 +29,7 @@ from nodeseal.ima.log import (
     template_hash,
 )
 from nodeseal.ima.template import ImaFields, encode_template
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import replay
 from support import ima
@@ -104,7 +104,7 @@ def boot_of(entries: tuple[ImaEntry, ...]) -> bytes | None:
 def ran(machine: Observed, name: str, entries: tuple[ImaEntry, ...]) -> Ran:
     """Let a machine measure the same: after its own boot aggregate, unless it can boot as the real one did."""
     boot = boot_of(entries)
-    machine.machine.boot(boot or sample_boot_log(BootChain()), ima=boot is None)
+    machine.machine.boot(boot or sample_boot_log(SampleBoot()), ima=boot is None)
     machine.machine.replay_ima(ima.log(entries[boot is None :]))
     return Ran(name=name, entries=entries[1:], folder=machine.keep())
 
@@ -188,7 +188,7 @@ def test_a_machine_that_ran_another_content_of_one_file_is_refused_and_the_file_
         other = replace(fields, digest=SHA256.digest(b"something else"), signature=b"")
         forged = list(each.entries)
         forged[place] = entry_of(other)
-        machine.machine.boot(sample_boot_log(BootChain()), ima=True)
+        machine.machine.boot(sample_boot_log(SampleBoot()), ima=True)
         machine.machine.replay_ima(ima.log(forged))
         (finding,) = judged(replace(each, folder=machine.keep()), each.rules)
         assert finding.id is FindingId.IMA_CHANGED_FILE

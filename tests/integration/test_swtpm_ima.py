@@ -13,7 +13,7 @@ import pytest
 from nodeseal.ima.log import ima_entries, replay_ima
 from nodeseal.ima.template import parse_template
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from support.data import shared_data
 from support.ima import decode_ima_log
@@ -29,7 +29,7 @@ def machine() -> Iterator[Machine]:
 
 
 def _booted(machine: Machine) -> Machine:
-    machine.boot(sample_boot_log(BootChain()))
+    machine.boot(sample_boot_log(SampleBoot()))
     return machine
 
 
@@ -50,7 +50,7 @@ def test_measured_files_are_in_the_log_and_in_pcr_10_of_every_bank(machine: Mach
 
 
 def test_the_logs_lie_in_the_machines_directory_for_as_long_as_the_boot_lasts(machine: Machine) -> None:
-    raw = sample_boot_log(BootChain())
+    raw = sample_boot_log(SampleBoot())
     machine.boot(raw, ima=True)
     machine.measure("/usr/bin/agent")
     assert machine.boot_log_file.read_bytes() == raw
@@ -115,7 +115,7 @@ def _swtpm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_machine_that_runs_as_a_process_measures_what_it_is_told(tmp_path: Path) -> None:
-    (tmp_path / "boot.log").write_bytes(sample_boot_log(BootChain()))
+    (tmp_path / "boot.log").write_bytes(sample_boot_log(SampleBoot()))
     (tmp_path / "program").write_bytes(b"its bytes")
     with a_vendor() as vendor, a_machine(vendor) as machine:
         machine.stop()
@@ -136,7 +136,7 @@ def test_a_machine_that_runs_as_a_process_measures_what_it_is_told(tmp_path: Pat
 @pytest.mark.parametrize(("measures", "why"), [(False, "its kernel does not measure"), (True, "tpm: No such file")])
 def test_a_machine_that_is_off_measures_nothing(*, measures: bool, why: str) -> None:
     with a_vendor() as vendor, a_machine(vendor) as machine:
-        machine.boot(sample_boot_log(BootChain()), ima=measures)
+        machine.boot(sample_boot_log(SampleBoot()), ima=measures)
         machine.stop()
         done = _swtpm("measure", machine.directory, "/usr/bin/program")
     assert done.returncode == 1

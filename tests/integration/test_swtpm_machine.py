@@ -12,7 +12,7 @@ import pytest
 
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log, replay
@@ -74,7 +74,7 @@ def test_only_the_banks_asked_for_are_active(vendor: TpmVendor) -> None:
 
 
 def test_boot_leaves_the_pcrs_that_the_log_replays_to(machine: Machine) -> None:
-    log = machine.boot(sample_boot_log(BootChain(), banks=(HashAlg.SHA256, HashAlg.SHA384)))
+    log = machine.boot(sample_boot_log(SampleBoot(), banks=(HashAlg.SHA256, HashAlg.SHA384)))
     for bank in (HashAlg.SHA256, HashAlg.SHA384):
         expected = replay(log, bank)
         read = machine.read_pcrs(bank.hashlib_name)
@@ -89,7 +89,7 @@ def test_boot_from_a_real_machines_log_starts_pcr_0_at_its_startup_locality(mach
 
 
 def test_boot_again_gives_the_same_pcrs(machine: Machine) -> None:
-    log = sample_boot_log(BootChain())
+    log = sample_boot_log(SampleBoot())
     machine.boot(log)
     first = machine.read_pcrs()
     machine.extend(8, bytes(32))
@@ -107,7 +107,7 @@ def test_a_log_that_does_not_parse_does_not_reboot(machine: Machine) -> None:
 
 
 def test_an_event_for_a_pcr_that_only_a_dynamic_launch_may_extend_is_refused(machine: Machine) -> None:
-    log = decode_event_log(sample_boot_log(BootChain()))
+    log = decode_event_log(sample_boot_log(SampleBoot()))
     event = log.events[-1]
     moved = type(event)(pcr=17, claimed_type=event.claimed_type, digests=event.digests, data=event.data)
     with pytest.raises(Unavailable, match="PCR 17"):
@@ -210,7 +210,7 @@ def test_swtpm_ends_when_its_owner_is_killed(vendor: TpmVendor) -> None:
 def test_a_machine_runs_as_a_process_of_its_own_until_sigterm(vendor: TpmVendor, tmp_path: Path) -> None:
     need("tpm2_pcrread")
     log = tmp_path / "boot.log"
-    log.write_bytes(sample_boot_log(BootChain()))
+    log.write_bytes(sample_boot_log(SampleBoot()))
     with a_machine(vendor) as machine:
         machine.stop()
         owner = subprocess.Popen(

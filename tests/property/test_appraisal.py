@@ -18,7 +18,7 @@ from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Image
 from nodeseal.ima.log import ima_entries
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.uefi.event_log import decode_event_log, replay
@@ -125,9 +125,9 @@ def test_the_baseline_never_goes_back_in_one_boot(rounds: list[tuple[ClockInfo, 
 
 # Rounds with logs
 
-KERNEL = Image(name="kernel", digests=frozenset({SHA256.digest(BootChain().kernel)}))
-SHIM = Image(name="shim", digests=frozenset({SHA256.digest(BootChain().shim)}))
-GRUB = Image(name="grub", digests=frozenset({SHA256.digest(BootChain().boot_loader)}))
+KERNEL = Image(name="kernel", digests=frozenset({SHA256.digest(SampleBoot().kernel)}))
+SHIM = Image(name="shim", digests=frozenset({SHA256.digest(SampleBoot().shim)}))
+GRUB = Image(name="grub", digests=frozenset({SHA256.digest(SampleBoot().boot_loader)}))
 MEASURED = measured()
 EXACT = exact_golden(MEASURED)
 BOOT = replace(EXACT, name="boot", pcrs={}, boot=BootRules(secure_boot=True, images=(SHIM, GRUB, KERNEL)))

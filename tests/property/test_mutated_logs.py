@@ -34,7 +34,7 @@ from nodeseal.golden.rules import BootRules, Signer
 from nodeseal.ids import node_id_of
 from nodeseal.ima.log import ImaEntry, claimed_bank, ima_entries, measured_entry, template_hash
 from nodeseal.ima.template import ImaFields
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
@@ -53,8 +53,8 @@ MORE_MEMORY = 200 * 1024 * 1024
 CLAIMS = Claims(boot_id="boot", kernel="6.1", agent_version="1", leases=(), firmware_vendor="", firmware_version="")
 QUOTES = str.maketrans("", "", "\"'\\")
 CHAINS = (
-    BootChain(option_rom=b"option ROM"),
-    BootChain(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))),
+    SampleBoot(option_rom=b"option ROM"),
+    SampleBoot(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))),
 )
 
 

@@ -20,7 +20,7 @@ from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.rules import BootRules, Image, Signer
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
@@ -33,7 +33,7 @@ SHIM = uuid.UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
 SHA256 = HashAlg.SHA256
 
 
-def good_log(chain: BootChain = BootChain(), banks: tuple[HashAlg, ...] = (SHA256,)) -> EventLog:  # noqa: B008 - frozen
+def good_log(chain: SampleBoot = SampleBoot(), banks: tuple[HashAlg, ...] = (SHA256,)) -> EventLog:  # noqa: B008 - frozen
     """Return the log of a machine that boots ``chain``."""
     return decode_event_log(sample_boot_log(chain, banks))
 

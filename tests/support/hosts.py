@@ -27,7 +27,7 @@ from pathlib import Path
 from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
 from support.admin import Sealed, a_sealed_model, activate, golden_from_evidence, grant
@@ -192,7 +192,7 @@ class Host:
     def reboot(self) -> None:
         """Restart machine and agent, as a person does who has set things right."""
         self.agent.kill()
-        self.machine.boot(sample_boot_log(BootChain()))
+        self.machine.boot(sample_boot_log(SampleBoot()))
         (self.agent.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         self.agent.start()
 
@@ -209,7 +209,7 @@ def a_newcomer(site: Site) -> Iterator[tuple[Machine, AgentProcess]]:
         a_machine(site.verifier.vendor) as machine,
         tempfile.TemporaryDirectory(prefix="agent") as folder,
     ):
-        machine.boot(sample_boot_log(BootChain()))
+        machine.boot(sample_boot_log(SampleBoot()))
         action = f"echo ran >> {folder}/ran"
         agent = AgentProcess(Path(folder), machine.tcti, agents_view(site.verifier), on_revocation=action)
         try:

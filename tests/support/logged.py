@@ -10,7 +10,7 @@ from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, Window
 from nodeseal.swtpm.ima import Ima
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
@@ -31,7 +31,7 @@ class LoggedNode(FakeNode):
         self._file = folder / f"ima-{id(self)}"
         self.reboot()
 
-    def reboot(self, chain: BootChain = BootChain()) -> None:  # noqa: B008 - frozen
+    def reboot(self, chain: SampleBoot = SampleBoot()) -> None:  # noqa: B008 - frozen
         """Boot a chain; the logs start anew."""
         self.start_by(sample_boot_log(chain))
 

@@ -32,7 +32,7 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import Nonce, node_id_of
 from nodeseal.ima.log import ImaEntry, encode_ima_entry, template_hash
 from nodeseal.ima.template import ImaFields
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
@@ -173,7 +173,7 @@ FILES = {"/usr/bin/agent": b"agent 1", "/usr/lib/libc.so": b"libc 1"}
 
 
 def measured(
-    chain: BootChain | None = None, files: Mapping[str, bytes] = FILES, *, boot_log: bytes | None = None
+    chain: SampleBoot | None = None, files: Mapping[str, bytes] = FILES, *, boot_log: bytes | None = None
 ) -> Round:
     """Return the first round of a machine that booted and ran files, judged by :func:`exact_golden` of it.
 
@@ -182,7 +182,7 @@ def measured(
         files: what IMA measured, by path.
         boot_log: the log to boot by instead.
     """
-    log = boot_log or sample_boot_log(chain or BootChain())
+    log = boot_log or sample_boot_log(chain or SampleBoot())
     booted = dict.fromkeys(range(PCR_COUNT), bytes(32)) | replay(decode_event_log(log), SHA256)
     before = Round(pcrs=booted, boot_log=log, challenge=CHALLENGE._replace(selection=ALL))
     machine = before.running(boot_aggregate(booted), *(ran(path, content) for path, content in files.items()))

@@ -20,7 +20,7 @@ from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Image, RuntimeRules
 from nodeseal.ima.log import ImaEntry
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
@@ -35,11 +35,11 @@ from support.logged import LoggedNode
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
-GOOD = BootChain(option_rom=b"nodeseal sample option ROM")
+GOOD = SampleBoot(option_rom=b"nodeseal sample option ROM")
 """What honest machines boot: something in every PCR that a rule looks at."""
 GOOD_LOG = sample_boot_log(GOOD)
 LOG = decode_event_log(GOOD_LOG)
-UNIFIED = BootChain(sections=((".linux", b"linux"), (".initrd", b"initrd"), (".uname", b"6.1")))
+UNIFIED = SampleBoot(sections=((".linux", b"linux"), (".initrd", b"initrd"), (".uname", b"6.1")))
 """A machine that boots a unified kernel."""
 UNIFIED_LOG = decode_event_log(sample_boot_log(UNIFIED))
 

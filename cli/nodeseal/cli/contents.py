@@ -19,7 +19,7 @@ from typing import IO, Final, Protocol
 import zstandard
 
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.paths import MAX_PATH
+from nodeseal.golden.paths import MAX_MEASURED_PATH
 from nodeseal.tpm.algorithms import HashAlg
 
 MAX_UNPACKED: Final = 64 << 30
@@ -192,7 +192,7 @@ def installed_path(name: bytes, source: str) -> bytes:
     Raises:
         MalformedInput: the name has parts ``..`` or none at all, or is longer than a path can be.
     """
-    if len(name) > MAX_PATH:  # first: taking a path apart costs its length times its depth
+    if len(name) > MAX_MEASURED_PATH:  # first: taking a path apart costs its length times its depth
         raise MalformedInput(f"{source}: refuses to hold a file with a name of {len(name)} bytes")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if not parts or b".." in parts or b"\0" in name:

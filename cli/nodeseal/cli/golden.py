@@ -128,10 +128,10 @@ def lint(
     golden = load_golden(file, client)
     found = lint_golden(golden)
     if as_json:
-        output.print_json({"digest": golden.digest, "judged": list(found.judged), "open": list(found.open)})
+        output.print_json({"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)})
         return
     output.print_facts((("golden", golden.name), ("digest", golden.digest)))
-    output.print_table(("judged",), ((line,) for line in found.judged), empty="judged: nothing")
+    output.print_table(("judged",), ((line,) for line in found.covered), empty="judged: nothing")
     output.print_table(("left open",), ((line,) for line in found.open), empty="left open: nothing")
 
 

@@ -17,7 +17,7 @@ from nodeseal.files import read_small
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.reseal import next_label, reseal_model
-from nodeseal.sealed.model_key import MAX_KEY_FILE, parse_model_key
+from nodeseal.sealed.model_key import MAX_MODEL_KEY_FILE, parse_model_key
 
 
 def reseal(  # noqa: PLR0913 - a command's options
@@ -40,7 +40,7 @@ def reseal(  # noqa: PLR0913 - a command's options
     """
     check_apart(directory, destination)
     say_leftovers(destination)
-    recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
+    recipients = [parse_model_key(read_small(path, MAX_MODEL_KEY_FILE), str(path)) for path in keys]
     started = time.monotonic()
     with open_model(directory, agent_keys(socket, digest)) as model:
         label = next_label(model.content, datetime.now(UTC), version)

@@ -19,7 +19,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.files import read_small
 from nodeseal.ids import parse_key_id
 from nodeseal.loader.reslot import replace_slots, rotated, rotating
-from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
+from nodeseal.sealed.model_key import MAX_MODEL_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.v1 import admin_pb2 as pb
 from nodeseal.wire.messages import slots_from_proto
@@ -42,7 +42,7 @@ def reslot(  # noqa: PLR0913 - a command's options
     as_json: JsonOption = False,
 ) -> None:
     """Let other model keys open a sealed model; the verifier makes their slots and records who asked."""
-    recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
+    recipients = [parse_model_key(read_small(path, MAX_MODEL_KEY_FILE), str(path)) for path in keys]
     dropped = {output.argument(parse_key_id)(key) for key in drop or ()}
     with rotating(directory) as old:
         refuse_other(old, digest)

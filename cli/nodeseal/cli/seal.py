@@ -23,7 +23,7 @@ from nodeseal.loader.seal import Label, seal_model
 from nodeseal.loader.source import SourceFile, survey
 from nodeseal.loader.staging import leftovers
 from nodeseal.sealed.content import Content
-from nodeseal.sealed.model_key import MAX_KEY_FILE, ModelKey, parse_model_key
+from nodeseal.sealed.model_key import MAX_MODEL_KEY_FILE, ModelKey, parse_model_key
 
 
 def seal(  # noqa: PLR0913 - a command's options
@@ -47,7 +47,7 @@ def seal(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Seal a model. Needs no secret and no network: only the public half of a model key."""
     label = Label(model_id=_model_id(model_id, destination), version=version, created=datetime.now(UTC))
-    recipients = [parse_model_key(read_small(path, MAX_KEY_FILE), str(path)) for path in keys]
+    recipients = [parse_model_key(read_small(path, MAX_MODEL_KEY_FILE), str(path)) for path in keys]
     files = survey(source, seal_all=seal_all, allow_pickle=allow_pickle)
     check_apart(source, destination)
     say_leftovers(destination)

@@ -149,7 +149,7 @@ def capture(observations: Sequence[Observation], wanted: Wanted) -> Captured:
         runtime=wanted.runtime,
         reference=_reference(observations[0], {bank for bank, _ in places}),
     )
-    if not golden.judges_what_boots:
+    if not golden.looks_at_boot:
         raise MalformedInput(
             f"golden capture: nothing that holds still judges what boots ({_about(notes, 4)})",
             remedy="give evidence with boot logs that replay, so that rules can judge the boot images",

@@ -29,7 +29,7 @@ from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.canonical import tagged
 from nodeseal.golden.model import Golden
-from nodeseal.golden.paths import MAX_PATH, path_bytes, path_text
+from nodeseal.golden.paths import MAX_MEASURED_PATH, path_bytes, path_text
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, SigningKey, Window
 from nodeseal.ids import Digest
 from nodeseal.ima.log import ImaEntry
@@ -196,7 +196,9 @@ def file_fields(entry: ImaEntry) -> ImaFields:
 def shown_path(fields: ImaFields) -> str:
     """Return the path as findings show it: a made-up entry has room for one of a million bytes."""
     path = fields.path
-    return path_text(path) if 0 < len(path) <= MAX_PATH else f"{path_text(path[:_SHOWN_PATH])}…" if path else "no path"
+    if not path:
+        return "no path"
+    return path_text(path) if len(path) <= MAX_MEASURED_PATH else f"{path_text(path[:_SHOWN_PATH])}…"
 
 
 def _signed(key: ImaKey, signature: ImaSignature, fields: ImaFields) -> bool:

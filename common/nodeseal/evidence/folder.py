@@ -24,7 +24,7 @@ from nodeseal.ids import Nonce, parse_labels, parse_node_id, parse_trust_domain
 from nodeseal.tpm.algorithms import HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
 
-FORMAT: Final = "nodeseal/evidence/1"
+EVIDENCE_FORMAT: Final = "nodeseal/evidence/1"
 _HEAD: Final = "evidence.json"
 _CLAIMS: Final = "claims.json"
 _ATTEST: Final = "attest.bin"
@@ -115,7 +115,7 @@ class EvidenceFolder:
             "cap_pcr": self.cap_pcr,
             "certificate_sha256": self.channel.certificate_sha256.hex(),
             "ek_algorithm": self.ek_algorithm,
-            "format": FORMAT,
+            "format": EVIDENCE_FORMAT,
             "ima_bank": ima.bank.hashlib_name if ima else "",
             "issued": self.issued.isoformat(),
             "labels": dict(self.labels),
@@ -140,7 +140,7 @@ def decode_evidence_folder(files: Mapping[str, bytes]) -> EvidenceFolder:
     """
     _check_files(files)
     head = Fields(decode_json(files[_HEAD], _HEAD), _HEAD)
-    head.constant("format", FORMAT)
+    head.constant("format", EVIDENCE_FORMAT)
     selection = _selection(head)
     folder = EvidenceFolder(
         evidence=_evidence(files, head, selection),

@@ -76,7 +76,7 @@ def verify_quote_files(
     verifier = verifier_class(public)
     verifier.verify_decoded(signature, files.attest)
     attest = decode_signed_quote(files.attest)
-    findings = list(_judge_nonce(attest, nonce))
+    findings = list(_check_nonce(attest, nonce))
     pcrs, claimed = None, ClaimedPcrs(())
     if files.pcrs is not None:
         try:
@@ -99,7 +99,7 @@ def _decode_signature(files: QuoteFiles) -> TpmSignature:
         raise MalformedInput(str(error), remedy=remedy) from error
 
 
-def _judge_nonce(attest: Attest, nonce: bytes) -> Iterator[Finding]:
+def _check_nonce(attest: Attest, nonce: bytes) -> Iterator[Finding]:
     if attest.extra_data != nonce:
         yield Finding(
             id=FindingId.QUOTE_NONCE, expected=nonce.hex() or "no nonce", seen=attest.extra_data.hex() or "no nonce"

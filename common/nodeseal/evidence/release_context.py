@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from nodeseal.documents import Fields, decode_json, encode_json
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import (
+    MAX_KEY_VERSION,
     Digest,
     KeyId,
     LeaseId,
@@ -22,9 +23,8 @@ from nodeseal.ids import (
     parse_node_id,
 )
 
-MAX_BYTES = 64 * 1024
+MAX_RELEASE_CONTEXT = 64 * 1024
 MAX_GOLDENS = 256
-_MAX_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +61,14 @@ def decode_release_context(raw: bytes) -> ReleaseContext:
     Raises:
         MalformedInput: too large, not canonical JSON, a missing, unknown or malformed field, or no golden.
     """
-    if len(raw) > MAX_BYTES:
-        raise MalformedInput(f"release context: {len(raw)} bytes, at most {MAX_BYTES}")
+    if len(raw) > MAX_RELEASE_CONTEXT:
+        raise MalformedInput(f"release context: {len(raw)} bytes, at most {MAX_RELEASE_CONTEXT}")
     fields = Fields(decode_json(raw, "release context"), "release context")
     context = ReleaseContext(
         audit_leaf=parse_digest(fields.text("audit_leaf"), "audit leaf"),
         goldens=_parse_goldens(fields),
         key_id=parse_key_id(fields.text("key_id")),
-        key_version=fields.integer("key_version", low=1, high=_MAX_VERSION),
+        key_version=fields.integer("key_version", low=1, high=MAX_KEY_VERSION),
         lease_id=parse_lease_id(fields.text("lease_id")),
         model_digest=parse_digest(fields.text("model_digest"), "model digest"),
         node_id=parse_node_id(fields.text("node_id")),

@@ -19,7 +19,7 @@ import re
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.boot_section import parse_boot
-from nodeseal.golden.model import FORMAT, Golden, PcrValues, document_of, shortfall
+from nodeseal.golden.model import GOLDEN_FORMAT, Golden, PcrValues, document_of, shortfall
 from nodeseal.golden.parts import hex_of, take_fields, take_list
 from nodeseal.golden.reference_section import take_reference
 from nodeseal.golden.rules import ALWAYS
@@ -60,7 +60,7 @@ def dump_golden(golden: Golden) -> bytes:
 
 
 def _parse(fields: Fields, source: str) -> Golden:
-    fields.constant("format", FORMAT)
+    fields.constant("format", GOLDEN_FORMAT)
     name = _take_name(fields)
     pcrs = _take_pcrs(take_fields(fields, "pcrs")) if fields.has("pcrs") else {}
     boot = parse_boot(take_fields(fields, "boot")) if fields.has("boot") else None
@@ -77,7 +77,7 @@ def _parse(fields: Fields, source: str) -> Golden:
         reference=take_reference(fields, pcrs) if fields.has("reference") else (),
     )
     fields.done()
-    if not golden.judges_what_boots:
+    if not golden.looks_at_boot:
         raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
     return golden
 

@@ -24,20 +24,20 @@ class Lint:
     """What an approver should know.
 
     Attributes:
-        judged: what the golden looks at, a line each.
+        covered: what the golden looks at, a line each.
         open: what it does not look at, or lets vary, likewise.
     """
 
-    judged: tuple[str, ...]
+    covered: tuple[str, ...]
     open: tuple[str, ...]
 
 
 def lint_golden(golden: Golden) -> Lint:
     """Return what ``golden`` judges and what it leaves open."""
-    return Lint(judged=tuple(_judged(golden)), open=tuple(_open(golden)))
+    return Lint(covered=tuple(_covered(golden)), open=tuple(_open(golden)))
 
 
-def _judged(golden: Golden) -> Iterator[str]:
+def _covered(golden: Golden) -> Iterator[str]:
     for bank, pcr, allowed in golden.rows():
         values = "one value" if len(allowed) == 1 else f"{len(allowed)} values"
         yield f"{bank.hashlib_name} PCR {pcr} ({PCR_CONTENTS.get(pcr, 'other')}): {values}"

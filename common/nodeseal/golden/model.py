@@ -40,7 +40,7 @@ from nodeseal.tpm.pcr_usage import (
     STUB_PCR,
 )
 
-FORMAT = "nodeseal/golden/1"
+GOLDEN_FORMAT = "nodeseal/golden/1"
 DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
 """Values that one PCR may have; more would be a rule, not a measurement."""
@@ -131,7 +131,7 @@ class Golden:
         return {**pinned, self.boot.bank: pinned.get(self.boot.bank, frozenset()) | pcrs_of_rules(self.boot)}
 
     @property
-    def judges_what_boots(self) -> bool:
+    def looks_at_boot(self) -> bool:
         """Whether another boot image than those meant would be refused.
 
         That takes exact values of PCR 4, or the images themselves, or secure boot together with who may have signed
@@ -173,7 +173,7 @@ def document_of(golden: Golden) -> Plain:
         "nodes": dict(sorted(golden.nodes.items())),
         "reference": reference_plain(golden.reference),
     }
-    return {"format": FORMAT, "name": golden.name, **{key: value for key, value in sections.items() if value}}
+    return {"format": GOLDEN_FORMAT, "name": golden.name, **{key: value for key, value in sections.items() if value}}
 
 
 def pcrs_of_rules(rules: BootRules) -> frozenset[int]:

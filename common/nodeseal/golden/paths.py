@@ -11,7 +11,7 @@ import re
 
 from nodeseal.errors import MalformedInput
 
-MAX_PATH = 4096
+MAX_MEASURED_PATH = 4096
 """Bytes of a path (PATH_MAX of Linux)."""
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
 _PLAIN = frozenset(range(0x20, 0x7F)) - {ord("%")}
@@ -28,11 +28,11 @@ def path_bytes(text: str) -> bytes:
     """Return the path that ``text`` spells.
 
     Raises:
-        MalformedInput: empty, longer than :data:`MAX_PATH`, or not the one spelling of a path.
+        MalformedInput: empty, longer than :data:`MAX_MEASURED_PATH`, or not the one spelling of a path.
     """
     if _SPELLING.fullmatch(text):
         raw = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
-        if len(raw) <= MAX_PATH:
+        if len(raw) <= MAX_MEASURED_PATH:
             return raw
     raise MalformedInput(
         f"not a path in its one spelling: {text[:80]!a}",

@@ -17,7 +17,7 @@ from nodeseal.tpm.pcr import LAST_PCR
 from nodeseal.tpm.pcr_usage import DYNAMIC_PCRS, STARTUP_LOCALITIES
 from nodeseal.uefi.event_log_types import EventType, type_name
 
-MAX_EVENTS = 8192
+MAX_REFERENCE_EVENTS = 8192
 _NUMBER = re.compile(r"0x[0-9a-f]{8}")
 _TYPES = {type_name(each): each.value for each in EventType}
 
@@ -32,7 +32,7 @@ def take_reference(fields: Fields, pcrs: PcrValues) -> tuple[ReferenceEvent, ...
     Raises:
         MalformedInput: naming source, line and key.
     """
-    events = tuple(_event(item) for item in fields.each("reference", max_items=MAX_EVENTS))
+    events = tuple(_event(item) for item in fields.each("reference", max_items=MAX_REFERENCE_EVENTS))
     for bank, rows in pcrs.items():
         for pcr, allowed in rows.items():
             measured = [event.digests[bank] for event in events if event.pcr == pcr and bank in event.digests]

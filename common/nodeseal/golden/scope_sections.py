@@ -14,7 +14,7 @@ NAME_SHAPE = "1 to 63 of a-z 0-9 . _ - (starting with a letter or digit)"
 _MANUFACTURER = re.compile(r"[A-Za-z0-9]{1,4}|id:[0-9A-F]{8}")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,4})(\.(0|[1-9][0-9]{0,4})){3}")
 _LAST_VERSION = 0xFFFF
-_MAX_LABELS = 32
+_MAX_NODE_LABELS = 32
 
 
 def parse_platform(fields: Fields) -> PlatformRules:
@@ -47,8 +47,8 @@ def parse_nodes(fields: Fields) -> dict[str, str]:
         MalformedInput: too many labels, or one that is no name; names the place.
     """
     labels = fields.keys()
-    if len(labels) > _MAX_LABELS:
-        raise fields.wrong(labels[-1], f"one of at most {_MAX_LABELS} labels")
+    if len(labels) > _MAX_NODE_LABELS:
+        raise fields.wrong(labels[-1], f"one of at most {_MAX_NODE_LABELS} labels")
     return {label: _take_label(fields, label) for label in labels}
 
 

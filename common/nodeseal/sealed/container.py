@@ -18,10 +18,10 @@ from nodeseal.ids import ModelId
 from nodeseal.sealed.content import FILE_ID_SIZE, MAX_FILE_SIZE, SEGMENT_SIZES, SealedFile
 
 MAGIC = b"NODESEAL"
-VERSION = 1
+CONTAINER_VERSION = 1
 PREFIX_SIZE = 16
 MAX_META = 64 * 1024
-ALIGNMENT = 4096
+SEGMENT_ALIGNMENT = 4096
 _PREFIX = struct.Struct(">8sHHI")
 
 
@@ -135,13 +135,13 @@ def associated_data(meta: Meta) -> bytes:
     raw = meta.encode()
     if len(raw) > MAX_META:
         raise MalformedInput(f"META: {len(raw)} bytes, at most {MAX_META}")
-    return _PREFIX.pack(MAGIC, VERSION, 0, len(raw)) + raw
+    return _PREFIX.pack(MAGIC, CONTAINER_VERSION, 0, len(raw)) + raw
 
 
 def encode_header(aad: bytes, floe_header: bytes) -> bytes:
-    """Return everything before the first segment, padded with zeros to :data:`ALIGNMENT`."""
+    """Return everything before the first segment, padded with zeros to :data:`SEGMENT_ALIGNMENT`."""
     header = aad + floe_header
-    return header + bytes(-len(header) % ALIGNMENT)
+    return header + bytes(-len(header) % SEGMENT_ALIGNMENT)
 
 
 def header_size(prefix: bytes, name: str) -> int:
@@ -155,12 +155,12 @@ def header_size(prefix: bytes, name: str) -> int:
     magic, version, flags, meta_size = _PREFIX.unpack(prefix)
     if magic != MAGIC:
         raise MalformedInput(f"{name}: not a sealed file")
-    if version != VERSION or flags != 0:
+    if version != CONTAINER_VERSION or flags != 0:
         raise MalformedInput(f"{name}: format version {version} with flags {flags:#x} is not known here")
     if meta_size > MAX_META:
         raise MalformedInput(f"{name}: META of {meta_size} bytes, at most {MAX_META}")
     size = PREFIX_SIZE + int(meta_size) + floe.HEADER_SIZE
-    return size + -size % ALIGNMENT
+    return size + -size % SEGMENT_ALIGNMENT
 
 
 def decode_header(raw: bytes, name: str) -> RawHeader:

@@ -15,14 +15,14 @@ from nodeseal.crypto import floe
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import Digest, ModelId, digest_of, parse_digest, parse_model_id
-from nodeseal.sealed.paths import MAX_PATH, SEALED_SUFFIX, parse_path, refuse_collisions
+from nodeseal.sealed.paths import MAX_MODEL_PATH, SEALED_SUFFIX, parse_path, refuse_collisions
 
-FORMAT = "nodeseal/model/1"
+CONTENT_FORMAT = "nodeseal/model/1"
 MAX_CONTENT = 3 << 20
 """Bytes; below the 4 MiB that gRPC accepts by default."""
 MAX_FILES = 8192
 MAX_FILE_SIZE = 1 << 50
-MAX_VERSION = (1 << 31) - 1
+MAX_MODEL_VERSION = (1 << 31) - 1
 SEGMENT_SIZES = (1 << 18, 1 << 20, 1 << 22, 1 << 24)
 DEFAULT_SEGMENT_SIZE = 1 << 20
 FILE_ID_SIZE = 16
@@ -107,7 +107,7 @@ class Content:
             {
                 "created": self.created.astimezone(UTC).strftime(_TIME),
                 "files": [file.to_json() for file in self.files],
-                "format": FORMAT,
+                "format": CONTENT_FORMAT,
                 "model_id": self.model_id,
                 "version": self.version,
             }
@@ -138,10 +138,10 @@ def parse_content(raw: bytes, source: str = "nodeseal.model.json") -> Content:
     if len(raw) > MAX_CONTENT:
         raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_CONTENT}")
     fields = Fields(documents.decode_json(raw, source), source)
-    fields.constant("format", FORMAT)
+    fields.constant("format", CONTENT_FORMAT)
     content = Content(
         model_id=parse_model_id(fields.text("model_id")),
-        version=fields.integer("version", low=1, high=MAX_VERSION),
+        version=fields.integer("version", low=1, high=MAX_MODEL_VERSION),
         created=_parse_time(fields, "created"),
         files=tuple(_parse_file(item, source) for item in fields.items("files", max_items=MAX_FILES)),
     )
@@ -163,7 +163,7 @@ def _check_files(content: Content, source: str) -> None:
 def _parse_file(item: object, source: str) -> SealedFile | PlainFile:
     fields = Fields(item, f"{source}, files")
     kind = fields.text("kind")
-    path = parse_path(fields.text("path", max_length=MAX_PATH))
+    path = parse_path(fields.text("path", max_length=MAX_MODEL_PATH))
     size = fields.integer("size", low=0, high=MAX_FILE_SIZE)
     file: SealedFile | PlainFile
     if kind == "sealed":

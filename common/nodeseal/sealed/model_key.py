@@ -8,11 +8,11 @@ from nodeseal import documents
 from nodeseal.crypto.hpke import ModelPublicKey, wrap_data_key
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import Digest, KeyId, parse_key_id
-from nodeseal.sealed.slots import MAX_KEY_VERSION, Slot, parse_suite
+from nodeseal.ids import MAX_KEY_VERSION, Digest, KeyId, parse_key_id
+from nodeseal.sealed.slots import Slot, parse_suite
 
-FORMAT = "nodeseal/model-key/1"
-MAX_KEY_FILE = 16 * 1024
+MODEL_KEY_FORMAT = "nodeseal/model-key/1"
+MAX_MODEL_KEY_FILE = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class ModelKey:
         """Return the bytes of the file."""
         return documents.encode_json(
             {
-                "format": FORMAT,
+                "format": MODEL_KEY_FORMAT,
                 "key_id": self.key_id,
                 "key_version": self.key_version,
                 "public": documents.encode_base64(self.public.raw),
@@ -57,11 +57,11 @@ def parse_model_key(raw: bytes, source: str) -> ModelKey:
     Raises:
         MalformedInput: not canonical JSON, an unknown key or suite, or not a public key.
     """
-    if len(raw) > MAX_KEY_FILE:
-        raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_KEY_FILE}")
+    if len(raw) > MAX_MODEL_KEY_FILE:
+        raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_MODEL_KEY_FILE}")
     try:
         fields = Fields(documents.decode_json(raw, source), source)
-        fields.constant("format", FORMAT)
+        fields.constant("format", MODEL_KEY_FORMAT)
     except MalformedInput as error:
         remedy = "name the file that `nodeseal key create --public FILE` wrote"
         raise MalformedInput(str(error), remedy=remedy) from error

@@ -15,7 +15,7 @@ from nodeseal.errors import MalformedInput
 CONTENT_NAME = "nodeseal.model.json"
 SLOTS_NAME = "nodeseal.slots.json"
 SEALED_SUFFIX = ".sealed"
-MAX_PATH = 1024
+MAX_MODEL_PATH = 1024
 _MAX_PART_BYTES = 255 - len(SEALED_SUFFIX)
 _RESERVED = {CONTENT_NAME, SLOTS_NAME}
 
@@ -29,7 +29,7 @@ def parse_path(text: str) -> str:
     """
     parts = text.split("/")
     if (
-        len(text) > MAX_PATH
+        len(text) > MAX_MODEL_PATH
         or "\\" in text
         or not text.isprintable()
         or not unicodedata.is_normalized("NFC", text)

@@ -12,12 +12,11 @@ from nodeseal import documents
 from nodeseal.crypto.hpke import WRAPPED_SIZE, Suite, Wrapped
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
-from nodeseal.ids import Digest, KeyId, parse_digest, parse_key_id
+from nodeseal.ids import MAX_KEY_VERSION, Digest, KeyId, parse_digest, parse_key_id
 
-FORMAT = "nodeseal/slots/1"
+SLOTS_FORMAT = "nodeseal/slots/1"
 MAX_SLOTS = 64
 MAX_SLOTS_BYTES = 256 * 1024
-MAX_KEY_VERSION = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class Slots:
         """Return the bytes of ``nodeseal.slots.json``."""
         return documents.encode_json(
             {
-                "format": FORMAT,
+                "format": SLOTS_FORMAT,
                 "model_digest": self.model_digest,
                 "slots": [slot.to_json() for slot in self.slots],
             }
@@ -75,7 +74,7 @@ def parse_slots(raw: bytes, source: str = "nodeseal.slots.json") -> Slots:
     if len(raw) > MAX_SLOTS_BYTES:
         raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_SLOTS_BYTES}")
     fields = Fields(documents.decode_json(raw, source), source)
-    fields.constant("format", FORMAT)
+    fields.constant("format", SLOTS_FORMAT)
     digest = parse_digest(fields.text("model_digest"), "model_digest")
     slots = parse_slot_list(fields.items("slots", max_items=MAX_SLOTS), source)
     fields.done()

@@ -33,7 +33,7 @@ class Ranges(Protocol):
         ...
 
 
-class Window:
+class MappedWindow:
     """The part of a file that was read last."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -66,7 +66,7 @@ class FileView(io.RawIOBase):
     Small reads are served from a window of plaintext, which is wiped when this is closed.
     """
 
-    def __init__(self, ranges: Ranges, size: int, window: Window) -> None:
+    def __init__(self, ranges: Ranges, size: int, window: MappedWindow) -> None:
         """Begin at the first byte; use :meth:`nodeseal.loader.SealedModel.as_file`.
 
         Args:

@@ -22,8 +22,8 @@ from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed
 from nodeseal.files import read_small
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ids import Digest, KeyId, parse_digest, parse_key_id
-from nodeseal.sealed.slots import MAX_KEY_VERSION, Slots, parse_suite
+from nodeseal.ids import MAX_KEY_VERSION, Digest, KeyId, parse_digest, parse_key_id
+from nodeseal.sealed.slots import Slots, parse_suite
 
 CLOSED = "the model was closed"
 _FORKED: Final = "this process was forked from the one that opened the model"

@@ -19,19 +19,19 @@ from nodeseal.loader.torch import DTYPES
 _ATEN: Final = torch.ops.aten
 _SAME: Final = frozenset((_ATEN.alias.default, _ATEN.detach.default))
 
-Window = tuple[slice | int, ...]
+Indices = tuple[slice | int, ...]
 """What is selected of each dimension in the file: from where to where, or one index."""
 
 
 class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so mypy does not see its classes
     """A part of a sealed tensor. Make one with :func:`lazy_tensor`."""
 
-    def __new__(cls, piece: TensorSlice, window: Window) -> Any:
+    def __new__(cls, piece: TensorSlice, window: Indices) -> Any:
         """Take nothing but the shape."""
         shape = [part.stop - part.start for part in window if isinstance(part, slice)]
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=DTYPES[piece.get_dtype()], device="cpu")  # noqa: SLF001 - the documented way to make tensors without memory
 
-    def __init__(self, piece: TensorSlice, window: Window) -> None:
+    def __init__(self, piece: TensorSlice, window: Indices) -> None:
         self._piece = piece
         self._window = window
 
@@ -65,7 +65,7 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
         window = self._narrowed(func, args)
         return None if window is None else LazyTensor(self._piece, window)
 
-    def _narrowed(self, func: Any, args: Sequence[Any]) -> Window | None:
+    def _narrowed(self, func: Any, args: Sequence[Any]) -> Indices | None:
         if func in _SAME:
             return self._window
         if func is _ATEN.slice.Tensor:
@@ -75,7 +75,7 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
             return self._replaced(at, range(part.start, part.stop)[args[1]])
         return None
 
-    def _sliced(self, dim: int = 0, start: int | None = None, stop: int | None = None, step: int = 1) -> Window | None:
+    def _sliced(self, dim: int = 0, start: int | None = None, stop: int | None = None, step: int = 1) -> Indices | None:
         if step != 1:
             return None
         at, part = self._part(dim)
@@ -86,7 +86,7 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
         """Return a dimension of this tensor: its place among those of the file, and what of it is selected."""
         return [(at, part) for at, part in enumerate(self._window) if isinstance(part, slice)][dim]
 
-    def _replaced(self, at: int, part: slice | int) -> Window:
+    def _replaced(self, at: int, part: slice | int) -> Indices:
         return (*self._window[:at], part, *self._window[at + 1 :])
 
 

@@ -21,11 +21,11 @@ from nodeseal.loader.agent_keys import AgentKeys
 from nodeseal.loader.closing import Closing
 from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Ended, Event, Events
-from nodeseal.loader.file_view import FileView, MemoryFile, MemoryRanges, Ranges, Window, memory_file
+from nodeseal.loader.file_view import FileView, MappedWindow, MemoryFile, MemoryRanges, Ranges, memory_file
 from nodeseal.loader.folders import Folder, LocalFolder, read_document, surplus
 from nodeseal.loader.guard import Guard
 from nodeseal.loader.keys import CLOSED, KeyProvider, Lease
-from nodeseal.loader.opened import OpenFile, Session
+from nodeseal.loader.opened import OpenFile, ReadSession
 from nodeseal.loader.reader import Progress, SegmentReader
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.container import Layout
@@ -133,8 +133,8 @@ class SealedModel(Closing):
         file = self._find(path)
         if isinstance(file, PlainFile):
             ranges: Ranges = MemoryRanges(self.read(path), self._lease.check)
-            return FileView(ranges, file.size, Window(allocate(_PLAIN_WINDOW)))
-        window = Window(allocate(Layout(file.size, file.segment_size).capacity))
+            return FileView(ranges, file.size, MappedWindow(allocate(_PLAIN_WINDOW)))
+        window = MappedWindow(allocate(Layout(file.size, file.segment_size).capacity))
         self._guard.hold(window)
         return FileView(self._open(file), file.size, window)
 
@@ -173,7 +173,7 @@ class SealedModel(Closing):
     def _open(self, file: SealedFile) -> OpenFile:
         self._lease.check()
         source = self._folder.open(file.stored_path)
-        return OpenFile(file, self.content.model_id, source, Session(self._guard, self._crew, self._events))
+        return OpenFile(file, self.content.model_id, source, ReadSession(self._guard, self._crew, self._events))
 
     def _tell_end(self, reason: str) -> None:
         revoked = reason != CLOSED

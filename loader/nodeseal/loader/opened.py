@@ -24,7 +24,7 @@ from nodeseal.sealed.content import SealedFile
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ReadSession:
     """What all open files of a model share."""
 
     guard: Guard
@@ -39,7 +39,7 @@ class OpenFile(Closing):
         file: its entry of the content file.
     """
 
-    def __init__(self, file: SealedFile, model_id: ModelId, source: Source, session: Session) -> None:
+    def __init__(self, file: SealedFile, model_id: ModelId, source: Source, session: ReadSession) -> None:
         """Verify size and header; use :meth:`nodeseal.loader.model.SealedModel.open`.
 
         Args:

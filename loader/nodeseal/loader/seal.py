@@ -139,7 +139,7 @@ class _Job:
 
 def _stored_size(file: Original, label: Label) -> int:
     """Bytes on the disk, at least."""
-    return container.ALIGNMENT + Layout(file.size, label.segment_size).body_size if file.sealed else file.size
+    return container.SEGMENT_ALIGNMENT + Layout(file.size, label.segment_size).body_size if file.sealed else file.size
 
 
 def _threads() -> int:
@@ -243,7 +243,7 @@ class _Sealer:
 
 
 def _padded(size: int) -> int:
-    return size + -size % container.ALIGNMENT
+    return size + -size % container.SEGMENT_ALIGNMENT
 
 
 def _media_type(path: str) -> str:

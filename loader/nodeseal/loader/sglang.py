@@ -42,7 +42,7 @@ def sealed_model_loader(load_config: Any) -> Any:
     keys = parse_settings(load_config.model_loader_extra_config)
     load_config.model_loader_extra_config = {}  # SGLang's own loader refuses keys that it does not know
 
-    class SealedModelLoader(DefaultModelLoader):  # type: ignore[misc] # SGLang is no dependency
+    class SglangModelLoader(DefaultModelLoader):  # type: ignore[misc] # SGLang is no dependency
         """Reads every weight from sealed safetensors; the rest is SGLang's."""
 
         def download_model(self, model_config: Any) -> None:
@@ -57,4 +57,4 @@ def sealed_model_loader(load_config: Any) -> Any:
             check_engine(model_config, model)
             return self._weights
 
-    return SealedModelLoader(load_config)
+    return SglangModelLoader(load_config)

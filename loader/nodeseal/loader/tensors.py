@@ -19,7 +19,7 @@ from nodeseal.loader.slices import Selection, select, shifted, whole
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX
 
-_ALIGNMENT: Final = 64
+_TENSOR_ALIGNMENT: Final = 64
 """Of the first tensor in memory; kernels of tensor libraries are fastest from there."""
 _MOST_HEADERS: Final = 1 << 17
 """Bytes that hold most headers; less than the smallest segment."""
@@ -90,7 +90,7 @@ class TensorFile(Closing):
         Raises:
             ProofFailed: the file is not what was sealed; so do PolicyRefused and Unavailable.
         """
-        framework, padding = self._framework, -self._header.size % _ALIGNMENT
+        framework, padding = self._framework, -self._header.size % _TENSOR_ALIGNMENT
         memory = framework.allocate(padding + self._opened.file.size)
         self._opened.fill(Targets([(0, memory[padding:])], fresh=True))
         data = memory[padding + self._header.size :]

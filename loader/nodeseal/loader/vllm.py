@@ -1,7 +1,7 @@
 """vLLM: ``vllm serve DIR --load-format nodeseal``.
 
 vLLM calls :func:`register` in each of its processes, by the entry point ``vllm.general_plugins``; it does nothing but
-name the loader. Keys are asked for by workers alone, in :meth:`SealedModelLoader.load_weights`. If this does not
+name the loader. Keys are asked for by workers alone, in :meth:`VllmModelLoader.load_weights`. If this does not
 import, vLLM does not know the format and stops; its own loaders find no weights in a sealed folder.
 """
 
@@ -18,7 +18,7 @@ LOAD_FORMAT = "nodeseal"
 _registered: list[str] = []
 
 
-class SealedModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no dependency, so mypy does not see its classes
+class VllmModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no dependency, so mypy does not see its classes
     """Loads sealed safetensors. Each process decrypts what it keeps, and nothing else."""
 
     def __init__(self, load_config: Any) -> None:
@@ -50,5 +50,5 @@ class SealedModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no dep
 def register() -> None:
     """Tell vLLM of the format, once in each process."""
     if not _registered:
-        register_model_loader(LOAD_FORMAT)(SealedModelLoader)
+        register_model_loader(LOAD_FORMAT)(VllmModelLoader)
         _registered.append(LOAD_FORMAT)

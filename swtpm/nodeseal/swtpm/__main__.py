@@ -16,7 +16,7 @@ from nodeseal.errors import NodesealError, OutOfOrder
 from nodeseal.swtpm.client import extending
 from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     manufacture.set_defaults(run=_manufacture)
     sample = commands.add_parser("sample-log", help="write a sample boot log")
     sample.add_argument("file", type=Path)
-    sample.add_argument("--boot-loader", default=BootChain().boot_loader.decode(), help="text instead of an image")
+    sample.add_argument("--boot-loader", default=SampleBoot().boot_loader.decode(), help="text instead of an image")
     sample.set_defaults(run=_sample_log)
     run = commands.add_parser("run", help="run a machine until SIGTERM")
     run.add_argument("directory", type=Path)
@@ -68,7 +68,7 @@ def _manufacture(given: argparse.Namespace) -> None:
 
 
 def _sample_log(given: argparse.Namespace) -> None:
-    given.file.write_bytes(sample_boot_log(BootChain(boot_loader=given.boot_loader.encode())))
+    given.file.write_bytes(sample_boot_log(SampleBoot(boot_loader=given.boot_loader.encode())))
 
 
 def _run(given: argparse.Namespace) -> None:

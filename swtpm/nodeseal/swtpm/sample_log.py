@@ -4,7 +4,7 @@ Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Prof
 shim and GRUB measure into 4, 7, 8, 9 and 14), or, for a chain with ``sections``, on a unified kernel image that the
 firmware starts (systemd-stub(7), PCR 4, 9, 11 and 12). With Secure Boot on, db holds :data:`DB_CERTIFICATE`, by which
 the first image is accepted; shim accepts GRUB and kernel by :data:`VENDOR_CERTIFICATE`. What differs between two
-machines is a :class:`BootChain`; what a verifier's boot rules can name (signers, images, drivers, command lines,
+machines is a :class:`SampleBoot`; what a verifier's boot rules can name (signers, images, drivers, command lines,
 sections, files, the partition table, dbx) is all in it.
 """
 
@@ -59,7 +59,7 @@ REVOKED_IMAGE: Final = hashlib.sha256(b"revoked image").digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BootChain:
+class SampleBoot:
     """What a machine boots. PE/COFF images are measured by their Authenticode digest, any other bytes by their hash.
 
     Attributes:
@@ -90,7 +90,7 @@ class BootChain:
     unified: bytes = b""
 
 
-def sample_boot_log(chain: BootChain, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
+def sample_boot_log(chain: SampleBoot, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
     """Return the crypto-agile event log of a machine that boots ``chain``; the same chain gives the same log."""
     writer = _Writer(banks)
     _firmware(writer, chain)
@@ -130,7 +130,7 @@ class _Writer:
         self.add(pcr, claimed_type, head + name.encode("utf-16-le") + content)
 
 
-def _firmware(writer: _Writer, chain: BootChain) -> None:
+def _firmware(writer: _Writer, chain: SampleBoot) -> None:
     writer.add(0, EventType.S_CRTM_VERSION, chain.firmware_version.encode("utf-16-le") + b"\0\0")
     blob = _FIRMWARE_BLOB.pack(0x820000, len(chain.firmware))
     writer.add(0, EventType.EFI_PLATFORM_FIRMWARE_BLOB, blob, chain.firmware)
@@ -156,7 +156,7 @@ def _firmware(writer: _Writer, chain: BootChain) -> None:
         writer.variable(7, EventType.EFI_VARIABLE_AUTHORITY, _SECURITY, "db", signer)
 
 
-def _loaders(writer: _Writer, chain: BootChain) -> None:
+def _loaders(writer: _Writer, chain: SampleBoot) -> None:
     writer.image(4, _APPLICATION, "shimx64.efi", chain.shim)
     for name in (b"MokList\0", b"MokListX\0"):
         writer.add(14, EventType.IPL, name, _signature_list(_SHA256, hashlib.sha256(name).digest()))
@@ -166,7 +166,7 @@ def _loaders(writer: _Writer, chain: BootChain) -> None:
     writer.image(4, _APPLICATION, "grubx64.efi", chain.boot_loader)
 
 
-def _unified(writer: _Writer, chain: BootChain) -> None:
+def _unified(writer: _Writer, chain: SampleBoot) -> None:
     """Start a unified kernel image: its stub measures the sections, each name and then its content."""
     writer.image(4, _APPLICATION, "linux.efi", b"".join(content for _, content in chain.sections))
     for name, content in chain.sections:
@@ -195,7 +195,7 @@ def _kernel_stub(writer: _Writer, command_line: str, initrd: bytes) -> None:
     writer.add(9, EventType.EVENT_TAG, _tagged(INITRD, b"Linux initrd\0"), initrd)
 
 
-def _grub(writer: _Writer, chain: BootChain) -> None:
+def _grub(writer: _Writer, chain: SampleBoot) -> None:
     commands = (f"linux {chain.command_line}", "initrd /initrd.img", "boot")
     for line in commands:
         writer.add(8, EventType.IPL, f"grub_cmd: {line}".encode() + b"\0", line.encode())

@@ -25,7 +25,7 @@ from nodeseal.tpm.buffer import u32
 _CMD_SET_LOCALITY: Final = 0x05
 _TPM_SUCCESS, _TPM_FAIL, _TPM_BAD_LOCALITY = 0, 9, 0x3D
 _MAX_CONTROL: Final = 64
-_MAX_PATH: Final = 100
+_MAX_SOCKET_PATH: Final = 100
 """Bytes that fit sockaddr_un (108) with ``.ctrl`` behind them."""
 _BACKLOG: Final = 64
 _PEER: Final = struct.Struct("3i")
@@ -137,7 +137,7 @@ class TpmServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > _MAX_PATH:
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise Unavailable(f"{path}: too long for a socket", remedy="keep machines in a directory with a short path")
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)

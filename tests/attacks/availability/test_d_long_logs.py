@@ -18,7 +18,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ima.log import encode_ima_entry, measured_entry
 from nodeseal.ima.template import ImaFields, encode_template
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import MAX_EVENTS, Event, decode_event_log, encode_event_log
 from nodeseal.uefi.event_log_types import EventType
@@ -39,7 +39,7 @@ USUAL_ENTRIES = 5_000
 
 def lengthened(size: int) -> bytes:
     """Return a boot log of about ``size`` bytes, the rest of it commands of the boot loader."""
-    log, command = decode_event_log(sample_boot_log(BootChain())), b"grub_cmd: insmod part_gpt\0"
+    log, command = decode_event_log(sample_boot_log(SampleBoot())), b"grub_cmd: insmod part_gpt\0"
     digests = {HashAlg.SHA256: HashAlg.SHA256.digest(command[10:-1])}
     event = Event(pcr=8, claimed_type=EventType.IPL, digests=digests, data=command)
     longer = len(encode_event_log(replace(log, events=(*log.events, event)))) - len(encode_event_log(log))

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import inserted, measured, place_of, replaced, values_of, without
@@ -119,10 +119,10 @@ def test_b01_a_machine_with_a_real_tpm_is_refused_for_an_event_that_it_leaves_ou
 
 
 OTHERS: Final = {
-    "another boot loader": BootChain(option_rom=GOOD.option_rom, boot_loader=b"another"),
-    "no secure boot": BootChain(option_rom=GOOD.option_rom, secure_boot=False),
-    "another firmware": BootChain(option_rom=GOOD.option_rom, firmware=b"another"),
-    "no option ROM, and another shim": BootChain(shim=b"another"),
+    "another boot loader": SampleBoot(option_rom=GOOD.option_rom, boot_loader=b"another"),
+    "no secure boot": SampleBoot(option_rom=GOOD.option_rom, secure_boot=False),
+    "another firmware": SampleBoot(option_rom=GOOD.option_rom, firmware=b"another"),
+    "no option ROM, and another shim": SampleBoot(shim=b"another"),
 }
 
 
@@ -156,7 +156,7 @@ def test_b07_the_log_of_another_machine_is_refused_for_the_pcrs_that_differ(
 def test_b09_the_log_of_an_earlier_boot_proves_nothing_of_this_one(court: Court) -> None:
     async def case() -> None:
         async with a_trial(court, "rules") as trial:
-            evil = sample_boot_log(BootChain(option_rom=GOOD.option_rom, boot_loader=b"evil"))
+            evil = sample_boot_log(SampleBoot(option_rom=GOOD.option_rom, boot_loader=b"evil"))
             trial.node.reboot_by(evil)
             found = await trial.refused(telling(GOOD_LOG))
             assert ("uefi.replay", "sha256 PCR 4") in places(found)

@@ -20,7 +20,7 @@ from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Events
 from nodeseal.loader.folders import MemoryFolder
 from nodeseal.loader.guard import Guard
-from nodeseal.loader.opened import OpenFile, Session
+from nodeseal.loader.opened import OpenFile, ReadSession
 from nodeseal.sealed.slots import Slots, parse_slots
 from support.sealed import Sample, data_key_of, seal_folder, stored_files
 
@@ -97,7 +97,7 @@ def test_s01_no_bit_of_a_header_or_of_its_padding_can_be_flipped(sample: Sample)
     crew, events = Crew(), Events()
 
     def finding(changed: bytes) -> FindingId | None:
-        session = Session(Guard(Lease(content.digest, bytearray(key))), crew, events)
+        session = ReadSession(Guard(Lease(content.digest, bytearray(key))), crew, events)
         try:
             OpenFile(file, content.model_id, MemoryFolder({WEIGHTS: changed}).open(WEIGHTS), session).close()
         except ProofFailed as error:

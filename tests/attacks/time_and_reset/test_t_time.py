@@ -16,7 +16,7 @@ import pytest
 
 from nodeseal.crypto.tls_key import certificate_request
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.v1 import admin_pb2
@@ -40,7 +40,7 @@ from support.machines import a_machine, need
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA256 = HashAlg.SHA256
-BOOT_LOG = sample_boot_log(BootChain())
+BOOT_LOG = sample_boot_log(SampleBoot())
 HOUR_MS = 3_600_000
 OTHER_BOOT = "3f0c7c9e-0000-4000-8000-000000000002"
 

@@ -9,7 +9,7 @@ from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, Image
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
@@ -17,7 +17,7 @@ from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from support.rounds import CLAIMS, GOLDEN
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 LOG = decode_event_log(sample_boot_log(CHAIN, (SHA256, SHA384)))
 IMAGES = tuple(
     Image(name=name, digests=frozenset({SHA256.digest(content)}))

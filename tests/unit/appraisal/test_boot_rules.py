@@ -11,7 +11,7 @@ from nodeseal.appraisal.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import BootRules, Image, Signer
-from nodeseal.swtpm.sample_log import DB_CERTIFICATE, REVOKED_IMAGE, VENDOR_CERTIFICATE, BootChain
+from nodeseal.swtpm.sample_log import DB_CERTIFICATE, REVOKED_IMAGE, VENDOR_CERTIFICATE, SampleBoot
 from nodeseal.uefi.event_log import EventLog
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
@@ -32,10 +32,10 @@ from support.boot_logs import (
     without,
 )
 
-CHAIN = BootChain(option_rom=b"option ROM")
+CHAIN = SampleBoot(option_rom=b"option ROM")
 LOG = good_log(CHAIN)
 RULES = rules_from(claims_of(LOG))
-UNIFIED = good_log(BootChain(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))))
+UNIFIED = good_log(SampleBoot(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))))
 UNIFIED_RULES = rules_from(claims_of(UNIFIED))
 LINE = "/vmlinuz root=LABEL=root ro quiet"
 AUTHORITY, CONFIG = EventType.EFI_VARIABLE_AUTHORITY, EventType.EFI_VARIABLE_DRIVER_CONFIG
@@ -96,7 +96,7 @@ SEPARATOR = place_of(LOG, 7, claimed_type=EventType.SEPARATOR)
 @pytest.mark.parametrize(
     ("sentence", "log", "seen"),
     [
-        ("off", good_log(BootChain(secure_boot=False)), "off"),
+        ("off", good_log(SampleBoot(secure_boot=False)), "off"),
         ("not measured", without(LOG, place_of(LOG, 7, "SecureBoot".encode("utf-16-le"))), "off, or not measured"),
         ("without a separator", without(LOG, SEPARATOR), "no separator"),
         ("audit mode", inserted(LOG, SEPARATOR, measured(7, CONFIG, variable("AuditMode", b"\1"))), "audit mode"),
@@ -154,7 +154,7 @@ def test_every_authority_must_be_allowed() -> None:
 
 
 def test_no_authority_at_all_is_not_enough() -> None:
-    off = good_log(BootChain(secure_boot=False))
+    off = good_log(SampleBoot(secure_boot=False))
     finding = _one(claims_of(off), _only(signers=(DB, VENDOR)))
     assert finding.id is FindingId.UEFI_SIGNER
     assert finding.seen == "no measurement of an authority"
@@ -298,7 +298,7 @@ def test_a_command_line_that_is_not_proved_is_found() -> None:
 
 
 def test_a_section_must_be_one_that_is_allowed() -> None:
-    changed = good_log(BootChain(command_line="root=x", sections=((".linux", b"evil"), (".initrd", b"initrd"))))
+    changed = good_log(SampleBoot(command_line="root=x", sections=((".linux", b"evil"), (".initrd", b"initrd"))))
     finding = _one(claims_of(changed), _only(sections=UNIFIED_RULES.sections))
     assert finding.id is FindingId.UEFI_SECTION
     assert finding.expected == _digest(b"kernel").hex()
@@ -314,7 +314,7 @@ def test_a_section_must_be_one_that_is_allowed() -> None:
     ],
 )
 def test_sections_must_be_those_that_are_named(sentence: str, sections: tuple[tuple[str, bytes], ...]) -> None:
-    log = good_log(BootChain(sections=sections))
+    log = good_log(SampleBoot(sections=sections))
     assert _found(log, _only(sections=UNIFIED_RULES.sections)) == [FindingId.UEFI_SECTION], sentence
 
 

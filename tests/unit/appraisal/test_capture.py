@@ -15,7 +15,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import node_id_of
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import EventLog
 from support.boot_logs import SHA256, good_log, place_of, quoted_pcrs, values_of, without
 
@@ -44,7 +44,7 @@ def _note(notes: tuple[PcrNote, ...], pcr: int) -> PcrNote:
 
 
 ONE = _boot(good_log())
-OTHER_KERNEL = good_log(BootChain(kernel=b"another kernel"))
+OTHER_KERNEL = good_log(SampleBoot(kernel=b"another kernel"))
 
 
 def test_one_boot_pins_every_static_pcr_and_says_that_nobody_knows_the_next_boot() -> None:
@@ -131,7 +131,7 @@ def test_what_a_rule_does_not_know_it_refuses() -> None:
 
 
 def test_load_options_that_no_command_line_explains_are_judged_as_they_were_measured() -> None:
-    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    log = good_log(SampleBoot(sections=((".linux", b"kernel"),)))
     silent = _boot(without(log, place_of(log, 12)))
     assert silent.claims is not None
     assert [line.text for line in silent.claims.command_lines] == [None]

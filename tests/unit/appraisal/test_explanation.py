@@ -13,14 +13,14 @@ from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Window
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from support.folders import folder_of
 from support.rounds import NOW, Round, measured, ran, runtime_rules
 
 SHA256 = HashAlg.SHA256
 MACHINE = measured()
-OTHER = measured(BootChain(boot_loader=b"another loader"))
+OTHER = measured(SampleBoot(boot_loader=b"another loader"))
 WANTED = Wanted(name="rack-a")
 GOLDEN = capture([observe(folder_of(MACHINE)).observation], WANTED).golden
 RULES = capture([observe(folder_of(MACHINE)).observation], replace(WANTED, rules=True)).golden

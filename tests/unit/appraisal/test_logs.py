@@ -20,7 +20,7 @@ from nodeseal.evidence.round import Evidence
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, FileDigest, Image, PlatformRules, RuntimeRules, Window
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.attest import decode_attest, encode_attest
 from nodeseal.uefi.event_log import decode_event_log
 from support.quotes import OWNER
@@ -40,7 +40,7 @@ from support.rounds import (
 
 SECOND = timedelta(seconds=1)
 OTHER_BOOT = replace(CLAIMS, boot_id="3f0c7c9e-0000-4000-8000-000000000002")
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 IMAGES = tuple(
     Image(name=name, digests=frozenset({SHA256.digest(content)}))
     for name, content in (("shim", CHAIN.shim), ("grub", CHAIN.boot_loader), ("kernel", CHAIN.kernel))
@@ -104,7 +104,7 @@ def test_a_machine_is_trusted_under_a_golden_of_its_own(round_: Round) -> None:
 
 def booting(**changes: Any) -> Round:
     """Return the round of a machine that boots something else, under the golden of every kind of rule."""
-    other = measured(BootChain(**changes))
+    other = measured(SampleBoot(**changes))
     return replace(WHOLE, pcrs=other.pcrs, boot_log=other.boot_log, ima_log=other.ima_log)
 
 
@@ -138,7 +138,9 @@ def test_one_changed_fact_is_found(round_: Round, finding: FindingId) -> None:
     ("changes", "finding"),
     [
         pytest.param({"boot_log": b"no log"}, FindingId.UEFI_LOG_MALFORMED, id="a boot log that is none"),
-        pytest.param({"boot_log": sample_boot_log(BootChain(kernel=b"k"))}, FindingId.UEFI_REPLAY, id="another boot's"),
+        pytest.param(
+            {"boot_log": sample_boot_log(SampleBoot(kernel=b"k"))}, FindingId.UEFI_REPLAY, id="another boot's"
+        ),
         pytest.param({"ima_log": b"no log"}, FindingId.IMA_LOG_MALFORMED, id="an IMA log that is none"),
         pytest.param({"ima_log": measured(files={}).ima_log}, FindingId.IMA_REPLAY, id="an IMA log without entries"),
     ],
@@ -180,7 +182,7 @@ def test_a_quote_by_a_key_of_another_hierarchy_proves_no_firmware_version() -> N
 def test_a_value_that_differs_is_explained_by_the_first_event_that_does() -> None:
     log = decode_event_log(MACHINE.boot_log or b"")
     golden = replace(exact_golden(MACHINE), reference=reference_events(log, [SHA256]))
-    other = measured(BootChain(kernel=b"another"))
+    other = measured(SampleBoot(kernel=b"another"))
     (finding,) = [each for each in under(other, golden).appraise().findings if "PCR 4" in each.where]
     assert finding.id is FindingId.PCR_MISMATCH
     assert "vmlinuz" in finding.event
@@ -199,7 +201,7 @@ def test_what_the_boot_log_proves_is_shown_in_the_round_that_brings_it() -> None
 
 def test_a_log_that_was_not_asked_for_is_judged_again() -> None:
     second = BOOT.then(BOOT.appraise())
-    lie = second.evidence(values=False)._replace(boot_log=sample_boot_log(BootChain(kernel=b"another")))
+    lie = second.evidence(values=False)._replace(boot_log=sample_boot_log(SampleBoot(kernel=b"another")))
     assert FindingId.UEFI_REPLAY in ids(second.appraise(lie))
 
 
@@ -231,7 +233,7 @@ def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyP
         pytest.param(lambda first: WHOLE.extended(2).then(first), id="a boot PCR has moved"),
         pytest.param(lambda first: newer(WHOLE.then(first), first, exact_golden(WHOLE, "b")), id="a golden is new"),
         pytest.param(
-            lambda first: WHOLE.then(first, boot_log=sample_boot_log(BootChain(kernel=b"another"))), id="another log"
+            lambda first: WHOLE.then(first, boot_log=sample_boot_log(SampleBoot(kernel=b"another"))), id="another log"
         ),
         pytest.param(lambda first: WHOLE.then(first, claims=OTHER_BOOT), id="another boot"),
     ],

@@ -10,7 +10,7 @@ from nodeseal.appraisal.capture import Wanted, capture
 from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from support.damage import flipped
 from support.folders import folder_of
 from support.rounds import measured, ran
@@ -25,7 +25,7 @@ def test_what_was_captured_from_evidence_judges_that_evidence_good() -> None:
 
 
 def test_what_was_captured_elsewhere_judges_it_bad_and_names_the_event() -> None:
-    other = folder_of(measured(BootChain(boot_loader=b"another loader")))
+    other = folder_of(measured(SampleBoot(boot_loader=b"another loader")))
     golden = capture([observe(other).observation], Wanted(name="other")).golden
     appraisal = appraise_folder(FOLDER, [golden])
     assert not appraisal.trusted

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from nodeseal.findings import FindingId
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import appended, claims_of, good_log, inserted, measured, quote_of, quoted_pcrs
 
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 LOG = good_log()
 
 
@@ -24,7 +24,7 @@ def test_a_log_that_explains_nothing_claims_nothing() -> None:
 
 
 def test_claims_of_another_machines_log_are_those_of_the_pcrs_they_share() -> None:
-    other = good_log(BootChain(shim=b"another shim", command_line="/vmlinuz init=/bin/sh"))
+    other = good_log(SampleBoot(shim=b"another shim", command_line="/vmlinuz init=/bin/sh"))
     claims = claims_of(other, quote_of(LOG))
     assert claims.proved == frozenset(range(16)) - {4, 8}
     assert claims.chain.images == ()
@@ -49,7 +49,7 @@ def test_claims_are_the_same_in_every_bank(bank: HashAlg) -> None:
 
 def test_the_firmwares_version_is_its_first_text() -> None:
     assert claims_of(LOG).firmware_version == "nodeseal sample 1.0"
-    assert claims_of(good_log(BootChain(firmware_version=""))).firmware_version == ""
+    assert claims_of(good_log(SampleBoot(firmware_version=""))).firmware_version == ""
 
 
 @pytest.mark.parametrize("pcr", range(8))

@@ -10,7 +10,7 @@ from nodeseal.boot import difference
 from nodeseal.boot.difference import EventDifference, Shown, event_differences, first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.golden.rules import MAX_WHAT, ReferenceEvent
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import NO_PCR, EventLog
 from nodeseal.uefi.event_log_types import EventType
@@ -43,7 +43,7 @@ def _said(log: EventLog, pcr: int) -> str:
 
 
 def test_another_image_is_named_with_the_one_that_was_due() -> None:
-    other = good_log(BootChain(boot_loader=b"another loader"))
+    other = good_log(SampleBoot(boot_loader=b"another loader"))
     number = place_of(other, 4, "grubx64".encode("utf-16-le")) + 1
     assert _said(other, 4) == (
         f"event {number} (EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\grubx64.efi): digest "
@@ -56,7 +56,7 @@ def test_another_image_is_named_with_the_one_that_was_due() -> None:
     ("sentence", "log", "pcr", "said"),
     [
         ("nothing differs", LOG, 4, ""),
-        ("another PCR differs", good_log(BootChain(shim=b"other")), 0, ""),
+        ("another PCR differs", good_log(SampleBoot(shim=b"other")), 0, ""),
         (
             "a surplus event in the middle",
             inserted(LOG, SHIM, measured(4, EventType.EFI_ACTION, b"surplus")),
@@ -110,13 +110,13 @@ def test_what_is_said_names_the_first_difference(sentence: str, log: EventLog, p
 
 
 def test_nothing_is_said_of_a_pcr_that_the_log_does_not_explain() -> None:
-    other = good_log(BootChain(shim=b"other"))
+    other = good_log(SampleBoot(shim=b"other"))
     unproved = proved(other, quoted_pcrs({SHA256: values_of(other) | {4: b"\1" * 32}}))
     assert first_difference(unproved, REFERENCE, 4) == ""
 
 
 def test_nothing_is_said_without_a_reference() -> None:
-    assert first_difference(proved(good_log(BootChain(shim=b"other"))), (), 4) == ""
+    assert first_difference(proved(good_log(SampleBoot(shim=b"other"))), (), 4) == ""
 
 
 def test_a_reference_in_another_bank_explains_nothing_wrongly() -> None:
@@ -125,7 +125,7 @@ def test_a_reference_in_another_bank_explains_nothing_wrongly() -> None:
 
 
 def test_systemds_phases_are_named_where_the_log_is_the_same() -> None:
-    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    log = good_log(SampleBoot(sections=((".linux", b"kernel"),)))
     values = values_of(log)
     moved = SHA256.digest(values[11] + SHA256.digest(b"sysinit"))
     moved_on = proved(log, quoted_pcrs({SHA256: values | {11: moved}}))
@@ -143,7 +143,7 @@ def test_systemds_separator_is_named_where_a_golden_does_not_have_it() -> None:
 
 def _phased(*words: str) -> ProvedLog:
     """Prove the log of a unified kernel image after systemd measured ``words``."""
-    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    log = good_log(SampleBoot(sections=((".linux", b"kernel"),)))
     values = values_of(log)
     value = values[11]
     for word in words:
@@ -188,12 +188,12 @@ SHIM_DIGEST, LOADER_DIGEST = _sha256(b"nodeseal sample shim"), _sha256(b"nodesea
         ("nothing differs", LOG, []),
         (
             "the last image is replaced",
-            good_log(BootChain(kernel=b"other")),
+            good_log(SampleBoot(kernel=b"other")),
             [(_sha256(b"nodeseal sample kernel"), _sha256(b"other"))],
         ),
         (
             "two images are replaced",
-            good_log(BootChain(shim=b"one", boot_loader=b"two")),
+            good_log(SampleBoot(shim=b"one", boot_loader=b"two")),
             [(SHIM_DIGEST, _sha256(b"one")), (LOADER_DIGEST, _sha256(b"two"))],
         ),
         (
@@ -212,7 +212,7 @@ def test_all_differences_of_a_pcr_are_told(
 
 
 def test_a_difference_names_both_events() -> None:
-    other = good_log(BootChain(boot_loader=b"another loader"))
+    other = good_log(SampleBoot(boot_loader=b"another loader"))
     (found,) = event_differences(proved(other), REFERENCE, 4)
     number = place_of(other, 4, "grubx64".encode("utf-16-le")) + 1
     loader = "EV_EFI_BOOT_SERVICES_APPLICATION \\EFI\\sample\\grubx64.efi"
@@ -223,7 +223,7 @@ def test_a_difference_names_both_events() -> None:
 
 
 def test_differences_need_a_log_that_explains_the_pcr_and_a_reference() -> None:
-    other = good_log(BootChain(shim=b"other"))
+    other = good_log(SampleBoot(shim=b"other"))
     unproved = proved(other, quoted_pcrs({SHA256: values_of(other) | {4: b"\1" * 32}}))
     assert event_differences(unproved, REFERENCE, 4) == ()
     assert event_differences(proved(other), (), 4) == ()
@@ -257,7 +257,7 @@ def test_a_reference_leaves_out_what_extended_nothing() -> None:
 
 
 def test_words_of_a_reference_cannot_drive_a_terminal() -> None:
-    changed = good_log(BootChain(command_line="/vmlinuz \x1b[2J"))
+    changed = good_log(SampleBoot(command_line="/vmlinuz \x1b[2J"))
     said = first_difference(proved(LOG), reference_events(changed, (SHA256,)), 8)
     assert said
     assert said.isprintable()

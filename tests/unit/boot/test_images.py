@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from nodeseal.boot.images import BootImage
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import Event, EventLog
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
@@ -24,7 +24,7 @@ from support.boot_logs import (
 )
 
 LOG = good_log()
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 APPLICATION = EventType.EFI_BOOT_SERVICES_APPLICATION
 
 
@@ -49,7 +49,7 @@ def test_the_images_of_pcr_4_are_the_boot_chain_in_order() -> None:
 
 
 def test_images_of_pcr_2_are_drivers() -> None:
-    drivers = claims_of(good_log(BootChain(option_rom=b"ROM"))).drivers
+    drivers = claims_of(good_log(SampleBoot(option_rom=b"ROM"))).drivers
     assert [driver.digest for driver in drivers] == [_sha256(b"ROM")]
     assert claims_of(LOG).drivers == ()
 

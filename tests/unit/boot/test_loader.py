@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import Event, EventLog
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SHA256, appended, claims_of, good_log, measured, place_of, quote_of, replaced, without
@@ -15,7 +15,7 @@ from support.boot_logs import SHA256, appended, claims_of, good_log, measured, p
 LINE = "/vmlinuz root=LABEL=root ro quiet"
 LOG = good_log()
 UNIFIED = good_log(
-    BootChain(
+    SampleBoot(
         command_line="root=LABEL=root",
         sections=((".linux", b"kernel"), (".cmdline", b"root=LABEL=root"), (".initrd", b"initrd")),
     )

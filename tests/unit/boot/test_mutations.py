@@ -10,13 +10,13 @@ from nodeseal.appraisal.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.errors import MalformedInput
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log
 from support.boot_logs import SHA256, claims_of, good_log, mutations, proved, quote_of, rules_from
 
 CHAINS = {
-    "shim and GRUB": BootChain(option_rom=b"option ROM"),
-    "unified": BootChain(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))),
+    "shim and GRUB": SampleBoot(option_rom=b"option ROM"),
+    "unified": SampleBoot(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))),
 }
 
 

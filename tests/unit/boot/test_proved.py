@@ -9,7 +9,7 @@ import pytest
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.findings import FindingId
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import Event, EventLog, LogFormat
 from nodeseal.uefi.event_log_types import EventType
@@ -189,7 +189,7 @@ def test_pcr_0_starts_at_the_startup_locality(locality: int) -> None:
     ],
 )
 def test_systemd_phases_may_follow_the_log_in_pcr_11(words: tuple[str, ...]) -> None:
-    log = good_log(BootChain(sections=((".linux", b"kernel"),)))
+    log = good_log(SampleBoot(sections=((".linux", b"kernel"),)))
     values = values_of(log)
     moved = _extended(values[11], *(word.encode() for word in words))
     result = proved(log, quoted_pcrs({SHA256: values | {11: moved}}))

@@ -15,7 +15,7 @@ from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from support.folders import write_folder
 from support.rounds import exact_golden, measured, ran, runtime_rules
 
@@ -59,7 +59,7 @@ def test_evidence_is_trusted_under_its_own_golden(tmp_path: Path) -> None:
 
 def test_another_boot_loader_is_refused_with_the_event_that_explains_it(tmp_path: Path) -> None:
     # a golden with reference events comes from a capture; the finding names the PCR in any case
-    evidence = write_folder(measured(BootChain(boot_loader=b"another")), tmp_path / "evidence")
+    evidence = write_folder(measured(SampleBoot(boot_loader=b"another")), tmp_path / "evidence")
     golden = written(GOLDEN, tmp_path)
     assert run(evidence, golden).exit_code == 1
     said = printed(evidence, golden)
@@ -77,7 +77,7 @@ def test_an_unknown_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_one_of_several_goldens_is_enough(tmp_path: Path) -> None:
-    other = replace(exact_golden(measured(BootChain(kernel=b"next"))), name="next")
+    other = replace(exact_golden(measured(SampleBoot(kernel=b"next"))), name="next")
     evidence = write_folder(MACHINE, tmp_path / "evidence")
     assert run(evidence, written(other, tmp_path), written(GOLDEN, tmp_path)).exit_code == 0
 

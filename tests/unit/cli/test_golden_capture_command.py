@@ -18,14 +18,14 @@ from nodeseal.evidence.binding import Channel
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from support.folders import folder_of, write_folder
 from support.rounds import FILES, Round, measured, ran
 
 SHA256 = HashAlg.SHA256
 MACHINE = measured()
-OTHER_KERNEL = BootChain(kernel=b"another kernel")
+OTHER_KERNEL = SampleBoot(kernel=b"another kernel")
 
 
 def named(machine: Round, node: str = "ek", boot: str = "0001") -> Round:
@@ -69,7 +69,7 @@ def test_one_machine_is_trusted_under_what_was_captured_from_it(tmp_path: Path) 
 def test_every_machine_and_boot_is_trusted_and_comments_say_what_holds_still(tmp_path: Path) -> None:
     machines = [
         named(measured(chain), node, boot)
-        for node, chain in (("one", BootChain()), ("two", OTHER_KERNEL))
+        for node, chain in (("one", SampleBoot()), ("two", OTHER_KERNEL))
         for boot in ("0001", "0002")
     ]
     golden, text = captured(tmp_path, machines)
@@ -87,7 +87,7 @@ def test_what_a_reboot_changes_is_judged_by_rules(tmp_path: Path) -> None:
     golden, text = captured(tmp_path, boots)
     for boot in boots:
         assert appraise_folder(folder_of(boot), [golden]).trusted
-    assert not appraise_folder(folder_of(measured(BootChain(kernel=b"a third kernel"))), [golden]).trusted
+    assert not appraise_folder(folder_of(measured(SampleBoot(kernel=b"a third kernel"))), [golden]).trusted
     assert 4 not in golden.pcrs[SHA256]
     assert "differs between boots of one machine, 2 values; judged by rules over its events" in text
 
@@ -98,7 +98,7 @@ def test_rules_judge_where_there_are_rules_if_asked_for(tmp_path: Path) -> None:
     assert golden.boot.secure_boot
     assert not {4, 7} & golden.pcrs[SHA256].keys()
     assert appraise_folder(folder_of(MACHINE), [golden]).trusted
-    assert not appraise_folder(folder_of(measured(BootChain(shim=b"another shim"))), [golden]).trusted
+    assert not appraise_folder(folder_of(measured(SampleBoot(shim=b"another shim"))), [golden]).trusted
 
 
 def test_files_that_ran_may_run_and_no_others_if_asked_for(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Window
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from support.folders import folder_of, write_folder
 from support.rounds import NOW, Round, measured, ran, runtime_rules
 
 MACHINE = measured()
-OTHER = measured(BootChain(boot_loader=b"another loader"))
+OTHER = measured(SampleBoot(boot_loader=b"another loader"))
 WANTED = Wanted(name="rack-a")
 
 

@@ -13,13 +13,13 @@ from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from support.folders import folder_of
 from support.pe_images import build_pe
 from support.rounds import measured
 
-BEFORE = BootChain(initrd=b"initrd 1", command_line="/vmlinuz-6.1 root=LABEL=root ro")
-AFTER = BootChain(initrd=b"initrd 2", command_line="/vmlinuz-6.1 root=LABEL=root ro")
+BEFORE = SampleBoot(initrd=b"initrd 1", command_line="/vmlinuz-6.1 root=LABEL=root ro")
+AFTER = SampleBoot(initrd=b"initrd 2", command_line="/vmlinuz-6.1 root=LABEL=root ro")
 
 
 def run(*arguments: str | Path) -> Result:

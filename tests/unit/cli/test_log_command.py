@@ -13,14 +13,14 @@ from typer.testing import CliRunner, Result
 from nodeseal.cli import main
 from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 from support import uefi
 
 SHA256 = HashAlg.SHA256
-RAW = sample_boot_log(BootChain(), (HashAlg.SHA1, SHA256))
+RAW = sample_boot_log(SampleBoot(), (HashAlg.SHA1, SHA256))
 LOG = decode_event_log(RAW)
 
 
@@ -194,7 +194,7 @@ def test_logs_that_replay_alike_do_not_differ(file: Path) -> None:
 
 def test_diff_shows_the_first_differing_event_of_each_pcr_side_by_side(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.log"
-    other.write_bytes(sample_boot_log(BootChain(kernel=b"another kernel", command_line="/vmlinuz init=/bin/sh")))
+    other.write_bytes(sample_boot_log(SampleBoot(kernel=b"another kernel", command_line="/vmlinuz init=/bin/sh")))
     result = run("diff", file, other, "--json")
     assert result.exit_code == 1
     differences = json.loads(result.stdout)["differences"]

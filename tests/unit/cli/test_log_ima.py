@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import ImaEntry, measured_entry, replay_ima
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
 from support.data import shared_data
@@ -157,7 +157,7 @@ def test_logs_of_one_boot_in_two_banks_do_not_differ(tmp_path: Path) -> None:
 
 def test_an_ima_log_is_not_compared_with_a_boot_log(file: Path, tmp_path: Path) -> None:
     boot = tmp_path / "boot"
-    boot.write_bytes(sample_boot_log(BootChain(), (HashAlg.SHA256,)))
+    boot.write_bytes(sample_boot_log(SampleBoot(), (HashAlg.SHA256,)))
     for pair in ((file, boot), (boot, file)):
         error = run("diff", *pair).exception
         assert isinstance(error, MalformedInput)

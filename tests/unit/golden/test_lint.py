@@ -12,7 +12,7 @@ EXACT = f'format: nodeseal/golden/1\nname: g\npcrs: {{sha256: {{"4": ["{A.hex()}
 
 
 def test_what_is_judged_is_named() -> None:
-    judged = "\n".join(lint_golden(parse_golden(FULL.encode(), "g")).judged)
+    judged = "\n".join(lint_golden(parse_golden(FULL.encode(), "g")).covered)
     for part in ("sha256 PCR 7 (secure boot", "2 values", "who signed", "dbx", "2 paths, 1 signing keys", "rack=a"):
         assert part in judged
 

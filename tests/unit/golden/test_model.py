@@ -86,8 +86,8 @@ def test_a_section_without_a_rule_is_refused_lest_it_pass_for_a_golden_without_i
         pytest.param(golden(7, boot=BootRules(signers=SIGNERS)), False, id="keys that need not be in use"),
     ],
 )
-def test_a_golden_knows_whether_it_judges_what_boots(made: Golden, judges: bool) -> None:  # noqa: FBT001 - a table
-    assert made.judges_what_boots is judges
+def test_a_golden_knows_whether_it_looks_at_boot(made: Golden, judges: bool) -> None:  # noqa: FBT001 - a table
+    assert made.looks_at_boot is judges
 
 
 FULL = Golden(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeseal.errors import MalformedInput
-from nodeseal.golden.paths import MAX_PATH, exclude_fault, path_bytes, path_text
+from nodeseal.golden.paths import MAX_MEASURED_PATH, exclude_fault, path_bytes, path_text
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_path_is_spelled_in_printable_ascii(raw: bytes, text: str) -> None:
         pytest.param("/opt/%", id="half an escape"),
         pytest.param("/opt/%00", id="a NUL, which ends a path"),
         pytest.param("/opt/\n", id="a newline as it is"),
-        pytest.param("/" * (MAX_PATH + 1), id="too long"),
+        pytest.param("/" * (MAX_MEASURED_PATH + 1), id="too long"),
     ],
 )
 def test_another_spelling_is_refused(text: str) -> None:

@@ -24,7 +24,7 @@ from nodeseal.ima.log import (
     replay_ima,
     template_hash,
 )
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
 from support.ima import decode_ima_log
@@ -64,7 +64,7 @@ def test_a_log_shows_by_its_first_bytes_whatever_its_byte_order(bank: HashAlg) -
 
 def test_a_boot_log_is_no_ima_log() -> None:
     for banks in ((HashAlg.SHA1,), (HashAlg.SHA1, HashAlg.SHA256), tuple(HashAlg)):
-        assert not looks_like_ima_log(sample_boot_log(BootChain(), banks))
+        assert not looks_like_ima_log(sample_boot_log(SampleBoot(), banks))
 
 
 @pytest.mark.parametrize("template", ima.EXAMPLES)

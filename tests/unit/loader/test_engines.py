@@ -41,9 +41,7 @@ def settings(sample: Sample) -> LoadConfig:
 
 
 def load_with_vllm(sample: Sample, model: Model, **config: Any) -> Model:
-    imported("vllm").SealedModelLoader(settings(sample)).load_weights(
-        model, ModelConfig(str(sample.directory), **config)
-    )
+    imported("vllm").VllmModelLoader(settings(sample)).load_weights(model, ModelConfig(str(sample.directory), **config))
     return model
 
 
@@ -168,7 +166,7 @@ def test_another_private_loader_is_not_replaced() -> None:
 
 @pytest.mark.usefixtures("formats")
 def test_downloads_do_nothing(pristine: Sample) -> None:
-    imported("vllm").SealedModelLoader(LoadConfig()).download_model(ModelConfig("nowhere"))
+    imported("vllm").VllmModelLoader(LoadConfig()).download_model(ModelConfig("nowhere"))
     imported("sglang").sealed_model_loader(settings(pristine)).download_model(ModelConfig("nowhere"))
 
 
@@ -195,7 +193,7 @@ def test_other_settings_are_refused(extra: Any) -> None:
 def test_without_an_agent_nothing_is_loaded(pristine: Sample, tmp_path: Path) -> None:
     config = LoadConfig({"socket": str(tmp_path / "no.sock")})
     with pytest.raises(Unavailable, match="no agent answers"):
-        imported("vllm").SealedModelLoader(config).load_weights(Model(), ModelConfig(str(pristine.directory)))
+        imported("vllm").VllmModelLoader(config).load_weights(Model(), ModelConfig(str(pristine.directory)))
 
 
 def test_entry_points_name_functions_that_exist(formats: Formats) -> None:

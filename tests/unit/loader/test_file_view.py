@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from nodeseal.crypto import floe
 from nodeseal.errors import NotFound, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.loader import SealedModel, open_model
-from nodeseal.loader.file_view import FileView, Window
+from nodeseal.loader.file_view import FileView, MappedWindow
 from nodeseal.loader.opened import OpenFile
 from support.mappings import left_out_of_core_dumps
 from support.sealed import PLAIN_WEIGHTS, SEGMENT, Sample, sealed_model
@@ -218,7 +218,7 @@ class Unsteady:
 
 def test_a_read_that_failed_leaves_nothing_that_a_later_one_takes_for_the_file() -> None:
     ranges = Unsteady()
-    with FileView(ranges, 16, Window(memoryview(bytearray(8)))) as file:
+    with FileView(ranges, 16, MappedWindow(memoryview(bytearray(8)))) as file:
         assert file.read(2) == b"01"
         ranges.fails = True
         file.seek(8)

@@ -12,7 +12,7 @@ from nodeseal import documents
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import digest_of
-from nodeseal.sealed.model_key import MAX_KEY_FILE, parse_model_key
+from nodeseal.sealed.model_key import MAX_MODEL_KEY_FILE, parse_model_key
 from nodeseal.sealed.slots import MAX_SLOTS, MAX_SLOTS_BYTES, Slots, parse_slots
 from support.sealed import DATA_KEY, model_key
 
@@ -96,8 +96,8 @@ def test_a_public_key_file_is_refused_for(changes: dict[str, object]) -> None:
 
 
 def test_a_public_key_file_of_any_length_is_not_parsed() -> None:
-    with pytest.raises(MalformedInput, match=f"at most {MAX_KEY_FILE}"):
-        parse_model_key(b" " * (MAX_KEY_FILE + 1), "key.pub")
+    with pytest.raises(MalformedInput, match=f"at most {MAX_MODEL_KEY_FILE}"):
+        parse_model_key(b" " * (MAX_MODEL_KEY_FILE + 1), "key.pub")
 
 
 def test_neither_slots_nor_keys_fill_the_log() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from support.machines import need
 
 
@@ -30,8 +30,8 @@ def test_a_vendor_and_a_machine_are_made(tmp_path: Path) -> None:
 def test_a_sample_log_is_written_with_the_boot_loader_asked_for(tmp_path: Path) -> None:
     assert _run("sample-log", tmp_path / "good.log").returncode == 0
     assert _run("sample-log", tmp_path / "bad.log", "--boot-loader", "other").returncode == 0
-    assert (tmp_path / "good.log").read_bytes() == sample_boot_log(BootChain())
-    assert (tmp_path / "bad.log").read_bytes() == sample_boot_log(BootChain(boot_loader=b"other"))
+    assert (tmp_path / "good.log").read_bytes() == sample_boot_log(SampleBoot())
+    assert (tmp_path / "bad.log").read_bytes() == sample_boot_log(SampleBoot(boot_loader=b"other"))
 
 
 def test_what_fails_is_told_in_one_line(tmp_path: Path) -> None:

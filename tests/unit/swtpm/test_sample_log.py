@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import decode_event_log, replay
 
-CHAIN = BootChain()
+CHAIN = SampleBoot()
 
 
-def _pcrs(chain: BootChain) -> dict[int, bytes]:
+def _pcrs(chain: SampleBoot) -> dict[int, bytes]:
     return replay(decode_event_log(sample_boot_log(chain)), HashAlg.SHA256)
 
 
 def test_the_same_chain_gives_the_same_log() -> None:
-    assert sample_boot_log(CHAIN) == sample_boot_log(BootChain())
+    assert sample_boot_log(CHAIN) == sample_boot_log(SampleBoot())
 
 
 def test_it_measures_into_the_pcrs_that_firmware_shim_and_grub_use() -> None:
@@ -42,7 +42,7 @@ def test_it_measures_into_the_pcrs_that_firmware_shim_and_grub_use() -> None:
         ("another command line", replace(CHAIN, command_line="/vmlinuz init=/bin/sh"), {8}),
     ],
 )
-def test_a_change_moves_the_pcrs_it_belongs_to(sentence: str, changed: BootChain, moved: set[int]) -> None:
+def test_a_change_moves_the_pcrs_it_belongs_to(sentence: str, changed: SampleBoot, moved: set[int]) -> None:
     before, after = _pcrs(CHAIN), _pcrs(changed)
     assert {pcr for pcr in before if before[pcr] != after[pcr]} == moved, sentence
 

@@ -10,7 +10,7 @@ from nodeseal.crypto.credential import make_credential
 from nodeseal.crypto.hpke import finish_release, split_point, uncompressed_point, wrap_for_release
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import MalformedInput, OutOfOrder
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
@@ -47,7 +47,7 @@ def test_a_quote_verifies_and_says_what_was_asked(tpm: SyntheticTpm) -> None:
 
 
 def test_boot_leaves_the_pcrs_that_the_log_replays_to(tpm: SyntheticTpm) -> None:
-    log = tpm.boot(sample_boot_log(BootChain()))
+    log = tpm.boot(sample_boot_log(SampleBoot()))
     values = replay(log, HashAlg.SHA256)
     assert tpm.read_pcrs(SELECTION) == tuple(values[pcr] for pcr in (0, 4, 7))
 

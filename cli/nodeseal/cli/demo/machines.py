@@ -13,7 +13,7 @@ from nodeseal.cli.demo.stage import Stage
 from nodeseal.swtpm.client import extending
 from nodeseal.swtpm.ima import Ima
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import BootChain, sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.swtpm.vendor import TpmVendor
 
 PROGRAMS: Final = {
@@ -74,9 +74,9 @@ def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
     )
     vendor = TpmVendor.create(stage.directory / "tpm-vendor")
     nodes = Nodes(
-        good=_build(stage, vendor, "node-1", BootChain()),
-        other=_build(stage, vendor, "node-2", BootChain(boot_loader=b"a boot loader that somebody replaced")),
-        busy=_build(stage, vendor, "node-3", BootChain()),
+        good=_build(stage, vendor, "node-1", SampleBoot()),
+        other=_build(stage, vendor, "node-2", SampleBoot(boot_loader=b"a boot loader that somebody replaced")),
+        busy=_build(stage, vendor, "node-3", SampleBoot()),
     )
     narrator.say(
         "All have booted: firmware, loaders and kernel measured every step into the TPM's PCRs and logged it. One"
@@ -90,7 +90,7 @@ def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
     return nodes
 
 
-def _build(stage: Stage, vendor: TpmVendor, name: str, chain: BootChain) -> Node:
+def _build(stage: Stage, vendor: TpmVendor, name: str, chain: SampleBoot) -> Node:
     machine = Machine.manufacture(stage.directory, name=name, vendor=vendor)
     (machine.directory / "boot.log").write_bytes(sample_boot_log(chain))
     (machine.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")

@@ -10,7 +10,7 @@ import pytest
 
 from nodeseal.appraisal.model import Continuity
 from nodeseal.boot.secure_boot import SecureBoot
-from nodeseal.swtpm.sample_log import BootChain
+from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
 from nodeseal.verifier.rounds.rounds import _boot_after
@@ -42,7 +42,7 @@ def test_secure_boot_is_shown_as_it_is(state: SecureBoot, shown: str) -> None:
 
 
 def test_a_brief_is_bounded() -> None:
-    (line, *_) = claims_of(good_log(BootChain(command_line="/vmlinuz " + "x" * 5000))).command_lines
+    (line, *_) = claims_of(good_log(SampleBoot(command_line="/vmlinuz " + "x" * 5000))).command_lines
     many = replace(CLAIMS, command_lines=(line,) * 100, firmware_version="v" * 5000)
     found = brief(many)
     assert len(found.command_lines) <= 32
