@@ -19,14 +19,9 @@ from nodeseal.ids import node_id_of
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import CurveId
 from nodeseal.tpm.ek_template import identity_name
-from nodeseal.verifier.enrolment.proof import (
-    Candidate,
-    ClaimedIdentity,
-    CredentialChallenge,
-    EnrolmentPolicy,
-    check_identity,
-    enrolment_policy,
-)
+from nodeseal.verifier.enrolment.credential import CredentialChallenge
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy, enrolment_policy
+from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
 from nodeseal.x509.certificate import EcKey, RsaKey, decode_certificate
 from support.machines import a_machine, a_vendor, need
 

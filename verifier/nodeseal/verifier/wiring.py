@@ -27,8 +27,8 @@ from nodeseal.v1 import admin_pb2_grpc, attestation_pb2_grpc, enrollment_pb2_grp
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.enrolment.endorsement import enrolment_policy
 from nodeseal.verifier.enrolment.enroller import Enroller
-from nodeseal.verifier.enrolment.proof import enrolment_policy
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore

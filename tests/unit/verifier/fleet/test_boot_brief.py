@@ -13,7 +13,7 @@ from nodeseal.boot.secure_boot import SecureBoot
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
-from nodeseal.verifier.rounds.rounds import _boot_after
+from nodeseal.verifier.rounds.decision import boot_after
 from support.boot_logs import claims_of, good_log
 
 CLAIMS = claims_of(good_log())
@@ -65,4 +65,4 @@ OLD = BootBrief(secure_boot="off", images=(), command_lines=(), firmware_version
 def test_what_is_shown_is_of_this_boot(continuity: Continuity, sent: bool, shown: BootBrief | None) -> None:  # noqa: FBT001 - the case
     node: Any = SimpleNamespace(boot=OLD)
     appraisal: Any = SimpleNamespace(boot=CLAIMS if sent else None, continuity=continuity)
-    assert _boot_after(node, appraisal) == shown
+    assert boot_after(node, appraisal) == shown

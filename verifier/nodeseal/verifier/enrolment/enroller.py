@@ -1,6 +1,6 @@
 """Enrolment: what happens between a TPM's identity and a node's certificate (DESIGN §4).
 
-:mod:`nodeseal.verifier.enrolment.proof` decides whether an identity is acceptable. Here it is challenged once,
+:mod:`nodeseal.verifier.enrolment.identity` decides whether an identity is acceptable. Here it is challenged once,
 recorded, and given a certificate. An endorsement key that enrols again keeps its id and its state, gets a new key
 and loses its leases; two enrolments of one key at once end with the key of whichever was recorded last.
 """
@@ -19,14 +19,9 @@ from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId
 from nodeseal.verifier.enrolment.certificates import Certificates
-from nodeseal.verifier.enrolment.proof import (
-    SECRET_SIZE,
-    Candidate,
-    ClaimedIdentity,
-    CredentialChallenge,
-    EnrolmentPolicy,
-    check_identity,
-)
+from nodeseal.verifier.enrolment.credential import SECRET_SIZE, CredentialChallenge
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
+from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
 from nodeseal.verifier.fleet.change import STICKY
 from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.fleet.node import Node

@@ -19,23 +19,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
 from nodeseal.appraisal.appraise import appraise
-from nodeseal.appraisal.model import Appraisal, Baseline, Challenge, Continuity, KnownNode, known_logs
+from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode, known_logs
 from nodeseal.errors import MalformedInput, ProofFailed
-from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
+from nodeseal.evidence.binding import NONCE_SIZE, Channel, Purpose, qualifying_data
 from nodeseal.evidence.logs import NOTHING_KNOWN
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
-from nodeseal.ids import LeaseId, Nonce
+from nodeseal.ids import Nonce
 from nodeseal.tpm.attest import decode_attest
-from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
 from nodeseal.verifier.fleet.change import STICKY, Change
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.fleet import Fleet
@@ -43,12 +41,11 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.fleet.transition import restricted
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.limits import RateLimit, Turns
+from nodeseal.verifier.rounds.decision import boot_after, change_after, is_steady, later_baseline
 from nodeseal.verifier.rounds.log_collector import LogBudget, log_size
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.leases import LeaseRecord
 
 T = TypeVar("T")
-NONCE_SIZE: Final = 32
 _LONG_LOG: Final = 16 * 1024
 """Bytes of logs from which on a round is judged in a thread, so that other nodes need not wait for it."""
 _THREADS: Final = 2
@@ -136,8 +133,8 @@ class Rounds:
             return await self._refuse(node, (finding,))
         if not _still_enrolled(node, asked):  # while a thread appraised it
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
-        node.boot = _boot_after(node, appraisal)
-        node.baseline = _later(node.baseline, appraisal.baseline, asked.known.baseline)
+        node.boot = boot_after(node, appraisal)
+        node.baseline = later_baseline(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
         if not self._settle(node, appraisal, asked):
             await self._change_state(node, appraisal, asked)
@@ -173,7 +170,7 @@ class Rounds:
             node.refused_at = self.clock.steady()
         elif appraisal.baseline is not node.baseline or asked.at < node.refused_at:  # held back
             return True
-        steady, trusted_until_steady = _is_steady(node, appraisal), asked.at + self.settings.trust_seconds
+        steady, trusted_until_steady = is_steady(node, appraisal), asked.at + self.settings.trust_seconds
         if steady and trusted_until_steady > node.trusted_until_steady:
             node.trusted_until_steady, node.trusted_until = trusted_until_steady, appraisal.believable_until
         return steady
@@ -184,7 +181,7 @@ class Rounds:
         def decide(node: Node) -> Change | None:
             if not _still_enrolled(node, asked):  # while this waited for its turn
                 return None
-            return _decide(node, appraisal, trusted_until_steady, asked.challenge.issued - self._answer_within)
+            return change_after(node, appraisal, trusted_until_steady, asked.challenge.issued - self._answer_within)
 
         if appraisal.trusted and node.unrecorded is None:
             await self._fleet.change(node, decide)
@@ -241,86 +238,3 @@ def _answers(challenge: Challenge | None, purpose: Purpose, evidence: Evidence) 
 def unasked(seen: str) -> Finding:
     """Return the finding for evidence that answers no open challenge."""
     return Finding(id=FindingId.QUOTE_NONCE, expected="one answer to each challenge, in time", seen=seen)
-
-
-def _is_steady(node: Node, appraisal: Appraisal) -> bool:
-    return (
-        node.state is NodeState.TRUSTED
-        and node.unrecorded is None
-        and not node.findings
-        and not appraisal.findings
-        and appraisal.keeps_leases
-        and appraisal.goldens == node.goldens
-        and node.leases.keys() == set(appraisal.claims.leases)
-    )
-
-
-def _decide(node: Node, appraisal: Appraisal, trusted_until_steady: float, settled: datetime) -> Change:
-    state = _state_after(node.state, appraisal)
-    if state is not NodeState.TRUSTED:
-        reason = "the clock ran backwards" if appraisal.quarantined and state is not node.state else node.reason
-        return replace(
-            restricted(node, state, reason if state in STICKY else "", appraisal.findings, audit.VERIFIER),
-            goldens=appraisal.goldens,
-        )
-    standing = replace(
-        node.standing(), state=state, reason="", findings=appraisal.findings, trusted_until=appraisal.believable_until
-    )
-    if not appraisal.keeps_leases:
-        ended, reason = tuple(node.leases.values()), "the node has rebooted"
-    else:
-        ended, reason = _not_held(node, appraisal.claims.leases, settled), "the node does not hold it any more"
-    return Change(
-        standing=standing,
-        ended=ended,
-        end_reason=reason,
-        trusted_until_steady=trusted_until_steady,
-        goldens=appraisal.goldens,
-    )
-
-
-def _state_after(state: NodeState, appraisal: Appraisal) -> NodeState:
-    if state is NodeState.RETIRED:
-        return state
-    if appraisal.quarantined:
-        return NodeState.QUARANTINED
-    if state in STICKY:
-        return state
-    if appraisal.values_required:
-        return NodeState.REBOOTING
-    return NodeState.TRUSTED if appraisal.trusted else NodeState.UNTRUSTED
-
-
-def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tuple[LeaseRecord, ...]:
-    """Return leases that the node does not claim although it must have heard of them long ago."""
-    held = set(claimed)
-    return tuple(lease for lease in node.leases.values() if lease.lease_id not in held and lease.issued < settled)
-
-
-def _boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
-    if appraisal.boot is not None:
-        return brief(appraisal.boot)
-    same_boot = appraisal.continuity is Continuity.CONTINUES
-    return node.boot if same_boot else None
-
-
-def _later(known: Baseline | None, proved: Baseline, before: Baseline | None) -> Baseline:
-    """Return the baseline that is further on in the TPM's time; rounds on two streams may end out of order.
-
-    Counters tell by change alone: whichever still has those of ``before``, what was known when the round was asked
-    for, is the earlier one, for a TPM never returns to counters that it left.
-    """
-    if known is None:
-        return proved
-    counters, others = _counters(proved), _counters(known)
-    if counters != others and before is not None and _counters(before) in {counters, others}:
-        return known if counters == _counters(before) else proved
-    return proved if _moment(proved) >= _moment(known) else known
-
-
-def _counters(baseline: Baseline) -> tuple[int, int]:
-    return baseline.clock_info.reset_count, baseline.clock_info.restart_count
-
-
-def _moment(baseline: Baseline) -> tuple[tuple[int, int], int]:
-    return _counters(baseline), baseline.clock_info.clock

@@ -13,7 +13,7 @@ from nodeseal.errors import OutOfOrder, TooManyRequests
 from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
 from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.enroller import Attempt, Enrolled, Enroller, parse_facts
-from nodeseal.verifier.enrolment.proof import ClaimedIdentity
+from nodeseal.verifier.enrolment.identity import ClaimedIdentity
 from nodeseal.verifier.store.nodes import NodeFacts
 
 _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]

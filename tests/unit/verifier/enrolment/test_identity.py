@@ -18,16 +18,9 @@ from nodeseal.ids import digest_of, node_id_of
 from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.ek_template import TEMPLATES, template
 from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, TpmPublic
-from nodeseal.verifier.enrolment.proof import (
-    Candidate,
-    ClaimedIdentity,
-    CredentialChallenge,
-    EnrolmentPolicy,
-    algorithm_name,
-    check_identity,
-    enrolment_policy,
-    vendor_id,
-)
+from nodeseal.verifier.enrolment.credential import CredentialChallenge
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy, algorithm_name, enrolment_policy, vendor_id
+from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
 from nodeseal.x509.certificate import RsaKey, decode_certificate
 from nodeseal.x509.extensions import TpmModel
 from support import certificates as made
