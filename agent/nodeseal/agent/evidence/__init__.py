@@ -1,1 +1,4 @@
-"""What this node can show: its logs, facts of the host, and quotes over both."""
+"""What this node can show: facts of the host, the logs of this boot, and quotes over both.
+
+Reads files of the kernel and asks the TPM through the room ``tpm``. No network: the caller sends the evidence.
+"""

@@ -1,1 +1,5 @@
-"""Who a node is: proof of its endorsement and attestation keys, its id, its certificate."""
+"""Who a node is: its endorsement key, its attestation key, its id and its certificate.
+
+``identity``, ``endorsement`` and ``credential`` decide and are pure. ``enroller`` and ``certificates`` write to the
+database, through transactions of the fleet only. No gRPC, no private model keys.
+"""

@@ -14,8 +14,8 @@ from typing import Final
 from nodeseal.appraisal.model import TpmFacts
 from nodeseal.crypto.endorsement import certified_form
 from nodeseal.crypto.signatures import SignatureVerifier
-from nodeseal.crypto.weak_keys import weakness
 from nodeseal.crypto.tls_key import requested_key
+from nodeseal.crypto.weak_keys import weakness
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId, node_id_of

@@ -1,1 +1,5 @@
-"""All nodes while the verifier runs, and the one way to change what is thought of one."""
+"""All nodes in memory while the verifier runs, and the one way to change what is thought of a node.
+
+Other rooms read nodes, and change them through ``Fleet.change``, ``restrict`` and ``transact``: one at a time, recorded
+in the database and the ledger before anybody is told. No gRPC, no private keys.
+"""
