@@ -12,7 +12,7 @@ from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
 from nodeseal.ima.log import replay_ima
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.sample_log import sample_boot_log
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import pcr_digest
