@@ -24,7 +24,7 @@ from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
-from nodeseal.uefi.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log import Event, EventLog, EventLogFormat, decode_event_log, encode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 
 EVENTS: Final = range(95, 121)
@@ -68,7 +68,7 @@ def _is_about_right(raw: bytes) -> bool:
         log = decode_event_log(raw)
     except MalformedInput:
         return False
-    return log.form is LogFormat.CRYPTO_AGILE and _BANK in log.algorithms and len(log.events) in EVENTS
+    return log.form is EventLogFormat.CRYPTO_AGILE and _BANK in log.algorithms and len(log.events) in EVENTS
 
 
 def _sample() -> EventLog:

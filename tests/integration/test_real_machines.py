@@ -19,7 +19,7 @@ from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log import EventLog, LogFormat
+from nodeseal.uefi.event_log import EventLog, EventLogFormat
 from support.real_machines import FIRMWARE_PCRS, SHA2, Observed, an_observed_machine, captured, is_whole, real_boot_logs
 
 SHA256 = HashAlg.SHA256
@@ -164,7 +164,7 @@ def fate(log: EventLog | None) -> str:
     """Return what must come of a log for its form, its banks and the PCRs that it extends."""
     if log is None:
         return "malformed"
-    if log.form is not LogFormat.CRYPTO_AGILE or SHA256 not in log.algorithms:
+    if log.form is not EventLogFormat.CRYPTO_AGILE or SHA256 not in log.algorithms:
         return f"{log.form.value} of {', '.join(bank.hashlib_name for bank in log.algorithms)}"
     return "whole" if is_whole(log) else "fragment"
 

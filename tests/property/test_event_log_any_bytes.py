@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, EventLogFormat, decode_event_log, encode_event_log, replay
 from nodeseal.uefi.event_log_binding import binding
 from nodeseal.uefi.event_log_text import describe_event
 from nodeseal.uefi.event_log_types import EventType
@@ -20,7 +20,7 @@ from support.data import shared_data
 
 ALGORITHMS = st.lists(st.sampled_from(HashAlg), min_size=1, max_size=4, unique=True).map(tuple)
 TYPES = st.one_of(st.sampled_from(EventType).map(int), st.integers(0, 2**32 - 1))
-REGISTERS = {LogFormat.SHA1: 23, LogFormat.CRYPTO_AGILE: 23, LogFormat.CCEL: 4}
+REGISTERS = {EventLogFormat.SHA1: 23, EventLogFormat.CRYPTO_AGILE: 23, EventLogFormat.CCEL: 4}
 MUTATIONS_PER_LOG = 60
 """Of each mutator, on each log of a real machine."""
 
@@ -31,17 +31,17 @@ def _digests(alg: HashAlg) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> EventLog:
-    form = draw(st.sampled_from(LogFormat))
-    algorithms = (HashAlg.SHA1,) if form is LogFormat.SHA1 else draw(ALGORITHMS)
+    form = draw(st.sampled_from(EventLogFormat))
+    algorithms = (HashAlg.SHA1,) if form is EventLogFormat.SHA1 else draw(ALGORITHMS)
     events = st.builds(
         Event,
         # an event of a SHA-1 log that is all zeros would be taken for filler
-        pcr=st.integers(form is LogFormat.SHA1, REGISTERS[form]),
+        pcr=st.integers(form is EventLogFormat.SHA1, REGISTERS[form]),
         claimed_type=TYPES,
         digests=st.fixed_dictionaries({alg: _digests(alg) for alg in algorithms}),
         data=st.binary(max_size=40),
     )
-    found = draw(st.lists(events, min_size=int(form is LogFormat.SHA1), max_size=5))
+    found = draw(st.lists(events, min_size=int(form is EventLogFormat.SHA1), max_size=5))
     return EventLog(algorithms, tuple(found), form)
 
 

@@ -41,7 +41,7 @@ from nodeseal.tpm.signature import EccSignature, decode_signature, encode_signat
 from nodeseal.tpm.tools import decode_pcr_file
 from nodeseal.uefi.boot_strings import decode_boot_string
 from nodeseal.uefi.efi_variable import decode_efi_variable
-from nodeseal.uefi.event_log import Event, EventLog, LogFormat, decode_event_log, encode_event_log
+from nodeseal.uefi.event_log import Event, EventLog, EventLogFormat, decode_event_log, encode_event_log
 from nodeseal.uefi.event_log_text import describe_event, event_details
 from nodeseal.uefi.firmware_blob import decode_firmware_blob2, decode_handoff_tables2
 from nodeseal.uefi.gpt import decode_partition_table
@@ -141,12 +141,12 @@ LOG = EventLog((HashAlg.SHA256,), (Event(pcr=4, claimed_type=13, digests={HashAl
 SHA1_LOG = EventLog(
     (HashAlg.SHA1,),
     (Event(pcr=4, claimed_type=0x80000003, digests={HashAlg.SHA1: bytes(20)}, data=bytes(24) + b"\x08" + bytes(7)),),
-    LogFormat.SHA1,
+    EventLogFormat.SHA1,
 )
 CCEL = EventLog(
     (HashAlg.SHA384,),
     (Event(pcr=1, claimed_type=0x80000001, digests={HashAlg.SHA384: bytes(48)}, data=bytes(40)),),
-    LogFormat.CCEL,
+    EventLogFormat.CCEL,
 )
 NAME = b"\x00\x0b" + bytes(32)
 EVIDENCE = EvidenceFolder(

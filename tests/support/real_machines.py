@@ -27,7 +27,7 @@ from nodeseal.ids import Nonce, node_id_of
 from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
-from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
+from nodeseal.uefi.event_log import EventLog, EventLogFormat, decode_event_log
 from support.agents import host_files
 from support.data import shared_data
 from support.machines import a_machine, a_vendor
@@ -121,4 +121,4 @@ def golden_name(path: Path) -> str:
 def is_whole(log: EventLog) -> bool:
     """Tell whether this is what a firmware that measures leaves: a TPM's log that extends each of PCR 0 to 7."""
     extended = {event.pcr for event in log.extended()}
-    return log.form is LogFormat.CRYPTO_AGILE and HashAlg.SHA256 in log.algorithms and extended >= FIRMWARE_PCRS
+    return log.form is EventLogFormat.CRYPTO_AGILE and HashAlg.SHA256 in log.algorithms and extended >= FIRMWARE_PCRS

@@ -14,7 +14,7 @@ from nodeseal.cli.log_json import plain_event
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import PCR_CONTENTS
-from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, replay, startup_locality
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, EventLogFormat, replay, startup_locality
 from nodeseal.uefi.event_log_binding import Binding, binding
 from nodeseal.uefi.event_log_diff import LogDifference, NumberedEvent, diff_event_logs, preferred_bank
 from nodeseal.uefi.event_log_text import describe_event, event_details
@@ -112,7 +112,7 @@ def _places(log: EventLog, pcrs: Sequence[int]) -> Iterator[tuple[int, Event]]:
 
 
 def _index_name(log: EventLog) -> str:
-    return "MR" if log.form is LogFormat.CCEL else "PCR"
+    return "MR" if log.form is EventLogFormat.CCEL else "PCR"
 
 
 def _facts(log: EventLog, bank: HashAlg) -> Iterator[tuple[str, str]]:
@@ -139,7 +139,7 @@ def _branch_name(log: EventLog, pcr: int, bank: HashAlg, value: bytes) -> Text:
         return Text("no PCR", style="bold cyan")
     return Text.assemble(
         (f"{_index_name(log)} {pcr}", "bold cyan"),
-        (f"  {PCR_CONTENTS[pcr]}" if pcr in PCR_CONTENTS and log.form is not LogFormat.CCEL else "", "bold"),
+        (f"  {PCR_CONTENTS[pcr]}" if pcr in PCR_CONTENTS and log.form is not EventLogFormat.CCEL else "", "bold"),
         (f"  {bank.hashlib_name} {value.hex()}" if value else "", "dim"),
     )
 

@@ -23,7 +23,7 @@ from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS, STATIC_PCRS, STUB_PCR
-from nodeseal.uefi.event_log import EventLog, LogFormat, replay
+from nodeseal.uefi.event_log import EventLog, EventLogFormat, replay
 
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 _PHASE_STARTS: Final = (0, 2)
@@ -100,7 +100,7 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
     judged = next((each for each in wanted if each in STRONG_HASHES and _serves(log, pcrs, each)), None)
     if judged is None:
         return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted{_advice(log)}")
-    if log.form is not LogFormat.CRYPTO_AGILE:
+    if log.form is not EventLogFormat.CRYPTO_AGILE:
         return _nothing(log, judged, f"it is a {log.form.value} log")
     try:
         replayed = replay(log, judged)

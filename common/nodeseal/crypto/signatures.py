@@ -23,8 +23,8 @@ from nodeseal.tpm.algorithms import STRONG_HASHES, Alg, HashAlg
 from nodeseal.tpm.public import DEFAULT_EXPONENT, RsaPublic, Scheme, TpmPublic
 from nodeseal.tpm.signature import EccSignature, RsaSignature, TpmSignature, decode_signature
 
-_RSA_SCHEMES = frozenset({Alg.RSASSA, Alg.RSAPSS})
-_ECC_SCHEMES = frozenset({Alg.ECDSA})
+_RSA_SIGNING = frozenset({Alg.RSASSA, Alg.RSAPSS})
+_ECC_SIGNING = frozenset({Alg.ECDSA})
 
 
 class SignatureVerifier:
@@ -74,10 +74,10 @@ class SignatureVerifier:
 
     def _accept(self, public: TpmPublic) -> Scheme:
         if isinstance(public, RsaPublic):
-            schemes, seen = _RSA_SCHEMES, f"RSA {public.key_bits} with exponent {public.exponent}"
+            schemes, seen = _RSA_SIGNING, f"RSA {public.key_bits} with exponent {public.exponent}"
             sound = public.key_bits >= MIN_RSA_BITS and public.public_exponent == DEFAULT_EXPONENT
         else:
-            schemes, seen = _ECC_SCHEMES, public.curve.name
+            schemes, seen = _ECC_SIGNING, public.curve.name
             sound = public.curve in ACCEPTED_CURVES
         if not sound:
             raise _failed(FindingId.QUOTE_ALGORITHM, "RSA from 2048 bits with 65537, P-256, P-384 or P-521", seen)
@@ -106,9 +106,9 @@ def decode_plain_signature(raw: bytes, scheme: Scheme, public: TpmPublic) -> Tpm
     Raises:
         MalformedInput: an ECDSA signature that is neither of the two, or a scheme that is not for such a key.
     """
-    if isinstance(public, RsaPublic) and scheme.alg in _RSA_SCHEMES:
+    if isinstance(public, RsaPublic) and scheme.alg in _RSA_SIGNING:
         return RsaSignature(scheme.alg, scheme.hash_alg, raw)
-    if isinstance(public, RsaPublic) or scheme.alg not in _ECC_SCHEMES:
+    if isinstance(public, RsaPublic) or scheme.alg not in _ECC_SIGNING:
         raise MalformedInput(f"signature: {scheme} is not a scheme of this type of key")
     size = public.curve.coordinate_size
     if len(raw) == 2 * size:

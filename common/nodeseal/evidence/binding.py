@@ -12,10 +12,10 @@ from enum import Enum
 
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import NodeId, Nonce
+from nodeseal.tpm.algorithms import SHA256_SIZE
 
 _LABEL = b"nodeseal binding v1\0"
 NONCE_SIZE = 32
-_SHA256_SIZE = 32
 
 
 class Purpose(Enum):
@@ -49,7 +49,7 @@ def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: by
     Raises:
         MalformedInput: the nonce or the certificate's digest has another size, so the layout would be ambiguous.
     """
-    if len(nonce) != NONCE_SIZE or len(channel.certificate_sha256) != _SHA256_SIZE:
+    if len(nonce) != NONCE_SIZE or len(channel.certificate_sha256) != SHA256_SIZE:
         raise MalformedInput("binding: nonce and certificate digest have 32 bytes each")
     domain, node = channel.trust_domain.encode(), channel.node_id.encode()
     return hashlib.sha256(

@@ -50,4 +50,4 @@ _ROWS: Final = (
 )
 KERNEL_HASHES: Final = tuple(KernelHash(number, name, size) for number, (name, size) in enumerate(_ROWS))
 """All rows, by number."""
-HASHES_BY_NAME: Final = {each.name: each for each in KERNEL_HASHES}
+KERNEL_HASHES_BY_NAME: Final = {each.name: each for each in KERNEL_HASHES}

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from nodeseal.errors import MalformedInput
-from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.hash import KERNEL_HASHES_BY_NAME
 from nodeseal.ima.log import LEGACY_DIGEST_SIZE, LEGACY_TEMPLATE, U32
 
 TEMPLATES: Final = {
@@ -45,7 +45,7 @@ DIGEST_TYPES: Final = ("ima", "verity")
 VIOLATION_DIGEST: Final = bytes(20)
 """What older kernels write for the digest of a violation, whatever the algorithm (IMA_DIGEST_SIZE)."""
 _LEGACY_ALGORITHMS: Final = {16: "md5", 20: "sha1"}
-_MAX_DIGEST: Final = 64
+_MAX_UNKNOWN_DIGEST: Final = 64
 _MAX_ALGORITHM: Final = 64
 
 
@@ -165,8 +165,8 @@ def parse_digest(raw: bytes) -> tuple[str, bytes]:
     algorithm = name.decode("ascii", "replace")
     if not colon or not 0 < len(algorithm) <= _MAX_ALGORITHM or not _is_word(algorithm):
         raise MalformedInput(f"IMA entry: a digest without the name of its algorithm, {raw[:16]!r}")
-    known = HASHES_BY_NAME.get(algorithm)
-    right = len(digest) == known.size if known else 0 < len(digest) <= _MAX_DIGEST
+    known = KERNEL_HASHES_BY_NAME.get(algorithm)
+    right = len(digest) == known.size if known else 0 < len(digest) <= _MAX_UNKNOWN_DIGEST
     if not right and digest != VIOLATION_DIGEST:
         raise MalformedInput(f"IMA entry: a digest of {len(digest)} bytes, which no {algorithm} has")
     return algorithm, digest

@@ -120,8 +120,8 @@ class ObjectAttributes(IntFlag):
 
 ATTRIBUTE_BITS = sum(attribute.value for attribute in ObjectAttributes)
 """All bits that are not reserved."""
-_ALGORITHMS: dict[int, Alg] = {alg.value: alg for alg in Alg}
-_CURVES: dict[int, CurveId] = {curve.value: curve for curve in CurveId}
+_ALGS_BY_NUMBER: dict[int, Alg] = {alg.value: alg for alg in Alg}
+_CURVES_BY_NUMBER: dict[int, CurveId] = {curve.value: curve for curve in CurveId}
 
 
 def decode_alg(reader: Reader, field: str) -> Alg:
@@ -136,12 +136,12 @@ def decode_hash(reader: Reader, field: str) -> HashAlg:
 
 def decode_curve(reader: Reader, field: str) -> CurveId:
     """Read a TPM_ECC_CURVE."""
-    return _known(_CURVES, reader.u16(field), reader, field)
+    return _known(_CURVES_BY_NUMBER, reader.u16(field), reader, field)
 
 
 def known_alg(number: int, reader: Reader, field: str) -> Alg:
     """Return the algorithm of this number, just read by ``reader``."""
-    return _known(_ALGORITHMS, number, reader, field)
+    return _known(_ALGS_BY_NUMBER, number, reader, field)
 
 
 def known_hash(number: int, reader: Reader, field: str) -> HashAlg:

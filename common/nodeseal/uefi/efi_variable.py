@@ -14,7 +14,8 @@ from typing import Final
 from nodeseal.tpm.buffer import Reader
 from nodeseal.uefi.guid import guid_text
 
-_HEADER: Final = struct.Struct("<16sQQ")
+VARIABLE_HEADER: Final = struct.Struct("<16sQQ")
+"""VariableName (the vendor's GUID), UnicodeNameLength and VariableDataLength."""
 _CHARACTER: Final = 2
 _MAX_FILLER: Final = 8
 """Bytes behind the content that old shims logged."""
@@ -42,7 +43,7 @@ def decode_efi_variable(raw: bytes) -> EfiVariable:
         MalformedInput: cut off, a name that is no UTF-16, or more than a few bytes of filler behind the content.
     """
     reader = Reader(raw, "UEFI variable")
-    vendor, characters, size = reader.unpack(_HEADER, "header")
+    vendor, characters, size = reader.unpack(VARIABLE_HEADER, "header")
     name = reader.take(_CHARACTER * characters, "name")
     data = reader.take(size, "content")
     if len(reader.rest()) > _MAX_FILLER:

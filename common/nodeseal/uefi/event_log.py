@@ -25,7 +25,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT
 from nodeseal.tpm.pcr_usage import STARTUP_LOCALITIES
-from nodeseal.uefi.event_log_reader import LogReader
+from nodeseal.uefi.event_log_reader import U32, LogReader
 from nodeseal.uefi.event_log_types import EventType
 
 MAX_EVENTS: Final = 16_384
@@ -40,13 +40,12 @@ _SPEC_HEADER: Final = struct.Struct("<16sIBBBBI")
 _ALGORITHM: Final = struct.Struct("<HH")
 _HEADER: Final = struct.Struct("<III")
 _U16: Final = struct.Struct("<H")
-_U32: Final = struct.Struct("<I")
 _UINTN_64_BIT: Final = 2
 _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
 """Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
 
 
-class LogFormat(Enum):
+class EventLogFormat(Enum):
     """How a log is written."""
 
     CRYPTO_AGILE = "crypto-agile"
@@ -84,7 +83,7 @@ class EventLog:
 
     algorithms: tuple[HashAlg, ...]
     events: tuple[Event, ...]
-    form: LogFormat = LogFormat.CRYPTO_AGILE
+    form: EventLogFormat = EventLogFormat.CRYPTO_AGILE
     unread: tuple[int, ...] = ()
 
     def extended(self) -> Iterator[Event]:
@@ -93,7 +92,7 @@ class EventLog:
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
         """Iterate over the events and their places in the file, of which the Specification ID is 0."""
-        return enumerate(self.events, start=0 if self.form is LogFormat.SHA1 else 1)
+        return enumerate(self.events, start=0 if self.form is EventLogFormat.SHA1 else 1)
 
 
 def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
@@ -104,11 +103,11 @@ def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
             ``max_events`` events, or more bytes than ``event_log_reader.MAX_LOG`` or ``MAX_EVENT_DATA``.
     """
     reader = LogReader(raw)
-    if raw[_OLD_HEADER.size + _U32.size :].startswith(_SPEC_ID):
+    if raw[_OLD_HEADER.size + U32.size :].startswith(_SPEC_ID):
         form, sizes = _decode_specification_id(reader)
         algorithms = tuple(HashAlg(number) for number in sizes if number not in _UNREAD)
     else:
-        form, sizes, algorithms = LogFormat.SHA1, {}, (HashAlg.SHA1,)
+        form, sizes, algorithms = EventLogFormat.SHA1, {}, (HashAlg.SHA1,)
     events: list[Event] = []
     while not reader.only_filler_left():
         if len(events) == max_events:
@@ -120,7 +119,7 @@ def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
 
 def encode_event_log(log: EventLog) -> bytes:
     """Return the bytes that decode to ``log``, less its unread banks."""
-    if log.form is LogFormat.SHA1:
+    if log.form is EventLogFormat.SHA1:
         return b"".join(_encode_old_event(event, event.digests[HashAlg.SHA1]) for event in log.events)
     return _encode_specification_id(log) + b"".join(_encode_event(event) for event in log.events)
 
@@ -162,7 +161,7 @@ def startup_locality(log: EventLog) -> int:
     return values.pop()[0] if values else 0
 
 
-def _decode_specification_id(reader: LogReader) -> tuple[LogFormat, dict[int, int]]:
+def _decode_specification_id(reader: LogReader) -> tuple[EventLogFormat, dict[int, int]]:
     """Read the first event; return what it makes of the log, and the digest size of each bank by its TCG number."""
     pcr, claimed_type, _ = reader.unpack(_OLD_HEADER)
     if claimed_type != EventType.NO_ACTION or pcr not in (0, 1):
@@ -177,7 +176,7 @@ def _decode_specification_id(reader: LogReader) -> tuple[LogFormat, dict[int, in
     sizes = _bank_sizes(reader, data[_SPEC_HEADER.size : end])
     # some firmware states a size that leaves out the vendor information
     reader.take(max(0, data[end] - len(data[end + 1 :])))
-    return (LogFormat.CCEL if pcr else LogFormat.CRYPTO_AGILE), sizes
+    return (EventLogFormat.CCEL if pcr else EventLogFormat.CRYPTO_AGILE), sizes
 
 
 def _bank_sizes(reader: LogReader, table: bytes) -> dict[int, int]:
@@ -201,16 +200,16 @@ def _digest_size(reader: LogReader, number: int) -> int:
         raise reader.fault(f"bank 0x{number:04x} is unknown") from None
 
 
-def _decode_event(reader: LogReader, form: LogFormat, sizes: Mapping[int, int]) -> Event:
+def _decode_event(reader: LogReader, form: EventLogFormat, sizes: Mapping[int, int]) -> Event:
     digests: dict[HashAlg, bytes]
-    if form is LogFormat.SHA1:
+    if form is EventLogFormat.SHA1:
         pcr, claimed_type, digest = _OLD_HEADER.unpack(reader.take(_OLD_HEADER.size))
         digests = {HashAlg.SHA1: digest}
     else:
         pcr, claimed_type, count = reader.unpack(_HEADER)
         digests = _decode_digests(reader, count, sizes)
     data = reader.data()
-    registers = _CC_REGISTERS if form is LogFormat.CCEL else PCR_COUNT
+    registers = _CC_REGISTERS if form is EventLogFormat.CCEL else PCR_COUNT
     if pcr >= registers and (pcr, claimed_type) != (NO_PCR, EventType.NO_ACTION):
         raise reader.fault(f"PCR {pcr} of {registers}")
     return Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data)
@@ -232,12 +231,12 @@ def _decode_digests(reader: LogReader, count: int, sizes: Mapping[int, int]) -> 
 def _encode_specification_id(log: EventLog) -> bytes:
     head = _SPEC_HEADER.pack(_SPEC_ID, 0, 0, 2, 0, _UINTN_64_BIT, len(log.algorithms))
     data = head + b"".join(_ALGORITHM.pack(each, each.digest_size) for each in log.algorithms) + b"\0"
-    first = Event(pcr=int(log.form is LogFormat.CCEL), claimed_type=EventType.NO_ACTION, digests={}, data=data)
+    first = Event(pcr=int(log.form is EventLogFormat.CCEL), claimed_type=EventType.NO_ACTION, digests={}, data=data)
     return _encode_old_event(first, bytes(HashAlg.SHA1.digest_size))
 
 
 def _encode_old_event(event: Event, digest: bytes) -> bytes:
-    return _OLD_HEADER.pack(event.pcr, event.claimed_type, digest) + _U32.pack(len(event.data)) + event.data
+    return _OLD_HEADER.pack(event.pcr, event.claimed_type, digest) + U32.pack(len(event.data)) + event.data
 
 
 def _encode_event(event: Event) -> bytes:
@@ -245,6 +244,6 @@ def _encode_event(event: Event) -> bytes:
     return (
         _HEADER.pack(event.pcr, event.claimed_type, len(event.digests))
         + digests
-        + _U32.pack(len(event.data))
+        + U32.pack(len(event.data))
         + event.data
     )

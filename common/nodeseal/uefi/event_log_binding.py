@@ -7,18 +7,17 @@ an image, of which the data is then a mere description. Only the digest tells; t
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.efi_variable import VARIABLE_HEADER
 from nodeseal.uefi.event_log import Event
 from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.tagged_event import TAG_HEADER
 
 _NO_ACTION: Final = EventType.NO_ACTION.value
-_VARIABLE: Final = struct.Struct("<16sQQ")
-_TAG: Final = struct.Struct("<II")
 _FIRST_WORD: Final = re.compile(rb"[a-z_]+:? ")
 _NUL: Final = b"\0"
 
@@ -91,15 +90,15 @@ def _parts(data: bytes) -> Iterator[bytes]:
 
 def _variable_content(data: bytes) -> bytes:
     """Return VariableData of a UEFI_VARIABLE_DATA, which is all that EV_EFI_VARIABLE_BOOT used to measure."""
-    if len(data) < _VARIABLE.size:
+    if len(data) < VARIABLE_HEADER.size:
         return b""
-    _, characters, size = _VARIABLE.unpack_from(data)
-    start = _VARIABLE.size + 2 * characters
+    _, characters, size = VARIABLE_HEADER.unpack_from(data)
+    start = VARIABLE_HEADER.size + 2 * characters
     return data[start : start + size]
 
 
 def _tagged_content(data: bytes) -> bytes:
     """Return what follows the header of a TCG_PCClientTaggedEvent."""
-    if len(data) < _TAG.size or _TAG.unpack_from(data)[1] != len(data) - _TAG.size:
+    if len(data) < TAG_HEADER.size or TAG_HEADER.unpack_from(data)[1] != len(data) - TAG_HEADER.size:
         return b""
-    return data[_TAG.size :]
+    return data[TAG_HEADER.size :]

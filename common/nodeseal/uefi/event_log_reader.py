@@ -12,7 +12,7 @@ MAX_LOG: Final = 16 * 1024 * 1024
 MAX_EVENT_DATA: Final = 1024 * 1024
 """Largest data of one event in bytes; whole certificate databases (dbx) have tens of kilobytes."""
 _FILLER: Final = (b"\0", b"\xff")
-_U32: Final = struct.Struct("<I")
+U32: Final = struct.Struct("<I")
 _ACPI_TABLES: Final = {
     b"CCEL": "give the log it points to, such as /sys/firmware/acpi/tables/data/CCEL",
     b"TPM2": "give the log it points to, such as /sys/kernel/security/tpm0/binary_bios_measurements",
@@ -65,7 +65,7 @@ class LogReader:
 
     def data(self) -> bytes:
         """Read an event's data behind its size as UINT32."""
-        (size,) = self.unpack(_U32)
+        (size,) = self.unpack(U32)
         if size > MAX_EVENT_DATA:
             raise self.fault(f"{size} bytes of data, at most {MAX_EVENT_DATA}")
         return self.take(size)

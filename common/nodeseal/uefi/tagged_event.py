@@ -14,7 +14,8 @@ from nodeseal.tpm.buffer import Reader
 
 MAX_TAGS: Final = 4096
 """Most events in one container; Windows writes some hundreds."""
-_HEADER: Final = struct.Struct("<II")
+TAG_HEADER: Final = struct.Struct("<II")
+"""taggedEventID and taggedEventDataSize."""
 _CONTAINER: Final = 0x40010000
 """SIPAEVENTTYPE_AGGREGATION and SIPAEVENTTYPE_CONTAINER: the data is a sequence of tagged events."""
 INITRD: Final = 0x8F3B22EC
@@ -126,10 +127,10 @@ def decode_tagged_events(raw: bytes) -> tuple[TaggedEvent, ...]:
         if len(events) == MAX_TAGS:
             raise reader.fault("container", f"has more than {MAX_TAGS} events")
         events.append(_tagged_event(reader))
-        left -= _HEADER.size + len(events[-1].data)
+        left -= TAG_HEADER.size + len(events[-1].data)
     return tuple(events)
 
 
 def _tagged_event(reader: Reader) -> TaggedEvent:
-    tag, size = reader.unpack(_HEADER, "header")
+    tag, size = reader.unpack(TAG_HEADER, "header")
     return TaggedEvent(tag, reader.take(size, "data"))

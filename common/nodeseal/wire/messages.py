@@ -17,7 +17,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.findings import BY_CODE, Finding, describe
 from nodeseal.inert import inert
 from nodeseal.sealed.slots import Slots, parse_slots
-from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.v1 import attestation_pb2
 
@@ -25,7 +25,6 @@ UNKNOWN_STATE: Final = "unknown"
 """Name of a state that a newer peer has and this version has not."""
 _MAX_TEXT: Final = 2000
 """Characters of one text of a finding."""
-_HASHES: Final = {alg.value: alg for alg in HashAlg}
 _STATES: Final = {
     name.removeprefix("NODE_STATE_").lower(): number for name, number in attestation_pb2.NodeState.items() if number
 }
@@ -94,9 +93,9 @@ def bank_from_proto(number: int, source: str) -> HashAlg:
     Raises:
         MalformedInput: no bank that nodeseal knows.
     """
-    if number not in _HASHES:
+    if number not in HASHES_BY_NUMBER:
         raise MalformedInput(f"{source}: unknown bank 0x{number:04x}")
-    return _HASHES[number]
+    return HASHES_BY_NUMBER[number]
 
 
 def slots_from_proto(raw: bytes, peer: str) -> Slots:

@@ -49,7 +49,7 @@ _MAX_NAME_TEXT = 160
 
 _RSA: Final = frozenset({"1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7"})
 _EC: Final = "1.2.840.10045.2.1"
-_CURVES: Final = {
+_CURVES_BY_OID: Final = {
     "1.2.840.10045.3.1.1": CurveId.P192,
     "1.3.132.0.33": CurveId.P224,
     "1.2.840.10045.3.1.7": CurveId.P256,
@@ -266,9 +266,9 @@ def _ec_key(algorithm: DerReader, point: bytes) -> EcKey:
         raise algorithm.fault("curve", "is not given by name")
     oid = algorithm.oid("curve")
     algorithm.end()
-    if oid not in _CURVES:
+    if oid not in _CURVES_BY_OID:
         raise algorithm.fault("curve", f"{oid} is unknown or not accepted")
-    curve = _CURVES[oid]
+    curve = _CURVES_BY_OID[oid]
     size = curve.coordinate_size
     if len(point) != 1 + 2 * size or point[0] != _UNCOMPRESSED:
         raise algorithm.fault("point", "is not uncompressed or not of the curve's size")

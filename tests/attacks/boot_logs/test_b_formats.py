@@ -20,7 +20,7 @@ from nodeseal.evidence.logs import MAX_BOOT_LOG
 from nodeseal.golden.document import dump_golden
 from nodeseal.swtpm.sample_log import sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log import MAX_EVENTS, Event, EventLog, LogFormat, decode_event_log, encode_event_log
+from nodeseal.uefi.event_log import MAX_EVENTS, Event, EventLog, EventLogFormat, decode_event_log, encode_event_log
 from nodeseal.uefi.event_log_types import EventType
 from nodeseal.v1 import attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
@@ -292,7 +292,7 @@ def test_b06_what_the_specification_allows_is_trusted_and_one_fact_less_is_not(c
 def test_b06_a_legacy_log_explains_nothing_in_the_banks_that_count(court: Court) -> None:
     """The SHA-1 digests are right, and may even be quoted: nobody's trust is built on them."""
     events = tuple(event for event in decode_event_log(sample_boot_log(GOOD, (SHA1,))).events)
-    legacy = EventLog((SHA1,), events, LogFormat.SHA1)
+    legacy = EventLog((SHA1,), events, EventLogFormat.SHA1)
 
     async def case() -> None:
         for golden in ("exact", "rules"):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nodeseal.crypto.ima_signatures import ImaKey
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import FileDigest, RuntimeRules, SigningKey, Window
-from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.hash import KERNEL_HASHES_BY_NAME
 from nodeseal.ima.log import ImaEntry, measured_entry
 from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
@@ -66,7 +66,7 @@ class Signer:
     def sign(self, digest: bytes) -> bytes:
         """Return ``security.ima`` as evmctl writes it: version 2, SHA-256."""
         signature = self.key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-        algorithm = HASHES_BY_NAME["sha256"].number
+        algorithm = KERNEL_HASHES_BY_NAME["sha256"].number
         return struct.pack(">BBB4sH", 3, 2, algorithm, ImaKey(self.spki).key_id, len(signature)) + signature
 
 

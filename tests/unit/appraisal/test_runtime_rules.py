@@ -17,7 +17,7 @@ from nodeseal.crypto.ima_signatures import ImaKey
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, SigningKey, Window
-from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.hash import KERNEL_HASHES_BY_NAME
 from nodeseal.ima.log import ImaEntry
 from nodeseal.ima.signature import ImaSignature, SignatureKind
 from nodeseal.ima.template import ImaFields
@@ -50,7 +50,7 @@ class Keeper:
     def sign(self, unsigned: ImaFields, kind: SignatureKind = SignatureKind.FILE) -> ImaFields:
         signed = self.private.sign(unsigned.digest, ec.ECDSA(Prehashed(hashes.SHA256())))
         signature = ImaSignature(
-            kind=kind, hash_alg=HASHES_BY_NAME["sha256"], key_id=ImaKey(self.spki).key_id, signature=signed
+            kind=kind, hash_alg=KERNEL_HASHES_BY_NAME["sha256"], key_id=ImaKey(self.spki).key_id, signature=signed
         )
         return replace(unsigned, signature=encode_ima_signature(signature))
 

@@ -11,7 +11,7 @@ from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log import Event, EventLog, LogFormat
+from nodeseal.uefi.event_log import Event, EventLog, EventLogFormat
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import (
     appended,
@@ -139,7 +139,7 @@ def test_an_event_without_a_digest_in_the_judged_bank_was_not_extended_there() -
     [
         (
             "a SHA-1 log",
-            EventLog((HashAlg.SHA1,), (), LogFormat.SHA1),
+            EventLog((HashAlg.SHA1,), (), EventLogFormat.SHA1),
             "(sha1) was quoted; if firmware measures into no other, enable its SHA-256 bank",
         ),
         (
@@ -147,7 +147,7 @@ def test_an_event_without_a_digest_in_the_judged_bank_was_not_extended_there() -
             good_log(banks=(HashAlg.SHA1,)),
             "(sha1) was quoted; if firmware measures into no other, enable its SHA-256 bank",
         ),
-        ("a CCEL", replace(LOG, form=LogFormat.CCEL), "ccel log"),
+        ("a CCEL", replace(LOG, form=EventLogFormat.CCEL), "ccel log"),
         ("two startup localities", inserted(LOG, 0, _locality(3), _locality(0)), "startup locality"),
         ("a startup locality that cannot be", inserted(LOG, 0, _locality(2)), "startup locality"),
     ],

@@ -18,7 +18,7 @@ from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.attest import decode_attest
-from nodeseal.uefi.event_log import EventLog, LogFormat, decode_event_log
+from nodeseal.uefi.event_log import EventLog, EventLogFormat, decode_event_log
 from support.boot_logs import quote_of, quoted_pcrs, rules_from, values_of
 from support.data import ROOT, shared_data
 
@@ -46,7 +46,7 @@ def _decoded(path: Path) -> EventLog | None:
 
 
 LOGS = {path.stem: log for path in sorted(FOLDER.glob("*.bin")) if (log := _decoded(path))}
-MACHINES = {name: log for name, log in LOGS.items() if log.form is LogFormat.CRYPTO_AGILE and len(log.events) > 10}
+MACHINES = {name: log for name, log in LOGS.items() if log.form is EventLogFormat.CRYPTO_AGILE and len(log.events) > 10}
 
 
 def _of_the_tpm(name: str) -> QuotedPcrs | None:
@@ -164,7 +164,7 @@ def test_a_genuine_quote_that_the_log_does_not_explain_is_refused(
     assert len(result.findings) == len(unexplained)
 
 
-@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.form is LogFormat.CCEL])
+@pytest.mark.parametrize("name", [name for name, log in LOGS.items() if log.form is EventLogFormat.CCEL])
 def test_a_log_of_a_confidential_machine_explains_no_tpm(name: str) -> None:
     result = prove_boot_log(LOGS[name], quote_of(LOGS[name], HashAlg.SHA384), NOBODY)
     assert result.proved == frozenset()

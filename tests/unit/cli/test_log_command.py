@@ -15,7 +15,7 @@ from nodeseal.cli.log import app
 from nodeseal.errors import MalformedInput
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, LogFormat, decode_event_log, encode_event_log, replay
+from nodeseal.uefi.event_log import NO_PCR, Event, EventLog, EventLogFormat, decode_event_log, encode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 from support import uefi
 
@@ -160,7 +160,7 @@ def test_show_has_no_pcr_for_what_windows_appends(tmp_path: Path) -> None:
 
 
 def test_show_calls_registers_of_a_ccel_by_their_name(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", EventLog((SHA256,), (event(b"x", pcr=2),), LogFormat.CCEL))
+    path = write(tmp_path / "a", EventLog((SHA256,), (event(b"x", pcr=2),), EventLogFormat.CCEL))
     assert " MR  claimed type" in run("show", path, "--by", "order").stdout
     assert f"MR 2  sha256 {replay(decode_event_log(path.read_bytes()), SHA256)[2].hex()}" in run("show", path).stdout
 
@@ -267,7 +267,7 @@ def test_refusals_exit_1_and_say_why(
     monkeypatch.chdir(file.parent)
     write(
         Path("old.log"),
-        EventLog((HashAlg.SHA1,), (replace(event(b""), digests={HashAlg.SHA1: bytes(20)}),), LogFormat.SHA1),
+        EventLog((HashAlg.SHA1,), (replace(event(b""), digests={HashAlg.SHA1: bytes(20)}),), EventLogFormat.SHA1),
     )
     Path("noise").write_bytes(b"\xa5" * 4096)
     monkeypatch.setattr("sys.argv", ["nodeseal", "log", *arguments])

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nodeseal.crypto.ima_signatures import ImaKey, read_ima_key
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import FindingId
-from nodeseal.ima.hash import HASHES_BY_NAME
+from nodeseal.ima.hash import KERNEL_HASHES_BY_NAME
 from nodeseal.ima.signature import ImaSignature, SignatureKind, decode_ima_signature
 from nodeseal.ima.template import ImaFields, parse_template
 from nodeseal.ima.text import ima_text_entries
@@ -59,7 +59,9 @@ def sign(
     else:
         signature = key.sign(over, ec.ECDSA(prehashed))
     key_id = ImaKey(spki(key)).key_id
-    return ImaSignature(kind=kind, version=version, hash_alg=HASHES_BY_NAME[name], key_id=key_id, signature=signature)
+    return ImaSignature(
+        kind=kind, version=version, hash_alg=KERNEL_HASHES_BY_NAME[name], key_id=key_id, signature=signature
+    )
 
 
 def refusal(key: ImaKey, signature: ImaSignature, over: ImaFields) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeseal.errors import MalformedInput
-from nodeseal.ima.hash import HASHES_BY_NAME, KERNEL_HASHES, KernelHash
+from nodeseal.ima.hash import KERNEL_HASHES, KERNEL_HASHES_BY_NAME, KernelHash
 from nodeseal.ima.template import ImaFields, encode_template, measured_path, parse_template, template_fields
 from support import ima
 
@@ -117,7 +117,7 @@ def test_a_file_is_measured_with_underscores_for_its_spaces() -> None:
 def test_hash_numbers_are_the_kernels() -> None:
     """From include/uapi/linux/hash_info.h."""
     numbers = {"md5": 1, "sha1": 2, "sha256": 4, "sha384": 5, "sha512": 6, "sha224": 7, "sm3": 17, "sha3-512": 22}
-    assert {name: HASHES_BY_NAME[name].number for name in numbers} == numbers
+    assert {name: KERNEL_HASHES_BY_NAME[name].number for name in numbers} == numbers
     assert [each.number for each in KERNEL_HASHES] == list(range(23))
 
 

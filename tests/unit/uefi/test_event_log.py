@@ -15,7 +15,7 @@ from nodeseal.uefi.event_log import (
     NO_PCR,
     Event,
     EventLog,
-    LogFormat,
+    EventLogFormat,
     decode_event_log,
     encode_event_log,
     replay,
@@ -254,7 +254,7 @@ def _old(pcr: int = 4, claimed_type: int = 13, data: bytes = b"data") -> Event:
     return Event(pcr=pcr, claimed_type=claimed_type, digests={SHA1: SHA1.digest(data)}, data=data)
 
 
-OLD = EventLog((SHA1,), (_old(0, 8), _old(), _old(7, 4, bytes(4))), LogFormat.SHA1)
+OLD = EventLog((SHA1,), (_old(0, 8), _old(), _old(7, 4, bytes(4))), EventLogFormat.SHA1)
 OLD_RAW = encode_event_log(OLD)
 
 
@@ -284,7 +284,7 @@ def test_filler_behind_a_log_in_sha1_format_is_ignored(filler: bytes) -> None:
 @pytest.mark.parametrize("before", [(), (_old(0, 8),)])
 def test_startup_locality_may_be_the_first_or_second_event_of_a_log_in_sha1_format(before: tuple[Event, ...]) -> None:
     named = Event(pcr=0, claimed_type=3, digests={SHA1: bytes(20)}, data=b"StartupLocality\0\3")
-    log = decode_event_log(encode_event_log(EventLog((SHA1,), (*before, named), LogFormat.SHA1)))
+    log = decode_event_log(encode_event_log(EventLog((SHA1,), (*before, named), EventLogFormat.SHA1)))
     assert startup_locality(log) == 3
     start = bytes(19) + b"\3"
     assert replay(log, SHA1)[0] == (SHA1.digest(start + before[0].digests[SHA1]) if before else start)
@@ -302,7 +302,7 @@ CCEL = EventLog(
     tuple(
         Event(pcr=pcr, claimed_type=4, digests={SHA384: SHA384.digest(bytes(4))}, data=bytes(4)) for pcr in (1, 1, 4)
     ),
-    LogFormat.CCEL,
+    EventLogFormat.CCEL,
 )
 
 
@@ -311,7 +311,7 @@ def test_a_ccel_is_known_by_the_register_of_its_first_event() -> None:
     assert decode_event_log(raw + b"\xff" * 5000) == CCEL
     once = SHA384.digest(bytes(48) + SHA384.digest(bytes(4)))
     assert replay(CCEL, SHA384) == {1: SHA384.digest(once + SHA384.digest(bytes(4))), 4: once}
-    assert decode_event_log(b"\0" + raw[1:]).form is LogFormat.CRYPTO_AGILE
+    assert decode_event_log(b"\0" + raw[1:]).form is EventLogFormat.CRYPTO_AGILE
 
 
 def test_a_ccel_has_registers_up_to_4() -> None:

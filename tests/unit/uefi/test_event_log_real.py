@@ -19,7 +19,7 @@ from nodeseal.uefi.event_log import (
     NO_PCR,
     Event,
     EventLog,
-    LogFormat,
+    EventLogFormat,
     decode_event_log,
     encode_event_log,
     replay,
@@ -133,7 +133,7 @@ def test_events_are_those_that_tpm2_tools_shows() -> None:
         shown = list(_events_of_tpm2_tools(dump.read_text()))
         read = [(each.pcr, type_name(each.claimed_type), _hex(each), len(each.data)) for each in log.events]
         assert read == shown[len(shown) - len(read) :]
-        assert len(shown) == len(read) + (log.form is not LogFormat.SHA1)
+        assert len(shown) == len(read) + (log.form is not EventLogFormat.SHA1)
         compared += len(read)
     assert compared > 400
 
@@ -175,7 +175,7 @@ def test_events_of_windows_and_of_sha1_format_are_as_another_reader_says() -> No
 
 def test_each_format_is_among_them() -> None:
     forms = {name: log.form for name, (_, log) in logs().items()}
-    assert {name for name, form in forms.items() if form is LogFormat.CCEL} == {
+    assert {name for name, form in forms.items() if form is EventLogFormat.CCEL} == {
         "ccel-grub-alt",
         "ccel-intel-sample",
         "ccel-tdx-cos113",
@@ -183,7 +183,7 @@ def test_each_format_is_among_them() -> None:
         "ccel-tdx-cos113-dupesep-unpadded",
         "ccel-trustee-ovmf",
     }
-    assert sum(form is LogFormat.SHA1 for form in forms.values()) == 5
+    assert sum(form is EventLogFormat.SHA1 for form in forms.values()) == 5
 
 
 def test_windows_logs_end_with_an_event_of_no_pcr() -> None:
@@ -198,7 +198,7 @@ def test_logs_survive_encoding_and_decoding() -> None:
 
 def test_a_crypto_agile_log_without_its_specification_id_is_refused() -> None:
     for path, log in logs().values():
-        if log.form is not LogFormat.SHA1 and log.events:
+        if log.form is not EventLogFormat.SHA1 and log.events:
             raw = path.read_bytes()
             with pytest.raises(MalformedInput):
                 decode_event_log(raw[36 - 4 + int.from_bytes(raw[28:32], "little") :])
