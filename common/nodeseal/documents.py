@@ -1,7 +1,7 @@
 """Strict documents: JSON with one spelling, and typed access to the fields of a document.
 
-JSON follows RFC 8785 (JCS): a document is accepted only if encoding what it says gives the same bytes again, so
-every document has one digest. Files that people write are YAML: see :mod:`nodeseal.settings`.
+JSON follows RFC 8785 (JCS). A document is accepted only if its value encodes to the same bytes again, so every document
+has one digest. Files that people write are YAML (:mod:`nodeseal.settings`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Located(dict[str, object]):
 
 
 class LocatedList(list[object]):
-    """A list that remembers the line of each item, likewise."""
+    """A list that remembers the line of each item, for errors about files that people write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ def encode_json(value: object) -> bytes:
     """Return the canonical JSON bytes (RFC 8785) of ``value``.
 
     Raises:
-        MalformedInput: ``value`` holds something that has no canonical form (a float that is not finite, an
-            integer beyond 2**53, text with a lone surrogate), or is nested too deep.
+        MalformedInput: ``value`` has no canonical form (it holds a float that is not finite, an integer beyond 2**53
+            or text with a lone surrogate), or is nested too deep.
     """
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # the library refuses what does not fit
@@ -53,7 +53,7 @@ def decode_json(raw: bytes, source: str) -> object:
 
     Args:
         raw: the whole document.
-        source: what it is, for the error's text.
+        source: name of the document, for errors.
 
     Raises:
         MalformedInput: not JSON, a duplicate key, nested too deep, or not in its canonical spelling.
@@ -76,7 +76,7 @@ def encode_base64(raw: bytes) -> str:
 
 
 def parse_json(raw: bytes, source: str) -> object:
-    """Parse JSON in any spelling, for messages that other programs write and nobody hashes.
+    """Parse JSON in any spelling: messages of other programs, which nobody hashes.
 
     Raises:
         MalformedInput: not JSON in UTF-8, a duplicate key, a number that is not finite, or nested too deep.
@@ -99,7 +99,7 @@ def _refuse_constant(text: str) -> object:
 
 
 class Fields:
-    """Typed, exhaustive access to one mapping: every getter consumes its key, :meth:`done` refuses the rest.
+    """Typed access to a mapping: every getter takes its key, and :meth:`done` refuses keys that are left.
 
     Raises:
         MalformedInput: from every method, naming the source and the key.
@@ -119,7 +119,7 @@ class Fields:
         return self._left.pop(key)
 
     def has(self, key: str) -> bool:
-        """Tell whether ``key`` is there and not yet taken."""
+        """Tell whether ``key`` is there and not taken yet."""
         return key in self._left
 
     def text(self, key: str, *, max_length: int = 1024) -> str:
@@ -144,7 +144,7 @@ class Fields:
         return tuple(value)
 
     def each(self, key: str, *, max_items: int = 1024) -> tuple[Item, ...]:
-        """Return a list of 1 to ``max_items`` values that know their places."""
+        """Return a list of 1 to ``max_items`` values, with their lines."""
         value = self.take(key)
         if not isinstance(value, list) or not 0 < len(value) <= max_items:
             raise self.wrong(key, f"a list of 1 to {max_items} items")
@@ -173,7 +173,7 @@ class Fields:
         return bytes.fromhex(value)
 
     def base64(self, key: str, *, max_size: int) -> bytes:
-        """Return at most ``max_size`` bytes written in base64 (RFC 4648 §4, padded, in its one spelling)."""
+        """Return at most ``max_size`` bytes written in canonical base64 (RFC 4648 §4, padded)."""
         value = self.take(key)
         if not isinstance(value, str) or len(value) > 4 * (max_size // 3 + 1):
             raise self.wrong(key, f"base64 of at most {max_size} bytes")
@@ -199,11 +199,11 @@ class Fields:
         return MalformedInput(f"{self._at(key)}: {key} is not {expected}", remedy=remedy)
 
     def keys(self) -> tuple[str, ...]:
-        """Return the keys that nobody took yet, sorted."""
+        """Return the keys that are not taken yet, sorted."""
         return tuple(sorted(self._left))
 
     def done(self) -> None:
-        """Refuse keys that nobody took."""
+        """Refuse keys that are left."""
         if self._left:
             first = self.keys()[0]
             raise MalformedInput(f"{self._at(first)}: unknown key: {first[:80]!a}")
@@ -213,7 +213,7 @@ class Fields:
 
 
 class Item:
-    """One value of a list, for errors that name its line.
+    """One value of a list, whose errors name its line.
 
     Raises:
         MalformedInput: from every method, naming the source, the line and the list's key.
@@ -234,7 +234,7 @@ class Item:
         return self.value
 
     def fields(self) -> Fields:
-        """Return the mapping that the item is."""
+        """Return the item as a mapping."""
         return Fields(self.value, f"{self._at()}: {self._key}")
 
     def wrong(self, expected: str, *, remedy: str = "") -> MalformedInput:

@@ -1,18 +1,18 @@
-"""Every error nodeseal raises on purpose, as one tree.
+"""Errors that nodeseal raises on purpose, as one tree.
 
 ::
 
     NodesealError                 message, remedy
     ├── MalformedInput            bytes or text that do not parse
-    ├── ProofFailed               a signature, certificate, nonce or digest that does not hold
-    ├── PolicyRefused             proved, but not allowed: carries every finding
+    ├── ProofFailed               findings: a signature, certificate, nonce or digest that does not hold
+    ├── PolicyRefused             findings: proved, but not allowed
     ├── NotFound                  no such node, key, golden, model
     ├── OutOfOrder                a call that does not fit the state: late answers, repeated messages
     ├── TooManyRequests           a limit was reached; try again later
     └── Unavailable               TPM, store, verifier or agent cannot be reached now
 
-A class exists where a caller acts differently. Messages start in lower case, end without a period and never
-quote a secret. Exceptions of libraries do not cross a module's border: they are wrapped with ``from``.
+There is a class for each way in which a caller reacts. Messages start in lower case, end without a period and never
+quote a secret. A module wraps exceptions of libraries with ``from`` and lets none out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from nodeseal.findings import Finding
 
 
 class NodesealError(Exception):
-    """Base of all errors that nodeseal raises on purpose. Tracebacks end with what to do.
+    """Base of all errors that nodeseal raises on purpose. A traceback ends with the remedy.
 
     Attributes:
-        remedy: what the reader can do about it, or an empty string.
+        remedy: advice for the reader, or an empty string.
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -35,11 +35,15 @@ class NodesealError(Exception):
 
 
 class MalformedInput(NodesealError):
-    """Bytes or text that do not parse; the message names the file or structure and the field."""
+    """Bytes or text that do not parse. The message names the file or structure, and the field."""
 
 
 class _Found(NodesealError):
-    """An error that consists of findings."""
+    """An error made of findings.
+
+    Attributes:
+        findings: all of them; at least one.
+    """
 
     def __init__(self, *findings: Finding) -> None:
         if not findings:
@@ -51,29 +55,29 @@ class _Found(NodesealError):
         self.findings = findings
 
     def __reduce__(self) -> tuple[type[_Found], tuple[Finding, ...]]:
-        """Let it cross from a process that loads to the one that waits for it."""
+        """Pickle as class and findings: a loading process sends errors to the process that waits for it."""
         return type(self), self.findings
 
 
 class ProofFailed(_Found):
-    """A signature, certificate, nonce or digest does not hold, so nothing behind it means anything."""
+    """A signature, certificate, nonce or digest that does not hold, so nothing that rests on it counts."""
 
 
 class PolicyRefused(_Found):
-    """What was proved is not what policy allows. Carries all findings, not only the first."""
+    """Something that is proved, but that policy does not allow. Carries all findings, not only the first."""
 
 
 class NotFound(NodesealError):
-    """There is no node, key, golden or model of that name."""
+    """No node, key, golden or model of that name."""
 
 
 class OutOfOrder(NodesealError):
-    """A message that does not fit the state of the exchange: late, repeated or skipped."""
+    """A message that does not fit the state of the exchange: late, repeated or out of turn."""
 
 
 class TooManyRequests(NodesealError):
-    """A limit was reached; the same request may succeed later."""
+    """A limit that is reached now; the same request may succeed later."""
 
 
 class Unavailable(NodesealError):
-    """Something this needs (TPM, store, verifier, agent) cannot be reached now."""
+    """A TPM, store, verifier or agent that cannot be reached now."""

@@ -1,6 +1,6 @@
-"""Findings: stable names for everything that can be wrong with a node, with what to do about it.
+"""Findings: stable names for everything that can be wrong with a node, with remedies.
 
-A finding says what was expected, what was seen and what to do next. Its id never changes meaning, so alerts and
+A finding says what was expected, what was seen and what to do next. The meaning of an id never changes, so alerts and
 runbooks may rely on it. ``docs/findings.md`` is generated from this table.
 """
 
@@ -11,18 +11,18 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """What a finding does to the node."""
+    """Effect of a finding on the node."""
 
     WARNING = "warning"
     """Reported; trust is unchanged."""
     UNTRUSTED = "untrusted"
-    """The node is not trusted until a later round comes out clean."""
+    """The node is not trusted until a later round has no such finding."""
     QUARANTINE = "quarantine"
     """The node is not trusted until a person has looked at it."""
 
 
 class FindingId(Enum):
-    """Everything that can be found, as ``id``, severity, meaning and remedy."""
+    """All findings, with code, severity, meaning and remedy."""
 
     # Endorsement key and its certificate
     EK_ABSENT = (
@@ -53,12 +53,12 @@ class FindingId(Enum):
         "ek.certificate-expired",
         Severity.UNTRUSTED,
         "a certificate of the endorsement key's chain is not valid now",
-        "check the verifier's clock; if the vendor's certificate ran out, put the key on the allow list",
+        "check the verifier's clock; if the vendor's certificate has expired, put the key on the allow list",
     )
     EK_USAGE = (
         "ek.certificate-usage",
         Severity.UNTRUSTED,
-        "a certificate of the endorsement key's chain is not meant for that use",
+        "a certificate of the endorsement key's chain is not meant for this use",
         "this is not an endorsement key certificate; enrol with the TPM's own",
     )
     EK_KEY_MISMATCH = (
@@ -114,13 +114,13 @@ class FindingId(Enum):
     NODE_UNKNOWN = (
         "node.unknown",
         Severity.UNTRUSTED,
-        "the verifier knows no such node, or another certificate speaks for it now",
+        "the verifier does not know the node, or another certificate stands for it now",
         "enrol the node again",
     )
     NODE_RETIRED = (
         "node.retired",
         Severity.UNTRUSTED,
-        "the node was retired, which is for good",
+        "the node was retired; that is final",
         "use another machine; a retired node's endorsement key is not accepted again",
     )
     NODE_NOT_TRUSTED = (
@@ -133,14 +133,14 @@ class FindingId(Enum):
     PERSON_UNKNOWN = (
         "person.unknown",
         Severity.UNTRUSTED,
-        "the verifier knows no such person, or another certificate speaks for them now",
+        "the verifier does not know the person, or another certificate stands for them now",
         "ask for a certificate: nodeseal-verifier person add",
     )
     PERSON_ROLE = (
         "person.role",
         Severity.UNTRUSTED,
-        "the caller has none of the roles that may do this",
-        "ask somebody who has the role, or for the role: nodeseal-verifier person add",
+        "the caller has no role that permits this",
+        "ask someone with the role, or ask for the role: nodeseal-verifier person add",
     )
     # Quotes
     QUOTE_MALFORMED = (
@@ -184,7 +184,7 @@ class FindingId(Enum):
         "pcr.digest",
         Severity.UNTRUSTED,
         "the PCR values sent are not the ones that were quoted",
-        "the values changed while they were read, or were forged; the next round will tell",
+        "the values changed while they were read, or were forged; the next round shows which",
     )
     PCR_MISMATCH = (
         "pcr.mismatch",
@@ -214,7 +214,7 @@ class FindingId(Enum):
     UEFI_LOG_MALFORMED = (
         "uefi.log-malformed",
         Severity.UNTRUSTED,
-        "the boot log does not parse, or is no log of this TPM's PCRs",
+        "the boot log does not parse, or is not a log of this TPM's PCRs",
         "look at the log: nodeseal log show FILE; update the firmware if it writes a broken log",
     )
     UEFI_REPLAY = (
@@ -226,7 +226,7 @@ class FindingId(Enum):
     UEFI_EVENT = (
         "uefi.event-data",
         Severity.UNTRUSTED,
-        "an event's data is not what its digest was made of, or its type does not fit, so it is not believed",
+        "an event's digest does not cover its data, or its type does not fit, so the event is not believed",
         "update the firmware; if it is current, treat the node as hostile: data or type were swapped",
     )
     UEFI_AFTER_SEPARATOR = (
@@ -238,7 +238,7 @@ class FindingId(Enum):
     UEFI_FIRMWARE_ERROR = (
         "uefi.firmware-error",
         Severity.UNTRUSTED,
-        "the firmware measured that it failed (a separator with an error value)",
+        "the firmware measured its own failure (a separator with an error value)",
         "read the firmware's own log on the machine's console, then reboot",
     )
     UEFI_SECURE_BOOT = (
@@ -250,19 +250,19 @@ class FindingId(Enum):
     UEFI_SIGNER = (
         "uefi.signer",
         Severity.UNTRUSTED,
-        "an authority that no golden allows vouched for a boot image",
+        "a boot image was accepted by an authority that no golden allows",
         "remove its certificate from db or MokList, or add the signer to the golden",
     )
     UEFI_IMAGE = (
         "uefi.image",
         Severity.UNTRUSTED,
-        "a boot image ran that no golden allows",
+        "a boot image that no golden allows ran",
         "predict the update (nodeseal golden predict) and activate the new golden, or restore the image",
     )
     UEFI_DRIVER = (
         "uefi.driver",
         Severity.UNTRUSTED,
-        "a firmware driver or option ROM ran that no golden allows",
+        "a firmware driver or option ROM that no golden allows ran",
         "add the device's ROM to the golden if the hardware change was intended",
     )
     UEFI_DBX = (
@@ -298,8 +298,8 @@ class FindingId(Enum):
     UEFI_QUIRK = (
         "uefi.quirk",
         Severity.WARNING,
-        "a known deviation of this firmware was allowed for",
-        "update the firmware when its maker mends it",
+        "the boot log replays only with a known deviation of this firmware",
+        "update the firmware when its vendor fixes it",
     )
     # Runtime, as IMA measures it
     IMA_LOG_MISSING = (
@@ -335,25 +335,25 @@ class FindingId(Enum):
     IMA_UNKNOWN_FILE = (
         "ima.unknown-file",
         Severity.UNTRUSTED,
-        "a file ran or was read that the golden does not know",
+        "a file that the golden does not list ran or was read",
         "find out where it came from; add it to the runtime list if it belongs there",
     )
     IMA_CHANGED_FILE = (
         "ima.changed-file",
         Severity.UNTRUSTED,
-        "a file that the golden knows had another content",
+        "a file that the golden lists had other content",
         "add the new version to the runtime list before an update is rolled out, or restore the file",
     )
     IMA_EXPIRED_FILE = (
         "ima.expired-file",
         Severity.UNTRUSTED,
-        "a file had a content that the golden allows at another time only",
+        "a file had content that the golden allows only at another time",
         "update the package; the list in force when the file was measured did not allow this version",
     )
     IMA_VIOLATION = (
         "ima.violation",
         Severity.UNTRUSTED,
-        "a file was written while it was measured, so nobody knows what was read (a zero digest)",
+        "a file was written while it was measured, so the content that was used is unknown (a zero digest)",
         "find out what writes the file; reboot to get a log without the violation",
     )
     IMA_SIGNATURE = (
@@ -371,15 +371,15 @@ class FindingId(Enum):
     IMA_TEMPLATE = (
         "ima.template",
         Severity.UNTRUSTED,
-        "an entry has a template that says no file, or is not known, so it cannot be judged",
+        "an entry's template names no file or is unknown, so the entry cannot be judged",
         "set ima_template=ima-ng or ima-sig on the kernel's command line",
     )
     # Platform
     PLATFORM_MANUFACTURER = (
         "platform.tpm-manufacturer",
         Severity.UNTRUSTED,
-        "the TPM is not of a maker that the golden allows",
-        "use another machine, or add the maker to the golden",
+        "the golden does not allow the TPM's manufacturer",
+        "use another machine, or add the manufacturer to the golden",
     )
     PLATFORM_FIRMWARE = (
         "platform.tpm-firmware",
@@ -397,19 +397,19 @@ class FindingId(Enum):
     CLOCK_RESET = (
         "clock.reset-without-reboot",
         Severity.UNTRUSTED,
-        "the TPM was reset or restarted while the node claims to run on",
-        "treat the node as hostile: a TPM reset in mid life lets an attacker replay measurements",
+        "the TPM was reset or restarted, but the node claims that it did not reboot",
+        "treat the node as hostile: a TPM reset without a reboot lets an attacker replay measurements",
     )
     CLOCK_ROLLBACK = (
         "clock.rollback",
         Severity.QUARANTINE,
         "the TPM's clock ran backwards",
-        "find out whether TPM state was restored or cleared, then lift the quarantine or retire the node",
+        "find out whether TPM state was restored or cleared; then lift the quarantine, or retire the node",
     )
     CLOCK_UNSAFE = (
         "clock.unsafe",
         Severity.WARNING,
-        "the TPM lost power without notice and its clock may have been set back",
+        "the TPM lost power without a shutdown, so its clock may have been set back",
         "nothing to do: it ends when the clock passes its last saved value",
     )
     # Reference values
@@ -422,7 +422,7 @@ class FindingId(Enum):
     GOLDEN_NOT_VALID = (
         "golden.not-valid",
         Severity.UNTRUSTED,
-        "no active golden counts now for a node with these labels",
+        "no active golden applies now to a node with these labels",
         "activate a golden whose window is open, or label the node: nodeseal node label",
     )
     # Key release
@@ -465,7 +465,7 @@ class FindingId(Enum):
     RELEASE_SLOT = (
         "release.slot",
         Severity.UNTRUSTED,
-        "none of the model's slots belongs to a key that the verifier holds and can open it with",
+        "the verifier holds no key that opens a slot of the model",
         "seal to a public key of this verifier, and keep slots with their own model",
     )
     RELEASE_GRANT = (
@@ -477,7 +477,7 @@ class FindingId(Enum):
     RELEASE_LIMIT = (
         "release.lease-limit",
         Severity.UNTRUSTED,
-        "as many leases of this key are running as its grant allows",
+        "the key has as many running leases as its grant allows",
         "close a model on another node, or raise the limit of the grant",
     )
     RELEASE_WRAPPED = (
@@ -543,14 +543,14 @@ BY_CODE = {finding.code: finding for finding in FindingId}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem of a node.
 
     Attributes:
-        id: which.
-        expected: what policy or protocol asks for.
-        seen: what was there.
-        where: the PCR, key, file or setting concerned, or an empty string.
-        event: the log's event that explains it, or an empty string.
+        id: kind of problem.
+        expected: value or fact that policy or protocol asks for.
+        seen: value or fact found instead.
+        where: PCR, key, file or setting concerned, or an empty string.
+        event: event of the log that explains the problem, or an empty string.
     """
 
     id: FindingId
@@ -561,7 +561,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """What an operator does next."""
+        """Next step for an operator."""
         return self.id.remedy
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""YAML files that people write: goldens and configuration, read without surprises.
+"""YAML files that people write: goldens and configuration.
 
-A small part of YAML 1.2 is enough: mappings, lists, text, integers and ``true``/``false``. Duplicate keys,
-anchors, aliases, tags, several documents and every other implicit type (dates, octal, ``yes``, null) are refused,
-so that a file means what a reader sees. Errors name file, line and key.
+A small part of YAML 1.2 is accepted: mappings, lists, text, integers and ``true``/``false``. Duplicate keys, anchors,
+aliases, tags, several documents and all other implicit types (dates, octal, ``yes``, null) are refused, so a file means
+what a reader sees. Errors name file, line and key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nodeseal.errors import MalformedInput
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 16
 _MAX_EVENTS = 1_500_000
-"""Enough for a golden of 100,000 files in the middle of a rollout."""
+"""Enough for a golden that allows two versions of 100,000 files, as during a rollout."""
 _QUOTED = ("'", '"', "|", ">")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
 _PLAIN = re.compile(r"[A-Za-z/.][A-Za-z0-9/._+-]*")
@@ -46,7 +46,16 @@ def load_yaml(path: Path) -> Fields:
 
 
 def parse_yaml(raw: bytes, source: str, max_bytes: int = MAX_BYTES) -> Fields:
-    """Parse YAML text; see :func:`load_yaml`. ``source`` names it in errors."""
+    """Parse YAML text.
+
+    Args:
+        raw: the whole text.
+        source: name of the text, for errors.
+        max_bytes: largest text.
+
+    Raises:
+        MalformedInput: too large, or not in the accepted part of YAML.
+    """
     if len(raw) > max_bytes:
         raise MalformedInput(f"{source}: more than {max_bytes} bytes")
     builder = _Builder(source)
@@ -63,12 +72,12 @@ def parse_yaml(raw: bytes, source: str, max_bytes: int = MAX_BYTES) -> Fields:
 
 
 def needs_quotes(text: str) -> bool:
-    """Tell whether plain text without quotes would be refused or read as something else."""
+    """Tell whether text must be quoted, because YAML would refuse it or read it as another type."""
     return not _PLAIN.fullmatch(text) or bool(_AMBIGUOUS.fullmatch(text))
 
 
 class _Builder:
-    """Builds values from the flat stream of events: composing nodes recurses in C, without limits."""
+    """Builds values from the flat stream of events, because the library's composer recurses without a limit."""
 
     def __init__(self, source: str) -> None:
         self.root: object = None
@@ -81,7 +90,7 @@ class _Builder:
         """Take the next event.
 
         Raises:
-            MalformedInput: it is, or makes, what this module does not accept.
+            MalformedInput: not in the accepted part of YAML.
         """
         self._line = event.start_mark.line + 1 if event.start_mark else 0
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:

@@ -1,1 +1,13 @@
-"""Cryptography by purpose, and the only importer of ``cryptography``."""
+"""Cryptography by purpose. Only this room imports the library ``cryptography``.
+
+- ``algorithms``, ``keys``: what is accepted, and keys between their TPM form and the library's.
+- ``signatures``, ``ima_signatures``: signatures by TPM keys, and of files.
+- ``endorsement``, ``issuance``, ``weak_keys``: chains of endorsement certificates.
+- ``credential``: TPM2_MakeCredential.
+- ``hpke``, ``hpke_receiver``, ``kdf``: data keys on their way.
+- ``floe``, ``keywrap``, ``secret``: content files, private keys at rest, and memory that holds secrets.
+- ``authority``, ``tls_identity``, ``tls_key``: TLS certificates, the identities in them, and their keys.
+- ``synthetic``, ``tpm_vendor``: keys and certificates of software TPMs; never trusted.
+
+Functions that verify raise; none returns a bool. Times are arguments.
+"""

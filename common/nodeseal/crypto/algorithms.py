@@ -1,4 +1,4 @@
-"""Which keys and hashes nodeseal accepts, and what the `cryptography` library calls them."""
+"""Accepted keys and hashes, and their objects in the library ``cryptography``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CURVES: Final[dict[CurveId, ec.EllipticCurve]] = {
     CurveId.P384: ec.SECP384R1(),
     CurveId.P521: ec.SECP521R1(),
 }
-"""Every curve that decodes; :data:`ACCEPTED_CURVES` holds those that count."""
+"""All curves that decode; policy accepts those in :data:`ACCEPTED_CURVES`."""
 CURVE_IDS: Final = {curve.name: number for number, curve in CURVES.items()}
-"""The curves by the library's name."""
+"""Curves by the library's name."""
 ACCEPTED_CURVES: Final = frozenset({CurveId.P256, CurveId.P384, CurveId.P521})
-"""Curves of at least 128 bits of strength: of TPM keys, certificates and TLS."""
+"""Accepted curves of TPM keys, certificates and TLS: at least 128 bits of strength."""
 HASHES: Final[dict[HashAlg, hashes.HashAlgorithm]] = {
     HashAlg.SHA1: hashes.SHA1(),  # noqa: S303  # only the verifier for forensics asks for it
     HashAlg.SHA256: hashes.SHA256(),

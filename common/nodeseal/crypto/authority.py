@@ -27,7 +27,7 @@ from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.ids import NodeId, PersonId, parse_node_id, parse_person_id
 
 BACK_DATED: Final = timedelta(minutes=5)
-"""How far not-before lies in the past, so that a peer whose clock is slow accepts a new certificate."""
+"""Time by which not-before lies in the past, so that a peer whose clock is slow accepts a new certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class _Subject:
 
 
 class CertificateAuthority:
-    """A certificate and its private key, which signs the certificates of one trust domain."""
+    """Certificate and private key that sign the certificates of one trust domain."""
 
     __slots__ = ("_certificate", "_key")
 
@@ -51,7 +51,7 @@ class CertificateAuthority:
 
     @classmethod
     def create(cls, name: str, at: datetime, days: int) -> Self:
-        """Make a new P-256 authority, valid from ``at`` for ``days``."""
+        """Create a P-256 authority, valid from ``at`` for ``days``."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = common_name(name)
         builder = (
@@ -63,11 +63,11 @@ class CertificateAuthority:
 
     @classmethod
     def load(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
-        """Take an authority from PEM.
+        """Load an authority from PEM.
 
         Raises:
             MalformedInput: not PEM, not an authority's certificate, not an EC key on P-256, P-384 or P-521, or a
-                key that does not belong to the certificate.
+                key of another certificate.
         """
         try:
             certificate = x509.load_pem_x509_certificate(certificate_pem)
@@ -85,7 +85,7 @@ class CertificateAuthority:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate in PEM: the root that peers trust."""
+        """The certificate in PEM, which peers trust as root."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
@@ -94,7 +94,7 @@ class CertificateAuthority:
         return self._certificate.public_bytes(serialization.Encoding.DER)
 
     def private_key_pem(self) -> bytes:
-        """Return the private key in PEM (PKCS #8, not encrypted): for storing the authority only."""
+        """Return the private key in PEM (PKCS #8, not encrypted), for storage of the authority only."""
         return private_pem(self._key)
 
     def issue_verifier(
@@ -110,14 +110,14 @@ class CertificateAuthority:
         Args:
             request_der: PKCS #10; only its key is used.
             trust_domain: SPIFFE trust domain.
-            hosts: DNS names and IP addresses under which clients reach the verifier.
-            at: now.
-            lifetime: validity after ``at``, cut where the authority's own ends.
+            hosts: DNS names and IP addresses of the verifier.
+            at: current time.
+            lifetime: validity after ``at``; it ends with the authority's own at the latest.
 
         Raises:
-            MalformedInput: the request or the trust domain does not parse.
+            MalformedInput: the request, the trust domain or a host does not parse.
             ProofFailed: the request is not signed by its key, or the key is not accepted.
-            Unavailable: the authority has run out.
+            Unavailable: the authority has expired.
         """
         uri = x509.UniformResourceIdentifier(spiffe_id(trust_domain, PeerKind.VERIFIER.value))
         subject = _Subject(
@@ -128,14 +128,40 @@ class CertificateAuthority:
     def issue_node(
         self, request_der: bytes, trust_domain: str, node_id: NodeId, at: datetime, lifetime: timedelta
     ) -> bytes:
-        """Return a node's client certificate in DER; arguments and errors as :meth:`issue_verifier`."""
+        """Return a node's client certificate in DER, for the requested key.
+
+        Args:
+            request_der: PKCS #10; only its key is used.
+            trust_domain: SPIFFE trust domain.
+            node_id: the node.
+            at: current time.
+            lifetime: validity after ``at``; it ends with the authority's own at the latest.
+
+        Raises:
+            MalformedInput: the request, the trust domain or the node id does not parse.
+            ProofFailed: the request is not signed by its key, or the key is not accepted.
+            Unavailable: the authority has expired.
+        """
         uri = spiffe_id(trust_domain, PeerKind.NODE.value, parse_node_id(node_id))
         return self._issue(_client(node_id, uri), request_der, at, lifetime)
 
     def issue_person(
         self, request_der: bytes, trust_domain: str, person: PersonId, at: datetime, lifetime: timedelta
     ) -> bytes:
-        """Return a person's client certificate in DER; arguments and errors as :meth:`issue_verifier`."""
+        """Return a person's client certificate in DER, for the requested key.
+
+        Args:
+            request_der: PKCS #10; only its key is used.
+            trust_domain: SPIFFE trust domain.
+            person: name of the person.
+            at: current time.
+            lifetime: validity after ``at``; it ends with the authority's own at the latest.
+
+        Raises:
+            MalformedInput: the request, the trust domain or the name does not parse.
+            ProofFailed: the request is not signed by its key, or the key is not accepted.
+            Unavailable: the authority has expired.
+        """
         uri = spiffe_id(trust_domain, PeerKind.PERSON.value, parse_person_id(person))
         return self._issue(_client(person, uri), request_der, at, lifetime)
 

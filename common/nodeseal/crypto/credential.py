@@ -1,10 +1,10 @@
 """TPM2_MakeCredential in software (TPM Library Part 1, "Credential Protection", and its annexes on RSA and ECC).
 
-A secret is wrapped so that only a TPM that holds both the endorsement key and a key of the given name gives it back
-(TPM2_ActivateCredential, Part 3). A seed goes to the endorsement key, by RSA-OAEP or by ECDH with a one-time
-key; from the seed and the name come a cipher key and an HMAC key (KDFa and KDFe, Part 1).
+Only a TPM that holds both the endorsement key and the named key can unwrap the secret (TPM2_ActivateCredential, Part
+3). A seed is encrypted to the endorsement key, by RSA-OAEP or by ECDH with a one-time key. Seed and name give a cipher
+key and an HMAC key (KDFa and KDFe, Part 1).
 
-Nothing is checked here about the keys: that is the verifier's enrolment policy.
+This module does not decide whether keys are acceptable; the verifier's enrolment does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INTEGRITY: Final = b"INTEGRITY\0"
 
 @dataclass(frozen=True, slots=True)
 class MadeCredential:
-    """What TPM2_ActivateCredential takes.
+    """Input of TPM2_ActivateCredential.
 
     Attributes:
         id_object: TPM2B_ID_OBJECT with its size.
@@ -44,15 +44,15 @@ class MadeCredential:
 
 
 def make_credential(ek: TpmPublic, ak_name: bytes, secret: bytes) -> MadeCredential:
-    """Wrap ``secret`` for the TPM that holds ``ek`` and a key named ``ak_name``.
+    """Wrap ``secret`` for the TPM that holds ``ek`` and the key named ``ak_name``.
 
     Args:
         ek: a restricted decryption key.
-        ak_name: the name of the other key (Part 1, "Names").
-        secret: at most as many bytes as the name algorithm of ``ek`` has.
+        ak_name: name of the attestation key (Part 1, "Names").
+        secret: at most as long as a digest of the name algorithm of ``ek``.
 
     Raises:
-        MalformedInput: ``ek`` has no cipher, an algorithm that is not accepted, or is not a point on its curve; or
+        MalformedInput: ``ek`` has no cipher or an algorithm that is not accepted, or is not a point on its curve; or
             the secret is too long.
     """
     if ek.symmetric is None or ek.name_alg not in STRONG_HASHES:
@@ -69,9 +69,9 @@ def make_credential(ek: TpmPublic, ak_name: bytes, secret: bytes) -> MadeCredent
 
 
 def protect(seed: bytes, name_alg: HashAlg, key_bits: int, name: bytes, secret: bytes) -> bytes:
-    """Return the TPMS_ID_OBJECT of ``secret`` for an object name; a step, public for vectors.
+    """Return the TPMS_ID_OBJECT of ``secret`` for an object name. A step of its own for test vectors.
 
-    The initialisation vector is zero because the key serves once: it is derived from a fresh seed.
+    The initialisation vector is zero: the key is derived from a fresh seed and used once.
     """
     key = kdfa(name_alg, seed, _STORAGE, name, key_bits)
     cipher = Cipher(algorithms.AES(key), CFB(bytes(16))).encryptor()
@@ -81,7 +81,7 @@ def protect(seed: bytes, name_alg: HashAlg, key_bits: int, name: bytes, secret: 
 
 
 def agree_seed(ek: EccPublic, ephemeral: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
-    """Return the seed shared with an EC key and the TPMS_ECC_POINT that carries it; public for vectors.
+    """Return a seed shared with an EC key, and the TPMS_ECC_POINT for it. A step of its own for test vectors.
 
     Raises:
         MalformedInput: the key is not a point on its curve, or its curve is not accepted.
@@ -107,7 +107,7 @@ def kdfa(alg: HashAlg, key: bytes, label: bytes, context: bytes, bits: int) -> b
 
 
 def kdfe(alg: HashAlg, shared: bytes, label: bytes, party_u: bytes, party_v: bytes) -> bytes:
-    """Derive one digest from an ECDH secret (KDFe, Part 1): one block, since seeds are as long as digests."""
+    """Derive a seed from an ECDH secret (KDFe, Part 1). One block is enough: seeds are as long as digests."""
     return hashlib.new(alg.hashlib_name, b"\0\0\0\1" + shared + label + party_u + party_v).digest()
 
 

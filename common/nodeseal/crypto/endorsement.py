@@ -1,13 +1,13 @@
-"""Chains of endorsement key certificates: RFC 5280 §6.1 as far as TPM makers use it, and the EK profile's rules.
+"""Chains of endorsement key certificates: RFC 5280 §6.1 as far as TPM vendors use it, and the EK profile's rules.
 
-From RFC 5280: names chained byte by byte, signatures, validity, CA flag, path length, keyCertSign, extended key
-usage of authorities, and no critical extension that is not understood. Left out: name and policy constraints (no
-maker uses them; a critical one is refused) and revocation lists (makers publish hardly any; retire such a node or
-drop the intermediate from the configuration). From the TCG EK Credential Profile for TPM Family 2.0: not an
-authority; keyEncipherment for RSA, keyAgreement for ECC; tcg-kp-EKCertificate where an extended key usage is given.
+Checked by RFC 5280: names chain byte by byte, signatures, validity, CA flag, path length, keyCertSign, extended key
+usage of authorities, and no unknown critical extension. Not supported: name and policy constraints (no vendor uses
+them; critical ones are refused) and revocation lists (vendors publish hardly any; retire such a node, or remove the
+intermediate from the configuration). Checked by the TCG EK Credential Profile for TPM Family 2.0: the key's certificate
+is no authority; keyEncipherment for RSA, keyAgreement for ECC; tcg-kp-EKCertificate, if there is an extended key usage.
 
-A root is what the operator configured, whoever signed it; but it must be an authority and valid at the time, too.
-Search is bounded: six certificates from EK to root, and 32 signature checks, whatever a node presents.
+Roots are the certificates that the operator configured, whoever signed them. A root must be an authority and valid,
+too. The search is bounded: six certificates from EK to root, and 32 signature checks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nodeseal.x509.certificate import Certificate, EcKey, RsaKey, name_text
 from nodeseal.x509.extensions import EK_CERTIFICATE, BasicConstraints, KeyUsage, TpmModel
 
 MAX_PATH: Final = 6
-"""Most certificates from the endorsement key's to the root, both included."""
+"""Most certificates in a chain, from the endorsement key's to the root."""
 MAX_SIGNATURE_CHECKS: Final = 32
 _ANY_USAGE: Final = "2.5.29.37.0"
 _EMPTY_NAME: Final = b"\x30\x00"
@@ -43,10 +43,10 @@ _UNDERSTOOD: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class EkChain:
-    """A chain that was verified, which :func:`verify_ek_chain` alone builds.
+    """A verified chain. Only :func:`verify_ek_chain` builds one.
 
     Attributes:
-        path: the endorsement key's certificate first, the trusted root last.
+        path: certificates, the endorsement key's first and the trusted root last.
     """
 
     path: tuple[Certificate, ...]
@@ -58,23 +58,23 @@ class EkChain:
 
     @property
     def tpm_model(self) -> TpmModel:
-        """What the maker says of the TPM."""
+        """The TPM as its vendor describes it."""
         return self.path[0].extensions.tpm_model
 
 
 def verify_ek_chain(
     leaf: Certificate, intermediates: Sequence[Certificate], roots: Sequence[Certificate], at: datetime
 ) -> EkChain:
-    """Verify that ``leaf`` certifies an endorsement key under a trusted root at a time.
+    """Verify that ``leaf`` certifies an endorsement key under a trusted root.
 
     Args:
         leaf: the endorsement key's certificate.
-        intermediates: authorities that are not trusted by themselves: configured, or presented by the node.
-        roots: authorities that are trusted.
-        at: now.
+        intermediates: authorities that are not trusted themselves, configured or presented by the node.
+        roots: trusted authorities.
+        at: current time.
 
     Raises:
-        ProofFailed: with a finding for each thing that is wrong with the leaf and with the best path:
+        ProofFailed: with every finding about the leaf and about the path with the fewest findings:
             ``ek.untrusted-root``, ``ek.certificate-signature``, ``ek.certificate-expired``, ``ek.certificate-usage``.
     """
     wrong = [*_leaf_findings(leaf), *_common_findings(leaf, at)]
@@ -91,14 +91,14 @@ def verify_ek_chain(
 
 
 def certified_form(public: TpmPublic) -> RsaKey | EcKey:
-    """Return the key of a public area in the form certificates have it, for comparison."""
+    """Return the key of a public area in the form of certificates, for comparison."""
     if isinstance(public, RsaPublic):
         return RsaKey(int.from_bytes(public.modulus, "big"), public.public_exponent)
     return EcKey(public.curve, int.from_bytes(public.x, "big"), int.from_bytes(public.y, "big"))
 
 
 class _Search:
-    """Depth-first search for paths whose names and signatures chain, roots before intermediates."""
+    """Depth-first search for paths whose names and signatures chain. Roots are tried before intermediates."""
 
     def __init__(self, intermediates: Sequence[Certificate], roots: Sequence[Certificate]) -> None:
         self._roots = {root.raw for root in roots}
@@ -119,7 +119,7 @@ class _Search:
                 yield from self.paths((*path, issuer))
 
     def failure(self, leaf: Certificate) -> list[Finding]:
-        """Say why there was no path at all."""
+        """Return the findings when there is no path."""
         expected = f"a chain of at most {MAX_PATH} certificates to one of {len(self._roots)} trusted roots"
         seen = f"issuer {name_text(leaf.issuer)}"
         return [Finding(id=FindingId.EK_UNTRUSTED_ROOT, expected=expected, seen=seen), *self._faults]
@@ -160,7 +160,7 @@ def _path_findings(path: tuple[Certificate, ...], at: datetime) -> list[Finding]
 
 
 def _authority_findings(authority: Certificate, below: int) -> Iterator[Finding]:
-    """Check an authority with ``below`` authorities that are not self-issued between it and the leaf."""
+    """Check an authority. ``below``: number of authorities between it and the leaf that are not self-issued."""
     constraints = authority.extensions.basic_constraints or BasicConstraints(ca=False, path_length=None)
     usages = authority.extensions.extended_key_usage
     if not constraints.ca:

@@ -1,12 +1,12 @@
 """FLOE: random-access authenticated encryption of large files (c2sp.org/FLOE; ePrint 2025/2275).
 
-Parameters are the fixed ones of the specification (AES-256-GCM, HKDF-Expand-SHA-384, 32-byte IV); only the segment
-length varies. Names in capitals are the specification's. The header commits to key and AAD: its tag is checked in
-constant time before anything else, so one ciphertext never opens under two keys.
+Parameters are the specification's fixed ones (AES-256-GCM, HKDF-Expand-SHA-384, 32-byte IV), except the segment length.
+Names in capitals are the specification's. The header commits to key and AAD: its tag is verified in constant time
+before any segment, so no ciphertext opens under two keys.
 
-These are the specification's "semi-public" functions: :mod:`nodeseal.loader` knows from the content file how many
-segments there are and which one is final, as random access demands. Segments may be encrypted and decrypted from
-several threads at once; each position is encrypted once.
+These are the "semi-public" functions for random access: :mod:`nodeseal.loader` knows the number of segments and the
+final one from the content file. Several threads may encrypt and decrypt segments at once; each position is encrypted
+once.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _MAX_SEGMENTS = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What may vary.
+    """Variable parameters.
 
     Attributes:
         segment_size: ENC_SEG_LEN, bytes of a full segment with its overhead.
-        rotation_bits: AEAD_ROTATION_MASK: 2**20 segments share one AEAD key. Other values are for known answers.
+        rotation_bits: AEAD_ROTATION_MASK: 2**20 segments share an AEAD key. Other values are for test vectors.
     """
 
     segment_size: int
@@ -66,11 +66,11 @@ class Parameters:
 
 
 class _Forgotten(ValueError):
-    """Keys are asked for after they were wiped."""
+    """Use of keys after they were wiped."""
 
 
 class _State:
-    """State of "Semi-Public Functions (Random Access)": message key, IV and AAD, with the derived keys cached."""
+    """State of "Semi-Public Functions (Random Access)": message key, IV, AAD and the derived keys."""
 
     def __init__(self, key: bytes | bytearray, aad: bytes, params: Parameters, iv: bytes) -> None:
         self._prefix: Final = params.encode() + iv
@@ -86,7 +86,7 @@ class _State:
         return expand_key_sha384(key, self._prefix + purpose + self._aad, size)
 
     def cipher(self, position: int) -> AESGCM:
-        """DERIVE_KEY of "Internal Functions", cached; two threads may derive the same key twice, harmlessly."""
+        """DERIVE_KEY of "Internal Functions", cached. Two threads may derive the same key twice, which is harmless."""
         rotation = position >> self._rotation_bits << self._rotation_bits
         cipher = self._ciphers.get(rotation)
         if cipher is None:
@@ -128,9 +128,9 @@ class Encryptor:
 
         Args:
             key: 32 bytes.
-            aad: bound to the whole ciphertext.
+            aad: data to which the whole ciphertext is bound.
             params: segment size.
-            random: RND of "External Functions"; anything but the default is for test vectors.
+            random: RND of "External Functions"; other values than the default are for test vectors.
         """
         if len(key) != KEY_SIZE or params.capacity <= 0:
             raise ValueError("a FLOE key has 32 bytes and a segment more than its overhead")
@@ -144,9 +144,9 @@ class Encryptor:
         """Encrypt one segment (encryptSegment).
 
         Args:
-            position: from 0; never used twice.
-            plaintext: exactly the capacity of a segment, at most that when ``final``.
-            out: where the segment goes, exactly as long as plaintext and overhead.
+            position: number of the segment from 0; never used twice.
+            plaintext: exactly a segment's capacity, or at most that if ``final``.
+            out: memory for the segment, exactly as long as plaintext and overhead.
             final: whether this is the last segment.
         """
         capacity = self._params.capacity
@@ -169,17 +169,17 @@ class Decryptor:
     def __init__(
         self, key: bytes | bytearray, aad: bytes, header: bytes, params: Parameters, *, name: str = ""
     ) -> None:
-        """Check the header (startDecryption) before anything else is believed.
+        """Verify the header (startDecryption).
 
         Args:
             key: 32 bytes.
-            aad: what the ciphertext is bound to.
-            header: the first 74 bytes of the ciphertext.
-            params: as the receiver expects them.
-            name: of the file, for findings.
+            aad: data to which the ciphertext is bound.
+            header: first 74 bytes of the ciphertext.
+            params: expected parameters.
+            name: name of the file, for findings.
 
         Raises:
-            ProofFailed: with ``sealed.header``: other parameters, key, AAD or IV than the header's tag says.
+            ProofFailed: ``sealed.header``: the header is not of these parameters, this key and this AAD.
         """
         self._name = name
         self._params = params
@@ -193,16 +193,16 @@ class Decryptor:
             raise self._failed(FindingId.SEALED_HEADER, "a header of this data key", "a tag that does not hold")
 
     def decrypt_into(self, position: int, segment: memoryview, out: memoryview, *, final: bool) -> None:
-        """Decrypt one segment (decryptSegment) into ``out``, which holds zeros if that fails.
+        """Decrypt one segment (decryptSegment) into ``out``, which holds zeros after a failure.
 
         Args:
-            position: from 0.
-            segment: the whole encrypted segment, in memory that nobody else can write.
-            out: exactly as long as the plaintext.
+            position: number of the segment from 0.
+            segment: whole encrypted segment, in memory that no one else can write.
+            out: memory for the plaintext, exactly as long.
             final: whether the receiver expects the last segment here.
 
         Raises:
-            ProofFailed: with ``sealed.segment``: changed, moved, cut, or final where it should not be.
+            ProofFailed: ``sealed.segment``: changed, moved, cut, or final in the wrong place.
         """
         self._check_length(position, segment, final=final)
         iv = segment[_LENGTH_SIZE : _LENGTH_SIZE + _AEAD_IV_SIZE]

@@ -1,12 +1,12 @@
-"""HPKE (RFC 9180, base mode, one message) in the two places where a data key travels.
+"""HPKE (RFC 9180, base mode, one message) for data keys: in slots and in releases.
 
-- **Slots**: the data key of a sealed model, sealed to the public half of a model key. Suites are in :class:`Suite`,
+- **Slot**: the data key of a sealed model, sealed to a model key's public half. :class:`Suite` lists the suites.
   ``info`` is ``"nodeseal slot v1" || model digest (32) || key id``, so a slot opens for its own model only. A private
   key in a token computes ECDH there, and :func:`finish_slot` does the rest.
-- **Release**: the same data key, re-wrapped to the P-256 release key of a node's TPM. The node gets ECDH's Z from
-  TPM2_ECDH_ZGen, so its half of HPKE is finished by :func:`finish_release`.
+- **Release**: the same data key, wrapped again to the P-256 release key of a node's TPM. The node takes ECDH's Z from
+  TPM2_ECDH_ZGen, and :func:`finish_release` does the rest.
 
-The AAD is empty everywhere: context goes into ``info`` (RFC 9180 §8.1).
+The AAD is always empty; the context is in ``info`` (RFC 9180 §8.1).
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _RELEASE_SUITE = hpke.Suite(hpke.KEM.P256, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_2
 
 
 class Suite(Enum):
-    """Suites of model keys, by the spelling that stands in documents."""
+    """Suites of model keys, with their spelling in documents."""
 
     MLKEM768_X25519 = "MLKEM768-X25519 / HKDF-SHA256 / AES-256-GCM"
-    """Post-quantum hybrid (draft-ietf-hpke-pq): what is stored today stays closed to tomorrow's computers."""
+    """Post-quantum hybrid (draft-ietf-hpke-pq): quantum computers cannot open slots that are stored today."""
     P384 = "DHKEM(P-384, HKDF-SHA384) / HKDF-SHA384 / AES-256-GCM"
     """For hardware tokens."""
 
     @property
     def enc_size(self) -> int:
-        """Bytes of an encapsulated key."""
+        """Size of an encapsulated key in bytes."""
         return {Suite.MLKEM768_X25519: 1120, Suite.P384: 97}[self]
 
     @property
     def public_size(self) -> int:
-        """Bytes of a public key."""
+        """Size of a public key in bytes."""
         return {Suite.MLKEM768_X25519: _MLKEM_PUBLIC + 32, Suite.P384: 97}[self]
 
 
@@ -64,7 +64,7 @@ _SUITES = {
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A data key as it travels: the encapsulated key and the ciphertext."""
+    """Wrapped data key: the encapsulated key and the ciphertext."""
 
     enc: bytes
     wrapped: bytes
@@ -72,14 +72,14 @@ class Wrapped:
 
 @dataclass(frozen=True, slots=True)
 class ModelPublicKey:
-    """The half of a model key that seals.
+    """Public half of a model key, which seals.
 
     Attributes:
-        suite: which.
+        suite: suite of the key.
         raw: ML-KEM-768 encapsulation key (1184) and X25519 key (32), or an uncompressed P-384 point (97).
 
     Raises:
-        MalformedInput: ``raw`` is no key of that suite.
+        MalformedInput: ``raw`` is not a public key of that suite.
     """
 
     suite: Suite
@@ -90,7 +90,7 @@ class ModelPublicKey:
 
 
 class ModelPrivateKey:
-    """The half of a model key that opens. Kept as bytes and loaded for each use, so that it can be wiped.
+    """Private half of a model key, which opens. Kept as bytes and loaded for each use, so that it can be wiped.
 
     The bytes are ML-KEM-768 seed (64) and X25519 scalar (32), or the P-384 scalar (48, big-endian).
     """
@@ -99,7 +99,7 @@ class ModelPrivateKey:
         """Take a copy of ``raw``.
 
         Raises:
-            MalformedInput: ``raw`` is no private key of that suite.
+            MalformedInput: ``raw`` is not a private key of that suite.
         """
         self.suite = suite
         self._raw = bytearray(raw)
@@ -110,7 +110,7 @@ class ModelPrivateKey:
 
     @classmethod
     def generate(cls, suite: Suite) -> ModelPrivateKey:
-        """Make a new key pair from the operating system's randomness."""
+        """Create a key pair from the operating system's randomness."""
         if suite is Suite.P384:
             scalar = ec.generate_private_key(ec.SECP384R1()).private_numbers().private_value
             return cls(suite, scalar.to_bytes(_P384_SCALAR, "big"))
@@ -119,25 +119,25 @@ class ModelPrivateKey:
 
     @property
     def public(self) -> ModelPublicKey:
-        """The half that may be given to everyone who seals."""
+        """The public half, for everyone who seals."""
         if self.suite is Suite.P384:
             return ModelPublicKey(self.suite, _point(_p384_private(self._raw).public_key()))
         seal, agree = _hybrid_parts(self._raw)
         return ModelPublicKey(self.suite, seal.public_key().public_bytes_raw() + agree.public_key().public_bytes_raw())
 
     def to_bytes(self) -> bytearray:
-        """Return the secret, for a key store that encrypts it. Wipe it after use."""
+        """Return a copy of the secret for a key store, which encrypts it. The caller wipes it."""
         return bytearray(self._raw)
 
     def wipe(self) -> None:
-        """Forget the key; it opens nothing afterwards."""
+        """Wipe the key. It opens nothing afterwards."""
         wipe(self._raw)
 
     def open_slot(self, model_digest: Digest, key_id: KeyId, slot: Wrapped) -> bytearray:
         """Return the data key of a slot.
 
         Raises:
-            ProofFailed: with ``release.slot``: sealed to another key, for another model or key id, or changed.
+            ProofFailed: ``release.slot``: sealed to another key, for another model or key id, or changed.
         """
         try:
             info = _slot_info(model_digest, key_id)
@@ -164,7 +164,7 @@ def wrap_data_key(public: ModelPublicKey, model_digest: Digest, key_id: KeyId, d
 
 
 def uncompressed_point(x: bytes, y: bytes) -> bytes:
-    """Return the P-256 point of a TPMS_ECC_POINT as 65 bytes; TPMs may leave out leading zeros.
+    """Return the P-256 point of a TPMS_ECC_POINT as 65 bytes. TPMs may leave out leading zeros.
 
     Raises:
         MalformedInput: not a point of the curve.
@@ -188,9 +188,9 @@ def wrap_for_release(release_public: bytes, context: bytes, data_key: bytes | by
     """Wrap a data key to the release key of a node's TPM.
 
     Args:
-        release_public: the release key's uncompressed point, proved by TPM2_Certify.
-        context: canonical JSON of the release; opens only with exactly these bytes.
-        data_key: what the slot held.
+        release_public: uncompressed point of the release key, proved by TPM2_Certify.
+        context: canonical JSON of the release; the reply opens with exactly these bytes only.
+        data_key: data key of the slot.
 
     Raises:
         MalformedInput: ``release_public`` is not a point of P-256.
@@ -200,16 +200,16 @@ def wrap_for_release(release_public: bytes, context: bytes, data_key: bytes | by
 
 
 def finish_release(release_public: bytes, context: bytes, reply: Wrapped, dh: bytes) -> bytearray:
-    """Open what :func:`wrap_for_release` made, with the ECDH done by the TPM.
+    """Open a data key that :func:`wrap_for_release` wrapped, after the TPM computed ECDH.
 
     Args:
-        release_public: this node's own release key, uncompressed.
-        context: the release's context as it was received.
-        reply: ``enc`` and ``wrapped`` as they were received.
+        release_public: uncompressed point of this node's release key.
+        context: the release's context as received.
+        reply: ``enc`` and ``wrapped`` as received.
         dh: x coordinate of TPM2_ECDH_ZGen's output point.
 
     Raises:
-        ProofFailed: with ``release.wrapped``: made for another key or context, or changed.
+        ProofFailed: ``release.wrapped``: made for another key or context, or changed.
     """
     secret = hpke_receiver.shared_secret(hpke_receiver.P256, dh, reply.enc, release_public)
     data_key = hpke_receiver.open_message(hpke_receiver.P256, secret, _RELEASE_LABEL + context, reply.wrapped)
@@ -230,17 +230,17 @@ def token_point(enc: bytes) -> bytes:
 def finish_slot(
     public: ModelPublicKey, model_digest: Digest, key_id: KeyId, slot: Wrapped, dh: bytes | bytearray
 ) -> bytearray:
-    """Open a slot of suite P-384, as :meth:`ModelPrivateKey.open_slot`, with the ECDH done by a token.
+    """Open a slot of suite P-384 after a token computed ECDH.
 
     Args:
-        public: the public half of the model key.
-        model_digest: whose slot it is.
-        key_id: of the model key.
-        slot: as it was read.
+        public: public half of the model key.
+        model_digest: digest of the slot's model.
+        key_id: id of the model key.
+        slot: the slot as read.
         dh: x coordinate of the shared point.
 
     Raises:
-        ProofFailed: with ``release.slot``: sealed to another key, for another model or key id, or changed.
+        ProofFailed: ``release.slot``: sealed to another key, for another model or key id, or changed.
     """
     secret = hpke_receiver.shared_secret(hpke_receiver.P384, dh, slot.enc, public.raw)
     info = _slot_info(model_digest, key_id)

@@ -1,8 +1,8 @@
-"""The receiver's half of HPKE (RFC 9180, base mode, one message) for private keys that only compute ECDH.
+"""Receiver's half of HPKE (RFC 9180, base mode, one message), for private keys that only compute ECDH.
 
-A TPM and a PKCS#11 token keep their scalar and give the Diffie-Hellman value; this turns it into the plaintext: Decap
-of DHKEM (§4.1) from ``dh`` on, KeySchedule (§5.1), and Open with the first nonce (§5.2). Whoever calls has checked that
-``enc`` is a point of the curve (§7.1.4).
+A TPM or a PKCS#11 token keeps its scalar and returns the Diffie-Hellman value. This module opens the message with it:
+Decap of DHKEM (§4.1) from ``dh`` on, KeySchedule (§5.1), and Open with the first nonce (§5.2). The caller has checked
+that ``enc`` is a point on the curve (§7.1.4).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DhSuite:
         kem: KEM identifier (RFC 9180 §7.1).
         kdf: KDF identifier (§7.2).
         secret_size: Nsecret.
-        dh_size: Ndh, bytes of the x coordinate.
+        dh_size: Ndh, size of the x coordinate in bytes.
         extract: HKDF-Extract.
         expand: HKDF-Expand.
     """
@@ -67,7 +67,7 @@ def shared_secret(suite: DhSuite, dh: bytes | bytearray, enc: bytes, recipient: 
     """Return ExtractAndExpand of §4.1, with kem_context = enc || pkRm.
 
     Raises:
-        MalformedInput: ``dh`` is longer than a coordinate; a device may leave out leading zeros.
+        MalformedInput: ``dh`` is longer than a coordinate. A device may leave out leading zeros.
     """
     if len(dh) > suite.dh_size:
         raise MalformedInput(f"ECDH: {len(dh)} bytes, at most {suite.dh_size}")
@@ -89,7 +89,7 @@ def key_schedule(suite: DhSuite, secret: bytes, info: bytes) -> tuple[bytes, byt
 
 
 def open_message(suite: DhSuite, secret: bytes, info: bytes, sealed: bytes) -> bytes | None:
-    """Return the plaintext of the first message with an empty AAD, or None if it does not open."""
+    """Return the plaintext of the first message, with an empty AAD. None: it does not open."""
     key, nonce = key_schedule(suite, secret, info)
     try:
         return AESGCM(key).decrypt(nonce, sealed, b"")

@@ -1,4 +1,4 @@
-"""Keys that sign files, and the check of their signatures (Linux, security/integrity/digsig_asymmetric.c).
+"""Signatures of files in IMA logs, and the keys that made them (Linux, security/integrity/digsig_asymmetric.c).
 
 Accepted are RSA (PKCS #1 v1.5) from 2048 bits and ECDSA on the NIST, Brainpool and secp256k1 curves below, over
 SHA-256, SHA-384 or SHA-512. The entry's digest must be by the hash that the signature names.
@@ -29,9 +29,9 @@ _SIGNER_CURVES: Final = frozenset(
 )
 _PREHASHED: Final = {hash_alg: Prehashed(HASHES[hash_alg]) for hash_alg in STRONG_HASHES}
 _OVER_THE_DIGEST: Final = 2
-"""Version of signatures over the digest itself."""
+"""Version of a signature over the digest itself."""
 _DIGEST_TYPES: Final = {SignatureKind.FILE: ("", "ima"), SignatureKind.VERITY: ("", "verity")}
-"""What the digest of an entry may be of for a signature to be over it."""
+"""Types of an entry's digest that a signature of this kind covers."""
 
 
 class ImaKey:
@@ -42,11 +42,11 @@ class ImaKey:
 
     Attributes:
         spki: the same.
-        key_id: the last four bytes of the SHA-1 of its public key bits (RFC 5280 §4.2.1.2, method 1), which is what
-            signatures name it by unless its certificate has an identifier of another kind: a hint, no proof.
+        key_id: last four bytes of the SHA-1 of the public key bits (RFC 5280 §4.2.1.2, method 1). Signatures name the
+            key by it, unless its certificate has another identifier. It is a hint and proves nothing.
 
     Raises:
-        MalformedInput: no such key, or one that is too weak or of a kind that does not sign files.
+        MalformedInput: not a key, or one that is too weak or of a kind that does not sign files.
     """
 
     __slots__ = ("_check", "key_id", "spki")
@@ -58,10 +58,10 @@ class ImaKey:
         self._check = _check_with(key)
 
     def verify(self, signature: ImaSignature, fields: ImaFields) -> None:
-        """Check that this key signed the digest that an entry holds; the key id is not asked.
+        """Verify that this key signed the digest in an entry. The key id does not matter.
 
         Raises:
-            ProofFailed: IMA_SIGNATURE, with the path.
+            ProofFailed: ``ima.signature``, with the path.
         """
         try:
             signed, hash_alg = _signed(signature, fields)
@@ -73,10 +73,10 @@ class ImaKey:
 
 
 def read_ima_key(raw: bytes) -> ImaKey:
-    """Read a key from what people have: a public key or certificate, in PEM or DER.
+    """Read the key of a public key or a certificate, in PEM or DER.
 
     Raises:
-        MalformedInput: none of these, or a key that :class:`ImaKey` does not take.
+        MalformedInput: none of these, or a key that is too weak or of a kind that does not sign files.
     """
     if len(raw) > MAX_KEY_FILE:
         raise MalformedInput(f"IMA key: {len(raw)} bytes, at most {MAX_KEY_FILE}")
@@ -125,7 +125,7 @@ def _check_with(key: PublicKey) -> Callable[[bytes, bytes, Prehashed], None]:
 
 
 def _signed(signature: ImaSignature, fields: ImaFields) -> tuple[bytes, Prehashed]:
-    """Return the digest that the signature is over, and its algorithm."""
+    """Return the digest that the signature covers, and its algorithm."""
     name = signature.hash_alg.name
     hash_alg = STRONG_HASHES_BY_NAME.get(name)
     if hash_alg is None:

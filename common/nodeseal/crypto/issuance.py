@@ -1,9 +1,9 @@
-"""Whether one certificate was signed by the key of another: arithmetic only, no chains (RFC 5280 §6.1.3 (a) (1)).
+"""Signature of one certificate by the key of another: arithmetic only, no chains (RFC 5280 §6.1.3 (a) (1)).
 
-Accepted are RSA (PKCS #1 v1.5 and PSS) with at least 2048 bits and ECDSA on P-256, P-384 and P-521, with SHA-256 or
-better. SHA-1 is refused even though some makers' intermediates (Infineon to 2013) still carry it: chosen-prefix
-collisions are affordable, and a TPM below such an intermediate can be put on the allow list. MD5 needs no reason.
-Keys are built from the numbers in :mod:`nodeseal.x509.certificate`, so that no second parser sees the certificate.
+Accepted: RSA (PKCS #1 v1.5 and PSS) from 2048 bits and ECDSA on P-256, P-384 and P-521, over SHA-256 or better. SHA-1
+is refused, although some vendors' intermediates use it (Infineon until 2013): chosen-prefix collisions are affordable.
+A TPM below such an intermediate can be put on the allow list. Keys are built from the numbers in
+:mod:`nodeseal.x509.certificate`, so no second parser reads the certificate.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REFUSED: Final = {
 
 
 def signature_fault(certificate: Certificate, issuer: Certificate) -> str:
-    """Return what is wrong with the signature of ``certificate`` by the key of ``issuer``, or an empty text."""
+    """Verify the signature of ``certificate`` by the key of ``issuer``; return the problem, or an empty text."""
     try:
         if isinstance(issuer.key, RsaKey):
             _verify_rsa(certificate, issuer.key)
@@ -84,7 +84,7 @@ def _rsa_scheme(algorithm: AlgorithmIdentifier) -> tuple[padding.AsymmetricPaddi
 
 
 def _pss(reader: DerReader) -> tuple[padding.PSS, hashes.HashAlgorithm]:
-    """Read RSASSA-PSS-params (RFC 4055 §3.1); the defaults mean SHA-1, so hash and mask must be written."""
+    """Read RSASSA-PSS-params (RFC 4055 §3.1). The defaults mean SHA-1, so hash and mask must be there."""
     inside = reader.inside(der.SEQUENCE, "content")
     reader.end()
     hash_alg = _hash(inside.inside(der.context(0), "hash"))

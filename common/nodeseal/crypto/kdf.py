@@ -1,4 +1,4 @@
-"""HKDF's two halves (RFC 5869 §2.2 and §2.3; NIST SP 800-56C names the first, SP 800-108 the second)."""
+"""The two steps of HKDF (RFC 5869 §2.2 and §2.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def expand_sha384(prk: bytes, info: bytes, size: int) -> bytes:
 
 
 def expand_key_sha384(prk: bytes | bytearray, info: bytes, size: int) -> bytearray:
-    """Return ``size`` bytes of HKDF-Expand with SHA-384 that can be wiped, and leave no copy behind."""
+    """Return ``size`` bytes of HKDF-Expand with SHA-384. The caller can wipe them; there is no other copy."""
     key = bytearray(size)
     HKDFExpand(hashes.SHA384(), size, info).derive_into(prk, key)
     return key

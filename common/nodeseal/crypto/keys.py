@@ -1,4 +1,4 @@
-"""Public keys between their TPM form and that of `cryptography`, PEM and DER (SubjectPublicKeyInfo, RFC 5280)."""
+"""Public keys between the TPM's form and those of ``cryptography``, PEM and DER (SubjectPublicKeyInfo, RFC 5280)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _TPMT_STARTS = (u16(Alg.RSA), u16(Alg.ECC))
 
 
 def public_key_of(public: TpmPublic) -> PublicKey:
-    """Return the key of a public area as `cryptography` knows it.
+    """Return the key of a public area as an object of ``cryptography``.
 
     Raises:
-        MalformedInput: the point is not on its curve, or the modulus or exponent cannot be one.
+        MalformedInput: the point is not on its curve, or the modulus or exponent is impossible.
     """
     try:
         if isinstance(public, EccPublic):
@@ -50,10 +50,10 @@ def public_key_of(public: TpmPublic) -> PublicKey:
 
 
 def public_of_key(key: PublicKeyTypes) -> TpmPublic:
-    """Return a public area for a key that came without one: no attributes, no policy, no scheme.
+    """Return a public area for a key that has none: no attributes, no policy, no scheme.
 
     Raises:
-        MalformedInput: neither RSA nor a NIST curve.
+        MalformedInput: neither RSA of an accepted size nor on a NIST curve.
     """
     if isinstance(key, rsa.RSAPublicKey):
         return _rsa_public(key)
@@ -63,10 +63,10 @@ def public_of_key(key: PublicKeyTypes) -> TpmPublic:
 
 
 def decode_public_key(raw: bytes) -> TpmPublic:
-    """Decode a public key in any of the forms in use: PEM, DER SubjectPublicKeyInfo, TPM2B_PUBLIC, TPMT_PUBLIC.
+    """Decode a public key: PEM, DER SubjectPublicKeyInfo, TPM2B_PUBLIC or TPMT_PUBLIC.
 
     Raises:
-        MalformedInput: none of these, or one of them that does not parse.
+        MalformedInput: none of these, or it does not decode.
     """
     if len(raw) > MAX_KEY_FILE:
         raise MalformedInput(f"public key: {len(raw)} bytes, at most {MAX_KEY_FILE}")

@@ -1,7 +1,7 @@
-r"""Wraps private keys for storage under a key-encryption key.
+r"""Private keys at rest, wrapped under a key-encryption key.
 
-AES-256-GCM with a random 96-bit nonce (SP 800-38D §8.2.2; one key-encryption key wraps far fewer than 2**32 keys).
-The AAD binds what the key is, so that files cannot be swapped. Layout: ``"nodeseal wrap 1\\0"`` (16), nonce (12),
+AES-256-GCM with a random 96-bit nonce (SP 800-38D §8.2.2; a key-encryption key wraps far fewer than 2**32 keys). The
+AAD names the key, so that files cannot be swapped. Layout: ``"nodeseal wrap 1\\0"`` (16), nonce (12),
 ciphertext and tag.
 """
 
@@ -27,16 +27,16 @@ def new_kek() -> bytes:
 
 
 def wrap_private_key(kek: bytes, secret: bytes | bytearray, context: bytes) -> bytes:
-    """Return ``secret`` wrapped under ``kek``; it opens with the same ``context`` only."""
+    """Return ``secret`` wrapped under ``kek``. It opens with the same ``context`` only."""
     nonce = os.urandom(_NONCE)
     return _MARK + nonce + AESGCM(kek).encrypt(nonce, secret, _MARK + context)
 
 
 def unwrap_private_key(kek: bytes, wrapped: bytes, context: bytes) -> bytearray:
-    """Return what :func:`wrap_private_key` wrapped; the caller wipes it.
+    """Return the secret that :func:`wrap_private_key` wrapped. The caller wipes it.
 
     Raises:
-        MalformedInput: not such a file, altered, or wrapped under another key or context.
+        MalformedInput: not a wrapped key, altered, or wrapped under another key or context.
     """
     body = wrapped.removeprefix(_MARK)
     if len(body) != len(wrapped) - len(_MARK) or len(body) < _NONCE + _TAG:

@@ -1,8 +1,7 @@
-"""Memory that holds secrets: wiped after use and kept out of core dumps, as far as Python and Linux allow.
+"""Memory for secrets: wiped after use and kept out of core dumps, as far as Python and Linux allow.
 
-What this is worth: a ``bytearray`` that is wiped leaves nothing behind itself, but libraries take and return
-``bytes``, whose copies live until the allocator reuses them. It narrows what a later memory disclosure finds; it does
-not protect from root on a running node.
+Limits: wiping a ``bytearray`` clears its own memory, but libraries take and return ``bytes``, whose copies stay until
+the allocator reuses them. A later memory disclosure finds less; root on a running node is not kept out.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def wipe(buffer: bytearray | memoryview) -> None:
 def allocate(size: int) -> memoryview:
     """Return ``size`` zero bytes of private memory that core dumps leave out (madvise(2), ``MADV_DONTDUMP``).
 
-    The memory goes back to the system, which zeroes it, when the last view of it is gone.
+    When the last view of it is gone, the memory returns to the system, which zeroes it.
     """
     region = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     region.madvise(mmap.MADV_DONTDUMP)

@@ -1,8 +1,8 @@
-"""Signatures by TPM keys: what is accepted, and the check itself.
+"""Verification of signatures by TPM keys.
 
-Accepted are RSASSA (PKCS #1 v1.5) and RSAPSS from 2048 bits and ECDSA on P-256, P-384 and P-521, over SHA-256 or
-better, and only in the scheme that the key declares. SHA-1 is refused; :class:`InsecureSha1Verifier` exists for
-forensics on old quotes and is used by nothing that trusts.
+Accepted: RSASSA (PKCS #1 v1.5) and RSAPSS from 2048 bits and ECDSA on P-256, P-384 and P-521, over SHA-256 or better,
+in the scheme that the key declares. SHA-1 is refused; :class:`InsecureSha1Verifier` is for forensics on old quotes, and
+no decision about trust uses it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SignatureVerifier:
         public: the key; its scheme says which signatures it makes (restricted keys always have one).
 
     Raises:
-        MalformedInput: the key is not a key (see :func:`nodeseal.crypto.keys.public_key_of`).
-        ProofFailed: QUOTE_ALGORITHM, the key declares no scheme, or its size, curve, scheme or hash is not accepted.
+        MalformedInput: the point is not on its curve, or the modulus or exponent is impossible.
+        ProofFailed: ``quote.algorithm``: no scheme, or a size, curve, scheme or hash that is not accepted.
     """
 
     accepted_hashes: ClassVar[frozenset[HashAlg]] = frozenset(STRONG_HASHES)
@@ -50,11 +50,11 @@ class SignatureVerifier:
         return self._scheme.hash_alg
 
     def verify(self, raw_signature: bytes, message: bytes) -> None:
-        """Check a TPMT_SIGNATURE over ``message``.
+        """Verify a TPMT_SIGNATURE over ``message``.
 
         Raises:
-            ProofFailed: QUOTE_MALFORMED, it does not parse; QUOTE_ALGORITHM, another scheme or hash than the
-                key's; QUOTE_SIGNATURE, it does not hold.
+            ProofFailed: ``quote.malformed``: it does not parse; ``quote.algorithm``: another scheme or hash than the
+                key's; ``quote.signature``: it does not hold.
         """
         try:
             signature = decode_signature(raw_signature)
@@ -63,7 +63,12 @@ class SignatureVerifier:
         self.verify_decoded(signature, message)
 
     def verify_decoded(self, signature: TpmSignature, message: bytes) -> None:
-        """Check a decoded signature over ``message``; raises as :meth:`verify`."""
+        """Verify a decoded signature over ``message``.
+
+        Raises:
+            ProofFailed: ``quote.algorithm``: another scheme or hash than the key's; ``quote.signature``: it does not
+                hold.
+        """
         if signature.scheme is not self._scheme.alg or signature.hash_alg is not self._scheme.hash_alg:
             seen = Scheme(signature.scheme, signature.hash_alg)
             raise _failed(FindingId.QUOTE_ALGORITHM, f"a signature by {self._scheme}", str(seen))
@@ -90,21 +95,21 @@ class SignatureVerifier:
 
 
 class InsecureSha1Verifier(SignatureVerifier):
-    """A verifier that takes SHA-1 as well. For forensics only: SHA-1 signatures can be forged by collision."""
+    """Verifier that accepts SHA-1 as well. For forensics only: collisions forge SHA-1 signatures."""
 
     accepted_hashes = SignatureVerifier.accepted_hashes | {HashAlg.SHA1}
 
 
 def decode_plain_signature(raw: bytes, scheme: Scheme, public: TpmPublic) -> TpmSignature:
-    """Take a signature that came without TPMT_SIGNATURE around it.
+    """Decode a signature that has no TPMT_SIGNATURE around it.
 
     Args:
         raw: RSA: as long as the modulus. ECDSA: DER (RFC 3279 §2.2.3), or r and s, each as long as a coordinate.
-        scheme: what the sender says it is.
-        public: the key it should be by.
+        scheme: scheme of the signature, as claimed.
+        public: key of the supposed signer.
 
     Raises:
-        MalformedInput: an ECDSA signature that is neither of the two, or a scheme that is not for such a key.
+        MalformedInput: an ECDSA signature of neither form, or a scheme of another type of key.
     """
     if isinstance(public, RsaPublic) and scheme.alg in _RSA_SIGNING:
         return RsaSignature(scheme.alg, scheme.hash_alg, raw)
@@ -128,7 +133,7 @@ def _check_with(key: PublicKey, scheme: Scheme) -> Callable[[TpmSignature, bytes
 def _rsa_check(
     key: rsa.RSAPublicKey, scheme: Alg, hash_alg: hashes.HashAlgorithm
 ) -> Callable[[TpmSignature, bytes], None]:
-    # Part 1, annex on RSA: the salt is as long as fits, or as long as the hash where FIPS 186 rules; hence AUTO
+    # Part 1, annex on RSA: the salt is as long as fits, or under FIPS 186 as long as the hash; hence AUTO
     pss = padding.PSS(padding.MGF1(hash_alg), padding.PSS.AUTO)
     form = padding.PKCS1v15() if scheme is Alg.RSASSA else pss
 
@@ -141,7 +146,7 @@ def _rsa_check(
 
 
 def _ecdsa_check(key: ec.EllipticCurvePublicKey, hash_alg: HashAlg) -> Callable[[TpmSignature, bytes], None]:
-    # hashlib hashes a short message in a fraction of what cryptography takes to set up a hash
+    # for a short message, hashlib is far faster than setting up a hash of cryptography
     ecdsa = ec.ECDSA(Prehashed(HASHES[hash_alg]))
 
     def check(signature: TpmSignature, message: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Private keys as a TPM holds them, in memory: for load generators and tests that need thousands of TPMs.
+"""A TPM's private keys in memory, for load generators and tests that need thousands of TPMs.
 
-Nothing here protects anything. The steps are those of a TPM's commands: TPM2_Sign by ECDSA, TPM2_ECDH_ZGen and
-TPM2_ActivateCredential (TPM Library Part 1, "Credential Protection"; Part 3).
+The keys are not protected. Commands: TPM2_Sign by ECDSA, TPM2_ECDH_ZGen and TPM2_ActivateCredential (TPM Library Part
+1, "Credential Protection"; Part 3).
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ class SyntheticKey:
             raise MalformedInput("not a point on P-256") from error
 
     def activate(self, ak_name: bytes, id_object: bytes, encrypted_secret: bytes) -> bytes:
-        """Return what TPM2_MakeCredential wrapped for this key, an AES-128 SHA-256 endorsement key, and ``ak_name``.
+        """Return the secret of a credential (TPM2_MakeCredential) for ``ak_name`` and this AES-128 SHA-256 key.
 
         Args:
-            ak_name: name of the key whose credential it is.
+            ak_name: name of the attestation key.
             id_object: TPM2B_ID_OBJECT with its size.
             encrypted_secret: TPM2B_ENCRYPTED_SECRET with its size.
 
         Raises:
-            MalformedInput: it does not parse, or was made for another key or name.
+            MalformedInput: not a credential, or one for another key or name.
         """
         reader = Reader(encrypted_secret, "TPM2B_ENCRYPTED_SECRET")
         reader.u16("size")

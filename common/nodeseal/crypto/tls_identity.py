@@ -30,7 +30,7 @@ from nodeseal.x509.certificate import MAX_CERTIFICATE
 
 
 class PeerKind(Enum):
-    """What a peer is; the value is the first part of its SPIFFE path."""
+    """Kind of a peer. The value is the first part of its SPIFFE path."""
 
     NODE = "node"
     PERSON = "person"
@@ -39,16 +39,16 @@ class PeerKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerIdentity:
-    """Who a certificate speaks for.
+    """Holder of a certificate.
 
     Attributes:
         kind: node, person or verifier.
         name: the node id, the person's name, or ``verifier``.
         trust_domain: the SPIFFE trust domain.
         certificate_sha256: SHA-256 of the certificate in DER; quotes are bound to it.
-        not_before: when the certificate begins.
-        not_after: when it ends. TLS checks it in the handshake only, so whoever keeps a connection
-            open checks it again.
+        not_before: start of validity.
+        not_after: end of validity. TLS checks it in the handshake only; a connection that stays open must check it
+            again.
     """
 
     kind: PeerKind
@@ -60,12 +60,12 @@ class PeerIdentity:
 
 
 def peer_identity(certificate_der: bytes) -> PeerIdentity:
-    """Read whom a certificate of this system speaks for. Its chain was checked by TLS, not here.
+    """Return the holder of a certificate of this system. TLS has verified its chain; this function does not.
 
     Raises:
         MalformedInput: not a certificate.
-        ProofFailed: ``tls.certificate``: not exactly one URI name, not a SPIFFE ID of a known form, or an extended
-            key usage that is not the one of its kind.
+        ProofFailed: ``tls.certificate``: not exactly one URI name, no SPIFFE ID of a known form, or another extended
+            key usage than its kind's.
     """
     if len(certificate_der) > MAX_CERTIFICATE:
         raise MalformedInput(f"peer certificate: {len(certificate_der)} bytes, at most {MAX_CERTIFICATE}")
@@ -87,7 +87,7 @@ def peer_identity(certificate_der: bytes) -> PeerIdentity:
 
 
 def to_pem(*certificates_der: bytes) -> bytes:
-    """Return certificates in PEM, in the order given: what TLS libraries ask for."""
+    """Return certificates in PEM in the given order, as TLS libraries take them."""
     return b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in certificates_der)
 
 
@@ -112,7 +112,7 @@ def _only_uri(extensions: x509.Extensions) -> str:
 
 
 def _parse_spiffe(uri: str) -> tuple[str, PeerKind, str]:
-    """Split a SPIFFE ID into trust domain, kind and name; every part has one spelling, so no form is normalised."""
+    """Split a SPIFFE ID into trust domain, kind and name. Every part has one spelling, so nothing is normalised."""
     with contextlib.suppress(MalformedInput):
         match uri.removeprefix("spiffe://").split("/"):
             case [domain, "verifier"] if uri == spiffe_id(domain, "verifier"):

@@ -40,7 +40,7 @@ def certificate_request(key_pem: bytes, name: str) -> bytes:
 
 
 def requested_key(request_der: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the key of a certificate request whose sender proved that it holds it.
+    """Return the key of a certificate request, after its signature proved possession.
 
     Raises:
         MalformedInput: not a PKCS #10 request.
@@ -62,7 +62,7 @@ def requested_key(request_der: bytes) -> ec.EllipticCurvePublicKey:
 
 
 def common_name(text: str) -> x509.Name:
-    """Return a distinguished name that is a common name; no decision depends on it."""
+    """Return a name that consists of a common name. No decision depends on it."""
     # X.520 allows 64 characters, host names may be longer
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
 

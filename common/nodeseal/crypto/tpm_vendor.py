@@ -1,8 +1,8 @@
-"""Issue endorsement key certificates as a TPM vendor does: for software TPMs, tests and load generators.
+"""A TPM vendor's endorsement key certificates, for software TPMs, tests and load generators.
 
-Root and intermediate are P-256; certificates follow the TCG EK Credential Profile for TPM Family 2.0, v2.5:
-empty subject, hence a critical subjectAltName that names manufacturer, model and version, extended key usage
-tcg-kp-EKCertificate, key usage by kind of key. Whoever trusts such a root trusts software.
+Root and intermediate are P-256. Certificates follow the TCG EK Credential Profile for TPM Family 2.0, v2.5: empty
+subject, therefore a critical subjectAltName with manufacturer, model and version; extended key usage
+tcg-kp-EKCertificate; key usage by kind of key. To trust such a root is to trust software.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TPM_NAME: Final = (
     (x509.ObjectIdentifier(TPM_MODEL), "synthetic"),
     (x509.ObjectIdentifier(TPM_VERSION), "id:00010000"),
 )
-"""tcg-at-tpmManufacturer ("NSL", which the TCG has given to nobody), tpmModel and tpmVersion."""
+"""tcg-at-tpmManufacturer ("NSL", which the TCG has assigned to no one), tpmModel and tpmVersion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class VendorKeys:
     """A TPM vendor's certificate authority.
 
     Attributes:
-        root_pem: certificate of the root, whose key is gone once the intermediate is signed.
+        root_pem: certificate of the root, whose key is not kept.
         intermediate_pem: certificate that signs endorsement key certificates.
         signing_key_pem: private key of the intermediate, PKCS #8 without password.
     """
@@ -48,7 +48,7 @@ class VendorKeys:
 
 
 def create_vendor(name: str, at: datetime) -> VendorKeys:
-    """Create root and intermediate of a vendor called ``name``, valid for ten years from ``at``."""
+    """Create root and intermediate of the vendor ``name``, valid for ten years from ``at``."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root_name, intermediate_name = _name(f"{name} root"), _name(f"{name} intermediate")
     root = _authority(root_name, root_name, key=root_key, signer=root_key, path_length=1, at=at)
@@ -66,7 +66,7 @@ def issue_ek_certificate(vendor: VendorKeys, ek: TpmPublic, at: datetime) -> byt
     """Return the certificate of ``ek`` in DER, valid for ten years from ``at``.
 
     Raises:
-        MalformedInput: ``ek`` is not a key that a certificate can hold.
+        MalformedInput: the point is not on its curve, or the modulus or exponent is impossible.
     """
     issuer = x509.load_pem_x509_certificate(vendor.intermediate_pem)
     signer = serialization.load_pem_private_key(vendor.signing_key_pem, password=None)

@@ -1,4 +1,4 @@
-"""Where two IMA logs part: the first entry that differs. Logs of one boot in two banks do not."""
+"""Where two IMA logs differ: the first entry. Logs of one boot in two banks do not differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nodeseal.ima.log import ImaEntry
 
 
 def entries_alike(before: Sequence[ImaEntry], after: Sequence[ImaEntry]) -> int:
-    """Return how many entries two logs begin with that measure the same in the same PCR."""
+    """Return the number of entries, from the first on, by which two logs measure the same into the same PCR."""
     pairs = zip(before, after, strict=False)
     return next(
         (number for number, (one, other) in enumerate(pairs) if _differ(one, other)), min(len(before), len(after))

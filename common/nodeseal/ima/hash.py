@@ -1,7 +1,6 @@
 """Hash algorithms as the kernel names and numbers them (include/uapi/linux/hash_info.h, crypto/hash_info.c).
 
-IMA writes the name before a file's digest and the number into signatures. That a name is here says nothing about what
-policy accepts.
+IMA writes the name before a file's digest, and the number into signatures. Policy accepts far fewer than are here.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ class KernelHash(NamedTuple):
     """One row of the kernel's tables: ``enum hash_algo``, ``hash_algo_name`` and ``hash_digest_size``.
 
     Attributes:
-        number: its number in signatures.
-        name: its name in template data.
-        size: bytes of a digest.
+        number: number in signatures.
+        name: name in template data.
+        size: size of a digest in bytes.
     """
 
     number: int

@@ -1,16 +1,16 @@
-"""IMA measurement logs: what the kernel says it measured after boot, entry by entry, and how that makes PCR 10.
+"""IMA measurement logs: the kernel's list of measurements after boot, and the value of PCR 10 that it gives.
 
-The binary list is ``binary_runtime_measurements`` and, since Linux 6.10, one such file per bank
-(``binary_runtime_measurements_sha256``) whose template digest field is as wide as the bank; all integers are
+The binary list is ``binary_runtime_measurements`` and, since Linux 6.10, one such file for each bank
+(``binary_runtime_measurements_sha256``), whose template digests are as wide as the bank. All integers are
 little-endian (security/integrity/ima/ima_fs.c, ima_measurements_show). An entry is::
 
     u32 pcr | template digest | u32 length, template name | u32 length, template data
 
-but for the legacy template ``ima``, whose data has no length around it: 20 bytes of digest, then u32 length and name.
+In the legacy template ``ima``, no length stands before the data: 20 bytes of digest, u32 length, name.
 
-A log is a claim: what is believed of it is what replays into a quoted PCR 10. This module knows bytes and digests;
-:mod:`nodeseal.ima.template` reads the data, :mod:`nodeseal.ima.text` the ASCII list. ``docs/ima-logs.md``
-says how real logs deviate and the rule for each.
+A log is a claim; only entries that replay into a quoted PCR 10 are believed. This module knows bytes and digests.
+:mod:`nodeseal.ima.template` reads the data, :mod:`nodeseal.ima.text` the ASCII list. ``docs/ima-logs.md`` lists how
+real logs deviate, with a rule for each.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MAX_IMA_LOG: Final = 64 * 1024 * 1024
 """Largest log in bytes; half a million entries."""
 MAX_IMA_ENTRIES: Final = 1024 * 1024
 MAX_TEMPLATE_NAME: Final = 255
-"""Fifteen field names of sixteen letters, and the bars between them (ima_template.c, template_desc_init_fields)."""
+"""Fifteen field names of sixteen letters with bars between them (ima_template.c, template_desc_init_fields)."""
 MAX_TEMPLATE_DATA: Final = 1024 * 1024
-"""Largest data of one entry in bytes; measured buffers (keys, command lines, device-mapper tables) have kilobytes."""
+"""Largest data of one entry in bytes; measured buffers (keys, command lines, device-mapper tables) have a few KiB."""
 LEGACY_TEMPLATE: Final = "ima"
 LEGACY_DIGEST_SIZE: Final = 20
 LEGACY_NAME_SIZE: Final = 256
@@ -39,9 +39,9 @@ LEGACY_NAME_SIZE: Final = 256
 
 U32: Final = struct.Struct("<I")
 ENTRY_HEADERS: Final = {bank: struct.Struct(f"<I{bank.digest_size}sI") for bank in HashAlg}
-"""PCR, template digest and length of the template name, by the bank that the file is of."""
+"""PCR, template digest and length of the template name, by the file's bank."""
 VIOLATIONS: Final = {bank: b"\xff" * bank.digest_size for bank in HashAlg}
-"""What a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
+"""Digest that a violation extends: all ones (ima_queue.c, ima_add_template_entry)."""
 _TEMPLATE_NAME: Final = re.compile(rb"[!-~]*")
 _BIG_ENDIAN_U32: Final = struct.Struct(">I")
 BOOT_AGGREGATE_PCRS: Final = range(10)
@@ -51,13 +51,13 @@ _AGGREGATED_SHA1: Final = (len(FIRMWARE_PCRS),)
 
 
 class ImaEntry(NamedTuple):
-    """One entry; a plain tuple, because a log has hundreds of thousands of them.
+    """One entry. A plain tuple, because a log has hundreds of thousands of them.
 
     Attributes:
-        pcr: the PCR that was extended.
+        pcr: the extended PCR.
         template_digest: hash of the data in the file's bank; zeros: a violation.
         template: name of the template, or its fields (``d-ng|sig``).
-        data: template data as the file has it, without its length.
+        data: template data as in the file, without its length.
     """
 
     pcr: int
@@ -67,16 +67,16 @@ class ImaEntry(NamedTuple):
 
     @property
     def violation(self) -> bool:
-        """Whether the file changed while it was measured, so that the entry says nothing about it."""
+        """Whether the file changed while it was measured, so that the entry proves nothing about it."""
         return not any(self.template_digest)
 
 
 def ima_entries(raw: bytes, bank: HashAlg = HashAlg.SHA1, start: int = 0) -> Iterator[tuple[int, ImaEntry]]:
-    """Iterate over entries and the offsets at which they end, from byte ``start`` on; digests are not checked.
+    """Iterate over the entries from byte ``start`` on, with the offset at which each ends. Digests are not checked.
 
     Raises:
-        MalformedInput: cut off, a PCR that cannot be, a big-endian log, a template name that is none, or more than
-            :data:`MAX_IMA_LOG` bytes, :data:`MAX_IMA_ENTRIES` entries or :data:`MAX_TEMPLATE_DATA` bytes of one.
+        MalformedInput: cut off, a PCR above 23, a big-endian log, a malformed template name, or more than
+            :data:`MAX_IMA_LOG` bytes, :data:`MAX_IMA_ENTRIES` entries or :data:`MAX_TEMPLATE_DATA` bytes in one entry.
     """
     size, header = len(raw), ENTRY_HEADERS[bank]
     if size > MAX_IMA_LOG:
@@ -102,36 +102,36 @@ def ima_entries(raw: bytes, bank: HashAlg = HashAlg.SHA1, start: int = 0) -> Ite
 
 
 def looks_like_ima_log(raw: bytes) -> bool:
-    """Tell whether a file begins as an IMA log of some bank does, in either byte order."""
+    """Tell whether a file begins like an IMA log of any bank, in either byte order."""
     return any(_begins(raw, bank, order) for bank in HashAlg for order in (U32, _BIG_ENDIAN_U32))
 
 
 def claimed_bank(raw: bytes) -> HashAlg:
-    """Return the bank that a log is of, which only the name of its file says: the one whose width its first entry has.
+    """Return the bank of a log by the width of its first entry, for a file whose name does not say it.
 
-    What has the width of none is no log, and is refused as one of SHA-1, the classic file's bank.
+    A file whose width fits no bank is no log. The result is SHA-1 then, and decoding refuses it.
     """
     return next((bank for bank in HashAlg if _begins(raw, bank, U32)), HashAlg.SHA1)
 
 
 def encode_ima_entry(entry: ImaEntry) -> bytes:
-    """Return an entry as the kernel writes it, its template digest as wide as it is."""
+    """Return an entry as the kernel writes it, with a template digest of any width."""
     name = entry.template.encode("ascii")
     length = b"" if entry.template == LEGACY_TEMPLATE else U32.pack(len(entry.data))
     return U32.pack(entry.pcr) + entry.template_digest + U32.pack(len(name)) + name + length + entry.data
 
 
 def measured_entry(template: str, data: bytes, bank: HashAlg = HashAlg.SHA1, pcr: int = IMA_PCR) -> ImaEntry:
-    """Return the entry that a kernel would make of this template data."""
+    """Return the entry that a kernel makes of this template data."""
     digest = bank.digest(hashed_data(template, data))
     return ImaEntry(pcr, digest, template, data)
 
 
 def template_hash(entry: ImaEntry, bank: HashAlg) -> bytes:
-    """Return what the entry extends in ``bank``, whichever bank its file is of (ima_crypto.c, ima_queue.c).
+    """Return the digest that an entry extends in ``bank``, which need not be the file's (ima_crypto.c, ima_queue.c).
 
     Raises:
-        MalformedInput: an entry of the legacy template whose name is longer than that template can hold.
+        MalformedInput: a name that is too long for the legacy template.
     """
     if entry.violation:
         return VIOLATIONS[bank]
@@ -141,10 +141,10 @@ def template_hash(entry: ImaEntry, bank: HashAlg) -> bytes:
 def hashed_data(template: str, data: bytes) -> bytes:
     """Return the bytes that a template digest covers: the data, lengths included (ima_calc_field_array_hash_tfm).
 
-    Of the legacy template, that is the digest and the name, padded with zeros and without its length.
+    In the legacy template: the digest, and the name without its length, padded with zeros.
 
     Raises:
-        MalformedInput: as :func:`template_hash`.
+        MalformedInput: a name that is too long for the legacy template.
     """
     if template != LEGACY_TEMPLATE:
         return data
@@ -155,10 +155,10 @@ def hashed_data(template: str, data: bytes) -> bytes:
 
 
 def check_template_digest(entry: ImaEntry, bank: HashAlg, number: int) -> None:
-    """Check that the template digest of entry ``number`` is the hash of its data; a violation has none.
+    """Check that the template digest of entry ``number`` is the hash of its data. A violation has none.
 
     Raises:
-        MalformedInput: it is not, so the log was written for another bank or by nobody's kernel.
+        MalformedInput: another digest, so the entry was changed or the file is of another bank.
     """
     if not entry.violation and entry.template_digest != template_hash(entry, bank):
         raise MalformedInput(
@@ -168,10 +168,10 @@ def check_template_digest(entry: ImaEntry, bank: HashAlg, number: int) -> None:
 
 
 def replay_ima(entries: Iterable[ImaEntry], bank: HashAlg, pcr: int = IMA_PCR) -> bytes:
-    """Return the value of ``pcr`` that these entries account for (TPM2_PCR_Extend, TPM Library Part 3).
+    """Return the value that these entries give to ``pcr`` (TPM2_PCR_Extend, TPM Library Part 3).
 
     Raises:
-        MalformedInput: as :func:`template_hash`.
+        MalformedInput: a name that is too long for the legacy template.
     """
     value = bytes(bank.digest_size)
     for entry in entries:
@@ -181,10 +181,10 @@ def replay_ima(entries: Iterable[ImaEntry], bank: HashAlg, pcr: int = IMA_PCR) -
 
 
 def boot_aggregate_candidates(pcr_values: Mapping[int, bytes], bank: HashAlg) -> tuple[bytes, ...]:
-    """Return what the entry ``boot_aggregate`` may hold for these values of ``bank``, the likeliest first.
+    """Return the possible digests of the entry ``boot_aggregate`` for these values of ``bank``, most likely first.
 
-    It is the bank's hash over PCR 0 to 7 and, but for SHA-1 and since Linux 5.8, over PCR 8 and 9 as well
-    (ima_crypto.c, ima_calc_boot_aggregate_tfm). A form that needs a PCR which is not there is left out.
+    The aggregate is the bank's hash over PCR 0 to 7. Since Linux 5.8 it covers PCR 8 and 9 as well, except in SHA-1
+    (ima_crypto.c, ima_calc_boot_aggregate_tfm). A form is left out if one of its PCRs has no value here.
     """
     counts = _AGGREGATED_SHA1 if bank is HashAlg.SHA1 else _AGGREGATED
     spans = [[pcr_values.get(pcr) for pcr in range(count)] for count in counts]

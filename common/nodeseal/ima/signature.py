@@ -1,14 +1,14 @@
-"""File signatures as IMA logs hold them: ``security.ima`` (security/integrity/integrity.h, signature_v2_hdr; digsig.c).
+"""File signatures in IMA logs: ``security.ima`` (security/integrity/integrity.h, signature_v2_hdr; digsig.c).
 
-The header is 9 bytes: type, version, hash algorithm, key id (4) and size of the signature (2, big-endian). What is
-signed depends on type and version:
+The header has 9 bytes: type, version, hash algorithm, key id (4) and size of the signature (2, big-endian). Type and
+version determine the signed content:
 
 - type 3 version 2: the file's digest;
 - type 6 version 3: the digest of ``struct ima_file_id`` (type, hash algorithm, digest of the fs-verity descriptor), so
-  that no file can be taken for a descriptor; newer kernels know version 3 with type 3, for the file's digest, too;
-- type 5, an EVM portable signature: the file's metadata, which the log does not hold; it is read and proves nothing.
+  that no file passes for a descriptor. Newer kernels know version 3 with type 3, too, for the file's digest;
+- type 5, an EVM portable signature: the file's metadata. The log does not hold them, so the signature proves nothing.
 
-Neither the key id nor anything else of the header is proved by the log; the signature alone counts.
+The log proves no field of the header, not even the key id. Only the signature counts.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class ImaSignature:
     """One signature.
 
     Attributes:
-        kind: what it says it is of.
+        kind: type of the signed content, as claimed.
         version: format: 2, over the digest itself; 3, over ``struct ima_file_id``.
         hash_alg: hash of the file or descriptor, and of the signature.
-        key_id: claimed; last four bytes of the signing key's SubjectKeyIdentifier.
+        key_id: last four bytes of the signing key's SubjectKeyIdentifier, as claimed.
         signature: PKCS #1 v1.5 of an RSA key, or DER of an ECDSA key's r and s.
     """
 
@@ -55,7 +55,7 @@ class ImaSignature:
     signature: bytes
 
     def file_id(self, digest: bytes) -> bytes:
-        """Return the part of ``struct ima_file_id`` that a version 3 signature is over the hash of."""
+        """Return the part of ``struct ima_file_id`` whose hash a version 3 signature covers."""
         return bytes([self.kind, self.hash_alg.number]) + digest
 
 
@@ -63,7 +63,7 @@ def decode_ima_signature(raw: bytes) -> ImaSignature:
     """Decode the field ``sig`` of an entry.
 
     Raises:
-        MalformedInput: empty, of an unknown type, version or hash, or not of the size that it says inside.
+        MalformedInput: empty, an unknown type, version or hash, or another size than the header's.
     """
     if len(raw) <= _HEADER.size:
         raise MalformedInput(f"IMA signature: {len(raw)} bytes, a header alone has {_HEADER.size}")

@@ -1,8 +1,8 @@
-"""What an IMA entry says: template data as fields (Documentation/security/IMA-templates.rst, ima_template_lib.c).
+"""Template data of IMA entries as fields (Documentation/security/IMA-templates.rst, ima_template_lib.c).
 
-A template is a list of fields, by a name (``ima-sig``) or spelled out (``d-ng|sig``). Its data is the fields in that
-order, each behind its length as little-endian u32; only the legacy template ``ima`` has a digest of fixed size first.
-A file name is any bytes but NUL, in which the kernel has written underscores for spaces since Linux 3.13.
+A template is a list of fields, given by name (``ima-sig``) or spelled out (``d-ng|sig``). Its data holds the fields in
+that order, each behind its length as little-endian u32; the legacy template ``ima`` starts with a digest of fixed size.
+A file name is any bytes without NUL. Since Linux 3.13, the kernel writes underscores for the spaces in it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ DIGEST_FIELDS: Final = ("d", "d-ng", "d-ngv2")
 NAME_FIELDS: Final = ("n", "n-ng")
 FIELDS: Final = frozenset(each for fields in TEMPLATES.values() for each in fields)
 DIGEST_TYPES: Final = ("ima", "verity")
-"""What the digest of d-ngv2 is of: the file, or its fs-verity descriptor."""
+"""Subject of the digest in d-ngv2: the file, or its fs-verity descriptor."""
 VIOLATION_DIGEST: Final = bytes(20)
-"""What older kernels write for the digest of a violation, whatever the algorithm (IMA_DIGEST_SIZE)."""
+"""Digest that older kernels write for a violation, for every algorithm (IMA_DIGEST_SIZE)."""
 _LEGACY_ALGORITHMS: Final = {16: "md5", 20: "sha1"}
 _MAX_UNKNOWN_DIGEST: Final = 64
 _MAX_ALGORITHM: Final = 64
@@ -51,15 +51,15 @@ _MAX_ALGORITHM: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaFields:
-    """What an entry says; a field that its template does not have is empty.
+    """Fields of an entry; empty where its template has no such field.
 
     Attributes:
-        algorithm: the kernel's name of the hash (``sha256``), as written: it may be none that anybody knows.
-        digest: of the file, of its fs-verity descriptor, or of ``buffer``.
-        path: name of the file, or of what else was measured (``boot_aggregate``, ``kexec-cmdline``).
-        signature: the extended attribute ``security.ima``, or of an EVM portable signature; empty: not signed.
-        buffer: what was measured, if that was no file; ``None``: the template has no such field.
-        digest_type: ``ima`` or ``verity`` where the template says.
+        algorithm: the kernel's name of the hash (``sha256``) as written; it may be unknown.
+        digest: digest of the file, of its fs-verity descriptor, or of ``buffer``.
+        path: name of the file, or of another measured object (``boot_aggregate``, ``kexec-cmdline``).
+        signature: the extended attribute ``security.ima``, or an EVM portable signature; empty: not signed.
+        buffer: measured content that is not a file; ``None``: the template has no such field.
+        digest_type: ``ima`` or ``verity``; empty: the template does not say.
         others: further fields and their bytes, in the template's order: ``modsig``, ``evmsig``, ``iuid`` …
     """
 
@@ -73,7 +73,7 @@ class ImaFields:
 
     @property
     def path_text(self) -> str:
-        """The path as text; bytes that are no UTF-8 become lone surrogates (PEP 383), so that none is lost."""
+        """The path as text. Bytes that are no UTF-8 become lone surrogates (PEP 383), so none is lost."""
         return self.path.decode("utf-8", "surrogateescape")
 
 
@@ -82,7 +82,7 @@ def template_fields(template: str) -> tuple[str, ...]:
     """Return the fields of a template.
 
     Raises:
-        MalformedInput: a template or field that is not known, a field twice, or two digests or names.
+        MalformedInput: an unknown template or field, a repeated field, or two digests or names.
     """
     fields = TEMPLATES.get(template) or tuple(template.split("|"))
     if not FIELDS.issuperset(fields):
@@ -94,10 +94,10 @@ def template_fields(template: str) -> tuple[str, ...]:
 
 
 def parse_template(template: str, data: bytes) -> ImaFields:
-    """Take template data apart.
+    """Parse template data.
 
     Raises:
-        MalformedInput: an unknown template, fields that do not fill the data exactly, a digest that is not as long as
+        MalformedInput: an unknown template, fields that do not fill the data exactly, a digest of another size than
             its algorithm's, or a name that does not end with its only NUL.
     """
     found = dict(zip(template_fields(template), split_fields(template, data), strict=True))
@@ -115,7 +115,7 @@ def parse_template(template: str, data: bytes) -> ImaFields:
 
 
 def encode_template(template: str, fields: ImaFields) -> bytes:
-    """Return the template data of these fields; a field that ``others`` does not have is written empty.
+    """Return the template data of these fields. A field that ``others`` lacks is written empty.
 
     Raises:
         MalformedInput: an unknown template.
@@ -137,7 +137,7 @@ def encode_template(template: str, fields: ImaFields) -> bytes:
 
 
 def measured_path(path: bytes) -> bytes:
-    """Return the name under which the kernel measures the file of this path (ima_write_template_field_data)."""
+    """Return the kernel's name for the file of this path (ima_write_template_field_data)."""
     return path.replace(b" ", b"_")
 
 
@@ -147,19 +147,19 @@ def join_fields(values: Iterable[bytes]) -> bytes:
 
 
 def split_fields(template: str, data: bytes) -> tuple[bytes, ...]:
-    """Return the bytes of each field, as :func:`template_fields` lists them.
+    """Return the bytes of each field, in the order of :func:`template_fields`.
 
     Raises:
-        MalformedInput: they do not fill the data exactly.
+        MalformedInput: the fields do not fill the data exactly.
     """
     return tuple(_split(template, data))
 
 
 def parse_digest(raw: bytes) -> tuple[str, bytes]:
-    """Take a ``d-ng`` or ``d-modsig`` field apart: an algorithm's name, ``:``, NUL and the digest.
+    """Parse a ``d-ng`` or ``d-modsig`` field: an algorithm's name, ``:``, NUL and the digest.
 
     Raises:
-        MalformedInput: not so, or a digest that is not as long as the algorithm's.
+        MalformedInput: no algorithm, or a digest of another size than the algorithm's.
     """
     name, colon, digest = raw.partition(b":\0")
     algorithm = name.decode("ascii", "replace")
@@ -191,7 +191,7 @@ def _split(template: str, data: bytes) -> Iterator[bytes]:
 
 
 def _digest(found: dict[str, bytes]) -> tuple[str, str, bytes]:
-    """Take the digest field out, whichever the template has: type, algorithm, digest."""
+    """Remove the digest field of any kind; return type, algorithm and digest."""
     if "d-ng" in found:
         return ("", *parse_digest(found.pop("d-ng")))
     if "d-ngv2" in found:
@@ -213,7 +213,7 @@ def _named_digest(algorithm: str, digest: bytes) -> bytes:
 
 
 def _path(template: str, found: dict[str, bytes]) -> bytes:
-    """Take the name out; all but the legacy template end it with a NUL."""
+    """Remove the name field and return it. Templates other than the legacy one end it with a NUL."""
     raw = next((found.pop(name) for name in NAME_FIELDS if name in found), b"\0")
     name, end, more = (raw + b"\0" if template == LEGACY_TEMPLATE else raw).partition(b"\0")
     if not end or more:

@@ -1,12 +1,12 @@
-"""IMA's ASCII list, ``ascii_runtime_measurements``: one line an entry (ima_fs.c, ima_ascii_measurements_show).
+"""IMA's ASCII list, ``ascii_runtime_measurements``: a line for each entry (ima_fs.c, ima_ascii_measurements_show).
 
 ::
 
     10 1e70…95e1 ima-sig sha256:d33d…90ef /usr/bin/dd 030204f3…
 
-It is for people. A file name stands in it as it is, so a name with a newline breaks its line in two, and one made for
-that can look like entries of its own; what tells is the template digest, which covers the whole name. Whoever judges a
-machine takes the binary list. Spaces are no trouble: what a line has too many of them belongs to the name.
+It is for people. File names are not escaped, so a name with a newline breaks its line and can imitate entries. The
+template digest, which covers the whole name, reveals that. Appraisal uses the binary list. Surplus spaces in a line
+belong to the name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIGEST: Final = re.compile(rb"((?:ima:|verity:)?[0-9A-Za-z_-]+:)([0-9a-f]*)")
 _HEX: Final = re.compile(rb"(?:[0-9a-f]{2})*")
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
 _STRINGS: Final = frozenset({*NAME_FIELDS, "xattrnames"})
-"""Fields that are printed as text up to their NUL."""
+"""Fields that are printed as text, up to the NUL."""
 _DIGESTS: Final = frozenset({"d-ng", "d-ngv2", "d-modsig"})
 _NUMBERS: Final = {"iuid": 4, "igid": 4, "imode": 2}
 """Fields that are printed as decimal numbers, and their size in the binary list."""
@@ -43,16 +43,16 @@ _REMEDY: Final = "a file name with a newline breaks its line; take the binary li
 
 
 def looks_like_ima_text(raw: bytes) -> bool:
-    """Tell whether a file begins as an ASCII list does."""
+    """Tell whether a file begins like an ASCII list."""
     first, _, _ = raw[:MAX_TEMPLATE_DATA].partition(b"\n")
     return _HEAD.fullmatch(first) is not None
 
 
 def ima_text_entries(raw: bytes) -> Iterator[ImaEntry]:
-    """Iterate over the entries of a list; digests are not checked.
+    """Iterate over the entries of a list. Digests are not checked.
 
     Raises:
-        MalformedInput: a line that is no entry, an unknown template, a PCR that cannot be, or more than
+        MalformedInput: a line that is no entry, an unknown template, a PCR above 23, or more than
             :data:`~nodeseal.ima.log.MAX_IMA_LOG` bytes or ``MAX_IMA_ENTRIES`` lines.
     """
     if len(raw) > MAX_IMA_LOG:
@@ -67,12 +67,12 @@ def ima_text_entries(raw: bytes) -> Iterator[ImaEntry]:
 
 
 def text_bank(entry: ImaEntry) -> HashAlg:
-    """Return the bank whose width an entry's template digest has."""
+    """Return the bank of an entry, by the width of its template digest."""
     return HASHES_BY_DIGEST_SIZE[len(entry.template_digest)]
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:
-    """Yield lines; none of the endings but the newline count, since names may hold the others."""
+    """Yield lines, ended by newlines only: names may hold all other line ends."""
     start = 0
     while start < len(raw):
         end = raw.find(b"\n", start)
@@ -104,7 +104,7 @@ def _template_data(template: str, rest: bytes) -> bytes:
 
 
 def _words(names: tuple[str, ...], rest: bytes) -> list[bytes]:
-    """Cut a line into one word for each field; surplus spaces belong to the file's name."""
+    """Cut a line into one word for each field. Surplus spaces belong to the file's name."""
     words = rest.split(b" ")
     surplus = len(words) - len(names)
     at = next((n for n, name in enumerate(names) if name in _STRINGS), None)
@@ -116,7 +116,7 @@ def _words(names: tuple[str, ...], rest: bytes) -> list[bytes]:
 
 
 def _value(name: str, word: bytes) -> bytes:
-    """Return the bytes of a field that prints as ``word``; an empty field prints as nothing."""
+    """Return the bytes of a field that is printed as ``word``. An empty field is printed as nothing."""
     if not word and name not in NAME_FIELDS:
         return b""
     if name in _STRINGS:

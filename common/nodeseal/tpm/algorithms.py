@@ -1,6 +1,6 @@
 """Algorithm, curve and attribute identifiers: TPM_ALG_ID, TPM_ECC_CURVE, TPMA_OBJECT (TPM Library Part 2).
 
-Only what nodeseal accepts is named. A number that is not here is refused where it is decoded.
+Only numbers that nodeseal accepts are here. Decoding refuses all others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _Known = TypeVar("_Known", bound=Enum)
 
 
 class HashAlg(IntEnum):
-    """Hash algorithms (TPMI_ALG_HASH): of PCR banks, names, policies and signatures."""
+    """Hash algorithms of PCR banks, names, policies and signatures (TPMI_ALG_HASH)."""
 
     SHA1 = 0x0004
     SHA256 = 0x000B
@@ -25,12 +25,12 @@ class HashAlg(IntEnum):
 
     @property
     def digest_size(self) -> int:
-        """Bytes of a digest."""
+        """Size of a digest in bytes."""
         return _DIGEST_SIZES[self]
 
     @property
     def hashlib_name(self) -> str:
-        """Name of the algorithm in hashlib and in people's files: ``sha256``."""
+        """Name of the algorithm in hashlib and in files: ``sha256``."""
         return self.name.lower()
 
     def digest(self, content: bytes) -> bytes:
@@ -57,14 +57,14 @@ HASH_CONSTRUCTORS = {
     HashAlg.SHA384: hashlib.sha384,
     HashAlg.SHA512: hashlib.sha512,
 }
-"""hashlib's constructors, for loops in which a method call per hash would count."""
+"""hashlib's constructors, for loops where a method call for each hash would cost too much."""
 HASHES_BY_NUMBER: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
 HASHES_BY_NAME = {alg.hashlib_name: alg for alg in HashAlg}
 HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in HashAlg}
 SHA256_SIZE = 32
 
 STRONG_HASHES = (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)
-"""Hashes without known collisions, weakest first: the only ones that a signature, a name or a golden may rest on."""
+"""Hashes without known collisions, weakest first. Only these count in signatures, names and goldens."""
 STRONG_HASHES_BY_NAME = {alg.hashlib_name: alg for alg in STRONG_HASHES}
 STRONG_HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in STRONG_HASHES}
 
@@ -85,7 +85,7 @@ class Alg(IntEnum):
 
 
 class CurveId(IntEnum):
-    """NIST curves (TPM_ECC_CURVE). That a curve decodes does not mean that policy accepts it."""
+    """NIST curves (TPM_ECC_CURVE). Policy accepts fewer than decode."""
 
     P192 = 0x0001
     P224 = 0x0002
@@ -95,7 +95,7 @@ class CurveId(IntEnum):
 
     @property
     def coordinate_size(self) -> int:
-        """Bytes of one coordinate, and of ``r`` and ``s`` of a signature."""
+        """Size in bytes of a coordinate, and of ``r`` and ``s`` of a signature."""
         return (int(self.name[1:]) + 7) // 8
 
 
@@ -125,27 +125,47 @@ _CURVES_BY_NUMBER: dict[int, CurveId] = {curve.value: curve for curve in CurveId
 
 
 def decode_alg(reader: Reader, field: str) -> Alg:
-    """Read a TPM_ALG_ID that is not a hash."""
+    """Read a TPM_ALG_ID that is not a hash.
+
+    Raises:
+        MalformedInput: cut off, unknown or not accepted.
+    """
     return known_alg(reader.u16(field), reader, field)
 
 
 def decode_hash(reader: Reader, field: str) -> HashAlg:
-    """Read a TPMI_ALG_HASH."""
+    """Read a TPMI_ALG_HASH.
+
+    Raises:
+        MalformedInput: cut off, unknown or not accepted.
+    """
     return known_hash(reader.u16(field), reader, field)
 
 
 def decode_curve(reader: Reader, field: str) -> CurveId:
-    """Read a TPM_ECC_CURVE."""
+    """Read a TPM_ECC_CURVE.
+
+    Raises:
+        MalformedInput: cut off, unknown or not accepted.
+    """
     return _known(_CURVES_BY_NUMBER, reader.u16(field), reader, field)
 
 
 def known_alg(number: int, reader: Reader, field: str) -> Alg:
-    """Return the algorithm of this number, just read by ``reader``."""
+    """Return the algorithm of a number that ``reader`` has just read.
+
+    Raises:
+        MalformedInput: unknown or not accepted.
+    """
     return _known(_ALGS_BY_NUMBER, number, reader, field)
 
 
 def known_hash(number: int, reader: Reader, field: str) -> HashAlg:
-    """Return the hash algorithm of this number, just read by ``reader``."""
+    """Return the hash algorithm of a number that ``reader`` has just read.
+
+    Raises:
+        MalformedInput: unknown or not accepted.
+    """
     return _known(HASHES_BY_NUMBER, number, reader, field)
 
 

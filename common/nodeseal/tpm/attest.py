@@ -1,7 +1,7 @@
-"""What a TPM signs: TPMS_ATTEST of quotes, certifications and creations (TPM Library Part 2, "Attestation Structures").
+"""TPMS_ATTEST, which a TPM signs: quotes, certifications and creations (TPM Library Part 2, "Attestation Structures").
 
-Decoding proves nothing. Only a structure that starts with TPM_GENERATED_VALUE can come from a TPM's own attestation
-commands, because a restricted key refuses to sign outside data that starts so (TPM2_Hash and TPM2_Sign, Part 3).
+Decoding proves nothing. A structure that starts with TPM_GENERATED_VALUE and is signed by a restricted key comes from
+the TPM's own commands: such a key signs no outside data with that start (TPM2_Hash and TPM2_Sign, Part 3).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _EMPTY_SELECTION = bytes(4)
 
 
 class ClockInfo(NamedTuple):
-    """Time and resets of the TPM (TPMS_CLOCK_INFO), obfuscated for keys outside the endorsement hierarchy.
+    """Time and resets of the TPM (TPMS_CLOCK_INFO); obfuscated for keys outside the endorsement hierarchy.
 
     Attributes:
-        clock: milliseconds the TPM has been powered, over its whole life.
+        clock: milliseconds under power since the TPM was last cleared.
         reset_count: TPM resets since the TPM was last cleared.
         restart_count: resumes and restarts since the last reset.
-        safe: no greater value of ``clock`` was ever reported before an unorderly shutdown.
+        safe: whether the TPM has never reported a greater ``clock``; after a sudden loss of power it may have.
     """
 
     clock: int
@@ -47,7 +47,7 @@ class Quoted:
     """TPMS_QUOTE_INFO.
 
     Attributes:
-        selection: what was quoted; None when nothing was, which no caller may take for a proof.
+        selection: the PCRs that were quoted. None: no PCR was, so the quote proves nothing about PCRs.
         pcr_digest: digest over the selected values, by the hash of the signing scheme (TPM2_Quote, Part 3).
     """
 
@@ -57,7 +57,7 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """TPMS_CERTIFY_INFO: the TPM holds an object of this name."""
+    """TPMS_CERTIFY_INFO: the TPM holds the object of this name."""
 
     name: bytes
     qualified_name: bytes
@@ -65,21 +65,21 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """TPMS_CREATION_INFO: the TPM created an object of this name."""
+    """TPMS_CREATION_INFO: the TPM created the object of this name."""
 
     object_name: bytes
     creation_hash: bytes
 
 
 class Attest(NamedTuple):
-    """TPMS_ATTEST; a plain tuple, because one is made in every round of every node.
+    """TPMS_ATTEST. A plain tuple, because every round of every node makes one.
 
     Attributes:
         qualified_signer: qualified name of the signing key.
-        extra_data: what the caller asked to have signed along: the nonce or binding.
+        extra_data: data of the caller that is signed along: the nonce or binding.
         clock_info: time and resets.
         firmware_version: the TPM vendor's number.
-        attested: what was attested.
+        attested: the attested facts.
     """
 
     qualified_signer: bytes
@@ -90,10 +90,10 @@ class Attest(NamedTuple):
 
     @property
     def quoted(self) -> Quoted:
-        """What was quoted.
+        """The quote in it.
 
         Raises:
-            MalformedInput: this attests something else.
+            MalformedInput: not a quote.
         """
         if not isinstance(self.attested, Quoted):
             raise MalformedInput(f"TPMS_ATTEST: a quote is due, this is {type(self.attested).__name__}")
@@ -101,10 +101,10 @@ class Attest(NamedTuple):
 
     @property
     def certified(self) -> Certified:
-        """What was certified.
+        """The certification in it.
 
         Raises:
-            MalformedInput: this attests something else.
+            MalformedInput: not a certification.
         """
         if not isinstance(self.attested, Certified):
             raise MalformedInput(f"TPMS_ATTEST: a certification is due, this is {type(self.attested).__name__}")
@@ -132,7 +132,7 @@ def decode_attest(raw: bytes) -> Attest:
 
 @lru_cache(maxsize=16_384)
 def _decode_attested(kind: int, raw: bytes) -> Quoted | Certified | Created:
-    """Decode TPMU_ATTEST; cached, because a node whose PCRs rest quotes the same bytes round after round."""
+    """Decode TPMU_ATTEST. Cached: a node whose PCRs do not change quotes the same bytes in every round."""
     reader = Reader(raw, "TPMS_ATTEST.attested")
     attested = _read_attested(reader, kind)
     reader.end()

@@ -1,7 +1,7 @@
-"""Bounds-checked reading and plain writing of TPM 2.0 wire format (TPM Library Part 2).
+"""Bounds-checked reading, and writing, of the TPM 2.0 wire format (TPM Library Part 2).
 
-All integers are big-endian and nothing is aligned. :class:`Reader` refuses what does not fit, naming the structure,
-the field and the offset; it never reads past its bytes and never allocates by a length it has not checked.
+Integers are big-endian and nothing is aligned. :class:`Reader` never reads past its bytes and never allocates by a
+length that it has not checked. Its errors name the structure, the field and the offset.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_NAME = 66
 
 
 class Reader:
-    """A cursor over the bytes of one structure.
+    """Cursor over the bytes of one structure.
 
     Args:
         raw: the bytes.
         what: name of the structure, for errors.
 
     Raises:
-        MalformedInput: from every method, when the bytes end early or are too many.
+        MalformedInput: from every method: the bytes end early, or there are too many.
     """
 
     __slots__ = ("_at", "_raw", "_what")
@@ -36,17 +36,17 @@ class Reader:
         self._at = 0
 
     def fault(self, field: str, problem: str) -> MalformedInput:
-        """Return the error that says what is wrong with ``field``."""
+        """Return the error for a problem of ``field``."""
         return MalformedInput(f"{self._what}: {field} {problem}, before byte {self._at} of {len(self._raw)}")
 
     def rest(self) -> bytes:
-        """Read all that is left."""
+        """Read the remaining bytes."""
         start = self._at
         self._at = len(self._raw)
         return self._raw[start:]
 
     def unpack(self, layout: struct.Struct, field: str) -> tuple[Any, ...]:
-        """Read neighbouring fields of fixed size at once."""
+        """Read neighbouring fields of fixed size."""
         at = self._at
         self._at = at + layout.size
         if self._at > len(self._raw):
@@ -74,7 +74,7 @@ class Reader:
         return int.from_bytes(self.take(4, field), "big")
 
     def sized(self, field: str, maximum: int) -> bytes:
-        """Read a TPM2B: a UINT16 size, at most ``maximum``, and that many bytes."""
+        """Read a TPM2B: a size (UINT16, at most ``maximum``) and that many bytes."""
         raw, start = self._raw, self._at + 2
         size = int.from_bytes(raw[start - 2 : start], "big")
         if size > maximum:
@@ -85,7 +85,7 @@ class Reader:
         return raw[start : self._at]
 
     def end(self) -> None:
-        """Check that nothing is left."""
+        """Check that no bytes are left."""
         if self._at != len(self._raw):
             raise MalformedInput(f"{self._what}: {len(self._raw) - self._at} bytes too many at its end")
 

@@ -1,7 +1,7 @@
 """Templates of endorsement keys: TCG EK Credential Profile for TPM Family 2.0, v2.5, Annex B.
 
-Low range (L-1, L-2): unique filled with zeros, use by PolicySecret(endorsement). High range (H-1 to H-7): unique
-empty, use by password or PolicyB. H-5 (SM2) is left out: no part of nodeseal accepts SM2.
+Low range (L-1, L-2): unique holds zeros, use by PolicySecret(endorsement). High range (H-1 to H-7): unique is empty,
+use by password or PolicyB. H-5 (SM2) is left out, because nodeseal accepts no SM2.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class EkTemplate:
     """One template of the profile.
 
     Attributes:
-        name: as the profile calls it, ``L-1`` to ``H-7``.
-        public: what TPM2_CreatePrimary takes, unique included.
-        certificate_nv_index: where the TPM keeps the certificate (the profile's low and high range).
+        name: the profile's name, ``L-1`` to ``H-7``.
+        public: input of TPM2_CreatePrimary, unique included.
+        certificate_nv_index: NV index of the certificate (the profile's low and high range).
     """
 
     name: str
@@ -49,7 +49,7 @@ class EkTemplate:
     certificate_nv_index: int
 
     def made(self, public: TpmPublic) -> bool:
-        """Tell whether ``public`` is a key made from this template: all but unique is equal."""
+        """Tell whether ``public`` is a key made from this template: only unique differs."""
         return type(public) is type(self.public) and _blank(public) == _blank(self.public)
 
 
@@ -68,7 +68,7 @@ def identify_ek_template(public: TpmPublic) -> EkTemplate:
     """Return the template that ``public`` was made from.
 
     Raises:
-        MalformedInput: it fits none.
+        MalformedInput: made from none of them.
     """
     for each in TEMPLATES:
         if each.made(public):
@@ -79,11 +79,11 @@ def identify_ek_template(public: TpmPublic) -> EkTemplate:
 def identity_name(public: TpmPublic) -> bytes:
     """Return the name that identifies an endorsement key, whichever template its public area shows.
 
-    Certificates cover a key alone, and so does TPM2_MakeCredential; attributes and policy around it are its holder's
-    word. So that one key has one name, it is taken in the form of the first template for keys of its kind.
+    Certificates and TPM2_MakeCredential prove the key only, not the attributes and the policy that its holder shows
+    with it. So that a key has one name, the name is taken of the first template for keys of its kind.
 
     Raises:
-        MalformedInput: no template of the profile is for keys of its kind.
+        MalformedInput: the profile has no template for keys of its kind.
     """
     for each in TEMPLATES:
         form = each.public
@@ -96,7 +96,7 @@ def identity_name(public: TpmPublic) -> bytes:
 
 
 def _blank(public: TpmPublic) -> bytes:
-    """Return the public area without its unique part: that is its end, so both are cut to parameters."""
+    """Return the public area without unique, which stands at its end."""
     if isinstance(public, RsaPublic):
         return public.encode()[: -2 - len(public.modulus)]
     return public.encode()[: -4 - len(public.x) - len(public.y)]

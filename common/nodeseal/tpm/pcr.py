@@ -1,8 +1,8 @@
-"""Selections of platform configuration registers and the digest over their values.
+"""Selections of platform configuration registers (PCRs), and the digest over their values.
 
-TPML_PCR_SELECTION and TPMS_PCR_SELECTION (TPM Library Part 2). A :class:`PcrSelection` is what a
-selection *means*: banks that select nothing are dropped, and neither the number of bitmap bytes (3 and 4 are in use)
-nor the spelling of a bank survives. The order of the banks does, because the digest depends on it.
+TPML_PCR_SELECTION and TPMS_PCR_SELECTION (TPM Library Part 2). A :class:`PcrSelection` holds the meaning: banks without
+a PCR and the number of bitmap bytes (3 or 4) are dropped. The order of the banks is kept, because the digest depends on
+it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PCR_BITMAP_SIZE = 3
 
 @dataclass(frozen=True, slots=True)
 class PcrSelection:
-    """Which PCRs of which banks, in the order in which a TPM hashes them: bank by bank, index ascending.
+    """PCRs of one or more banks, in the order in which a TPM hashes them: bank by bank, ascending.
 
     Attributes:
-        banks: pairs of bank and ascending indices; at least one bank, each at most once, none empty.
+        banks: pairs of a bank and its PCRs.
 
     Raises:
-        MalformedInput: on construction, when these rules do not hold.
+        MalformedInput: no bank, a bank that is named twice or selects nothing, or PCRs that do not ascend from 0 to 23.
     """
 
     banks: tuple[tuple[HashAlg, tuple[int, ...]], ...]
@@ -50,16 +50,20 @@ class PcrSelection:
 
     @classmethod
     def of(cls, banks: Mapping[HashAlg, Iterable[int]]) -> PcrSelection:
-        """Return the selection of these PCRs, banks in the mapping's order."""
+        """Return the selection of these PCRs, with the banks in the mapping's order.
+
+        Raises:
+            MalformedInput: no bank, a bank without PCRs, or a PCR outside 0 to 23.
+        """
         return cls(tuple((bank, tuple(sorted(set(indices)))) for bank, indices in banks.items()))
 
     @property
     def size(self) -> int:
-        """Number of PCR values selected."""
+        """Number of selected PCR values."""
         return sum(len(indices) for _, indices in self.banks)
 
     def indices(self) -> Iterator[tuple[HashAlg, int]]:
-        """Iterate over bank and index of every selected PCR, in the TPM's order."""
+        """Iterate over bank and number of every selected PCR, in the TPM's order."""
         return ((bank, index) for bank, indices in self.banks for index in indices)
 
     def encode(self) -> bytes:
@@ -71,7 +75,7 @@ class PcrSelection:
 
 
 def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
-    """Read a TPML_PCR_SELECTION; None when it selects nothing, which a TPM may well sign.
+    """Read a TPML_PCR_SELECTION. None: it selects nothing, which a TPM signs, too.
 
     Raises:
         MalformedInput: cut off, an unknown bank, a bank named twice, bitmaps of other than 3 or 4 bytes, a PCR
@@ -89,7 +93,7 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
 
 @lru_cache(maxsize=64)
 def _selection(banks: tuple[tuple[HashAlg, tuple[int, ...]], ...]) -> PcrSelection:
-    """Return a selection; cached, because all nodes of a verifier quote the same one."""
+    """Return a selection. Cached: all nodes of a verifier quote the same one."""
     return PcrSelection(banks)
 
 

@@ -1,9 +1,9 @@
-"""PCR values in text: JSON of the shapes in use, and what ``tpm2_pcrread`` prints.
+"""PCR values in text: JSON of the shapes in use, and output of ``tpm2_pcrread``.
 
 JSON: ``{"sha256": {"0": "<hex>"}}``, ``{"sha256": ["<hex>", …]}`` (by index), ``{"0": "<hex>"}`` and a bare list (for
 a quote of one bank, or exactly the quoted values in their order), ``{"hash": "sha256", "pcrs": {…}}``, lists of those,
 and lists of ``{"pcr": 0, "bank": "sha256", "digest": "<hex>"}``. All may stand below ``pcrs``, ``banks``, ``tpm_quote``
-or the like. Values are hex (also with 0x) or base64. A value given twice is refused, as is what is not understood.
+or the like. Values are hex (also with 0x) or base64. Other shapes, and a value that is given twice, are refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TEXT = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\r\n")
 
 
 def looks_like_text(raw: bytes) -> bool:
-    """Tell JSON and ``tpm2_pcrread`` output from binary forms: printable throughout."""
+    """Tell whether bytes are JSON or output of ``tpm2_pcrread``: all of them are printable."""
     return bool(raw.strip()) and all(byte in _TEXT for byte in raw)
 
 
@@ -43,10 +43,10 @@ def parse_pcr_values(raw: bytes, selection: PcrSelection) -> dict[Place, bytes]:
 
     Args:
         raw: ASCII text.
-        selection: what was quoted; says which bank is meant where the text does not.
+        selection: the quoted PCRs; they name the bank where the text does not.
 
     Raises:
-        MalformedInput: neither JSON of a known shape nor printed by ``tpm2_pcrread``, or a value is given twice.
+        MalformedInput: neither JSON of a known shape nor output of ``tpm2_pcrread``, or a value is given twice.
     """
     text = raw.decode("ascii").strip()
     collected = _Values(selection)
@@ -58,7 +58,7 @@ def parse_pcr_values(raw: bytes, selection: PcrSelection) -> dict[Place, bytes]:
 
 
 class _Values:
-    """Values found so far; every ``add`` checks bank, index and size."""
+    """Values found so far. ``add`` checks bank, index and size of each."""
 
     def __init__(self, selection: PcrSelection) -> None:
         self.found: dict[Place, bytes] = {}
@@ -75,7 +75,7 @@ class _Values:
         self.found[place] = _value(value, bank)
 
     def walk(self, node: object, bank: HashAlg | None) -> None:
-        """Collect the values below a JSON node; ``bank`` is what the nodes above said."""
+        """Collect the values below a JSON node. ``bank`` is the bank that the nodes above name."""
         match node:
             case dict():
                 self._walk_mapping(node, bank)

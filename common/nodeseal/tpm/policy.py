@@ -13,10 +13,10 @@ _CC_POLICY_PCR = 0x0000017F
 
 
 def policy_pcr(selection: PcrSelection, pcr_digest: bytes, policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
-    """Return the policy that one TPM2_PolicyPCR in a fresh session gives (Part 3).
+    """Return the policy of one TPM2_PolicyPCR in a fresh session (Part 3).
 
     Args:
-        selection: the PCRs, as the command names them (bitmaps of three bytes).
+        selection: the PCRs; the command names them in bitmaps of three bytes.
         pcr_digest: digest over their values by ``policy_hash``.
         policy_hash: hash of the policy session, which is the key's nameAlg.
     """
@@ -36,7 +36,7 @@ def policy_secret_endorsement(policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
 
 
 def policy_or(branches: tuple[bytes, ...], policy_hash: HashAlg = HashAlg.SHA256) -> bytes:
-    """Return the policy that is fulfilled by any of ``branches`` (TPM2_PolicyOR, Part 3)."""
+    """Return the policy that any of ``branches`` satisfies (TPM2_PolicyOR, Part 3)."""
     return _extend(policy_hash, bytes(policy_hash.digest_size), u32(_CC_POLICY_OR), *branches)
 
 

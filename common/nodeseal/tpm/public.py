@@ -1,7 +1,7 @@
 """Public areas of TPM keys and their names (TPMT_PUBLIC, TPM Library Part 2; names: Part 1, "Names").
 
-Only asymmetric keys are decoded: nothing in nodeseal accepts another object. ``None`` stands for TPM_ALG_NULL.
-Coordinates and moduli stay as the TPM wrote them, because a name is a hash over exactly those bytes.
+Only asymmetric keys are decoded. ``None`` stands for TPM_ALG_NULL. Coordinates and moduli keep the TPM's spelling,
+because a name is a hash over exactly those bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ECC_SCHEMES = (Alg.ECDSA, Alg.ECDH)
 
 @dataclass(frozen=True, slots=True)
 class Symmetric:
-    """TPMT_SYM_DEF_OBJECT: AES in CFB mode, the only one a storage key may have here."""
+    """TPMT_SYM_DEF_OBJECT: AES in CFB mode. No other cipher of a storage key is accepted."""
 
     key_bits: int
 
@@ -43,7 +43,7 @@ class Symmetric:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """TPMT_RSA_SCHEME or TPMT_ECC_SCHEME: what a key signs or decrypts with."""
+    """TPMT_RSA_SCHEME or TPMT_ECC_SCHEME: how a key signs or decrypts."""
 
     alg: Alg
     hash_alg: HashAlg
@@ -58,14 +58,14 @@ class Scheme:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Public(ABC):
-    """What all public areas share.
+    """Public area: the fields that all keys have.
 
     Attributes:
         name_alg: hash of the name and of the policy.
-        attributes: what the TPM lets be done with the key.
-        auth_policy: digest of the policy that authorises use; empty for none.
+        attributes: permitted uses of the key.
+        auth_policy: digest of the policy that authorises use; empty: none.
         symmetric: cipher that protects children of a storage key.
-        scheme: fixed scheme of the key; None lets the caller choose.
+        scheme: fixed scheme of the key; None: the caller chooses.
     """
 
     name_alg: HashAlg
@@ -89,7 +89,7 @@ class _Public(ABC):
         )
 
     def name(self) -> bytes:
-        """Return the object's name: nameAlg and the hash over the TPMT_PUBLIC (Part 1, "Names")."""
+        """Return the key's name: nameAlg and the hash over the TPMT_PUBLIC (Part 1, "Names")."""
         return u16(self.name_alg) + self.name_alg.digest(self.encode())
 
     @property
@@ -99,7 +99,7 @@ class _Public(ABC):
 
     @abstractmethod
     def _rest(self) -> bytes:
-        """Return what follows the scheme: the type's own parameters, and unique."""
+        """Return the bytes behind the scheme: the type's own parameters, and unique."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +108,8 @@ class RsaPublic(_Public):
 
     Attributes:
         key_bits: size of the modulus.
-        exponent: the public exponent as written; 0 means 65537.
-        modulus: big-endian; in a template empty or what the caller mixes into the key's derivation.
+        exponent: public exponent as written; 0 means 65537.
+        modulus: modulus, big-endian; in a template empty, or input of the key's derivation.
     """
 
     key_bits: int
@@ -118,7 +118,7 @@ class RsaPublic(_Public):
 
     @property
     def public_exponent(self) -> int:
-        """The public exponent that the key has."""
+        """Public exponent of the key."""
         return self.exponent or DEFAULT_EXPONENT
 
     @property
@@ -175,7 +175,7 @@ def decode_public_2b(raw: bytes) -> TpmPublic:
     """Decode a TPM2B_PUBLIC: a size and a TPMT_PUBLIC.
 
     Raises:
-        MalformedInput: the size is wrong, or as :func:`decode_public`.
+        MalformedInput: the size is wrong, or the TPMT_PUBLIC does not decode.
     """
     reader = Reader(raw, "TPM2B_PUBLIC")
     area = reader.sized("publicArea", len(raw))

@@ -20,7 +20,7 @@ class RsaSignature(NamedTuple):
     Attributes:
         scheme: RSASSA (PKCS #1 v1.5) or RSAPSS.
         hash_alg: hash of the message.
-        signature: as long as the modulus.
+        signature: the signature, as long as the modulus.
     """
 
     scheme: Alg
@@ -29,7 +29,7 @@ class RsaSignature(NamedTuple):
 
 
 class EccSignature(NamedTuple):
-    """TPMS_SIGNATURE_ECC by ECDSA. Whether ``r`` and ``s`` are in range is not checked here."""
+    """TPMS_SIGNATURE_ECC of ECDSA. The range of ``r`` and ``s`` is not checked here."""
 
     hash_alg: HashAlg
     r: int
@@ -70,8 +70,8 @@ def encode_signature(signature: TpmSignature, coordinate_size: int = 32) -> byte
     """Return the TPMT_SIGNATURE.
 
     Args:
-        signature: what to encode.
-        coordinate_size: bytes of ``r`` and ``s``, as the curve says.
+        signature: the signature.
+        coordinate_size: bytes of ``r`` and ``s`` on its curve.
     """
     head = u16(signature.scheme) + u16(signature.hash_alg)
     if isinstance(signature, RsaSignature):

@@ -1,8 +1,8 @@
-"""PCR files as other tools write them, read as claimed values in the order of a quoted selection.
+"""PCR files of other tools, read as claimed values in the order of a quoted selection.
 
-Understood are the three binary forms of tpm2-tools (``tpm2_quote -F``: `serialized`, little-endian C structures;
-`marshaled`, the TPM's own encoding; `values`, digests and nothing else) and text (:mod:`nodeseal.tpm.pcr_text`).
-What a file says is a claim: :func:`nodeseal.evidence.quote.prove_pcr_values` decides.
+Three binary forms of tpm2-tools are read (``tpm2_quote -F``: `serialized`, little-endian C structures; `marshaled`, the
+TPM's own encoding; `values`, digests alone), and text (:mod:`nodeseal.tpm.pcr_text`). The values are claims, which
+:func:`nodeseal.evidence.quote.prove_pcr_values` proves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_BANKS = 16
 _MAX_LISTS = 32
 _LIST_DIGESTS = 8
 _SERIALIZED_SELECTION = struct.Struct("<HB4sx")
-"""TPMS_PCR_SELECTION as C lays it out: hash, sizeofSelect, four bytes of bitmap, padding."""
+"""TPMS_PCR_SELECTION as a C structure: hash, sizeofSelect, four bytes of bitmap, padding."""
 _SERIALIZED_HEAD = 4 + _MAX_BANKS * _SERIALIZED_SELECTION.size + 4
 _SERIALIZED_DIGEST = struct.Struct(f"<H{MAX_DIGEST}s")
 _SERIALIZED_LIST = 4 + _LIST_DIGESTS * _SERIALIZED_DIGEST.size
@@ -31,11 +31,11 @@ _SERIALIZED_LIST = 4 + _LIST_DIGESTS * _SERIALIZED_DIGEST.size
 
 @dataclass(frozen=True, slots=True)
 class ClaimedPcrs:
-    """What a file says about quoted PCRs.
+    """Values of quoted PCRs in a file.
 
     Attributes:
         values: one for each selected PCR, in the selection's order.
-        ignored: number of further values in the file, which the quote says nothing about.
+        ignored: number of values in the file that the quote does not cover.
     """
 
     values: tuple[bytes, ...]
@@ -47,10 +47,10 @@ def decode_pcr_file(raw: bytes, selection: PcrSelection) -> ClaimedPcrs:
 
     Args:
         raw: the file.
-        selection: what was quoted.
+        selection: the quoted PCRs.
 
     Raises:
-        MalformedInput: no known form, a selected PCR has no value, or a binary form is for another selection.
+        MalformedInput: no known form, no value for a selected PCR, or a binary form of another selection.
     """
     if len(raw) > MAX_PCR_FILE:
         raise MalformedInput(f"PCR file: {len(raw)} bytes, at most {MAX_PCR_FILE}")

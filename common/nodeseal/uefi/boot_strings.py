@@ -3,7 +3,7 @@
 ==========================  ===  ==================================================================================
 who                         PCR  what
 ==========================  ===  ==================================================================================
-GRUB                        8    ``grub_cmd: …``, ``kernel_cmdline: …``, ``module_cmdline: …``; the digest is of what
+GRUB                        8    ``grub_cmd: …``, ``kernel_cmdline: …``, ``module_cmdline: …``; the digest covers what
                                  follows the first space (grub-core/commands/tpm.c)
 GRUB                        9    the path of a file; the digest is of the file
 shim                        14   ``MokList``, ``MokListX``, ``MokListTrusted``; the digest is of the variable (mok.c)
@@ -12,7 +12,7 @@ systemd-stub                11   the name of a section in UTF-16, twice: the dig
                                  section (systemd: docs/TPM2_PCR_MEASUREMENTS.md)
 ==========================  ===  ==================================================================================
 
-What kind of string it is stands outside what GRUB hashes: it is a claim.
+GRUB does not hash the word that names the kind of a string, so the kind is a claim.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from nodeseal.errors import MalformedInput
 from nodeseal.uefi.pe import MEASURED_SECTIONS
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""What tells binary data from text, which may have tabs and several lines."""
+"""Characters of binary data; text may have tabs and several lines."""
 MOK_LISTS: Final = ("MokList", "MokListX", "MokListTrusted")
 """Variables that shim measures into PCR 14."""
 
 
 class StringKind(Enum):
-    """What a boot loader says that it measured."""
+    """Kind of a measured string, as the boot loader claims it."""
 
     COMMAND = "grub command"
     KERNEL = "kernel command line"
@@ -56,8 +56,8 @@ class BootString:
     """A measured string.
 
     Attributes:
-        claimed_kind: what it is for, as the boot loader says.
-        text: the string, without the word that says what it is for.
+        claimed_kind: kind of the string, as the boot loader claims it.
+        text: the string, without the word that names its kind.
     """
 
     claimed_kind: StringKind
@@ -68,7 +68,7 @@ def decode_boot_string(data: bytes) -> BootString:
     """Decode the data of an EV_IPL event that is text.
 
     Raises:
-        MalformedInput: it is no text.
+        MalformedInput: not text.
     """
     text = decode_text(data)
     if text is None:
@@ -79,9 +79,9 @@ def decode_boot_string(data: bytes) -> BootString:
 
 
 def decode_text(data: bytes) -> str | None:
-    """Return text in UTF-8 or UTF-16 without final NULs; ``None`` where the data is empty or no text.
+    """Return text in UTF-8 or UTF-16 without final NULs. ``None``: the data is empty or not text.
 
-    Old shims log a byte more than the string's NUL (0xAF or 0xCC, whatever memory was filled with): it is dropped.
+    Old shims log one more byte behind the string's NUL (0xAF or 0xCC, the filler of memory). It is dropped.
     """
     if data[-2:-1] == b"\0" and data[-1:] in (b"\xaf", b"\xcc"):
         data = data[:-2]

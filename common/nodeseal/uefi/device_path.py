@@ -1,7 +1,7 @@
-"""UEFI device paths as text, for reading only (UEFI Specification 2.10, "Device Path Protocol").
+"""UEFI device paths as text, for display only (UEFI Specification 2.10, "Device Path Protocol").
 
-The nodes that boot paths of real machines consist of are spelled as the specification spells them; another node is
-``Path(type,subtype,hex)``, its own generic form. What comes out is raw text: the caller makes it inert.
+Nodes that occur in boot paths of real machines have the specification's spelling; any other node has its generic form,
+``Path(type,subtype,hex)``. The text is raw: the caller makes it inert.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DevicePath:
 
     Attributes:
         text: all nodes, with ``/`` between them.
-        file: the file it names, with ``\`` between folders; empty if it names none.
+        file: the file in the path, with ``\`` between folders; empty: none.
     """
 
     text: str
@@ -46,7 +46,7 @@ class DevicePath:
 def decode_device_path(raw: bytes) -> DevicePath:
     r"""Decode a device path, such as ``PciRoot(0)/Pci(31,2)/Sata(0,65535,0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI``.
 
-    What follows the path's end, such as a second path of the same list, is not read.
+    Bytes behind the path's end, such as a second path of the same list, are not read.
 
     Raises:
         MalformedInput: a node is cut off, or there are more than 64.
@@ -69,7 +69,7 @@ def decode_device_path(raw: bytes) -> DevicePath:
 
 
 def _known_text(kind: int, subtype: int, content: bytes) -> str:
-    """Return a node in its own words; an empty string if it has none or they do not fit."""
+    """Return a node in its own spelling; empty: it has none, or its content does not fit."""
     read = _NODES.get((kind, subtype))
     try:
         return read(content) if read else ""

@@ -1,8 +1,8 @@
-"""UEFI variables as boot logs hold them: UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile v1.06).
+"""UEFI variables in boot logs: UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile v1.06).
 
 Events of the types EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_VARIABLE_BOOT, EV_EFI_VARIABLE_BOOT2 and
-EV_EFI_VARIABLE_AUTHORITY carry it. What a variable's content means is for other decoders: signature databases are
-read by :mod:`nodeseal.uefi.signature_database`, boot options by :mod:`nodeseal.uefi.load_option`.
+EV_EFI_VARIABLE_AUTHORITY hold it. Other modules decode a variable's content: :mod:`nodeseal.uefi.signature_database`
+signature databases, :mod:`nodeseal.uefi.load_option` boot options.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ VARIABLE_HEADER: Final = struct.Struct("<16sQQ")
 """VariableName (the vendor's GUID), UnicodeNameLength and VariableDataLength."""
 _CHARACTER: Final = 2
 _MAX_FILLER: Final = 8
-"""Bytes behind the content that old shims logged."""
+"""Most bytes behind the content; old shims log some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EfiVariable:
-    """A variable at the time it was measured.
+    """A variable at the time of its measurement.
 
     Attributes:
-        vendor: its VendorGuid as text.
-        name: its name, as long as declared and not stripped of anything.
-        data: its content; empty when it did not exist.
+        vendor: VendorGuid as text.
+        name: name, exactly as long as declared.
+        data: content; empty: the variable did not exist.
     """
 
     vendor: str

@@ -1,8 +1,8 @@
-"""What the data of boot log events says, as values, by the type that each event claims.
+"""Data of boot log events as values, decoded by the type that each event claims.
 
-The types are those of the TCG PC Client Platform Firmware Profile v1.06, "Event Types". No digest covers a type, and a
-digest may cover all, a part or nothing of the data: :mod:`nodeseal.uefi.event_log_binding` tells. So what is decoded
-here from a whole event is for people; a rule decodes what is bound.
+Types: TCG PC Client Platform Firmware Profile v1.06, "Event Types". No digest covers a type, and a digest may cover
+all, a part or nothing of the data (:mod:`nodeseal.uefi.event_log_binding`). So values of a whole event are for display
+only; rules decode the bound data.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class MeasuredVariable:
     """A variable and the meaning of its content.
 
     Attributes:
-        vendor: GUID of its vendor.
-        name: its name.
-        content: what the name says that it holds; else a number if it has one byte, text, or bytes.
+        vendor: GUID of the vendor.
+        name: name of the variable.
+        content: content as the name says; of another name a number (one byte), text, or bytes.
     """
 
     vendor: str
@@ -66,7 +66,7 @@ class MeasuredVariable:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Data that is text already, or that the specification has words for.
+    """Data that is text, or that the specification has words for.
 
     Attributes:
         text: the words.
@@ -81,7 +81,7 @@ EventData: TypeAlias = (
 
 
 def decode_event_data(event: Event) -> EventData | None:
-    """Return what an event's data says; ``None`` where it does not decode as the claimed type has it, nor as text."""
+    """Return an event's data as a value. ``None``: it decodes neither by the claimed type nor as text."""
     if event.pcr == NO_PCR:
         return Words(f"appended by Windows, {len(event.data)} bytes")
     try:
@@ -104,7 +104,7 @@ def _no_action(data: bytes) -> Words:
 
 
 def _signed(data: bytes) -> Words:
-    """Read a structure that is known by a signature of 16 characters, such as DEVICE_SECURITY_EVENT_DATA."""
+    """Read a structure that starts with a signature of 16 characters, such as DEVICE_SECURITY_EVENT_DATA."""
     return Words(f"{_words(data[:_SIGNATURE_SIZE]).text}, {len(data)} bytes")
 
 

@@ -1,16 +1,16 @@
-"""TCG event logs: what firmware says it measured (TCG PC Client Platform Firmware Profile v1.06, "Event Logging").
+"""TCG event logs: the firmware's list of measurements (TCG PC Client Platform Firmware Profile v1.06, "Event Logging").
 
 Three formats are read, all little-endian:
 
 - crypto-agile: a first event in the old format (TCG_PCClientPCREvent) that holds the Specification ID
   (TCG_EfiSpecIDEvent) and names the banks, then events with one digest per bank (TCG_PCR_EVENT2);
-- SHA-1: events in the old format only, as the TCG EFI Platform Specification 1.22 has it;
+- SHA-1: events in the old format only (TCG EFI Platform Specification 1.22);
 - CCEL of confidential machines: crypto-agile, but registers are 0 to 4, of which 1 to 4 are a TDX guest's RTMR 0 to 3
   (UEFI 2.10, "Confidential Computing"), and the Specification ID stands in register 1.
 
-A log is a claim. What is believed of it is what replays into PCR values that a quote proved; even then the *types* of
-events are not covered by any digest, and an event's data only where :mod:`nodeseal.uefi.event_log_binding` says so.
-``docs/event-logs.md`` lists how real logs deviate and the rule for each.
+A log is a claim; only events that replay into quoted PCR values are believed. Even then no digest covers their *types*,
+and :mod:`nodeseal.uefi.event_log_binding` says how much of their data is covered. ``docs/event-logs.md`` lists how real
+logs deviate, with a rule for each.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from nodeseal.uefi.event_log_types import EventType
 
 MAX_EVENTS: Final = 16_384
 NO_PCR: Final = 0xFFFFFFFF
-"""Index of events that Windows adds to a log and that belong to no PCR; they are EV_NO_ACTION."""
+"""PCR of the events that Windows adds to a log. They are EV_NO_ACTION and belong to no PCR."""
 _CC_REGISTERS: Final = 5
 _SPEC_ID: Final = b"Spec ID Event03\0"
 STARTUP_LOCALITY: Final = b"StartupLocality\0"
-"""Whence TPM2_Startup may come: 4 stands for an H-CRTM sequence ("Startup Locality Event")."""
+"""Start of the event's data that names the locality of TPM2_Startup; 4: an H-CRTM ("Startup Locality Event")."""
 _OLD_HEADER: Final = struct.Struct("<II20s")
 _SPEC_HEADER: Final = struct.Struct("<16sIBBBBI")
 _ALGORITHM: Final = struct.Struct("<HH")
@@ -46,7 +46,7 @@ _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
 
 
 class EventLogFormat(Enum):
-    """How a log is written."""
+    """Format of a log."""
 
     CRYPTO_AGILE = "crypto-agile"
     SHA1 = "sha1"
@@ -58,10 +58,10 @@ class Event:
     """One event (TCG_PCR_EVENT2).
 
     Attributes:
-        pcr: the PCR, or in a CCEL the register, that was extended; :data:`NO_PCR` for Windows' own.
-        claimed_type: the event's type, which no digest covers; see :class:`~nodeseal.uefi.event_log_types.EventType`.
-        digests: what was extended, by bank; a bank that is absent was not extended (TPM2_PCR_Extend).
-        data: what the firmware says about it.
+        pcr: the extended PCR, or in a CCEL the register; :data:`NO_PCR` for events of Windows.
+        claimed_type: type of the event, which no digest covers (:class:`~nodeseal.uefi.event_log_types.EventType`).
+        digests: extended digests by bank; an absent bank was not extended (TPM2_PCR_Extend).
+        data: description by the firmware.
     """
 
     pcr: int
@@ -75,10 +75,10 @@ class EventLog:
     """A whole log.
 
     Attributes:
-        algorithms: banks that events have digests for.
-        events: all events, in order, without the Specification ID.
+        algorithms: banks of the events' digests.
+        events: all events in order, without the Specification ID.
         form: the format.
-        unread: TCG numbers of further banks, whose digests were skipped.
+        unread: TCG numbers of further banks, whose digests are skipped.
     """
 
     algorithms: tuple[HashAlg, ...]
@@ -87,19 +87,19 @@ class EventLog:
     unread: tuple[int, ...] = ()
 
     def extended(self) -> Iterator[Event]:
-        """Iterate over the events that were extended: all but EV_NO_ACTION."""
+        """Iterate over the events that extend a PCR: all except EV_NO_ACTION."""
         return (event for event in self.events if event.claimed_type != EventType.NO_ACTION)
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
-        """Iterate over the events and their places in the file, of which the Specification ID is 0."""
+        """Iterate over the events and their numbers in the file. The Specification ID has number 0."""
         return enumerate(self.events, start=0 if self.form is EventLogFormat.SHA1 else 1)
 
 
 def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
-    """Decode a log; filler of equal bytes 00 or ff behind the last event is ignored.
+    """Decode a log. Filler behind the last event (equal bytes 00 or ff) is ignored.
 
     Raises:
-        MalformedInput: no log, cut off, a bank that is unknown or was not announced, a PCR that cannot be, more than
+        MalformedInput: no log, cut off, a bank that is unknown or not announced, a PCR out of range, more than
             ``max_events`` events, or more bytes than ``event_log_reader.MAX_LOG`` or ``MAX_EVENT_DATA``.
     """
     reader = LogReader(raw)
@@ -118,16 +118,16 @@ def decode_event_log(raw: bytes, max_events: int = MAX_EVENTS) -> EventLog:
 
 
 def encode_event_log(log: EventLog) -> bytes:
-    """Return the bytes that decode to ``log``, less its unread banks."""
+    """Return the bytes that decode to ``log``, without its unread banks."""
     if log.form is EventLogFormat.SHA1:
         return b"".join(_encode_old_event(event, event.digests[HashAlg.SHA1]) for event in log.events)
     return _encode_specification_id(log) + b"".join(_encode_event(event) for event in log.events)
 
 
 def replay(log: EventLog, bank: HashAlg) -> dict[int, bytes]:
-    """Return the PCR values that the log accounts for, as TPM2_PCR_Extend would have made them (TPM Library Part 3).
+    """Return the PCR values that the log gives, by replay of TPM2_PCR_Extend (TPM Library Part 3).
 
-    Only PCRs that an event extends in this bank are there, and PCR 0 when the log names a startup locality.
+    The result holds the PCRs that an event extends in this bank, and PCR 0 if the log names a startup locality.
 
     Raises:
         MalformedInput: the log has no such bank.
@@ -144,10 +144,10 @@ def replay(log: EventLog, bank: HashAlg) -> dict[int, bytes]:
 
 
 def startup_locality(log: EventLog) -> int:
-    """Return the locality of TPM2_Startup, where PCR 0 starts ("Startup Locality Event"): 0 when the log does not say.
+    """Return the locality of TPM2_Startup, which PCR 0 starts with ("Startup Locality Event"); 0 if the log names none.
 
     Raises:
-        MalformedInput: the log names two, or one that cannot be.
+        MalformedInput: two localities, or an impossible one.
     """
     named = {
         number: event.data[len(STARTUP_LOCALITY) :]
@@ -162,7 +162,7 @@ def startup_locality(log: EventLog) -> int:
 
 
 def _decode_specification_id(reader: LogReader) -> tuple[EventLogFormat, dict[int, int]]:
-    """Read the first event; return what it makes of the log, and the digest size of each bank by its TCG number."""
+    """Read the first event; return the log's format, and the digest size of each bank by its TCG number."""
     pcr, claimed_type, _ = reader.unpack(_OLD_HEADER)
     if claimed_type != EventType.NO_ACTION or pcr not in (0, 1):
         raise reader.fault("a Specification ID of another type or PCR")
@@ -216,7 +216,7 @@ def _decode_event(reader: LogReader, form: EventLogFormat, sizes: Mapping[int, i
 
 
 def _decode_digests(reader: LogReader, count: int, sizes: Mapping[int, int]) -> dict[HashAlg, bytes]:
-    """Read a TPML_DIGEST_VALUES, whose order may differ from event to event and which may leave banks out."""
+    """Read a TPML_DIGEST_VALUES. Events may differ in the order of their banks, and may leave banks out."""
     if not 0 < count <= len(sizes):
         raise reader.fault(f"{count} digests for {len(sizes)} banks")
     digests: dict[int, bytes] = {}

@@ -1,7 +1,7 @@
-"""Which part of an event's data its digest proves (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
+"""The part of an event's data that its digest proves (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
 
-A digest is of whatever the firmware or boot loader hashed: the event's data, a part of it, or something else such as
-an image, of which the data is then a mere description. Only the digest tells; types are claims and are not asked.
+Firmware and boot loaders hash an event's data, a part of it, or another object such as an image, which the data then
+only describes. The digest alone decides which; the claimed type is not used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NUL: Final = b"\0"
 
 
 class Binding(Enum):
-    """How far an event's data is proved by its digest, once the digest is proved by a quote."""
+    """How much of an event's data its digest proves, once a quote proves the digest."""
 
     ALL = "all"
     PART = "part"
@@ -32,7 +32,7 @@ class Binding(Enum):
 
 
 def binding(event: Event, bank: HashAlg) -> Binding:
-    """Return how far the data of ``event`` is proved in ``bank``; a final NUL does not count."""
+    """Return how much of the data of ``event`` is proved in ``bank``. A final NUL does not count."""
     if event.claimed_type == _NO_ACTION or bank not in event.digests:
         return Binding.NOT_EXTENDED
     part = bound_data(event, bank)
@@ -42,10 +42,10 @@ def binding(event: Event, bank: HashAlg) -> Binding:
 
 
 def bound_data(event: Event, bank: HashAlg) -> bytes | None:
-    """Return what the event's digest in ``bank`` is the hash of, all of the data or a part; ``None`` if it is neither.
+    """Return the data, or the part of it, that the event's digest in ``bank`` covers. ``None``: it covers neither.
 
-    What surrounds the part, such as the name of a variable of which only the content was hashed, proves nothing; nor
-    does an EV_NO_ACTION event, whose digest was never extended.
+    The rest of the data proves nothing: for example a variable's name, if only its content was hashed. An EV_NO_ACTION
+    event proves nothing at all, because its digest is never extended.
     """
     digest = event.digests.get(bank)
     if digest is None or event.claimed_type == _NO_ACTION:
@@ -58,7 +58,7 @@ def bound_data(event: Event, bank: HashAlg) -> bytes | None:
 
 
 def _wholes(data: bytes) -> Iterator[bytes]:
-    """Yield the data as firmware and boot loaders are known to hash it as a whole.
+    """Yield the forms in which firmware and boot loaders hash the whole data.
 
     A final NUL may be missing in the digest (GRUB) or in the data (an old systemd-boot). systemd-stub logs the
     names of sections in UTF-16 and hashes them in ASCII (systemd: docs/TPM2_PCR_MEASUREMENTS.md).
@@ -75,9 +75,9 @@ def _wholes(data: bytes) -> Iterator[bytes]:
 
 
 def _parts(data: bytes) -> Iterator[bytes]:
-    """Yield the parts that firmware and boot loaders are known to hash, never an empty one.
+    """Yield the parts that firmware and boot loaders hash, except empty ones.
 
-    GRUB writes ``grub_cmd: ls`` (``grub_cmd ls`` in RHEL 8) and hashes what follows the first space, with or without
+    GRUB writes ``grub_cmd: ls`` (``grub_cmd ls`` in RHEL 8) and hashes the text behind the first space, with or without
     the final NUL (grub-core/commands/tpm.c, grub_tpm_verify_string). Old shims log one byte more than they hash.
     """
     word = _FIRST_WORD.match(data)
@@ -89,7 +89,7 @@ def _parts(data: bytes) -> Iterator[bytes]:
 
 
 def _variable_content(data: bytes) -> bytes:
-    """Return VariableData of a UEFI_VARIABLE_DATA, which is all that EV_EFI_VARIABLE_BOOT used to measure."""
+    """Return VariableData of a UEFI_VARIABLE_DATA; EV_EFI_VARIABLE_BOOT used to measure nothing else."""
     if len(data) < VARIABLE_HEADER.size:
         return b""
     _, characters, size = VARIABLE_HEADER.unpack_from(data)
@@ -98,7 +98,7 @@ def _variable_content(data: bytes) -> bytes:
 
 
 def _tagged_content(data: bytes) -> bytes:
-    """Return what follows the header of a TCG_PCClientTaggedEvent."""
+    """Return the data behind the header of a TCG_PCClientTaggedEvent."""
     if len(data) < TAG_HEADER.size or TAG_HEADER.unpack_from(data)[1] != len(data) - TAG_HEADER.size:
         return b""
     return data[TAG_HEADER.size :]

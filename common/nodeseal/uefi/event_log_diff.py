@@ -1,4 +1,4 @@
-"""Where two boot logs part: the first measurement of each PCR that differs."""
+"""Where two boot logs differ: the first measurement in each PCR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFERRED = (*STRONG_HASHES, HashAlg.SHA1)
 
 @dataclass(frozen=True, slots=True)
 class NumberedEvent:
-    """An event and its place in its log."""
+    """An event and its number in the log."""
 
     number: int
     event: Event
@@ -27,9 +27,9 @@ class LogDifference:
 
     Attributes:
         pcr: the PCR.
-        before: the first event of one log that is not the other's; ``None`` when the log has no more there.
-        after: its counterpart.
-        same: events of this PCR that come before and are the same.
+        before: first event of the older log that differs; ``None``: the log has no further event there.
+        after: its counterpart in the newer log, likewise.
+        same: number of equal events of this PCR before them.
     """
 
     pcr: int
@@ -39,10 +39,10 @@ class LogDifference:
 
 
 def preferred_bank(*logs: EventLog) -> HashAlg:
-    """Return the bank to look at when nobody chose one: SHA-256, else the strongest that all ``logs`` have.
+    """Return the default bank: the first of SHA-256, SHA-384, SHA-512 and SHA-1 that all ``logs`` have.
 
     Raises:
-        MalformedInput: they share none.
+        MalformedInput: no common bank.
     """
     for bank in _PREFERRED:
         if all(bank in log.algorithms for log in logs):
@@ -51,12 +51,12 @@ def preferred_bank(*logs: EventLog) -> HashAlg:
 
 
 def diff_event_logs(before: EventLog, after: EventLog, bank: HashAlg) -> tuple[LogDifference, ...]:
-    """Return the PCRs that do not replay to the same value in ``bank``, ascending, each with its first difference.
+    """Return the first difference of each PCR that does not replay to the same value in ``bank``, by ascending PCR.
 
-    A PCR 0 that differs in its startup locality alone has the same events: ``before`` and ``after`` are ``None``.
+    If PCR 0 differs only in its startup locality, its events are equal: ``before`` and ``after`` are ``None``.
 
     Raises:
-        MalformedInput: a log has no such bank, or an impossible startup locality.
+        MalformedInput: a log without that bank, or with an impossible startup locality.
     """
     old, new = replay(before, bank), replay(after, bank)
     pcrs = sorted(pcr for pcr in old.keys() | new.keys() if old.get(pcr) != new.get(pcr))

@@ -1,4 +1,4 @@
-"""A cursor over an event log that knows which event it is in, and what is no event log at all."""
+"""Cursor over an event log, and the refusal of files that are no event log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nodeseal.errors import MalformedInput
 MAX_LOG: Final = 16 * 1024 * 1024
 """Largest log in bytes, filler included; firmware reserves 64 KiB to 1 MiB."""
 MAX_EVENT_DATA: Final = 1024 * 1024
-"""Largest data of one event in bytes; whole certificate databases (dbx) have tens of kilobytes."""
+"""Largest data of one event in bytes; a whole signature database (dbx) has tens of KiB."""
 _FILLER: Final = (b"\0", b"\xff")
 U32: Final = struct.Struct("<I")
 _ACPI_TABLES: Final = {
@@ -18,19 +18,19 @@ _ACPI_TABLES: Final = {
     b"TPM2": "give the log it points to, such as /sys/kernel/security/tpm0/binary_bios_measurements",
     b"TCPA": "give the log it points to, such as /sys/kernel/security/tpm0/binary_bios_measurements",
 }
-"""ACPI tables that say where a log lies; people find them before the log (ACPI 6.5 table 5.6)."""
+"""ACPI tables that point to a log. People take them for the log (ACPI 6.5 table 5.6)."""
 _TEXT_SAMPLE: Final = 64
 _SPACES: Final = b"\t\n\r"
 
 
 class LogReader:
-    """A cursor over the little-endian bytes of a log.
+    """Cursor over the little-endian bytes of a log.
 
     Attributes:
-        event: number of the event that is read, for errors.
+        event: number of the current event, for errors.
 
     Raises:
-        MalformedInput: from the constructor when the bytes are no event log; from every method when they end early.
+        MalformedInput: from the constructor: not an event log; from every method: the bytes end early.
     """
 
     __slots__ = ("_at", "_end", "_raw", "event")
@@ -39,12 +39,12 @@ class LogReader:
         refuse_what_is_no_log(raw)
         self._raw = raw
         self._at = 0
-        # found once: to look at the rest before each event would take quadratic time
+        # searched once: searching before each event would take quadratic time
         self._end = len(raw.rstrip(raw[-1:])) if raw[-1:] in _FILLER else len(raw)
         self.event = 0
 
     def fault(self, problem: str) -> MalformedInput:
-        """Return the error that says what is wrong, in which event and before which byte."""
+        """Return the error for a problem, with the current event and byte."""
         return MalformedInput(f"event log: event {self.event} at byte {self._at} of {len(self._raw)}: {problem}")
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
@@ -71,12 +71,12 @@ class LogReader:
         return self.take(size)
 
     def only_filler_left(self) -> bool:
-        """Tell whether what is left is nothing, or equal bytes 00 or ff."""
+        """Tell whether no bytes are left, or only equal bytes 00 or ff."""
         return self._at >= self._end
 
 
 def refuse_what_is_no_log(raw: bytes) -> None:
-    """Refuse what people and programs give for a log, by name.
+    """Refuse files that people and programs take for a log, and name them.
 
     Raises:
         MalformedInput: empty, too large, nothing but filler, text, or an ACPI table.

@@ -1,8 +1,8 @@
-"""What boot log events say in words, *for reading only*: nothing here is evidence.
+"""Boot log events in words. For display only: nothing here is evidence.
 
-Data is read by the event's claimed type (:mod:`nodeseal.uefi.event_data`). Whether any of it is proved is a question to
-:mod:`nodeseal.uefi.event_log_binding`. The text is inert: control characters, invisible and bidirectional ones are
-spelled out, so that a terminal shows a log and obeys nothing.
+Data is decoded by the event's claimed type (:mod:`nodeseal.uefi.event_data`).
+:mod:`nodeseal.uefi.event_log_binding` says how much of it is proved. The text is inert: control, invisible and
+bidirectional characters are spelled out, so a terminal obeys none of them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from nodeseal.uefi.signature_text import count_signatures, describe_signature, d
 from nodeseal.uefi.tagged_event import TaggedEvent, decode_tagged_events
 
 MAX_TEXT: Final = 512
-"""Characters of a line for people."""
+"""Most characters of a line."""
 _MAX_HEX: Final = 16
 _MAX_LINES: Final = 64
 _MAX_INDENT: Final = 16
-"""Where containers in containers are no longer opened, at two a level; Windows nests two or three."""
+"""Deepest indent of nested containers, two spaces for each level; Windows nests two or three."""
 _NAMED_VENDORS: Final = {
     GLOBAL_VARIABLE: "",
     IMAGE_SECURITY_DATABASE: "",
     SHIM_LOCK: "shim ",
     "77fa9abd-0359-4d32-bd60-28f4e78f784b": "Microsoft ",
 }
-"""Vendors of variables; EFI_GLOBAL_VARIABLE and the image security database need no mention."""
+"""Names of vendors of variables; the two of UEFI itself are not shown."""
 _STRING_PREFIXES: Final = {
     StringKind.COMMAND: "grub_cmd: ",
     StringKind.KERNEL: "kernel_cmdline: ",
@@ -45,13 +45,13 @@ _STRING_PREFIXES: Final = {
 
 
 def describe_event(event: Event, max_text: int = MAX_TEXT) -> str:
-    """Return one inert line that says what the event's data claims; data that does not decode is shown in hex."""
+    """Return one inert line about the event's data. Data that does not decode is shown in hex."""
     found = decode_event_data(event)
     return _line(_hex(event.data) if found is None else _describe(found), max_text)
 
 
 def event_details(event: Event) -> tuple[str, ...]:
-    """Return further inert lines about an event: signatures, partitions, what is in a container. At most 64."""
+    """Return up to 64 further inert lines: signatures, partitions, or the events of a container."""
     lines = _details(decode_event_data(event))
     shown = tuple(_line(text) for text, _ in zip(lines, range(_MAX_LINES), strict=False))
     return (*shown, "…") if len(shown) == _MAX_LINES else shown
@@ -126,7 +126,7 @@ def _partition(partition: Partition) -> str:
 
 
 def _contained(container: TaggedEvent, indent: str) -> Iterator[str]:
-    """Yield what is in a container of Windows, and in the containers in it, which cannot be more than its bytes."""
+    """Yield the events of a Windows container, nested ones included; its size limits their number."""
     try:
         events = decode_tagged_events(container.data)
     except MalformedInput as error:

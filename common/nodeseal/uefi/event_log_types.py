@@ -1,6 +1,6 @@
 """Types of boot log events by name (TCG PC Client Platform Firmware Profile v1.06, "Event Types").
 
-No digest covers an event's type, so a type is a claim and serves only to choose how data is read.
+No digest covers an event's type. It is a claim, and only selects how data is decoded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class EventType(IntEnum):
-    """Event types; only EV_NO_ACTION has a meaning in replay: it is never extended."""
+    """Event types. In replay only EV_NO_ACTION matters: it is never extended."""
 
     PREBOOT_CERT = 0x00000000
     POST_CODE = 0x00000001
@@ -55,5 +55,5 @@ _NAMES: dict[int, str] = {each.value: f"EV_{each.name}" for each in EventType}
 
 
 def type_name(claimed_type: int) -> str:
-    """Return the name of an event type as the specification spells it, or its number: ``0x0000040e``."""
+    """Return the specification's name of an event type, or its number: ``0x0000040e``."""
     return _NAMES.get(claimed_type, f"0x{claimed_type:08x}")

@@ -1,7 +1,7 @@
-"""Firmware volumes and tables that firmware hands over (TCG PC Client Platform Firmware Profile v1.06).
+"""Firmware volumes, and tables for the operating system (TCG PC Client Platform Firmware Profile v1.06).
 
-The structures describe what was hashed, so no digest covers them: UEFI_PLATFORM_FIRMWARE_BLOB(2) and
-UEFI_HANDOFF_TABLE_POINTERS(2), the latter for ACPI and SMBIOS tables.
+UEFI_PLATFORM_FIRMWARE_BLOB(2) and, for ACPI and SMBIOS tables, UEFI_HANDOFF_TABLE_POINTERS(2). They describe the hashed
+objects; no digest covers the descriptions.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class FirmwareBlob:
     """A piece of firmware.
 
     Attributes:
-        base: its address.
-        length: its size in bytes.
-        description: a name, such as that of a firmware volume; empty where the structure has none.
+        base: address.
+        length: size in bytes.
+        description: name, for example of a firmware volume; empty: none.
     """
 
     base: int
@@ -44,11 +44,11 @@ class FirmwareBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoffTables:
-    """Tables of firmware for the operating system.
+    """Tables that firmware passes to the operating system.
 
     Attributes:
-        tables: GUID and address of each.
-        description: a name; empty where the structure has none.
+        tables: GUID and address of each table.
+        description: name; empty: none.
     """
 
     tables: tuple[tuple[str, int], ...]
@@ -56,7 +56,7 @@ class HandoffTables:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the tables are called: ``SMBIOS``; a GUID where nobody gave a name."""
+        """Names of the tables, such as ``SMBIOS``; GUIDs of unknown ones."""
         return tuple(_NAMES.get(guid, guid) for guid, _ in self.tables)
 
 
@@ -114,5 +114,5 @@ def _handoff_tables(reader: Reader, description: str) -> HandoffTables:
 
 
 def _description(reader: Reader) -> str:
-    """Read a UINT8 size and that many bytes of text, of which a final NUL is not shown."""
+    """Read a size (UINT8) and that many bytes of text, without final NULs."""
     return reader.take(reader.u8("description size"), "description").rstrip(b"\0").decode("latin-1")

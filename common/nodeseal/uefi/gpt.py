@@ -1,8 +1,8 @@
-"""Partition tables as boot logs hold them: UEFI_GPT_DATA (TCG PC Client Platform Firmware Profile v1.06).
+"""Partition tables in boot logs: UEFI_GPT_DATA (TCG PC Client Platform Firmware Profile v1.06).
 
-EV_EFI_GPT_EVENT measures the header of the table and the partitions in use; EV_EFI_GPT_EVENT2 the same with the
-GUIDs of disk and partitions zeroed. The structures are those of the UEFI Specification
-2.10, "GPT Header" and "GPT Partition Entry Array".
+EV_EFI_GPT_EVENT measures the header of the table and the partitions in use. EV_EFI_GPT_EVENT2 measures the same, with
+zeros as GUIDs of disk and partitions. Structures: UEFI Specification 2.10, "GPT Header" and "GPT Partition Entry
+Array".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nodeseal.tpm.buffer import Reader
 from nodeseal.uefi.guid import guid_text
 
 MAX_PARTITIONS: Final = 1024
-"""Most partitions that are read; tables have room for 128 unless made otherwise."""
+"""Most partitions; tables have room for 128 by default."""
 _HEADER: Final = struct.Struct("<8s48x16s12xI4xQ")
 _SIGNATURE: Final = b"EFI PART"
 _PARTITION: Final = struct.Struct("<16s16sQQQ72s")
@@ -26,12 +26,12 @@ class Partition:
     """One partition.
 
     Attributes:
-        kind: GUID of its type.
-        guid: its own GUID.
-        first: its first block.
-        last: its last block.
+        kind: GUID of the type.
+        guid: GUID of the partition.
+        first: first block.
+        last: last block.
         attributes: flags.
-        name: its name up to the first NUL.
+        name: name, up to the first NUL.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class PartitionTable:
 
     Attributes:
         disk: GUID of the disk.
-        partitions: those in use.
+        partitions: partitions in use.
     """
 
     disk: str
@@ -59,7 +59,7 @@ def decode_partition_table(raw: bytes) -> PartitionTable:
     """Decode a UEFI_GPT_DATA.
 
     Raises:
-        MalformedInput: no partition table, cut off, too many or too small partitions, or something behind them.
+        MalformedInput: no partition table, cut off, too many or too small entries, or bytes behind them.
     """
     reader = Reader(raw, "partition table")
     signature, disk, size, count = reader.unpack(_HEADER, "header")
@@ -80,5 +80,5 @@ def _partition(reader: Reader, size: int) -> Partition:
 
 
 def _name(raw: bytes) -> str:
-    """Return a name; what lies behind its NUL is whatever was in memory, and what is no UTF-16 shows as U+FFFD."""
+    """Return a name without the bytes behind its NUL, which are random. Invalid UTF-16 becomes U+FFFD."""
     return raw.decode("utf-16-le", errors="replace").partition("\0")[0]

@@ -1,4 +1,4 @@
-"""EFI_GUIDs as text, and those that mean something in boot logs (UEFI Specification 2.10, appendix A)."""
+"""EFI_GUIDs as text, and those of boot logs (UEFI Specification 2.10, appendix A)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SHIM_LOCK: Final = "605dab50-e046-4300-abb6-3dd810dd8b23"
 
 
 def guid_text(raw: bytes) -> str:
-    """Return the text of an EFI_GUID, which is the first 16 bytes.
+    """Return the text of the EFI_GUID in the first 16 bytes.
 
     Raises:
-        struct.error: there are fewer.
+        struct.error: fewer bytes.
     """
     first, second, third, clock, node = _GUID.unpack_from(raw)
     return f"{first:08x}-{second:04x}-{third:04x}-{clock.hex()}-{node.hex()}"

@@ -1,7 +1,7 @@
-"""Images that firmware loaded: UEFI_IMAGE_LOAD_EVENT (TCG PC Client Platform Firmware Profile v1.06).
+"""Images that firmware loads: UEFI_IMAGE_LOAD_EVENT (TCG PC Client Platform Firmware Profile v1.06).
 
-The digest of such an event is the Authenticode hash of the image; it covers nothing of what is decoded here. Where an
-image came from is therefore a claim, fit for words and never for a decision.
+The event's digest is the image's Authenticode hash and covers no field that is decoded here. So an image's origin is a
+claim: for display, never for a decision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nodeseal.uefi.device_path import decode_device_path
 
 _HEADER: Final = struct.Struct("<QQQQ")
 _MAX_FILLER: Final = 9
-"""Bytes behind the path: shim logs one pointer, and old ones a byte more than there is."""
+"""Most bytes behind the path: shim logs a pointer, and old ones one byte more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +23,11 @@ class ImageLoad:
     r"""An image in memory.
 
     Attributes:
-        location: its address.
-        length: its size in bytes.
-        link_address: the address it was linked for.
-        path: its device path as text; empty where a boot loader loaded it from memory.
-        file: the file named in the path, such as ``\EFI\debian\shimx64.efi``; empty where none is.
+        location: address.
+        length: size in bytes.
+        link_address: address for which it is linked.
+        path: device path as text; empty: a boot loader loaded it from memory.
+        file: file in the path, such as ``\EFI\debian\shimx64.efi``; empty: none.
     """
 
     location: int

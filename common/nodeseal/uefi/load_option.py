@@ -13,7 +13,7 @@ _HEADER: Final = struct.Struct("<IH")
 _CHARACTER: Final = struct.Struct("<H")
 _ACTIVE: Final = 1
 MAX_DESCRIPTION: Final = 1024
-"""Most characters of a description; firmware shows some 80."""
+"""Most characters of a description; firmware shows about 80."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +21,10 @@ class LoadOption:
     """One entry of a machine's boot menu.
 
     Attributes:
-        active: whether firmware tries it.
-        description: what the menu says.
-        path: what is loaded: the first path of the option's list.
-        optional: what the loaded image gets, such as a command line in UTF-16.
+        active: whether firmware tries the option.
+        description: text in the menu.
+        path: path of the loaded image, the first in the option's list.
+        optional: data for the loaded image, such as a command line in UTF-16.
     """
 
     active: bool
@@ -38,7 +38,7 @@ class BootOrder:
     """The order in which firmware tries boot options.
 
     Attributes:
-        options: their names, first choice first.
+        options: names of the options, first choice first.
     """
 
     options: tuple[str, ...]
@@ -48,7 +48,7 @@ def decode_load_option(raw: bytes) -> LoadOption:
     """Decode an EFI_LOAD_OPTION.
 
     Raises:
-        MalformedInput: cut off, a description that has no end or is no UTF-16, or a path that does not decode.
+        MalformedInput: cut off, a description without end or not in UTF-16, or a path that does not decode.
     """
     reader = Reader(raw, "boot option")
     attributes, size = reader.unpack(_HEADER, "header")
@@ -61,7 +61,7 @@ def decode_boot_order(raw: bytes) -> BootOrder:
     """Decode the content of the variable BootOrder (UEFI 2.10, "Globally Defined Variables").
 
     Raises:
-        MalformedInput: half a number.
+        MalformedInput: an odd number of bytes.
     """
     if len(raw) % _CHARACTER.size:
         raise Reader(raw, "boot order").fault("its last number", "is cut off")

@@ -1,10 +1,10 @@
-"""Boot images: what firmware hashes of a PE/COFF file, and the sections of a unified kernel image.
+"""Boot images: the Authenticode digest of a PE/COFF file, and the measured sections of a unified kernel image.
 
-Firmware measures an image by its Authenticode digest, which leaves out what signing changes ("Windows Authenticode
-Portable Executable Signature Format", 2008, "Calculating the PE Image Hash"; PC Client Platform Firmware Profile v1.06,
-"Measuring PE/COFF Image Files"; PE/COFF specification 11 for the layout). systemd-stub measures the sections of the
-image that it is part of into PCR 11, name and content each (systemd ``src/fundamental/uki.h``, ``src/boot/stub.c``;
-UAPI.5, Unified Kernel Image).
+Firmware measures an image by its Authenticode digest, which leaves out the bytes that signing changes ("Windows
+Authenticode Portable Executable Signature Format", 2008, "Calculating the PE Image Hash"; PC Client Platform Firmware
+Profile v1.06, "Measuring PE/COFF Image Files"; layout: PE/COFF specification 11). systemd-stub measures the sections of
+its own image into PCR 11, name and content of each (systemd ``src/fundamental/uki.h``, ``src/boot/stub.c``; UAPI.5,
+Unified Kernel Image).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from nodeseal.tpm.algorithms import HashAlg
 
 MAX_SECTIONS: Final = 256
 MAX_IMAGE: Final = 2 * 1024 * 1024 * 1024
-"""Largest image in bytes; unified kernel images with an initrd have some hundred megabytes."""
+"""Largest image in bytes; unified kernel images with an initrd have some hundred MiB."""
 MAX_FILL: Final = 1024 * 1024
-"""Zeros in bytes that a measured section may have behind its data."""
+"""Most zero bytes behind the data of a measured section."""
 MEASURED_SECTIONS: Final = (
     ".linux",
     ".osrel",
@@ -41,7 +41,7 @@ MEASURED_SECTIONS: Final = (
 )
 """Sections that systemd-stub measures into PCR 11, in its order (systemd: src/fundamental/uki.h).
 
-``.pcrsig`` signs the outcome and is left out.
+``.pcrsig`` is not measured: it signs the result.
 """
 _STUB_MARKS: Final = frozenset({".linux", ".osrel"})
 _DOS_MAGIC: Final = b"MZ"
@@ -55,7 +55,7 @@ _DIRECTORY: Final = struct.Struct("<II")
 _SIZE_OF_HEADERS_AT: Final = 60
 _CHECKSUM_AT: Final = 64
 _DIRECTORIES_AT: Final = {0x10B: 96, 0x20B: 112}
-"""Where the data directories start in the optional header of PE32 and PE32+."""
+"""Offset of the data directories in the optional header of PE32 and PE32+."""
 _CERTIFICATE_TABLE: Final = 4
 
 
@@ -64,10 +64,10 @@ class Section:
     """One section.
 
     Attributes:
-        name: such as ``.text``.
-        offset: of its raw data in the file.
-        size: of its raw data.
-        memory_size: of its content when loaded; beyond the raw data it is zero.
+        name: name, such as ``.text``.
+        offset: offset of its raw data in the file.
+        size: size of its raw data.
+        memory_size: size of its content when loaded; zeros follow the raw data.
     """
 
     name: str
@@ -82,12 +82,12 @@ class PeImage:
 
     Attributes:
         raw: the whole file.
-        checksum_at: offset of the header's checksum, 4 bytes that no digest covers.
-        directory_at: offset of the certificate table's directory entry, 8 bytes that no digest covers; None: absent.
-        headers_size: of all headers.
-        sections: in the order of the headers.
+        checksum_at: offset of the header's checksum: 4 bytes that no digest covers.
+        directory_at: offset of the certificate table's directory entry: 8 bytes that no digest covers; None: absent.
+        headers_size: size of all headers.
+        sections: sections in the order of their headers.
         certificates_at: offset of the attribute certificate table; 0: not signed.
-        certificates_size: of the table.
+        certificates_size: size of that table.
     """
 
     raw: bytes
@@ -100,14 +100,14 @@ class PeImage:
 
     @property
     def unified_kernel(self) -> bool:
-        """Whether this is a unified kernel image, which has a kernel and says of which system."""
+        """Whether this is a unified kernel image: it has a kernel and names its operating system."""
         return {section.name for section in self.sections} >= _STUB_MARKS
 
     def content(self, section: Section) -> bytes:
-        """Return a section as it stands in memory: cut or filled with zeros to ``memory_size``.
+        """Return a section as in memory: cut, or filled with zeros, to ``memory_size``.
 
         Raises:
-            MalformedInput: more than :data:`MAX_FILL` zeros would be due.
+            MalformedInput: more than :data:`MAX_FILL` zeros.
         """
         if section.memory_size - section.size > MAX_FILL:
             raise MalformedInput(
@@ -118,7 +118,7 @@ class PeImage:
 
 
 def is_pe(raw: bytes) -> bool:
-    """Tell whether ``raw`` starts like a PE/COFF file."""
+    """Tell whether ``raw`` begins like a PE/COFF file."""
     return raw[:2] == _DOS_MAGIC
 
 
@@ -156,7 +156,7 @@ def decode_pe(raw: bytes) -> PeImage:
 
 
 def authenticode_digest(image: PeImage, bank: HashAlg) -> bytes:
-    """Return the digest that firmware extends into PCR 2 or 4 when it loads the image."""
+    """Return the digest that firmware extends into PCR 2 or 4 for this image."""
     hasher = hashlib.new(bank.hashlib_name)
     for start, end in _hashed_ranges(image):
         hasher.update(memoryview(image.raw)[start:end])
@@ -164,9 +164,9 @@ def authenticode_digest(image: PeImage, bank: HashAlg) -> bytes:
 
 
 def stub_measurements(image: PeImage, bank: HashAlg) -> Iterator[tuple[str, bytes, bytes]]:
-    """Iterate what systemd-stub extends into PCR 11: section, digest of its name, digest of its content, in order.
+    """Iterate over the measurements of systemd-stub in PCR 11: section, digest of its name, digest of its content.
 
-    A section that stands twice counts once, as the stub takes the first (profiles beyond the base are not followed).
+    Of a repeated section, the stub takes the first. Profiles beyond the base are not supported.
     """
     found = {section.name: section for section in reversed(image.sections)}
     for name in MEASURED_SECTIONS:
@@ -175,7 +175,11 @@ def stub_measurements(image: PeImage, bank: HashAlg) -> Iterator[tuple[str, byte
 
 
 def inner_kernel(image: PeImage) -> PeImage | None:
-    """Return the kernel that a unified kernel image carries, if it is a PE image itself."""
+    """Return the kernel in a unified kernel image, if it is a PE image itself.
+
+    Raises:
+        MalformedInput: the kernel does not decode.
+    """
     for section in image.sections:
         if section.name == ".linux":
             kernel = image.content(section)
@@ -184,7 +188,7 @@ def inner_kernel(image: PeImage) -> PeImage | None:
 
 
 def _hashed_ranges(image: PeImage) -> Iterator[tuple[int, int]]:
-    """Iterate the file's stretches that count, in the order of hashing; numbers are the steps of the specification."""
+    """Iterate over the hashed ranges in order. The comments number the steps of the specification."""
     yield 0, image.checksum_at  # 3
     after_checksum = image.checksum_at + _U32.size
     if image.directory_at is None:

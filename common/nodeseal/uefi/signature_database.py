@@ -1,8 +1,8 @@
 """Signature databases: EFI_SIGNATURE_LIST and EFI_SIGNATURE_DATA (UEFI 2.10, "Signature Database").
 
-The content of PK, KEK, db, dbx, dbt, dbr, MokList and MokListX is a sequence of lists, each of one kind and of
-signatures of one size. A dbx has hundreds of hashes, so a list keeps its bytes and makes entries when asked for them.
-The event EV_EFI_VARIABLE_AUTHORITY has a single signature, the one by which an image was accepted.
+PK, KEK, db, dbx, dbt, dbr, MokList and MokListX hold a sequence of lists. The signatures of a list have one kind and
+one size. A dbx has hundreds of hashes, so a list keeps its bytes and makes entries on demand. An
+EV_EFI_VARIABLE_AUTHORITY event holds a single signature: the one by which firmware accepted an image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nodeseal.x509 import der
 from nodeseal.x509.der import DerReader
 
 MAX_LISTS: Final = 1024
-"""Most lists in one database; real ones have one for each certificate, a few dozen at most."""
+"""Most lists in one database; real ones have one for each certificate: a few dozen at most."""
 _LIST: Final = struct.Struct("<16sIII")
 _TIME: Final = 16
 """Size of EFI_TIME, the time of revocation."""
@@ -50,7 +50,7 @@ _AUTHORITY_HASHES: Final = {
     GUID_SIZE + 48: ("sha384", True),
     GUID_SIZE + 64: ("sha512", True),
 }
-"""Sizes of authorities that are hashes: kind, and whether an owner stands before it (shim logs the bare hash)."""
+"""Sizes of authorities that are hashes: kind, and whether an owner precedes the hash (shim logs none)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,9 @@ class SignatureEntry:
 
     Attributes:
         kind: ``x509``, ``sha256``, ``x509-sha256`` (a revoked certificate's hash and a time) and so on; the GUID of
-            a type that this module does not know.
-        owner: the GUID of who put it there; empty where none was logged.
-        data: the certificate in DER, the hash, …
+            an unknown type.
+        owner: GUID of the owner; empty: not logged.
+        data: certificate in DER, hash, …
     """
 
     kind: str
@@ -74,9 +74,9 @@ class SignatureList:
     """Signatures of one kind and size.
 
     Attributes:
-        kind: see :class:`SignatureEntry`.
+        kind: kind as in :class:`SignatureEntry`.
         size: bytes of one signature, owner included.
-        signatures: all of them, behind each other.
+        signatures: all signatures, without gaps.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class SignatureList:
             yield SignatureEntry(kind=self.kind, owner=guid_text(owner), data=data)
 
     def data(self) -> Iterator[bytes]:
-        """Iterate over what was signed or hashed, without owners; hundreds of hashes take microseconds."""
+        """Iterate over the signatures' data without owners. Faster than :meth:`entries`."""
         return (data for _, data in self._pairs())
 
     def _pairs(self) -> Iterator[tuple[bytes, bytes]]:
@@ -100,10 +100,11 @@ class SignatureList:
 
 
 def decode_signature_lists(raw: bytes) -> tuple[SignatureList, ...]:
-    """Decode the content of a signature database, list by list; an absent variable's empty content has none.
+    """Decode the content of a signature database as lists. An absent variable's empty content has none.
 
     Raises:
-        MalformedInput: a list is cut off or its sizes do not fit each other or its kind; more than :data:`MAX_LISTS`.
+        MalformedInput: a list is cut off, its sizes contradict each other or its kind, or there are more than
+            :data:`MAX_LISTS`.
     """
     reader, lists = Reader(raw, "signature database"), list[SignatureList]()
     left = len(raw)
@@ -122,10 +123,10 @@ def decode_signature_lists(raw: bytes) -> tuple[SignatureList, ...]:
 
 
 def decode_signature_data(raw: bytes) -> SignatureEntry:
-    """Decode the content of an EV_EFI_VARIABLE_AUTHORITY: the certificate or hash that an image was accepted by.
+    """Decode the content of an EV_EFI_VARIABLE_AUTHORITY: the certificate or hash by which firmware accepted an image.
 
     Firmware logs an EFI_SIGNATURE_DATA (PC Client Platform Firmware Profile, "Event Types"), shim a certificate or hash
-    without an owner. Which of them it is shows in its bytes; nothing may be left over.
+    without an owner. The bytes show which it is, and none may be left over.
 
     Raises:
         MalformedInput: neither a certificate nor a hash, with or without an owner.

@@ -1,4 +1,4 @@
-"""Signatures of a database in words: whose certificate, which hash. For reading, never for decisions."""
+"""Signatures of a database in words: certificates and hashes. For display only; no decision depends on them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nodeseal.uefi.signature_database import X509, SignatureEntry, SignatureList
 from nodeseal.x509.certificate import decode_certificate, name_text
 
 _SHOWN_ENTRIES: Final = 4
-"""How many entries of a long list are spelled out; a dbx has hundreds."""
+"""Most entries of a list that are shown; a dbx has hundreds."""
 _SHOWN_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateSummary:
-    """What tells a certificate from others.
+    """Facts that identify a certificate.
 
     Attributes:
-        sha256: SHA-256 of its DER, in hex: what goldens name.
-        subject: whose it is; empty where the certificate does not decode.
-        issuer: who signed it.
-        serial: its number in hex, with a sign where it is negative.
-        not_after: until when it is valid.
+        sha256: SHA-256 of its DER in hex, as in goldens.
+        subject: subject; empty: the certificate does not decode.
+        issuer: issuer.
+        serial: serial number in hex, with a sign if negative.
+        not_after: end of validity.
     """
 
     sha256: str
@@ -38,7 +38,7 @@ class CertificateSummary:
 
 
 def summarise_certificate(raw: bytes) -> CertificateSummary:
-    """Return what tells a certificate from others; only its hash where it does not decode."""
+    """Return the facts that identify a certificate; only its hash if it does not decode."""
     sha256 = HashAlg.SHA256.digest(raw).hex()
     try:
         certificate = decode_certificate(raw)
@@ -54,7 +54,7 @@ def summarise_certificate(raw: bytes) -> CertificateSummary:
 
 
 def describe_signature(entry: SignatureEntry) -> str:
-    """Return one line about one signature: subject, serial number and hash of a certificate, or the hash itself."""
+    """Return one line about a signature: a certificate's subject, serial number and hash, or the hash itself."""
     if entry.kind != X509:
         return f"{entry.kind} {entry.data[:_SHOWN_BYTES].hex()}{'…' * (len(entry.data) > _SHOWN_BYTES)}"
     certificate = summarise_certificate(entry.data)
@@ -63,7 +63,7 @@ def describe_signature(entry: SignatureEntry) -> str:
 
 
 def count_signatures(lists: Sequence[SignatureList]) -> str:
-    """Return how many signatures of each kind there are: ``2 x509, 371 sha256``."""
+    """Return the number of signatures of each kind: ``2 x509, 371 sha256``."""
     counts = Counter[str]()
     for each in lists:
         counts[each.kind] += len(each)
@@ -71,7 +71,7 @@ def count_signatures(lists: Sequence[SignatureList]) -> str:
 
 
 def describe_signatures(lists: Sequence[SignatureList]) -> Iterator[str]:
-    """Yield one line for each signature; of a long list only for the first ones, and how many follow."""
+    """Yield a line for each signature. Of a long list, yield the first ones and the number of the others."""
     for each in lists:
         for entry, _ in zip(each.entries(), range(_SHOWN_ENTRIES), strict=False):
             yield describe_signature(entry)

@@ -1,7 +1,7 @@
 """Tagged events: TCG_PCClientTaggedEvent (TCG PC Client Platform Firmware Profile v1.06, EV_EVENT_TAG).
 
-The Linux EFI stub tags what it hashed and logs a description of it; systemd does the same. Windows logs what it
-hashed, and nests tags in tags (wbcl.h of the Windows SDK: SIPAEVENT types).
+The Linux EFI stub and systemd log a description of the hashed data under a tag. Windows logs the hashed data itself,
+and nests tagged events (wbcl.h of the Windows SDK: SIPAEVENT types).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from nodeseal.tpm.buffer import Reader
 
 MAX_TAGS: Final = 4096
-"""Most events in one container; Windows writes some hundreds."""
+"""Most events in one container; Windows writes a few hundred."""
 TAG_HEADER: Final = struct.Struct("<II")
 """taggedEventID and taggedEventDataSize."""
 _CONTAINER: Final = 0x40010000
@@ -85,8 +85,8 @@ class TaggedEvent:
     """One tagged event.
 
     Attributes:
-        tag: its number.
-        data: a description, or what was measured.
+        tag: number of the tag.
+        data: description, or the measured data.
     """
 
     tag: int
@@ -94,7 +94,7 @@ class TaggedEvent:
 
     @property
     def name(self) -> str:
-        """What the tag stands for, or its number."""
+        """Meaning of the tag, or its number."""
         return _NAMES.get(self.tag, f"tag 0x{self.tag:08x}")
 
     @property
@@ -107,7 +107,7 @@ def decode_tagged_event(raw: bytes) -> TaggedEvent:
     """Decode the data of an EV_EVENT_TAG event: one tagged event and nothing else.
 
     Raises:
-        MalformedInput: cut off, or something behind it.
+        MalformedInput: cut off, or bytes behind it.
     """
     reader = Reader(raw, "tagged event")
     event = _tagged_event(reader)
@@ -119,7 +119,7 @@ def decode_tagged_events(raw: bytes) -> tuple[TaggedEvent, ...]:
     """Decode a container's data.
 
     Raises:
-        MalformedInput: one is cut off, or there are more than :data:`MAX_TAGS`.
+        MalformedInput: an event is cut off, or there are more than :data:`MAX_TAGS`.
     """
     reader, events = Reader(raw, "tagged events"), list[TaggedEvent]()
     left = len(raw)

@@ -1,1 +1,5 @@
-"""DER and X.509 as certificates of endorsement keys need it: bytes to values, no signatures, no trust."""
+"""X.509 certificates of endorsement keys and their authorities: bytes to values. Pure: no signatures, no trust.
+
+``der`` reads elements, ``extensions`` and ``certificate`` what they make. :mod:`nodeseal.crypto.endorsement` verifies
+chains.
+"""

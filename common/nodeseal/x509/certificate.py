@@ -1,10 +1,10 @@
-"""X.509 certificates (RFC 5280 §4) as makers of TPMs wrote them, read for endorsement keys and their authorities.
+"""X.509 certificates (RFC 5280 §4) of endorsement keys and their authorities, as TPM vendors issue them.
 
-Why not ``cryptography``: release 50 cannot load some genuine certificates at all. This reader takes them, keeps the
-bytes that were signed, and leaves key and signature arithmetic to ``cryptography``:
+Release 50 of ``cryptography`` cannot load some genuine certificates. This reader loads them and keeps the signed bytes;
+arithmetic of keys and signatures stays with ``cryptography``. Deviations that it accepts:
 
 ========================================  ================================================================
-oddity                                    whose
+deviation                                 found in
 ========================================  ================================================================
 filler behind the certificate (from NV)   STMicroelectronics (0xFF to 1600 bytes); AMD's files (a newline)
 RDN SET not in DER order                  Nuvoton: all old roots and the EK certificates below them
@@ -15,7 +15,7 @@ serial zero or negative                   AMD, and early EK certificates
 RSA keys marked id-RSAES-OAEP             EK certificates after the profile for TPM 1.2
 ========================================  ================================================================
 
-No policy here: what decodes may still be worth nothing.
+Decoding applies no policy and proves nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nodeseal.x509.der import DerReader
 from nodeseal.x509.extensions import Extensions, decode_extensions
 
 MAX_CERTIFICATE: Final = 16 * 1024
-"""Largest certificate with its filler; EK certificates in NV are at most a few KiB."""
+"""Largest certificate in bytes, filler included; EK certificates in NV have a few KiB at most."""
 MAX_CERTIFICATES: Final = 16
 """Most certificates in one concatenation (:func:`split_certificates`)."""
 _FILLER = b"\x00\xff\r\n"
@@ -68,7 +68,7 @@ class RsaKey:
 
 @dataclass(frozen=True, slots=True)
 class EcKey:
-    """A point on a NIST curve; not checked to be on it."""
+    """Point on a NIST curve; whether it lies on the curve is not checked."""
 
     curve: CurveId
     x: int
@@ -77,7 +77,7 @@ class EcKey:
 
 @dataclass(frozen=True, slots=True)
 class AlgorithmIdentifier:
-    """A signature algorithm: its object identifier and its parameters' DER, empty where there are none."""
+    """Signature algorithm: object identifier, and parameters in DER (empty: none)."""
 
     oid: str
     parameters: bytes
@@ -88,13 +88,17 @@ class Certificate:
     """One certificate, decoded but not proved.
 
     Attributes:
-        raw: its bytes without filler.
-        signed: the part that the signature covers, as it was sent.
-        serial: of any sign.
-        issuer: DER of the issuer's name; names are compared byte by byte.
-        subject: DER of the subject's name.
+        raw: the certificate's bytes, without filler.
+        signed: the signed part of them.
+        serial: serial number; zero and negative ones occur.
+        algorithm: algorithm of the signature.
+        issuer: the issuer's name in DER; names are compared byte by byte.
+        not_before: start of validity.
+        not_after: end of validity.
+        subject: the subject's name in DER.
         key: the certified key.
-        extensions: empty where the certificate has none.
+        extensions: the extensions; empty: none.
+        signature: the issuer's signature over ``signed``.
     """
 
     raw: bytes
@@ -111,10 +115,10 @@ class Certificate:
 
 
 def decode_certificate(raw: bytes) -> Certificate:
-    """Decode one certificate; bytes 0x00, 0xFF and line ends behind it are filler and are dropped.
+    """Decode one certificate. Bytes 0x00, 0xFF and line ends behind it are filler and ignored.
 
     Raises:
-        MalformedInput: anything else that does not decode, naming the field.
+        MalformedInput: not exactly one certificate, or a field does not decode; the message names the field.
     """
     certificates = split_certificates(raw)
     if len(certificates) != 1:
@@ -123,10 +127,10 @@ def decode_certificate(raw: bytes) -> Certificate:
 
 
 def split_certificates(raw: bytes) -> tuple[bytes, ...]:
-    """Split certificates that lie behind each other, with or without filler, as in NV from 0x01C00100 on.
+    """Split a sequence of certificates, with or without filler, as in NV from 0x01C00100 on.
 
     Raises:
-        MalformedInput: something between them is no certificate, or there are too many.
+        MalformedInput: bytes between them are no certificate, or there are too many.
     """
     found: list[bytes] = []
     rest = raw.lstrip(_FILLER)
@@ -142,7 +146,7 @@ def decode_certificate_file(raw: bytes, source: str) -> tuple[Certificate, ...]:
     """Decode a file of certificates: PEM with or without text between them (RFC 7468), or DER.
 
     Raises:
-        MalformedInput: no certificate in it, or one that does not decode; names ``source``.
+        MalformedInput: no certificate, or one that does not decode; the message names ``source``.
     """
     try:
         found = map(_pem_content, raw.split(_PEM_BEGIN)[1:]) if _PEM_BEGIN in raw else split_certificates(raw)
@@ -155,7 +159,7 @@ def decode_certificate_file(raw: bytes, source: str) -> tuple[Certificate, ...]:
 
 
 def name_text(name: bytes) -> str:
-    """Return the values of a Name, the last first, for people to read: never for decisions."""
+    """Return the values of a Name, last one first. For display only; no decision depends on it."""
     found: list[str] = []
     try:
         rdns = DerReader(name, "name").inside(der.SEQUENCE, "name")

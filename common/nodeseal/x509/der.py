@@ -1,13 +1,13 @@
-"""Bounds-checked reading of DER (ITU-T X.690) as far as X.509 needs it.
+"""Bounds-checked reading of DER (ITU-T X.690), as far as X.509 needs it.
 
-Strict where sloppiness would give one value two spellings (definite, minimal lengths; low tag numbers only) and
-tolerant where vendors of TPMs are known to differ and no meaning hangs on it:
+Lengths must be definite and minimal, and tag numbers low, so that a value has one spelling. Three known deviations of
+TPM vendors, which change no meaning, are accepted:
 
-- a SET OF may be in any order (Nuvoton's names),
-- a DEFAULT value may be written out (Intel PTT: ``critical FALSE``),
-- an INTEGER may be negative where callers allow it (serial numbers).
+- a SET OF in any order (Nuvoton's names),
+- a DEFAULT value that is written out (Intel PTT: ``critical FALSE``),
+- a negative INTEGER, where callers allow it (serial numbers).
 
-Elements keep their own bytes, so that signatures are checked over what was signed and never over a re-encoding.
+Elements keep their bytes, so signatures are verified over the signed bytes, never over a new encoding.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Element:
     """One element.
 
     Attributes:
-        tag: its identifier byte.
-        content: what it holds.
-        raw: all its bytes, identifier and length included.
+        tag: identifier byte.
+        content: content bytes.
+        raw: all bytes, identifier and length included.
     """
 
     tag: int
@@ -55,14 +55,14 @@ class Element:
 
 
 class DerReader:
-    """A cursor over the elements of one structure.
+    """Cursor over the elements of one structure.
 
     Args:
         raw: the bytes.
         what: name of the structure, for errors.
 
     Raises:
-        MalformedInput: from every method, naming structure, field and offset.
+        MalformedInput: from every method; the message names structure, field and offset.
     """
 
     __slots__ = ("_at", "_raw", "_what")
@@ -73,11 +73,11 @@ class DerReader:
         self._at = 0
 
     def fault(self, field: str, problem: str) -> MalformedInput:
-        """Return the error that says what is wrong with ``field``."""
+        """Return the error for a problem of ``field``."""
         return MalformedInput(f"{self._what}: {field} {problem}, before byte {self._at} of {len(self._raw)}")
 
     def at_end(self) -> bool:
-        """Tell whether all was read."""
+        """Tell whether all bytes are read."""
         return self._at == len(self._raw)
 
     def next_is(self, tag: int) -> bool:
@@ -85,7 +85,7 @@ class DerReader:
         return not self.at_end() and self._raw[self._at] == tag
 
     def any(self, field: str) -> Element:
-        """Read the next element, whatever its tag."""
+        """Read the next element of any tag."""
         start = self._at
         tag = self._bytes(1, field)[0]
         if tag & _TAG_NUMBER == _TAG_NUMBER:
@@ -100,7 +100,7 @@ class DerReader:
         return self.any(field)
 
     def inside(self, tag: int, field: str) -> DerReader:
-        """Read the next element, which must have this tag, and return a reader of its content."""
+        """Read the next element, which must have this tag; return a reader of its content."""
         return DerReader(self.element(tag, field).content, f"{self._what}: {field}")
 
     def integer(self, field: str) -> int:
@@ -133,7 +133,7 @@ class DerReader:
         return content[1:]
 
     def flags(self, field: str) -> frozenset[int]:
-        """Read a BIT STRING of named bits as the numbers of those set, bit 0 being the first."""
+        """Read a BIT STRING of named bits; return the numbers of the bits that are set (0: the first)."""
         content = self.element(BIT_STRING, field).content
         unused = content[0] if content else 8
         count = 8 * (len(content) - 1) - unused
@@ -157,7 +157,7 @@ class DerReader:
             raise self.fault(field, "is not a date") from error
 
     def end(self) -> None:
-        """Check that nothing is left."""
+        """Check that no bytes are left."""
         if not self.at_end():
             raise MalformedInput(f"{self._what}: {len(self._raw) - self._at} bytes too many at its end")
 

@@ -1,7 +1,7 @@
 """X.509 extensions that endorsement chains depend on (RFC 5280 §4.2.1; TCG EK Credential Profile, "X.509").
 
-Other extensions are kept as bytes: whether an unknown one matters is the question of whoever verifies the chain.
-A DEFAULT that is written out is accepted, as Intel PTT does with ``critical FALSE``.
+Other extensions are kept as bytes; the caller that verifies a chain decides about unknown ones. A DEFAULT that is
+written out is accepted (Intel PTT: ``critical FALSE``).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class KeyUsage(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """One extension; ``value`` is DER."""
+    """One extension; its value in DER."""
 
     oid: str
     critical: bool
@@ -55,7 +55,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class BasicConstraints:
-    """Whether the key may sign certificates, and how many authorities may follow (None: any number)."""
+    """Whether the key may sign certificates, and how many authorities may follow below (None: any number)."""
 
     ca: bool
     path_length: int | None
@@ -63,12 +63,12 @@ class BasicConstraints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TpmModel:
-    """What the maker says of the TPM (TCG EK Credential Profile, "Subject Alternative Name"); empty: not said.
+    """The TPM as its vendor describes it (TCG EK Credential Profile, "Subject Alternative Name"); empty: not given.
 
     Attributes:
         manufacturer: ``id:`` and the vendor's four letters in hex, as written.
-        model: the vendor's name of the part.
-        version: ``id:`` and the firmware's version in hex, as written.
+        model: the vendor's name of the model.
+        version: ``id:`` and the firmware version in hex, as written.
     """
 
     manufacturer: str = ""
@@ -81,11 +81,11 @@ class Extensions:
     """The extensions of one certificate.
 
     Attributes:
-        entries: all of them, in order; none twice.
-        basic_constraints: None where the certificate has no such extension, as the next two.
-        key_usage: numbers of the bits set (:class:`KeyUsage`).
-        extended_key_usage: object identifiers.
-        tpm_model: from the subject alternative name; empty where that says nothing of a TPM.
+        entries: all extensions in order, each once.
+        basic_constraints: basic constraints; None: no such extension.
+        key_usage: numbers of the bits that are set (:class:`KeyUsage`); None: no such extension.
+        extended_key_usage: object identifiers; None: no such extension.
+        tpm_model: the TPM in the subject alternative name; empty: not given.
     """
 
     entries: tuple[Extension, ...] = ()
@@ -99,7 +99,7 @@ def decode_extensions(reader: DerReader) -> Extensions:
     """Decode the content of an ``Extensions`` sequence.
 
     Raises:
-        MalformedInput: an extension does not decode, is there twice, or there are too many.
+        MalformedInput: an extension does not decode or is repeated, or there are too many.
     """
     found: dict[str, Extension] = {}
     while not reader.at_end():
@@ -178,7 +178,7 @@ def _tpm_model(extension: Extension | None) -> TpmModel:
 
 
 def _collect(reader: DerReader, found: dict[str, str]) -> None:
-    """Add the TPM's attributes of one directory name; RDNs with one or with several values occur."""
+    """Add the TPM's attributes in one directory name, whose RDNs have one or several values."""
     rdns = reader.inside(der.SEQUENCE, "RDNs")
     reader.end()
     while not rdns.at_end():

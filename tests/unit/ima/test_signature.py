@@ -10,7 +10,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.ima.hash import KERNEL_HASHES_BY_NAME
 from nodeseal.ima.signature import ImaSignature, SignatureKind, decode_ima_signature
 from support.data import shared_data
-from support.ima import 
+from support.ima import encode_ima_signature
 
 SHA256 = KERNEL_HASHES_BY_NAME["sha256"]
 GOOD = ImaSignature(hash_alg=SHA256, key_id=b"\xf3\x45\x2d\x23", signature=b"\x30\x06\2\1\1\2\1\1")
