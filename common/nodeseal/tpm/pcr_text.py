@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Sequence
 
+from nodeseal.documents import parse_json
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
@@ -51,7 +51,7 @@ def parse_pcr_values(raw: bytes, selection: PcrSelection) -> dict[Place, bytes]:
     text = raw.decode("ascii").strip()
     collected = _Values(selection)
     if text.startswith(("{", "[")):
-        _read_json(text, collected)
+        _read_json(raw, collected)
     else:
         _read_printed(text, collected)
     return collected.found
@@ -127,18 +127,11 @@ def _read_printed(text: str, collected: _Values) -> None:
             raise MalformedInput(f"PCR values: line {line[:40]!a} is not what tpm2_pcrread prints")
 
 
-def _read_json(text: str, collected: _Values) -> None:
+def _read_json(raw: bytes, collected: _Values) -> None:
     try:
-        collected.walk(json.loads(text, object_pairs_hook=_unique), None)
-    except (ValueError, RecursionError) as error:
+        collected.walk(parse_json(raw, "PCR values"), None)
+    except RecursionError as error:
         raise MalformedInput(f"PCR values: not JSON: {error}") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate key")
-    return found
 
 
 def _first(node: dict[str, object], keys: tuple[str, ...]) -> object:
