@@ -10,17 +10,14 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import read_private
 from nodeseal.verifier.config import Config, TokenSettings
-from nodeseal.verifier.keys.keystore import FileKeyStore, KeyStores, load_kek
-
-if TYPE_CHECKING:
-    from nodeseal.verifier.keys.token import TokenKeyStore
+from nodeseal.verifier.keys.keystore import FileKeyStore, KeyStore, KeyStores, load_kek
 
 PIN_CREDENTIAL: Final = "nodeseal-token-pin"
 _MAX_PIN: Final = 255
@@ -40,7 +37,7 @@ def open_key_stores(config: Config) -> KeyStores:
     return KeyStores(files, _open_token(config.token) if config.token is not None else None)
 
 
-def _open_token(settings: TokenSettings) -> TokenKeyStore:
+def _open_token(settings: TokenSettings) -> KeyStore:
     try:
         from nodeseal.verifier.keys.token import TokenKeyStore  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
