@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from subprocess import Popen
 
 import pytest
@@ -20,6 +22,9 @@ settings.register_profile("mutants", deadline=None, max_examples=15, database=No
 for _name in ("COLUMNS", "LINES", "FORCE_COLOR", "GITHUB_ACTIONS", "PYTHONIOENCODING", "NODESEAL_CLIENT"):
     os.environ.pop(_name, None)
 
+with suppress(ImportError):  # the loader's tests run without it
+    import structlog
+
 _KEEPER = pytest.StashKey[Popen[bytes]]()
 
 
@@ -27,3 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have all processes of this run ended with it; those of xdist's workers belong to the run that started them."""
     if not hasattr(config, "workerinput"):
         config.stash[_KEEPER] = keeper.start()
+
+
+@pytest.fixture(autouse=True)
+def _logs_on_stderr() -> None:
+    """Keep log lines off stdout: a thread of an earlier test may still log while a command's output is checked."""
+    if "structlog" in sys.modules:
+        structlog.reset_defaults()
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))

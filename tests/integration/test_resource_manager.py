@@ -373,7 +373,7 @@ def test_a_client_whose_process_is_killed_leaves_nothing_behind(machine: Machine
     assert set(manager._clients) == {child.pid}
     child.kill()
     child.communicate()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while manager._clients and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not manager._clients

@@ -201,7 +201,7 @@ def test_swtpm_ends_when_its_owner_is_killed(vendor: TpmVendor) -> None:
         child = Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()[0]
         owner.kill()
         owner.communicate()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not Path(f"/proc/{child}").exists()

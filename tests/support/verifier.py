@@ -39,7 +39,7 @@ from nodeseal.verifier.store.database import open_engine
 
 TRUST_DOMAIN = "test.example"
 FAST: Mapping[str, object] = {"interval_seconds": 1, "trust_seconds": 30, "answer_within_seconds": 5}
-_READY_SECONDS = 20.0
+_READY_SECONDS = 90.0
 _LOCAL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
 
 

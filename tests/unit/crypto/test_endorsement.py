@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -303,10 +304,10 @@ def test_the_search_ends_whatever_is_presented() -> None:
     facts = replace(ROOT, subject=name("loop"), issuer=name("loop"))
     loop = [decode_certificate(replace(facts, serial=made.integer(i)).sign(key)) for i in range(16)]
     leaf = decode_certificate(replace(EK, issuer=name("loop")).sign(key))
-    begun = datetime.now(UTC)
+    begun = time.process_time()
     with pytest.raises(ProofFailed):
         verify_ek_chain(leaf, loop, [decode_certificate(made.root())], AT)
-    assert datetime.now(UTC) - begun < timedelta(seconds=1)
+    assert time.process_time() - begun < 1
 
 
 def test_keys_compare_with_public_areas() -> None:

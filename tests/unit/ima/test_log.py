@@ -154,10 +154,10 @@ def test_a_file_read_as_another_banks_is_refused() -> None:
 
 def test_a_hostile_log_of_100_megabytes_is_refused_at_once() -> None:
     raw = bytes(100_000_000)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(MalformedInput, match=f"more than {MAX_IMA_LOG} bytes"):
         decode_ima_log(raw)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_too_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

