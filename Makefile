@@ -19,9 +19,10 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 FUZZ_SECONDS ?= 60
 MUTANTS ?= 300
+PARTS ?=
 KEY ?=
 
-.PHONY: help setup demo test test-integrations check bench fuzz mutants proto findings lock clean
+.PHONY: help setup demo test test-integrations check check-slow bench fuzz mutants proto findings lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ check: $(STAMPS)/nodeseal ## Style, types, layers, generated files; no tests of 
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_repository.py
+
+check-slow: $(STAMPS)/nodeseal ## Tests and demo on a fresh and on a busy machine, and what signals leave running (PARTS=… picks some)
+	PYTHONPATH=tests $(BIN)/python -m slow $(PARTS)
 
 bench: $(STAMPS)/nodeseal $(STAMPS)/peers $(STAMPS)/loading-peers ## Measure, as ratios (KEY=name runs one); writes benchmarks/results
 	$(BIN)/python -m benchmarks $(KEY)

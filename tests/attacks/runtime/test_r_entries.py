@@ -24,8 +24,8 @@ from nodeseal.ima.log import ImaEntry, measured_entry
 from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.v1.attestation_pb2 import Challenge, Evidence
 from support import ima
+from support.admin import activate
 from support.damage import flipped
-from support.logged import activate
 from support.runtime import content, ran
 from support.suspects import GOOD_LOG, LOG, Court, Suspect, a_court, a_trial, ids, places, runtime_golden, told, truth
 
