@@ -20,7 +20,8 @@ from support.sealed import PLAIN_WEIGHTS
 _SIGNALS: Final = (Signals.SIGHUP, Signals.SIGINT, Signals.SIGTERM, Signals.SIGKILL)
 _OF_TERMINALS: Final = (Signals.SIGHUP, Signals.SIGINT)
 """A terminal sends these to all processes in the foreground, not to one."""
-_ACTS: Final = ("1. Three machines", "3. Enrolment", "6. node-1 opens")
+_ACTS: Final = ("2. The verifier", "4. What counts", "6. node-1 opens")
+"""Once the machines run, once the agents run as well, and while a model is opened."""
 _CROWDS: Final = (4, 8)
 """Upon so many processes a test run is ended: while it begins, and while it holds machines, verifiers and agents."""
 _MOMENT_SECONDS: Final = 900
