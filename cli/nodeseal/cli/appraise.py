@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from nodeseal.appraisal.model import Appraisal
 from nodeseal.appraisal.offline import appraise_folder
@@ -16,7 +15,7 @@ from nodeseal.boot.claims import BootClaims
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import read_golden
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import Facts, JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
 from nodeseal.inert import inert
@@ -42,21 +41,22 @@ def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOpt
     """
     folder = read_evidence(evidence)
     appraisal = appraise_folder(folder, [read_golden(file) for file in golden])
-    if as_json:
-        output.print_json(_plain(folder, appraisal))
-    else:
-        output.print_facts(_facts(folder, appraisal))
-        print_findings(appraisal.findings)
+    output.show(
+        lambda: _plain_appraisal(folder, appraisal),
+        Facts(_appraisal_facts(folder, appraisal)),
+        finding_lines(appraisal.findings),
+        as_json=as_json,
+    )
     if not appraisal.trusted:
         raise typer.Exit(output.REFUSED)
 
 
-def print_findings(findings: tuple[Finding, ...], console: Console = output.console) -> None:
-    """Print findings for people: what is wrong, which event explains it, what to do."""
+def finding_lines(findings: Iterable[Finding]) -> Iterator[Text]:
+    """Yield findings as people read them: what is wrong, which event explains it, what to do."""
     for finding in findings:
         colour = "yellow" if finding.id.severity is Severity.WARNING else "red"
-        place = f" [bold]{escape(finding.where)}[/]" if finding.where else ""
-        console.print(f"[{colour}]{finding.id.code}[/]{place}", highlight=False, soft_wrap=True)
+        place = (" ", (finding.where, "bold")) if finding.where else ()
+        yield Text.assemble((finding.id.code, colour), *place)
         for name, text in (
             ("expected", finding.expected),
             ("seen", finding.seen),
@@ -64,7 +64,7 @@ def print_findings(findings: tuple[Finding, ...], console: Console = output.cons
             ("do", finding.remedy),
         ):
             if text:
-                console.print(f"  [dim]{name:>8}[/] {escape(text)}", highlight=False, soft_wrap=True)
+                yield Text.assemble("  ", (f"{name:>8}", "dim"), " ", text)
 
 
 def plain_finding(finding: Finding) -> dict[str, object]:
@@ -81,7 +81,7 @@ def _key_name(folder: EvidenceFolder) -> str:
     return decode_public(folder.ak_public).name().hex()
 
 
-def _facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, str]]:
+def _appraisal_facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, str]]:
     yield "verdict", _verdict(appraisal)
     yield "node", folder.channel.node_id
     yield "attestation key", _key_name(folder)
@@ -98,7 +98,7 @@ def _facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[tuple[str, 
     yield "IMA log", f"{progress.mark.offset} bytes proved" if progress else "none"
 
 
-def _plain(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
+def _plain_appraisal(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
     return {
         "verdict": _verdict(appraisal),
         "node_id": folder.channel.node_id,

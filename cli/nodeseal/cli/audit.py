@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.client.connection import connect
 from nodeseal.v1 import admin_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{40,}")
@@ -43,19 +44,14 @@ def list_records(
     you saw with --after; --after 0 reads from the first record on.
     """
     with connect(client) as verifier:
-        request = pb.ListRecordsRequest(after=after or 0, limit=limit, newest=after is None)
-        records = list(verifier.audit.ListRecords(request, timeout=CALL_SECONDS))
-    if as_json:
-        output.print_json([_plain(record) for record in records])
-        return
-    for line in _lines(records) if records else ("no records",):
-        output.console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if records and (older := records[0].sequence - 1):
+        records = verifier.list_records(after, limit)
+    output.show(lambda: list(map(_plain_record, records)), _record_lines(records), as_json=as_json)
+    if not as_json and records and (older := records[0].sequence - 1):
         said = f"older records: nodeseal audit list --after {max(older - limit, 0)} --limit {min(limit, older)}"
-        output.errors.print(said, markup=False, highlight=False, soft_wrap=True)
+        output.show_parts([Text(said)], output.errors)
 
 
-def _plain(record: pb.AuditRecord) -> dict[str, object]:
+def _plain_record(record: pb.AuditRecord) -> dict[str, object]:
     return {
         "sequence": record.sequence,
         "leaf_hash": record.leaf_hash.hex(),
@@ -63,19 +59,22 @@ def _plain(record: pb.AuditRecord) -> dict[str, object]:
     }
 
 
-def _lines(records: list[pb.AuditRecord]) -> Iterator[str]:
+def _record_lines(records: list[pb.AuditRecord]) -> Iterator[Text]:
     """Yield one line that says what happened, and one with the details, which a table would squeeze into a column."""
+    if not records:
+        yield Text("no records")
     for record in records:
         content = json.loads(record.content)
         time = content["time"][: len("2026-01-01T00:00:00")]
-        yield f"{record.sequence:>4}  {time}Z  {content['action']}  {_short(content['subject'])}  by {content['actor']}"
+        subject = _short(content["subject"])
+        yield Text(f"{record.sequence:>4}  {time}Z  {content['action']}  {subject}  by {content['actor']}")
         known = {name: text for name, value in content["details"].items() if (text := _short(value))}
         if known:
-            yield "      " + " ".join(f"{name}={text}" for name, text in sorted(known.items()))
+            yield Text("      " + " ".join(f"{name}={text}" for name, text in sorted(known.items())))
 
 
 def _short(value: object) -> str:
-    """Return a value as people read it: findings by id, digests by their first digits; nothing for what is empty."""
+    """Return a value as people read it: findings by id, digests by their first digits, empty values as nothing."""
     if isinstance(value, list):
         return ",".join(map(_short, value))
     if isinstance(value, dict):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-from nodeseal.client.connection import Verifier, connect
+from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.folder import SIZES, EvidenceFolder, decode_evidence_folder
-from nodeseal.ids import NodeId, parse_node_id
-from nodeseal.v1 import admin_pb2
-
-_COLLECT_SECONDS: Final = 300.0
-"""A node with a long log takes its time."""
+from nodeseal.ids import parse_node_id
 
 
 def load_evidence(source: str, client: Path) -> EvidenceFolder:
@@ -26,7 +21,7 @@ def load_evidence(source: str, client: Path) -> EvidenceFolder:
         client: where the verifier is; not needed for a folder.
 
     Raises:
-        MalformedInput: neither; or as :func:`read_evidence`.
+        MalformedInput: neither a node's id nor a folder, or evidence that does not parse.
     """
     if Path(source).is_dir():
         return read_evidence(Path(source))
@@ -36,28 +31,7 @@ def load_evidence(source: str, client: Path) -> EvidenceFolder:
         remedy = "nodeseal node list shows nodes; nodeseal node evidence makes folders"
         raise MalformedInput(f"{source[:80]!a} is neither a node's id nor a folder", remedy=remedy) from error
     with connect(client) as verifier:
-        return decode_evidence_folder(fetch_files(verifier, node_id))
-
-
-def fetch_files(verifier: Verifier, node_id: NodeId) -> dict[str, bytes]:
-    """Ask a connected node for whole and fresh evidence; return the files of the folder.
-
-    Raises:
-        MalformedInput: the verifier sends a file that no evidence folder has, or one that is larger than it may be.
-    """
-    parts = verifier.nodes.GetEvidence(admin_pb2.GetEvidenceRequest(node_id=node_id), timeout=_COLLECT_SECONDS)
-    return _collected(parts)
-
-
-def _collected(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:
-    """Put files together."""
-    files: dict[str, bytearray] = {}
-    for part in parts:
-        content = files.setdefault(part.name, bytearray())
-        content += part.data
-        if len(content) > SIZES.get(part.name, -1):
-            raise MalformedInput(f"evidence: {part.name[:80]!a} is no file of an evidence folder, or too large")
-    return {name: bytes(content) for name, content in files.items()}
+        return decode_evidence_folder(verifier.get_evidence(node_id))
 
 
 def read_evidence(folder: Path) -> EvidenceFolder:

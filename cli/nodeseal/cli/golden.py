@@ -14,9 +14,8 @@ from nodeseal.cli.golden_explain import explain_node
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import load_golden
-from nodeseal.cli.golden_transfer import activate_golden, fetch_golden
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.client.connection import connect
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.lint import lint_golden
@@ -42,16 +41,16 @@ def activate(
     document = file.read_bytes()
     parse_golden(document, str(file))
     with connect(client) as verifier:
-        golden = activate_golden(verifier, document)
-    _print(golden, as_json=as_json)
+        golden = verifier.activate_golden(document)
+    output.show(golden, _golden_facts(golden), as_json=as_json)
 
 
 @app.command("retire", epilog="Example: nodeseal golden retire DIGEST")
 def retire_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Stop trusting nodes because of this golden."""
     with connect(client) as verifier:
-        golden = verifier.goldens.RetireGolden(pb.RetireGoldenRequest(digest=digest), timeout=CALL_SECONDS)
-    _print(golden, as_json=as_json)
+        golden = verifier.retire_golden(digest)
+    output.show(golden, _golden_facts(golden), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal golden list --retired")
@@ -62,25 +61,23 @@ def list_goldens(
     as_json: JsonOption = False,
 ) -> None:
     """List goldens."""
-    request = pb.ListGoldensRequest(include_retired=retired)
     with connect(client) as verifier:
-        goldens = verifier.goldens.ListGoldens(request, timeout=CALL_SECONDS).goldens
-    if as_json:
-        output.print_json([output.message_json(golden) for golden in goldens])
-        return
-    rows = ((g.name, _status(g), g.digest, output.show_time(g.activated), output.show_time(g.retired)) for g in goldens)
-    output.print_table(("golden", "status", "digest", "activated", "retired"), rows, empty="no goldens")
+        goldens = verifier.list_goldens(include_retired=retired)
+    columns = ("golden", "status", "digest", "activated", "retired")
+    output.show(goldens, Rows(columns, map(_golden_row, goldens), empty="no goldens"), as_json=as_json)
+
+
+def _golden_row(golden: pb.Golden) -> tuple[str, ...]:
+    times = output.show_time(golden.activated), output.show_time(golden.retired)
+    return golden.name, _status(golden), golden.digest, *times
 
 
 @app.command("show", epilog="Example: nodeseal golden show DIGEST > rack-a.yaml")
 def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Print a golden as YAML."""
     with connect(client) as verifier:
-        golden = fetch_golden(verifier, digest)
-    if as_json:
-        output.print_message(golden)
-        return
-    typer.echo(golden.document.decode(), nl=False)
+        golden = verifier.get_golden(digest)
+    output.show(golden, golden.document.decode(), as_json=as_json)
 
 
 @app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")
@@ -93,11 +90,9 @@ def diff_golden(
 ) -> None:
     """Say what two goldens judge differently, section by section; exit 1 if there is anything."""
     differences = diff_goldens(load_golden(left, client), load_golden(right, client))
-    if as_json:
-        output.print_json([_plain(d) for d in differences])
-    else:
-        rows = ((f"{d.section} {d.where}", _values(d.before), _values(d.after)) for d in differences)
-        output.print_table(("differs", "A says", "B says"), rows, empty="the goldens judge alike")
+    rows = ((f"{d.section} {d.where}", _values(d.before), _values(d.after)) for d in differences)
+    table = Rows(("differs", "A says", "B says"), rows, empty="the goldens judge alike")
+    output.show(list(map(_plain_difference, differences)), table, as_json=as_json)
     raise typer.Exit(output.REFUSED if differences else 0)
 
 
@@ -127,19 +122,20 @@ def lint(
     """Say what a golden judges and what it leaves open; refuses what the verifier would refuse."""
     golden = load_golden(file, client)
     found = lint_golden(golden)
-    if as_json:
-        output.print_json({"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)})
-        return
-    output.print_facts((("golden", golden.name), ("digest", golden.digest)))
-    output.print_table(("judged",), ((line,) for line in found.covered), empty="judged: nothing")
-    output.print_table(("left open",), ((line,) for line in found.open), empty="left open: nothing")
+    output.show(
+        {"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)},
+        Facts((("golden", golden.name), ("digest", golden.digest))),
+        Rows(("judged",), ((line,) for line in found.covered), empty="judged: nothing"),
+        Rows(("left open",), ((line,) for line in found.open), empty="left open: nothing"),
+        as_json=as_json,
+    )
 
 
 def _values(said: tuple[str, ...]) -> str:
     return "\n".join(said) or "-"
 
 
-def _plain(difference: GoldenDifference) -> dict[str, object]:
+def _plain_difference(difference: GoldenDifference) -> dict[str, object]:
     return {
         "section": difference.section,
         "where": difference.where,
@@ -152,11 +148,8 @@ def _status(golden: pb.Golden) -> str:
     return "active" if golden.active else "retired"
 
 
-def _print(golden: pb.Golden, *, as_json: bool) -> None:
-    if as_json:
-        output.print_message(golden)
-        return
-    output.print_facts(
+def _golden_facts(golden: pb.Golden) -> Facts:
+    return Facts(
         (
             ("golden", golden.name),
             ("status", _status(golden)),

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from nodeseal.appraisal.capture import Captured, Judged, PcrNote, Wanted, capture
 from nodeseal.appraisal.offline import Observed, appraise_folder, observe
 from nodeseal.cli import output
-from nodeseal.cli.appraise import plain_finding, print_findings
+from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Part
 from nodeseal.errors import MalformedInput
-from nodeseal.findings import Finding
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
@@ -73,7 +72,13 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     if out is not None:
         output.write_file(out, document)
     findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,)).findings)
-    _print(captured, document, out, findings, as_json=as_json)
+    plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
+    output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
+    if as_json:
+        return
+    if out is not None and not captured.golden.reference:
+        output.show_note(_UNEXPLAINED)
+    output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted
 
 
 def _parse_pcrs(text: str) -> list[int]:
@@ -111,31 +116,20 @@ def _comments(captured: Captured) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _print(
-    captured: Captured, document: bytes, out: Path | None, findings: tuple[Finding, ...], *, as_json: bool
-) -> None:
-    """Print the golden or what became of it; of evidence that it does not make trusted, why, to stderr."""
+def _plain_capture(captured: Captured, document: bytes) -> dict[str, object]:
+    return {
+        "digest": captured.golden.digest,
+        "name": captured.golden.name,
+        "pcrs": list(map(_plain_note, captured.notes)),
+        "document": document.decode(),
+    }
+
+
+def _capture_parts(captured: Captured, out: Path) -> Iterator[Part]:
     golden = captured.golden
-    if as_json:
-        output.print_json(
-            {
-                "digest": golden.digest,
-                "name": golden.name,
-                "pcrs": [_plain(note) for note in captured.notes],
-                "document": document.decode(),
-                "findings": [plain_finding(finding) for finding in findings],
-            }
-        )
-        return
-    if out is None:
-        typer.echo(document.decode(), nl=False)
-    else:
-        output.print_facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
-        for judged, line in _lines(captured.notes):
-            output.console.print(f"[{_STYLES[judged]}]•[/] {escape(line)}", highlight=False, soft_wrap=True)
-        if not golden.reference:
-            output.errors.print(f"[yellow]note:[/] {_UNEXPLAINED}", highlight=False, soft_wrap=True)
-    print_findings(findings, output.errors)
+    yield Facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+    for judged, line in _lines(captured.notes):
+        yield Text.assemble(("•", _STYLES[judged]), " ", line)
 
 
 def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[Judged, str]]:
@@ -158,7 +152,7 @@ def _spans(pcrs: Iterable[int]) -> str:
     return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}" for span in spans)
 
 
-def _plain(note: PcrNote) -> dict[str, object]:
+def _plain_note(note: PcrNote) -> dict[str, object]:
     return {
         "bank": note.bank.hashlib_name,
         "pcr": note.pcr,

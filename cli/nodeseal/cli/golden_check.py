@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from nodeseal.appraisal.explanation import Explanation, HeldPcr, explain_folder
 from nodeseal.cli import output
-from nodeseal.cli.appraise import print_findings
+from nodeseal.cli.appraise import finding_lines
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_explain import SourceArgument, plain_explanation, verdict
 from nodeseal.cli.golden_source import load_golden
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Part, Rows
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.rules import ALWAYS
-
-_SHOWN_DIGITS: Final = 16
 
 
 def check_golden(
@@ -32,38 +30,31 @@ def check_golden(
     Whether the golden is active does not matter: check it against a first node, then activate it.
     """
     explanation = explain_folder(load_evidence(source, client), load_golden(golden, client))
-    if as_json:
-        output.print_json(plain_explanation(explanation))
-    else:
-        _print(explanation)
+    output.show(lambda: plain_explanation(explanation), _check_parts(explanation), as_json=as_json)
     if not explanation.trusted:
         raise typer.Exit(output.REFUSED)
 
 
-def _print(explanation: Explanation) -> None:
+def _check_parts(explanation: Explanation) -> Iterator[Part]:
     golden = explanation.golden
-    output.print_facts((("golden", golden.name), ("digest", golden.digest), ("verdict", verdict(explanation)[0])))
+    yield Facts((("golden", golden.name), ("digest", golden.digest), ("verdict", verdict(explanation)[0])))
     columns = ("PCR", "expected", "seen", "verdict", "first event that differs")
-    output.print_table(columns, map(_row, explanation.pcrs), empty="no PCR is judged")
-    output.print_table(("rules", "verdict"), _rules(explanation), empty="no rules")
-    print_findings(tuple(each for each in explanation.findings if each.id is not FindingId.PCR_MISMATCH))
+    yield Rows(columns, map(_pcr_row, explanation.pcrs), empty="no PCR is judged")
+    yield Rows(("rules", "verdict"), _rules(explanation), empty="no rules")
+    yield finding_lines(each for each in explanation.findings if each.id is not FindingId.PCR_MISMATCH)
 
 
-def _row(held: HeldPcr) -> tuple[str, ...]:
+def _pcr_row(held: HeldPcr) -> tuple[str, ...]:
     values = sorted(held.allowed)
     more = f" or {len(values) - 1} more" if len(values) > 1 else ""
-    expected = _short(values[0]) + more if values else "what rules allow"
+    expected = output.short_digest(values[0]) + more if values else "what rules allow"
     told = "see the rules" if not held.pinned else "differs" if held.differs else "as expected"
-    seen = "not quoted" if held.seen is None else _short(held.seen)
+    seen = "not quoted" if held.seen is None else output.short_digest(held.seen)
     return f"{held.bank.hashlib_name} {held.pcr}", expected, seen, told, _event(held)
 
 
 def _event(held: HeldPcr) -> str:
     return (held.first or held.unexplained) if held.differs else ""
-
-
-def _short(value: bytes) -> str:
-    return f"{value.hex()[:_SHOWN_DIGITS]}…"
 
 
 def _rules(explanation: Explanation) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -13,15 +13,13 @@ from rich.text import Text
 from nodeseal.appraisal.explanation import Explanation, HeldPcr, explain_folder
 from nodeseal.boot.difference import EventDifference, Shown
 from nodeseal.cli import output
-from nodeseal.cli.appraise import plain_finding, print_findings
+from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_source import active_goldens, load_golden
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.cli.output import BLANK_LINE, CLIENT, ClientOption, JsonOption, Part
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
-
-_SHOWN_DIGITS: Final = 16
 
 SourceArgument = Annotated[
     str, typer.Argument(metavar="NODE|DIR", help="A connected node, or a folder that nodeseal node evidence wrote.")
@@ -46,12 +44,11 @@ def explain_node(
     goldens = _goldens(golden or (), client)
     folder = load_evidence(source, client)
     explanations = [explain_folder(folder, each) for each in goldens]
-    if as_json:
-        plain = [plain_explanation(each) for each in explanations]
-        output.print_json({"node_id": folder.channel.node_id, "goldens": plain})
-    else:
-        for each in explanations:
-            _print(each)
+    output.show(
+        lambda: {"node_id": folder.channel.node_id, "goldens": list(map(plain_explanation, explanations))},
+        *map(_explanation_parts, explanations),
+        as_json=as_json,
+    )
     if not any(each.trusted for each in explanations):
         raise typer.Exit(output.REFUSED)
 
@@ -104,19 +101,17 @@ def _plain_event(event: Shown | None) -> dict[str, str] | None:
     return None if event is None else {"what": event.what, "digest": event.digest.hex()}
 
 
-def _print(explanation: Explanation) -> None:
+def _explanation_parts(explanation: Explanation) -> Iterator[Part]:
     words, colour = verdict(explanation)
     golden = explanation.golden
-    line = Text.assemble((golden.name, "bold"), (f"  {golden.digest}  ", "dim"), (words, colour))
-    output.console.print(line, soft_wrap=True)
-    print_findings(explanation.findings)
+    yield Text.assemble((golden.name, "bold"), (f"  {golden.digest}  ", "dim"), (words, colour))
+    yield finding_lines(explanation.findings)
     if not explanation.matches:
-        for shown in _lines(explanation.pcrs):
-            output.console.print(shown, soft_wrap=True)
-    output.console.print()
+        yield _difference_lines(explanation.pcrs)
+    yield BLANK_LINE
 
 
-def _lines(pcrs: Iterable[HeldPcr]) -> Iterator[Text]:
+def _difference_lines(pcrs: Iterable[HeldPcr]) -> Iterator[Text]:
     """Yield what differs: events of PCRs that are pinned, and of those under rules for whoever reads those."""
     different = (held for held in pcrs if held.differs or held.differences)
     for (bank, pinned, unexplained, differences), alike in groupby(different, _told):
@@ -137,4 +132,4 @@ def _changes(differences: Iterable[EventDifference]) -> Iterator[Text]:
     for each in differences:
         for sign, event, colour in (("-", each.golden, "red"), ("+", each.seen, "green")):
             if event is not None:
-                yield Text(f"  {sign} {event.digest.hex()[:_SHOWN_DIGITS]}… {event.what}", style=colour)
+                yield Text(f"  {sign} {output.short_digest(event.digest)} {event.what}", style=colour)

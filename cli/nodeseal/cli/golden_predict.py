@@ -10,7 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.golden_source import read_golden
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import Facts, JsonOption, Part, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.predict import Prediction, predict
@@ -19,8 +19,6 @@ from nodeseal.golden.rules import ReferenceEvent
 from nodeseal.ids import parse_name
 from nodeseal.inert import inert
 from nodeseal.uefi.pe import MAX_IMAGE
-
-_SHOWN_DIGITS = 16
 
 ReplaceOption = Annotated[
     list[str] | None,
@@ -67,13 +65,8 @@ def predict_golden(  # noqa: PLR0913 - a command's options
     document = dump_golden(prediction.golden)
     if out is not None:
         output.write_file(out, document)
-    if as_json:
-        output.print_json(_plain(prediction, document))
-    elif out is None:
-        typer.echo(document.decode(), nl=False)
-    else:
-        output.print_table(("PCR", "event", "now", "then"), map(_row, prediction.changed), empty="nothing changes")
-        output.print_facts((("golden", wanted), ("digest", prediction.golden.digest), ("file", str(out))))
+    parts = _prediction_parts(prediction, out) if out else document.decode()
+    output.show(_plain_prediction(prediction, document), parts, as_json=as_json)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -93,17 +86,23 @@ def _replacement(text: str) -> Replacement:
     return Replacement(target=target, content=content)
 
 
-def _row(step: tuple[ReferenceEvent | None, ReferenceEvent | None]) -> tuple[str, ...]:
+def _prediction_parts(prediction: Prediction, out: Path) -> Iterator[Part]:
+    yield Rows(("PCR", "event", "now", "then"), map(_change_row, prediction.changed), empty="nothing changes")
+    golden = prediction.golden
+    yield Facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+
+
+def _change_row(step: tuple[ReferenceEvent | None, ReferenceEvent | None]) -> tuple[str, ...]:
     old, new = step
     shown = new or old
     return (str(shown.pcr) if shown else "", inert(shown.what) if shown else "", _digest(old), _digest(new))
 
 
 def _digest(event: ReferenceEvent | None) -> str:
-    return "-" if event is None else f"{next(iter(event.digests.values())).hex()[:_SHOWN_DIGITS]}…"
+    return "-" if event is None else output.short_digest(next(iter(event.digests.values())))
 
 
-def _plain(prediction: Prediction, document: bytes) -> dict[str, object]:
+def _plain_prediction(prediction: Prediction, document: bytes) -> dict[str, object]:
     return {
         "name": prediction.golden.name,
         "digest": prediction.golden.digest,

@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 from typing import Final
 
-from nodeseal.cli.golden_transfer import fetch_golden
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
-from nodeseal.v1 import admin_pb2
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -24,19 +22,19 @@ def load_golden(source: str, client: Path) -> Golden:
         client: where the verifier is; not needed for a file.
 
     Raises:
-        MalformedInput: as :func:`read_golden`.
+        MalformedInput: the golden cannot be read or does not parse.
     """
     if not _DIGEST.fullmatch(source):
         return read_golden(Path(source))
     with connect(client) as verifier:
-        return parse_golden(fetch_golden(verifier, source).document, source)
+        return parse_golden(verifier.get_golden(source).document, source)
 
 
 def active_goldens(client: Path) -> list[Golden]:
-    """Return the goldens that count for the verifier now, by name."""
+    """Return the active goldens of the verifier, ordered by name."""
     with connect(client) as verifier:
-        found = verifier.goldens.ListGoldens(admin_pb2.ListGoldensRequest(), timeout=CALL_SECONDS).goldens
-        goldens = [parse_golden(fetch_golden(verifier, each.digest).document, each.digest) for each in found]
+        digests = [golden.digest for golden in verifier.list_goldens()]
+        goldens = [parse_golden(verifier.get_golden(digest).document, digest) for digest in digests]
     return sorted(goldens, key=lambda golden: golden.name)
 
 

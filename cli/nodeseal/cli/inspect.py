@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import BLANK_LINE, Facts, JsonOption, Part, Rows
 from nodeseal.loader.folders import LocalFolder, surplus
 from nodeseal.loader.glance import glance
 from nodeseal.loader.reslot import read_documents
@@ -25,23 +25,21 @@ def inspect(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is in a sealed model, which keys open it, and files that are missing, others, or too many.
+    """Show a sealed model: its files, the keys that open it, and files that are missing, changed or unexpected.
 
-    Takes no key, so it finds accidents and no attacks: that is what `nodeseal verify` is for. Which nodes may use
-    a key, `nodeseal key show` says.
+    It needs no key, so it finds accidents, not attacks: use `nodeseal verify` against those. `nodeseal key show` lists
+    the nodes that may use a key.
     """
     content, slots = read_documents(directory)
     wrong = list(glance(directory, content))
     foreign = list(islice(surplus(LocalFolder(directory), content), _MAX_SURPLUS))
-    if as_json:
-        output.print_json({**_describe(content, slots, wrong), "surplus": foreign})
-    else:
-        _print(content, slots, wrong, foreign)
+    plain = {**_plain_model(content, slots, wrong), "surplus": foreign}
+    output.show(plain, _model_parts(content, slots, wrong, foreign), as_json=as_json)
     if any(wrong) or foreign:
         raise typer.Exit(output.REFUSED)
 
 
-def _describe(content: Content, slots: Slots, wrong: Sequence[str]) -> dict[str, object]:
+def _plain_model(content: Content, slots: Slots, wrong: Sequence[str]) -> dict[str, object]:
     return {
         "model_digest": content.digest,
         "model_id": content.model_id,
@@ -55,8 +53,8 @@ def _describe(content: Content, slots: Slots, wrong: Sequence[str]) -> dict[str,
     }
 
 
-def _print(content: Content, slots: Slots, wrong: Sequence[str], foreign: Sequence[str]) -> None:
-    output.print_facts(
+def _model_parts(content: Content, slots: Slots, wrong: Sequence[str], foreign: Sequence[str]) -> Iterator[Part]:
+    yield Facts(
         [
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),
@@ -64,13 +62,13 @@ def _print(content: Content, slots: Slots, wrong: Sequence[str], foreign: Sequen
             ("bytes", f"{content.size:,}"),
         ]
     )
-    output.console.print()
+    yield BLANK_LINE
     rows = [
         (file.path, "sealed" if isinstance(file, SealedFile) else "readable", f"{file.size:,}", seen or "there")
         for file, seen in zip(content.files, wrong, strict=True)
     ]
     rows += [(path, "-", "-", "not of this model; delete it") for path in foreign]
-    output.print_table(("file", "stored", "bytes", "at a glance"), rows, empty="no files")
-    output.console.print()
+    yield Rows(("file", "stored", "bytes", "at a glance"), rows, empty="no files")
+    yield BLANK_LINE
     keys = ((slot.key_id, str(slot.key_version), slot.suite.value) for slot in slots.slots)
-    output.print_table(("opens with key", "version", "suite"), keys, empty="no slots")
+    yield Rows(("opens with key", "version", "suite"), keys, empty="no slots")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.client.connection import connect
 from nodeseal.ids import parse_key_id, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 
@@ -37,24 +37,17 @@ def create_key(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Create a model key; whoever has its public half can seal."""
     with connect(client) as verifier:
-        created = verifier.keys.CreateKey(
-            pb.CreateKeyRequest(key_id=key, suite=suite, store=store), timeout=CALL_SECONDS
-        )
-    _finish(created, public, as_json=as_json)
+        created = verifier.create_key(key, suite, store)
+    _write_and_show(created, public, as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal key list")
 def list_keys(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """List all model keys."""
     with connect(client) as verifier:
-        keys = verifier.keys.ListKeys(pb.ListKeysRequest(), timeout=CALL_SECONDS).keys
-    if as_json:
-        output.print_json([output.message_json(key) for key in keys])
-        return
-    rows = (
-        (k.key_id, str(k.version), k.suite, _status(k), str(len(k.grants)), output.show_time(k.created)) for k in keys
-    )
-    output.print_table(("key", "version", "suite", "status", "grants", "created"), rows, empty="no keys")
+        keys = verifier.list_keys()
+    columns = ("key", "version", "suite", "status", "grants", "created")
+    output.show(keys, Rows(columns, map(_key_row, keys), empty="no keys"), as_json=as_json)
 
 
 @app.command("show", epilog="Example: nodeseal key show llama-70b --public llama-70b.pub")
@@ -63,8 +56,8 @@ def show_key(
 ) -> None:
     """Show a model key and its grants; --public writes the file that `nodeseal seal` needs."""
     with connect(client) as verifier:
-        found = verifier.keys.GetKey(pb.GetKeyRequest(key_id=key), timeout=CALL_SECONDS)
-    _finish(found, public, as_json=as_json)
+        found = verifier.get_key(key)
+    _write_and_show(found, public, as_json=as_json)
 
 
 @app.command("grant", epilog="Example: nodeseal key grant llama-70b --node n-4xk2… --max-leases 1")
@@ -79,10 +72,9 @@ def grant_key(
     as_json: JsonOption = False,
 ) -> None:
     """Allow a node to open models that are sealed to a key."""
-    request = pb.GrantKeyRequest(key_id=key, grant=pb.Grant(node_id=node, max_leases=max_leases))
     with connect(client) as verifier:
-        found = verifier.keys.GrantKey(request, timeout=CALL_SECONDS)
-    _finish(found, None, as_json=as_json)
+        found = verifier.grant_key(key, node, max_leases)
+    output.show(found, _key_facts(found), as_json=as_json)
 
 
 @app.command("revoke", epilog="Example: nodeseal key revoke llama-70b --node n-4xk2… --reason 'job ended'")
@@ -102,23 +94,28 @@ def revoke_key(
     By force: a node that had one needs a reboot before it opens any model again.
     """
     holder = output.argument(parse_node_id)(node) if node else ""
-    request = pb.RevokeKeyRequest(key_id=key, node_id=holder, reason=reason)
     with connect(client) as verifier:
-        found = verifier.keys.RevokeKey(request, timeout=CALL_SECONDS)
-    _finish(found, None, as_json=as_json)
+        found = verifier.revoke_key(key, holder, reason)
+    output.show(found, _key_facts(found), as_json=as_json)
 
 
 def _status(key: pb.Key) -> str:
     return "revoked" if key.revoked else "active"
 
 
-def _finish(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
+def _key_row(key: pb.Key) -> tuple[str, ...]:
+    created = output.show_time(key.created)
+    return key.key_id, str(key.version), key.suite, _status(key), str(len(key.grants)), created
+
+
+def _write_and_show(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
     if public is not None:
         output.write_file(public, key.public)
-    if as_json:
-        output.print_message(key)
-        return
-    output.print_facts(
+    output.show(key, _key_facts(key, public), as_json=as_json)
+
+
+def _key_facts(key: pb.Key, public: Path | None = None) -> Facts:
+    return Facts(
         [
             ("key", key.key_id),
             ("version", str(key.version)),

@@ -14,7 +14,7 @@ import typer
 
 from nodeseal.cli import log_boot, output
 from nodeseal.cli.log_boot import Grouping
-from nodeseal.cli.log_ima import ImaFile, print_ima_difference, read_ima, replay_ima_file, show_ima
+from nodeseal.cli.log_ima import ImaFile, read_ima, replay_ima_file, show_ima, show_ima_difference
 from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import MAX_IMA_LOG
@@ -72,10 +72,7 @@ def show_log(
         return
     with _naming(file):
         chosen = log_boot.chosen_bank(bank, log)
-    if as_json:
-        output.print_json(log_boot.plain_boot_log(log, chosen, pcr or ()))
-    else:
-        log_boot.show_boot_log(log, chosen, pcr or (), by)
+    log_boot.show_boot_log(log, chosen, pcr or (), by, as_json=as_json)
 
 
 @app.command("replay", epilog="Example: nodeseal log replay boot.log --bank sha256")
@@ -87,7 +84,7 @@ def replay_log(file: LogArgument, bank: BankOption = None, *, as_json: JsonOptio
             values = replay_ima_file(log, bank)
         else:
             values = {each: replay(log, each) for each in ((bank,) if bank else log.algorithms)}
-    log_boot.print_replayed(values, as_json=as_json)
+    log_boot.show_replayed(values, as_json=as_json)
 
 
 @app.command("diff", epilog="Example: nodeseal log diff yesterday.log today.log")
@@ -95,14 +92,14 @@ def diff_logs(first: LogArgument, second: LogArgument, bank: BankOption = None, 
     """Show the first event of each PCR in which two logs differ. Exit code 1: they do."""
     before, after = _load(first), _load(second)
     if isinstance(before, ImaFile) and isinstance(after, ImaFile):
-        differ = print_ima_difference(before, after, as_json=as_json)
+        differ = show_ima_difference(before, after, as_json=as_json)
     elif isinstance(before, ImaFile) or isinstance(after, ImaFile):
         raise MalformedInput("one file is an IMA log, the other is none", remedy="give two logs of one kind")
     else:
         names = str(first), str(second)
         with _naming(*names):
             chosen = log_boot.chosen_bank(bank, before, after)
-            differ = log_boot.print_boot_differences((before, after), names, chosen, as_json=as_json)
+            differ = log_boot.show_boot_differences((before, after), names, chosen, as_json=as_json)
     if differ:
         raise typer.Exit(output.REFUSED)
 

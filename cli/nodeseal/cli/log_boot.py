@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-import typer
 from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.log_json import plain_event
+from nodeseal.cli.output import SHOWN_DIGITS, Facts, Part, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import PCR_CONTENTS
@@ -20,7 +20,6 @@ from nodeseal.uefi.event_log_diff import LogDifference, NumberedEvent, diff_even
 from nodeseal.uefi.event_log_text import describe_event, event_details
 from nodeseal.uefi.event_log_types import type_name
 
-_SHOWN_DIGITS: Final = 16
 _TYPE_WIDTH: Final = 33
 _STYLES: Final = {
     Binding.ALL: ("", "green"),
@@ -38,54 +37,62 @@ class Grouping(Enum):
     ORDER = "order"
 
 
-def show_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping) -> None:
-    """Print a log as a tree: a branch for each PCR with the value it replays to, or all events in order."""
-    output.print_facts(_facts(log, bank))
+def show_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping, *, as_json: bool) -> None:
+    """Show a log as a tree with a branch for each PCR and the value it replays to, or all events in order."""
+    output.show(lambda: _plain_boot_log(log, bank, pcrs), _boot_log_parts(log, bank, pcrs, by), as_json=as_json)
+
+
+def _boot_log_parts(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping) -> Iterator[Part]:
+    yield Facts(_facts(log, bank))
     places = list(_places(log, pcrs))
     if by is Grouping.ORDER:
-        print_line(Text(f"\n    # {_index_name(log):>3}  {'claimed type':{_TYPE_WIDTH}} digest", style="bold"))
-        _print_events(places, bank, with_pcr=True)
+        yield Text(f"\n    # {_index_name(log):>3}  {'claimed type':{_TYPE_WIDTH}} digest", style="bold")
+        yield _event_lines(places, bank, with_pcr=True)
         return
     values = replay(log, bank) if _locality(log) is not None else {}
     for pcr in sorted({event.pcr for _, event in places}):
-        print_line(Text("\n").append_text(_branch_name(log, pcr, bank, values.get(pcr, b""))))
-        _print_events([place for place in places if place[1].pcr == pcr], bank, with_pcr=False)
+        yield Text("\n").append_text(_branch_name(log, pcr, bank, values.get(pcr, b"")))
+        yield _event_lines([place for place in places if place[1].pcr == pcr], bank, with_pcr=False)
 
 
-def plain_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int]) -> dict[str, object]:
-    """Return a log as JSON has it."""
+def _plain_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int]) -> dict[str, object]:
     return {
         "format": log.form.value,
         "banks": [each.hashlib_name for each in log.algorithms],
         "banks_not_read": [f"0x{number:04x}" for number in log.unread],
         "shown_bank": bank.hashlib_name,
         "startup_locality": _locality(log),
-        "events": [_plain(NumberedEvent(number, event), bank) for number, event in _places(log, pcrs)],
+        "events": [_plain_place(NumberedEvent(number, event), bank) for number, event in _places(log, pcrs)],
     }
 
 
-def print_replayed(banks: Mapping[HashAlg, Mapping[int, bytes]], *, as_json: bool) -> None:
-    """Print the PCRs that a log accounts for, as YAML or JSON."""
-    replayed = {bank.hashlib_name: sorted(pcrs.items()) for bank, pcrs in banks.items()}
-    if as_json:
-        output.print_json({name: {str(pcr): value.hex() for pcr, value in pcrs} for name, pcrs in replayed.items()})
-        return
-    for name, pcrs in replayed.items():
-        typer.echo(f"{name}:" if pcrs else f"{name}: {{}}")
-        for pcr, value in pcrs:
-            typer.echo(f'  "{pcr}": "{value.hex()}"')
+def show_replayed(banks: Mapping[HashAlg, Mapping[int, bytes]], *, as_json: bool) -> None:
+    """Show the PCRs that a log accounts for, as YAML or JSON."""
+    replayed = {
+        bank.hashlib_name: {str(pcr): value.hex() for pcr, value in sorted(pcrs.items())}
+        for bank, pcrs in banks.items()
+    }
+    output.show(replayed, _yaml_lines(replayed), as_json=as_json)
 
 
-def print_boot_differences(
+def _yaml_lines(replayed: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for bank, pcrs in replayed.items():
+        yield f"{bank}:\n" if pcrs else f"{bank}: {{}}\n"
+        for pcr, value in pcrs.items():
+            yield f'  "{pcr}": "{value}"\n'
+
+
+def show_boot_differences(
     logs: tuple[EventLog, EventLog], names: tuple[str, str], bank: HashAlg, *, as_json: bool
 ) -> bool:
-    """Print the first event of each PCR in which two logs differ; tell whether there is one."""
+    """Show the first event of each PCR in which two logs differ; return whether there is one."""
     differences = diff_event_logs(*logs, bank)
-    if as_json:
-        plain = [_plain_difference(each, bank) for each in differences]
-        output.print_json({"bank": bank.hashlib_name, "equal": not plain, "differences": plain})
-    else:
-        _print_differences(differences, bank, names, logs)
+    plain = [_plain_difference(each, bank) for each in differences]
+    output.show(
+        {"bank": bank.hashlib_name, "equal": not plain, "differences": plain},
+        _difference_table(differences, bank, names, logs),
+        as_json=as_json,
+    )
     return bool(differences)
 
 
@@ -100,11 +107,6 @@ def chosen_bank(chosen: HashAlg | None, *logs: EventLog) -> HashAlg:
     if not all(chosen in log.algorithms for log in logs):
         raise MalformedInput(f"event log: has no {chosen.hashlib_name} bank")
     return chosen
-
-
-def print_line(line: Text) -> None:
-    """Print a line, however wide the terminal is: logs are searched and cut with other tools."""
-    output.console.print(line, soft_wrap=True)
 
 
 def _places(log: EventLog, pcrs: Sequence[int]) -> Iterator[tuple[int, Event]]:
@@ -144,13 +146,13 @@ def _branch_name(log: EventLog, pcr: int, bank: HashAlg, value: bytes) -> Text:
     )
 
 
-def _print_events(places: Sequence[tuple[int, Event]], bank: HashAlg, *, with_pcr: bool) -> None:
+def _event_lines(places: Sequence[tuple[int, Event]], bank: HashAlg, *, with_pcr: bool) -> Iterator[Text]:
     for at, (number, event) in enumerate(places, start=1):
         last = at == len(places)
         lead = "" if with_pcr else "└" if last else "├"
-        print_line(Text.assemble((lead, "dim"), _line(number, event, bank, with_pcr=with_pcr)))
+        yield Text.assemble((lead, "dim"), _line(number, event, bank, with_pcr=with_pcr))
         for detail in (*_whole_digest(event, bank), *event_details(event)):
-            print_line(Text.assemble((" " if last or with_pcr else "│", "dim"), " " * 10, (detail, "dim")))
+            yield Text.assemble((" " if last or with_pcr else "│", "dim"), " " * 10, (detail, "dim"))
 
 
 def _whole_digest(event: Event, bank: HashAlg) -> Iterator[str]:
@@ -162,12 +164,12 @@ def _whole_digest(event: Event, bank: HashAlg) -> Iterator[str]:
 def _line(number: int, event: Event, bank: HashAlg, *, with_pcr: bool) -> Text:
     _, style = _STYLES[binding(event, bank)]
     index = "-" if event.pcr == NO_PCR else str(event.pcr)
-    digest = event.digests[bank].hex()[:_SHOWN_DIGITS] if bank in event.digests else ""
+    digest = event.digests[bank].hex()[:SHOWN_DIGITS] if bank in event.digests else ""
     return Text.assemble(
         (f"{number:5} ", "dim"),
         (f"{index:>3}  " if with_pcr else " ", "bold cyan"),
         f"{type_name(event.claimed_type):{_TYPE_WIDTH}} ",
-        (f"{digest:{_SHOWN_DIGITS}} ", "dim"),
+        (f"{digest:{SHOWN_DIGITS}} ", "dim"),
         (_description(event, bank), style),
     )
 
@@ -176,7 +178,7 @@ def _description(event: Event, bank: HashAlg) -> str:
     return _STYLES[binding(event, bank)][0] + describe_event(event)
 
 
-def _plain(place: NumberedEvent, bank: HashAlg) -> dict[str, object]:
+def _plain_place(place: NumberedEvent, bank: HashAlg) -> dict[str, object]:
     return plain_event(place, bank, _description(place.event, bank))
 
 
@@ -185,20 +187,20 @@ def _plain_difference(difference: LogDifference, bank: HashAlg) -> dict[str, obj
     return {
         "pcr": difference.pcr,
         "same_events": difference.same,
-        "first": _plain(before, bank) if before else None,
-        "second": _plain(after, bank) if after else None,
+        "first": _plain_place(before, bank) if before else None,
+        "second": _plain_place(after, bank) if after else None,
     }
 
 
-def _print_differences(
+def _difference_table(
     differences: tuple[LogDifference, ...], bank: HashAlg, names: tuple[str, str], logs: tuple[EventLog, EventLog]
-) -> None:
+) -> Rows:
     rows = [
         (str(each.pcr), str(each.same), _cell(each, each.before, logs[0], bank), _cell(each, each.after, logs[1], bank))
         for each in differences
     ]
     columns = (_index_name(logs[0]), "alike", *names)
-    output.print_table(columns, rows, empty=f"no difference in the {bank.hashlib_name} bank")
+    return Rows(columns, rows, empty=f"no difference in the {bank.hashlib_name} bank")
 
 
 def _cell(difference: LogDifference, place: NumberedEvent | None, log: EventLog, bank: HashAlg) -> str:

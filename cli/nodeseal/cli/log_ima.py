@@ -11,6 +11,7 @@ from typing import Final
 from rich.text import Text
 
 from nodeseal.cli import output
+from nodeseal.cli.output import SHOWN_DIGITS, Facts, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.diff import entries_alike
 from nodeseal.ima.log import (
@@ -28,7 +29,6 @@ from nodeseal.ima.text import ima_text_entries, looks_like_ima_text, text_bank
 from nodeseal.inert import inert
 from nodeseal.tpm.algorithms import HashAlg
 
-_SHOWN_DIGITS: Final = 16
 _TEMPLATE_WIDTH: Final = 10
 _DIGEST_WIDTH: Final = 24
 _VIOLATION: Final = "violation: written while it was measured"
@@ -69,17 +69,20 @@ def read_ima(path: Path, raw: bytes) -> ImaFile | None:
 
 
 def show_ima(log: ImaFile, pcrs: Sequence[int], *, as_json: bool) -> None:
-    """Print a log, entry by entry; of these PCRs only, if there are any."""
+    """Show a log entry by entry, limited to ``pcrs`` unless that is empty."""
     shown = [(number, entry) for number, entry in enumerate(log.entries) if not pcrs or entry.pcr in pcrs]
-    if as_json:
-        entries = [_plain_entry(number, entry, log.bank) for number, entry in shown]
-        output.print_json({"format": log.form, "bank": log.bank.hashlib_name, "entries": entries})
-        return
-    output.print_facts(_facts(log))
     head = f"\n    # PCR  {'template':{_TEMPLATE_WIDTH}} {'digest':{_DIGEST_WIDTH}} what"
-    output.console.print(Text(head, style="bold"), soft_wrap=True)
-    for number, entry in shown:
-        output.console.print(_line(number, entry, log.bank), soft_wrap=True)
+    output.show(
+        lambda: {
+            "format": log.form,
+            "bank": log.bank.hashlib_name,
+            "entries": [_plain_entry(number, entry, log.bank) for number, entry in shown],
+        },
+        Facts(_log_facts(log)),
+        Text(head, style="bold"),
+        (_line(number, entry, log.bank) for number, entry in shown),
+        as_json=as_json,
+    )
 
 
 def replay_ima_file(log: ImaFile, bank: HashAlg | None) -> dict[HashAlg, dict[int, bytes]]:
@@ -95,24 +98,22 @@ def replay_ima_file(log: ImaFile, bank: HashAlg | None) -> dict[HashAlg, dict[in
     return {each: {pcr: replay_ima(log.entries, each, pcr) for pcr in pcrs} for each in banks}
 
 
-def print_ima_difference(first: ImaFile, second: ImaFile, *, as_json: bool) -> bool:
-    """Print the first entry in which two logs differ; tell whether they do."""
+def show_ima_difference(first: ImaFile, second: ImaFile, *, as_json: bool) -> bool:
+    """Show the first entry in which two logs differ; return whether they do."""
     alike = entries_alike(first.entries, second.entries)
     equal = alike == len(first.entries) == len(second.entries)
-    if as_json:
-        sides = [
-            _plain_entry(alike, each.entries[alike], each.bank) if alike < len(each.entries) else None
-            for each in (first, second)
-        ]
-        output.print_json({"equal": equal, "same_entries": alike, "first": sides[0], "second": sides[1]})
-        return not equal
+    sides = [
+        _plain_entry(alike, each.entries[alike], each.bank) if alike < len(each.entries) else None
+        for each in (first, second)
+    ]
+    plain = {"equal": equal, "same_entries": alike, "first": sides[0], "second": sides[1]}
     rows = [] if equal else [(str(alike), _cell(first, alike), _cell(second, alike))]
     columns = ("alike", str(first.path), str(second.path))
-    output.print_table(columns, rows, empty=f"no difference in {alike} entries")
+    output.show(plain, Rows(columns, rows, empty=f"no difference in {alike} entries"), as_json=as_json)
     return not equal
 
 
-def _facts(log: ImaFile) -> Iterator[tuple[str, str]]:
+def _log_facts(log: ImaFile) -> Iterator[tuple[str, str]]:
     templates = Counter(entry.template for entry in log.entries)
     yield "format", log.form
     yield "bank", log.bank.hashlib_name
@@ -149,7 +150,7 @@ def _described(entry: ImaEntry, bank: HashAlg) -> tuple[str, str, str]:
     except MalformedInput as error:
         return "", f"{len(entry.data)} bytes", inert("; ".join(filter(None, (str(error), problem))))
     kind = f"{fields.digest_type}:" if fields.digest_type == "verity" else ""
-    digest = f"{kind}{fields.algorithm}:{fields.digest.hex()[:_SHOWN_DIGITS]}" if fields.digest else ""
+    digest = f"{kind}{fields.algorithm}:{fields.digest.hex()[:SHOWN_DIGITS]}" if fields.digest else ""
     said = " ".join(filter(None, (_path(fields.path), _signed(fields), _buffer(fields))))
     return digest, said, problem
 

@@ -54,10 +54,10 @@ def plain_event(place: NumberedEvent, bank: HashAlg, description: str) -> dict[s
 
 def _decoded(event: Event) -> object:
     found = decode_event_data(event)
-    return None if found is None else {_NAMES[type(found)]: _plain(found)}
+    return None if found is None else {_NAMES[type(found)]: _plain_value(found)}
 
 
-def _plain(value: object) -> object:
+def _plain_value(value: object) -> object:
     match value:
         case SignatureEntry():
             plain: object = _plain_signature(value)
@@ -72,16 +72,16 @@ def _plain(value: object) -> object:
         case datetime():
             plain = value.isoformat()
         case tuple():
-            plain = [_plain(each) for each in value]
+            plain = [_plain_value(each) for each in value]
         case _ if is_dataclass(value):
-            plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+            plain = {field.name: _plain_value(getattr(value, field.name)) for field in fields(value)}
         case _:
             plain = value
     return plain
 
 
 def _plain_signature(entry: SignatureEntry) -> dict[str, object]:
-    what = {"certificate": _plain(summarise_certificate(entry.data))} if entry.kind == X509 else {}
+    what = {"certificate": _plain_value(summarise_certificate(entry.data))} if entry.kind == X509 else {}
     return {"kind": entry.kind, "owner": entry.owner, **what, "data": entry.data.hex()}
 
 

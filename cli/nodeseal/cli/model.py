@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.client.connection import connect
 from nodeseal.ids import parse_digest
 from nodeseal.loader.folders import LocalFolder, read_document
 from nodeseal.sealed.content import MAX_CONTENT
@@ -34,9 +34,8 @@ def register_model(
     """Say that this sealed model is what it should be, so that keys may be released for it."""
     content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     with connect(client) as verifier:
-        request = pb.RegisterModelRequest(content=content, again=again)
-        model = verifier.models.RegisterModel(request, timeout=CALL_SECONDS)
-    _print(model, as_json=as_json)
+        model = verifier.register_model(content, again=again)
+    output.show(model, _model_facts(model), as_json=as_json)
 
 
 @app.command("retire", epilog="Example: nodeseal model retire DIGEST --reason 'replaced by version 3'")
@@ -52,23 +51,20 @@ def retire_model(
     Leases that run go on until they end; nodeseal key revoke ends those of a key at once.
     """
     with connect(client) as verifier:
-        model = verifier.models.RetireModel(pb.RetireModelRequest(digest=digest, reason=reason), timeout=CALL_SECONDS)
-    _print(model, as_json=as_json)
+        model = verifier.retire_model(digest, reason)
+    output.show(model, _model_facts(model), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal model list")
 def list_models(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """List the models that were registered, retired ones too."""
     with connect(client) as verifier:
-        models = verifier.models.ListModels(pb.ListModelsRequest(), timeout=CALL_SECONDS).models
-    if as_json:
-        output.print_json([output.message_json(model) for model in models])
-        return
+        models = verifier.list_models()
     columns = ("model", "version", "status", "digest", "bytes", "registered", "retired")
-    output.print_table(columns, map(_row, models), empty="no models")
+    output.show(models, Rows(columns, map(_model_row, models), empty="no models"), as_json=as_json)
 
 
-def _row(model: pb.Model) -> tuple[str, ...]:
+def _model_row(model: pb.Model) -> tuple[str, ...]:
     return (
         model.model_id,
         str(model.version),
@@ -88,15 +84,12 @@ def _status(model: pb.Model) -> str:
 def show_model(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Show one model, registered or retired."""
     with connect(client) as verifier:
-        model = verifier.models.GetModel(pb.GetModelRequest(digest=digest), timeout=CALL_SECONDS)
-    _print(model, as_json=as_json)
+        model = verifier.get_model(digest)
+    output.show(model, _model_facts(model), as_json=as_json)
 
 
-def _print(model: pb.Model, *, as_json: bool) -> None:
-    if as_json:
-        output.print_message(model)
-        return
-    output.print_facts(
+def _model_facts(model: pb.Model) -> Facts:
+    return Facts(
         (
             ("model", model.model_id),
             ("version", str(model.version)),

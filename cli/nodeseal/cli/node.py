@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from nodeseal.cli import output
-from nodeseal.cli.evidence import fetch_files, write_folder
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.cli.evidence import write_folder
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import decode_evidence_folder
-from nodeseal.ids import NodeId, parse_node_id
+from nodeseal.ids import parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 from nodeseal.wire.messages import state_from_proto
 
 app = typer.Typer(no_args_is_help=True, help="Show nodes and decide about them.")
-_PAGE = 500
 
 
 def _parse_nonce(text: str) -> bytes:
@@ -40,23 +39,13 @@ ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 @app.command("list", epilog="Example: nodeseal node list --json")
 def list_nodes(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """List all nodes with their states."""
-    nodes: list[pb.Node] = []
     with connect(client) as verifier:
-        while True:
-            request = pb.ListNodesRequest(after=nodes[-1].node_id if nodes else "", limit=_PAGE)
-            page = verifier.nodes.ListNodes(request, timeout=CALL_SECONDS).nodes
-            nodes += page
-            if not page:
-                break
-    if as_json:
-        output.print_json([output.message_json(node) for node in nodes])
-        return
-    output.print_table(
-        ("node", "state", "trusted until", "host", "leases", "findings"), map(_row, nodes), empty="no nodes"
-    )
+        nodes = verifier.list_nodes()
+    columns = ("node", "state", "trusted until", "host", "leases", "findings")
+    output.show(nodes, Rows(columns, map(_node_row, nodes), empty="no nodes"), as_json=as_json)
 
 
-def _row(node: pb.Node) -> tuple[str, ...]:
+def _node_row(node: pb.Node) -> tuple[str, ...]:
     findings = ", ".join(f"{finding.id} {finding.where}".strip() for finding in node.findings)
     return (
         node.node_id,
@@ -72,16 +61,16 @@ def _row(node: pb.Node) -> tuple[str, ...]:
 def show_node(node: NodeArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Show one node: state, findings with remedies, keys, leases."""
     with connect(client) as verifier:
-        found = verifier.nodes.GetNode(pb.GetNodeRequest(node_id=node), timeout=CALL_SECONDS)
-    _print(found, as_json=as_json)
+        found = verifier.get_node(node)
+    _show_node(found, as_json=as_json)
 
 
 @app.command("admit", epilog="Example: nodeseal node admit n-4xk2…")
 def admit_node(node: NodeArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Let a pending node be judged, or lift a quarantine."""
     with connect(client) as verifier:
-        found = verifier.nodes.AdmitNode(pb.AdmitNodeRequest(node_id=node), timeout=CALL_SECONDS)
-    _print(found, as_json=as_json)
+        found = verifier.admit_node(node)
+    _show_node(found, as_json=as_json)
 
 
 @app.command("quarantine", epilog="Example: nodeseal node quarantine n-4xk2… --reason 'chassis opened'")
@@ -90,9 +79,8 @@ def quarantine_node(
 ) -> None:
     """Take a node's trust and leases away until a person admits it again."""
     with connect(client) as verifier:
-        request = pb.QuarantineNodeRequest(node_id=node, reason=reason)
-        found = verifier.nodes.QuarantineNode(request, timeout=CALL_SECONDS)
-    _print(found, as_json=as_json)
+        found = verifier.quarantine_node(node, reason)
+    _show_node(found, as_json=as_json)
 
 
 @app.command("retire", epilog="Example: nodeseal node retire n-4xk2… --reason 'returned to vendor'")
@@ -101,8 +89,8 @@ def retire_node(
 ) -> None:
     """Take a node out of service for good; it cannot enrol again."""
     with connect(client) as verifier:
-        found = verifier.nodes.RetireNode(pb.RetireNodeRequest(node_id=node, reason=reason), timeout=CALL_SECONDS)
-    _print(found, as_json=as_json)
+        found = verifier.retire_node(node, reason)
+    _show_node(found, as_json=as_json)
 
 
 @app.command("label", epilog="Example: nodeseal node label n-4xk2… rack=a role=gpu old-label=")
@@ -116,9 +104,8 @@ def label_node(
     """Say what a node is called; goldens select nodes by their labels, so it is judged anew at once."""
     changes = dict(map(_parse_label, labels))
     with connect(client) as verifier:
-        request = pb.LabelNodeRequest(node_id=node, labels=changes)
-        found = verifier.nodes.LabelNode(request, timeout=CALL_SECONDS)
-    _print(found, as_json=as_json)
+        found = verifier.label_node(node, changes)
+    _show_node(found, as_json=as_json)
 
 
 def _parse_label(text: str) -> tuple[str, str]:
@@ -140,15 +127,13 @@ def node_evidence(
     if out.exists():
         raise MalformedInput(f"{out}: exists already", remedy="name a folder that does not exist yet")
     with connect(client) as verifier:
-        files = fetch_files(verifier, NodeId(node))
+        files = verifier.get_evidence(node)
     folder = decode_evidence_folder(files)
     write_folder(out, files)
     facts = {"folder": str(out), "node": folder.channel.node_id, "received": folder.received.isoformat()}
     sizes = {name: len(content) for name, content in files.items()}
-    if as_json:
-        output.print_json({**facts, "files": sizes})
-        return
-    output.print_facts([*facts.items(), *((name, f"{size} bytes") for name, size in sizes.items())])
+    shown = [*facts.items(), *((name, f"{size} bytes") for name, size in sizes.items())]
+    output.show({**facts, "files": sizes}, Facts(shown), as_json=as_json)
 
 
 @app.command("token", epilog="Example: nodeseal node token n-4xk2… --nonce 00112233445566778899aabbccddeeff")
@@ -164,28 +149,23 @@ def node_token(
 ) -> None:
     """Print what the verifier thinks of a node as a signed EAT attestation result, for relying parties."""
     with connect(client) as verifier:
-        request = pb.GetTokenRequest(node_id=node, nonce=nonce or b"")
-        found = verifier.nodes.GetToken(request, timeout=CALL_SECONDS)
-    if as_json:
-        output.print_json({"token": found.token, "public_jwk": json.loads(found.public_jwk)})
-        return
-    typer.echo(found.public_jwk if jwk else found.token)
+        found = verifier.get_token(node, nonce or b"")
+    plain = {"token": found.token, "public_jwk": json.loads(found.public_jwk)}
+    output.show(plain, f"{found.public_jwk if jwk else found.token}\n", as_json=as_json)
 
 
-def _print(node: pb.Node, *, as_json: bool) -> None:
-    if as_json:
-        output.print_message(node)
-        return
-    output.print_facts(_facts(node))
+def _show_node(node: pb.Node, *, as_json: bool) -> None:
+    output.show(node, Facts(_node_facts(node)), _finding_parts(node), as_json=as_json)
+
+
+def _finding_parts(node: pb.Node) -> Iterator[Text | Facts]:
     for finding in node.findings:
-        output.console.print(f"\n[bold]{finding.id}[/] {escape(finding.where)}", highlight=False)
+        yield Text.assemble("\n", (finding.id, "bold"), " ", finding.where, no_wrap=False)
         event = (("  event", finding.event),) if finding.event else ()
-        output.print_facts(
-            (("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy))
-        )
+        yield Facts((("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy)))
 
 
-def _facts(node: pb.Node) -> list[tuple[str, str]]:
+def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
     facts = [
         ("node", node.node_id),
         ("state", state_from_proto(node.state)),
@@ -206,7 +186,7 @@ def _facts(node: pb.Node) -> list[tuple[str, str]]:
 
 
 def _boot_facts(node: pb.Node) -> Iterator[tuple[str, str]]:
-    """Iterate what the logs proved, in brief."""
+    """Yield a summary of what the logs proved."""
     if node.HasField("boot"):
         yield "secure boot", node.boot.secure_boot
         yield from (("boot image", image) for image in node.boot.images)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -14,15 +15,16 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, agent_keys
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import BLANK_LINE, Facts, JsonOption, Part, Rows
 from nodeseal.cli.progress import speed
 from nodeseal.loader import SealedModel, open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
 from nodeseal.loader.safetensors import TensorEntry, decode_header
-from nodeseal.sealed.content import PlainFile, SealedFile
+from nodeseal.sealed.content import Content, PlainFile, SealedFile
 
 _SHOWN_TENSORS = 20
 
@@ -59,10 +61,8 @@ def open_sealed(
     with open_model(directory, agent_keys(socket, digest), on_revoked=revoked.tell) as model:
         seen = [_read(model, file) for file in model.files()]
         seconds = time.monotonic() - started
-        if as_json:
-            output.print_json(_describe(model, seen, seconds))
-        else:
-            _print(model, seen, seconds)
+        plain = _plain_opened(model.content, seen, seconds)
+        output.show(plain, _opened_parts(model.content, seen, seconds), as_json=as_json)
         if hold:
             revoked.wait()
 
@@ -95,12 +95,12 @@ def _read(model: SealedModel, file: SealedFile | PlainFile) -> _Seen:
     return _Seen(file=file, sha256=hashlib.sha256(plaintext).hexdigest(), tensors=tensors)
 
 
-def _describe(model: SealedModel, seen: list[_Seen], seconds: float) -> dict[str, object]:
+def _plain_opened(content: Content, seen: list[_Seen], seconds: float) -> dict[str, object]:
     return {
-        "model_digest": model.content.digest,
-        "model_id": model.content.model_id,
-        "version": model.content.version,
-        "bytes": model.content.size,
+        "model_digest": content.digest,
+        "model_id": content.model_id,
+        "version": content.version,
+        "bytes": content.size,
         "seconds": round(seconds, 3),
         "files": [
             {
@@ -115,9 +115,8 @@ def _describe(model: SealedModel, seen: list[_Seen], seconds: float) -> dict[str
     }
 
 
-def _print(model: SealedModel, seen: list[_Seen], seconds: float) -> None:
-    content = model.content
-    output.print_facts(
+def _opened_parts(content: Content, seen: list[_Seen], seconds: float) -> Iterator[Part]:
+    yield Facts(
         [
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),
@@ -125,13 +124,13 @@ def _print(model: SealedModel, seen: list[_Seen], seconds: float) -> None:
             ("bytes", speed(content.size, seconds)),
         ]
     )
-    output.console.print()
+    yield BLANK_LINE
     rows = ((one.file.path, f"{one.file.size:,}", one.sha256) for one in seen)
-    output.print_table(("file", "bytes", "SHA-256"), rows, empty="no files")
+    yield Rows(("file", "bytes", "SHA-256"), rows, empty="no files")
     tensors = [tensor for one in seen for tensor in one.tensors]
     if tensors:
-        output.console.print()
+        yield BLANK_LINE
         shown = ((t.name, t.dtype, " x ".join(map(str, t.shape)) or "scalar") for t in tensors[:_SHOWN_TENSORS])
-        output.print_table(("tensor", "type", "shape"), shown, empty="")
+        yield Rows(("tensor", "type", "shape"), shown, empty="")
         if len(tensors) > _SHOWN_TENSORS:
-            output.console.print(f"and {len(tensors) - _SHOWN_TENSORS} more; --json shows all")
+            yield Text(f"and {len(tensors) - _SHOWN_TENSORS} more; --json shows all")

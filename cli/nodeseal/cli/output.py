@@ -1,13 +1,18 @@
-"""What commands print: tables for people, JSON for programs, errors with a hint."""
+"""What commands print: tables for people, JSON for programs, errors with a hint.
+
+A command makes plain values and parts of its result and gives both to :func:`show`, which prints the one that was asked
+for. Nothing else in this package chooses between them.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import typer
 from google.protobuf.json_format import MessageToDict
@@ -16,11 +21,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from nodeseal.client.connection import DEFAULT_CLIENT, Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.wire.messages import describe_finding, state_from_proto
 
+SHOWN_DIGITS: Final = 16
+"""Hex digits of a digest where a whole one has no room."""
+BLANK_LINE: Final = Text("")
 REFUSED = 1
 """Exit code of a command that was refused or failed; misuse is 2, as click has it."""
 
@@ -37,6 +46,36 @@ console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
 
 Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One fact a line, names aligned.
+
+    Attributes:
+        facts: pairs of name and value; both are text, never markup.
+    """
+
+    facts: Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table.
+
+    Attributes:
+        columns: headings.
+        rows: cells, which are text, never markup.
+        empty: printed instead of a table without rows.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[str]]
+    empty: str
+
+
+Part: TypeAlias = "Facts | Rows | Text | str | Iterable[Part]"
+"""What :func:`show` prints for people. A text goes out as it is; a line is not wrapped unless it says so itself."""
 
 
 def argument(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
@@ -73,15 +112,53 @@ def _findings(error: NodesealError) -> list[tuple[str, str]]:
     return []
 
 
+def show(value: object, *parts: Part, as_json: bool, to: Console = console) -> None:
+    """Print what a command found: for programs as one JSON document, for people part by part.
+
+    Args:
+        value: a protobuf message, a list of messages, plain values, or a function that makes plain values.
+        parts: facts, tables, lines and texts, in the order in which people read them. Generators are not run for JSON.
+        as_json: whether a program reads it.
+        to: where people read it.
+    """
+    if as_json:
+        print_json(plain(value))
+    else:
+        show_parts(parts, to)
+
+
+def show_parts(parts: Iterable[Part], to: Console) -> None:
+    """Print facts, tables, lines and texts for people."""
+    for part in parts:
+        match part:
+            case Facts():
+                to.print(_facts_table(part))
+            case Rows():
+                table = _rows_table(part)
+                to.print(table if table.row_count else part.empty)
+            case Text():
+                to.print(part, soft_wrap=part.no_wrap is not False)
+            case str():
+                typer.echo(part, nl=False)
+            case _:
+                show_parts(part, to)
+
+
+def plain(value: object) -> object:
+    """Return a value of :func:`show` as plain values."""
+    match value:
+        case Message():
+            return message_json(value)
+        case list():
+            return [plain(each) for each in value]
+        case _:
+            return value() if callable(value) else value
+
+
 def print_json(value: object) -> None:
     """Print one JSON document."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=True)
     sys.stdout.write("\n")
-
-
-def print_message(message: Message) -> None:
-    """Print a protobuf message as JSON with its fields' own names."""
-    print_json(message_json(message))
 
 
 def message_json(message: Message) -> dict[str, object]:
@@ -96,7 +173,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Write what a command was asked to write.
 
     Raises:
-        Unavailable: it cannot be written.
+        Unavailable: the file cannot be written.
     """
     try:
         path.write_bytes(content)
@@ -104,24 +181,9 @@ def write_file(path: Path, content: bytes) -> None:
         raise Unavailable(f"{path}: {error.strerror}") from error
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Print a table, or ``empty`` if there are no rows. Cells are text, never markup."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == columns[0])  # ids are copied from there
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table if table.row_count else empty)
-
-
-def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Print one fact a line, names aligned."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        table.add_row(escape(name), escape(value))
-    console.print(table)
+def show_note(text: str) -> None:
+    """Tell the reader something beside the result, on stderr."""
+    errors.print(Text.assemble(("note:", "yellow"), " ", text), soft_wrap=True)
 
 
 def show_time(timestamp: Timestamp) -> str:
@@ -129,3 +191,26 @@ def show_time(timestamp: Timestamp) -> str:
     if timestamp.seconds == 0:
         return "-"
     return timestamp.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def short_digest(digest: bytes) -> str:
+    """Return the first digits of a digest, as tables show it."""
+    return f"{digest.hex()[:SHOWN_DIGITS]}…"
+
+
+def _facts_table(facts: Facts) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.facts:
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+def _rows_table(rows: Rows) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows.columns:
+        table.add_column(column, overflow="fold", no_wrap=column == rows.columns[0])  # ids are copied from there
+    for row in rows.rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from nodeseal.cli import output
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import Facts, JsonOption, Part, Rows
 from nodeseal.crypto.signatures import InsecureSha1Verifier, SignatureVerifier
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
 from nodeseal.evidence.quote_files import QuoteFiles, VerifiedQuote, verify_quote_files
@@ -126,10 +126,7 @@ def verify(  # noqa: PLR0913 - one option for each file and fact
     except (ProofFailed, MalformedInput) as error:
         _refuse(error, as_json=as_json)
         raise typer.Exit(output.REFUSED) from error
-    if as_json:
-        output.print_json(_plain(verified))
-    else:
-        _show(verified)
+    output.show(_plain_quote(verified), _quote_parts(verified), as_json=as_json)
 
 
 def _reasons(error: NodesealError) -> Iterator[tuple[str, str, str]]:
@@ -142,18 +139,20 @@ def _reasons(error: NodesealError) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse(error: NodesealError, *, as_json: bool) -> None:
-    if as_json:
-        reasons = [{"id": code, "reason": text, "remedy": hint} for code, text, hint in _reasons(error)]
-        output.print_json({"verified": False, "reasons": reasons})
-        return
-    output.errors.print("[bold red]refused:[/] this quote proves nothing", highlight=False)
+    reasons = [{"id": code, "reason": text, "remedy": hint} for code, text, hint in _reasons(error)]
+    plain = {"verified": False, "reasons": reasons}
+    output.show(plain, _refusal_lines(error), as_json=as_json, to=output.errors)
+
+
+def _refusal_lines(error: NodesealError) -> Iterator[Text]:
+    yield Text.assemble(("refused:", "bold red"), " this quote proves nothing")
     for _, text, hint in _reasons(error):
-        output.errors.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+        yield Text(f"  {text}")
         if hint:
-            output.errors.print(f"    [yellow]hint:[/] {escape(hint)}", highlight=False, soft_wrap=True)
+            yield Text.assemble("    ", ("hint:", "yellow"), " ", hint)
 
 
-def _plain(verified: VerifiedQuote) -> dict[str, object]:
+def _plain_quote(verified: VerifiedQuote) -> dict[str, object]:
     attest, quoted = verified.attest, verified.attest.quoted
     banks = quoted.selection.banks if quoted.selection else ()
     return {
@@ -185,11 +184,11 @@ def _plain_pcrs(verified: VerifiedQuote) -> dict[str, dict[str, str]] | None:
     return banks
 
 
-def _show(verified: VerifiedQuote) -> None:
+def _quote_parts(verified: VerifiedQuote) -> Iterator[Part]:
     attest, clock = verified.attest, verified.attest.clock_info
     proved = "the TPM held these values" if verified.pcrs else "signature and nonce hold; no PCR value was proved"
-    output.console.print(f"[bold green]verified:[/] {proved}", highlight=False)
-    output.print_facts(
+    yield Text.assemble(("verified:", "bold green"), " ", proved)
+    yield Facts(
         (
             ("key", f"{_describe_key(verified.public)}, {verified.public.scheme}"),
             ("nonce", attest.extra_data.hex() or "none"),
@@ -200,9 +199,9 @@ def _show(verified: VerifiedQuote) -> None:
     )
     if verified.pcrs:
         rows = ((bank.hashlib_name, str(index), value.hex()) for (bank, index), value in verified.pcrs.items())
-        output.print_table(("bank", "PCR", "value"), rows, empty="no PCR")
+        yield Rows(("bank", "PCR", "value"), rows, empty="no PCR")
     for note in _notes(verified):
-        output.console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+        yield Text.assemble(("note:", "yellow"), " ", note)
 
 
 def _describe_key(public: TpmPublic) -> str:

@@ -12,7 +12,7 @@ import typer
 from nodeseal.cli.expected import DigestOption, agent_keys
 from nodeseal.cli.output import JsonOption
 from nodeseal.cli.progress import progress_bar
-from nodeseal.cli.seal import check_apart, ending_cleanly, print_sealed, say_leftovers
+from nodeseal.cli.seal import check_apart, ending_cleanly, say_leftovers, show_sealed
 from nodeseal.files import read_small
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
@@ -46,4 +46,4 @@ def reseal(  # noqa: PLR0913 - a command's options
         label = next_label(model.content, datetime.now(UTC), version)
         with ending_cleanly(destination), progress_bar("resealing", model.content.size) as done:
             content = reseal_model(model, destination, recipients, label, progress=done)
-    print_sealed(content, destination, time.monotonic() - started, as_json=as_json)
+    show_sealed(content, destination, time.monotonic() - started, as_json=as_json)

@@ -13,16 +13,14 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, refuse_other
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.client.connection import CALL_SECONDS, connect
+from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption
+from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
 from nodeseal.files import read_small
 from nodeseal.ids import parse_key_id
 from nodeseal.loader.reslot import replace_slots, rotated, rotating
 from nodeseal.sealed.model_key import MAX_MODEL_KEY_FILE, ModelKey, parse_model_key
 from nodeseal.sealed.slots import Slot, Slots
-from nodeseal.v1 import admin_pb2 as pb
-from nodeseal.wire.messages import slots_from_proto
 
 
 def reslot(  # noqa: PLR0913 - a command's options
@@ -49,14 +47,16 @@ def reslot(  # noqa: PLR0913 - a command's options
         rotated(old, [key.slot(old.model_digest, bytes(32)) for key in recipients], dropped)  # refuses before it asks
         slots = rotated(old, _ask(client, old, recipients), dropped)
         replace_slots(directory, slots)
-    _print(directory, slots, dropped=bool(dropped), as_json=as_json)
+    facts = [("directory", str(directory)), ("digest", slots.model_digest)]
+    facts += [("opens with", f"{slot.key_id}, version {slot.key_version}") for slot in slots.slots]
+    if dropped:
+        facts.append(("next", "when every copy has its new slots: nodeseal key revoke OLD --reason rotated"))
+    output.show(_plain_slots(directory, slots), Facts(facts), as_json=as_json)
 
 
 def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> tuple[Slot, ...]:
-    request = pb.RewrapSlotsRequest(slots=old.encode(), keys=[key.encode() for key in recipients])
     with connect(client) as verifier:
-        answer = verifier.keys.RewrapSlots(request, timeout=CALL_SECONDS).slots
-    made = slots_from_proto(answer, "nodeseal-verifier")
+        made = verifier.rewrap_slots(old, recipients)
     asked = [(key.key_id, key.key_version, key.public.suite) for key in recipients]
     keys = [(slot.key_id, slot.key_version, slot.suite) for slot in made.slots]
     if (made.model_digest, keys) != (old.model_digest, asked):
@@ -64,13 +64,6 @@ def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> tuple[Slot
     return made.slots
 
 
-def _print(directory: Path, slots: Slots, *, dropped: bool, as_json: bool) -> None:
-    if as_json:
-        listed = [{"key_id": slot.key_id, "key_version": slot.key_version} for slot in slots.slots]
-        output.print_json({"directory": str(directory), "model_digest": slots.model_digest, "slots": listed})
-        return
-    facts = [("directory", str(directory)), ("digest", slots.model_digest)]
-    facts += [("opens with", f"{slot.key_id}, version {slot.key_version}") for slot in slots.slots]
-    if dropped:
-        facts.append(("next", "when every copy has its new slots: nodeseal key revoke OLD --reason rotated"))
-    output.print_facts(facts)
+def _plain_slots(directory: Path, slots: Slots) -> dict[str, object]:
+    listed = [{"key_id": slot.key_id, "key_version": slot.key_version} for slot in slots.slots]
+    return {"directory": str(directory), "model_digest": slots.model_digest, "slots": listed}

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from nodeseal.cli import output
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import Facts, JsonOption
 from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.errors import MalformedInput
 from nodeseal.files import read_small
@@ -53,7 +53,7 @@ def seal(  # noqa: PLR0913 - a command's options
     say_leftovers(destination)
     started = time.monotonic()
     content = _seal(files, destination, recipients, label)
-    print_sealed(content, destination, time.monotonic() - started, as_json=as_json)
+    show_sealed(content, destination, time.monotonic() - started, as_json=as_json)
 
 
 def _model_id(given: str, destination: Path) -> ModelId:
@@ -80,8 +80,7 @@ def say_leftovers(destination: Path) -> None:
         Unavailable: the folder cannot be read.
     """
     for path in leftovers(destination):
-        said = f"{path} was left by a run that was killed, unless one is still writing it: delete it"
-        output.errors.print(f"[yellow]note:[/] {escape(said)}", highlight=False, soft_wrap=True)
+        output.show_note(f"{path} was left by a run that was killed, unless one is still writing it: delete it")
 
 
 @contextmanager
@@ -106,30 +105,26 @@ def _seal(files: Sequence[SourceFile], destination: Path, keys: Sequence[ModelKe
         return seal_model(files, destination, keys, label, progress=done)
 
 
-def print_sealed(content: Content, destination: Path, seconds: float, *, as_json: bool) -> None:
-    """Print what was made, and what to do next."""
+def show_sealed(content: Content, destination: Path, seconds: float, *, as_json: bool) -> None:
+    """Show the model that was made, and the next step."""
     sealed = len(list(content.sealed()))
-    if as_json:
-        output.print_json(
-            {
-                "directory": str(destination),
-                "model_id": content.model_id,
-                "version": content.version,
-                "model_digest": content.digest,
-                "files_sealed": sealed,
-                "files_plain": len(content.files) - sealed,
-                "bytes": content.size,
-                "seconds": round(seconds, 3),
-            }
-        )
-        return
-    output.print_facts(
-        [
-            ("directory", str(destination)),
-            ("model", f"{content.model_id}, version {content.version}"),
-            ("digest", content.digest),
-            ("files", f"{sealed} sealed, {len(content.files) - sealed} readable but covered"),
-            ("bytes", speed(content.size, seconds)),
-            ("next", f"nodeseal model register {destination}"),
-        ]
+    readable = len(content.files) - sealed
+    plain = {
+        "directory": str(destination),
+        "model_id": content.model_id,
+        "version": content.version,
+        "model_digest": content.digest,
+        "files_sealed": sealed,
+        "files_plain": readable,
+        "bytes": content.size,
+        "seconds": round(seconds, 3),
+    }
+    facts = (
+        ("directory", str(destination)),
+        ("model", f"{content.model_id}, version {content.version}"),
+        ("digest", content.digest),
+        ("files", f"{sealed} sealed, {readable} readable but covered"),
+        ("bytes", speed(content.size, seconds)),
+        ("next", f"nodeseal model register {destination}"),
     )
+    output.show(plain, Facts(facts), as_json=as_json)

@@ -10,7 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, agent_keys
-from nodeseal.cli.output import JsonOption
+from nodeseal.cli.output import Facts, JsonOption
 from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
@@ -30,23 +30,23 @@ def verify(
         with progress_bar("verifying", model.content.size) as done:
             for file in model.files():
                 model.verify(file.path, progress=done)
-        _print(model.content, time.monotonic() - started, as_json=as_json)
+        seconds = time.monotonic() - started
+        output.show(_plain_verified(model.content, seconds), _verified_facts(model.content, seconds), as_json=as_json)
 
 
-def _print(content: Content, seconds: float, *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(
-            {
-                "model_digest": content.digest,
-                "model_id": content.model_id,
-                "version": content.version,
-                "files": len(content.files),
-                "bytes": content.size,
-                "seconds": round(seconds, 3),
-            }
-        )
-        return
-    output.print_facts(
+def _plain_verified(content: Content, seconds: float) -> dict[str, object]:
+    return {
+        "model_digest": content.digest,
+        "model_id": content.model_id,
+        "version": content.version,
+        "files": len(content.files),
+        "bytes": content.size,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _verified_facts(content: Content, seconds: float) -> Facts:
+    return Facts(
         [
             ("whole", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),

@@ -1,1 +1,4 @@
-"""Typed client of the verifier for people: one connection, its settings, and its refusals as errors."""
+"""The verifier as a person's program calls it: connection, one typed method a call, and refusals.
+
+Deadlines, certificates, stubs and gRPC stay in here; the command imports none of them.
+"""

@@ -1,4 +1,4 @@
-"""The operator's connection to the verifier: which one, as whom, and what its refusals mean.
+"""A person's connection to the verifier: which verifier, as whom, and what its refusals mean.
 
 ``nodeseal-verifier init`` and ``nodeseal-verifier person add`` write a folder with a ``client.yaml``::
 
@@ -20,21 +20,19 @@ from pathlib import Path
 
 import grpc
 
+from nodeseal.client.verifier import Verifier
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
 from nodeseal.settings import load_yaml
-from nodeseal.v1 import admin_pb2_grpc, attestation_pb2
+from nodeseal.v1 import attestation_pb2
 from nodeseal.wire.statuses import refusal_of
 
-CALL_SECONDS = 30.0
-TRANSFER_SECONDS = 300.0
-"""Of calls that move whole evidence or goldens."""
 DEFAULT_CLIENT = Path("~/.config/nodeseal")
 _MAX_MESSAGE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Where the verifier is and the files that say who asks.
+    """Address of the verifier, and files that prove who calls.
 
     Attributes:
         verifier: ``host:port`` of the verifier's operator port.
@@ -50,10 +48,10 @@ class ClientConfig:
 
 
 class Refused(NodesealError):
-    """The verifier answered, and the answer was no.
+    """A refusal by the verifier.
 
     Attributes:
-        findings: what it found, if it said so.
+        findings: what it found, in the words of its version; empty if it named nothing.
     """
 
     def __init__(self, message: str, findings: tuple[attestation_pb2.Finding, ...] = (), *, remedy: str = "") -> None:
@@ -65,7 +63,7 @@ def load_client(path: Path) -> ClientConfig:
     """Read ``client.yaml`` from a folder, or the file itself.
 
     Raises:
-        MalformedInput: it is not there or does not parse.
+        MalformedInput: the file does not exist or does not parse.
     """
     path = path.expanduser()
     file = path / "client.yaml" if path.is_dir() else path
@@ -85,25 +83,14 @@ def load_client(path: Path) -> ClientConfig:
     return config
 
 
-class Verifier:
-    """Stubs of the verifier's operator services over one channel."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.nodes = admin_pb2_grpc.NodesStub(channel)
-        self.goldens = admin_pb2_grpc.GoldensStub(channel)
-        self.keys = admin_pb2_grpc.KeysStub(channel)
-        self.models = admin_pb2_grpc.ModelsStub(channel)
-        self.audit = admin_pb2_grpc.AuditStub(channel)
-
-
 @contextmanager
 def connect(path: Path) -> Iterator[Verifier]:
-    """Open a channel as the person whose folder ``path`` is; errors of calls inside become nodeseal's own.
+    """Connect as the person whose folder ``path`` is. Errors of calls in the block become nodeseal's own.
 
     Raises:
         Refused: the verifier refused a call.
-        Unavailable: it did not answer.
-        MalformedInput: the folder does not hold what it should.
+        Unavailable: the verifier did not answer.
+        MalformedInput: the folder lacks ``client.yaml`` or a file that it names, or the file does not parse.
     """
     config = load_client(path)
     credentials = grpc.ssl_channel_credentials(

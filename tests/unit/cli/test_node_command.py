@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, **calls: Callable[..., object]) -> N
 
     @contextmanager
     def connect(_client: Path) -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(nodes=SimpleNamespace(**calls))
+        yield SimpleNamespace(**calls)
 
     monkeypatch.setattr(node, "connect", connect)
 
@@ -37,18 +36,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, **calls: Callable[..., object]) -> N
 def test_a_files_name_is_no_markup(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = attestation_pb2.Finding(id="ima.unknown-file", where=path, expected=path, seen=path, event=path)
     found = admin_pb2.Node(node_id=NODE, findings=[finding])
-    answer(monkeypatch, GetNode=lambda _request, timeout: found if timeout else None)
+    answer(monkeypatch, get_node=lambda _node_id: found)
     result = CliRunner().invoke(app, ["node", "show", NODE])
     assert result.exit_code == 0, result.exception
     assert result.stdout.replace("\n", "").count(path) == len(("where", "expected", "seen", "event"))
-
-
-def test_a_short_page_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def page(request: admin_pb2.ListNodesRequest, timeout: float) -> admin_pb2.ListNodesResponse:
-        assert timeout
-        later = [node_id for node_id in ("n-a", "n-b", "n-c") if node_id > request.after]
-        return admin_pb2.ListNodesResponse(nodes=[admin_pb2.Node(node_id=node_id) for node_id in later[:1]])
-
-    answer(monkeypatch, ListNodes=page)
-    listed = json.loads(CliRunner().invoke(app, ["node", "list", "--json"]).stdout)
-    assert [each["node_id"] for each in listed] == ["n-a", "n-b", "n-c"]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from grpc import aio
 
-from nodeseal.errors import MalformedInput, OutOfOrder
+from nodeseal.errors import OutOfOrder
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.ids import parse_digest, parse_key_id, parse_node_id
 from nodeseal.sealed.slots import Slots
@@ -42,6 +42,7 @@ from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.trust.goldens import Goldens
 from nodeseal.verifier.trust.keys import ModelKeys, Revocation
 from nodeseal.verifier.trust.models import Models
+from nodeseal.wire.transfer import Assembly
 
 _PAGE: Final = 1000
 _TRANSFER_SECONDS: Final = 120
@@ -210,16 +211,14 @@ def _node_id(node: Node) -> str:
 
 
 async def _collected(requests: AsyncIterator[admin_pb2.ActivateGoldenRequest]) -> bytes:
-    document = bytearray()
+    document = Assembly(MAX_GOLDEN, "the golden")
     try:
         async with asyncio.timeout(_TRANSFER_SECONDS):
             async for request in requests:
-                document += request.document
-                if len(document) > MAX_GOLDEN:
-                    raise MalformedInput(f"the golden has more than {MAX_GOLDEN >> 20} MiB")
+                document.add(request.document)
     except TimeoutError as error:
         raise OutOfOrder(f"the golden did not arrive within {_TRANSFER_SECONDS} seconds") from error
-    return bytes(document)
+    return document.whole()
 
 
 async def _send(parts: Iterable[_Part], context: aio.ServicerContext[Any, _Part]) -> None:

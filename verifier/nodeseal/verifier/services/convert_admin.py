@@ -23,8 +23,8 @@ from nodeseal.wire.messages import (
     state_to_proto,
     timestamp,
 )
+from nodeseal.wire.transfer import in_parts
 
-_PART = 256 * 1024
 MAX_PAGE = 4 << 20
 """Bytes of nodes in one message: a node with very many findings has a megabyte, and must not hide the others."""
 DEFAULT_SUITE = Suite.MLKEM768_X25519
@@ -81,17 +81,17 @@ def _boot(boot: BootBrief) -> admin_pb2.Boot:
 
 
 def evidence_parts(files: Mapping[str, bytes]) -> Iterator[admin_pb2.EvidencePart]:
-    """Cut files into messages; an empty file is one, too."""
+    """Cut files into messages, at least one for each file."""
     for name, content in files.items():
-        for start in range(0, max(len(content), 1), _PART):
-            yield admin_pb2.EvidencePart(name=name, data=content[start : start + _PART])
+        for part in in_parts(content):
+            yield admin_pb2.EvidencePart(name=name, data=part)
 
 
 def golden_parts(golden: GoldenRecord) -> Iterator[admin_pb2.Golden]:
     """Cut a golden into messages, each with a part of its document."""
-    for start in range(0, len(golden.document), _PART):
+    for part in in_parts(golden.document):
         message = golden_to_proto(golden)
-        message.document = golden.document[start : start + _PART]
+        message.document = part
         yield message
 
 

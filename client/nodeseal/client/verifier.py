@@ -1,0 +1,185 @@
+"""The verifier's services for people, one method a call: values in, generated messages or values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import grpc
+
+from nodeseal.errors import MalformedInput
+from nodeseal.evidence.folder import SIZES
+from nodeseal.golden.document import MAX_GOLDEN
+from nodeseal.sealed.model_key import ModelKey
+from nodeseal.sealed.slots import Slots
+from nodeseal.v1 import admin_pb2, admin_pb2_grpc
+from nodeseal.wire.messages import slots_from_proto
+from nodeseal.wire.transfer import Assembly, in_parts
+
+_CALL_SECONDS: Final = 30.0
+_TRANSFER_SECONDS: Final = 300.0
+"""For calls that move whole evidence or goldens: a node with a long log takes its time."""
+_PAGE: Final = 500
+
+
+class Verifier:
+    """The verifier at the other end of a channel.
+
+    Every call has a deadline. Its failures become nodeseal's errors in :func:`nodeseal.client.connection.connect`.
+
+    Args:
+        channel: a channel that proves who calls.
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._nodes: Final = admin_pb2_grpc.NodesStub(channel)
+        self._goldens: Final = admin_pb2_grpc.GoldensStub(channel)
+        self._keys: Final = admin_pb2_grpc.KeysStub(channel)
+        self._models: Final = admin_pb2_grpc.ModelsStub(channel)
+        self._audit: Final = admin_pb2_grpc.AuditStub(channel)
+
+    def list_nodes(self) -> list[admin_pb2.Node]:
+        """Return all nodes, by id."""
+        nodes: list[admin_pb2.Node] = []
+        while True:
+            request = admin_pb2.ListNodesRequest(after=nodes[-1].node_id if nodes else "", limit=_PAGE)
+            page = self._nodes.ListNodes(request, timeout=_CALL_SECONDS).nodes
+            if not page:
+                return nodes
+            nodes += page
+
+    def get_node(self, node_id: str) -> admin_pb2.Node:
+        """Return one node."""
+        return self._nodes.GetNode(admin_pb2.GetNodeRequest(node_id=node_id), timeout=_CALL_SECONDS)
+
+    def admit_node(self, node_id: str) -> admin_pb2.Node:
+        """Let a pending node be attested, or lift a quarantine."""
+        return self._nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id), timeout=_CALL_SECONDS)
+
+    def quarantine_node(self, node_id: str, reason: str) -> admin_pb2.Node:
+        """Take a node's trust away until a person admits it again."""
+        request = admin_pb2.QuarantineNodeRequest(node_id=node_id, reason=reason)
+        return self._nodes.QuarantineNode(request, timeout=_CALL_SECONDS)
+
+    def retire_node(self, node_id: str, reason: str) -> admin_pb2.Node:
+        """Take a node out of service for good."""
+        request = admin_pb2.RetireNodeRequest(node_id=node_id, reason=reason)
+        return self._nodes.RetireNode(request, timeout=_CALL_SECONDS)
+
+    def label_node(self, node_id: str, labels: Mapping[str, str]) -> admin_pb2.Node:
+        """Set a node's labels; an empty value takes a label away."""
+        request = admin_pb2.LabelNodeRequest(node_id=node_id, labels=labels)
+        return self._nodes.LabelNode(request, timeout=_CALL_SECONDS)
+
+    def get_evidence(self, node_id: str) -> dict[str, bytes]:
+        """Ask a connected node for whole and fresh evidence; return the files of an evidence folder.
+
+        Raises:
+            MalformedInput: the verifier sends a file that no evidence folder has, or one that is too large.
+        """
+        request = admin_pb2.GetEvidenceRequest(node_id=node_id)
+        return _files(self._nodes.GetEvidence(request, timeout=_TRANSFER_SECONDS))
+
+    def get_token(self, node_id: str, nonce: bytes) -> admin_pb2.Token:
+        """Return the attestation result of a node as a signed token."""
+        request = admin_pb2.GetTokenRequest(node_id=node_id, nonce=nonce)
+        return self._nodes.GetToken(request, timeout=_CALL_SECONDS)
+
+    def list_goldens(self, *, include_retired: bool = False) -> list[admin_pb2.Golden]:
+        """Return the goldens that are active, and on request those that were."""
+        request = admin_pb2.ListGoldensRequest(include_retired=include_retired)
+        return list(self._goldens.ListGoldens(request, timeout=_CALL_SECONDS).goldens)
+
+    def get_golden(self, digest: str) -> admin_pb2.Golden:
+        """Return a golden with its whole document.
+
+        Raises:
+            MalformedInput: it is larger than goldens are.
+        """
+        golden, document = admin_pb2.Golden(), Assembly(MAX_GOLDEN, f"golden {digest}:")
+        request = admin_pb2.GetGoldenRequest(digest=digest)
+        for golden in self._goldens.GetGolden(request, timeout=_TRANSFER_SECONDS):
+            document.add(golden.document)
+        golden.document = document.whole()
+        return golden
+
+    def activate_golden(self, document: bytes) -> admin_pb2.Golden:
+        """Let a golden count from now on."""
+        parts = (admin_pb2.ActivateGoldenRequest(document=part) for part in in_parts(document))
+        return self._goldens.ActivateGolden(parts, timeout=_TRANSFER_SECONDS)
+
+    def retire_golden(self, digest: str) -> admin_pb2.Golden:
+        """Stop trusting nodes because of a golden."""
+        return self._goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest), timeout=_CALL_SECONDS)
+
+    def create_key(self, key_id: str, suite: str, store: str) -> admin_pb2.Key:
+        """Create a model key.
+
+        Args:
+            key_id: its name.
+            suite: HPKE suite; empty: what the store prefers.
+            store: ``file``, or a PKCS#11 URI.
+        """
+        request = admin_pb2.CreateKeyRequest(key_id=key_id, suite=suite, store=store)
+        return self._keys.CreateKey(request, timeout=_CALL_SECONDS)
+
+    def list_keys(self) -> list[admin_pb2.Key]:
+        """Return all model keys."""
+        return list(self._keys.ListKeys(admin_pb2.ListKeysRequest(), timeout=_CALL_SECONDS).keys)
+
+    def get_key(self, key_id: str) -> admin_pb2.Key:
+        """Return one model key."""
+        return self._keys.GetKey(admin_pb2.GetKeyRequest(key_id=key_id), timeout=_CALL_SECONDS)
+
+    def grant_key(self, key_id: str, node_id: str, max_leases: int) -> admin_pb2.Key:
+        """Allow a node so many leases of a key at once."""
+        grant = admin_pb2.Grant(node_id=node_id, max_leases=max_leases)
+        return self._keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=key_id, grant=grant), timeout=_CALL_SECONDS)
+
+    def revoke_key(self, key_id: str, node_id: str, reason: str) -> admin_pb2.Key:
+        """Take a key away from one node, or from all if ``node_id`` is empty."""
+        request = admin_pb2.RevokeKeyRequest(key_id=key_id, node_id=node_id, reason=reason)
+        return self._keys.RevokeKey(request, timeout=_CALL_SECONDS)
+
+    def rewrap_slots(self, slots: Slots, keys: Iterable[ModelKey]) -> Slots:
+        """Let the verifier open one of a model's slots and seal the data key to other model keys.
+
+        Raises:
+            MalformedInput: the answer holds no slots that parse, as that of an older verifier.
+        """
+        request = admin_pb2.RewrapSlotsRequest(slots=slots.encode(), keys=[key.encode() for key in keys])
+        answer = self._keys.RewrapSlots(request, timeout=_CALL_SECONDS)
+        return slots_from_proto(answer.slots, "nodeseal-verifier")
+
+    def register_model(self, content: bytes, *, again: bool) -> admin_pb2.Model:
+        """Let keys be released for a model; one that was retired only if ``again`` is set."""
+        request = admin_pb2.RegisterModelRequest(content=content, again=again)
+        return self._models.RegisterModel(request, timeout=_CALL_SECONDS)
+
+    def retire_model(self, digest: str, reason: str) -> admin_pb2.Model:
+        """Release no more keys for a model."""
+        request = admin_pb2.RetireModelRequest(digest=digest, reason=reason)
+        return self._models.RetireModel(request, timeout=_CALL_SECONDS)
+
+    def list_models(self) -> list[admin_pb2.Model]:
+        """Return all models that were registered."""
+        return list(self._models.ListModels(admin_pb2.ListModelsRequest(), timeout=_CALL_SECONDS).models)
+
+    def get_model(self, digest: str) -> admin_pb2.Model:
+        """Return one model."""
+        return self._models.GetModel(admin_pb2.GetModelRequest(digest=digest), timeout=_CALL_SECONDS)
+
+    def list_records(self, after: int | None, limit: int) -> list[admin_pb2.AuditRecord]:
+        """Return records of the audit log: the first ones behind sequence number ``after``, or the newest if None."""
+        request = admin_pb2.ListRecordsRequest(after=after or 0, limit=limit, newest=after is None)
+        return list(self._audit.ListRecords(request, timeout=_CALL_SECONDS))
+
+
+def _files(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:
+    files: dict[str, bytearray] = {}
+    for part in parts:
+        content = files.setdefault(part.name, bytearray())
+        content += part.data
+        if len(content) > SIZES.get(part.name, -1):
+            raise MalformedInput(f"evidence: {part.name[:80]!a} is no file of an evidence folder, or too large")
+    return {name: bytes(content) for name, content in files.items()}

@@ -1,0 +1,140 @@
+"""The typed client: every call has a deadline, lists are read to their end, and what arrives in parts is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from nodeseal.client.verifier import Verifier
+from nodeseal.errors import MalformedInput
+from nodeseal.ids import digest_of
+from nodeseal.sealed.slots import Slots
+from nodeseal.v1 import admin_pb2
+from nodeseal.wire.transfer import PART_SIZE
+from support.sealed import model_key
+
+KEY = model_key()[1]
+SLOTS = Slots(digest_of(b"model"), (KEY.slot(digest_of(b"model"), bytes(32)),))
+CALLS: dict[str, Callable[[Verifier], object]] = {
+    "list_nodes": lambda verifier: verifier.list_nodes(),
+    "get_node": lambda verifier: verifier.get_node("n"),
+    "admit_node": lambda verifier: verifier.admit_node("n"),
+    "quarantine_node": lambda verifier: verifier.quarantine_node("n", "why"),
+    "retire_node": lambda verifier: verifier.retire_node("n", "why"),
+    "label_node": lambda verifier: verifier.label_node("n", {"rack": "a"}),
+    "get_evidence": lambda verifier: verifier.get_evidence("n"),
+    "get_token": lambda verifier: verifier.get_token("n", b""),
+    "list_goldens": lambda verifier: verifier.list_goldens(),
+    "get_golden": lambda verifier: verifier.get_golden("d"),
+    "activate_golden": lambda verifier: verifier.activate_golden(b"golden"),
+    "retire_golden": lambda verifier: verifier.retire_golden("d"),
+    "create_key": lambda verifier: verifier.create_key("k", "", "file"),
+    "list_keys": lambda verifier: verifier.list_keys(),
+    "get_key": lambda verifier: verifier.get_key("k"),
+    "grant_key": lambda verifier: verifier.grant_key("k", "n", 1),
+    "revoke_key": lambda verifier: verifier.revoke_key("k", "", "why"),
+    "rewrap_slots": lambda verifier: verifier.rewrap_slots(SLOTS, [KEY]),
+    "register_model": lambda verifier: verifier.register_model(b"{}", again=False),
+    "retire_model": lambda verifier: verifier.retire_model("d", "why"),
+    "list_models": lambda verifier: verifier.list_models(),
+    "get_model": lambda verifier: verifier.get_model("d"),
+    "list_records": lambda verifier: verifier.list_records(None, 10),
+}
+
+
+class FakeChannel:
+    """Answers calls from a table by method; a method that is not in it answers with an empty message or stream."""
+
+    def __init__(self, **answers: Callable[[Any], object]) -> None:
+        self._answers = answers
+        self.deadlines: list[float] = []
+
+    def unary_unary(self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: object) -> object:
+        return self._call(method, lambda: response_deserializer(b""))
+
+    def stream_unary(self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: object) -> object:
+        return self._call(method, lambda: response_deserializer(b""))
+
+    def unary_stream(self, method: str, **_: object) -> object:
+        return self._call(method, lambda: iter(()))
+
+    def _call(self, method: str, otherwise: Callable[[], object]) -> object:
+        answer = self._answers.get(method.rpartition("/")[2])
+
+        def call(request: object, timeout: float) -> object:
+            self.deadlines.append(timeout)
+            return answer(request) if answer else otherwise()
+
+        return call
+
+
+def a_verifier(**answers: Callable[[Any], object]) -> Verifier:
+    return Verifier(cast("grpc.Channel", FakeChannel(**answers)))
+
+
+def rewrapped(request: admin_pb2.RewrapSlotsRequest) -> admin_pb2.RewrapSlotsResponse:
+    return admin_pb2.RewrapSlotsResponse(slots=request.slots)
+
+
+def test_every_call_is_in_the_table() -> None:
+    assert set(CALLS) == {name for name in vars(Verifier) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_every_call_has_a_deadline(call: Callable[[Verifier], object]) -> None:
+    channel = FakeChannel(RewrapSlots=rewrapped)
+    call(Verifier(cast("grpc.Channel", channel)))
+    assert channel.deadlines
+    assert all(30 <= seconds <= 300 for seconds in channel.deadlines)
+
+
+def test_a_short_page_is_not_the_last_one() -> None:
+    def page(request: admin_pb2.ListNodesRequest) -> admin_pb2.ListNodesResponse:
+        later = [node_id for node_id in ("n-a", "n-b", "n-c") if node_id > request.after]
+        return admin_pb2.ListNodesResponse(nodes=[admin_pb2.Node(node_id=node_id) for node_id in later[:1]])
+
+    nodes = a_verifier(ListNodes=page).list_nodes()
+    assert [node.node_id for node in nodes] == ["n-a", "n-b", "n-c"]
+
+
+def test_a_golden_is_put_together_from_its_parts() -> None:
+    parts = [admin_pb2.Golden(name="rack-a", document=part) for part in (b"one", b"two")]
+    golden = a_verifier(GetGolden=lambda _: iter(parts)).get_golden("d")
+    assert (golden.name, golden.document) == ("rack-a", b"onetwo")
+
+
+def test_a_golden_goes_in_parts() -> None:
+    sent: list[bytes] = []
+
+    def take(requests: Iterator[admin_pb2.ActivateGoldenRequest]) -> admin_pb2.Golden:
+        sent.extend(request.document for request in requests)
+        return admin_pb2.Golden()
+
+    a_verifier(ActivateGolden=take).activate_golden(bytes(PART_SIZE + 1))
+    assert list(map(len, sent)) == [PART_SIZE, 1]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([("../x", b"")], id="a file that evidence does not have"),
+        pytest.param([("evidence.json", bytes(1 << 20))] * 2, id="a file that is too large"),
+    ],
+)
+def test_evidence_that_no_verifier_sends_is_refused(parts: list[tuple[str, bytes]]) -> None:
+    sent = [admin_pb2.EvidencePart(name=name, data=data) for name, data in parts]
+    with pytest.raises(MalformedInput, match="no file of an evidence folder, or too large"):
+        a_verifier(GetEvidence=lambda _: iter(sent)).get_evidence("n")
+
+
+def test_slots_come_back_as_their_document() -> None:
+    assert a_verifier(RewrapSlots=rewrapped).rewrap_slots(SLOTS, [KEY]) == SLOTS
+
+
+def test_a_verifier_of_the_first_release_is_to_be_updated() -> None:
+    with pytest.raises(MalformedInput, match="nodeseal-verifier sent no slots") as caught:
+        a_verifier().rewrap_slots(SLOTS, [KEY])
+    assert caught.value.remedy == "update nodeseal-verifier"
