@@ -33,7 +33,7 @@ from nodeseal.v1.attestation_pb2_grpc import AttestationStub
 from nodeseal.verifier.people.persons import take_back
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
-from nodeseal.verifier.services.enrollment import EnrollmentService
+from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
@@ -91,7 +91,7 @@ ENROLMENT_PORT = {
 SERVICERS = (
     AttestationService,
     AuditService,
-    EnrollmentService,
+    EnrolmentService,
     GoldensService,
     KeyReleaseService,
     KeysService,

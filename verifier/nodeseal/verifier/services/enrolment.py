@@ -19,7 +19,7 @@ from nodeseal.verifier.store.nodes import NodeFacts
 _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
 
 
-class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
+class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
     """Enrolments, so many at once."""
 
     def __init__(self, enroller: Enroller, settings: EnrolmentSettings) -> None:
