@@ -127,7 +127,7 @@ def read_private(path: Path, what: str) -> bytes:
     """
     content = read_file(path, what)
     if path.stat().st_mode & _OTHERS:
-        raise MalformedInput(f"{what}: {path}: others than its owner may use it", remedy=f"chmod 600 {path}")
+        raise MalformedInput(f"{what}: {path}: other users may read or change it", remedy=f"chmod 600 {path}")
     return content
 
 

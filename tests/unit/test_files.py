@@ -115,5 +115,5 @@ def test_a_secret_that_other_users_may_read_is_refused(tmp_path: Path) -> None:
     write_new(tmp_path / "key", b"secret")
     assert read_private(tmp_path / "key", "tls.key") == b"secret"
     (tmp_path / "key").chmod(0o640)
-    with pytest.raises(MalformedInput, match=r"tls\.key: .*key: others than its owner may use it"):
+    with pytest.raises(MalformedInput, match=r"tls\.key: .*key: other users may read or change it"):
         read_private(tmp_path / "key", "tls.key")

@@ -1,4 +1,4 @@
-"""What the agent keeps on disk: which attestation key is its own, and who the verifier says it is.
+"""Files of the agent: the seed of its attestation key, and its identity as the verifier certified it.
 
 Two files in a directory of mode 0700, each written whole or not at all: ``ak-unique`` (random bytes that make the
 attestation key again, of no use without the TPM) and ``identity.json`` (node id, trust domain, TLS key and
@@ -47,7 +47,7 @@ class Identity:
         """Return the identity for a key and its certificates.
 
         Raises:
-            MalformedInput: no certificates, or the leaf is not that of a node.
+            MalformedInput: no certificates, or the leaf does not belong to a node.
             ProofFailed: the leaf's names or usage are wrong.
         """
         if not 1 <= len(certificates) <= _MAX_CHAIN:
@@ -64,7 +64,7 @@ class Identity:
 
     @property
     def channel(self) -> Channel:
-        """What quotes over this identity's connection are bound to."""
+        """The channel that quotes over this identity's connection are bound to."""
         return Channel(
             trust_domain=self.peer.trust_domain,
             node_id=self.node_id,
@@ -116,7 +116,7 @@ class StateDirectory:
             self._claim = None
 
     def ak_unique(self) -> bytes:
-        """Return what makes this node's attestation key; made up at first, together with a new identity."""
+        """Return the random bytes that make this node's attestation key. New bytes mean a new identity."""
         found = self._read("ak-unique")
         if found is None:
             self.forget_identity()

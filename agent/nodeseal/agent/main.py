@@ -43,7 +43,7 @@ _DEFAULT_CONFIG: Final = Path("/etc/nodeseal/agent.yaml")
 def enrol(config: _ConfigOption = _DEFAULT_CONFIG) -> None:
     """Enrol this machine's TPM with the verifier, and print the node id.
 
-    `run` does the same when it has to, so this is for trying it out, and for enrolling anew.
+    `run` enrols by itself when it must. Use this to try it out, or to enrol again.
 
     Example: nodeseal-agent enrol --config /etc/nodeseal/agent.yaml
     """

@@ -40,7 +40,7 @@ _log = structlog.get_logger("nodeseal.agent")
 
 
 def _clock() -> float:
-    """Return seconds that go on counting while the machine sleeps, unlike CLOCK_MONOTONIC: trust ends meanwhile."""
+    """Return seconds that go on counting while the machine sleeps, unlike CLOCK_MONOTONIC: trust ends then too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -70,7 +70,7 @@ class Agent:
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
     async def enrol(self) -> Identity:
-        """Enrol anew and keep the identity.
+        """Enrol and store the new identity.
 
         Raises:
             ProofFailed: the verifier does not accept this TPM.
@@ -105,7 +105,7 @@ class Agent:
                 part.cancel()
 
     async def close(self) -> None:
-        """Let what was begun end, and let go of the TPM."""
+        """Wait for revocations that have begun, then close the TPM."""
         await self._revoker.finished()
         self._tpm.close()
         self._state.release()

@@ -1,7 +1,7 @@
-"""The two clocks of a verifier, as arguments: what people call the time, and what never jumps.
+"""The two clocks of a verifier, as arguments: wall time, and a steady clock that never jumps.
 
-Ends of trust are kept on the steady clock, so that setting the machine's time neither extends nor ends them. It
-counts on while the machine sleeps (``CLOCK_BOOTTIME``).
+Ends of trust are on the steady clock, so that setting the machine's time neither extends nor ends trust. The steady
+clock goes on while the machine sleeps (``CLOCK_BOOTTIME``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the time comes from.
+    """Source of the time.
 
     Attributes:
         wall: now, in UTC.

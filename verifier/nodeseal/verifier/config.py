@@ -75,7 +75,7 @@ class AttestationSettings:
         answer_within_seconds: a challenge's deadline, for the first message of the answer.
         selection: the PCRs that every quote covers.
         cap_pcr: the PCR that ends leases when a node extends it.
-        max_waiting_log_bytes: logs of all nodes that may be held in memory until they are judged.
+        max_waiting_log_bytes: logs of all nodes in memory that wait to be judged.
     """
 
     interval_seconds: int

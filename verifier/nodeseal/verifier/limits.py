@@ -1,4 +1,4 @@
-"""How often one node may do what costs the verifier something, and how much of what is large happens at once."""
+"""Limits: how often one node may ask for costly work, and how much large work runs at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_BUCKETS: Final = 100_000
 
 
 class RateLimit:
-    """Allows each name so many events a minute, and as many at once; a name that rests is forgotten."""
+    """Allows each name so many events a minute, and as many at once. Names without events are forgotten."""
 
     def __init__(self, per_minute: int, what: str) -> None:
         self._size: Final = float(per_minute)
@@ -44,17 +44,17 @@ class RateLimit:
 
 
 class Seats:
-    """Room for a few at once; whoever comes beyond is refused instead of kept waiting."""
+    """Room for a few at once. Further callers are refused at once, not kept waiting."""
 
     def __init__(self, at_once: int, what: str) -> None:
         self._free: Final = asyncio.Semaphore(at_once)
         self._what: Final = what
 
     def one(self) -> asyncio.Semaphore:
-        """Return what is to be held meanwhile.
+        """Return a free seat, to be held with ``async with``.
 
         Raises:
-            TooManyRequests: all are held.
+            TooManyRequests: all seats are held.
         """
         if self._free.locked():
             raise TooManyRequests(f"too many {self._what} at once", remedy="try again in a minute")
@@ -62,9 +62,9 @@ class Seats:
 
 
 class Turns:
-    """Room for a few at once. Of those who wait, whoever had no turn for longest comes next, then whoever wants least.
+    """Room for a few at once. Next comes the caller whose last turn is longest ago; among equals, the smallest work.
 
-    So nobody who comes again and again, or wants very much, keeps somebody waiting who comes for the first time.
+    So a caller with many or large pieces of work delays no first-time caller.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -77,8 +77,8 @@ class Turns:
         """Wait for a turn and hold it.
 
         Args:
-            last: when whoever asks had the last one; ``-math.inf``: never.
-            size: how much is to be done, in any unit.
+            last: when the caller had its last turn; ``-math.inf``: never.
+            size: amount of work, in any unit.
         """
         await self._wait(last, size)
         try:

@@ -1,4 +1,4 @@
-"""``nodeseal-verifier``: sets a verifier up, runs it, and says who may operate it.
+"""``nodeseal-verifier``: sets up and runs a verifier, and manages the people who operate it.
 
 Exit codes: 0 done, 1 refused or failed, 2 misused.
 """
@@ -40,13 +40,13 @@ app = typer.Typer(
     help="Appraise nodes and release model keys to those that have proved what they run.",
     epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
 )
-person_app = typer.Typer(no_args_is_help=True, help="Say who may operate the verifier, and as what.")
+person_app = typer.Typer(no_args_is_help=True, help="Manage the people who may operate the verifier, and their roles.")
 app.add_typer(person_app, name="person")
 
 _NO_THREAD_HOPS = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 """With these experiments, threads of gRPC's own read sockets and hand over what they read to the one that waits."""
 _COLLECT_AFTER = 50_000
-"""Rounds leave no cycles, so the collector is to look for some less often than after every 700 new objects."""
+"""New objects between two searches for cycles. Rounds leave none, so Python's 700 would search too often."""
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
 
@@ -137,7 +137,7 @@ def run_command(config: ConfigOption) -> None:
 
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
-    """Bring database and keys to what this version needs; stop the verifier first."""
+    """Upgrade database and keys to this version; stop the verifier first."""
     settings = load_config(config)
     migrate(open_engine(settings.database))
     make_ear_key(settings.ear_key)

@@ -63,7 +63,7 @@ log: "json"                           # or console
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCertificates:
-    """Certificates that exist already, in PEM; what is None is made.
+    """Certificates that exist already, in PEM. Those left out are made.
 
     Attributes:
         authority: certificate and key of the authority.
@@ -76,7 +76,7 @@ class OwnCertificates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupPlan:
-    """What to set up.
+    """Settings of a new verifier.
 
     Attributes:
         trust_domain: SPIFFE trust domain.

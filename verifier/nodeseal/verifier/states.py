@@ -1,4 +1,4 @@
-"""What a node and a caller can be: the words that every room of the verifier shares."""
+"""States of a node and roles of a caller, which every room of the verifier shares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class NodeState(Enum):
-    """What an operator can tell apart (DESIGN §5)."""
+    """State of a node, as operators see it (DESIGN §5)."""
 
     PENDING = "pending"
     """Enrolled; nobody has admitted it yet."""
@@ -26,7 +26,7 @@ class NodeState(Enum):
 
 
 class Role(Enum):
-    """What a caller may be; people hold any number of the last four."""
+    """Role of a caller; people hold any number of the last four."""
 
     ANONYMOUS = "anonymous"
     """Nobody showed a certificate: the enrolment port."""

@@ -25,13 +25,13 @@ from nodeseal.tpm.pcr_usage import IMA_PCR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentChallenge:
-    """What the verifier asks for.
+    """A challenge, as the agent takes it.
 
     Attributes:
-        nonce: what makes the answer fresh.
+        nonce: makes the answer fresh.
         selection: the PCRs to quote.
         values_required: the verifier holds no proved values, so the answer must carry them.
-        known: what it has judged of the logs.
+        known: the part of the logs that it has judged.
     """
 
     nonce: Nonce
@@ -59,7 +59,7 @@ class Round:
     logs: NewLogs
 
     def evidence(self, *, with_values: bool) -> Evidence:
-        """Return what travels."""
+        """Return the evidence that is sent."""
         return Evidence(
             claims=self.claims,
             attest=self.quoted.signed.attest,
@@ -75,7 +75,7 @@ class Attester:
 
     Args:
         tpm: the TPM.
-        host: where the kernel shows the id of this boot, read anew each time, the firmware and the logs.
+        host: files of the kernel: id of this boot, firmware and logs.
         hostname: what people call this node.
     """
 
@@ -90,7 +90,7 @@ class Attester:
         """Return the kernel's id of this boot.
 
         Raises:
-            MalformedInput: as :func:`read_boot_id`.
+            MalformedInput: the file holds something else.
             Unavailable: it cannot be read.
         """
         return read_boot_id(self._boot_id_file)
@@ -101,7 +101,7 @@ class Attester:
         """Quote for one challenge, then read the logs, which so never fall short of the quote.
 
         Raises:
-            MalformedInput: as :meth:`boot_id`.
+            MalformedInput: the boot id is none.
             Unavailable: the TPM or the boot id cannot be read.
         """
         boot_id = self.boot_id()

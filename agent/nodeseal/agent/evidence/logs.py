@@ -39,8 +39,8 @@ class MeasuredLogs:
 
     Args:
         boot_log: the boot log's file, which may be absent.
-        ima_log: the IMA log's file, likewise; a name that ends in ``_sha256`` or another bank says how wide the
-            template digests are, as Linux names its files for banks; otherwise they are as wide as SHA-1's.
+        ima_log: the IMA log's file, which may be absent. A name that ends in ``_sha256`` or another bank says how wide
+            the template digests are, as Linux names its files for banks; otherwise they are as wide as SHA-1's.
     """
 
     def __init__(self, boot_log: Path, ima_log: Path) -> None:

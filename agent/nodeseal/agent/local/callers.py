@@ -2,9 +2,9 @@
 
 The kernel says it: SO_PEERCRED (unix(7)) gives process, user and group as they were at connect(2); ``/proc/PID``
 gives the executable's bytes and the control group. A process may hand its connected socket to another one or call
-exec(2): whoever runs as the allowed user can do that, so the user is what a rule cannot leave out, and executable
-and unit only narrow it. The pid is pinned by a pidfd while ``/proc`` is read, so that a pid that is reused meanwhile is
-noticed; one that was reused before gains no more than exec(2) would.
+exec(2). Any process of the allowed user can do that, so every rule names a user; executable and unit only narrow it. A
+pidfd pins the pid while ``/proc`` is read, so that a pid that is reused then is noticed; one that was reused before
+gains no more than exec(2) would.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The methods of ``io.nodeseal.Keys`` and ``org.varlink.service``: calls in, replies out, no sockets.
 
-Who may call what: ``Open`` whoever a rule describes; ``Status`` those, the agent's own user and root;
+Who may call: ``Open`` callers that a rule describes; ``Status`` these, the agent's own user and root;
 ``org.varlink.service`` everyone. An unlisted method does not exist.
 """
 

@@ -1,9 +1,9 @@
-"""The local key socket: connections, limits and framing (DESIGN §7). What calls mean: ``keys_service``.
+"""The local key socket: connections, limits and framing (DESIGN §7). ``service`` answers the calls.
 
-Every user may connect and be told no, so the socket is open to all and the kernel says who is there. Users that no rule
-names count as one, and nothing of theirs is hashed, so that they keep no loader out and the agent from no work. A
-connection is dropped when a message is too long or makes no sense, or when sending a call or taking a reply takes too
-long. An ``Open`` is the last call of its connection: whatever the caller does next ends it.
+The socket is open to all users, and the kernel says who connects; callers that no rule describes are refused. All
+users that no rule names share one limit, and no executable of theirs is hashed, so they can neither keep loaders out
+nor the agent busy. A connection is dropped when a message is too long or makes no sense, or when sending a call or
+taking a reply takes too long. ``Open`` is the last call of its connection: anything that the caller does next ends it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class KeySocket:
     """Serves one Unix socket.
 
     Args:
-        path: where; asyncio replaces a socket that a dead agent left there, and nothing else.
+        path: the socket; asyncio replaces one that a dead agent left there, and nothing else.
         service: answers calls.
         call_seconds: see :data:`CALL_SECONDS`.
     """

@@ -29,7 +29,7 @@ _log = structlog.get_logger("nodeseal.agent.leases")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
-    """What one release left with the node; the TPM opens it while the selected PCRs keep their values.
+    """A lease as the node holds it. The TPM opens it while the selected PCRs keep their values.
 
     Attributes:
         lease_id: the lease.
@@ -53,7 +53,7 @@ class HeldLease:
 
 
 class Subscription:
-    """What one loader has yet to hear of its lease: the newest end of trust, and a revocation."""
+    """News of a lease that one loader has yet to hear: the newest end of trust, and a revocation."""
 
     def __init__(self, trusted_until_steady: float) -> None:
         self._changed: Final = asyncio.Event()
@@ -167,8 +167,8 @@ class Leases:
         """End leases by force: all of them and the node's trust, or those named.
 
         Args:
-            reason: for people.
-            lease_ids: which; ids that are not held are left out.
+            reason: for people and logs.
+            lease_ids: the leases, None for all; ids that are not held are ignored.
         """
         self.endings += 1
         if lease_ids is None:

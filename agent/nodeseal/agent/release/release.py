@@ -45,7 +45,7 @@ _log = structlog.get_logger("nodeseal.agent.release")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Proved:
-    """A release key, the PCRs of its policy, and what is sent to prove it."""
+    """A release key, the PCRs of its policy, and the proof of both."""
 
     key: SavedKey
     selection: PcrSelection
@@ -92,8 +92,8 @@ class Releaser:
         Raises:
             PolicyRefused: the verifier does not allow it.
             ProofFailed: it does not believe this node's evidence.
-            Unavailable: TPM or verifier cannot be reached, or trust ended meanwhile.
-            MalformedInput: the verifier's answer is not about what was asked.
+            Unavailable: TPM or verifier cannot be reached, or trust ended during the release.
+            MalformedInput: the verifier's answer is about another node, model or lease.
         """
         async with self._one_at_a_time:
             found = self._leases.find(model_digest)

@@ -1,4 +1,4 @@
-"""What follows when leases end by force: the cap PCR is extended and the configured programs run."""
+"""Consequences of leases that end by force: the cap PCR is extended and the configured programs run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Revoker:
         self._tasks: Final[set[asyncio.Task[None]]] = set()
 
     def begin(self, reason: str) -> None:
-        """Start what an end by force asks for; ``reason`` is for the log."""
+        """Begin to extend the cap PCR and to run the programs; ``reason`` is for the log."""
         _log.warning("revocation begins", reason=reason, cap_pcr=self._cap_pcr)
         for work in (self._cap(), *map(self._run, self._commands)):
             task = asyncio.create_task(work)
@@ -41,7 +41,7 @@ class Revoker:
             task.add_done_callback(self._tasks.discard)
 
     async def finished(self) -> None:
-        """Wait until everything that was begun has ended."""
+        """Wait until all of that has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -29,8 +29,8 @@ class TpmOwner:
     """Runs operations on the TPM, one after the other.
 
     Args:
-        tcti: which TPM, as tpm2-tools write it: ``device:/dev/tpmrm0``, ``swtpm:path=/run/tpm.sock``.
-        ak_unique: what makes the attestation key this one; see :class:`~nodeseal.agent.tpm.device.Device`.
+        tcti: the TPM, as tpm2-tools write it: ``device:/dev/tpmrm0``, ``swtpm:path=/run/tpm.sock``.
+        ak_unique: random bytes that make the attestation key; see :class:`~nodeseal.agent.tpm.device.Device`.
         timeout_seconds: how long a caller waits for its turn and its answer.
     """
 

@@ -40,7 +40,7 @@ def test_files_are_private_and_refused_when_they_are_not(tmp_path: Path) -> None
     (file,) = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     file.chmod(0o640)
-    with pytest.raises(MalformedInput, match="others than its owner"):
+    with pytest.raises(MalformedInput, match="other users may read"):
         store.open_slot(held, MODEL, held.key.slot(MODEL, DATA_KEY).sealed)
 
 
@@ -105,7 +105,7 @@ def test_systemds_credential_goes_before_the_file(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("mode", "size", "complaint"),
-    [(0o640, 32, "others than its owner"), (0o604, 32, "others than its owner"), (0o600, 31, "31 bytes, not 32")],
+    [(0o640, 32, "other users may read"), (0o604, 32, "other users may read"), (0o600, 31, "31 bytes, not 32")],
 )
 def test_a_key_encryption_key_that_is_readable_or_short_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, size: int, complaint: str

@@ -46,7 +46,7 @@ def test_what_is_no_pin_is_refused_without_being_shown(tmp_path: Path, raw: byte
 
 
 def test_a_pin_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MalformedInput, match="others than its owner"):
+    with pytest.raises(MalformedInput, match="other users may read"):
         load_pin(pin_file(tmp_path, b"1234", mode=0o640))
 
 

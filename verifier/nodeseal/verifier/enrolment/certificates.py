@@ -34,7 +34,7 @@ class Certificates:
         self.trust_domain: Final = trust_domain
 
     def issue(self, node_id: NodeId, request_der: bytes) -> tuple[bytes, ...]:
-        """Return a new certificate for a node, leaf first, in DER; whoever calls records it.
+        """Return a new certificate for a node, leaf first, in DER; the caller records it.
 
         Raises:
             MalformedInput: the request does not parse.

@@ -112,7 +112,7 @@ def verify_endorsement(shown: ShownEndorsement, policy: EnrolmentPolicy, at: dat
 
 
 def _presented(ek_chain: tuple[bytes, ...]) -> tuple[list[Certificate], list[Finding]]:
-    """Decode presented authorities; that they do not decode matters only, and is told only, if no path is found."""
+    """Decode presented authorities. A finding about them counts only if no path is found without them."""
     size = sum(map(len, ek_chain))
     if size > MAX_CHAIN:
         raise MalformedInput(f"EK certificate chain: {size} bytes, at most {MAX_CHAIN}")

@@ -1,8 +1,8 @@
 """Enrolment: what happens between a TPM's identity and a node's certificate (DESIGN §4).
 
 :mod:`nodeseal.verifier.enrolment.identity` decides whether an identity is acceptable. Here it is challenged once,
-recorded, and given a certificate. An endorsement key that enrols again keeps its id and its state, gets a new key
-and loses its leases; two enrolments of one key at once end with the key of whichever was recorded last.
+recorded, and given a certificate. A node that enrols again keeps its id and its state, gets a new attestation key and
+loses its leases. Of two enrolments of one endorsement key at once, the one that is recorded last counts.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Attempt:
 
 
 def parse_facts(**texts: str) -> NodeFacts:
-    """Return what a node says of itself, if people can read it without harm.
+    """Return the facts that a node states about itself, if they print.
 
     Raises:
         MalformedInput: too long, or with characters that do not print; names the fact.
@@ -77,7 +77,7 @@ def parse_facts(**texts: str) -> NodeFacts:
 
 
 class Enroller:
-    """Takes nodes in."""
+    """Enrols nodes."""
 
     def __init__(
         self,

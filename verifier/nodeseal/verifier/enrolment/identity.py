@@ -83,7 +83,7 @@ class Candidate:
 
     @property
     def tpm(self) -> TpmFacts:
-        """What is proved about the TPM, once the challenge was answered."""
+        """Facts about the TPM; proved once the challenge was answered."""
         return TpmFacts(manufacturer=vendor_id(self.tpm_model), ek_algorithm=algorithm_name(self.ek))
 
 

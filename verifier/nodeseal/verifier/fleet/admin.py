@@ -1,4 +1,4 @@
-"""What people decide about nodes: admit, label, quarantine, retire."""
+"""Decisions of people about nodes: admit, label, quarantine, retire."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class NodeAdmin:
         self._fleet: Final = fleet
 
     async def admit(self, node_id: NodeId, actor: str) -> Node:
-        """Let a pending node be judged, or lift a quarantine; it is challenged at once.
+        """Admit a pending node, or lift a quarantine; the node is challenged at once.
 
-        After a quarantine the node's clock starts anew: whatever made it run backwards has been looked at.
+        After a quarantine the node's clock is taken as it is: a person has looked at why it ran backwards.
 
         Raises:
             NotFound: it is not enrolled.
@@ -53,7 +53,7 @@ class NodeAdmin:
         return node
 
     async def label(self, node_id: NodeId, changes: Mapping[str, str], actor: str) -> Node:
-        """Set what people call a node, an empty text taking a label away; the node is judged anew at once.
+        """Change labels of a node, where an empty text removes a label. The node is judged again at once.
 
         Raises:
             NotFound: it is not enrolled.
@@ -96,7 +96,14 @@ class NodeAdmin:
         return node
 
     async def retire(self, node_id: NodeId, reason: str, actor: str) -> Node:
-        """Take a node out of service for good: it cannot enrol again. Errors as :meth:`quarantine`."""
+        """Take a node out of service for good: it cannot enrol again.
+
+        Raises:
+            NotFound: it is not enrolled.
+            OutOfOrder: it was retired before.
+            MalformedInput: the reason does not print or is too long.
+            Unavailable: it cannot be recorded now.
+        """
         node, why = self._fleet.get(node_id), parse_reason(reason)
         await self._fleet.change(node, lambda node: _decided(node, NodeState.RETIRED, why, actor))
         if node.stream is not None:
@@ -117,7 +124,7 @@ def _decided(node: Node, state: NodeState, reason: str, actor: str) -> Change:
 
 
 def parse_reason(text: str) -> str:
-    """Return a reason that somebody gave, if people can read it without harm.
+    """Return the reason that a person gave, if it prints.
 
     Raises:
         MalformedInput: more than 500 characters, or one that does not print.

@@ -1,4 +1,4 @@
-"""What a boot log proved, in a few words that can be kept for every node: for people, nothing is judged by it."""
+"""What a boot log proved, short enough to keep for every node. Display only; no verdict depends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change of a node's state, as a value: what is to become of it, and which leases end with it."""
+"""A change of a node, as a value: its next standing, and the leases that end with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STICKY = frozenset({NodeState.PENDING, NodeState.QUARANTINED, NodeState.RETIRED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What is to become of a node.
+    """A change of a node that was decided and not yet recorded.
 
     Attributes:
         standing: the new one.

@@ -1,4 +1,4 @@
-"""One exchange with a node, as values: the challenge that went out, the answer, and what the node is told."""
+"""One exchange with a node, as values: the challenge, the answer, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nodeseal.verifier.states import NodeState
 
 
 class Verdict(NamedTuple):
-    """What a node is told about itself.
+    """The verdict that a node is told.
 
     Attributes:
         state: one of the seven.
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
             continue what was proved before its own challenge, not what came in since.
         at: steady time.
         answer_within_seconds: deadline for the first message of the answer.
-        whole: whether values and whole logs are to be sent, although they are known.
+        whole: whether the node must send PCR values and whole logs, although they are known.
     """
 
     challenge: Challenge
@@ -71,7 +71,7 @@ class RoundOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Whole evidence that was asked for and judged.
+    """Whole evidence that was asked for, and its outcome.
 
     Attributes:
         asked: the challenge.

@@ -1,4 +1,4 @@
-"""All nodes of one verifier, and the one way to change what is thought of them.
+"""All nodes of one verifier, and the one way to change a node.
 
 Two rules order everything here. What *restricts* a node holds in memory at once, even while the store is down; what
 *widens* trust is recorded first. And no lease starts or ends, and nobody is told, before the audit record is on disk.
@@ -66,7 +66,7 @@ class Fleet:
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
 
     async def load(self, goldens: Iterable[Golden]) -> None:
-        """Start from the database. Trust that was running goes on for what is left of it, at most a whole round's."""
+        """Load the nodes from the database. Running trust goes on until its end, at most for ``trust_seconds``."""
         self.policy = replace(self.policy, goldens=tuple(goldens))
         nodes = await self.store.read(load_nodes)
         now, steady = self.clock.wall(), self.clock.steady()
@@ -100,7 +100,7 @@ class Fleet:
         self._nodes[node.record.node_id] = node
 
     def use_goldens(self, goldens: Iterable[Golden]) -> None:
-        """Hold every node against other goldens, from its next round on, which is now."""
+        """Judge nodes by other goldens from now on; connected nodes are challenged at once."""
         self.policy = replace(self.policy, goldens=tuple(goldens))
         for node in self:
             if node.stream is not None:
@@ -115,11 +115,15 @@ class Fleet:
         return await self._uninterrupted(self._transact(prepare))
 
     async def change(self, node: Node, decide: Decision) -> None:
-        """Change what is thought of a node; errors as :meth:`transact`."""
+        """Change a node, once the change is recorded.
+
+        Raises:
+            Unavailable: the store cannot take it now; nothing has changed.
+        """
         await self._uninterrupted(self._change(node, decide))
 
     async def restrict(self, node: Node, decide: Decision) -> None:
-        """Change what is thought of a node for the worse: it holds at once, and is recorded as soon as possible."""
+        """Take trust from a node: the change holds at once, and is recorded as soon as the store can take it."""
         node.unrecorded = decide
         try:
             await self.change(node, decide)
@@ -134,7 +138,7 @@ class Fleet:
         """Store what steady rounds moved; a restarted verifier still knows a clock that ran backwards.
 
         Raises:
-            Unavailable: later, then.
+            Unavailable: the store cannot take it now; the next flush tries again.
         """
         moved, self._unsaved = self._unsaved, set()
         standings = {node.record.node_id: node.standing() for node in moved}

@@ -1,4 +1,4 @@
-"""A node while the verifier runs: what is thought of it now, without asking the database."""
+"""A node in memory while the verifier runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 
 
 class Stream(Protocol):
-    """The open attestation stream of a node, as far as others may use it."""
+    """The open attestation stream of a node, as other rooms may use it."""
 
     def revoke(self, leases: tuple[LeaseId, ...], reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
@@ -32,10 +32,10 @@ class Stream(Protocol):
         """Challenge the node without waiting for the interval."""
 
     async def whole_evidence(self) -> Answered:
-        """Challenge the node for everything that it has, and wait for the answer."""
+        """Challenge the node for PCR values and whole logs, and wait for the answer."""
 
     def close(self, error: NodesealError) -> None:
-        """End the stream after what is waiting has been sent."""
+        """End the stream once all waiting instructions are sent."""
 
 
 class Node:
@@ -138,13 +138,13 @@ class Node:
         return self.state is NodeState.TRUSTED and self.unrecorded is None and now < self.trusted_until_steady
 
     def state_at(self, now: float) -> NodeState:
-        """Return the state that people are to see at the steady time ``now``."""
+        """Return the state that people see at the steady time ``now``."""
         if self.state is NodeState.TRUSTED and now >= self.trusted_until_steady:
             return NodeState.STALE
         return self.state
 
     def standing(self) -> NodeStanding:
-        """Return what is to be stored."""
+        """Return the standing that the database keeps."""
         return NodeStanding(
             state=self.state,
             reason=self.reason,
@@ -156,4 +156,4 @@ class Node:
 
 
 Decision = Callable[[Node], Change | None]
-"""Decides, on the node's state at that moment, what is to become of it; None: nothing."""
+"""Decides a change on the node's state at that moment; None: no change."""

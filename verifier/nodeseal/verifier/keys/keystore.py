@@ -3,14 +3,13 @@
 :class:`KeyStores` is both behind one interface; :mod:`nodeseal.verifier.keys.token` is the token.
 
 In files: one per key pair, wrapped by :mod:`nodeseal.crypto.keywrap` with the key's id, version and public half as its
-context. A digest of the public half is part of the file's name, so no file is ever replaced: one that was left over
-from a creation that could not be recorded lies there unused. The key-encryption key comes from a file that only the
+context. A digest of the public half is part of the file's name, so no file is ever replaced. If a creation cannot be
+recorded, its file stays there unused. The key-encryption key comes from a file that only the
 service can read, or from systemd (``$CREDENTIALS_DIRECTORY/nodeseal-kek``), and stays in memory.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,6 +21,7 @@ from nodeseal.errors import MalformedInput
 from nodeseal.files import read_private, write_new
 from nodeseal.ids import Digest, KeyId, digest_of
 from nodeseal.sealed.model_key import ModelKey
+from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.keys.token_uri import SCHEME
 
 CREDENTIAL: Final = "nodeseal-kek"
@@ -42,7 +42,7 @@ class HeldKey:
 
 
 class KeyStore(Protocol):
-    """Where private model keys live. They never leave it; what goes out is a data key that was sealed to one."""
+    """Store of private model keys, which never leave it. It opens slots and returns data keys."""
 
     def create(self, key_id: KeyId, version: int, suite: Suite, place: str) -> HeldKey:
         """Make a key pair at ``place``."""
@@ -95,22 +95,28 @@ class FileKeyStore:
 
 
 class KeyStores:
-    """All stores of one verifier; the place of a key says which holds it."""
+    """All key stores of one verifier; the place of a key names its store."""
 
     def __init__(self, files: KeyStore, token: KeyStore | None = None) -> None:
         self._files: Final = files
         self._token: Final = token
 
     def create(self, key_id: KeyId, version: int, suite: Suite, place: str) -> HeldKey:
-        """Make a key pair; errors as :meth:`open_slot`, and those of the store."""
+        """Make a key pair in the store that ``place`` names.
+
+        Raises:
+            MalformedInput: no such place, the verifier has no token, or the store has no keys of that suite.
+            Unavailable: the store cannot be reached or written.
+        """
         return self._at(place).create(key_id, version, suite, place)
 
     def open_slot(self, held: HeldKey, model: Digest, slot: Wrapped) -> bytearray:
         """Open a slot.
 
         Raises:
-            MalformedInput: no such place, or the verifier is set up without a token.
-            ProofFailed: as the store says; so do other errors.
+            MalformedInput: no such place, the verifier has no token, or the store's copy of the key is damaged.
+            ProofFailed: ``release.slot``: the slot does not open with this key for this model.
+            Unavailable: the store cannot be reached.
         """
         return self._at(held.place).open_slot(held, model, slot)
 
@@ -130,10 +136,8 @@ def load_kek(path: Path) -> bytes:
     Raises:
         MalformedInput: it cannot be read, is not 32 bytes, or others may read it.
     """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (Path(credentials) / CREDENTIAL).exists():
-        kek = (Path(credentials) / CREDENTIAL).read_bytes()
-    else:
+    kek = read_credential(CREDENTIAL)
+    if kek is None:
         kek = read_private(path, "key-encryption key")
     if len(kek) != KEK_SIZE:
         raise MalformedInput(f"key-encryption key: {len(kek)} bytes, not {KEK_SIZE}")

@@ -7,9 +7,7 @@ token was away.
 from __future__ import annotations
 
 import getpass
-import os
 import sys
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,6 +15,7 @@ import structlog
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import read_private
 from nodeseal.verifier.config import Config, TokenSettings
+from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.keys.keystore import FileKeyStore, KeyStore, KeyStores, load_kek
 
 PIN_CREDENTIAL: Final = "nodeseal-token-pin"
@@ -27,8 +26,8 @@ _log: Final = structlog.get_logger()
 def open_key_stores(config: Config) -> KeyStores:
     """Open the file store, and the token where there is one.
 
-    A token that is away or refuses the PIN does not keep the verifier from starting: nodes are to be judged anyway, and
-    a supervisor that starts it again and again would use up the token's tries.
+    The verifier starts even if the token is away or refuses the PIN: nodes are judged without it, and a supervisor that
+    restarts the verifier again and again would use up the token's tries.
 
     Raises:
         MalformedInput: the key-encryption key or the PIN cannot be read, or python-pkcs11 is not installed.
@@ -52,14 +51,14 @@ def _open_token(settings: TokenSettings) -> KeyStore:
 
 
 def load_pin(settings: TokenSettings) -> str:
-    """Return the user PIN: systemd's credential, else the file, else what somebody types.
+    """Return the user PIN: from systemd's credential, else the file, else the terminal.
 
     Raises:
-        MalformedInput: it cannot be read or is none, others may read the file, or there is no terminal to ask on.
+        MalformedInput: it cannot be read or is no PIN, other users may read the file, or there is no terminal.
     """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (Path(credentials) / PIN_CREDENTIAL).exists():
-        return _parse_pin((Path(credentials) / PIN_CREDENTIAL).read_bytes())
+    credential = read_credential(PIN_CREDENTIAL)
+    if credential is not None:
+        return _parse_pin(credential)
     if settings.pin is not None:
         return _parse_pin(read_private(settings.pin, "keys.pkcs11.pin"))
     if not sys.stdin.isatty():

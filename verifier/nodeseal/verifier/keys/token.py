@@ -2,7 +2,7 @@
 
 A release needs of a key only ECDH (CKM_ECDH1_DERIVE with CKD_NULL, PKCS#11 v2.40 §2.3.8); what HPKE does with the
 shared secret is done here, in software (:func:`nodeseal.crypto.hpke.finish_slot`). So a token must let its user read
-*derived* secrets, and a new key proves that it opens what is sealed to it before anybody learns of it.
+*derived* secrets. Before a new key is used, it must open a slot that was sealed to it.
 
 One session, logged in once, under one lock. When the token goes away, calls fail as unavailable; when it is back, the
 next one finds it: the library is initialised anew, since modules need not notice tokens that come later. A PIN that

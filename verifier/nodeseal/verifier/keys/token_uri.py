@@ -26,7 +26,7 @@ _VALUE: Final = re.compile(r"(?:[A-Za-z0-9._~:\[\]@!$'()*+,=&-]|%[0-9A-Fa-f]{2})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUri:
-    """A private key in a token, or where one is to be made.
+    """Name of a private key in a token, existing or to be made.
 
     Attributes:
         name: label of the token; empty: the one that the verifier is set up with.
@@ -54,7 +54,8 @@ def parse_token_uri(text: str) -> TokenUri:
     """Parse a PKCS#11 URI.
 
     Raises:
-        MalformedInput: not one, an attribute that is given twice or not taken, a value that is too long or no UTF-8.
+        MalformedInput: no PKCS#11 URI; an attribute that is unknown or given twice; a value that is too long or not
+            UTF-8.
     """
     if not text.startswith(SCHEME) or len(text) > MAX_URI:
         raise _wrong(f"not pkcs11:token=…;object=…, at most {MAX_URI} characters")
@@ -95,4 +96,4 @@ def _quoted(text: str) -> str:
 
 
 def _wrong(what: str) -> MalformedInput:
-    return MalformedInput(f"PKCS#11 URI: {what}")  # never the text: whoever puts a PIN there must not read it in a log
+    return MalformedInput(f"PKCS#11 URI: {what}")  # never the text, which may hold a PIN: errors are logged

@@ -1,4 +1,4 @@
-"""Who calls: from a TLS client certificate to a caller whose roles count now.
+"""Callers: from a TLS client certificate to a node or a person, with the roles that count now.
 
 TLS checked the chain when the connection was made. Everything that can change since then is checked here on every
 call: the certificate's end, whether the node or person still exists, and whether this certificate is still theirs.

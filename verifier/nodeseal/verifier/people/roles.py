@@ -13,7 +13,7 @@ from nodeseal.verifier.states import PEOPLE, Role
 _NODES: Final = frozenset({Role.NODE})
 _OPERATORS: Final = frozenset({Role.OPERATOR})
 _RESTRICTING: Final = frozenset({Role.OPERATOR, Role.APPROVER})
-"""May take trust away: whoever sees that something is wrong."""
+"""May take trust away."""
 _APPROVERS: Final = frozenset({Role.APPROVER})
 """May widen trust."""
 _AUDITORS: Final = frozenset({Role.AUDITOR})

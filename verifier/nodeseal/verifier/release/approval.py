@@ -40,7 +40,7 @@ class Request:
 
     Attributes:
         node: who asks.
-        wanted: for what.
+        wanted: the model and its slots.
         asked: the challenge.
         policy: the PCRs that the release key's policy must cover.
     """
@@ -139,7 +139,7 @@ def _policy(request: Request, appraisal: Appraisal, cap_pcr: int) -> PcrSelectio
 def _check_key(
     request: Request, proof: ReleaseProof, pcrs: QuotedPcrs, policy: PcrSelection
 ) -> tuple[EccPublic | None, list[Finding]]:
-    """Check the release key in every respect; return it with what is wrong."""
+    """Check the release key in every respect. Return it, unless its kind is wrong, and every finding."""
     challenge, keys = request.asked.challenge, request.asked.known.keys
     findings: list[Finding] = []
     try:

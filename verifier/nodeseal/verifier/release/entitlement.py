@@ -63,11 +63,11 @@ which would undo its revocation."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked for.
+    """A request for a data key.
 
     Attributes:
-        model_digest: which model.
-        slots: its data key, sealed to one model key each.
+        model_digest: the model.
+        slots: its slots: the data key, sealed to one model key in each.
     """
 
     model_digest: Digest

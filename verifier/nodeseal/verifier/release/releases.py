@@ -70,7 +70,7 @@ class Releases:
         self._limit: Final = limit
 
     async def begin(self, node: Node, channel: Channel, wanted: Wanted) -> Request:
-        """Check what is asked for, and challenge the node.
+        """Check that the node may have the key, and challenge the node.
 
         Raises:
             TooManyRequests: the node asks too often.

@@ -1,8 +1,8 @@
 """Rotation of model keys: the data key of a sealed model, sealed to other keys of the same verifier.
 
-The data key is in memory here for as long as that takes and goes nowhere else: who asks gets slots. Only registered
-models are served, no retired ones, and neither from nor to a key that was revoked, which would undo the revocation.
-What was done is in the audit log before the slots are answered; what was refused is there, too.
+The data key stays in memory here for as long as that takes; the caller gets slots. The model must be registered and not
+retired. No revoked key is used, neither to open a slot nor to seal one, since that would undo the revocation. The audit
+record, also of a refusal, is on disk before the answer.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from nodeseal.wire.findings import plain_findings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrap:
-    """What to do.
+    """A request for slots of other keys.
 
     Attributes:
-        model_digest: which model.
-        slots: its slots; the first one that can be opened here is.
-        keys: to whom, as they stand in their public files.
+        model_digest: the model.
+        slots: its slots; the first one that can be opened here is opened.
+        keys: the keys to seal to, as their public files have them.
         actor: who decided.
     """
 

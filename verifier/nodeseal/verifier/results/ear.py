@@ -1,14 +1,13 @@
-"""What is thought of a node, as the claims of an EAR: for relying parties that know nothing of nodeseal. Pure.
+"""The state of a node as the claims of an EAR, for relying parties that do not know nodeseal. Pure.
 
 An EAT Attestation Result (draft-fv-rats-ear-05 §3) is an Entity Attestation Token (RFC 9711), here a JSON Web Token.
 Its profile is the one that Veraison's and Trustee's libraries read; later drafts, from draft-ietf-rats-ear-03 on, spell
-the claims with underscores under a profile that these libraries refuse. The token says until when it counts (``exp`` is
-the end of the node's trust), so whoever keeps one keeps no trust beyond that.
+the claims with underscores under a profile that these libraries refuse. The token expires with the node's trust
+(``exp``), so a stored token proves nothing beyond that.
 
 The trustworthiness vector (draft-ietf-rats-ar4si §2.3.4, "Specific Claims") is made of findings and of what the
-matching goldens judge. What nobody has judged is 0, no claim: no golden looks into file systems, memory encryption or
-storage. ``docs/ear.md`` says how findings become claims. Findings themselves stand under the private claim
-``nodeseal``.
+matching goldens judge. A claim that no golden judges is 0, "no claim": file systems, memory encryption and storage.
+``docs/ear.md`` says how findings become claims. The findings themselves are under the private claim ``nodeseal``.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId
+from nodeseal.tpm.pcr_usage import SECURE_BOOT_PCR
 from nodeseal.verifier.states import NodeState
 from nodeseal.wire.findings import plain_finding
 
 PROFILE: Final = "tag:github.com,2023:veraison/ear"
 DEVELOPER: Final = "nodeseal"
 MIN_NONCE, MAX_NONCE = 8, 64
-_FIRMWARE_PCR, _CONFIGURATION_PCR = 0, 7
+_FIRMWARE_CODE_PCR: Final = 0
 _PCR: Final = re.compile(r"\bPCR (\d+)\b")
 
 
@@ -70,7 +70,7 @@ _OF_PCRS: Final[Mapping[int, tuple[str, Claim]]] = {
     11: ("executables", Claim.CONTRAINDICATED),
     13: ("executables", Claim.CONTRAINDICATED),
 }
-"""Whom a PCR speaks of (PC Client Platform Firmware Profile, "PCR Usage"; UAPI.7); any other: the configuration."""
+"""The claim that a PCR is about (PC Client Platform Firmware Profile, "PCR Usage"; UAPI.7); else the configuration."""
 _OF_KINDS: Final[Mapping[str, tuple[str, Claim]]] = {
     "quote": ("instance-identity", Claim.INVALID),
     "clock": ("instance-identity", Claim.CONTRAINDICATED),
@@ -106,10 +106,10 @@ _BY_PEOPLE: Final = frozenset({NodeState.QUARANTINED, NodeState.RETIRED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """What is thought of a node at one moment.
+    """A node as relying parties see it at one moment.
 
     Attributes:
-        node_id: which node.
+        node_id: the node.
         trust_domain: of the verifier.
         boot_id: the boot that was judged.
         state: what an operator would see now.
@@ -133,9 +133,9 @@ def ear_claims(view: NodeView, issued: datetime, nonce: bytes, build: str) -> di
     """Return the claims of a token.
 
     Args:
-        view: what to say.
+        view: the node.
         issued: now.
-        nonce: what the relying party chose, 8 to 64 bytes; empty: nothing.
+        nonce: chosen by the relying party, 8 to 64 bytes; empty: none.
         build: this program's version.
 
     Raises:
@@ -190,12 +190,12 @@ def _affirmed(view: NodeView) -> Iterator[tuple[str, Claim]]:
     yield "executables", Claim.APPROVED if whole else Claim.APPROVED_BOOT
     if all(map(_covers_configuration, goldens)):
         yield "configuration", Claim.APPROVED
-    if view.certified and all(_pins(golden, _FIRMWARE_PCR) for golden in goldens):
+    if view.certified and all(_pins(golden, _FIRMWARE_CODE_PCR) for golden in goldens):
         yield "hardware", Claim.APPROVED
 
 
 def _covers_configuration(golden: Golden) -> bool:
-    return _pins(golden, _CONFIGURATION_PCR) or (golden.boot is not None and golden.boot.secure_boot)
+    return _pins(golden, SECURE_BOOT_PCR) or (golden.boot is not None and golden.boot.secure_boot)
 
 
 def _pins(golden: Golden, pcr: int) -> bool:

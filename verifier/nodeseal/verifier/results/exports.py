@@ -1,4 +1,4 @@
-"""Whole evidence of a node for people: asked for afresh, judged as any round, recorded, and handed out as a folder."""
+"""Whole evidence of a node, for people: a fresh round that is recorded in the audit log and returned as a folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Exports:
     """Hands evidence out.
 
     Attributes:
-        slots: one is to be held while an export is made and sent.
+        slots: seats; the caller holds one while an export is made and sent.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -34,7 +34,7 @@ class Exports:
         self.slots: Final = Seats(_AT_ONCE, "exports of evidence")
 
     async def evidence(self, node_id: NodeId, actor: str) -> Mapping[str, bytes]:
-        """Return the files of a connected node's evidence folder, whatever judging it comes to.
+        """Return the files of a connected node's evidence folder, whatever its verdict is.
 
         Raises:
             NotFound: it is not enrolled.

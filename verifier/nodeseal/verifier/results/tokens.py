@@ -52,7 +52,7 @@ def _thumbprint(jwk: Mapping[str, str]) -> str:
 
 
 class Tokens:
-    """Says what is thought of nodes."""
+    """Issues tokens about nodes."""
 
     def __init__(self, fleet: Fleet, signer: EarSigner, trust_domain: str) -> None:
         self._fleet: Final = fleet
@@ -62,7 +62,7 @@ class Tokens:
 
     @property
     def public_jwk(self) -> str:
-        """The key that tokens are to be verified with."""
+        """The key that verifies tokens, as a JSON Web Key."""
         return self._signer.public_jwk
 
     def token(self, node_id: NodeId, nonce: bytes) -> str:

@@ -1,7 +1,7 @@
 """What a round means for a node: its next state, which leases end, what the next round must continue. Pure.
 
 Appraisal says what the evidence proves. Here that meets what people decided, since only they end some states, and
-what is known of the node by now, since rounds on two streams may overtake each other.
+the newer knowledge of the node, since rounds on two streams may overtake each other.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tupl
 
 
 def boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
-    """Return what is known of the node's boot after a round: of another boot, nothing until its log arrives."""
+    """Return the brief of the node's boot after a round; None after a reboot, until its log arrives."""
     if appraisal.boot is not None:
         return brief(appraisal.boot)
     same_boot = appraisal.continuity is Continuity.CONTINUES

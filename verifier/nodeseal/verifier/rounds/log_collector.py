@@ -1,10 +1,9 @@
 """Collects the stretches of logs that come before a quote, within bounds: pure, no I/O, no clock.
 
-A long log comes in messages of at most 256 KiB; the last message of an answer has the quote. What is collected is as
-untrusted as what comes in one piece, so nothing is looked at here but sizes and order. Every byte counts against a
-budget of the whole verifier and of its node until it has been judged, so no number of nodes, streams or messages
-makes the verifier hold more. A part of it is kept for nodes with logs of usual size, so few nodes with the longest
-logs keep nobody out.
+A long log comes in messages of at most 256 KiB; the last message of an answer has the quote. Logs are not trusted yet,
+so only sizes and order are checked here. Every byte counts against a budget of the whole verifier and of its node until
+it has been judged, so no number of nodes, streams or messages makes the verifier hold more. A part of the budget is
+reserved for nodes with logs of usual size, so a few nodes with the longest logs keep nobody out.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nodeseal.ids import NodeId
 MAX_ANSWER: Final = MAX_BOOT_LOG + MAX_IMA_DELTA
 """Bytes of logs that one node may have waiting, in all its answers together."""
 _USUAL: Final = 1024 * 1024
-"""Bytes that a node may have waiting while long logs take all but what is kept for others."""
+"""Bytes that a node may have waiting while long logs use up all but the reserved part."""
 MAX_MESSAGES: Final = 1024
 """Messages of one answer; three times as many as the longest logs need, so that nobody floods with tiny ones."""
 
@@ -30,7 +29,7 @@ def log_size(evidence: Evidence) -> int:
 
 
 class LogBudget:
-    """Bytes of logs that may wait to be judged: so many in the whole verifier, :data:`MAX_ANSWER` of one node."""
+    """Bytes of logs that wait to be judged: limited in the whole verifier, and to :data:`MAX_ANSWER` of one node."""
 
     def __init__(self, size: int) -> None:
         self._size: Final = size
@@ -55,7 +54,7 @@ class LogBudget:
         self._waiting += count
 
     def give_back(self, node_id: NodeId, count: int) -> None:
-        """Count bytes no more."""
+        """Stop counting bytes."""
         self._waiting -= count
         self._nodes[node_id] -= count
         if not self._nodes[node_id]:
@@ -85,13 +84,13 @@ class LogCollector:
         """Take one message; return the whole answer with its last one, else None.
 
         Args:
-            piece: what came; before the last message nothing but stretches of logs.
+            piece: the message; before the last one it carries only stretches of logs.
             more: whether other messages follow.
 
         Raises:
-            MalformedInput: a message with no or too much of a log, or with anything else before the last one; too many
-                messages; a log that is too long; a stretch of the IMA log that does not follow on.
-            TooManyRequests: more logs wait than may.
+            MalformedInput: a message before the last one with no log, too much of it, or anything else; too many
+                messages; a log that is too long; a stretch of the IMA log that leaves a gap.
+            TooManyRequests: the budget is used up.
         """
         size = log_size(piece)
         if size > MAX_LOG_PIECE:
@@ -110,7 +109,7 @@ class LogCollector:
         return None if more else self._whole(piece)
 
     def clear(self) -> None:
-        """Forget what was collected: it was judged, or nobody wants it any more."""
+        """Forget what was collected: it was judged, or the stream has ended."""
         if self._held:
             self._budget.give_back(self._node_id, self._held)
             self._held = 0

@@ -1,15 +1,16 @@
 """Rounds: asks a node for evidence, appraises the answer, and acts on the outcome.
 
-Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in;
-rounds of one node are judged one after the other, in the order in which their answers were complete. A good answer
-that was held back, until a later quote was judged or the node was refused, changes nothing: what was found since may
-not be undone by it, and trust comes back with a later challenge.
+Attestation streams and releases use the same rounds, so evidence counts for and against a node wherever it came in.
+Rounds of one node are judged one after the other, in the order in which their answers were complete. A good answer that
+arrives after a later quote was judged, or after the node was refused, changes nothing: it must not undo what was found
+since. Trust comes back with a later challenge.
+
 A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
 
-Rounds with long logs are judged in threads, few at once. One node has one of them at a time, for its rounds are judged
-one after the other, and may bring so many a minute; what is beyond speaks neither for nor against it. Whoever had no
-such round for longest comes next, among equals whoever brings least: nodes that send the longest logs as often as they
-may delay no node's first contact.
+Rounds with long logs are judged in threads, few at once. A node has one of them at a time, and a limited number a
+minute; a round beyond the limit speaks neither for nor against it. Next comes the node whose last such round is longest
+ago, among equals the one with the shortest log: so nodes that send long logs all the time delay no node's first
+contact.
 
 Time: an answer must *begin* within ``answer_within_seconds`` of its challenge. One that brings a long log may take
 until half of ``trust_seconds`` to be complete. Neither lengthens trust, which is counted from the challenge.
@@ -55,7 +56,7 @@ new goldens and people who want to see evidence."""
 
 
 class Rounds:
-    """Asks and judges the nodes of one fleet."""
+    """The rounds of all nodes of one fleet."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
@@ -69,7 +70,7 @@ class Rounds:
         self._threads: Final = Turns(_THREADS)
 
     def ask(self, node: Node, purpose: Purpose, channel: Channel, *, whole: bool = False) -> Asked:
-        """Make a fresh challenge; with ``whole`` for everything that the node has."""
+        """Make a fresh challenge; ``whole`` asks for PCR values and whole logs, although they are known."""
         issued = self.clock.wall()
         known = node.known
         challenge = Challenge(
@@ -90,10 +91,10 @@ class Rounds:
         )
 
     async def conclude(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> RoundOutcome:
-        """Appraise a round and act on it. Whoever calls sees to it that each challenge comes here once.
+        """Appraise a round and act on it. The caller brings each challenge here once.
 
         Args:
-            node: whose it is.
+            node: the node that answers.
             evidence: the answer.
             asked: the challenge that it answers.
             began: steady time when the first message of the answer arrived; None: now.
@@ -202,7 +203,7 @@ class Rounds:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread. Whoever is cancelled meanwhile waits for its end: until then its memory is in use."""
+    """Run ``work`` in a thread. A cancelled caller waits for the thread to end: until then its memory is in use."""
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)

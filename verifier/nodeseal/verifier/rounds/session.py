@@ -1,8 +1,8 @@
 """One attestation stream: when to challenge, when an answer counts, what to say when.
 
 The verifier leads. A challenge is open until it is answered or its time has passed; evidence that arrives while none
-is open (a second answer, an answer out of turn) ends the stream with ``quote.nonce``, and so does silence, which
-leaves the node's end of trust where it was. Long logs come in stretches before the quote: they begin the answer to the
+is open (a second answer, an answer out of turn) ends the stream with ``quote.nonce``. Silence does too, and leaves the
+node's end of trust where it was. Long logs come in stretches before the quote: they begin the answer to the
 open challenge, which then has longer to be complete (see :mod:`nodeseal.verifier.rounds.rounds`).
 
 Reading and writing are separate, so a revocation never waits for an answer. This module knows neither gRPC nor
@@ -37,7 +37,7 @@ _HURRIES: Final = 3
 
 
 class Instruction(NamedTuple):
-    """What goes to the node in one message; parts may be None.
+    """One message to the node; parts may be None.
 
     Attributes:
         revoked: leases whose keys it must forget, and why.
@@ -125,7 +125,7 @@ class Session:
             self._come_due()
 
     async def whole_evidence(self) -> Answered:
-        """Challenge the node for everything that it has, after the challenge that may be open, and wait for the answer.
+        """Challenge the node for PCR values and whole logs, after an open challenge, and wait for the answer.
 
         Raises:
             NodesealError: why the stream ended before, or why the answer was not taken.
@@ -136,14 +136,14 @@ class Session:
         return await answered
 
     def close(self, error: NodesealError) -> None:
-        """End the stream with ``error`` after what is waiting has been sent, or after five seconds."""
+        """End the stream with ``error`` once all waiting instructions are sent, or after five seconds."""
         if self._failure is None:
             self._failure = error
             self._set_timer(_DRAIN_SECONDS, self._cancel)
             self._notify()
 
     def finish(self) -> None:
-        """End the stream now: all that was waiting has been sent."""
+        """End the stream now, all waiting instructions being sent."""
         self._cancel()
 
     def detach(self) -> None:
@@ -156,16 +156,16 @@ class Session:
             self._node.stream = None
 
     async def answer(self, evidence: Evidence, *, more: bool = False) -> None:
-        """Take a message from the node; what is to be said after the last one waits for :meth:`instruction`.
+        """Take a message from the node. After the last one, :meth:`instruction` has the verdict.
 
         Args:
-            evidence: what came.
-            more: whether it is only a stretch of logs, which other messages follow.
+            evidence: the message.
+            more: whether it is only a stretch of logs, and other messages follow.
 
         Raises:
             ProofFailed: ``quote.nonce``: no challenge is open.
-            MalformedInput: the logs are longer than they may be, or do not follow on.
-            TooManyRequests: more logs wait to be judged than may.
+            MalformedInput: the logs are too long or leave a gap.
+            TooManyRequests: too many logs wait to be judged.
             Unavailable: the outcome cannot be recorded now.
         """
         if self._asked is None:
@@ -197,7 +197,7 @@ class Session:
         self._notify()
 
     async def instruction(self) -> Instruction | None:
-        """Wait for what is to be sent next; None: nothing more, the stream ends."""
+        """Wait for the next message to the node and return it; None: the stream ends."""
         while True:
             if self._revoked or self._verdict is not None or (self._due and self._failure is None):
                 return self._take()

@@ -1,8 +1,8 @@
 """The database behind one worker thread: transactions are functions of a connection.
 
-SQLite in WAL mode with ``synchronous=FULL``: a transaction that :meth:`Store.write` reported is on disk. Whatever
-goes wrong in the database (locked, read-only, full, gone) is :class:`~nodeseal.errors.Unavailable`; the next call
-tries again, so the store recovers when the disk does.
+SQLite in WAL mode with ``synchronous=FULL``: a transaction is on disk when :meth:`Store.write` returns. A database that
+is locked, read-only, full or gone raises :class:`~nodeseal.errors.Unavailable`. The next call tries again, so the store
+recovers when the disk does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _begin(connection: sa.Connection) -> None:
 
 
 class Store:
-    """Serialises all transactions on a thread of its own, so that the event loop never waits for a disk."""
+    """Runs all transactions in turn on a thread of its own, so that the event loop never waits for a disk."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine: Final = engine
@@ -71,13 +71,17 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run, self._writer, change)
 
     def close(self) -> None:
-        """Finish what was begun, then let go of the database."""
+        """Finish the transactions that have begun, then close the database."""
         self._thread.shutdown(wait=True)
         self._engine.dispose()
 
 
 def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    """Run ``work`` in one transaction of ``engine``; errors as :meth:`Store.write`."""
+    """Run ``work`` in one transaction of ``engine``.
+
+    Raises:
+        Unavailable: the database cannot be used now.
+    """
     try:
         with engine.begin() as connection:
             return work(connection)

@@ -1,4 +1,4 @@
-"""Leases: which node holds which model's data key, since when, and why it ended."""
+"""Leases in the database: which node holds which model's data key, since when, and why it ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
+from nodeseal.verifier.store.rows import read_records
 from nodeseal.verifier.store.schema import LEASES
 
 
@@ -18,10 +19,10 @@ class LeaseRecord:
 
     Attributes:
         lease_id: random.
-        node_id: who holds it.
+        node_id: the node that holds it.
         key_id: the model key whose slot was opened.
         model_digest: the model that it opens.
-        issued: when.
+        issued: when it started.
     """
 
     lease_id: LeaseId
@@ -36,7 +37,7 @@ def running_leases(connection: sa.Connection) -> list[LeaseRecord]:
     query = sa.select(
         LEASES.c.lease_id, LEASES.c.node_id, LEASES.c.key_id, LEASES.c.model_digest, LEASES.c.issued
     ).where(LEASES.c.ended.is_(None))
-    return [LeaseRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+    return read_records(connection, query, LeaseRecord)
 
 
 def add_lease(connection: sa.Connection, lease: LeaseRecord) -> None:
@@ -53,7 +54,7 @@ def add_lease(connection: sa.Connection, lease: LeaseRecord) -> None:
 
 
 def end_leases(connection: sa.Connection, leases: Iterable[LeaseId], at: datetime, reason: str) -> None:
-    """Note that leases ended."""
+    """Mark leases as ended."""
     for lease in leases:
         connection.execute(
             LEASES.update()

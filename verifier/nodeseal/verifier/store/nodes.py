@@ -1,4 +1,4 @@
-"""Nodes as they outlive the process: identity, labels, state, and what the next round must continue."""
+"""Nodes in the database: identity, labels, state, and what the next round must continue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class NodeRecord:
         facts: what it said of itself.
         enrolled: when it enrolled last.
         tpm: what enrolment proved about its TPM.
-        labels: what people call it; goldens select by them.
+        labels: chosen by people; goldens select nodes by them.
     """
 
     node_id: NodeId
@@ -62,7 +62,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStanding:
-    """What is thought of a node.
+    """The standing of a node: its state, and the reasons.
 
     Attributes:
         state: one of the seven.
@@ -87,7 +87,7 @@ def load_nodes(connection: sa.Connection) -> list[tuple[NodeRecord, NodeStanding
 
 
 def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStanding) -> None:
-    """Add a node, or replace what is known of it."""
+    """Add a node, or replace its record and standing."""
     values = {**_record_values(record), **_standing_values(standing)}
     changed = connection.execute(NODES.update().where(NODES.c.node_id == record.node_id).values(**values))
     if changed.rowcount == 0:
@@ -95,25 +95,25 @@ def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStandi
 
 
 def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStanding) -> None:
-    """Keep what is thought of a node."""
+    """Store the standing of a node."""
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**_standing_values(standing)))
 
 
 def save_standings(connection: sa.Connection, standings: Mapping[NodeId, NodeStanding]) -> None:
-    """Keep what is thought of many nodes, which takes far less time than one by one."""
+    """Store the standings of many nodes, which takes far less time than one by one."""
     rows = [{"id": node_id, **_standing_values(standing)} for node_id, standing in standings.items()]
     if rows:
         connection.execute(NODES.update().where(NODES.c.node_id == sa.bindparam("id")), rows)
 
 
 def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes, following: bytes | None) -> None:
-    """Keep which certificates speak for a node."""
+    """Store the certificates that speak for a node."""
     values = {"certificate_sha256": current, "next_certificate_sha256": following}
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
 
 
 def save_labels(connection: sa.Connection, node_id: NodeId, labels: Mapping[str, str]) -> None:
-    """Keep what people call a node."""
+    """Store the labels of a node."""
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(labels=encode_json(labels).decode()))
 
 

@@ -21,7 +21,7 @@ class Person:
         roles: what they may do.
         certificate_sha256: the only certificate that speaks for them.
         added: when.
-        removed: when they stopped being one of us, or None.
+        removed: when their access was taken away, or None.
     """
 
     name: PersonId
@@ -38,7 +38,7 @@ def find_person(connection: sa.Connection, name: PersonId) -> Person | None:
 
 
 def list_persons(connection: sa.Connection) -> list[Person]:
-    """Return everybody who was not removed, by name."""
+    """Return the persons who may operate the verifier, by name."""
     query = sa.select(PERSONS).where(PERSONS.c.removed.is_(None)).order_by(PERSONS.c.name)
     return [_person(row) for row in connection.execute(query)]
 
@@ -57,7 +57,7 @@ def put_person(connection: sa.Connection, person: Person) -> None:
 
 
 def remove_person(connection: sa.Connection, name: PersonId, at: datetime) -> None:
-    """Note that a person is not one of us any more."""
+    """Mark a person as removed."""
     connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(removed=at))
 
 

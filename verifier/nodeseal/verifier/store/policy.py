@@ -1,9 +1,9 @@
-"""What people decided: goldens, model keys and their grants, registered models."""
+"""What people decided, in the database: goldens, model keys and their grants, registered models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from nodeseal.crypto.hpke import ModelPublicKey, Suite
 from nodeseal.ids import Digest, KeyId, ModelId, NodeId
 from nodeseal.sealed.model_key import ModelKey
+from nodeseal.verifier.store.rows import find_record, read_records
 from nodeseal.verifier.store.schema import GOLDENS, GRANTS, KEYS, MODELS
 
 
@@ -43,7 +44,7 @@ class KeyRecord:
         suite: spelling of the HPKE suite.
         public: the public half.
         created: when.
-        revoked: when it was taken from everybody, or None.
+        revoked: when it was revoked for good, or None.
         grants: how many leases each node may hold at once.
         place: where the private half is, in the spelling of :class:`nodeseal.verifier.keys.keystore.HeldKey`.
     """
@@ -109,19 +110,18 @@ def list_goldens(connection: sa.Connection, *, include_retired: bool) -> list[Go
     query = sa.select(*columns).order_by(GOLDENS.c.digest)
     if not include_retired:
         query = query.where(GOLDENS.c.retired.is_(None))
-    return [GoldenRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+    return read_records(connection, query, GoldenRecord)
 
 
 def read_active_goldens(connection: sa.Connection) -> list[GoldenRecord]:
-    """Return the goldens that count, by digest, with their documents."""
+    """Return the active goldens by digest, with their documents."""
     query = sa.select(GOLDENS).where(GOLDENS.c.retired.is_(None)).order_by(GOLDENS.c.digest)
-    return [GoldenRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+    return read_records(connection, query, GoldenRecord)
 
 
 def find_golden(connection: sa.Connection, digest: Digest) -> GoldenRecord | None:
     """Return one golden, active or not."""
-    row = connection.execute(sa.select(GOLDENS).where(GOLDENS.c.digest == digest)).one_or_none()
-    return None if row is None else GoldenRecord(**row._mapping)  # noqa: SLF001 - public, despite its name
+    return find_record(connection, sa.select(GOLDENS).where(GOLDENS.c.digest == digest), GoldenRecord)
 
 
 def activate_golden(connection: sa.Connection, golden: GoldenRecord) -> None:
@@ -135,7 +135,7 @@ def activate_golden(connection: sa.Connection, golden: GoldenRecord) -> None:
 
 
 def retire_golden(connection: sa.Connection, digest: Digest, at: datetime) -> None:
-    """Note that a golden is not active any more."""
+    """Mark a golden as retired."""
     connection.execute(GOLDENS.update().where(GOLDENS.c.digest == digest).values(retired=at))
 
 
@@ -144,18 +144,18 @@ def list_keys(connection: sa.Connection) -> list[KeyRecord]:
     grants: dict[str, list[tuple[NodeId, int]]] = {}
     for row in connection.execute(sa.select(GRANTS).order_by(GRANTS.c.node_id)):
         grants.setdefault(row.key_id, []).append((row.node_id, row.max_leases))
-    rows = connection.execute(sa.select(KEYS).order_by(KEYS.c.key_id))
-    return [KeyRecord(**row._mapping, grants=tuple(grants.get(row.key_id, ()))) for row in rows]  # noqa: SLF001 - public, despite its name
+    keys = read_records(connection, sa.select(KEYS).order_by(KEYS.c.key_id), KeyRecord)
+    return [replace(key, grants=tuple(grants.get(key.key_id, ()))) for key in keys]
 
 
 def find_key(connection: sa.Connection, key_id: KeyId) -> KeyRecord | None:
     """Return one model key with its grants."""
-    row = connection.execute(sa.select(KEYS).where(KEYS.c.key_id == key_id)).one_or_none()
-    if row is None:
+    key = find_record(connection, sa.select(KEYS).where(KEYS.c.key_id == key_id), KeyRecord)
+    if key is None:
         return None
     query = sa.select(GRANTS).where(GRANTS.c.key_id == key_id).order_by(GRANTS.c.node_id)
     grants = tuple((grant.node_id, grant.max_leases) for grant in connection.execute(query))
-    return KeyRecord(**row._mapping, grants=grants)  # noqa: SLF001 - public, despite its name
+    return replace(key, grants=grants)
 
 
 def read_facts(connection: sa.Connection, digest: Digest, key_ids: Iterable[KeyId]) -> ReleaseFacts:
@@ -179,7 +179,7 @@ def add_key(connection: sa.Connection, key: KeyRecord) -> None:
 
 
 def revoke_key(connection: sa.Connection, key_id: KeyId, at: datetime) -> None:
-    """Take a key from everybody, for good."""
+    """Mark a key as revoked, for good, and delete its grants."""
     connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(revoked=at))
     connection.execute(GRANTS.delete().where(GRANTS.c.key_id == key_id))
 
@@ -191,7 +191,7 @@ def grant_key(connection: sa.Connection, key_id: KeyId, node_id: NodeId, max_lea
 
 
 def withdraw_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> bool:
-    """Take a key from a node; tell whether it had been granted."""
+    """Delete a node's grant of a key; tell whether there was one."""
     gone = connection.execute(GRANTS.delete().where(GRANTS.c.key_id == key_id, GRANTS.c.node_id == node_id))
     return gone.rowcount > 0
 
@@ -199,13 +199,12 @@ def withdraw_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) ->
 def list_models(connection: sa.Connection) -> list[ModelRecord]:
     """Return models by name and version, retired or not."""
     query = sa.select(MODELS).order_by(MODELS.c.model_id, MODELS.c.version)
-    return [ModelRecord(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public, despite its name
+    return read_records(connection, query, ModelRecord)
 
 
 def find_model(connection: sa.Connection, digest: Digest) -> ModelRecord | None:
     """Return one model, retired or not."""
-    row = connection.execute(sa.select(MODELS).where(MODELS.c.digest == digest)).one_or_none()
-    return None if row is None else ModelRecord(**row._mapping)  # noqa: SLF001 - public, despite its name
+    return find_record(connection, sa.select(MODELS).where(MODELS.c.digest == digest), ModelRecord)
 
 
 def latest_version(connection: sa.Connection, model_id: ModelId) -> int | None:
@@ -231,7 +230,7 @@ def add_model(connection: sa.Connection, model: ModelRecord) -> None:
 
 
 def retire_model(connection: sa.Connection, digest: Digest, at: datetime) -> None:
-    """Note that a model is not registered any more."""
+    """Mark a model as retired."""
     connection.execute(MODELS.update().where(MODELS.c.digest == digest).values(retired=at))
 
 

@@ -1,7 +1,8 @@
 """The verifier's tables. Migrations under ``migrations/`` make them; a test compares both.
 
-Times are microseconds since 1970 (UTC), documents are kept as the exact bytes they arrived in, and nothing is ever
-deleted: what ended carries the time it ended.
+Times are microseconds since 1970 (UTC). Documents are stored as the exact bytes that arrived. Rows that ended (retired,
+revoked, removed) stay with the time of their end, until the same golden or person is added again. Grants are deleted
+when they are withdrawn. The audit log loses no row and says when and by whom.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Goldens as people handle them: activated, listed, retired. Every change judges every node anew."""
+"""Goldens: activated, listed and retired by people. After each change every node is judged again."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Goldens:
     """The goldens of one verifier.
 
     Attributes:
-        arriving: a slot is to be held while a document arrives and is activated.
-        leaving: likewise while one is read and sent: readers do not keep approvers waiting.
+        arriving: seats; the caller holds one while a document arrives and is activated.
+        leaving: seats; the caller holds one while a document is read and sent, so readers do not delay approvers.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -49,7 +49,7 @@ class Goldens:
         self.leaving: Final = Seats(_AT_ONCE, "goldens that are read")
 
     async def activate(self, document: bytes, actor: str) -> GoldenRecord:
-        """Let a golden count from now on.
+        """Activate a golden.
 
         Raises:
             MalformedInput: it does not parse, or pins PCRs that are not quoted.
@@ -76,7 +76,7 @@ class Goldens:
         return record
 
     async def retire(self, digest: Digest, actor: str) -> GoldenRecord:
-        """Let a golden count no more.
+        """Retire a golden.
 
         Raises:
             NotFound: no golden of that digest is active.
@@ -98,7 +98,11 @@ class Goldens:
         return await self._fleet.transact(lambda: Transaction(work=work, effect=effect))
 
     async def list(self, *, include_retired: bool) -> Sequence[GoldenRecord]:
-        """Return goldens by digest, without their documents; errors as :meth:`get`."""
+        """Return goldens by digest, without their documents.
+
+        Raises:
+            Unavailable: the store cannot be asked now.
+        """
         return await self._fleet.store.read(partial(list_goldens, include_retired=include_retired))
 
     async def get(self, digest: Digest) -> GoldenRecord:
@@ -146,7 +150,12 @@ def load_golden(record: GoldenRecord) -> Golden:
 
 
 async def active_goldens(store: Store) -> Iterable[Golden]:
-    """Return the goldens that count; errors as :func:`load_golden`."""
+    """Return the active goldens.
+
+    Raises:
+        MalformedInput: a document was changed in the database.
+        Unavailable: the store cannot be asked now.
+    """
     return map(load_golden, await store.read(read_active_goldens))
 
 

@@ -1,4 +1,4 @@
-"""Model keys as people handle them: created, granted to nodes, taken away."""
+"""Model keys and their grants: created, granted to nodes and revoked by people."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FIRST_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """What to take away.
+    """Decision to take a key away.
 
     Attributes:
-        key_id: which key.
-        node_id: from which node; None: from everybody, for good.
+        key_id: the key.
+        node_id: the node that loses its grant; None: the key is revoked for all nodes, for good.
         reason: for the audit log and the nodes.
-        actor: who decided.
+        actor: who decided, as the audit log spells it.
     """
 
     key_id: KeyId
@@ -115,7 +115,7 @@ class ModelKeys:
         return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
 
     async def revoke(self, revocation: Revocation) -> KeyRecord:
-        """Take a key from a node or from everybody; running leases end and the nodes are told at once.
+        """Take a key from one node or from all; running leases end and the nodes are told at once.
 
         Raises:
             NotFound: no such key, or the node has no grant of it.
@@ -125,7 +125,11 @@ class ModelKeys:
         return await self._fleet.transact(lambda: self._revocation(revocation))
 
     async def list(self) -> Sequence[KeyRecord]:
-        """Return all keys by id; errors as :meth:`get`."""
+        """Return all keys by id.
+
+        Raises:
+            Unavailable: the store cannot be asked now.
+        """
         return await self._fleet.store.read(list_keys)
 
     async def get(self, key_id: KeyId) -> KeyRecord:

@@ -1,6 +1,6 @@
-"""Registered models: only what somebody registered, and nobody retired, is released; a model's version never goes back.
+"""Registered models: keys are released for them until somebody retires them. A model's version never goes back.
 
-Retiring ends no lease: what a node has opened it goes on with until the lease ends.
+Retiring ends no lease: a node that has opened the model keeps it until its lease ends.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Models:
         Args:
             content: exact bytes.
             actor: who decided.
-            again: also if it was retired.
+            again: whether a retired model is registered again.
 
         Raises:
             MalformedInput: it does not parse.
-            OutOfOrder: this or a later version of the model was registered before, with other content; or it was
-                retired, and is not wanted ``again``.
+            OutOfOrder: this or a later version of the model was registered before, with other content; or the model was
+                retired and ``again`` is not set.
             Unavailable: it cannot be recorded now.
         """
         parsed = parse_content(content)
@@ -78,7 +78,7 @@ class Models:
         return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
 
     async def retire(self, digest: Digest, reason: str, actor: str) -> ModelRecord:
-        """Take a registration back: from now on no key is released or sealed anew for the model; leases go on.
+        """Retire a model: from now on no key is released and no slot is rewrapped for it. Running leases go on.
 
         Raises:
             NotFound: no model of that digest is registered.
@@ -97,7 +97,11 @@ class Models:
         return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
 
     async def list(self) -> Sequence[ModelRecord]:
-        """Return all models by name and version, retired or not; errors as :meth:`get`."""
+        """Return all models by name and version, retired or not.
+
+        Raises:
+            Unavailable: the store cannot be asked now.
+        """
         return await self._fleet.store.read(list_models)
 
     async def get(self, digest: Digest) -> ModelRecord:
