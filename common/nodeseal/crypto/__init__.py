@@ -9,5 +9,5 @@
 - ``authority``, ``tls_identity``, ``tls_key``: TLS certificates, the identities in them, and their keys.
 - ``synthetic``, ``tpm_vendor``: keys and certificates of software TPMs; never trusted.
 
-Functions that verify raise; none returns a bool. Times are arguments.
+A function that verifies raises, or returns the problem as text; none returns a bool. Times are arguments.
 """

@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nodeseal.crypto.authority import BACK_DATED, CertificateAuthority
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
-from nodeseal.crypto.tls_key import certificate_request, new_tls_key, requested_key
+from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
 from nodeseal.findings import FindingId
 from nodeseal.ids import NodeId, PersonId
@@ -142,32 +141,6 @@ def test_a_broken_authority_is_refused(authority: CertificateAuthority, case: st
         CertificateAuthority.load(certificate, key)
 
 
-def _request(key: CertificateIssuerPrivateKeyTypes) -> bytes:
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return builder.sign(key, algorithm).public_bytes(serialization.Encoding.DER)
-
-
-@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
-def test_strong_curves_are_accepted(curve: ec.EllipticCurve) -> None:
-    key = ec.generate_private_key(curve)
-    assert requested_key(_request(key)) == key.public_key()
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        pytest.param(rsa.generate_private_key(65537, 2048), id="RSA"),
-        pytest.param(ec.generate_private_key(ec.SECP224R1()), id="P-224"),
-        pytest.param(ec.generate_private_key(ec.SECP256K1()), id="secp256k1"),
-        pytest.param(ed25519.Ed25519PrivateKey.generate(), id="Ed25519"),
-    ],
-)
-def test_other_keys_are_refused(key: CertificateIssuerPrivateKeyTypes) -> None:
-    with pytest.raises(ProofFailed, match=r"tls\.request"):
-        requested_key(_request(key))
-
-
 def test_a_request_that_its_key_did_not_sign_is_refused(authority: CertificateAuthority, request_der: bytes) -> None:
     other = certificate_request(new_tls_key(), "ignored")
     mine, theirs = x509.load_der_x509_csr(request_der), x509.load_der_x509_csr(other)
@@ -202,92 +175,9 @@ def test_a_time_without_a_zone_is_a_mistake() -> None:
         CertificateAuthority.create("test", AT.replace(tzinfo=None), 1)
 
 
-def test_huge_input_is_not_parsed() -> None:
-    for read in requested_key, peer_identity:
-        with pytest.raises(MalformedInput, match="20001 bytes, at most 16384"):
-            read(b"\x30" + bytes(20_000))
-
-
-@pytest.mark.parametrize("raw", [b"", b"\x30\x00"], ids=["empty", "bare"])
-def test_what_is_not_a_request_or_certificate_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedInput, match="certificate request"):
-        requested_key(raw)
-    with pytest.raises(MalformedInput, match="peer certificate"):
-        peer_identity(raw)
-
-
 @pytest.mark.parametrize("host", ["exämple.org"])
 def test_a_host_that_is_no_dns_name_is_malformed(
     authority: CertificateAuthority, request_der: bytes, host: str
 ) -> None:
     with pytest.raises(MalformedInput, match="host"):
         authority.issue_verifier(request_der, DOMAIN, [host], AT, DAY)
-
-
-def _certificate(names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(x509.Name([]))
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(AT)
-        .not_valid_after(AT + DAY)
-    )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
-    if usages:
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-_URI = x509.UniformResourceIdentifier
-_NODE_URI = f"spiffe://{DOMAIN}/node/{NODE}"
-_CLIENT = [ExtendedKeyUsageOID.CLIENT_AUTH]
-
-
-def test_the_good_case_of_the_refusals_below_is_good() -> None:
-    assert peer_identity(_certificate([_URI(_NODE_URI)], _CLIENT)).name == NODE
-
-
-@pytest.mark.parametrize(
-    ("names", "usages"),
-    [
-        pytest.param([], _CLIENT, id="no names"),
-        pytest.param([x509.DNSName("a.example")], _CLIENT, id="no URI"),
-        pytest.param([_URI(_NODE_URI), _URI(f"spiffe://{DOMAIN}/person/ada")], _CLIENT, id="two URIs"),
-        pytest.param([_URI(f"https://{DOMAIN}/node/{NODE}")], _CLIENT, id="another scheme"),
-        pytest.param([_URI(f"{DOMAIN}/node/{NODE}")], _CLIENT, id="no scheme"),
-        pytest.param([_URI(f"spiffe://spiffe://{DOMAIN}/node/{NODE}")], _CLIENT, id="scheme twice"),
-        pytest.param([_URI(f"spiffe://{DOMAIN}/admin/{NODE}")], _CLIENT, id="unknown path"),
-        pytest.param([_URI(f"{_NODE_URI}/more")], _CLIENT, id="longer path"),
-        pytest.param([_URI(f"{_NODE_URI}?a=b")], _CLIENT, id="query"),
-        pytest.param([_URI(f"spiffe://{DOMAIN}/node/")], _CLIENT, id="no name"),
-        pytest.param([_URI(f"spiffe://{DOMAIN}/node/n-0")], _CLIENT, id="not a node id"),
-        pytest.param([_URI(f"spiffe://{DOMAIN}/person/../x")], _CLIENT, id="dots"),
-        pytest.param([_URI(f"spiffe://{DOMAIN.upper()}/node/{NODE}")], _CLIENT, id="upper-case trust domain"),
-        pytest.param([_URI(f"spiffe://{DOMAIN}/verifier")], _CLIENT, id="verifier that is a client"),
-        pytest.param([_URI(_NODE_URI)], [ExtendedKeyUsageOID.SERVER_AUTH], id="node that is a server"),
-        pytest.param([_URI(_NODE_URI)], [*_CLIENT, ExtendedKeyUsageOID.SERVER_AUTH], id="node that is both"),
-        pytest.param([_URI(_NODE_URI)], [], id="no extended key usage"),
-    ],
-)
-def test_unusual_certificates_name_nobody(names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]) -> None:
-    with pytest.raises(ProofFailed, match=r"tls\.certificate"):
-        peer_identity(_certificate(names, usages))
-
-
-_RSA_PEM = rsa.generate_private_key(65537, 2048).private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-)
-
-
-@pytest.mark.parametrize("key_pem", [b"nonsense", b"", _RSA_PEM], ids=["text", "nothing", "RSA"])
-def test_a_request_needs_an_ec_key(key_pem: bytes) -> None:
-    with pytest.raises(MalformedInput, match="TLS key"):
-        certificate_request(key_pem, "x")
-
-
-def test_a_long_host_name_still_makes_a_request() -> None:
-    requested_key(certificate_request(new_tls_key(), "h" * 200))
