@@ -1,6 +1,6 @@
-"""All that a proved boot log says, as typed claims; of a PCR that is not proved nothing is said.
+"""Typed claims: all that a proved boot log says. A PCR that is not proved adds no claim.
 
-Claims keep the log's events, from which words are made when they are asked for.
+Claims keep the log's events. Words for people are made from them on demand.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from nodeseal.uefi.event_log_types import EventType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootClaims:
-    """What a proved log says.
+    """The claims of a proved boot log.
 
     Attributes:
-        bank: the judged bank, of all digests below.
-        proved: PCRs that the log explains.
+        bank: the replayed bank; all digests below are of it.
+        proved: PCRs whose quoted values the log explains.
         secure_boot: the state of secure boot (PCR 7).
         chain: images that ran from PCR 4.
         drivers: images that ran from PCR 2.
@@ -43,8 +43,8 @@ class BootClaims:
         files: files that the boot loader read (PCR 9).
         gpt: partition tables (PCR 5).
         sbat_level: shim's SbatLevel, or an empty string.
-        firmware_version: the S-CRTM version, or an empty string; that it is one is a claim.
-        findings: what is wrong whatever rules say: ``uefi.replay``, ``uefi.firmware-error``, and quirks used.
+        firmware_version: the S-CRTM version, or an empty string; its event's type is not proved.
+        findings: findings that do not depend on rules: ``uefi.replay``, ``uefi.firmware-error``, and used quirks.
     """
 
     bank: HashAlg
@@ -63,7 +63,7 @@ class BootClaims:
 
 
 def boot_claims(proved: ProvedLog) -> BootClaims:
-    """Return what ``proved`` says."""
+    """Return the claims of a proved log."""
     measured = measurements(proved)
     crtm, drivers, images, partitions, policy, grub, files, unified, stub, shim = (
         measured.get(pcr, ()) for pcr in (0, 2, 4, 5, 7, 8, 9, 11, 12, 14)
@@ -95,9 +95,9 @@ def _firmware_version(measured: tuple[Measurement, ...]) -> str:
 
 
 def _firmware_errors(measured: Mapping[int, tuple[Measurement, ...]]) -> Iterator[Finding]:
-    """Find the first separator of each PCR that stands for an error.
+    """Find the first separator of each PCR that reports an error.
 
-    The type is asked too, since boot variables may have that content.
+    The event's type is compared too, because boot variables may have the same content.
     """
     for pcr in FIRMWARE_PCRS:
         for each in measured.get(pcr, ()):

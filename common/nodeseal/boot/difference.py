@@ -1,4 +1,4 @@
-"""Name the events that differ from what a golden's machine measured: words for people, nothing is judged by."""
+"""Explain which events differ from a golden's reference. Display only; no verdict depends on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nodeseal.uefi.event_log_types import type_name
 _SHOWN: Final = 16
 """Hex digits of a digest that tell events apart for people."""
 _MAX_ALIGNED: Final = 512
-"""Events that are aligned with others; aligning takes time in proportion to the square."""
+"""Most events that are aligned; the time for it grows with the square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Shown:
     """One measured event for people.
 
     Attributes:
-        what: inert words that name it.
+        what: inert words that name the event.
         digest: what was extended.
     """
 
@@ -38,11 +38,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDifference:
-    """One step from what a golden's machine measured to what was measured now.
+    """One difference between a golden's reference and what was measured now.
 
     Attributes:
-        golden: what the golden's machine measured here; None: nothing.
-        seen: what was measured instead; None: nothing.
+        golden: the reference event; None: the reference has none here.
+        seen: the event that was measured instead; None: nothing was measured.
     """
 
     golden: Shown | None
@@ -50,11 +50,11 @@ class EventDifference:
 
 
 class _Extended(NamedTuple):
-    """One extend; words are made only of those that are shown.
+    """One extend. Words are made only for extends that are shown.
 
     Attributes:
         digest: what was extended.
-        about: where that is known from; words for what no log holds.
+        about: the source of the digest; words for what no log holds.
     """
 
     digest: bytes
@@ -72,9 +72,9 @@ class _Extended(NamedTuple):
 
 
 def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[ReferenceEvent, ...]:
-    """Return the events of ``log`` that extended one of ``banks`` as a golden keeps them, with those digests.
+    """Return the reference events for a golden: the events of ``log`` that extended ``banks``, with their digests.
 
-    Texts are kept as long as a golden can hold them: predictions replace words in them.
+    Texts keep their full length, up to a golden's limit, because predictions replace words in them.
     """
     kept = frozenset(banks)
     return tuple(
@@ -92,7 +92,7 @@ def reference_events(log: EventLog, banks: Iterable[HashAlg]) -> tuple[Reference
 def first_difference(proved: ProvedLog, reference: tuple[ReferenceEvent, ...], pcr: int) -> str:
     """Say where PCR ``pcr`` first differs from ``reference``, for ``Finding.event``.
 
-    Nothing is said when the log does not explain the PCR, when there is no reference, or when nothing differs.
+    The text is empty if the log does not explain the PCR, if there is no reference, or if nothing differs.
     """
     if pcr not in proved.proved or not reference:
         return ""
@@ -111,11 +111,11 @@ def first_difference(proved: ProvedLog, reference: tuple[ReferenceEvent, ...], p
 def event_differences(
     proved: ProvedLog, reference: tuple[ReferenceEvent, ...], pcr: int
 ) -> tuple[EventDifference, ...]:
-    """Return all that differs in PCR ``pcr`` between ``reference`` and what was measured, in order.
+    """Return all differences of PCR ``pcr`` between ``reference`` and what was measured, in order.
 
     Returns:
-        nothing when the log does not explain the PCR, when there is no reference, or when nothing differs. Where very
-        much differs, events are paired by place.
+        An empty tuple if the log does not explain the PCR, if there is no reference, or if nothing differs. If very
+        many events differ, they are paired by position.
     """
     if pcr not in proved.proved or not reference:
         return ()
@@ -144,7 +144,7 @@ def _differing(golden: Sequence[_Extended], seen: Sequence[_Extended]) -> Iterat
 
 
 def _seen(proved: ProvedLog, pcr: int) -> list[_Extended]:
-    """Return what was measured into a PCR, systemd's words behind the log's events."""
+    """Return what was measured into a PCR: the log's events, then systemd's words."""
     hashed = proved.bank.digest
     return [
         *(_Extended(each.digest, each) for each in measured_into(proved, pcr)),
@@ -158,13 +158,13 @@ def _due(reference: Iterable[ReferenceEvent], pcr: int, bank: HashAlg) -> list[_
 
 
 def _alike(ours: list[bytes], theirs: list[bytes]) -> int:
-    """Count events at the beginning that are the same."""
+    """Count the equal events at the beginning."""
     pairs = enumerate(zip(ours, theirs, strict=False))
     return next((at for at, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
 
 
 def _beyond(seen: Sequence[_Extended], golden: Sequence[_Extended], at: int) -> str:
-    """Say which side goes on where the other ends, if one does."""
+    """Say which side has more events than the other, if one has."""
     if at < len(seen):
         more = len(seen) - at - 1
         return f"{seen[at].what}: digest {_short(seen[at].digest)}, and {more} more, which the golden has not"

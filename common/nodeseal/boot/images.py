@@ -1,8 +1,8 @@
 """What PCR 2 and 4 prove: the images that ran, by their Authenticode digests.
 
-Which events are images cannot be asked of their types. Everything counts as one, but for separators and short lines of
-text such as ``Calling EFI Application from Boot Option``, whose digests prove that they are just that; so an image that
-is called something else is still there.
+Event types are not proved, so they do not tell which events are images. Every event counts as an image, except
+separators and short lines of text such as ``Calling EFI Application from Boot Option``, whose digests prove that they
+are text. So an image with a false type is still seen.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class BootImage:
 
     @property
     def digest(self) -> bytes:
-        """Its Authenticode digest in the judged bank: proved."""
+        """The Authenticode digest in the replayed bank: proved."""
         return self.measurement.digest
 
     @property
     def path(self) -> str:
-        """Where it came from: claimed."""
+        """The image's path: claimed."""
         return describe_briefly(self.measurement.event)
 
 
@@ -46,7 +46,7 @@ class BootChain:
 
 
 def read_images(measured: Iterable[Measurement]) -> tuple[BootImage, ...]:
-    """Return what ran, in order."""
+    """Return the images that ran, in order."""
     return tuple(BootImage(measurement=each) for each in measured if not _is_harmless(each))
 
 

@@ -1,13 +1,13 @@
 """What boot loaders and the kernel's stub measured: command lines, files, sections of unified kernel images.
 
 - GRUB hashes every command that it runs, and the kernel's command line, into PCR 8, and every file that it reads into
-  PCR 9 (GRUB manual, "Measured Boot"). No digest covers what it calls a line in the log, so lines are told apart by
-  their content: a command line begins with the kernel's path, and there is a ``linux`` command for it, or a
+  PCR 9 (GRUB manual, "Measured Boot"). No digest covers GRUB's label of a line in the log, so lines are distinguished
+  by their content: a command line begins with the kernel's path, and there is a ``linux`` command for it, or a
   ``chainloader`` command, which can start a kernel too.
 - systemd-boot and systemd-stub hash command lines as UTF-16 into PCR 12 (before version 251 into PCR 8), and names and
   contents of a unified kernel image's sections, in turns, into PCR 11 (systemd-stub(7)).
 - The kernel's EFI stub hashes its load options and initial RAM disk into PCR 9. The log does not hold the options; they
-  are known when they are those of a line above (with GRUB's ``BOOT_IMAGE=``).
+  are known if they equal one of the lines above (with GRUB's ``BOOT_IMAGE=``).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
 _NUL: Final = b"\0"
 _LINE_STARTS: Final = ("/", "(", '"')
-"""How GRUB's command lines begin, and none of its commands: with a path, quoted if it has spaces (lib/cmdline.c)."""
+"""Beginnings of GRUB's command lines, but of none of its commands: a path, quoted if it has spaces (lib/cmdline.c)."""
 _QUOTES: Final = str.maketrans("", "", "\"'\\")
-"""What GRUB adds to a command line and does not show in the command."""
+"""Characters that GRUB adds to a command line and does not show in the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCommandLine:
-    """A command line.
+    """A kernel command line.
 
     Attributes:
         measurement: the event.
@@ -60,12 +60,12 @@ class MeasuredFile:
 
     @property
     def digest(self) -> bytes:
-        """The digest of its content in the judged bank: proved."""
+        """The digest of the content in the replayed bank: proved."""
         return self.measurement.digest
 
     @property
     def name(self) -> str:
-        """Its path or disk: claimed."""
+        """The file's path or disk: claimed."""
         return describe_briefly(self.measurement.event)
 
 
@@ -75,7 +75,7 @@ class MeasuredSection:
 
     Attributes:
         measurement: the event that measured its content.
-        name: its name, which is proved; empty when none was measured before it.
+        name: the section's name, which is proved; empty: no name was measured before the content.
     """
 
     measurement: Measurement
@@ -83,17 +83,17 @@ class MeasuredSection:
 
     @property
     def digest(self) -> bytes:
-        """The digest of its content in the judged bank: proved."""
+        """The digest of the content in the replayed bank: proved."""
         return self.measurement.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderClaims:
-    """What PCR 8, 9 and 12 say.
+    """Claims of PCR 8, 9 and 12.
 
     Attributes:
         command_lines: command lines, in this order of PCRs.
-        files: files that were read: everything in PCR 9 but load options that are one of the command lines.
+        files: files that were read: everything in PCR 9 except load options that equal one of the command lines.
     """
 
     command_lines: tuple[KernelCommandLine, ...]
@@ -116,12 +116,12 @@ def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub:
 
 
 def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredSection, ...]:
-    """Return the sections in PCR 11; what does not follow a section's name has none."""
+    """Return the sections in PCR 11. A content without a section's name before it has no name."""
     return tuple(_sections(measured))
 
 
 def read_partitions(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
-    """Return the partition tables in PCR 5, and whatever may be one because no digest proves its data."""
+    """Return the partition tables in PCR 5, and events that may be one because no digest proves their data."""
     return tuple(
         MeasuredFile(measurement=each)
         for each in measured
@@ -143,7 +143,7 @@ def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredSection]:
 
 
 def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
-    """Iterate over command lines in PCR 8, each once, then over ``linux`` commands that none of them stands for."""
+    """Iterate over command lines in PCR 8, each once, then over ``linux`` commands without such a line."""
     lines: dict[str, KernelCommandLine] = {}
     commands: dict[str, KernelCommandLine] = {}
     for each in measured:
@@ -164,7 +164,7 @@ def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
 
 
 def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
-    """Iterate over the texts in PCR 12; what is proved to be something else is none."""
+    """Iterate over the texts in PCR 12, without what is proved to be something else."""
     for each in measured:
         data = each.proved_data()
         text = None if data is None else _utf16(data)
@@ -173,9 +173,9 @@ def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
 
 
 def _utf16(data: bytes) -> str | None:
-    """Return text in UTF-16 without its NUL; None when the data cannot be that, or has a NUL inside.
+    """Return text in UTF-16 without its NUL; None: the data is not such a text, or has a NUL inside.
 
-    A text without any NUL byte has not one ASCII character, and so no parameter: it is GRUB's, or Windows' ``WBCL``.
+    Data without any NUL byte has no ASCII character in UTF-16, and so no parameter: it is GRUB's, or Windows' ``WBCL``.
     """
     if len(data) % 2 or _NUL not in data[:-1]:
         return None
@@ -184,7 +184,7 @@ def _utf16(data: bytes) -> str | None:
 
 
 def _load_options(lines: Iterable[KernelCommandLine]) -> frozenset[bytes]:
-    """Return the digests that the kernel's EFI stub may measure when it is started with one of ``lines``."""
+    """Return the digests that the kernel's EFI stub may measure if it is started with one of ``lines``."""
     return frozenset(
         line.measurement.bank.digest(f"{start}{line.text}{end}".encode("utf-16-le", "surrogatepass"))
         for line in lines

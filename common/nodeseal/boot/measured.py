@@ -1,8 +1,8 @@
-"""The events that a proved log may be believed about, PCR by PCR, and how much of each.
+"""The events of proved PCRs, and how much of each event is proved.
 
-Of an event the digest is proved. Its data is proved where the digest was made of it, or of a part of it, and then
-that part alone is read. Its type is not proved by anything, so nothing is decided by it (PC Client Platform Firmware
-Profile 1.06, "Event Types"); it serves for words.
+The digest of an event is proved. Its data is proved if the digest was made of it, or of a part of it; then only that
+part is read. Its type is not proved, so no decision depends on it (PC Client Platform Firmware Profile 1.06, "Event
+Types"); it serves for words.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from nodeseal.uefi.event_log_types import EventType, type_name
 from nodeseal.uefi.image_load import decode_image_load
 
 SEPARATORS: Final = (bytes(4), b"\xff" * 4)
-"""What firmware measures when it has done its part (PFP, EV_SEPARATOR)."""
+"""What firmware measures at the end of its part (PFP, EV_SEPARATOR)."""
 ERROR_SEPARATOR: Final = b"\1\0\0\0"
-"""What it measures instead when it failed."""
+"""What firmware measures instead after a failure."""
 _MAX_ACTION: Final = 128
 _IMAGES: Final = (
     EventType.EFI_BOOT_SERVICES_APPLICATION,
@@ -42,7 +42,7 @@ class Measurement:
     Attributes:
         number: the event's place in the log.
         event: the event.
-        bank: the judged bank.
+        bank: the replayed bank.
     """
 
     number: int
@@ -56,15 +56,15 @@ class Measurement:
 
     @property
     def is_separator(self) -> bool:
-        """Whether this ends what firmware measures into its PCR before it boots something."""
+        """Whether this event ends the firmware's part of its PCR."""
         return self.digest in digests_of(SEPARATORS, self.bank)
 
     def proved_data(self) -> bytes | None:
-        """Return what the digest was made of; None: the data is a mere description, or other data."""
+        """Return the data that the digest was made of; None: the event's data is a description, or other data."""
         return bound_data(self.event, self.bank)
 
     def unread(self) -> Objection:
-        """Return the objection of whoever must know the data, but no digest proves it."""
+        """Return the objection that no digest proves the data."""
         return Objection(
             id=FindingId.UEFI_EVENT,
             expected="data that its digest was made of",
@@ -78,15 +78,15 @@ class Measurement:
 
 
 class Objection(NamedTuple):
-    """A finding that has yet to be put into words.
+    """A finding whose words are made on demand.
 
-    A hostile log gives thousands of them, of which a hundred are shown: certificates and paths in events are decoded
-    only for those.
+    A hostile log causes thousands of objections, and a hundred are shown. Certificates and paths in events are decoded
+    only for these.
 
     Attributes:
         id: what is wrong.
-        expected: what is due.
-        seen: what was found instead; its ``str`` is shown.
+        expected: what is expected.
+        seen: what was found; its ``str`` is shown.
         where: bank and PCRs.
         about: the event; None: there is none.
     """
@@ -98,13 +98,13 @@ class Objection(NamedTuple):
     about: Measurement | None = None
 
     def finding(self) -> Finding:
-        """Put it into words."""
+        """Return the finding in words."""
         event = "" if self.about is None else str(self.about)
         return Finding(id=self.id, expected=self.expected, seen=str(self.seen), where=self.where, event=event)
 
 
 def measurements(proved: ProvedLog) -> Mapping[int, tuple[Measurement, ...]]:
-    """Return what was extended into each proved PCR, in order; PCRs that nothing extended are not there."""
+    """Return the extends of each proved PCR, in order. PCRs that nothing extended are left out."""
     found: dict[int, list[Measurement]] = {}
     for number, event in _extending(proved):
         found.setdefault(event.pcr, []).append(Measurement(number, event, proved.bank))
@@ -112,7 +112,7 @@ def measurements(proved: ProvedLog) -> Mapping[int, tuple[Measurement, ...]]:
 
 
 def measured_into(proved: ProvedLog, pcr: int) -> tuple[Measurement, ...]:
-    """Return what was extended into one PCR, in order; nothing if it is not proved."""
+    """Return the extends of one PCR, in order; an empty tuple if the PCR is not proved."""
     return tuple(Measurement(number, event, proved.bank) for number, event in _extending(proved) if event.pcr == pcr)
 
 
@@ -129,18 +129,18 @@ def digests_of(contents: tuple[bytes, ...], bank: HashAlg) -> Mapping[bytes, byt
 
 
 def is_action(data: bytes) -> bool:
-    """Tell whether proved data is a short line of ASCII, such as an EV_EFI_ACTION; no image or signature is one."""
+    """Tell whether proved data is a short line of ASCII, such as an EV_EFI_ACTION. No image or signature is."""
     text = data.removesuffix(b"\0")
     return 0 < len(text) <= _MAX_ACTION and text.isascii() and text.decode().isprintable()
 
 
 def event_words(number: int, event: Event) -> str:
-    """Name an event for people: its place, claimed type, and what it claims to be."""
+    """Name an event for people: its number, claimed type and claimed content."""
     return f"event {number} ({type_name(event.claimed_type)} {describe_briefly(event)})"
 
 
 def describe_briefly(event: Event, max_text: int = MAX_TEXT) -> str:
-    """Return one inert line on what the event claims: of an image its path."""
+    """Return one inert line on what the event claims; for an image, its path."""
     if event.claimed_type in _IMAGES:
         try:
             return inert(decode_image_load(event.data).path) or "no path"

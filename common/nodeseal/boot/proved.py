@@ -1,12 +1,12 @@
-"""Prove a boot log by a quote: the PCRs that it replays to are the ones it may be believed about.
+"""Prove a boot log by a quote: the log is believed about the PCRs whose quoted values it replays to.
 
-A log is judged in one bank, by replay as TPM2_PCR_Extend would have done it (TPM Library Part 3; PC Client Platform
-Firmware Profile 1.06, "Event Logging" and "Startup Locality Event"). Firmware alone extends PCR 0 to 7 before
-ExitBootServices, so a log that does not replay there is wrong. Boot loaders and operating systems extend the others
-later; a log that does not replay there is merely not believed about them. What systemd measures without a line in this
-log may stand behind it: in PCR 11 words as the boot proceeds, and since version 261 one word in most PCRs, which parts
-what firmware and boot loader measured from what the system measures (systemd-pcrphase.service(8)). These are constants
-behind all events, so they hide none and add none.
+A log is replayed in one bank, as TPM2_PCR_Extend works (TPM Library Part 3; PC Client Platform Firmware Profile 1.06,
+"Event Logging" and "Startup Locality Event"). Only firmware extends PCR 0 to 7 before ExitBootServices, so a log that
+does not replay there is wrong. Boot loaders and operating systems extend the other PCRs later; a log that does not
+replay there is only not believed about them. systemd measures words without a line in this log: in PCR 11 as the boot
+proceeds, and since version 261 one word in most PCRs, which separates what firmware and boot loader measured from what
+the system measures (systemd-pcrphase.service(8)). The replay accepts these words after all events. They are constants,
+so they neither hide nor add an event.
 
 SHA-1 logs and logs of confidential machines (CCEL) explain nothing in the banks that count here.
 """
@@ -27,23 +27,23 @@ from nodeseal.uefi.event_log import EventLog, EventLogFormat, replay
 
 _PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 _PHASE_STARTS: Final = (0, 2)
-"""An initial RAM disk without systemd leaves out the first two words."""
+"""Indices of possible first words: an initial RAM disk without systemd leaves out two."""
 _SEPARATOR: Final = "os-separator"
 _SEPARATED: Final = frozenset({*FIRMWARE_PCRS, 9, 12, 13, 14})
-"""Where systemd-pcrosseparator.service measures its word, in the initial RAM disk."""
+"""PCRs of systemd-pcrosseparator.service, which measures its word in the initial RAM disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvedLog:
-    """A boot log and the PCRs that it explains; made by :func:`prove_boot_log` and by nothing else.
+    """A boot log and the PCRs that it explains. Only :func:`prove_boot_log` makes one.
 
     Attributes:
-        log: all events; only those of ``proved`` PCRs may be believed.
-        bank: the bank that was judged; the digests of other banks are not proved.
-        proved: PCRs whose quoted value the log replays to, those among them that nothing extended.
-        unexplained: quoted PCRs of 0 to 7 that it does not replay to.
+        log: all events; only events of ``proved`` PCRs may be believed.
+        bank: the replayed bank; the digests of other banks are not proved.
+        proved: PCRs whose quoted value the log replays to, including PCRs that nothing extended.
+        unexplained: quoted PCRs of 0 to 7 that the log does not replay to.
         phases: words of systemd that explain PCR 11 beyond the log, in order.
-        separated: PCRs that systemd's separator explains beyond the log, with their values before it.
+        separated: PCRs that systemd's separator explains beyond the log, with their values before the separator.
         quirks: known deviations of firmware without which a PCR would not have replayed.
         findings: ``uefi.replay`` and ``uefi.quirk`` by PCR; ``uefi.log-malformed`` for a log that explains nothing.
     """
@@ -58,7 +58,7 @@ class ProvedLog:
     findings: tuple[Finding, ...] = ()
 
     def words(self, pcr: int) -> tuple[str, ...]:
-        """Return what systemd measured into a PCR behind the log, in order."""
+        """Return the words that systemd measured into a PCR after the log's events, in order."""
         if pcr == STUB_PCR:
             return self.phases
         return (_SEPARATOR,) if pcr in self.separated else ()
@@ -77,7 +77,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Explained:
-    """What became of one PCR."""
+    """The result of replaying one PCR."""
 
     place: _Place
     proved: bool = False
@@ -88,25 +88,25 @@ class _Explained:
 
 
 def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, bank: HashAlg | None = None) -> ProvedLog:
-    """Replay ``log`` and hold it against the quoted values.
+    """Replay ``log`` and compare it with the quoted values.
 
     Args:
         log: as the node sent it.
         pcrs: values that a quote proved.
-        firmware: what the node says of its firmware; it only chooses quirks, which are reported when used.
-        bank: the bank to judge; None: the strongest SHA-2 bank that is both quoted and in the log.
+        firmware: the node's claims about its firmware; they only choose quirks, and used quirks are reported.
+        bank: the bank to replay; None: the strongest SHA-2 bank that is both quoted and in the log.
     """
     wanted = STRONG_HASHES[::-1] if bank is None else (bank,)
-    judged = next((each for each in wanted if each in STRONG_HASHES and _serves(log, pcrs, each)), None)
-    if judged is None:
+    chosen = next((each for each in wanted if each in STRONG_HASHES and _serves(log, pcrs, each)), None)
+    if chosen is None:
         return _nothing(log, wanted[-1], f"none of its banks ({_names(log)}) was quoted{_advice(log)}")
     if log.form is not EventLogFormat.CRYPTO_AGILE:
-        return _nothing(log, judged, f"it is a {log.form.value} log")
+        return _nothing(log, chosen, f"it is a {log.form.value} log")
     try:
-        replayed = replay(log, judged)
+        replayed = replay(log, chosen)
     except MalformedInput as error:
-        return _nothing(log, judged, str(error))
-    return _prove(log, pcrs, judged, replayed, firmware)
+        return _nothing(log, chosen, str(error))
+    return _prove(log, pcrs, chosen, replayed, firmware)
 
 
 def _serves(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg) -> bool:
@@ -118,7 +118,7 @@ def _names(log: EventLog) -> str:
 
 
 def _advice(log: EventLog) -> str:
-    """Return what to do about firmware that as a rule has its SHA-256 bank turned off."""
+    """Return advice for firmware whose SHA-256 bank is turned off."""
     only_sha1 = log.algorithms == (HashAlg.SHA1,)
     return "; if firmware measures into no other, enable its SHA-256 bank in its settings" if only_sha1 else ""
 
@@ -154,7 +154,7 @@ def _prove(
 
 
 def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts) -> _Explained:
-    """Find out how the replayed value leads to the quoted one."""
+    """Find words and quirks by which the replayed value leads to the quoted one."""
     bank, pcr = place.bank, place.pcr
     for words in _words(pcr):
         said = tuple(word.encode() for word in words)
@@ -170,7 +170,7 @@ def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts
 
 
 def _explaining(firmware: FirmwareFacts, place: _Place, value: bytes) -> Iterator[tuple[AppliedQuirk, bytes]]:
-    """Iterate over quirks, with the values that the replayed one becomes by them."""
+    """Iterate over quirks, each with the value that it makes of the replayed one."""
     for quirk in quirks_for(firmware, place.pcr):
         for actions in quirk.effect.unlogged:
             applied = AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
@@ -184,7 +184,7 @@ def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes
 
 
 def _words(pcr: int) -> Iterator[tuple[str, ...]]:
-    """Iterate over what systemd may have measured behind the log, nothing first."""
+    """Iterate over what systemd may have measured after the log's events; the first item is empty."""
     yield ()
     if pcr in _SEPARATED:
         yield (_SEPARATOR,)

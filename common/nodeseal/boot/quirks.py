@@ -1,8 +1,8 @@
-"""Known deviations of firmware: rows of ``quirks.yaml``, each with an effect that is written here.
+"""Known deviations of firmware: rows of ``quirks.yaml``, each with an effect that this module implements.
 
-A row says for which firmware a log may lack something that the TPM did measure; an effect says what. What a node
-claims of its firmware chooses rows, so an effect must be harmless on any machine: it may only supply measurements
-whose content the specification fixes.
+A row names the firmware whose log may lack a measurement; the effect names the measurement. A node's claims about its
+firmware choose the rows, so an effect must be harmless on any machine: it may only add measurements whose content the
+specification fixes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FAILURE: Final = b"Exit Boot Services Returned with Failure"
 
 
 class Effect(Enum):
-    """What a log may lack: a PCR, and the actions that may follow what is logged, in one of several ways."""
+    """A gap in a log: a PCR, and the possible sequences of actions after the logged events."""
 
     MISSING_EXIT_BOOT_SERVICES = (
         "missing-exit-boot-services",
@@ -45,11 +45,11 @@ _EFFECTS: Final = {effect.code: effect for effect in Effect}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirmwareFacts:
-    """What a node says of its firmware (SMBIOS); claims.
+    """A node's claims about its firmware (SMBIOS).
 
     Attributes:
-        vendor: its maker; empty: not known.
-        version: its version, likewise.
+        vendor: maker of the firmware; empty: not known.
+        version: version of the firmware; empty: not known.
     """
 
     vendor: str = ""
@@ -58,15 +58,15 @@ class FirmwareFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quirk:
-    """A row.
+    """A row of the table.
 
     Attributes:
-        id: its name.
-        vendor: makers that it is for.
-        firmware: versions that it is for.
+        id: name of the row.
+        vendor: pattern for the firmware's maker.
+        firmware: pattern for the firmware's version.
         deviates: what the firmware does, for people.
-        effect: what is allowed for.
-        source: where that is known from.
+        effect: the gap that is accepted.
+        source: where the deviation is documented.
     """
 
     id: str
@@ -83,10 +83,10 @@ class Quirk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedQuirk:
-    """A quirk without which a PCR would not have replayed.
+    """A quirk that a PCR needed to replay.
 
     Attributes:
-        id: the row's name.
+        id: name of the row.
         pcr: the PCR.
         deviates: what the firmware does.
     """
@@ -100,8 +100,8 @@ def parse_quirks(raw: bytes, source: str) -> tuple[Quirk, ...]:
     """Parse a table of quirks.
 
     Raises:
-        MalformedInput: not the accepted part of YAML, an unknown or missing key, a pattern that does not compile, an
-            unknown effect, or a name twice.
+        MalformedInput: not the accepted subset of YAML, an unknown or missing key, a pattern that does not compile, an
+            unknown effect, or a repeated name.
     """
     fields = parse_yaml(raw, source)
     rows = tuple(_quirk(Fields(row, source)) for row in fields.items("quirks", max_items=_MAX_ROWS))

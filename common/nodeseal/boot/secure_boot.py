@@ -1,14 +1,14 @@
-"""What PCR 7 proves: the state of secure boot, and who vouched for the images that ran.
+"""What PCR 7 proves: the state of secure boot, and the authorities behind the images that ran.
 
 Firmware measures SecureBoot, PK, KEK, db and dbx, each once, then a separator, then each authority by which it let an
-image run; shim measures its own afterwards (PFP 1.06, "Secure Boot Policy Measurements").
-Events are told apart by what their digests prove, the variable's vendor, name and content, and by their order, never
+image run. shim measures its own afterwards (PFP 1.06, "Secure Boot Policy Measurements").
+Events are distinguished by what their digests prove (the variable's vendor, name and content) and by their order, never
 by their claimed types:
 
-- the first value of a state variable before the separator counts; the same variable again, or after the separator, is
-  an authority if its content is one signature, else a finding for whoever judges by secure boot;
-- whatever cannot be read is an authority that nobody knows, and an event whose data is not proved may be anything
-  (:attr:`SecureBoot.objections`), so that hiding one gains nothing.
+- The first value of a state variable before the separator counts. The same variable again, or after the separator, is
+  an authority if its content is one signature. Otherwise it is an objection for rules about secure boot.
+- An event that cannot be read is an unknown authority. An event whose data is not proved may be anything
+  (:attr:`SecureBoot.objections`), so hiding one gains nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ON: Final = b"\1"
 
 
 class SecureBootMode(Enum):
-    """The mode that the measured variables stand for (UEFI Specification 2.10, "Secure Boot Modes")."""
+    """The mode that the measured variables describe (UEFI Specification 2.10, "Secure Boot Modes")."""
 
     USER = "user"
     SETUP = "setup"
@@ -63,14 +63,14 @@ class SecureBootMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecureBoot:
-    """The state of secure boot before the separator of PCR 7: first values only.
+    """The state of secure boot: the first values before the separator of PCR 7.
 
     Attributes:
-        proved: whether PCR 7 was proved and its separator is there.
+        proved: whether PCR 7 is proved and has its separator.
         values: content of each state variable that was measured, by name.
         validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
-        objections: what is wrong for whoever judges by secure boot: state measured too late or twice, or an event whose
-            data is not proved, so that nobody knows what it changed.
+        objections: findings for rules about secure boot: state that was measured too late or twice, or an event whose
+            data is not proved, so that its effect is unknown.
     """
 
     proved: bool = False
@@ -85,7 +85,7 @@ class SecureBoot:
 
     @property
     def mode(self) -> SecureBootMode:
-        """The mode: with no platform key it is setup mode."""
+        """The mode. Without a platform key it is setup mode."""
         if self.values.get("AuditMode") == _ON:
             return SecureBootMode.AUDIT
         if self.values.get("SetupMode") == _ON or self.values.get("PK") == b"":
@@ -105,12 +105,12 @@ class SecureBoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """What vouched for an image.
+    """The certificate or hash by which an image was accepted.
 
     Attributes:
         measurement: the event.
-        variable: the list that held it, such as ``db``, ``MokList`` or ``Shim``; empty when it cannot be read.
-        entry: the certificate or hash; None when it cannot be read, or no digest proves it.
+        variable: the list that holds it, such as ``db``, ``MokList`` or ``Shim``; empty: it cannot be read.
+        entry: the certificate or hash; None: it cannot be read, or no digest proves it.
     """
 
     measurement: Measurement
@@ -139,7 +139,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecureBootPolicy:
-    """All that PCR 7 says.
+    """All claims of PCR 7.
 
     Attributes:
         secure_boot: the state.
@@ -167,7 +167,7 @@ def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> S
 
 
 class _PolicyReader:
-    """Goes through PCR 7 once."""
+    """Reads PCR 7 once."""
 
     def __init__(self) -> None:
         self.separated = False
@@ -225,7 +225,7 @@ def _is_database(content: bytes) -> bool:
 
 
 def _is_setting(content: bytes) -> bool:
-    """Tell whether a variable of shim is no signature: a flag, or a list of keys that may yet be used."""
+    """Tell whether a variable of shim is not a signature: a flag, or a list of keys that may be used later."""
     return len(content) <= 1 or _is_database(content)
 
 
@@ -237,7 +237,7 @@ def _entry(content: bytes) -> SignatureEntry | None:
 
 
 def _is_validation_off(each: Measurement) -> bool:
-    """Tell whether shim was told to check nothing; the name is a claim, the content is not."""
+    """Tell whether shim was told to check nothing. The name is claimed, the content is proved."""
     return each.event.data.rstrip(b"\0") == _NO_VALIDATION and each.digest in digests_of((_ON,), each.bank)
 
 

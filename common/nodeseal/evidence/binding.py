@@ -19,7 +19,7 @@ NONCE_SIZE = 32
 
 
 class Purpose(Enum):
-    """What a quote was asked for; a quote for one purpose is worth nothing for another."""
+    """What a quote is made for. A quote for one purpose does not serve another."""
 
     ATTEST = 1
     RELEASE = 2
@@ -27,7 +27,7 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Where evidence travels: facts both ends know without being told in the exchange.
+    """The channel that evidence travels on: facts that both ends know beforehand.
 
     Attributes:
         trust_domain: the verifier's SPIFFE trust domain.
@@ -47,7 +47,7 @@ def qualifying_data(purpose: Purpose, nonce: Nonce, channel: Channel, claims: by
     each), SHA-256 of the TLS client certificate (32), SHA-256 of the claims (32).
 
     Raises:
-        MalformedInput: the nonce or the certificate's digest has another size, so the layout would be ambiguous.
+        MalformedInput: the nonce or the certificate's digest does not have 32 bytes.
     """
     if len(nonce) != NONCE_SIZE or len(channel.certificate_sha256) != SHA256_SIZE:
         raise MalformedInput("binding: nonce and certificate digest have 32 bytes each")

@@ -16,15 +16,15 @@ MAX_CLAIMED_LEASES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What the agent says of itself; as trustworthy as the software that was measured.
+    """What the agent says of itself. It is as trustworthy as the software that was measured.
 
     Attributes:
         boot_id: the kernel's random id of this boot.
         kernel: release string of the running kernel.
         agent_version: version of the agent.
         leases: ids of the leases whose keys this node still holds.
-        firmware_vendor: maker of the firmware as SMBIOS names it; empty: not known.
-        firmware_version: version of the firmware as SMBIOS names it; empty: not known.
+        firmware_vendor: the firmware's maker in SMBIOS; empty: not known.
+        firmware_version: the firmware's version in SMBIOS; empty: not known.
     """
 
     boot_id: str

@@ -1,10 +1,10 @@
-"""Evidence as people keep it: a folder with one round of a node and all that judging it needs (``docs/evidence.md``).
+"""The evidence folder: one round of a node, with everything an appraisal needs (``docs/evidence.md``).
 
-``nodeseal node evidence`` writes such a folder, ``nodeseal appraise`` judges one without a verifier. Nothing in it is
-proved, no more than on its way from the node: whoever reads it appraises it, and whoever made it up fails at the
-quote's signature, unless they chose the attestation key, too. So a folder is worth what its ``ak.pub`` is worth.
+``nodeseal node evidence`` writes such a folder; ``nodeseal appraise`` appraises it without a verifier. Nothing in it is
+proved. Made-up evidence fails at the quote's signature, unless its author also chose the attestation key. So a folder
+is as trustworthy as its ``ak.pub``.
 
-This module knows the content of files and no file system: a folder is a mapping from names to bytes.
+This module knows the content of files, not the file system: a folder is a mapping from names to bytes.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ SIZES: Final[Mapping[str, int]] = {
     _BOOT_LOG: MAX_BOOT_LOG,
     _IMA_LOG: MAX_IMA_DELTA,
 }
-"""Names of all files that a folder may hold, with the most bytes of each. The last three may be absent."""
+"""All files that a folder may hold, with their largest size in bytes. The last three may be absent."""
 _REQUIRED: Final = (_HEAD, _CLAIMS, _ATTEST, _SIGNATURE, _AK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceFolder:
-    """One round, whole: values and logs from their beginning.
+    """One complete round: PCR values, and logs from their beginning.
 
     Attributes:
         evidence: as it arrived.
         nonce: of the challenge.
         purpose: what the quote was made for.
-        selection: the PCRs that were asked for.
+        selection: the PCRs that the challenge asked for.
         channel: trust domain, node and certificate that the quote is bound to.
         issued: when the challenge was made.
-        received: when the evidence arrived; validity is judged at this time.
+        received: when the evidence arrived; goldens must be valid at this time.
         ak_public: TPMT_PUBLIC of the attestation key that the node enrolled.
-        labels: the node's labels then.
+        labels: the node's labels at that time.
         manufacturer: TCG vendor id that the EK certificate proved at enrolment, or empty.
         ek_algorithm: kind of the endorsement key, or empty.
         cap_pcr: the PCR that must be zero.
 
     Raises:
-        MalformedInput: an IMA log that does not start at its beginning.
+        MalformedInput: the IMA log does not start at its beginning.
     """
 
     evidence: Evidence
@@ -90,7 +90,7 @@ class EvidenceFolder:
         """Return the files by name, the small ones first.
 
         Raises:
-            MalformedInput: there are not as many PCR values as were selected, or a file is larger than it may be.
+            MalformedInput: the number of PCR values differs from the selection, or a file is too large.
         """
         evidence = self.evidence
         files = {
@@ -130,13 +130,13 @@ class EvidenceFolder:
 
 
 def decode_evidence_folder(files: Mapping[str, bytes]) -> EvidenceFolder:
-    """Return what a folder holds.
+    """Decode the files of a folder.
 
     Args:
         files: contents by name.
 
     Raises:
-        MalformedInput: a file is missing, unknown or too large, or does not say what it should; names it.
+        MalformedInput: a file is missing, unknown, too large or malformed; the message names it.
     """
     _check_files(files)
     head = Fields(decode_json(files[_HEAD], _HEAD), _HEAD)

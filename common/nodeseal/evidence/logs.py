@@ -32,13 +32,13 @@ NOTHING_KNOWN = KnownLogs()
 
 
 class ImaDelta(NamedTuple):
-    """A stretch of the IMA log of this boot; only what replays into the quoted PCR 10 is believed.
+    """Entries of this boot's IMA log. Only what replays into the quoted PCR 10 is believed.
 
     Attributes:
-        offset: bytes of the log before it.
-        entries: whole entries as the kernel writes them (``binary_runtime_measurements``).
-        bank: what the width of the entries' template digest field says: SHA-1 for the file that every kernel has,
-            else the bank of the file (``binary_runtime_measurements_sha256``).
+        offset: bytes of the log before these entries.
+        entries: whole entries in the kernel's format (``binary_runtime_measurements``).
+        bank: the bank of the entries' template digests: SHA-1 in the file that every kernel has, otherwise the bank in
+            the file's name (``binary_runtime_measurements_sha256``).
     """
 
     offset: int

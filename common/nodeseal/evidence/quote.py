@@ -1,7 +1,7 @@
-"""Quotes proved: the signature over raw bytes first, then what they say, then the PCR values behind the digest.
+"""Prove quotes: first the signature over the raw bytes, then their content, then the PCR values behind the digest.
 
-The order is fixed, because nothing a TPM did not sign is worth parsing: signature, magic and type, extraData,
-selection. PCR values exist only as :class:`QuotedPcrs`, which only :func:`prove_pcr_values` can make.
+The order is fixed, because only what a TPM signed is worth parsing: signature, magic and type, extraData, selection.
+PCR values exist only as :class:`QuotedPcrs`, which only :func:`prove_pcr_values` can make.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PROVED = object()
 
 
 class QuotedPcrs:
-    """PCR values that a signed quote covers: proof that these registers held these values when it was made.
+    """PCR values that a signed quote covers: these registers held these values when it was made.
 
     Attributes:
         quoted: selection and digest that the TPM signed.
@@ -37,7 +37,7 @@ class QuotedPcrs:
         self._values = b"".join(values)
 
     def get(self, bank: HashAlg, index: int) -> bytes | None:
-        """Return the value of a PCR, or None if the quote did not select it: then it has no value at all."""
+        """Return the value of a PCR, or None if the quote did not select it."""
         place = self._places.get((bank, index))
         return None if place is None else self._values[place]
 
@@ -48,7 +48,7 @@ class QuotedPcrs:
 
 @lru_cache(maxsize=64)
 def _places(selection: PcrSelection) -> Mapping[tuple[HashAlg, int], slice]:
-    """Return where each PCR's value stands; cached, because all nodes of a verifier quote the same selection."""
+    """Return the position of each PCR's value. Cached, because all nodes of a verifier quote the same selection."""
     places, start = {}, 0
     for bank, index in selection.indices():
         end = start + bank.digest_size
@@ -58,10 +58,10 @@ def _places(selection: PcrSelection) -> Mapping[tuple[HashAlg, int], slice]:
 
 
 def decode_signed_quote(attest: bytes) -> Attest:
-    """Decode a TPMS_ATTEST, whose signature held, as a quote.
+    """Decode a TPMS_ATTEST as a quote, after its signature was verified.
 
     Raises:
-        ProofFailed: QUOTE_MALFORMED, it is signed but not a quote.
+        ProofFailed: QUOTE_MALFORMED: it is signed, but it is not a quote.
     """
     try:
         decoded = decode_attest(attest)
@@ -78,17 +78,17 @@ def verify_quote(
     expected_extra_data: bytes,
     expected_selection: PcrSelection,
 ) -> Attest:
-    """Verify that a quote was signed by this key, for this challenge, over these PCRs.
+    """Verify that this key signed the quote, for this challenge, over these PCRs.
 
     Args:
         attest: TPMS_ATTEST.
         signature: TPMT_SIGNATURE over ``attest``.
         verifier: the attestation key.
         expected_extra_data: the qualifying data of the challenge (:func:`nodeseal.evidence.binding.qualifying_data`).
-        expected_selection: the PCRs that were asked for, in that order of banks.
+        expected_selection: the PCRs that the challenge asked for, in its order of banks.
 
     Raises:
-        ProofFailed: as :meth:`SignatureVerifier.verify`; QUOTE_MALFORMED; QUOTE_BINDING; QUOTE_SELECTION.
+        ProofFailed: a finding of :meth:`SignatureVerifier.verify`, QUOTE_MALFORMED, QUOTE_BINDING or QUOTE_SELECTION.
     """
     verifier.verify(signature, attest)
     decoded = decode_signed_quote(attest)
@@ -104,13 +104,13 @@ def prove_pcr_values(quoted: Quoted, signing_hash: HashAlg, claimed: Sequence[by
     """Prove that ``claimed`` are the quoted values.
 
     Args:
-        quoted: from an attestation whose signature held.
-        signing_hash: hash of the signing scheme, which is also that of the digest (TPM2_Quote, TPM Library Part 3).
+        quoted: from an attestation whose signature was verified.
+        signing_hash: hash of the signing scheme, which the digest uses too (TPM2_Quote, TPM Library Part 3).
         claimed: values in the order of the selection.
 
     Raises:
-        ProofFailed: QUOTE_SELECTION, nothing was quoted; PCR_DIGEST, other values, too many, too few, or of a
-            wrong size (sizes are checked so that no byte can move from one register to its neighbour).
+        ProofFailed: QUOTE_SELECTION: nothing was quoted. PCR_DIGEST: the values are wrong, too many, too few, or have
+            a wrong size (sizes are checked so that no byte can move from one register to the next).
     """
     selection = quoted.selection
     if selection is None:

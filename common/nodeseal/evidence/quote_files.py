@@ -1,7 +1,7 @@
-"""Verify a quote from files, offline: what an auditor or a script has in hand, and what holds of it.
+"""Verify a quote from files, offline, for auditors and scripts.
 
-The signature comes first and alone, since without it nothing has a meaning. After it every fault is collected, so
-that one refusal names them all.
+The signature comes first: without it nothing else has a meaning. All faults after it are collected, so that one
+refusal names them all.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nodeseal.tpm.tools import ClaimedPcrs, decode_pcr_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuoteFiles:
-    """Contents of the files.
+    """Contents of the files with a quote.
 
     Attributes:
         attest: TPMS_ATTEST, the bytes that were signed.
-        signature: TPMT_SIGNATURE, or a plain signature where ``plain_scheme`` is given.
+        signature: TPMT_SIGNATURE, or a plain signature if ``plain_scheme`` is given.
         public: the attestation key, see :func:`nodeseal.crypto.keys.decode_public_key`.
-        pcrs: PCR values, see :func:`nodeseal.tpm.tools.decode_pcr_file`; None to learn only that the quote is
-            authentic and fresh.
-        plain_scheme: scheme of a signature that does not name its own.
+        pcrs: PCR values, see :func:`nodeseal.tpm.tools.decode_pcr_file`; None: verify only that the quote
+            is authentic and fresh.
+        plain_scheme: scheme of a plain signature, which does not name its own.
     """
 
     attest: bytes
@@ -42,13 +42,13 @@ class QuoteFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedQuote:
-    """What was proved.
+    """A quote that was verified.
 
     Attributes:
         attest: what the TPM signed.
-        public: the key; its scheme is the signature's.
-        pcrs: the values behind the quote's digest; None when no file with values was given: then none is known.
-        ignored: number of values in the PCR file that the quote says nothing about.
+        public: the attestation key, with the scheme of the signature.
+        pcrs: the values behind the quote's digest; None: no file with values was given.
+        ignored: number of values in the PCR file that the quote does not cover.
     """
 
     attest: Attest
@@ -64,12 +64,12 @@ def verify_quote_files(
 
     Args:
         files: what to verify.
-        nonce: what extraData must be, at most 64 bytes; may be empty if the quote was made without.
-        verifier_class: what signatures to accept.
+        nonce: the expected extraData, at most 64 bytes; empty for a quote without a nonce.
+        verifier_class: the class that decides which signatures are accepted.
 
     Raises:
-        MalformedInput: key or signature do not parse.
-        ProofFailed: the signature does not hold or is not accepted, or else every fault of what it covers.
+        MalformedInput: the key or the signature does not parse.
+        ProofFailed: the signature is wrong or not accepted; or all faults in what it covers.
     """
     public, signature = decode_public_key(files.public), _decode_signature(files)
     public = replace(public, scheme=public.scheme or Scheme(signature.scheme, signature.hash_alg))

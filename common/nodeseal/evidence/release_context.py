@@ -1,8 +1,7 @@
-"""Release context: what a released data key is bound to, beyond the TPM key that it is wrapped for.
+"""The release context: the facts that a released data key is bound to, besides the TPM key that it is wrapped for.
 
-Its canonical JSON is the HPKE ``info`` of the release, so a reply opens only for exactly this node, key, model,
-lease, goldens and audit record. Verifier and agent share this module; neither trusts the other's bytes without
-decoding them here.
+Its canonical JSON is the HPKE ``info`` of the release, so a reply opens only for this node, key, model, lease, goldens
+and audit record. Verifier and agent share this module, and both decode the other's bytes with it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ReleaseContext:
 
     Attributes:
         audit_leaf: hash of the audit record that was written before the release.
-        goldens: digests of the goldens that the node matched, ascending.
+        goldens: digests of the goldens that the node matches, ascending.
         key_id: the model key that opened the slot.
         key_version: its version.
         lease_id: the lease that the release starts.

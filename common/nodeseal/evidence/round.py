@@ -8,16 +8,16 @@ from nodeseal.evidence.logs import ImaDelta
 
 
 class Evidence(NamedTuple):
-    """One round's evidence as it arrived: nothing in it is proved.
+    """The evidence of one round as it arrived. Nothing in it is proved.
 
     Attributes:
-        claims: canonical JSON, hashed as sent, decoded only after the signature held.
+        claims: canonical JSON. The bytes as sent are hashed; they are decoded after the signature is verified.
         attest: TPMS_ATTEST of the quote.
         signature: TPMT_SIGNATURE by the attestation key over ``attest``.
-        pcr_values: claimed values in the order of the quoted selection (bank by bank, index ascending), or None
-            when they have not changed since the last accepted round.
-        boot_log: the boot event log as firmware left it, or None when the verifier knows it or there is none.
-        ima: what the IMA log has beyond what the verifier knows, or None when there is no such log.
+        pcr_values: claimed values in the order of the quoted selection (bank by bank, index ascending); None: unchanged
+            since the last accepted round.
+        boot_log: the boot event log as firmware left it; None: the verifier knows it, or there is none.
+        ima: entries of the IMA log that the verifier does not know yet; None: there is no such log.
     """
 
     claims: bytes

@@ -13,7 +13,7 @@ from nodeseal.tpm.algorithms import SHA256_SIZE, STRONG_HASHES_BY_NAME, HashAlg
 
 MAX_IMAGES = 256
 MAX_DBX = 4096
-"""Entries of a floor for the forbidden list; the list of 2025 has some 500."""
+"""Entries that a golden may require in the forbidden list; the list of 2025 has some 500."""
 _SECTION = re.compile(r"\.[a-z0-9]{1,7}")
 """A PE section's name: eight bytes (PE Format, "Section Table")."""
 
@@ -22,7 +22,7 @@ def parse_boot(fields: Fields) -> BootRules:
     """Parse the section.
 
     Raises:
-        MalformedInput: naming source, line and key.
+        MalformedInput: the section is wrong; the message names source, line and key.
     """
     bank = _take_bank(fields) if fields.has("bank") else HashAlg.SHA256
     rules = BootRules(

@@ -1,7 +1,7 @@
-"""The plain form of a golden's parts: what its YAML says, and what its digest is made of.
+"""The plain form of a golden's parts, from which its YAML and its digest are made.
 
-Everything has one spelling: hex in lower case, times in UTC to the second, what has no order sorted. A rule that is not
-there has no key. ``docs/goldens.md`` describes every key; :mod:`nodeseal.golden.document` reads them back.
+Each value has one spelling: hex in lower case, times in UTC to the second, sets sorted. An absent rule has no key.
+``docs/goldens.md`` describes every key; :mod:`nodeseal.golden.document` reads them.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def platform_plain(rules: PlatformRules) -> Plain:
 
 
 def window_plain(window: Window) -> Plain:
-    """Return a window's keys ``from`` and ``until``; none for a window without ends."""
+    """Return the keys ``from`` and ``until`` of a window; an end that is open has no key."""
     return _said(**{"from": _time(window.start), "until": _time(window.end)})
 
 
 def reference_plain(events: Iterable[ReferenceEvent]) -> list[Plain]:
-    """Return the section ``reference``, in the order in which the events happened."""
+    """Return the section ``reference``, in the order of the events."""
     return [
         {
             "pcr": event.pcr,

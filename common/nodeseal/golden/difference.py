@@ -1,4 +1,4 @@
-"""What two goldens judge differently, section by section, in values that people can compare."""
+"""The differences between two goldens, section by section, in values that people can compare."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _Rows = Iterator[tuple[str, str, tuple[str, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenDifference:
-    """One thing that two goldens do not say the same about.
+    """One difference between two goldens.
 
     Attributes:
-        section: of the golden, such as ``pcrs`` or ``runtime``.
-        where: what in it, such as ``sha256:4`` or ``files /usr/bin/bash``.
-        before: what the first golden says; empty: nothing, so it is not judged, or not allowed where the section
-            lists what is.
-        after: what the second one says.
+        section: the golden's section, such as ``pcrs`` or ``runtime``.
+        where: the place in the section, such as ``sha256:4`` or ``files /usr/bin/bash``.
+        before: values in the first golden; empty: it says nothing here (no rule, or not in the list of what is
+            allowed).
+        after: values in the second golden.
     """
 
     section: str
@@ -34,7 +34,7 @@ class GoldenDifference:
 
 
 def diff_goldens(before: Golden, after: Golden) -> tuple[GoldenDifference, ...]:
-    """Return what differs, in the order of sections; names are not compared, and the reference judges nothing."""
+    """Return the differences in the order of sections. Names are not compared."""
     old, new = ({(section, where): values for section, where, values in _rows(golden)} for golden in (before, after))
     places = [*old, *(place for place in new if place not in old)]
     return tuple(

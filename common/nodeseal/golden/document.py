@@ -8,8 +8,8 @@
       sha256:
         "4": ["<64 hex digits>", "<64 hex digits>"]   # every value that is allowed
 
-Whatever it does not know, and whatever says nothing (an empty list or mapping), is refused with file, line and key.
-So is a golden that does not judge what boots.
+Unknown keys, empty lists and empty mappings are refused with file, line and key. So is a golden without a rule about
+what boots.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def parse_golden(raw: bytes, source: str) -> Golden:
 
     Args:
         raw: the whole file.
-        source: its name, for errors.
+        source: name of the file, for errors.
 
     Raises:
-        MalformedInput: naming source, line and key.
+        MalformedInput: the document is wrong; the message names source, line and key.
     """
     try:
         return _parse(parse_yaml(raw, source, MAX_GOLDEN), source)
@@ -55,7 +55,7 @@ def parse_golden(raw: bytes, source: str) -> Golden:
 
 
 def dump_golden(golden: Golden) -> bytes:
-    """Return the YAML of ``golden``; it parses back to the same digest."""
+    """Return the YAML of ``golden``, which parses back to the same digest."""
     return render(document_of(golden)).encode()
 
 
@@ -65,7 +65,7 @@ def _parse(fields: Fields, source: str) -> Golden:
     pcrs = _take_pcrs(take_fields(fields, "pcrs")) if fields.has("pcrs") else {}
     boot = parse_boot(take_fields(fields, "boot")) if fields.has("boot") else None
     if not (pcrs or boot):
-        raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
+        raise MalformedInput(f"{source}: no rule in it looks at what boots", remedy=_WHAT_BOOTS)
     golden = Golden(
         name=name,
         pcrs=pcrs,
@@ -78,7 +78,7 @@ def _parse(fields: Fields, source: str) -> Golden:
     )
     fields.done()
     if not golden.looks_at_boot:
-        raise MalformedInput(f"{source}: nothing in it judges what boots", remedy=_WHAT_BOOTS)
+        raise MalformedInput(f"{source}: no rule in it looks at what boots", remedy=_WHAT_BOOTS)
     return golden
 
 

@@ -1,7 +1,6 @@
-"""What a golden judges and what it leaves open, in words, for whoever must approve it.
+"""What a golden covers and what it leaves open, in words, for the person who approves it.
 
-Nothing here is an error: a golden that leaves something open may be right. What must not be is refused when it is
-parsed.
+Nothing here is an error: a golden may leave something open on purpose. Errors are refused when a golden is parsed.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _PROGRAMS = ("/bin/", "/boot/", "/etc/", "/lib/", "/lib64/", "/sbin/", "/usr/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lint:
-    """What an approver should know.
+    """Facts about a golden that an approver should know.
 
     Attributes:
         covered: what the golden looks at, a line each.
-        open: what it does not look at, or lets vary, likewise.
+        open: what the golden does not look at, or lets vary, a line each.
     """
 
     covered: tuple[str, ...]
@@ -33,7 +32,7 @@ class Lint:
 
 
 def lint_golden(golden: Golden) -> Lint:
-    """Return what ``golden`` judges and what it leaves open."""
+    """Return what ``golden`` covers and what it leaves open."""
     return Lint(covered=tuple(_covered(golden)), open=tuple(_open(golden)))
 
 

@@ -1,12 +1,12 @@
 """Golden measurements: what a trustworthy machine may have booted and may run, under a name (DESIGN §6).
 
-A golden's identity is the SHA-256 of its content in canonical JSON (:func:`document_of`), so neither comments nor the
-order of keys and values matter, and an edited golden is another one. One that says nothing (no bank, no PCR, no value,
-no rule) is refused: nothing configured means nothing trusted. SHA-1 banks are refused
-too: whoever can make two boot components with one SHA-1 can swap them.
+A golden's identity is the SHA-256 of its content in canonical JSON (:func:`document_of`). Comments and the order of
+keys do not matter, and an edited golden is another golden. A golden that says nothing (no bank, no PCR, no value, no
+rule) is refused: nothing configured means nothing trusted. SHA-1 banks are refused, because an attacker can make two
+boot components with the same SHA-1 and swap them.
 
-Which PCRs may be pinned follows the PC Client Platform TPM Profile ("PCR Initial and Reset Values"): those that
-only a reset of the platform clears and that hold still while a node runs.
+Goldens may pin PCRs that only a reset of the platform clears and that do not change while a node runs (PC Client
+Platform TPM Profile, "PCR Initial and Reset Values").
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from nodeseal.tpm.pcr_usage import (
 GOLDEN_FORMAT = "nodeseal/golden/1"
 DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
-"""Values that one PCR may have; more would be a rule, not a measurement."""
+"""Highest number of values for one PCR; more would be a rule, not a measurement."""
 
 _IMAGES, _SECURE_BOOT = 4, 7
 _PCRS_OF_RULES = {
@@ -57,7 +57,7 @@ _PCRS_OF_RULES = {
     "files": {FILE_PCR},
     "gpt": {5},
 }
-"""Where the events that a boot rule looks at are measured (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
+"""PCRs with the events of each boot rule (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
 NOT_PINNABLE = {
     IMA_PCR: "it changes with every file that IMA measures",
     DEFAULT_CAP_PCR: "it is the cap PCR, which must be zero on every trusted node",
@@ -75,12 +75,12 @@ class Golden:
     Attributes:
         name: for people; part of the identity.
         pcrs: allowed values by bank and PCR.
-        boot: rules over the boot log, for what exact values would be too narrow.
-        runtime: rules over the IMA log; None: what runs after boot is not judged.
+        boot: rules over the boot log, where exact values would be too narrow.
+        runtime: rules over the IMA log; None: the golden does not look at what runs after boot.
         platform: rules over the TPM.
         valid: when the golden counts.
-        nodes: labels that a node must have for the golden to count for it; empty: any node.
-        reference: what a machine measured when the golden was made; explains, never judges.
+        nodes: labels of the nodes that the golden is for; empty: any node.
+        reference: what a machine measured when the golden was made; only explains.
         digest: SHA-256 of the content in canonical JSON.
 
     Raises:
@@ -121,9 +121,9 @@ class Golden:
         return _rows(self.pcrs)
 
     def static_pcrs(self) -> Mapping[HashAlg, frozenset[int]]:
-        """Return the PCRs that judge what booted: those with exact values, and those whose events boot rules look at.
+        """Return the PCRs that tell what booted: those with exact values, and those whose events boot rules look at.
 
-        They hold still until the next boot, so a release key can be bound to them; PCR 10 never is among them.
+        They do not change until the next boot, so a release key can be bound to them. PCR 10 is never among them.
         """
         pinned = {bank: frozenset(rows) for bank, rows in self.pcrs.items()}
         if self.boot is None:
@@ -132,11 +132,11 @@ class Golden:
 
     @property
     def looks_at_boot(self) -> bool:
-        """Whether another boot image than those meant would be refused.
+        """Whether the golden refuses unexpected boot images.
 
-        That takes exact values of PCR 4, or the images themselves, or secure boot together with who may have signed
-        them. PCR 11 alone does not do: it is zero until a unified kernel image starts, so any other image can extend
-        it to the value that is expected.
+        That takes exact values of PCR 4, or a list of images, or secure boot together with its signers. PCR 11 alone is
+        not enough: it is zero until a unified kernel image starts, so any other image can extend it to the expected
+        value.
         """
         if any(_IMAGES in rows for rows in self.pcrs.values()):
             return True
@@ -148,7 +148,7 @@ class Golden:
 
 
 def _says_nothing(golden: Golden) -> str:
-    """Name a section without a rule, or nothing: its golden would have the digest of one without that section."""
+    """Name a section without a rule, or return an empty text. The digest would not show such a section."""
     if golden.boot is not None and not pcrs_of_rules(golden.boot):
         return "boot"
     if golden.runtime is not None and not (golden.runtime.files or golden.runtime.keys):
@@ -163,7 +163,7 @@ def _rows(pcrs: PcrValues) -> Iterator[tuple[HashAlg, int, frozenset[bytes]]]:
 
 
 def document_of(golden: Golden) -> Plain:
-    """Return what the YAML of ``golden`` says, and its digest is made of, as plain values."""
+    """Return the plain values from which the YAML and the digest of ``golden`` are made."""
     sections: Plain = {
         "pcrs": pcrs_plain(golden.pcrs),
         "boot": boot_plain(golden.boot) if golden.boot else None,
@@ -177,12 +177,12 @@ def document_of(golden: Golden) -> Plain:
 
 
 def pcrs_of_rules(rules: BootRules) -> frozenset[int]:
-    """Return the PCRs whose events some of ``rules`` look at."""
+    """Return the PCRs whose events ``rules`` look at."""
     return frozenset().union(*(pcrs for rule, pcrs in _PCRS_OF_RULES.items() if getattr(rules, rule)))
 
 
 def shortfall(bank: HashAlg, pcr: int, allowed: frozenset[bytes]) -> str:
-    """Say what one PCR's entry is not, or nothing."""
+    """Say what one PCR's entry should be, or return an empty text if it is right."""
     if pcr in NOT_PINNABLE:
         return f"a PCR that a golden may pin: {NOT_PINNABLE[pcr]}"
     if not 0 <= pcr <= LAST_PCR:

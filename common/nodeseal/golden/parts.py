@@ -1,6 +1,6 @@
-"""Getters for what several sections of a golden hold: digests, windows of time, paths, names.
+"""Getters that several sections of a golden share: digests, windows of time, paths, names.
 
-Each refuses with :class:`MalformedInput`, which names file, line and key, and none returns something empty.
+Each raises :class:`MalformedInput` with file, line and key, and none returns an empty value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME
 
 MAX_NAME = 255
 Wrong = Callable[..., MalformedInput]
-"""Makes the error for a value that is not what is due: ``wrong(due, remedy=…)``."""
+"""Makes the error for a wrong value: ``wrong(expected, remedy=…)``."""
 _Value = TypeVar("_Value", bound=Hashable)
 _HEX = re.compile(r"([0-9a-f]{2})+")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -27,7 +27,7 @@ _NAMES = ", ".join(STRONG_HASHES_BY_NAME)
 
 
 def take_fields(fields: Fields, key: str) -> Fields:
-    """Return the mapping under ``key``, with at least one key in it."""
+    """Return the mapping under ``key``; it has at least one key."""
     found = fields.fields(key)
     if not found.keys():
         raise fields.wrong(key, "a mapping with at least one key")
@@ -37,7 +37,7 @@ def take_fields(fields: Fields, key: str) -> Fields:
 def take_list(
     fields: Fields, key: str, parse: Callable[[Item], _Value], max_items: int = MAX_VALUES
 ) -> tuple[_Value, ...]:
-    """Return the list of 1 to ``max_items`` values under ``key``, none twice."""
+    """Return the list under ``key``: 1 to ``max_items`` different values."""
     found: list[_Value] = []
     seen: set[_Value] = set()
     for item in fields.each(key, max_items=max_items):
@@ -61,7 +61,7 @@ def hex_of(size: int) -> Callable[[Item], bytes]:
 
 
 def parse_tagged(value: object, wrong: Wrong) -> bytes:
-    """Return the digest that ``value`` is, such as ``sha256:…``, or raise what ``wrong`` makes of what is due."""
+    """Parse a digest such as ``sha256:…``, or raise the error that ``wrong`` makes."""
     name, _, text = value.partition(":") if isinstance(value, str) else ("", "", "")
     bank = STRONG_HASHES_BY_NAME.get(name)
     if bank is None or len(text) != 2 * bank.digest_size or not _HEX.fullmatch(text):
@@ -80,7 +80,7 @@ def path(item: Item) -> str:
 
 
 def checked_path(text: object, wrong: Wrong) -> str:
-    """Return ``text`` if it is a path in its one spelling, or raise what ``wrong`` makes of what is due."""
+    """Return ``text`` if it is a path in its one spelling, or raise the error that ``wrong`` makes."""
     if not isinstance(text, str):
         raise wrong("text")
     try:
@@ -91,7 +91,7 @@ def checked_path(text: object, wrong: Wrong) -> str:
 
 
 def take_window(fields: Fields) -> Window:
-    """Return the window that the keys ``from`` and ``until`` make; neither is there: a window without ends."""
+    """Return the window of the keys ``from`` and ``until``. Without both it has no ends."""
     window = Window(start=_take_moment(fields, "from"), end=_take_moment(fields, "until"))
     if window.start is not None and window.end is not None and window.end < window.start:
         raise fields.wrong("until", "at or after from")
@@ -99,10 +99,10 @@ def take_window(fields: Fields) -> Window:
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the time that ``text`` is, as RFC 3339 has it, in UTC.
+    """Parse a time in the format of RFC 3339 and return it in UTC.
 
     Raises:
-        MalformedInput: it is none.
+        MalformedInput: it is not such a time.
     """
     try:
         if _MOMENT.fullmatch(text):
@@ -130,7 +130,7 @@ def take_name(fields: Fields) -> str:
 
 
 def refuse_repeated(rows: Iterable[_Value], fields: Fields, key: str) -> None:
-    """Refuse ``key`` when two of its rows are known by the same value."""
+    """Refuse ``key`` if two of its rows have the same identifying value."""
     found = list(rows)
     if len(set(found)) != len(found):
         raise fields.wrong(key, "a list that has each entry once")

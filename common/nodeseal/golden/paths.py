@@ -1,8 +1,8 @@
-"""Paths as goldens write them: plain ASCII with one spelling, whatever bytes the kernel measured.
+"""Spelling of paths in goldens: plain ASCII, one spelling for each sequence of bytes that the kernel measures.
 
-A path is bytes to the kernel. Bytes that are not printable ASCII, and ``%`` itself, are written as ``%`` and two
-upper-case hex digits (percent-encoding, RFC 3986 §2.1), so no two paths look alike to an approver, and each has one
-spelling: ``/usr/share/F%C5%91.crt``. Everything else, backslashes and spaces too, stands for itself.
+Bytes that are not printable ASCII, and ``%`` itself, are written as ``%`` and two upper-case hex digits
+(percent-encoding, RFC 3986 §2.1): ``/usr/share/F%C5%91.crt``. So no two paths look alike to an approver. All other
+characters, backslashes and spaces included, stand for themselves.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def path_bytes(text: str) -> bytes:
 
 
 def exclude_fault(text: str) -> str:
-    """Say what an exclude must be and is not, or nothing.
+    """Say what is wrong with an exclude, or return an empty text.
 
-    An exclude lets anything run from where it points, so it must name one file, or one folder at least two levels
-    deep, and nothing that reads like a pattern.
+    An exclude lets anything run from its path. So it must name one file, or one folder at least two levels deep, and
+    must not look like a pattern.
     """
     parts = text.removesuffix("/").split("/")[1:]
     if not text.startswith("/") or any(part in ("", ".", "..") for part in parts):

@@ -1,15 +1,14 @@
 """Patterns for kernel command lines: literal words, and ``*`` where a value may vary.
 
-A hostile command line can add a parameter (``init=/bin/sh``), or hide one that it must have behind a quote, and a
-regular expression that an approver writes in a hurry lets both through, or takes exponential time. So a pattern is
-matched word by word, in time linear in the line:
+A hostile command line can add a parameter (``init=/bin/sh``), or hide a required one behind a quote. A hasty regular
+expression accepts both, or takes exponential time. So a pattern is matched word by word, in time linear in the line:
 
-- words are separated by single spaces and must be the same number;
-- ``*`` stands for any characters of one word, none included;
-- it never stands in a parameter's name: before it comes a ``=``, or the word is a path (GRUB measures the kernel's
+- words are separated by single spaces; pattern and line must have the same number of words;
+- ``*`` stands for zero or more characters of one word;
+- ``*`` never stands in a parameter's name: a ``=`` comes before it, or the word is a path (GRUB measures the kernel's
   path, ``/vmlinuz-*`` or ``(hd0,gpt2)/vmlinuz-*``, as the first word);
-- a word with ``*`` matches nothing that holds quotes, backslashes or unprintable characters, which the kernel
-  (``next_arg``) and systemd read as marks that swallow the words that follow.
+- a word with ``*`` matches no quotes, backslashes or unprintable characters: the kernel (``next_arg``) and systemd let
+  these swallow the following words.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _PATHS: Final = ("/", "(")
 
 
 def command_line_matches(pattern: str, line: str) -> bool:
-    """Tell whether a whole kernel command line is one that ``pattern`` means."""
+    """Tell whether ``pattern`` matches the whole kernel command line."""
     if pattern.count(" ") != line.count(" "):
         return False
     return all(map(_word_matches, pattern.split(" "), line.split(" ")))
 
 
 def pattern_fault(pattern: str) -> str:
-    """Say what a pattern must be and is not, or nothing."""
+    """Say what is wrong with a pattern, or return an empty text."""
     if not 0 < len(pattern) <= MAX_PATTERN or not pattern.isprintable():
         return f"1 to {MAX_PATTERN} printable characters"
     for word in pattern.split(" "):

@@ -1,11 +1,11 @@
 """What a machine will measure after an update, before it is rolled out.
 
-A prediction takes a golden's reference events, the boot that it was made from, and gives the events that new files and
-words concern their new digests (:mod:`nodeseal.golden.predicted_events`). Exact values follow by replay, rules by name
+A prediction starts from a golden's reference events and gives the events that the new files and words change their new
+digests (:mod:`nodeseal.golden.predicted_events`). Exact values follow by replay, rules by name
 (:mod:`nodeseal.golden.predicted_rules`).
 
-What cannot be known from files alone is not guessed: an image by another signer also changes which authorities
-firmware measures (PCR 7), and a new boot loader may measure other things.
+Nothing is guessed that files alone do not tell: an image by another signer also changes the authorities that firmware
+measures (PCR 7), and a new boot loader may measure other things.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nodeseal.tpm.algorithms import HashAlg
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A golden for after the update.
+    """The golden for machines after the update.
 
     Attributes:
         golden: the new golden.
@@ -37,14 +37,14 @@ class Prediction:
 def predict(
     golden: Golden, replacements: Sequence[Replacement], renamings: Sequence[Renaming], *, name: str, keep: bool
 ) -> Prediction:
-    """Return the golden that machines will match once they booted with the new files.
+    """Return the golden that machines will match after they boot with the new files.
 
     Args:
-        golden: what they match now; it must hold reference events.
+        golden: the golden that they match now; it must hold reference events.
         replacements: the new files.
         renamings: words that change in measured texts.
         name: of the new golden.
-        keep: whether what is allowed now stays allowed, for a rollout with one golden.
+        keep: also allow what the golden allows now, for a rollout with one golden.
 
     Raises:
         MalformedInput: the golden holds no reference events, a target or an old word is not among them, or a file

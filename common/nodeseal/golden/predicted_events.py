@@ -1,9 +1,12 @@
-"""Reference events after an update: what new files and new words make of each.
+"""Reference events after an update, with the digests that new files and new words give them.
 
-What the new files concern gets their digests: boot images their Authenticode digest (PCR 2 and 4), a unified kernel
-image also its sections (PCR 11), its kernel, and what the kernel's own stub measures of them (PCR 9), files that the
-boot loader reads the hash of their content (PCR 9), texts such as command lines the hash of the text with its words
-replaced (PCR 8 and 12), and load options that are such a text (PCR 9).
+These events change:
+
+- boot images: their Authenticode digest (PCR 2 and 4);
+- a unified kernel image: also its sections (PCR 11), its kernel, and what the kernel's stub measures of them (PCR 9);
+- files that the boot loader reads: the hash of their content (PCR 9);
+- texts such as command lines: the hash of the text with its words replaced (PCR 8 and 12), also where they are load
+  options (PCR 9).
 """
 
 from __future__ import annotations
@@ -41,17 +44,17 @@ _SEPARATORS: Final = re.compile(r"[\\/]")
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
 Step: TypeAlias = tuple[ReferenceEvent | None, ReferenceEvent | None]
-"""A reference event before and after the update; ``None`` where there are more or fewer."""
+"""A reference event before and after the update; ``None`` where one side has no such event."""
 Steps: TypeAlias = list[Step]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """A file that is to take another's place.
+    """A file that replaces another one.
 
     Attributes:
-        target: file name of the old one as the reference events show it (without folders, in any case), or the
-            number of its event in the reference, from 0.
+        target: file name of the old file as the reference events show it (without folders; upper or lower case), or
+            the number of its event in the reference, from 0.
         content: the new file.
     """
 
@@ -68,7 +71,7 @@ class Renaming:
 
 
 def replaced(steps: Steps, replacement: Replacement, banks: tuple[HashAlg, ...]) -> Steps:
-    """Return ``steps`` with a file in the place of another.
+    """Return ``steps`` with one file replaced.
 
     Raises:
         MalformedInput: the target is not among the events, or the file does not parse as what it replaces.
@@ -129,11 +132,10 @@ def _kernel_replaced(steps: Steps, place: int, image: PeImage, banks: Iterable[H
 
 
 def _handed_on(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Steps:
-    """Replace what a kernel measures of the sections that systemd-stub hands on to it.
+    """Replace what a kernel measures of the sections that systemd-stub hands to it.
 
-    The initial RAM disk is a section as it is, if it was one before. Load options are the command line in UTF-16
-    without white space around it, unless the boot loader gave others, which are in PCR 12 then
-    (systemd: src/boot/stub.c).
+    The initial RAM disk is the section itself, if it was before. Load options are the command line in UTF-16 without
+    surrounding white space, unless the boot loader gave others; those are then in PCR 12 (systemd: src/boot/stub.c).
     """
     contents = {section.name: image.content(section) for section in reversed(image.sections)}
     before = section_digests((event for _, event in steps), banks[0])
@@ -154,7 +156,7 @@ def _handed_on(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Step
 
 
 def section_digests(events: Iterable[ReferenceEvent | None], bank: HashAlg) -> Mapping[str, Mapping[HashAlg, bytes]]:
-    """Return the digests of the sections' contents, each of which follows that of its name."""
+    """Return the digests of the sections' contents. Each follows the digest of the section's name."""
     names = {_name_digest(name, bank): name for name in MEASURED_SECTIONS}
     measured = [event for event in events if event is not None and event.pcr == STUB_PCR]
     named = ((names.get(name.digests[bank]), content) for name, content in pairwise(measured))
@@ -162,7 +164,7 @@ def section_digests(events: Iterable[ReferenceEvent | None], bank: HashAlg) -> M
 
 
 def _sections_replaced(steps: Steps, image: PeImage, banks: tuple[HashAlg, ...]) -> Steps:
-    """Replace the stretch of PCR 11 from the first section's name to the last section's content."""
+    """Replace the events of PCR 11 from the first section's name to the last section's content."""
     places = [i for i, (_, event) in enumerate(steps) if event is not None and event.pcr == STUB_PCR]
     names = {_name_digest(name, bank) for name in MEASURED_SECTIONS for bank in banks}
     marks = [i for i in places if (event := steps[i][1]) and names & set(event.digests.values())]
@@ -196,7 +198,7 @@ def renamed(steps: Steps, renaming: Renaming, banks: tuple[HashAlg, ...]) -> Ste
     """Return ``steps`` with words changed.
 
     Raises:
-        MalformedInput: no measured text has the old word, or a digest is not of the text that has it.
+        MalformedInput: no measured text has the old word, or a digest was not made of the text.
     """
     texts = {event.what for _, event in steps if event is not None and renaming.old in event.what}
     moved = {bank: dict(_moved(texts, renaming, bank)) for bank in banks}
@@ -207,7 +209,7 @@ def renamed(steps: Steps, renaming: Renaming, banks: tuple[HashAlg, ...]) -> Ste
 
 
 def _moved(texts: Iterable[str], renaming: Renaming, bank: HashAlg) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate what digests of these texts become, however they are spelled."""
+    """Iterate over old and new digests of these texts, in all their spellings."""
     for text in texts:
         for before, after in zip(_spellings(text), _spellings(swap(text, renaming)), strict=True):
             yield bank.digest(before), bank.digest(after)
@@ -234,7 +236,7 @@ def swap(text: str, renaming: Renaming) -> str:
 
 
 def _spellings(text: str) -> Iterator[bytes]:
-    """Yield the ways in which boot loaders and kernels hash a text that is shown as ``text``.
+    """Yield the byte sequences that boot loaders and kernels may hash for a text that is shown as ``text``.
 
     GRUB hashes what follows ``grub_cmd:`` or ``kernel_cmdline:``, with or without a final NUL
     (grub-core/commands/tpm.c); systemd-boot and -stub hash UTF-16 with its NUL (src/boot/measure.c); the kernel's EFI

@@ -1,4 +1,4 @@
-"""Boot rules after an update: what they allow follows the events that changed."""
+"""Boot rules after an update: they follow the events that changed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nodeseal.golden.rules import BootRules, Image
 
 
 def predicted_rules(rules: BootRules, steps: Steps, renamings: Iterable[Renaming], *, keep: bool) -> BootRules:
-    """Return ``rules`` for what boots after the update.
+    """Return the boot rules for machines after the update.
 
     Args:
-        rules: those of now.
+        rules: the rules of now.
         steps: the reference events before and after.
         renamings: words that change in command lines.
-        keep: whether what is allowed now stays allowed.
+        keep: also allow what the rules allow now.
 
     Raises:
-        MalformedInput: both boots should be allowed, and one has a section that the other has not.
+        MalformedInput: both boots are to be allowed, but only one of them has a certain section.
     """
     new = {old.digests[rules.bank]: after.digests[rules.bank] for old, after in steps if old and after and old != after}
     return replace(
@@ -59,7 +59,7 @@ def _sections(rules: BootRules, steps: Steps, *, keep: bool) -> Mapping[str, fro
     """Return the section rules with the contents that changed and without the sections that are gone.
 
     Raises:
-        MalformedInput: both boots should be allowed, and one has a section that the other has not.
+        MalformedInput: both boots are to be allowed, but only one of them has a certain section.
     """
     if rules.sections is None:
         return None

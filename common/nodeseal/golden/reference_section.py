@@ -1,7 +1,7 @@
 """The section ``reference`` of a golden: what a machine measured when the golden was made, event by event.
 
-It explains differences and is the base of predictions; nothing is judged by it. So that it cannot mislead, the events
-of a PCR with exact values must replay to one of them.
+It explains differences and is the base of predictions. No verdict depends on it. So that it cannot mislead, the events
+of a PCR with exact values must replay to one of these values.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def take_reference(fields: Fields, pcrs: PcrValues) -> tuple[ReferenceEvent, ...
 
     Args:
         fields: the golden's document.
-        pcrs: its exact values.
+        pcrs: the golden's exact PCR values.
 
     Raises:
-        MalformedInput: naming source, line and key.
+        MalformedInput: the section is wrong; the message names source, line and key.
     """
     events = tuple(_event(item) for item in fields.each("reference", max_items=MAX_REFERENCE_EVENTS))
     for bank, rows in pcrs.items():

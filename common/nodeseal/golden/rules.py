@@ -1,7 +1,7 @@
-"""The rules that a golden may hold besides exact PCR values: frozen values, judged by the verifier's appraisal.
+"""The rules that a golden may hold besides exact PCR values: frozen values, which the appraisal compares with evidence.
 
-A rule that is ``None`` is not there: nothing is judged by it. An empty rule would be one that nothing can satisfy or
-that says nothing, so the document's parser refuses those, and goldens refuse sections without a rule.
+A rule that is ``None`` is absent. An empty rule would allow nothing or say nothing, so the document's parser refuses
+it, and goldens refuse sections without a rule.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class Window:
     """A span of time, both ends included.
 
     Attributes:
-        start: its first moment; None: since ever.
-        end: its last moment; None: for ever.
+        start: first moment; None: no beginning.
+        end: last moment; None: no end.
     """
 
     start: datetime | None = None
     end: datetime | None = None
 
     def meets(self, since: datetime, until: datetime) -> bool:
-        """Tell whether some moment from ``since`` to ``until`` lies in the window."""
+        """Tell whether the window contains a moment from ``since`` to ``until``."""
         return (self.start is None or self.start <= until) and (self.end is None or self.end >= since)
 
 
@@ -52,10 +52,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A boot image, known by its Authenticode digest, or a measured file, known by the digest of its content.
+    """A boot image, identified by its Authenticode digest, or a measured file, identified by its content's digest.
 
     Attributes:
-        name: file name for people and findings; not judged, since no digest covers it.
+        name: file name for people and findings; not compared, because no digest covers it.
         digests: allowed digests in the bank of the rules.
     """
 
@@ -71,12 +71,12 @@ class BootRules:
         bank: the bank whose digests the rules name.
         secure_boot: whether secure boot must be on, in user or deployed mode.
         signers: the only authorities that may have vouched for an image (EV_EFI_VARIABLE_AUTHORITY).
-        images: the chain of images that ran from PCR 4 (boot loaders, UKIs, kernels): each of them once, in this order,
-            and no other. A set would let a kernel start without the boot loader that measures how it is started.
+        images: the chain of images that ran from PCR 4 (boot loaders, UKIs, kernels): each once, in this order, and no
+            other. A set would let a kernel start without the boot loader that measures how it is started.
         drivers: the only images that may have run from PCR 2 (option ROMs, UEFI drivers).
-        dbx: SHA-256 digests of images that the forbidden list must contain: a floor.
-        command_lines: patterns (:func:`~nodeseal.golden.patterns.command_line_matches`, not regular expressions); every
-            proved kernel command line must match one of them as a whole.
+        dbx: SHA-256 digests of images that the forbidden list must contain at least.
+        command_lines: patterns (:func:`~nodeseal.golden.patterns.command_line_matches`, not regular expressions); each
+            proved kernel command line must match one of them completely.
         sections: allowed digests of a unified kernel image's sections by name (PCR 11), such as ``.linux``.
         files: the only files that the boot loader may have read (GRUB, PCR 9).
         gpt: allowed digests of the partition table event (PCR 5).
@@ -99,8 +99,8 @@ class FileDigest:
     """One content that a file may have.
 
     Attributes:
-        digest: of the file, by the algorithm that IMA uses (known by its size).
-        valid: when a measurement of it counts.
+        digest: digest of the file by IMA's algorithm, which its size tells.
+        valid: when a measurement of this content counts.
     """
 
     digest: bytes
@@ -114,7 +114,7 @@ class SigningKey:
     Attributes:
         spki: SubjectPublicKeyInfo in DER.
         name: for people.
-        valid: when a measurement of a file signed with it counts.
+        valid: when a measurement of a file counts that was signed with the key.
     """
 
     spki: bytes
@@ -124,13 +124,13 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeRules:
-    """Rules over the IMA log. Paths are spelled as :func:`~nodeseal.golden.paths.path_text` spells their bytes.
+    """Rules over the IMA log. Paths have the spelling of :func:`~nodeseal.golden.paths.path_text`.
 
     Attributes:
         files: allowed contents by path.
-        keys: a file signed by one of them may have any content.
-        excludes: exact paths, or folders written with a final ``/``, that are not judged.
-        violations: exact paths for which IMA may report that a file was written while it was measured.
+        keys: keys whose signed files may have any content.
+        excludes: exact paths, or folders with a final ``/``, that are not compared.
+        violations: exact paths of files that may be written while IMA measures them.
         buffers: allowed digests of measured buffers (ima-buf) by name, such as ``kexec-cmdline``.
     """
 
@@ -146,8 +146,8 @@ class PlatformRules:
     """Rules over the TPM itself.
 
     Attributes:
-        manufacturers: allowed makers, as the EK certificate names them (TCG vendor ids such as ``IFX``).
-        firmware: lowest firmware version that the quote may state, as four 16-bit numbers.
+        manufacturers: allowed makers (TCG vendor ids in the EK certificate, such as ``IFX``).
+        firmware: lowest firmware version in the quote, as four 16-bit numbers.
         ek_algorithms: allowed endorsement keys, of :data:`EK_ALGORITHMS`.
     """
 
@@ -158,15 +158,15 @@ class PlatformRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceEvent:
-    """One event of the boot that a golden was made from: explains differences and is the base of predictions.
+    """One event of the boot that a golden was made from. It explains differences and is the base of predictions.
 
-    Nothing is judged by it. Of a PCR with exact values, the reference events must replay to one of them.
+    No verdict depends on it. The reference events of a PCR with exact values must replay to one of these values.
 
     Attributes:
         pcr: the PCR that was extended.
         claimed_type: the event's type.
-        digests: what was extended, in the banks of the golden.
-        what: the data as people read it.
+        digests: extended digests, in the banks of the golden.
+        what: the data as readable text.
     """
 
     pcr: int

@@ -1,8 +1,8 @@
-"""Runtime lists while an update rolls out: old and new contents of a file side by side, each in its window.
+"""Runtime lists during an update: old and new contents of a file side by side, each in its window of time.
 
-Nodes are not updated at one moment, and a verifier must judge a file by the list that was in force when IMA measured
-it. So an update *adds* contents to paths, from the moment it may arrive, and lets the old ones end when every node must
-have it.
+Nodes are updated at different times, and a file must be compared with the list that was in force when IMA measured it.
+So an update *adds* contents to paths, from the moment it may arrive. The old contents end when every node must have the
+update.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Rollout:
     """When new and old contents count.
 
     Attributes:
-        new: window of contents that a path did not have before.
-        old_until: when contents end that the update replaces; None: they go on.
+        new: when contents count that a path did not have before.
+        old_until: last moment of the contents that the update replaces; None: they go on.
     """
 
     new: Window = ALWAYS
@@ -30,11 +30,11 @@ class Rollout:
 
 
 def runtime_list(found: Iterable[tuple[str, bytes]], valid: Window = ALWAYS) -> dict[str, tuple[FileDigest, ...]]:
-    """Return the list that allows what was found.
+    """Return the list that allows the files that were found.
 
     Args:
         found: pairs of path (spelled as :func:`~nodeseal.golden.paths.path_text` does) and digest.
-        valid: when they count.
+        valid: when the contents count.
     """
     digests: dict[str, dict[bytes, None]] = {}
     for path, digest in found:
@@ -43,9 +43,9 @@ def runtime_list(found: Iterable[tuple[str, bytes]], valid: Window = ALWAYS) -> 
 
 
 def merge_lists(old: Files, new: Files, rollout: Rollout) -> dict[str, tuple[FileDigest, ...]]:
-    """Return ``old`` with what ``new`` adds; paths that only ``old`` has stay as they are.
+    """Return ``old`` with the additions of ``new``; paths that only ``old`` has stay unchanged.
 
-    A content that both have goes on without an end: an update that was taken back may stay.
+    A content that both lists have goes on without an end, so an update may be taken back.
     """
     merged = dict(old)
     for path, contents in new.items():

@@ -21,14 +21,14 @@ from nodeseal.golden.paths import exclude_fault
 from nodeseal.golden.rules import ALWAYS, FileDigest, RuntimeRules, SigningKey
 
 MAX_PATHS = 256
-"""Excludes, and paths of violations."""
+"""Highest number of excludes, and of paths under ``violations``."""
 
 
 def parse_runtime(fields: Fields) -> RuntimeRules:
     """Parse the section.
 
     Raises:
-        MalformedInput: naming source, line and key.
+        MalformedInput: the section is wrong; the message names source, line and key.
     """
     if not (fields.has("files") or fields.has("keys")):
         first = fields.keys()[0]

@@ -1,6 +1,6 @@
 """The published JSON Schema (draft 2020-12) of goldens, for editors and other programs.
 
-The parser decides: it also refuses what a schema cannot say. Tests hold the two against each other.
+The parser decides: it also refuses errors that a schema cannot express. Tests compare the two.
 """
 
 from __future__ import annotations

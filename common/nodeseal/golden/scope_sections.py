@@ -21,7 +21,7 @@ def parse_platform(fields: Fields) -> PlatformRules:
     """Parse the section ``platform``.
 
     Raises:
-        MalformedInput: naming source, line and key, as from every function here.
+        MalformedInput: the section is wrong; the message names source, line and key.
     """
     makers, algorithms = "manufacturers", "ek_algorithms"
     rules = PlatformRules(
@@ -34,7 +34,11 @@ def parse_platform(fields: Fields) -> PlatformRules:
 
 
 def parse_valid(fields: Fields) -> Window:
-    """Parse the section ``valid``."""
+    """Parse the section ``valid``.
+
+    Raises:
+        MalformedInput: the section is wrong; the message names source, line and key.
+    """
     window = take_window(fields)
     fields.done()
     return window
@@ -44,7 +48,7 @@ def parse_nodes(fields: Fields) -> dict[str, str]:
     """Parse the section ``nodes``.
 
     Raises:
-        MalformedInput: too many labels, or one that is no name; names the place.
+        MalformedInput: too many labels, or a label that is not a name; the message names source, line and key.
     """
     labels = fields.keys()
     if len(labels) > _MAX_NODE_LABELS:

@@ -1,7 +1,7 @@
-"""Plain values as YAML that people like to read: one line for each thing that an approver decides about.
+"""Plain values as YAML for people: one line for each decision of an approver.
 
-Keys without surprises are plain, values are quoted; a mapping in a list, and a list of one text, are written on one
-line. PEM stands in a block. No list or mapping is empty.
+Simple keys are plain and values are quoted. A mapping in a list, and a list of one text, stand on one line; PEM stands
+in a block. No list or mapping is empty.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from nodeseal.settings import needs_quotes
 
 _LONGEST_SIMPLE_KEY: Final = 1024
-"""Characters of a key that may do without a question mark (YAML 1.2.2, 7.4.2)."""
+"""Longest key without a question mark, in characters (YAML 1.2.2, 7.4.2)."""
 
 
 def render(document: Mapping[str, object]) -> str:

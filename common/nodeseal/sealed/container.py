@@ -1,7 +1,7 @@
 """The layout of a ``*.sealed`` file: fixed bytes, META, FLOE header, padding, then segments from a 4 KiB boundary.
 
-This module computes and parses; it reads no file and decrypts nothing. What a container says is believed only where it
-equals the content file, and META is parsed only after the FLOE header's tag held over its raw bytes.
+This module computes and parses; it reads no file and decrypts nothing. A container is believed only where it equals the
+content file. META is parsed only after the FLOE header's tag is verified over its raw bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PREFIX = struct.Struct(">8sHHI")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the segments of a file of known size lie.
+    """Position of the segments in a file of known size.
 
     Attributes:
         size: bytes of plaintext.
@@ -59,14 +59,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """What a container says of itself.
+    """META: what a container says of itself.
 
     Attributes:
-        file_id: 16 random bytes, as in the content.
-        path: of the plaintext.
-        model_id: as in the content.
-        size: of the plaintext, in bytes.
-        segment_size: of a full FLOE segment, in bytes.
+        file_id: 16 random bytes, as in the content file.
+        path: path of the plaintext.
+        model_id: name of the model, as in the content file.
+        size: bytes of plaintext.
+        segment_size: bytes of a full FLOE segment.
         media_type: for people and tools; nothing depends on it.
     """
 
@@ -94,7 +94,7 @@ class Meta:
         """Compare with the content file.
 
         Raises:
-            ProofFailed: with ``sealed.header``: an authentic container, but of another file or model.
+            ProofFailed: ``sealed.header``: the container is authentic, but of another file or model.
         """
         expected = (file.file_id, file.path, model_id, file.size, file.segment_size)
         if (self.file_id, self.path, self.model_id, self.size, self.segment_size) != expected:
@@ -103,10 +103,10 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class RawHeader:
-    """The parts of a container before its first segment, cut but not believed.
+    """The parts of a container before its first segment, not yet believed.
 
     Attributes:
-        aad: fixed bytes and META, as they lie in the file.
+        aad: fixed bytes and META, as stored.
         floe_header: parameters, IV and header tag.
         size: bytes up to the first segment.
     """
@@ -122,7 +122,7 @@ class RawHeader:
 
     @property
     def header_tag(self) -> bytes:
-        """The tag that stands in the file."""
+        """The header tag in the file."""
         return self.floe_header[-floe.HEADER_TAG_SIZE :]
 
 
@@ -148,7 +148,7 @@ def header_size(prefix: bytes, name: str) -> int:
     """Return how many bytes come before the first segment, from the first 16 bytes of a file.
 
     Raises:
-        MalformedInput: no sealed file, another version, flags, or META longer than :data:`MAX_META`.
+        MalformedInput: not a sealed file, an unknown version or flag, or META longer than :data:`MAX_META`.
     """
     if len(prefix) != PREFIX_SIZE:
         raise MalformedInput(f"{name}: shorter than a header")
@@ -164,10 +164,11 @@ def header_size(prefix: bytes, name: str) -> int:
 
 
 def decode_header(raw: bytes, name: str) -> RawHeader:
-    """Cut the bytes before the first segment into their parts.
+    """Split the bytes before the first segment into their parts.
 
     Raises:
-        MalformedInput: as :func:`header_size`; cut short; or padding that is not zero.
+        MalformedInput: not a sealed file, an unknown version or flag, META longer than :data:`MAX_META`, cut off, or
+            padding that is not zero.
     """
     size = header_size(raw[:PREFIX_SIZE], name)
     if len(raw) != size:
@@ -181,7 +182,7 @@ def decode_header(raw: bytes, name: str) -> RawHeader:
 
 
 def parse_meta(raw: bytes, name: str) -> Meta:
-    """Parse META, once the header's tag held.
+    """Parse META, after the header's tag was verified.
 
     Raises:
         MalformedInput: not canonical JSON, an unknown key or a value out of range.
@@ -200,5 +201,5 @@ def parse_meta(raw: bytes, name: str) -> Meta:
 
 
 def header_failed(file: SealedFile, expected: str, seen: str) -> ProofFailed:
-    """Return the error for a header that is not the one of ``file``."""
+    """Return the error for a header that does not belong to ``file``."""
     return ProofFailed(Finding(id=FindingId.SEALED_HEADER, expected=expected, seen=seen, where=file.stored_path))

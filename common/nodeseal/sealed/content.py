@@ -1,7 +1,7 @@
-"""``nodeseal.model.json``: what a sealed model consists of. Its SHA-256 is the *model digest*.
+"""``nodeseal.model.json``: the files of a sealed model. Its SHA-256 is the *model digest*.
 
-Canonical JSON (RFC 8785), so that a content has one digest. What must be ciphertext is decided here and nowhere else.
-A content says nothing about its author: a verifier releases keys only for digests that were registered with it.
+It is canonical JSON (RFC 8785), so that a content has one digest. It alone decides which files must be ciphertext. It
+says nothing about its author: a verifier releases keys only for digests that were registered with it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedFile:
-    """A file that is stored as ciphertext under ``path`` and :data:`~nodeseal.sealed.paths.SEALED_SUFFIX`.
+    """A file that is stored as ciphertext under ``path`` plus :data:`~nodeseal.sealed.paths.SEALED_SUFFIX`.
 
     Attributes:
-        path: where the plaintext belongs.
-        size: of the plaintext, in bytes.
+        path: path of the plaintext.
+        size: bytes of plaintext.
         file_id: 16 random bytes.
         segment_size: bytes of a full FLOE segment, one of :data:`SEGMENT_SIZES`.
-        header_tag: of the FLOE header.
-        tags_digest: SHA-256 over the tags of all segments in order.
+        header_tag: tag of the FLOE header.
+        tags_digest: SHA-256 over the tags of all segments, in order.
     """
 
     path: str
@@ -51,7 +51,7 @@ class SealedFile:
 
     @property
     def stored_path(self) -> str:
-        """Where the ciphertext lies."""
+        """Path of the ciphertext."""
         return self.path + SEALED_SUFFIX
 
     def to_json(self) -> dict[str, object]:
@@ -69,7 +69,7 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainFile:
-    """A file that stays readable; covered by its SHA-256."""
+    """A file that stays readable. Its SHA-256 protects it from changes."""
 
     path: str
     size: int
@@ -77,7 +77,7 @@ class PlainFile:
 
     @property
     def stored_path(self) -> str:
-        """Where it lies."""
+        """Path of the file."""
         return self.path
 
     def to_json(self) -> dict[str, object]:
@@ -91,9 +91,9 @@ class Content:
 
     Attributes:
         model_id: name that all versions share.
-        version: counter; a verifier may refuse to go back.
-        created: when it was sealed, in whole seconds of UTC, by the sealer's clock.
-        files: in ascending order of their paths; at least one is sealed.
+        version: counter; a verifier may refuse a lower one.
+        created: time of sealing by the sealer's clock, in whole seconds of UTC.
+        files: files in ascending order of their paths; at least one is sealed.
     """
 
     model_id: ModelId
@@ -115,12 +115,12 @@ class Content:
 
     @property
     def digest(self) -> Digest:
-        """The model digest: SHA-256 of :meth:`encode`, which gives back the bytes that were parsed."""
+        """The model digest: SHA-256 of :meth:`encode`, which returns the bytes that were parsed."""
         return digest_of(self.encode())
 
     @property
     def size(self) -> int:
-        """Bytes of all files' plaintext."""
+        """Bytes of plaintext in all files."""
         return sum(file.size for file in self.files)
 
     def sealed(self) -> Iterator[SealedFile]:
@@ -132,8 +132,8 @@ def parse_content(raw: bytes, source: str = "nodeseal.model.json") -> Content:
     """Parse the bytes of ``nodeseal.model.json``.
 
     Raises:
-        MalformedInput: not canonical JSON, an unknown key, a path that is not one, files out of order or colliding,
-            a count or size out of range, or nothing sealed.
+        MalformedInput: not canonical JSON, an unknown key, a wrong path, files out of order or colliding, a count or
+            size out of range, or no sealed file.
     """
     if len(raw) > MAX_CONTENT:
         raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_CONTENT}")

@@ -1,4 +1,4 @@
-"""The public key file of a model key: all that a sealer needs, and no secret."""
+"""The public key file of a model key: all that a sealer needs. It holds no secret."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ModelKey:
     """The public half of one version of a model key.
 
     Attributes:
-        key_id: its name.
-        key_version: counter of its rotations, from 1.
+        key_id: name of the key.
+        key_version: counter of the key's rotations, from 1.
         public: the key itself.
     """
 
@@ -42,7 +42,7 @@ class ModelKey:
         )
 
     def slot(self, model_digest: Digest, data_key: bytes | bytearray) -> Slot:
-        """Seal the data key of the model with digest ``model_digest`` to this key."""
+        """Wrap the data key of the model ``model_digest`` for this key."""
         return Slot(
             key_id=self.key_id,
             key_version=self.key_version,

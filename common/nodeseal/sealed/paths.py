@@ -1,8 +1,8 @@
-"""Paths of files in a sealed model: one spelling each, nothing that leaves the directory.
+"""Paths of files in a sealed model: one spelling each, and none leaves the directory.
 
-A path is relative, with ``/`` between its parts, in Unicode NFC, printable, and has no part ``.`` or ``..``. No two
-paths of a model may differ only in case or compatibility forms, and none may be a folder of another: such pairs are
-one file on some file systems and two on others.
+A path is relative, with ``/`` between its parts, in Unicode NFC, printable, and has no part ``.`` or ``..``. Two paths
+of a model may not differ only in case or compatibility forms, and none may be a folder of another: such pairs are one
+file on some file systems and two on others.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def parse_path(text: str) -> str:
     """Return ``text`` if it is a path of a file in a sealed model.
 
     Raises:
-        MalformedInput: absolute, not normalised, leaving the directory, too long, with a backslash or a character
-            that does not print, or the name of one of our own files.
+        MalformedInput: the path is absolute, not normalised or too long, leaves the directory, has a backslash or a
+            character that does not print, or is the name of one of nodeseal's own files.
     """
     parts = text.split("/")
     if (
@@ -44,10 +44,10 @@ def refuse_collisions(stored: Iterable[str]) -> None:
     """Refuse names that are the same file, or file and folder, on some file system.
 
     Args:
-        stored: paths as they are on disk, with their suffixes.
+        stored: paths on disk, with their suffixes.
 
     Raises:
-        MalformedInput: naming the second of the pair.
+        MalformedInput: two paths collide; the message names the second.
     """
     files: set[str] = set()
     folders: set[str] = set()

@@ -1,6 +1,6 @@
-"""``nodeseal.slots.json``: who can open a sealed model. Rewritten at key rotation; the data is not touched.
+"""``nodeseal.slots.json``: the keys that open a sealed model. A key rotation rewrites it and leaves the data as it is.
 
-Nothing here needs to be believed: a slot opens only with its model key, for its model and its key id
+The slots need not be trusted: a slot opens only with its model key, for its model and its key id
 (:mod:`nodeseal.crypto.hpke`).
 """
 
@@ -25,8 +25,8 @@ class Slot:
 
     Attributes:
         key_id: name of the model key.
-        key_version: counter of its rotations, from 1.
-        suite: of the model key.
+        key_version: counter of the key's rotations, from 1.
+        suite: HPKE suite of the model key.
         sealed: encapsulated key and wrapped data key.
     """
 
@@ -36,7 +36,7 @@ class Slot:
     sealed: Wrapped = field(repr=False)
 
     def to_json(self) -> dict[str, object]:
-        """Return the entry of ``slots``, which is also ``Slot`` of ``io.nodeseal.Keys``."""
+        """Return the entry of ``slots``; ``Slot`` of ``io.nodeseal.Keys`` has the same form."""
         return {
             "enc": documents.encode_base64(self.sealed.enc),
             "key_id": self.key_id,
@@ -68,8 +68,8 @@ def parse_slots(raw: bytes, source: str = "nodeseal.slots.json") -> Slots:
     """Parse the bytes of ``nodeseal.slots.json``.
 
     Raises:
-        MalformedInput: not canonical JSON, an unknown key or suite, a length that the suite does not have, no slot,
-            too many, or two for one version of a key.
+        MalformedInput: not canonical JSON, an unknown key or suite, a length that does not fit the suite, no slot, too
+            many, or two for one version of a key.
     """
     if len(raw) > MAX_SLOTS_BYTES:
         raise MalformedInput(f"{source}: {len(raw)} bytes, at most {MAX_SLOTS_BYTES}")
@@ -85,7 +85,8 @@ def parse_slot_list(items: tuple[object, ...], source: str) -> tuple[Slot, ...]:
     """Parse the list under ``slots``, in a file or in a call of ``io.nodeseal.Keys.Open``.
 
     Raises:
-        MalformedInput: as :func:`parse_slots`.
+        MalformedInput: an unknown key or suite, a length that does not fit the suite, no slot, too many, or two for one
+            version of a key.
     """
     slots = tuple(parse_slot(item, f"{source}, slots") for item in items)
     if not 1 <= len(slots) <= MAX_SLOTS:
@@ -96,10 +97,10 @@ def parse_slot_list(items: tuple[object, ...], source: str) -> tuple[Slot, ...]:
 
 
 def parse_slot(value: object, source: str) -> Slot:
-    """Parse one slot from the JSON value that :meth:`Slot.to_json` gave.
+    """Parse one slot from the JSON value of :meth:`Slot.to_json`.
 
     Raises:
-        MalformedInput: an unknown key or suite, or a length that the suite does not have.
+        MalformedInput: an unknown key or suite, or a length that does not fit the suite.
     """
     fields = Fields(value, source)
     suite = parse_suite(fields.text("suite"))
@@ -117,10 +118,10 @@ def parse_slot(value: object, source: str) -> Slot:
 
 
 def parse_suite(text: str) -> Suite:
-    """Return the suite of that name.
+    """Return the suite with the name ``text``.
 
     Raises:
-        MalformedInput: there is none.
+        MalformedInput: no suite has this name.
     """
     try:
         return Suite(text)

@@ -13,8 +13,23 @@
         with open_tensors(model, "model.safetensors", framework="pt") as file:
             rows = file.get_slice("lm_head.weight")[:1000]
 
-Keys come from the agent of this node, once the verifier found the node trustworthy. To seal, see
-:mod:`nodeseal.loader.source` and :mod:`nodeseal.loader.seal`.
+Keys come from the agent of this node, after the verifier found the node trustworthy. What follows lists the modules by
+subject; this package exports what programs use.
+
+- Open and read: ``model`` (start here), ``opened`` (one open file), ``reader`` (its segments), ``crew`` (threads),
+  ``targets`` (memory that plaintext goes to), ``guard`` (lease and first failure), ``events``.
+- Keys and leases: ``keys``, ``agent_keys`` (the agent's socket).
+- Where models are stored: ``folders`` (disk, memory), ``web`` and ``timed_response`` (web servers).
+- Other views of a file: ``file_view`` (file object, memfd), ``readable`` (a folder with configuration and tokenizer).
+- Tensors: ``safetensors`` (the header), ``tensors``, ``slices``, ``weights`` (all files of a model), ``lazy_tensor``.
+- Libraries of tensors: ``frameworks`` (their interface), ``numpy``, ``torch``.
+- Serving and training stacks: ``transformers``, ``vllm``, ``sglang``, ``serving`` (what the last two share).
+- Seal: ``source`` (which files, and how), ``seal``, ``staging`` (a folder that appears whole), ``reseal`` (a new data
+  key), ``reslot`` (other model keys).
+- Without a key: ``glance`` (are the files complete?). For all: ``closing``.
+
+The loader may touch data keys, the agent's socket, model files, web servers and clocks. It imports no gRPC, protobuf or
+YAML, because it lives inside serving stacks.
 """
 
 from nodeseal.loader.agent_keys import AgentKeys

@@ -1,7 +1,7 @@
 """Data keys from the node's agent: the client of ``io.nodeseal.Keys`` (``io.nodeseal.Keys.varlink``).
 
-One connection is one open model. A thread listens on it for renewals and for the end: a revocation, a closed
-connection, a message that does not parse and an expiry without renewal all end the lease. After a fork only the parent
+One connection is one open model. A thread listens on it for renewals and for the end. A revocation, a closed
+connection, a message that does not parse, and an expiry without renewal all end the lease. After a fork only the parent
 listens, so children have no lease: open models in the process that uses them.
 """
 
@@ -29,14 +29,14 @@ from nodeseal.wire.varlink import Call, Frames, Reply
 
 DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
 ANSWER_SECONDS = 60.0
-"""For the first reply: the agent may have to attest and to create a key in its TPM."""
+"""Time for the first reply: the agent may have to attest and to create a key in its TPM."""
 _LOOK_SECONDS = 5.0  # a socket's timeout stands still while the machine sleeps
 _READ_SIZE = 65536
 _MAX_TEXT = 16384
 
 
 class AgentKeys:
-    """Asks the agent of this node."""
+    """Key provider that asks the agent of this node."""
 
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         """Connect later, in :meth:`open`.
@@ -50,9 +50,9 @@ class AgentKeys:
         """Ask for the model's data key and stay connected.
 
         Raises:
-            PolicyRefused: with the findings of the verifier or of the agent's own rules.
-            Unavailable: no agent answers, or it cannot reach TPM or verifier.
-            MalformedInput: the answer is not one of this interface.
+            PolicyRefused: the verifier or the agent's own rules refuse; holds the findings.
+            Unavailable: no agent answers, or the agent cannot reach its TPM or the verifier.
+            MalformedInput: the answer does not follow the interface.
         """
         connection = _Connection(self._path)
         try:
@@ -137,12 +137,12 @@ class _Connection:
         return varlink.decode_reply(self._ready.pop(0))
 
     def hang_up(self) -> None:
-        """Give the model back; wakes the thread that listens, which drops the connection."""
+        """Give the model back. The listening thread wakes and drops the connection."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def drop(self) -> None:
-        """Close the socket, when nobody listens any more."""
+        """Close the socket, after the listening has ended."""
         self._socket.close()
 
 
@@ -173,7 +173,7 @@ def _findings(fields: Fields) -> Iterator[Finding]:
 
 
 def _deadline(fields: Fields, key: str) -> float:
-    """Return a time of the wall clock as one of the boot clock, which nobody can set."""
+    """Convert a time of the wall clock to the boot clock, which nobody can set."""
     try:
         when = datetime.fromisoformat(fields.text(key, max_length=40))
     except ValueError as error:
@@ -184,5 +184,5 @@ def _deadline(fields: Fields, key: str) -> float:
 
 
 def _boot_clock() -> float:
-    """Seconds since boot, sleep included."""
+    """Return the seconds since boot, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""What is to be closed closes at the end of a ``with`` block, however that ends."""
+"""Context managers that close themselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Self
 
 
 class Closing(ABC):
-    """A context manager that gives itself and closes itself."""
+    """Context manager that calls :meth:`close` on exit."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything that is held."""
+        """Release everything that this object holds."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
-"""The threads that encrypt and decrypt, and their buffers: kept from file to file, so that nothing is set up twice.
+"""The threads that encrypt and decrypt, and their buffers. Both are kept from file to file.
 
-AES-GCM and reads release the GIL, so threads are enough: 13 to 20 µs of Python stand against 300 of work in a segment
-of 1 MiB, as the work empties the caches. Numbers are handed out one by one, as threads do not progress evenly.
+AES-GCM and reads release the GIL, so threads are enough: a segment of 1 MiB costs 13 to 20 µs of Python and 300 µs of
+other work, which empties the caches. Numbers are handed out one by one, because threads progress unevenly.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from nodeseal.crypto.secret import allocate, wipe
 from nodeseal.loader.closing import Closing
 
 MAX_THREADS: Final = 16
-"""Beyond that memory is the limit."""
+"""More threads do not help: memory is then the limit."""
 
 Work = Callable[[int, memoryview], None]
-"""Called with a number and a buffer that belongs to the thread for the time being."""
+"""Called with a number, and a buffer that no other thread uses during the call."""
 
 
 class Crew(Closing):
-    """Threads, started when they are first needed. Several callers may share it; close it, or use it with ``with``.
+    """Threads that start when they are first needed. Several callers may share a crew. Close it, or use ``with``.
 
     Attributes:
-        threads: how many work at once.
+        threads: number of threads that work at once.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         """Start nothing yet.
 
         Args:
-            threads: how many, or None for one per processor that this process may use, at most :data:`MAX_THREADS`.
+            threads: number of threads; None: one per processor of this process, at most :data:`MAX_THREADS`.
         """
         self.threads: Final = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._lock = Lock()
@@ -43,15 +43,15 @@ class Crew(Closing):
         self._closed = False
 
     def for_each(self, numbers: range, buffer_size: int, work: Work) -> None:
-        """Call ``work`` once for each number and return when all is done.
+        """Call ``work`` once for each number. Return when all calls have ended.
 
         Args:
             numbers: handed out in order.
-            buffer_size: bytes of private memory for each thread, warm from earlier calls; core dumps leave it out.
-            work: what to do.
+            buffer_size: bytes of private memory for each thread; core dumps leave it out.
+            work: the function to call.
 
         Raises:
-            Exception: the first error of ``work``. The other threads stop at their next number and are waited for.
+            Exception: the first error of ``work``. The call waits until the other threads stop.
         """
         run = _Run(numbers, work)
         try:
@@ -65,7 +65,7 @@ class Crew(Closing):
             helper.result()
 
     def close(self) -> None:
-        """Wipe the buffers and let the threads go, once they are done; later calls do without threads."""
+        """Wipe the buffers and end the threads after their work. Later calls use no threads."""
         with self._lock:
             self._closed = True
             pool, self._pool = self._pool, None
@@ -107,7 +107,7 @@ class Crew(Closing):
 
 
 class _Run:
-    """What one call of :meth:`Crew.for_each` has left to do."""
+    """The remaining work of one call of :meth:`Crew.for_each`."""
 
     def __init__(self, numbers: range, work: Work) -> None:
         self._left = iter(numbers)
@@ -118,7 +118,7 @@ class _Run:
         self._stopped = False
 
     def help(self, buffer: memoryview) -> None:
-        """Work in a thread of the crew; one that comes when all has ended finds nothing left."""
+        """Work in a thread of the crew. A thread that comes late finds nothing left."""
         with self._changed:
             self._helpers += 1
         try:
@@ -137,7 +137,7 @@ class _Run:
             raise
 
     def end(self) -> None:
-        """Return when no thread helps any more, whoever interrupts: they write to memory that the caller wipes."""
+        """Return when no thread helps any more, despite interrupts: threads write to memory that the caller wipes."""
         ended = False
         while not ended:
             with suppress(BaseException), self._changed:

@@ -1,4 +1,4 @@
-"""What happens to an open model, for those who want to be told as it happens."""
+"""Events of an open model, for listeners."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from threading import Lock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """More of a file has verified.
+    """More bytes of a file are verified.
 
     Attributes:
-        path: of the file.
-        done: bytes that have verified in this read.
+        path: path of the file.
+        done: bytes verified so far in this read.
         size: bytes of the file.
     """
 
@@ -25,11 +25,11 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The lease has ended and keys are wiped; nothing comes after.
+    """The lease has ended and keys are wiped. This is the last event.
 
     Attributes:
-        reason: in words.
-        revoked: whether the node lost the model; otherwise it was closed.
+        reason: the reason in words.
+        revoked: True: the node lost the model. False: the model was closed.
     """
 
     reason: str
@@ -40,7 +40,7 @@ Event = Verified | Ended
 
 
 class Events:
-    """Hands events to everyone who listens."""
+    """Sends events to all listeners."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -48,7 +48,7 @@ class Events:
         self._ended: Ended | None = None
 
     def listen(self) -> Iterator[Event]:
-        """Return the events from now on; the iterator waits for the next one, and is done after :class:`Ended`."""
+        """Return the events from now on. The iterator waits for the next event and stops after :class:`Ended`."""
         queue: SimpleQueue[Event] = SimpleQueue()
         with self._lock:
             if self._ended is None:
@@ -58,7 +58,7 @@ class Events:
         return self._events_of(queue)
 
     def meter(self, path: str, size: int, also: Callable[[int], None]) -> Callable[[int], None]:
-        """Return what counts the bytes of one read, tells listeners, and passes them on to ``also``."""
+        """Return a function that counts the bytes of one read, tells listeners, and then calls ``also``."""
         if not self._queues:
             return also
         lock, done = Lock(), 0
@@ -73,7 +73,7 @@ class Events:
         return count
 
     def end(self, ended: Ended) -> None:
-        """Tell the last event."""
+        """Send the last event."""
         with self._lock:
             self._ended = ended
         self._tell(ended)

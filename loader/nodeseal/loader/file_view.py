@@ -1,4 +1,4 @@
-"""A file of a model for programs that want a file: to read and seek in, or with a path."""
+"""A model's file for programs that need a file object or a path."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 
 
 class Ranges(Protocol):
-    """What gives verified bytes of a file."""
+    """Source of verified bytes of a file."""
 
     def read_range_into(self, buffer: memoryview, start: int) -> None:
-        """Fill ``buffer`` from byte ``start`` on."""
+        """Fill ``buffer`` with the bytes from ``start``."""
         ...
 
     def check(self) -> None:
-        """Refuse to go on once bytes may not be handed out any more."""
+        """Raise an error if bytes may not be handed out any more."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         ...
 
 
 class MappedWindow:
-    """The part of a file that was read last."""
+    """Memory with the part of a file that was read last."""
 
     def __init__(self, memory: memoryview) -> None:
         self.memory: Final = memory
         self.start, self.stop = 0, 0
 
     def close(self) -> None:
-        """Wipe it."""
+        """Wipe the memory."""
         wipe(self.memory)
 
 
 class MemoryRanges:
-    """Bytes that have verified already."""
+    """Ranges of bytes that are already verified."""
 
     def __init__(self, content: memoryview, check: Callable[[], None]) -> None:
         self._content: Final = content
         self.check: Final = check
 
     def read_range_into(self, buffer: memoryview, start: int) -> None:
-        """Copy bytes."""
+        """Copy bytes to ``buffer``."""
         buffer[:] = self._content[start : start + len(buffer)]
 
     def close(self) -> None:
@@ -61,17 +61,17 @@ class MemoryRanges:
 
 
 class FileView(io.RawIOBase):
-    """A read-only file object: each read verifies the segments it needs; whether the rest is intact stays open.
+    """A read-only file object. Each read verifies the segments that it needs, and no others.
 
-    Small reads are served from a window of plaintext, which is wiped when this is closed.
+    Small reads come from a window of plaintext, which is wiped when the file is closed.
     """
 
     def __init__(self, ranges: Ranges, size: int, window: MappedWindow) -> None:
         """Begin at the first byte; use :meth:`nodeseal.loader.SealedModel.as_file`.
 
         Args:
-            ranges: the file; closed with this.
-            size: of the file.
+            ranges: the file; closed with this object.
+            size: bytes of the file.
             window: memory for small reads.
         """
         super().__init__()
@@ -81,15 +81,15 @@ class FileView(io.RawIOBase):
         self._window: Final = window
 
     def readable(self) -> bool:
-        """Say that this can be read."""
+        """Return True: the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say that this has random access."""
+        """Return True: the file has random access."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a byte, counted as ``whence`` says; return where that is."""
+        """Move to a byte, counted as ``whence`` says, and return the new position."""
         self._check_open()
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
@@ -103,10 +103,12 @@ class FileView(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` as far as the file goes and return how many bytes that are; on any error they are zeros.
+        """Fill ``buffer`` up to the end of the file and return the number of bytes. On any error they are zeros.
 
         Raises:
-            ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         self._check_open()
         with memoryview(buffer).cast("B") as view:
@@ -121,14 +123,14 @@ class FileView(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Wipe the window and let go of the file."""
+        """Wipe the window and release the file."""
         if not self.closed:
             self._window.close()
             self._ranges.close()
         super().close()
 
     def _fill(self, view: memoryview) -> int:
-        """Fill a view from the position on, as far as one read goes; return how far."""
+        """Fill a view from the position with one read; return the number of bytes."""
         if len(view) >= len(self._window.memory):
             self._ranges.read_range_into(view, self._position)
             return len(view)
@@ -138,7 +140,7 @@ class FileView(io.RawIOBase):
         return count
 
     def _slide(self) -> int:
-        """Have the window hold the position; return how many bytes it holds from there on."""
+        """Move the window to the position; return the number of bytes that it holds from there."""
         window = self._window
         if not window.start <= self._position < window.stop:
             start = self._position - self._position % len(window.memory)
@@ -154,14 +156,14 @@ class FileView(io.RawIOBase):
 
 
 class MemoryFile(Closing):
-    """A file in memory that has a path, for programs of this process and those that inherit the descriptor.
+    """A file in memory with a path, for this process and programs that inherit the descriptor.
 
-    Nobody can change it any more. Its memory goes back when it is closed and nobody has it mapped or open; until then
-    the kernel may swap it, so run such programs without swap.
+    Nobody can change it. The kernel frees its memory when it is closed and nobody has it mapped or open. Until then the
+    kernel may swap it, so run such programs without swap.
 
     Attributes:
-        descriptor: of the file.
-        path: opens it.
+        descriptor: descriptor of the file.
+        path: path that opens the file.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -177,11 +179,11 @@ class MemoryFile(Closing):
 
 
 def memory_file(size: int, fill: Callable[[Targets], None]) -> MemoryFile:
-    """Make a file in memory, have ``fill`` fill it, and seal it against changes (memfd_create(2), fcntl(2)).
+    """Make a file in memory, fill it with ``fill``, and seal it against changes (memfd_create(2), fcntl(2)).
 
     Raises:
         Unavailable: the kernel has no memory for it.
-        Exception: what ``fill`` raises; nothing is left.
+        Exception: the error of ``fill``; no file is left.
     """
     try:
         descriptor = os.memfd_create("nodeseal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -1,6 +1,6 @@
-"""Where a sealed model lies: a directory here, a place on the web (:mod:`nodeseal.loader.web`), or memory.
+"""Folders of sealed models: a local directory, memory, or a web server (:mod:`nodeseal.loader.web`).
 
-Nothing that comes from a folder is believed: it is compared with digests, or decrypted, before it counts.
+Nothing from a folder is trusted: it is compared with digests, or decrypted, before it counts.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes, when it was opened."""
+        """Bytes of the file when it was opened."""
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` from ``offset``.
 
         Raises:
-            Unavailable: the bytes cannot be had: the file ends before, changed, or cannot be reached.
+            Unavailable: the file is too short, has changed, or cannot be reached.
         """
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the file."""
         ...
 
 
@@ -44,16 +44,16 @@ class Folder(Protocol):
         """Open a stored file.
 
         Raises:
-            Unavailable: it is not there or cannot be read.
-            MalformedInput: it is no file.
+            Unavailable: the file is missing or cannot be read.
+            MalformedInput: it is not a regular file.
         """
         ...
 
     def paths(self) -> Iterator[str]:
-        """Yield what is stored here, as far as the place can tell; entries that start with a dot are left out.
+        """Yield the paths of all files that the folder can list, without names that start with a dot.
 
         Raises:
-            Unavailable: the place cannot be read.
+            Unavailable: the folder cannot be read.
         """
         ...
 
@@ -62,8 +62,8 @@ def read_document(folder: Folder, path: str, limit: int) -> bytes:
     """Return one of the two documents of a sealed model, of at most ``limit`` bytes.
 
     Raises:
-        Unavailable: it is not there or cannot be read.
-        MalformedInput: it is longer, or no file.
+        Unavailable: the document is missing or cannot be read.
+        MalformedInput: the document is too long, or not a file.
     """
     try:
         source = folder.open(path)
@@ -80,7 +80,7 @@ def read_document(folder: Folder, path: str, limit: int) -> bytes:
 
 
 def surplus(folder: Folder, content: Content) -> Iterator[str]:
-    """Yield printable names of what is stored in a sealed model's folder and is not of the model; it may have no end.
+    """Yield the printable names of files in the folder that do not belong to the model. There may be no end of them.
 
     Raises:
         Unavailable: the folder cannot be read.
@@ -90,7 +90,7 @@ def surplus(folder: Folder, content: Content) -> Iterator[str]:
 
 
 class LocalFolder:
-    """A directory of this machine; symbolic links are followed."""
+    """A local directory. Symbolic links are followed."""
 
     def __init__(self, root: Path) -> None:
         self._root: Final = root
@@ -121,7 +121,7 @@ class _LocalFile:
 
 
 class MemoryFolder:
-    """Files that are in memory already, by their stored paths. Nobody may write to them while the model is open."""
+    """Files in memory, by their stored paths. They must not change while the model is open."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._files: Final = dict(files)
@@ -130,13 +130,13 @@ class MemoryFolder:
         return "memory"
 
     def open(self, path: str) -> Source:
-        """Return the file of that name."""
+        """Return the file with the path ``path``."""
         if path not in self._files:
             raise Unavailable(f"memory/{path}: no such file")
         return _MemoryFile(self._files[path], path)
 
     def paths(self) -> Iterator[str]:
-        """Yield every name."""
+        """Yield all paths."""
         return iter(self._files)
 
 
@@ -156,7 +156,7 @@ class _MemoryFile:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, depth first: links may lead in circles, until the kernel follows them no more."""
+    """Yield the files below a folder, depth first. Links may lead in circles, until the kernel stops following them."""
     waiting = [folder]
     while waiting:
         folder = waiting.pop()

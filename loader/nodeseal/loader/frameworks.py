@@ -1,4 +1,4 @@
-"""What the loader asks of a library of tensors: :mod:`nodeseal.loader.numpy` and :mod:`nodeseal.loader.torch`."""
+"""The loader's interface to libraries of tensors: :mod:`nodeseal.loader.numpy` and :mod:`nodeseal.loader.torch`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MODULES: Final = {
     "torch": "nodeseal.loader.torch",
     "pytorch": "nodeseal.loader.torch",
 }
-"""By the names that safetensors knows."""
+"""Modules by the names that safetensors uses."""
 
 
 class Framework(Protocol[T]):
-    """Makes tensors of verified bytes."""
+    """Interface that makes tensors from verified bytes."""
 
     def allocate(self, size: int) -> memoryview:
         """Return memory to decrypt into.
 
         Raises:
-            Unavailable: memory of the kind that was asked for cannot be had.
+            Unavailable: the requested kind of memory is not available.
         """
         ...
 
@@ -37,13 +37,13 @@ class Framework(Protocol[T]):
         """Return the bytes of one element.
 
         Raises:
-            MalformedInput: a type that this library lacks.
-            Unavailable: a type that needs a package that is not installed.
+            MalformedInput: this library lacks the type.
+            Unavailable: the type needs a package that is not installed.
         """
         ...
 
     def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> T:
-        """Return a tensor of the entry's type over ``data``, which has the length of ``shape``; nothing is copied."""
+        """Return a tensor of the entry's type over ``data``, without a copy. ``data`` has the length of ``shape``."""
         ...
 
     def stack(self, tensors: list[T]) -> T:
@@ -51,29 +51,29 @@ class Framework(Protocol[T]):
         ...
 
     def deliver(self, tensor: T) -> T:
-        """Return the tensor as callers want it: its elements in their order, on the device."""
+        """Return the tensor for callers: elements in order, on the device."""
         ...
 
     def memory(self, entry: TensorEntry, tensor: T) -> memoryview:
-        """Return the bytes of a tensor that exists already.
+        """Return the bytes of an existing tensor.
 
         Raises:
-            ValueError: its type or shape is not the entry's, or its elements do not lie in main memory in their order.
+            ValueError: type or shape differ from the entry, or the elements are not in order in main memory.
         """
         ...
 
 
 def framework_of(name: str, device: str, *, pin_memory: bool = False) -> Framework[Any]:
-    """Return the library of that name.
+    """Return the library with the name ``name``.
 
     Args:
-        name: as safetensors spells it: ``np`` or ``numpy``, ``pt``, ``torch`` or ``pytorch``.
-        device: where tensors go.
+        name: name in safetensors: ``np`` or ``numpy``, ``pt``, ``torch`` or ``pytorch``.
+        device: device of the tensors.
         pin_memory: decrypt into page-locked memory, which a GPU copies from at full speed.
 
     Raises:
-        ValueError: unknown, or a device that it lacks.
-        Unavailable: not installed.
+        ValueError: the name is unknown, or the library does not know the device.
+        Unavailable: the library is not installed.
     """
     if name not in _MODULES:
         raise ValueError(f"framework {name!r} is not one of {', '.join(_MODULES)}")
@@ -86,10 +86,10 @@ def framework_of(name: str, device: str, *, pin_memory: bool = False) -> Framewo
 
 
 def check_length(entry: TensorEntry, item_size: int, name: str) -> None:
-    """Refuse a tensor whose bytes are not those of its shape.
+    """Refuse a tensor whose length does not match its shape.
 
     Raises:
-        MalformedInput: so it is.
+        MalformedInput: the byte length does not match the shape.
     """
     if math.prod(entry.shape) * item_size != entry.stop - entry.start:
         raise MalformedInput(f"{name}: tensor {entry.name[:80]!a} does not have the length of its shape")

@@ -1,7 +1,7 @@
-"""What can be said of a sealed model without any key: whether its files are there, of the right size and name.
+"""Check a sealed model without a key: are its files present, with the right size and name?
 
-That finds accidents (a download that broke off, shards of two versions in one folder), not attacks: segments are not
-looked at, and whoever can change a file can change what it is compared with.
+This finds accidents (a broken download, shards of two versions in one folder), not attacks: segments are not read, and
+an attacker who can change a file can also change the content file that it is compared with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 def glance(directory: Path, content: Content) -> Iterator[str]:
-    """Yield, for each file of a model in its order, what is wrong with it at a glance; nothing wrong: an empty text."""
+    """Yield for each file of a model, in order, what is wrong with it; an empty text if nothing is."""
     for file in content.files:
         try:
             with opened(directory / file.stored_path) as descriptor:

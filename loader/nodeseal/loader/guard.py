@@ -1,4 +1,4 @@
-"""What stands between a caller and any byte of an open model: the lease, and the first proof that failed."""
+"""The guard of an open model: no read passes after the lease ended or a proof failed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nodeseal.loader.keys import Lease
 
 
 class Closable(Protocol):
-    """Something that holds keys or plaintext."""
+    """An object that holds keys or plaintext."""
 
     def close(self) -> None:
-        """Forget both; nothing happens if that is done."""
+        """Forget both. A second call does nothing."""
         ...
 
 
 class Guard:
-    """Lets reads pass while the lease is in force and nothing has failed to verify.
+    """Lets reads pass while the lease is in force and no proof has failed.
 
     Attributes:
-        lease: of the model.
+        lease: the model's lease.
     """
 
     def __init__(self, lease: Lease) -> None:
@@ -36,14 +36,14 @@ class Guard:
 
     @contextmanager
     def reading(self, check_open: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Surround a read: whoever could change one file could change others, so the first failure ends all reading.
+        """Surround a read. The first failed proof ends all reading: an attacker who changed one file may change others.
 
         Args:
-            check_open: raises if keys are wiped for another reason than the end of the lease.
+            check_open: raises an error if keys were wiped without an end of the lease.
 
         Raises:
-            PolicyRefused: the lease has ended, or ended meanwhile.
-            ProofFailed: this read did not verify, or one before.
+            PolicyRefused: the lease has ended, or ends during the read.
+            ProofFailed: this read or an earlier one did not verify.
         """
         self._check(check_open)
         if self._refusal:
@@ -62,10 +62,10 @@ class Guard:
         check_open()
 
     def hold(self, holder: Closable) -> None:
-        """Have ``holder`` closed when the lease ends.
+        """Close ``holder`` when the lease ends.
 
         Raises:
-            PolicyRefused: it has ended already; ``holder`` is closed.
+            PolicyRefused: the lease has ended already; ``holder`` is closed.
         """
         with self._lock:
             self._holders.add(holder)
@@ -76,7 +76,7 @@ class Guard:
             raise
 
     def watch(self, on_end: Callable[[str], None]) -> None:
-        """Close all holders when the lease ends, then call ``on_end`` with the reason; at once if it has ended."""
+        """When the lease ends, close all holders, then call ``on_end`` with the reason. It may have ended already."""
         self.lease.watch(lambda reason: self._end(reason, on_end))
 
     def _end(self, reason: str, on_end: Callable[[str], None]) -> None:

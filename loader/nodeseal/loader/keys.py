@@ -1,8 +1,8 @@
-"""Where data keys come from, and how long they last.
+"""Sources of data keys, and the leases that limit them.
 
-A key comes with a lease: the right of this node to use the model. It ends when the model is closed, when the agent says
-so, or when the agent falls silent past its expiry; the key is wiped at that moment. It ends in every child that is
-forked from this process, too: no revocation would reach it there.
+A key comes with a lease: the right of this node to use the model. The lease ends when the model is closed, when the
+agent says so, or when it expires without renewal. The key is wiped at that moment. A lease also ends in every forked
+child, because no revocation would reach it there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_PRIVATE = 1024
 
 
 class Lease:
-    """A data key and the right to use it. Safe to use from several threads; the first end is the one that counts."""
+    """A data key and the right to use it. Several threads may use it. Only the first end counts."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Lease:
         Args:
             model_digest: the model that the key was released for.
             data_key: 32 bytes; wiped when the lease ends.
-            release: called once when the lease ends, to tell whoever gave it.
-            drop: called instead in a child that was forked, to let go of what is its parent's.
+            release: called once when the lease ends, to tell the provider.
+            drop: called instead in a forked child, to release what belongs to the parent.
 
         Raises:
-            MalformedInput: not 32 bytes.
+            MalformedInput: the key does not have 32 bytes.
         """
         if len(data_key) != floe.KEY_SIZE:
             raise MalformedInput(f"data key of {len(data_key)} bytes, expected {floe.KEY_SIZE}")
@@ -65,7 +65,7 @@ class Lease:
         _leases.add(self)
 
     def watch(self, on_end: Callable[[str], None]) -> None:
-        """Have ``on_end`` called with the reason when the lease ends; at once if it has ended."""
+        """Call ``on_end`` with the reason when the lease ends, or at once if it has ended."""
         with self._lock:
             self._on_end = on_end
             ended = self._ended
@@ -73,26 +73,26 @@ class Lease:
             on_end(ended)
 
     def check(self) -> None:
-        """Refuse to go on once the lease has ended.
+        """Check that the lease is in force.
 
         Raises:
-            PolicyRefused: with ``sealed.lease-ended`` and the reason.
+            PolicyRefused: ``sealed.lease-ended``, with the reason.
         """
         if self._ended:
             expected = "a lease that is in force"
             raise PolicyRefused(Finding(id=FindingId.SEALED_LEASE, expected=expected, seen=self._ended))
 
     def data_key(self) -> bytearray:
-        """Return the key, not a copy: it turns to zeros when the lease ends.
+        """Return the key itself, which turns to zeros when the lease ends.
 
         Raises:
-            PolicyRefused: with ``sealed.lease-ended``.
+            PolicyRefused: ``sealed.lease-ended``, with the reason.
         """
         self.check()
         return self._data_key
 
     def end(self, reason: str) -> None:
-        """Wipe the key and tell who watches. Later calls do nothing."""
+        """Wipe the key and tell the watcher. Later calls do nothing."""
         with self._lock:
             if self._ended:
                 return
@@ -103,7 +103,7 @@ class Lease:
         on_end(reason)
 
     def abandon(self) -> None:
-        """Wipe the key in a child that was forked, where a thread that is not there may hold any lock."""
+        """Wipe the key in a forked child, where a lock may be held by a thread that does not exist there."""
         self._lock = Lock()
         self._ended = self._ended or _FORKED
         wipe(self._data_key)
@@ -122,40 +122,42 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 
 class KeyProvider(Protocol):
-    """Opens one of a model's slots."""
+    """Interface that opens one of a model's slots."""
 
     def open(self, slots: Slots) -> Lease:
         """Return the data key of the model.
 
         Raises:
-            PolicyRefused: with every reason.
+            PolicyRefused: the node may not open the model; holds every reason.
             ProofFailed: no slot opens.
-            Unavailable: who could answer cannot be reached now.
+            Unavailable: the provider cannot be reached now.
         """
         ...
 
 
 class OnlyModel:
-    """Opens one model and no other that this node may have, such as an older version put in its place."""
+    """Key provider for one model. It refuses every other model, such as an older version in its place."""
 
     def __init__(self, keys: KeyProvider, model_digest: str) -> None:
-        """Ask nobody yet.
+        """Keep the provider and the digest.
 
         Args:
-            keys: who releases keys.
-            model_digest: as ``nodeseal seal`` and ``nodeseal inspect`` show it.
+            keys: provider of the keys.
+            model_digest: digest that ``nodeseal seal`` and ``nodeseal inspect`` show.
 
         Raises:
-            MalformedInput: not 64 lower-case hex digits.
+            MalformedInput: the digest is not 64 lower-case hex digits.
         """
         self._keys = keys
         self._digest = parse_digest(model_digest, "model_digest")
 
     def open(self, slots: Slots) -> Lease:
-        """Pass the slots on if they are this model's.
+        """Ask the provider, if the slots belong to this model.
 
         Raises:
-            ProofFailed: with ``sealed.model-digest``: they are not. So do the errors of the provider.
+            ProofFailed: ``sealed.model-digest``: the slots belong to another model; or no slot opens.
+            PolicyRefused: the node may not open the model; holds every reason.
+            Unavailable: the provider cannot be reached now.
         """
         require_model(slots, self._digest)
         return self._keys.open(slots)
@@ -165,7 +167,7 @@ def require_model(slots: Slots, digest: Digest) -> None:
     """Refuse the slots of any other model.
 
     Raises:
-        ProofFailed: with ``sealed.model-digest``.
+        ProofFailed: ``sealed.model-digest``: the slots belong to another model.
     """
     if slots.model_digest != digest:
         expected, seen = f"the model {digest}", f"the model {slots.model_digest}"
@@ -173,13 +175,13 @@ def require_model(slots: Slots, digest: Digest) -> None:
 
 
 class InsecureFileKeys:
-    """Opens slots with a private key from a file: no attestation, no lease, no audit. For tests and vectors only."""
+    """Key provider with a private key from a file: no attestation, no lease, no audit. For tests and vectors only."""
 
     def __init__(self, path: Path) -> None:
         """Load the key.
 
         Raises:
-            MalformedInput: not a key file that :func:`encode_insecure_key` made.
+            MalformedInput: the file was not made by :func:`encode_insecure_key`.
             Unavailable: the file cannot be read.
         """
         fields = Fields(documents.decode_json(read_small(path, _MAX_PRIVATE), str(path)), str(path))
@@ -191,11 +193,11 @@ class InsecureFileKeys:
         fields.done()
 
     def open(self, slots: Slots) -> Lease:
-        """Open the slot of this key; HPKE's ``info`` proves that it belongs to the model.
+        """Open the slot of this key. HPKE's ``info`` proves that the slot belongs to the model.
 
         Raises:
             NotFound: the model has no slot for this key.
-            ProofFailed: with ``release.slot``: the slot does not open.
+            ProofFailed: ``release.slot``: the slot does not open.
         """
         for slot in slots.slots:
             if (slot.key_id, slot.key_version) == (self._key_id, self._key_version):
@@ -204,7 +206,7 @@ class InsecureFileKeys:
 
 
 def encode_insecure_key(key_id: KeyId, key_version: int, private: ModelPrivateKey) -> bytes:
-    """Return the file that :class:`InsecureFileKeys` reads. Whoever has it opens every model sealed to the key."""
+    """Return the file that :class:`InsecureFileKeys` reads. The file opens every model that is sealed to the key."""
     return documents.encode_json(
         {
             "format": _INSECURE_FORMAT,

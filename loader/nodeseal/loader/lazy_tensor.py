@@ -1,8 +1,8 @@
-"""Tensors of PyTorch that decrypt when they are used: engines that get all weights and keep a part read only that part.
+"""PyTorch tensors that decrypt on first use, so that an engine that keeps a part of a weight reads only that part.
 
-Serving engines iterate over all weights in every process. Each one narrows what it gets to its share (tensor parallel
-ranks), or drops it (layers and experts of others). Narrowing along a dimension and picking an index are remembered
-here; any other operation decrypts what is left. Such tensors are in main memory and cannot be changed.
+Serving engines iterate over all weights in every process. Each process narrows a weight to its share (tensor parallel
+ranks), or drops it (layers and experts of other processes). A lazy tensor remembers narrowing along a dimension and
+picking an index; any other operation decrypts the rest. Lazy tensors are in main memory and cannot be changed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _ATEN: Final = torch.ops.aten
 _SAME: Final = frozenset((_ATEN.alias.default, _ATEN.detach.default))
 
 Indices = tuple[slice | int, ...]
-"""What is selected of each dimension in the file: from where to where, or one index."""
+"""The selection in each dimension of the file: a range, or one index."""
 
 
 class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so mypy does not see its classes
     """A part of a sealed tensor. Make one with :func:`lazy_tensor`."""
 
     def __new__(cls, piece: TensorSlice, window: Indices) -> Any:
-        """Take nothing but the shape."""
+        """Make a tensor that has a shape and no memory."""
         shape = [part.stop - part.start for part in window if isinstance(part, slice)]
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=DTYPES[piece.get_dtype()], device="cpu")  # noqa: SLF001 - the documented way to make tensors without memory
 
@@ -42,7 +42,7 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
     def __torch_dispatch__(
         cls, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Remember what narrows; decrypt for anything else."""
+        """Remember narrowing operations; decrypt for any other."""
         first = args[0] if args else None
         if isinstance(first, cls):
             if func._schema.is_mutable:  # noqa: SLF001 - PyTorch's own subclasses ask so, too
@@ -53,15 +53,17 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
         return func(*args, **kwargs)
 
     def read(self) -> Any:
-        """Decrypt.
+        """Decrypt the selected part.
 
         Raises:
-            ProofFailed: as :meth:`nodeseal.loader.tensors.TensorFile.get_tensor`; so do PolicyRefused and Unavailable.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         return self._piece[self._window]
 
     def narrowed(self, func: Any, args: Sequence[Any]) -> LazyTensor | None:
-        """Return what an operation that narrows makes of this, or None if it is another."""
+        """Return the result of a narrowing operation, or None for any other operation."""
         window = self._narrowed(func, args)
         return None if window is None else LazyTensor(self._piece, window)
 
@@ -83,7 +85,7 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
         return self._replaced(at, slice(part.start + low, part.start + max(low, high)))
 
     def _part(self, dim: int) -> tuple[int, slice]:
-        """Return a dimension of this tensor: its place among those of the file, and what of it is selected."""
+        """Return a dimension of this tensor: its index among the file's dimensions, and the selected range."""
         return [(at, part) for at, part in enumerate(self._window) if isinstance(part, slice)][dim]
 
     def _replaced(self, at: int, part: slice | int) -> Indices:
@@ -91,5 +93,5 @@ class LazyTensor(torch.Tensor):  # type: ignore[misc] # PyTorch is an extra, so 
 
 
 def lazy_tensor(piece: TensorSlice) -> Any:
-    """Return a whole tensor, nothing of which is decrypted yet."""
+    """Return a lazy tensor for all of ``piece``. Nothing is decrypted yet."""
     return LazyTensor(piece, tuple(slice(0, size) for size in piece.get_shape()))

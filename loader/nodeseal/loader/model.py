@@ -1,8 +1,8 @@
-"""Opening a sealed model: nothing in its directory is parsed before the released key's model digest was compared.
+"""Open a sealed model. No file of it is parsed before its digest is compared with that of the released key.
 
-Which files must be ciphertext is decided by the content file alone. A directory that lacks a file, has one too many,
-or one that differs is refused with every difference, so that no ``*.py`` or adapter slips in beside the sealed weights.
-Entries whose name starts with a dot are overlooked.
+The content file alone decides which files must be ciphertext. A folder with missing, surplus or changed files is
+refused with every difference, so that no ``*.py`` or adapter slips in beside the sealed weights. Names that start with
+a dot are ignored.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _PLAIN_WINDOW = 1 << 16
 
 
 class SealedModel(Closing):
-    """A model that is open. Close it, or use it as a context manager: that wipes the keys and gives the lease back.
+    """An open model. Close it, or use it as a context manager: that wipes the keys and gives the lease back.
 
-    Reads may run in several threads. After one that did not verify, every read raises the same error: whoever could
-    change one file could change others. Plaintext that was returned stays with the caller.
+    Reads may run in several threads. After a read that did not verify, every read raises the same error: an attacker
+    who changed one file may change others. Plaintext that was returned stays with the caller.
 
     Attributes:
-        content: what the model consists of.
+        content: the files of the model.
     """
 
     def __init__(
         self, folder: Folder, content: Content, lease: Lease, on_revoked: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Verify every header, every plain file and the folder's list of files; use :func:`open_model`."""
+        """Verify every header, every plain file and the folder's list of files. Use :func:`open_model` instead."""
         self.content = content
         self._folder = folder
         self._lease = lease
@@ -80,15 +80,15 @@ class SealedModel(Closing):
         return self._open(file)
 
     def read(self, path: str, *, progress: Progress = lambda _: None) -> memoryview:
-        """Return a file's whole plaintext; all of it is verified.
+        """Return a file's whole plaintext, completely verified.
 
-        Sealed files come with their last segment and ``tags_digest`` checked, plain ones with their SHA-256. The
-        memory is left out of core dumps.
+        For a sealed file, the last segment and ``tags_digest`` are checked too; for a plain file, its SHA-256. Core
+        dumps leave the memory out.
 
         Raises:
             NotFound: the content file knows no such path.
             ProofFailed: the file is not what was sealed; no plaintext of it is left in memory.
-            PolicyRefused: the lease has ended, or ends meanwhile.
+            PolicyRefused: the lease has ended, or ends during the read.
             Unavailable: the file cannot be read.
         """
         file = self._find(path)
@@ -104,16 +104,21 @@ class SealedModel(Closing):
         Raises:
             NotFound: the content file knows no such sealed file.
             ValueError: the range is not in the file.
-            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         with self.open(path) as opened:
             return opened.read_range(start, stop)
 
     def verify(self, path: str, *, progress: Progress = lambda _: None) -> None:
-        """Verify a file as :meth:`read` does, keeping no plaintext.
+        """Verify a file as :meth:`read` does, and keep no plaintext.
 
         Raises:
-            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
+            NotFound: the content file knows no such path.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         file = self._find(path)
         if isinstance(file, PlainFile):
@@ -123,12 +128,15 @@ class SealedModel(Closing):
             opened.fill(Targets(), progress=progress)
 
     def as_file(self, path: str) -> FileView:
-        """Open a file as Python's own, read-only and seekable; close it after use.
+        """Open a file as a Python file object, read-only and seekable. Close it after use.
 
-        Every read verifies the segments that it needs. Plain files are verified whole at once.
+        Every read verifies the segments that it needs. A plain file is verified completely at once.
 
         Raises:
-            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
+            NotFound: the content file knows no such path.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         file = self._find(path)
         if isinstance(file, PlainFile):
@@ -139,13 +147,16 @@ class SealedModel(Closing):
         return FileView(self._open(file), file.size, window)
 
     def to_memfd(self, path: str) -> MemoryFile:
-        """Return a whole file, verified as :meth:`read` does, in memory under a path; close it after use.
+        """Return a whole file, verified as by :meth:`read`, in memory and with a path. Close it after use.
 
-        For programs of this process, or that inherit the descriptor, which insist on a path. Their own mappings are
-        part of core dumps, and closing the model does not take the file back: prefer any other way.
+        This is for libraries that need a path, in this process or in one that inherits the descriptor. Their mappings
+        are part of core dumps, and closing the model does not take the file back, so prefer the other methods.
 
         Raises:
-            NotFound: as :meth:`read`; so do ProofFailed, PolicyRefused and Unavailable.
+            NotFound: the content file knows no such path.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         file = self._find(path)
         if isinstance(file, PlainFile):
@@ -155,9 +166,9 @@ class SealedModel(Closing):
             return memory_file(file.size, opened.fill)
 
     def events(self) -> Iterator[Event]:
-        """Return what happens from now on: :class:`Verified` as files are read, at last :class:`Ended`.
+        """Return the events from now on: :class:`Verified` as files are read, :class:`Ended` at the end.
 
-        The iterator waits for the next event; read it in a thread of its own.
+        The iterator waits for the next event, so read it in its own thread.
         """
         return self._events.listen()
 
@@ -232,16 +243,16 @@ def open_model(
     """Open a sealed model.
 
     Args:
-        place: the directory where ``nodeseal.model.json`` lies, its ``https`` address, or another folder.
-        keys: who releases the data key; the agent of this node, at its usual socket, if None.
-        on_revoked: called with the reason, in another thread, once the node has lost the model and keys are wiped;
+        place: the directory of ``nodeseal.model.json``, its ``https`` address, or another folder.
+        keys: provider of the data key; None: the agent of this node, at its usual socket.
+        on_revoked: called with the reason, in another thread, after the node has lost the model and keys are wiped;
             not called for a model that was closed.
 
     Raises:
-        ProofFailed: the key is for another model, or the folder is not what was sealed; every difference is named.
+        ProofFailed: the key is for another model, or the folder is not what was sealed; holds every difference.
         PolicyRefused: the node or the caller may not open this model.
-        MalformedInput: a document that does not parse.
-        Unavailable: no agent, or a file that cannot be read.
+        MalformedInput: a document does not parse.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     folder = _folder(place)
     raw = read_document(folder, CONTENT_NAME, MAX_CONTENT)

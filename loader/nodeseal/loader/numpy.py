@@ -1,8 +1,8 @@
-"""Tensors as NumPy arrays: views of memory that was verified, so nothing is copied.
+"""Tensors as NumPy arrays: views of verified memory, without a copy.
 
-The memory lives as long as any of the arrays. Types that NumPy lacks (bfloat16, the eight-bit floats) become those of
-``ml_dtypes``, which must be installed to load them: handing out their bits as integers would let wrong numbers pass as
-weights. Types of less than a byte are refused.
+The memory lives as long as any of the arrays. Types that NumPy lacks (bfloat16, the eight-bit floats) become types of
+``ml_dtypes``, which must then be installed: their bits as integers would be wrong numbers that look like weights. Types
+of less than a byte are refused.
 """
 
 from __future__ import annotations
@@ -48,24 +48,26 @@ def load_file(path: Path | str, *, keys: KeyProvider | None = None) -> dict[str,
     """Return all tensors of one sealed safetensors file, as ``safetensors.numpy.load_file`` does.
 
     The whole file is verified before anything is returned: every segment, the last one, and ``tags_digest``. The
-    model is closed again at once; use :func:`nodeseal.loader.open_model` to read several files or to hear of
-    revocations.
+    model is closed before the function returns. Use :func:`nodeseal.loader.open_model` to read several files or to
+    learn of revocations.
 
     Args:
         path: as in :func:`nodeseal.loader.safe_open`.
         keys: as in :func:`nodeseal.loader.open_model`.
 
     Raises:
-        NotFound: no sealed model here, or not a file of it.
-        MalformedInput: not safetensors, or a type that NumPy and ml_dtypes lack.
-        ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
+        NotFound: the path is not in a sealed model, or the model has no such file.
+        MalformedInput: not safetensors, or NumPy and ml_dtypes lack a type.
+        ProofFailed: the model is not what was sealed.
+        PolicyRefused: the node may not open the model, or the lease ends during the read.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     with safe_open(path, "np", keys=keys) as file:
         return file.get_tensors()
 
 
 def framework(device: str, *, pin_memory: bool = False) -> Framework[np.ndarray]:
-    """Return NumPy, which knows one device and no pinned memory.
+    """Return NumPy. It knows only main memory, and no pinned memory.
 
     Raises:
         ValueError: another device, or pinned memory.
@@ -96,7 +98,7 @@ class _NumPy:
         return copy
 
     def _empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        """Return an array in memory that core dumps leave out, as NumPy's own would be part of them."""
+        """Return an array in memory that core dumps leave out, unlike NumPy's own."""
         return _array(self.allocate(math.prod(shape) * dtype.itemsize), shape, dtype)
 
     def memory(self, entry: TensorEntry, tensor: np.ndarray) -> memoryview:

@@ -1,6 +1,6 @@
-"""A file of an open model, open itself: read it whole or in parts, as often as needed.
+"""An open file of an open model: read it whole or in parts, as often as needed.
 
-Rule 4 of ``docs/sealed-format.md`` is kept here: what did not verify, or may not be handed out, is zeroed.
+This module keeps rule 4 of ``docs/sealed-format.md``: what did not verify, or may not be handed out, is zeroed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nodeseal.sealed.content import SealedFile
 
 @dataclass(frozen=True, slots=True)
 class ReadSession:
-    """What all open files of a model share."""
+    """The parts that all open files of a model share."""
 
     guard: Guard
     crew: Crew
@@ -33,20 +33,20 @@ class ReadSession:
 
 
 class OpenFile(Closing):
-    """Everything that comes out was verified before. Use it with ``with``, or close it.
+    """An open sealed file. It returns only verified bytes. Use it with ``with``, or close it.
 
     Attributes:
-        file: its entry of the content file.
+        file: the file's entry in the content file.
     """
 
     def __init__(self, file: SealedFile, model_id: ModelId, source: Source, session: ReadSession) -> None:
-        """Verify size and header; use :meth:`nodeseal.loader.model.SealedModel.open`.
+        """Verify size and header. Use :meth:`nodeseal.loader.model.SealedModel.open` instead.
 
         Args:
-            file: entry of the content file.
-            model_id: of the content file.
-            source: the container; closed with this.
-            session: of the model.
+            file: the file's entry in the content file.
+            model_id: model id in the content file.
+            source: the container; closed with this object.
+            session: the model's shared parts.
         """
         self.file: Final = file
         self._guard: Final = session.guard
@@ -67,8 +67,8 @@ class OpenFile(Closing):
 
         Raises:
             ProofFailed: the file is not what was sealed; no plaintext of it is left in memory.
-            ValueError: this is closed.
-            PolicyRefused: the lease has ended, or ends meanwhile.
+            ValueError: the file is closed.
+            PolicyRefused: the lease has ended, or ends during the read.
             Unavailable: the file cannot be read.
         """
         plaintext = allocate(self.file.size)
@@ -76,20 +76,25 @@ class OpenFile(Closing):
         return plaintext
 
     def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:
-        """Verify the whole file as :meth:`read` does and fill ``targets`` from it; on any error they hold zeros.
+        """Verify the whole file as :meth:`read` does and fill ``targets`` from it. On any error they hold zeros.
 
         Raises:
-            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+            ValueError: the file is closed.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         with self._filling(targets):
             self._segments.fill(targets, progress=self._events.meter(self.file.path, self.file.size, progress))
 
     def read_range(self, start: int, stop: int) -> memoryview:
-        """Return bytes ``start`` to ``stop``, verifying only the segments that hold them.
+        """Return bytes ``start`` to ``stop``. Only the segments that hold them are verified.
 
         Raises:
-            ValueError: the range is not in the file.
-            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+            ValueError: the range is not in the file, or the file is closed.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         if not 0 <= start <= stop <= self.file.size:
             raise ValueError(f"bytes {start} to {stop} of a file of {self.file.size} bytes")
@@ -98,38 +103,46 @@ class OpenFile(Closing):
         return plaintext
 
     def read_range_into(self, buffer: memoryview, start: int) -> None:
-        """Fill ``buffer`` from byte ``start`` on as :meth:`read_range` does; on any error it holds zeros.
+        """Fill ``buffer`` with the bytes from ``start`` as :meth:`read_range` does. On any error it holds zeros.
 
         Raises:
-            ValueError: as :meth:`read_range`; so do ProofFailed, PolicyRefused and Unavailable.
+            ValueError: the range is not in the file, or the file is closed.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         targets = Targets([(start, buffer)], fresh=True)
         with self._filling(targets):
             self._segments.fill_range(targets, start, start + len(buffer))
 
     def verify_tags(self) -> None:
-        """After reads of parts: make sure that all they gave is what was sealed, and that the rest is still there.
+        """After partial reads: verify that all returned bytes are what was sealed, and that the rest still exists.
 
-        Segments are authentic by the data key alone; this compares the tags of all with ``tags_digest``, and so finds
-        segments that somebody else who has the key wrote later. Of segments that were not read, 16 bytes are.
+        Segments are authentic by the data key alone. This method compares the tags of all segments with
+        ``tags_digest``, and so finds segments that another holder of the key wrote later. It reads 16 bytes of each
+        segment that was not read yet.
 
         Raises:
-            ProofFailed: as :meth:`read`; so do PolicyRefused and Unavailable.
+            ValueError: the file is closed.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         with self._guard.reading(self._check_open):
             self._segments.verify_tags()
 
     def check(self) -> None:
-        """Refuse to go on once this is closed or the lease has ended.
+        """Check that the file is open and the lease is in force.
 
         Raises:
-            ValueError: as :meth:`read`; so does PolicyRefused.
+            ValueError: the file is closed.
+            PolicyRefused: the lease has ended.
         """
         self._guard.lease.check()
         self._check_open()
 
     def close(self) -> None:
-        """Forget the keys and let go of the file; no read may be under way."""
+        """Forget the keys and release the file. No read may be running."""
         with self._lock:
             if self._closed:
                 return
@@ -139,7 +152,7 @@ class OpenFile(Closing):
 
     @contextmanager
     def _filling(self, targets: Targets) -> Iterator[None]:
-        """Surround what fills ``targets``: they keep nothing that is not handed out."""
+        """Surround a read that fills ``targets``. On any error they are wiped."""
         try:
             with self._guard.reading(self._check_open):
                 yield

@@ -1,7 +1,7 @@
 """The readable part of a model as a folder, for libraries that read configuration and tokenizers from a path.
 
-All of it was verified, and nobody else can change it. What was sealed is in memory only; what was readable beside the
-sealed weights is copied, as libraries want to resolve its path.
+All of it is verified, and nobody else can change it. Sealed files are in memory only. Plain files are copied, because
+libraries resolve their paths.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from nodeseal.sealed.content import PlainFile
 
 @contextmanager
 def readable_folder(model: SealedModel) -> Iterator[Path]:
-    """Give a private folder with every file of the model but its weights; it is gone after the block.
+    """Make a private folder with every file of the model except weights. It is deleted after the block.
 
     Raises:
-        ProofFailed: a file is not what was sealed; so do PolicyRefused and Unavailable.
+        ProofFailed: a file is not what was sealed.
+        PolicyRefused: the lease has ended, or ends during the read.
+        Unavailable: the file cannot be read.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="nodeseal-")))

@@ -1,8 +1,8 @@
-"""Reading one sealed file: header first, then segments, each verified before it counts.
+"""Read one sealed file: header first, then segments. Each is verified before it counts.
 
-Rules 2, 3 and 5 of ``docs/sealed-format.md`` are kept here, rule 4 by :mod:`nodeseal.loader.opened`: every length comes
-from the content file, whose digest was compared with the released one, and is checked against the file before anything
-is allocated; segments are read into private memory and decrypted from there.
+This module keeps rules 2, 3 and 5 of ``docs/sealed-format.md``; :mod:`nodeseal.loader.opened` keeps rule 4. Every
+length comes from the content file, whose digest was compared with the released one, and is compared with the file
+before memory is allocated. Segments are read into private memory and decrypted from there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nodeseal.sealed.container import Layout
 from nodeseal.sealed.content import SealedFile
 
 Progress = Callable[[int], None]
-"""Called with bytes that are verified, from several threads."""
+"""Called with the number of newly verified bytes, from several threads."""
 
 
 class SegmentReader:
@@ -34,14 +34,14 @@ class SegmentReader:
         """Verify size and header.
 
         Args:
-            file: entry of the content file, which is authentic.
-            model_id: of the content file.
-            lease: holds the data key.
-            source: the opened container.
-            crew: whose threads do the work.
+            file: the file's entry in the content file, which is authentic.
+            model_id: model id in the content file.
+            lease: lease with the data key.
+            source: the open container.
+            crew: threads for the work.
 
         Raises:
-            ProofFailed: with ``sealed.file`` or ``sealed.header``: not the container that was sealed.
+            ProofFailed: ``sealed.file`` or ``sealed.header``: not the container that was sealed.
             PolicyRefused: the lease has ended.
             Unavailable: the file cannot be read.
         """
@@ -87,25 +87,27 @@ class SegmentReader:
     def fill(self, targets: Targets, *, progress: Progress = lambda _: None) -> None:
         """Verify the whole file, to the last segment and against ``tags_digest``, and fill ``targets`` from it.
 
-        After an error the targets hold whatever verified, and are the caller's to wipe.
+        After an error the targets hold the verified part; the caller must wipe them.
 
         Raises:
-            ProofFailed: with ``sealed.segment``.
-            PolicyRefused: the lease ended meanwhile.
+            ProofFailed: ``sealed.segment``: a segment is not what was sealed.
+            PolicyRefused: the lease ended during the read.
             Unavailable: the file cannot be read.
         """
         self._decrypt(range(self._layout.count), targets, progress)
         self.verify_tags()
 
     def fill_range(self, targets: Targets, start: int, stop: int) -> None:
-        """Fill ``targets`` with bytes ``start`` to ``stop``, verifying only the segments that hold them.
+        """Fill ``targets`` with bytes ``start`` to ``stop``. Only the segments that hold them are verified.
 
-        Those segments are authentic and in their place, unless somebody else who has the data key wrote them later:
-        :meth:`verify_tags` finds that out. Whether the rest of the file is intact stays open.
+        These segments are authentic and in their place. :meth:`verify_tags` finds out whether another holder of the
+        data key wrote them later. The rest of the file is not checked.
 
         Raises:
             ValueError: the range is not in the file.
-            ProofFailed: as :meth:`fill`; so do PolicyRefused and Unavailable.
+            ProofFailed: ``sealed.segment``: a segment is not what was sealed.
+            PolicyRefused: the lease ended during the read.
+            Unavailable: the file cannot be read.
         """
         capacity = self._layout.capacity
         if not 0 <= start <= stop <= self._file.size:
@@ -113,12 +115,12 @@ class SegmentReader:
         self._decrypt(range(start // capacity, -(-stop // capacity)), targets, lambda _: None)
 
     def verify_tags(self) -> None:
-        """Compare the tags of all segments with ``tags_digest``; of those that were not read, only tags are read.
+        """Compare the tags of all segments with ``tags_digest``. Only the tags of unread segments are read.
 
-        What was read before is then what was sealed, even if somebody else has the data key.
+        After that, all bytes read before are what was sealed, even if somebody else has the data key.
 
         Raises:
-            ProofFailed: with ``sealed.segment``.
+            ProofFailed: ``sealed.segment``: a segment is not what was sealed.
             Unavailable: the file cannot be read.
         """
         tags = bytearray()
@@ -150,7 +152,7 @@ class SegmentReader:
         self._crew.for_each(positions, segment_size + capacity, decrypt)
 
     def _remember(self, position: int, tag: bytes) -> None:
-        """Keep the tag of a segment; one that was read twice must be the same both times."""
+        """Keep the tag of a segment. A segment that is read twice must have the same tag both times."""
         if self._tags.setdefault(position, tag) != tag:
             raise self._rewritten()
 

@@ -1,8 +1,8 @@
-"""Sealing again with a new data key, for when the old one may have leaked: other slots would not help then.
+"""Seal a model again with a new data key, if the old key may have leaked. New slots would not help then.
 
-Happens where the model opens, on an attested node: segment by segment from the old ciphertext into the new, so that no
-plaintext is on a disk and little of it in memory. What is sealed is what was sealed: the tags of every file are
-compared with the content file before the new model appears.
+This runs on an attested node, where the model opens. Each segment goes from the old ciphertext to the new one, so no
+plaintext is on a disk and little is in memory. The tags of every file are compared with the content file before the new
+model appears, so the new model has the sealed content.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class _Opened:
 
 
 def next_label(content: Content, created: datetime, version: int | None = None) -> Label:
-    """Return what the content file of the next version says besides its files.
+    """Return the label of the next version.
 
     Args:
-        content: of the model as it is.
-        created: by the clock of whoever seals.
-        version: of the new model; the next one if None.
+        content: content of the present model.
+        created: time of sealing by the sealer's clock.
+        version: version of the new model; None: the next one.
 
     Raises:
-        MalformedInput: not a later version; verifiers accept no other.
+        MalformedInput: the version is not later; verifiers accept only later ones.
     """
     chosen = content.version + 1 if version is None else version
     if chosen <= content.version:
@@ -80,17 +80,17 @@ def reseal_model(
     """Seal an open model into the new directory ``destination``, under a new data key.
 
     Args:
-        model: is not changed; stays open.
-        destination: must not exist.
-        keys: public halves; each of them alone can open the new model.
+        model: the open model; it is not changed and stays open.
+        destination: the new directory; must not exist.
+        keys: public keys; each of them alone can open the new model.
         label: from :func:`next_label`.
-        progress: told of bytes that are done.
+        progress: called with the number of newly sealed bytes.
 
     Raises:
-        MalformedInput: as :func:`~nodeseal.loader.seal.seal_model`.
+        MalformedInput: no key, two keys of one id and version, or ``destination`` exists.
         ProofFailed: the model is not what was sealed; nothing is left behind.
-        PolicyRefused: the lease ended meanwhile; nothing is left behind.
-        Unavailable: as :func:`~nodeseal.loader.seal.seal_model`.
+        PolicyRefused: the lease ended during the work; nothing is left behind.
+        Unavailable: a file cannot be read, or the disk is full or too small; nothing is left behind.
     """
     return seal_model(
         [_Opened(model, file) for file in model.content.files], destination, keys, label, progress=progress

@@ -1,7 +1,7 @@
-"""Who can open a sealed model, rewritten without touching its data.
+"""Rewrite the slots of a sealed model, and so the keys that open it, without touching its data.
 
-The new slots come from whoever may open an old one: the verifier (``nodeseal reslot``). The file is replaced in one
-step, so an interruption leaves the old slots, which still open. Rotations of one directory take turns.
+The new slots come from the verifier, which may open an old one (``nodeseal reslot``). The file is replaced in one step,
+so an interruption leaves the old slots, which still open. Rotations of one directory take turns.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nodeseal.sealed.slots import MAX_SLOTS_BYTES, Slot, Slots, parse_slots
 
 
 def read_documents(directory: Path) -> tuple[Content, Slots]:
-    """Return what a sealed model says of itself, which needs no key and proves nothing.
+    """Return both documents of a sealed model. This needs no key and proves nothing.
 
     Raises:
-        MalformedInput: one of the two documents does not parse, or they are of different models.
-        Unavailable: one cannot be read.
+        MalformedInput: a document does not parse, or the two belong to different models.
+        Unavailable: a document cannot be read.
     """
     folder = LocalFolder(directory)
     content = parse_content(read_document(folder, CONTENT_NAME, MAX_CONTENT), str(directory / CONTENT_NAME))
@@ -43,13 +43,14 @@ def read_documents(directory: Path) -> tuple[Content, Slots]:
 
 @contextmanager
 def rotating(directory: Path) -> Iterator[Slots]:
-    """Give the slots that are there, and let no other rotation change them before the block ends.
+    """Return the present slots, and lock them against other rotations until the block ends.
 
-    Another one that is under way is waited for: from the same old slots, both would add theirs, and the one that is
-    written first would be lost. The lock is the kernel's (flock(2)), so a rotation that is killed leaves none behind.
+    Another running rotation is waited for: if both started from the same slots, the first result would be lost. The
+    lock is the kernel's (flock(2)), so a killed rotation leaves no lock behind.
 
     Raises:
-        MalformedInput: as :func:`read_documents`; so does Unavailable, also when the slots file must not be written.
+        MalformedInput: a document does not parse, or the two belong to different models.
+        Unavailable: a document cannot be read, or the slots file cannot be written.
     """
     path = directory / SLOTS_NAME
     read_documents(directory)  # what is no sealed model is refused by what it says of that
@@ -63,17 +64,17 @@ def rotating(directory: Path) -> Iterator[Slots]:
 
 
 def _lock(file: BinaryIO, path: Path) -> bool:
-    """Wait for the lock and say whether the file still has its name; whoever had the lock may have replaced it."""
+    """Wait for the lock and tell whether the file still has its name: the last holder may have replaced it."""
     with naming(path):
         fcntl.flock(file, fcntl.LOCK_EX)
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def rotated(old: Slots, new: Sequence[Slot], drop: Collection[KeyId] = ()) -> Slots:
-    """Return ``old`` with the slots of ``new`` first and those of the keys in ``drop`` left out.
+    """Return the slots of ``new``, then those of ``old`` without the keys in ``drop``.
 
     Raises:
-        MalformedInput: a key to drop has no slot, or the result is no slots file: too many, or two for one key.
+        MalformedInput: a key to drop has no slot; or the result has no slot, too many, or two for one version of a key.
     """
     missing = sorted(set(drop) - {slot.key_id for slot in old.slots})
     if missing:
@@ -83,10 +84,10 @@ def rotated(old: Slots, new: Sequence[Slot], drop: Collection[KeyId] = ()) -> Sl
 
 
 def replace_slots(directory: Path, slots: Slots) -> None:
-    """Put ``slots`` in the place of those that are there, at once and durably; belongs inside :func:`rotating`.
+    """Replace the present slots in one durable step. Call it inside :func:`rotating`.
 
     Raises:
-        Unavailable: the disk refuses; the old slots are intact.
+        Unavailable: the disk fails; the old slots are intact.
     """
     draft = directory / f".{SLOTS_NAME}.{secrets.token_hex(4)}"
     replace_file(directory / SLOTS_NAME, slots.encode(), draft, PUBLIC)

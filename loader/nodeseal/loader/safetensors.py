@@ -1,6 +1,7 @@
-"""The header of a safetensors file (huggingface/safetensors, "Format"): which tensor lies where.
+"""The header of a safetensors file (huggingface/safetensors, "Format"): the position of each tensor.
 
-Strict: tensors cover the data without hole or overlap, names print, and JSON has no duplicate key.
+The parser is strict: tensors cover the data without hole or overlap, names are printable, and JSON has no duplicate
+key.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 
 MAX_HEADER = 100_000_000
-"""Bytes; the limit of the reference implementation."""
+"""Bytes of a header: the limit of the reference implementation."""
 _MAX_TENSORS = 1_000_000
 _MAX_DIMENSIONS = 64
 _MAX_ELEMENTS = 1 << 53
-"""More than any file holds; libraries of tensors count strides of empty tensors, too, in 63 bits."""
+"""More than any file holds. Libraries of tensors compute strides in 63 bits, of empty tensors too."""
 _LENGTH_SIZE = 8
 
 
@@ -27,9 +28,9 @@ class TensorEntry:
     """One tensor of the header.
 
     Attributes:
-        name: of the tensor.
-        dtype: in the format's spelling.
-        shape: in elements.
+        name: name of the tensor.
+        dtype: type in the format's spelling.
+        shape: elements in each dimension.
         start: first byte, counted from the end of the header.
         stop: byte after the last.
     """
@@ -43,11 +44,11 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a safetensors file says of itself.
+    """The header of a safetensors file.
 
     Attributes:
-        tensors: in the order of their data.
-        metadata: texts of the writer's choice.
+        tensors: tensors in the order of their data.
+        metadata: texts of the file's writer.
         size: bytes of the header; the data follows.
     """
 
@@ -57,10 +58,10 @@ class Header:
 
 
 def header_size(prefix: memoryview, file_size: int, name: str) -> int:
-    """Return how many bytes the header takes, from the first 8 bytes of a file.
+    """Return the size of the header, from the first 8 bytes of a file.
 
     Raises:
-        MalformedInput: longer than the file, or than :data:`MAX_HEADER`.
+        MalformedInput: the header is longer than the file or :data:`MAX_HEADER`.
     """
     size = _LENGTH_SIZE + int.from_bytes(prefix[:_LENGTH_SIZE], "little")
     if len(prefix) < _LENGTH_SIZE or size > min(_LENGTH_SIZE + MAX_HEADER, file_size):
@@ -72,12 +73,12 @@ def decode_header(raw: memoryview, file_size: int, name: str) -> Header:
     """Parse the beginning of a safetensors file.
 
     Args:
-        raw: at least the header.
+        raw: the beginning; at least the header.
         file_size: bytes of the whole file.
-        name: of the file, for errors.
+        name: name of the file, for errors.
 
     Raises:
-        MalformedInput: a header that does not parse, or tensors that overlap, leave holes or exceed the file.
+        MalformedInput: the header does not parse, or tensors overlap, leave holes or exceed the file.
     """
     size = header_size(raw, file_size, name)
     header = documents.parse_json(bytes(raw[_LENGTH_SIZE:size]), name)

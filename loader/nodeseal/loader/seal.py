@@ -1,7 +1,7 @@
-"""Sealing: from a folder with a model to a directory that opens on attested nodes only.
+"""Seal a model: from a folder with files to a directory that opens only on attested nodes.
 
-Needs no secret and no network: whoever has the public half of a model key can seal. The data key is made here, wrapped
-into the slots and forgotten. See ``docs/sealed-format.md``.
+Sealing needs no secret and no network, only the public half of a model key. The data key is made here, wrapped into the
+slots and forgotten. See ``docs/sealed-format.md``.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX, SLOTS_NAME, refus
 from nodeseal.sealed.slots import MAX_SLOTS, Slots
 
 Progress = Callable[[int], None]
-"""Called with bytes of plaintext that are done, from several threads."""
+"""Called with the number of newly sealed bytes of plaintext, from several threads."""
 _COPY_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What the content file says besides its files.
+    """The facts of a content file besides its files.
 
     Attributes:
         model_id: name that all versions share.
         version: counter, from 1.
-        created: by the clock of whoever seals.
+        created: time of sealing by the sealer's clock.
         segment_size: bytes of a full segment, one of :data:`~nodeseal.sealed.content.SEGMENT_SIZES`.
     """
 
@@ -53,11 +53,11 @@ class Label:
 
 
 class Original(Protocol):
-    """A file that is to be sealed or copied."""
+    """Interface of a file to seal or copy."""
 
     @property
     def path(self) -> str:
-        """In the model."""
+        """Path in the model."""
         ...
 
     @property
@@ -71,7 +71,7 @@ class Original(Protocol):
         ...
 
     def reading(self) -> AbstractContextManager[Read]:
-        """Give what reads the plaintext; whoever leaves the block without an error has read what was there."""
+        """Open the file and return the function that reads it. A block without an error has read the right bytes."""
         ...
 
 
@@ -83,22 +83,22 @@ def seal_model(
     *,
     progress: Progress = lambda _: None,
 ) -> Content:
-    """Seal ``files`` into the new directory ``destination``, which appears when all of it is on the disk.
+    """Seal ``files`` into the new directory ``destination``, which appears when all files are on the disk.
 
     Args:
         files: from :func:`nodeseal.loader.source.survey`, in the order of the content file.
-        destination: must not exist.
-        keys: public halves; each of them alone can open the model.
-        label: what the content file says besides its files.
-        progress: told of bytes that are done.
+        destination: the new directory; must not exist.
+        keys: public keys; each of them alone can open the model.
+        label: the facts of the content file besides its files.
+        progress: called with the number of newly sealed bytes.
 
     Returns:
-        The content; its digest is what gets registered.
+        The content; register its digest with the verifier.
 
     Raises:
         MalformedInput: no key, two keys of one id and version, names that collide, or ``destination`` exists.
-        Unavailable: a file cannot be read or changed meanwhile, or the disk is full or too small; nothing is left
-            behind.
+        Unavailable: a file cannot be read or changes during the work, or the disk is full or too small; nothing is
+            left behind.
     """
     _check(files, keys, label)
     check_space(destination.parent, sum(_stored_size(file, label) for file in files))
@@ -128,7 +128,7 @@ def _check(files: Sequence[Original], keys: Sequence[ModelKey], label: Label) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """What all files of a model have in common while they are sealed."""
+    """The facts that all files of a model share while they are sealed."""
 
     folder: Path
     data_key: bytearray = field(repr=False)
@@ -138,17 +138,17 @@ class _Job:
 
 
 def _stored_size(file: Original, label: Label) -> int:
-    """Bytes on the disk, at least."""
+    """Return the least bytes that the file takes on the disk."""
     return container.SEGMENT_ALIGNMENT + Layout(file.size, label.segment_size).body_size if file.sealed else file.size
 
 
 def _threads() -> int:
-    """Two for each processor: while one waits for the disk, the other encrypts."""
+    """Return two threads for each processor: while one waits for the disk, the other encrypts."""
     return min(MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
 
 
 def _add_all(files: Sequence[Original], job: _Job) -> Iterator[SealedFile | PlainFile]:
-    """Add files of one segment side by side, because each waits for the disk; others one by one, by all threads."""
+    """Add files of one segment side by side, because each waits for the disk. Add others one by one, by all threads."""
     small = [file for file in files if not file.sealed or Layout(file.size, job.label.segment_size).count == 1]
     added: dict[str, SealedFile | PlainFile] = {}
 
@@ -181,7 +181,7 @@ def _copy(file: Original, read: Read, job: _Job) -> PlainFile:
 
 
 class _Sealer:
-    """Seals one file; every thread encrypts and writes segments of its own."""
+    """Seals one file. Each thread encrypts and writes its own segments."""
 
     def __init__(self, file: Original, read: Read, job: _Job) -> None:
         self._file = file
@@ -201,7 +201,7 @@ class _Sealer:
         self._floe = floe.Encryptor(job.data_key, self._aad, floe.Parameters(job.label.segment_size))
 
     def write(self) -> SealedFile:
-        """Write the container below the job's folder and return its entry of the content file."""
+        """Write the container into the job's folder and return its entry for the content file."""
         path = self._job.folder / (self._file.path + SEALED_SUFFIX)
         header = container.encode_header(self._aad, self._floe.header)
         size = len(header) + self._layout.body_size

@@ -1,7 +1,7 @@
-"""What loaders for serving engines have in common: their settings, and weights that are handed over one by one.
+"""What the loaders of serving engines share: settings, and weights that are handed over one by one.
 
-Keys are asked for when weights are loaded, in the process that loads them, and wiped when that is done: a model that is
-served needs none. Revocations are the agent's to enforce from then on.
+The process that loads weights asks for the key, and wipes it after loading: a model that is being served needs none.
+From then on the agent enforces revocations.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ _SETTINGS: Final = [
 
 
 def parse_settings(extra: Any) -> KeyProvider:
-    """Return who releases keys, by the engine's ``--model-loader-extra-config``.
+    """Return the key provider of the engine's ``--model-loader-extra-config``.
 
     Args:
         extra: nothing, ``{"socket": PATH}`` of the agent, or ``{"insecure_key_file": PATH}`` for tests; each with
             ``"model_digest"`` if no other model may open.
 
     Raises:
-        ValueError: anything else.
-        MalformedInput: as :class:`InsecureFileKeys`; so does Unavailable.
+        ValueError: unknown settings.
+        MalformedInput: the key file or the digest is malformed.
+        Unavailable: the key file cannot be read.
     """
     settings = extra or {}
     if not isinstance(settings, Mapping) or settings.keys() not in _SETTINGS:
@@ -48,12 +49,15 @@ def parse_settings(extra: Any) -> KeyProvider:
 
 @contextmanager
 def sealed_weights(place: str, keys: KeyProvider) -> Iterator[Iterator[tuple[str, Any]]]:
-    """Open a model and give its weights as pairs of name and tensor; each tensor decrypts when it is used.
+    """Open a model and return its weights as pairs of name and tensor. Each tensor decrypts on first use.
 
-    All of them are used before the block ends. Then the keys are wiped.
+    Use all tensors before the block ends; then the keys are wiped.
 
     Raises:
-        ProofFailed: what was read is not what was sealed. So do the errors of :func:`nodeseal.loader.open_model`.
+        ProofFailed: the model is not what was sealed.
+        PolicyRefused: the node may not open the model, or the lease ends during the work.
+        MalformedInput: a document or file of weights does not parse.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     with open_model(place, keys) as model, Weights(model) as weights:
         yield ((name, lazy_tensor(weights.get_slice(name))) for name in weights.names())
@@ -61,11 +65,11 @@ def sealed_weights(place: str, keys: KeyProvider) -> Iterator[Iterator[tuple[str
 
 
 def check_engine(model_config: Any, model: Any) -> None:
-    """Refuse what would make verified weights worthless.
+    """Refuse settings that make verified weights worthless.
 
     Raises:
-        ValueError: code of the model was allowed to run, which engines do before anything is verified, or the model
-            takes weights from elsewhere, too.
+        ValueError: the model's code may run, which happens before anything is verified; or the model takes weights
+            from other places, too.
     """
     if getattr(model_config, "trust_remote_code", False):
         raise ValueError("the engine ran code of the model before it was verified: leave --trust-remote-code out")
@@ -74,15 +78,16 @@ def check_engine(model_config: Any, model: Any) -> None:
 
 
 def check_loaded(model: Any, loaded: set[str] | None, *, quantized: bool) -> None:
-    """Refuse a model with parameters that were not in the sealed files, which would hold whatever memory held.
+    """Refuse a model with parameters that the sealed files lack: they would hold random memory.
 
     Args:
-        model: of PyTorch.
-        loaded: the parameters that it says it loaded.
-        quantized: parameters of modules that are quantised may be computed, so those are not asked for.
+        model: a PyTorch model.
+        loaded: the parameters that the model reports as loaded.
+        quantized: whether the model is quantised; parameters of quantised modules may be computed, so they are not
+            required.
 
     Raises:
-        ValueError: a parameter is missing, or the model does not say what it loaded.
+        ValueError: a parameter is missing, or the model does not report what it loaded.
     """
     if loaded is None:
         raise ValueError(f"{type(model).__name__} does not say which weights it loaded, so none can be missed")

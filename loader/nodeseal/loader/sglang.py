@@ -1,10 +1,11 @@
 """SGLang: ``python -m sglang.launch_server --model-path DIR --load-format private``.
 
 SGLang calls :func:`register` in each of its processes, by the entry point ``sglang.srt.plugins``. Its load formats are
-a closed set; ``private`` takes the loader from the module ``sglang.private.private_model_loader``, which installations
-do not have and which is put there. If that fails, SGLang finds neither that module nor weights in a sealed folder.
+a closed set. The format ``private`` takes its loader from the module ``sglang.private.private_model_loader``, which
+installations lack and :func:`register` adds. If that fails, SGLang finds neither the module nor weights in a sealed
+folder.
 
-Models of SGLang do not say which parameters they loaded, so a parameter that the sealed files lack is not noticed here.
+Models of SGLang do not report which parameters they loaded, so a parameter that the sealed files lack is not noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PRIVATE_MODULE: Final = "sglang.private.private_model_loader"
 
 
 def register() -> None:
-    """Put the loader where ``--load-format private`` looks; once in each process.
+    """Add the loader where ``--load-format private`` looks, once in each process.
 
     Raises:
         RuntimeError: another loader is there.
@@ -32,10 +33,12 @@ def register() -> None:
 
 
 def sealed_model_loader(load_config: Any) -> Any:
-    """Return SGLang's own loader with another source of weights. SGLang is imported here, not when it starts.
+    """Return SGLang's own loader with another source of weights. SGLang is imported here, not at its start.
 
     Raises:
-        ValueError: settings that are not known; see :func:`nodeseal.loader.serving.parse_settings`.
+        ValueError: unknown settings, see :func:`nodeseal.loader.serving.parse_settings`.
+        MalformedInput: the key file or the digest is malformed.
+        Unavailable: the key file cannot be read.
     """
     from sglang.srt.model_loader.loader import DefaultModelLoader  # noqa: PLC0415 - see above
 
@@ -43,10 +46,10 @@ def sealed_model_loader(load_config: Any) -> Any:
     load_config.model_loader_extra_config = {}  # SGLang's own loader refuses keys that it does not know
 
     class SglangModelLoader(DefaultModelLoader):  # type: ignore[misc] # SGLang is no dependency
-        """Reads every weight from sealed safetensors; the rest is SGLang's."""
+        """SGLang's loader, with weights from sealed safetensors."""
 
         def download_model(self, model_config: Any) -> None:
-            """Do nothing: sealed models are read where they lie."""
+            """Do nothing: sealed models are read in place."""
 
         def load_model(self, *, model_config: Any, device_config: Any) -> Any:
             """Ask for the key, make and fill the model, wipe the key."""

@@ -1,4 +1,4 @@
-"""Basic indexing, worked out before a byte is read: integers, slices with positive steps, and one ellipsis."""
+"""Basic indexing, computed before a byte is read: integers, slices with positive steps, and one ellipsis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 Selection = tuple[int | range, ...]
-"""For every dimension the one element that is selected, or the range of them."""
+"""The selection in each dimension: one element, or a range."""
 
 
 def select(shape: Sequence[int], index: Any) -> Selection:
@@ -16,7 +16,7 @@ def select(shape: Sequence[int], index: Any) -> Selection:
     Raises:
         IndexError: too many indices, two ellipses, or an integer out of range.
         ValueError: a step that is not positive.
-        TypeError: not an index of these kinds.
+        TypeError: another kind of index.
     """
     items = list(index) if isinstance(index, tuple) else [index]
     ellipses = [at for at, item in enumerate(items) if item is Ellipsis]

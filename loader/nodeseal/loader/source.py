@@ -1,12 +1,11 @@
-"""What is in a model's folder before it is sealed, and what becomes of each file.
+"""The files of a model's folder before sealing, and what happens to each.
 
-Weights must not leak because somebody uses a file type that this list does not know, so it names what may stay
-readable; everything else is sealed. Pickles are refused unless asked for: loading one runs its author's code, and
-sealing would lend it our good name. Folders whose name starts with a dot (version control, download caches) are left
-out.
+A list names the file types that may stay readable; everything else is sealed, so that weights of an unknown type do not
+leak. Pickles are refused unless they are allowed: loading one runs its author's code. Folders whose name starts with a
+dot (version control, download caches) are left out.
 
-Symbolic links to files are read through, as snapshots of Hugging Face's cache consist of them, but only to files inside
-the model's folder or in that cache's ``blobs`` folder: a link elsewhere would carry a foreign file into the model.
+Symbolic links to files are followed, because snapshots in Hugging Face's cache consist of them, but only to files
+inside the model's folder or in that cache's ``blobs`` folder. Other links would bring foreign files into the model.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from nodeseal.sealed.content import MAX_FILES
 from nodeseal.sealed.paths import CONTENT_NAME, parse_path
 
 MAX_PLAIN_SIZE = 64 << 20
-"""Bytes; a tokenizer rarely has a quarter of it, and plain files are checked whole whenever a model is opened."""
+"""Largest plain file, in bytes. Tokenizers rarely have a quarter of it, and opening a model checks all plain files."""
 
 _STRETCH = 32 << 20
 
@@ -36,18 +35,18 @@ _PICKLE_SUFFIXES = frozenset((".bin", ".ckpt", ".dill", ".joblib", ".nemo", ".pi
 
 
 Read = Callable[[memoryview, int], None]
-"""Fills a buffer from an offset of a file's plaintext; called from several threads."""
+"""Fills a buffer from an offset of a file's plaintext. Several threads call it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file to be sealed or copied.
+    """A file to seal or copy.
 
     Attributes:
-        path: in the model.
-        location: on disk, links followed.
-        size: in bytes, when it was found.
-        sealed: whether it becomes ciphertext.
+        path: path in the model.
+        location: path on disk, with links followed.
+        size: bytes when the file was found.
+        sealed: whether the file becomes ciphertext.
     """
 
     path: str
@@ -57,12 +56,12 @@ class SourceFile:
 
     @contextmanager
     def reading(self) -> Iterator[Read]:
-        """Open the file and give what reads it.
+        """Open the file and return the function that reads it.
 
-        What was read does not stay in the page cache.
+        Bytes that were read do not stay in the page cache.
 
         Raises:
-            Unavailable: it cannot be opened or read, or changed since it was found.
+            Unavailable: the file cannot be opened or read, or has changed since it was found.
         """
         with opened(self.location, follow=False) as descriptor:  # a link that was not there when it was found
             before = os.fstat(descriptor)
@@ -77,7 +76,7 @@ class SourceFile:
             raise self._changed()
 
     def _read(self, descriptor: int, buffer: memoryview, offset: int) -> None:
-        """Read, and have the page cache forget what was read a while ago: it holds what nodes serve."""
+        """Read, and drop earlier reads from the page cache, which holds what nodes serve."""
         read_exactly(descriptor, buffer, offset, self.location)
         stretch, start = divmod(offset, _STRETCH)
         if stretch > 2 and start < len(buffer):  # noqa: PLR2004 - the last one may still be read by other threads
@@ -92,14 +91,14 @@ def survey(place: Path, *, seal_all: bool = False, allow_pickle: bool = False) -
     """Return the files of a model in the order of the content file.
 
     Args:
-        place: a folder with the model as it was downloaded or saved, or a model that is one file.
-        seal_all: seal what could stay readable, too.
+        place: a folder with a downloaded or saved model, or one file.
+        seal_all: also seal files that could stay readable.
         allow_pickle: accept files that run code when they are loaded.
 
     Raises:
-        MalformedInput: a pickle, a link that leads elsewhere, a name that no content file may hold, a device or pipe,
-            a folder that is sealed already, or nothing to seal.
-        Unavailable: the place cannot be read.
+        MalformedInput: a pickle, a link out of the folder, a name that a content file may not hold, a device or pipe,
+            a folder that is already sealed, or nothing to seal.
+        Unavailable: the folder cannot be read.
     """
     folder, paths = (place, _walk(place)) if place.is_dir() else (place.parent, iter([place]))
     if (folder / CONTENT_NAME).exists():
@@ -130,7 +129,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _examine(folder: Path, entry: Path, *, seal_all: bool) -> SourceFile:
     location = _follow(folder, entry)
     with naming(entry):
-        status = location.lstat()  # links were followed: whoever puts one there now wants another file read
+        status = location.lstat()  # links were followed; a new link here is an attack
     if not stat.S_ISREG(status.st_mode):
         raise MalformedInput(f"{entry}: not a regular file")
     path = parse_path(entry.relative_to(folder).as_posix())
@@ -150,7 +149,7 @@ def _follow(folder: Path, entry: Path) -> Path:
 
 
 def may_stay_plain(path: str) -> bool:
-    """Say whether a file of this name holds no weights: configuration, a tokenizer, code, a licence."""
+    """Tell by its name whether a file holds no weights: configuration, a tokenizer, code, a licence."""
     pure = PurePosixPath(path)
     return pure.suffix.lower() in _PLAIN_SUFFIXES or pure.name in _PLAIN_NAMES
 

@@ -1,7 +1,8 @@
 """A directory that appears whole or not at all: written under a temporary name, synced, renamed.
 
-If the process dies, what it wrote stays under the temporary name, a hidden sibling of the destination, and can be
-deleted: :func:`leftovers` finds it. Sealing never continues there: it starts again, with a new key.
+If the process dies, its files stay under the temporary name, in a hidden folder beside the destination.
+:func:`leftovers` finds such folders, and they can be deleted. Sealing never continues there: it starts again, with a
+new key.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _RANDOM_BYTES: Final = 4
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Refuse at once what the disk below ``folder`` cannot hold, instead of after an hour.
+    """Check the free space on the disk of ``folder`` before the work begins.
 
     Raises:
-        Unavailable: fewer than ``size`` bytes are free, or there is no such folder.
+        Unavailable: fewer than ``size`` bytes are free, or the folder does not exist.
     """
     with naming(folder):
         disk = os.statvfs(folder)
@@ -42,11 +43,11 @@ def check_space(folder: Path, size: int) -> None:
 
 @contextmanager
 def staged(destination: Path) -> Iterator[Path]:
-    """Give an empty directory that becomes ``destination`` when the block ends well, and is deleted otherwise.
+    """Make an empty directory that becomes ``destination`` if the block succeeds, and is deleted otherwise.
 
     Raises:
         MalformedInput: ``destination`` exists.
-        Unavailable: the disk refuses.
+        Unavailable: the disk fails.
     """
     if destination.exists() or destination.is_symlink():
         raise MalformedInput(f"{destination}: exists already", remedy="name a folder that does not exist yet")
@@ -65,7 +66,7 @@ def staged(destination: Path) -> Iterator[Path]:
 
 
 def leftovers(destination: Path) -> list[Path]:
-    """Return what runs that were killed left of ``destination``, and what runs that live have written of it so far.
+    """Return the temporary folders of ``destination``, of runs that were killed and of runs that still work.
 
     Raises:
         Unavailable: the folder cannot be read.
@@ -76,7 +77,7 @@ def leftovers(destination: Path) -> list[Path]:
 
 
 def pass_cache_by(descriptor: int) -> None:
-    """Have what is written from now on go past the page cache, where the file system can do that (open(2), O_DIRECT).
+    """Let later writes bypass the page cache, if the file system supports that (open(2), O_DIRECT).
 
     Memory, offset and size of every write must then be multiples of 4096.
     """

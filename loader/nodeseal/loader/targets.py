@@ -1,4 +1,4 @@
-"""Where verified plaintext goes: parts of memory that stand for parts of a file."""
+"""Targets of verified plaintext: parts of memory for parts of a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Targets:
-    """Memory for some or all bytes of a file; bytes that have no target are verified and dropped."""
+    """Memory for some or all bytes of a file. Bytes without a target are verified and dropped."""
 
     def __init__(
         self, parts: Iterable[tuple[int, memoryview]] = (), *, unseen: bool = True, fresh: bool = False
@@ -24,9 +24,9 @@ class Targets:
         """Keep the parts.
 
         Args:
-            parts: where in the file each part of memory begins; writable bytes, without overlap.
-            unseen: nobody reads this memory before all of it has verified, so ciphertext may be decrypted straight
-                into it. Otherwise what arrives there has verified before.
+            parts: pairs of an offset in the file and writable memory; parts must not overlap.
+            unseen: nobody reads this memory before all of it is verified, so plaintext may be decrypted straight into
+                it. Otherwise only verified plaintext is copied there.
             fresh: nobody has touched this memory yet.
         """
         ordered = sorted(((start, part) for start, part in parts if len(part)), key=lambda part: part[0])
@@ -36,7 +36,7 @@ class Targets:
         self._fresh: Final = fresh
 
     def direct(self, start: int, stop: int) -> memoryview | None:
-        """Return the memory for exactly these bytes of the file, if one part holds them and nobody looks."""
+        """Return the memory for exactly these bytes of the file, if one part holds them and nobody reads it yet."""
         index = bisect_right(self._starts, start) - 1
         if not self._unseen or index < 0 or start == stop:
             return None
@@ -49,7 +49,7 @@ class Targets:
         return memory
 
     def copy(self, start: int, plaintext: memoryview) -> None:
-        """Copy verified bytes of the file, from ``start``, to where they belong."""
+        """Copy verified bytes of the file, which begin at ``start``, to their targets."""
         stop = start + len(plaintext)
         for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._parts)):
             first, part = self._starts[index], self._parts[index]
@@ -60,15 +60,15 @@ class Targets:
                 _move(part[low - first : high - first], plaintext[low - start : high - start])
 
     def wipe(self) -> None:
-        """Overwrite all of it with zeros."""
+        """Overwrite all targets with zeros."""
         for part in self._parts:
             wipe(part)
 
 
 def _populate(memory: memoryview) -> None:
-    """Have the kernel find pages for fresh memory all at once (madvise(2)); one by one they cost half as much again.
+    """Let the kernel allocate the pages of fresh memory at once (madvise(2)); one by one they cost half as much again.
 
-    Huge pages were tried: faster where the machine has them at hand, several times slower where a hypervisor or
+    Huge pages were tried: they are faster if the machine has free ones, and several times slower if a hypervisor or
     compaction must find them first.
     """
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -77,6 +77,6 @@ def _populate(memory: memoryview) -> None:
 
 
 def _move(target: memoryview, source: memoryview) -> None:
-    """Copy as ``target[:] = source`` does, but without the GIL, so that threads copy at once."""
+    """Copy like ``target[:] = source``, but without the GIL, so that threads copy at the same time."""
     into, start = ctypes.c_char.from_buffer(target), ctypes.c_char.from_buffer(source)
     ctypes.memmove(ctypes.addressof(into), ctypes.addressof(start), len(source))

@@ -20,30 +20,30 @@ from nodeseal.loader.targets import Targets
 from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX
 
 _TENSOR_ALIGNMENT: Final = 64
-"""Of the first tensor in memory; kernels of tensor libraries are fastest from there."""
+"""Alignment of the first tensor in memory, in bytes; kernels of tensor libraries are fastest with it."""
 _MOST_HEADERS: Final = 1 << 17
-"""Bytes that hold most headers; less than the smallest segment."""
+"""Bytes that are enough for most headers; less than the smallest segment."""
 _WORTH_SKIPPING: Final = 1 << 20
-"""Bytes: a segment of usual size. Below, what lies between two selected parts is decrypted along with them."""
+"""Bytes of a usual segment. A smaller gap between two selected parts is decrypted with them."""
 
 
 class TensorFile(Closing):
     """One safetensors file of an open model. Close it, or use it with ``with``.
 
-    What :meth:`get_tensor` and slices return was verified segment by segment; :meth:`get_tensors` and
-    :meth:`load_into` verify the whole file, the last segment and ``tags_digest`` included.
+    :meth:`get_tensor` and slices verify the segments that they read. :meth:`get_tensors` and :meth:`load_into` verify
+    the whole file, including the last segment and ``tags_digest``.
     """
 
     def __init__(self, opened: OpenFile, framework: Framework[Any], close: Callable[[], None]) -> None:
-        """Verify and parse the header; use :func:`safe_open` or :func:`open_tensors`.
+        """Verify and parse the header. Use :func:`safe_open` or :func:`open_tensors` instead.
 
         Args:
             opened: the file.
-            framework: makes the tensors.
-            close: called once this is closed.
+            framework: the library that makes the tensors.
+            close: called when this object is closed.
 
         Raises:
-            MalformedInput: not safetensors, or a type that ``framework`` lacks.
+            MalformedInput: not safetensors, or ``framework`` lacks a type.
             ProofFailed: the header is not what was sealed.
         """
         self._opened: Final = opened
@@ -63,15 +63,17 @@ class TensorFile(Closing):
         return list(self._entries)
 
     def metadata(self) -> dict[str, str] | None:
-        """Return what the file's writer noted, or None."""
+        """Return the texts of the file's writer, or None."""
         return dict(self._header.metadata) or None
 
     def get_tensor(self, name: str) -> Any:
-        """Return one tensor; the segments that hold it are verified.
+        """Return one tensor. The segments that hold it are verified.
 
         Raises:
-            NotFound: no such tensor.
-            ProofFailed: a segment is not what was sealed; so do PolicyRefused and Unavailable.
+            NotFound: the file has no such tensor.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         entry = self._entry(name)
         return self._framework.deliver(self._framework.view(entry, entry.shape, self._read(entry.start, entry.stop)))
@@ -80,15 +82,17 @@ class TensorFile(Closing):
         """Return a tensor that is read when it is indexed.
 
         Raises:
-            NotFound: no such tensor.
+            NotFound: the file has no such tensor.
         """
         return TensorSlice(self._entry(name), self._framework, self._read)
 
     def get_tensors(self) -> dict[str, Any]:
-        """Return all tensors, as views of one piece of memory; the whole file is verified.
+        """Return all tensors, as views of one piece of memory. The whole file is verified.
 
         Raises:
-            ProofFailed: the file is not what was sealed; so do PolicyRefused and Unavailable.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         framework, padding = self._framework, -self._header.size % _TENSOR_ALIGNMENT
         memory = framework.allocate(padding + self._opened.file.size)
@@ -100,23 +104,25 @@ class TensorFile(Closing):
         }
 
     def load_into(self, params: Mapping[str, Any], *, unseen: bool = False) -> None:
-        """Fill tensors that exist already from the whole file. If that fails, they hold zeros.
+        """Fill existing tensors from the whole file. If that fails, they hold zeros.
 
-        Each byte is verified before it is copied, as a model that owns its parameters may be running.
+        Each byte is verified before it is copied, because the model that owns the parameters may be running.
 
         Args:
-            params: for every tensor of the file one of its type and shape, contiguous in main memory, and no other.
+            params: exactly one tensor for each tensor of the file, with its type and shape, contiguous in main memory.
             unseen: nobody reads ``params`` before this returns, so decrypt straight into them, which is faster.
 
         Raises:
             ValueError: names, types or shapes differ; nothing was changed.
-            ProofFailed: as :meth:`get_tensors`; so do PolicyRefused and Unavailable.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         _refuse_others(params, self._entries)
         self._opened.fill(self.targets(params, unseen=unseen))
 
     def targets(self, params: Mapping[str, Any], *, unseen: bool) -> Targets:
-        """Return where the file's bytes go among ``params``, which may hold more than this file's.
+        """Return the targets of the file's bytes in ``params``, which may hold tensors of other files too.
 
         Raises:
             ValueError: a type or shape differs.
@@ -126,23 +132,27 @@ class TensorFile(Closing):
         return Targets(parts, unseen=unseen)
 
     def fill(self, targets: Targets) -> None:
-        """Verify the whole file and fill ``targets`` from it; if that fails, they hold zeros.
+        """Verify the whole file and fill ``targets`` from it. If that fails, they hold zeros.
 
         Raises:
-            ProofFailed: as :meth:`get_tensors`; so do PolicyRefused and Unavailable.
+            ProofFailed: the file is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         self._opened.fill(targets)
 
     def verify_tags(self) -> None:
-        """After :meth:`get_tensor` and slices: make sure that all they gave is what was sealed.
+        """After :meth:`get_tensor` and slices: verify that all returned bytes are what was sealed.
 
         Raises:
-            ProofFailed: as :meth:`nodeseal.loader.opened.OpenFile.verify_tags`; so do PolicyRefused and Unavailable.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         self._opened.verify_tags()
 
     def close(self) -> None:
-        """Forget the file's keys; tensors that were returned stay."""
+        """Forget the file's keys. Returned tensors stay valid."""
         self._opened.close()
         self._close()
 
@@ -159,10 +169,10 @@ class TensorFile(Closing):
 
 
 class TensorSlice:
-    """A tensor that is read when it is indexed, and then only the segments that hold what the index selects."""
+    """A tensor that is read when it is indexed. Only segments with selected elements are read."""
 
     def __init__(self, entry: TensorEntry, framework: Framework[Any], read: Callable[[int, int], memoryview]) -> None:
-        """Read nothing yet; use :meth:`TensorFile.get_slice`."""
+        """Read nothing yet. Use :meth:`TensorFile.get_slice` instead."""
         self._entry: Final = entry
         self._framework: Final = framework
         self._read: Final = read
@@ -173,21 +183,23 @@ class TensorSlice:
         return list(self._entry.shape)
 
     def get_dtype(self) -> str:
-        """Return the type as the file spells it."""
+        """Return the type in the file's spelling."""
         return self._entry.dtype
 
     def __getitem__(self, index: Any) -> Any:
-        """Return what NumPy's basic indexing would: integers, slices with positive steps, and an ellipsis.
+        """Return the result of NumPy's basic indexing: integers, slices with positive steps, and an ellipsis.
 
         Raises:
             IndexError: too many indices, or one out of range.
-            ProofFailed: as :meth:`TensorFile.get_tensor`; so do PolicyRefused and Unavailable.
+            ProofFailed: a segment is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         selection = select(self._entry.shape, index)
         return self._framework.deliver(self._take(selection, self._entry.shape, self._entry.start))
 
     def _take(self, selection: Selection, shape: tuple[int, ...], start: int) -> Any:
-        """Return what is selected of a part of the tensor, with this shape, whose bytes begin at ``start``."""
+        """Return the selection of a part of the tensor. The part has this shape, and its bytes begin at ``start``."""
         row = self._item_size * math.prod(shape[1:])
         first, rest = (selection[0], selection[1:]) if selection else (0, ())
         rows = range(first, first + 1) if isinstance(first, int) else first
@@ -211,19 +223,21 @@ def _read_header(opened: OpenFile) -> Header:
 def open_tensors(
     model: SealedModel, path: str, framework: str = "np", device: str = "cpu", *, pin_memory: bool = False
 ) -> TensorFile:
-    """Open a safetensors file of a model that is open.
+    """Open a safetensors file of an open model.
 
     Args:
-        model: stays open when the file is closed.
-        path: of the file in the model.
+        model: the model; it stays open when the file is closed.
+        path: path of the file in the model.
         framework: ``np`` or ``pt``.
-        device: where tensors go.
+        device: device of the tensors.
         pin_memory: decrypt into page-locked memory.
 
     Raises:
         NotFound: the content file knows no such sealed file.
-        MalformedInput: not safetensors, or a type that the framework lacks.
-        ProofFailed: as :meth:`SealedModel.open`; so do PolicyRefused and Unavailable.
+        MalformedInput: not safetensors, or the framework lacks a type.
+        ProofFailed: the header is not what was sealed.
+        PolicyRefused: the lease has ended, or ends during the read.
+        Unavailable: the file cannot be read.
     """
     tensors = framework_of(framework, device, pin_memory=pin_memory)
     opened = model.open(path)
@@ -235,18 +249,20 @@ def open_tensors(
 
 
 def load_into(model: SealedModel, params: Mapping[str, Any], framework: str = "np", *, unseen: bool = False) -> None:
-    """Fill tensors that exist already from all safetensors files of a model. If that fails, they hold zeros.
+    """Fill existing tensors from all safetensors files of a model. If that fails, they hold zeros.
 
     Args:
-        model: open.
-        params: for every tensor of the model one of its type and shape, contiguous in main memory, and no other.
+        model: the open model.
+        params: exactly one tensor for each tensor of the model, with its type and shape, contiguous in main memory.
         framework: ``np`` or ``pt``.
         unseen: as in :meth:`TensorFile.load_into`.
 
     Raises:
         ValueError: names, types or shapes differ; nothing was changed.
-        MalformedInput: two files have a tensor of one name; or as :func:`open_tensors`.
-        ProofFailed: as :meth:`TensorFile.load_into`; so do PolicyRefused and Unavailable.
+        MalformedInput: two files have a tensor of one name, a file is not safetensors, or the framework lacks a type.
+        ProofFailed: a file is not what was sealed.
+        PolicyRefused: the lease has ended, or ends during the read.
+        Unavailable: the file cannot be read.
     """
     with ExitStack() as stack:
         paths = [file.path for file in model.content.sealed() if file.path.endswith(".safetensors")]
@@ -279,13 +295,16 @@ def safe_open(
         path: ``DIR/model.safetensors`` (or with ``.sealed``), where ``DIR`` or a folder above holds
             ``nodeseal.model.json``.
         framework: as in :func:`open_tensors`; so are ``device`` and ``pin_memory``.
-        device: where tensors go.
+        device: device of the tensors.
         pin_memory: decrypt into page-locked memory.
         keys: as in :func:`nodeseal.loader.open_model`.
 
     Raises:
-        NotFound: no sealed model here, or not a file of it.
-        MalformedInput: as :func:`open_tensors`; so do ProofFailed, PolicyRefused and Unavailable.
+        NotFound: the path is not in a sealed model, or the model has no such file.
+        MalformedInput: not safetensors, or the framework lacks a type.
+        ProofFailed: the model is not what was sealed.
+        PolicyRefused: the node may not open the model.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     wanted = Path(path)
     for folder in wanted.parents:
@@ -305,10 +324,10 @@ def _open_alone(folder: Path, wanted: Path, framework: Framework[Any], keys: Key
 
 
 def _refuse_others(params: Mapping[str, Any], names: Collection[str]) -> None:
-    """Refuse parameters that are not exactly these.
+    """Refuse missing and surplus parameters.
 
     Raises:
-        ValueError: naming the first that is missing or surplus.
+        ValueError: names differ; the message names the first missing or surplus one.
     """
     if missing := sorted(set(names) - params.keys()):
         raise ValueError(f"no parameter for {len(missing)} tensors of the file, such as {missing[0][:80]!a}")

@@ -1,4 +1,4 @@
-"""Answers of web servers that end in time: a peer that sends a byte now and then passes every timeout of a socket."""
+"""Answers of web servers with a deadline. A socket's timeout is no deadline: a peer may send a byte now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives until then."""
+    """The bytes that a socket receives before a deadline."""
 
     def __init__(self, raw: io.RawIOBase, connection: socket, until: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Timed(io.RawIOBase):
 
 
 class TimedResponse(HTTPResponse):
-    """An answer that is given up when :func:`time.monotonic` says so: headers, interim answers and body alike."""
+    """An answer with a deadline of :func:`time.monotonic` for headers, interim answers and body."""
 
     def __init__(self, until: float, connection: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(connection, *args, **kwargs)

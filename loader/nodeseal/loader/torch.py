@@ -1,6 +1,6 @@
-"""Tensors of PyTorch: views of memory that was verified, so nothing is copied on the CPU.
+"""Tensors of PyTorch: views of verified memory, without a copy on the CPU.
 
-The memory lives as long as any of the tensors. bfloat16 and the eight-bit floats are PyTorch's own.
+The memory lives as long as any of the tensors. bfloat16 and the eight-bit floats are PyTorch's own types.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DTYPES: Final = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-"""By the names that safetensors has for them."""
+"""Types by their names in safetensors."""
 
 
 def load_file(
@@ -51,19 +51,21 @@ def load_file(
     """Return all tensors of one sealed safetensors file, as ``safetensors.torch.load_file`` does.
 
     The whole file is verified before anything is returned: every segment, the last one, and ``tags_digest``. The
-    model is closed again at once; use :func:`nodeseal.loader.open_model` to read several files or to hear of
-    revocations.
+    model is closed before the function returns. Use :func:`nodeseal.loader.open_model` to read several files or to
+    learn of revocations.
 
     Args:
         path: as in :func:`nodeseal.loader.safe_open`.
-        device: where the tensors go, such as ``cuda:0``.
+        device: device of the tensors, such as ``cuda:0``.
         pin_memory: decrypt into page-locked memory.
         keys: as in :func:`nodeseal.loader.open_model`.
 
     Raises:
-        NotFound: no sealed model here, or not a file of it.
-        MalformedInput: not safetensors, or a type that PyTorch lacks.
-        ProofFailed: as :meth:`nodeseal.loader.SealedModel.read`; so do PolicyRefused and Unavailable.
+        NotFound: the path is not in a sealed model, or the model has no such file.
+        MalformedInput: not safetensors, or PyTorch lacks a type.
+        ProofFailed: the model is not what was sealed.
+        PolicyRefused: the node may not open the model, or the lease ends during the read.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     with safe_open(path, "pt", device, pin_memory=pin_memory, keys=keys) as file:
         return file.get_tensors()
@@ -99,7 +101,7 @@ class _Torch:
         return whole.to(self._device)
 
     def _empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return a tensor in memory that core dumps leave out, as PyTorch's own would be part of them."""
+        """Return a tensor in memory that core dumps leave out, unlike PyTorch's own."""
         return _tensor(self.allocate(math.prod(shape) * dtype.itemsize), shape, dtype)
 
     def memory(self, entry: TensorEntry, tensor: torch.Tensor) -> memoryview:
@@ -124,7 +126,7 @@ def _dtype(entry: TensorEntry) -> torch.dtype:
 
 
 def _pin(memory: memoryview) -> None:
-    """Lock the pages of our own memory, as memory that PyTorch pins could land in a core dump."""
+    """Lock the pages of our own memory. Memory that PyTorch allocates and pins could be part of a core dump."""
     if not torch.cuda.is_available():
         raise Unavailable("memory cannot be pinned without a CUDA device")
     address = ctypes.addressof(ctypes.c_ubyte.from_buffer(memory.obj))

@@ -11,8 +11,8 @@
         model = from_pretrained(sealed, AutoModelForCausalLM)
 
 Configuration, tokenizer and code are read from verified copies, never from the folder itself. Weights are handed over
-as values that decrypt when they are indexed, so that the library's own threads do it, tensor by tensor. What it would
-pass over silently is an error here: weights that are missing are otherwise made up at random.
+as values that decrypt when they are indexed, so the library's own threads decrypt them, tensor by tensor. Missing
+weights are an error here; the library would fill them with random values.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ def from_pretrained(
     trust_remote_code: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Return what ``auto_class.from_pretrained`` would for the model before it was sealed.
+    """Return the result of ``auto_class.from_pretrained`` for the sealed model.
 
-    The model stays usable when the sealed one is closed. Its parameters are in memory that core dumps leave out, unless
-    the library converts or moves them.
+    The result stays usable after the sealed model is closed. Core dumps leave its parameters out, unless the library
+    converts or moves them.
 
     Args:
-        place: a model that is open, which stays open; or where it lies, as in :func:`nodeseal.loader.open_model`.
-        auto_class: one of the library's ``Auto…`` classes or a class of models; of models the class that
-            ``config.json`` names if None.
-        keys: as in :func:`nodeseal.loader.open_model`; so is ``on_revoked``. Not for models that are open.
-        on_revoked: told of revocations until this returns.
-        trust_remote_code: run ``*.py`` files of the model, which the content file covers as it does all others.
-        **kwargs: for the library, such as ``dtype`` or ``device_map``.
+        place: an open model, which stays open; or its place, as in :func:`nodeseal.loader.open_model`.
+        auto_class: an ``Auto…`` class of the library or a class of models; None: the class that ``config.json``
+            names.
+        keys: as in :func:`nodeseal.loader.open_model`; not for open models.
+        on_revoked: as in :func:`nodeseal.loader.open_model`, until this returns; not for open models.
+        trust_remote_code: run the model's ``*.py`` files, which the content file covers like all others.
+        **kwargs: arguments for the library, such as ``dtype`` or ``device_map``.
 
     Raises:
         ProofFailed: a file is not what was sealed.
-        PolicyRefused: the node may not open the model, or lost it meanwhile.
-        MalformedInput: the weights are not all that the model needs and no others, or it needs code from elsewhere.
-        ValueError: an argument that would write weights to a disk or that this function sets itself.
-        Unavailable: no agent, or a file that cannot be read.
+        PolicyRefused: the node may not open the model, or loses it during the work.
+        MalformedInput: weights are missing or surplus, or the model needs code from elsewhere.
+        ValueError: an argument would write weights to a disk, or is one that this function sets.
+        Unavailable: no agent answers, or a file cannot be read.
     """
     _check_arguments(kwargs)
     if isinstance(place, SealedModel):
@@ -104,7 +104,7 @@ def _load(model: SealedModel, auto_class: Any, *, trust_remote_code: bool, kwarg
 
 
 def _check_code(folder: Path, *, trust_remote_code: bool) -> None:
-    """Refuse code from elsewhere, and code that would have to be written to the library's cache unsealed."""
+    """Refuse code from elsewhere, and sealed code, which the library would write to its cache in the clear."""
     if not trust_remote_code:
         return
     for path in folder.rglob("*.json"):
@@ -133,7 +133,7 @@ def _code_references(path: Path) -> list[str]:
 
 
 def _forget_folder(made: Any) -> None:
-    """Take its path out of a tokenizer or configuration: the folder is gone soon, and anybody could make another."""
+    """Remove the path from a tokenizer or configuration: the folder is deleted, and anybody could make it again."""
     parts: tuple[Any, ...] = (made, getattr(made, "tokenizer", None))
     for part in parts:
         if hasattr(part, "name_or_path"):
@@ -158,7 +158,7 @@ def _concrete_class(auto_class: Any, config: Any, *, trust_remote_code: bool) ->
 
 
 def _generation_config(folder: Path) -> Any:
-    """Read it as the library does: older models have it within ``config.json``."""
+    """Read the generation configuration as the library does. In older models it is part of ``config.json``."""
     read = transformers.GenerationConfig.from_pretrained
     if (folder / "generation_config.json").exists():
         return read(folder, local_files_only=True)
@@ -188,7 +188,7 @@ def _check_complete(info: Mapping[str, Any]) -> None:
 
 
 class _Value:
-    """A weight as the library wants it: a slice of safetensors that also says what its elements are."""
+    """A weight for the library: a slice of safetensors that also has the type of its elements."""
 
     def __init__(self, piece: TensorSlice, failures: list[NodesealError]) -> None:
         self._piece: Final = piece

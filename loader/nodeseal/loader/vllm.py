@@ -1,8 +1,8 @@
 """vLLM: ``vllm serve DIR --load-format nodeseal``.
 
-vLLM calls :func:`register` in each of its processes, by the entry point ``vllm.general_plugins``; it does nothing but
-name the loader. Keys are asked for by workers alone, in :meth:`VllmModelLoader.load_weights`. If this does not
-import, vLLM does not know the format and stops; its own loaders find no weights in a sealed folder.
+vLLM calls :func:`register` in each of its processes, by the entry point ``vllm.general_plugins``; that only names the
+loader. Only workers ask for keys, in :meth:`VllmModelLoader.load_weights`. If this module fails to import, vLLM does
+not know the format and stops; its own loaders find no weights in a sealed folder.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ _registered: list[str] = []
 
 
 class VllmModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no dependency, so mypy does not see its classes
-    """Loads sealed safetensors. Each process decrypts what it keeps, and nothing else."""
+    """Loader of sealed safetensors for vLLM. Each process decrypts only what it keeps."""
 
     def __init__(self, load_config: Any) -> None:
         """Check the settings.
 
         Raises:
-            ValueError: settings that are not known; see :func:`nodeseal.loader.serving.parse_settings`.
+            ValueError: unknown settings, see :func:`nodeseal.loader.serving.parse_settings`.
+            MalformedInput: the key file or the digest is malformed.
+            Unavailable: the key file cannot be read.
         """
         super().__init__(load_config)
         self._keys = parse_settings(load_config.model_loader_extra_config)
 
     def download_model(self, model_config: Any) -> None:
-        """Do nothing: sealed models are read where they lie."""
+        """Do nothing: sealed models are read in place."""
 
     def load_weights(self, model: Any, model_config: Any) -> None:
         """Ask for the key, fill ``model``, wipe the key.
 
         Raises:
             ProofFailed: the model is not what was sealed.
-            PolicyRefused: the node may not open it.
-            ValueError: weights are missing, or :func:`nodeseal.loader.serving.check_engine` says so.
+            PolicyRefused: the node may not open the model.
+            ValueError: weights are missing, or :func:`nodeseal.loader.serving.check_engine` refuses the settings.
         """
         check_engine(model_config, model)
         with sealed_weights(model_config.model, self._keys) as weights:
@@ -48,7 +50,7 @@ class VllmModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no depen
 
 
 def register() -> None:
-    """Tell vLLM of the format, once in each process."""
+    """Register the format with vLLM, once in each process."""
     if not _registered:
         register_model_loader(LOAD_FORMAT)(VllmModelLoader)
         _registered.append(LOAD_FORMAT)

@@ -1,8 +1,8 @@
 """Sealed models on web servers and object storage: range requests, one for each segment, several at once.
 
-What arrives is decrypted and authenticated like bytes of a disk, so a server can withhold a model but not change it. A
-transfer that breaks is taken up where it broke; what has verified is never fetched again. Nothing is cached. A server
-cannot be asked what else it holds, and nothing else of it is used. Proxies of the environment are not used.
+Bytes from a server are decrypted and authenticated like bytes from a disk, so a server can withhold a model but not
+change it. A broken transfer continues where it broke, and verified bytes are never fetched again. Nothing is cached.
+Servers do not list other files, and no other file is used. Proxies of the environment are not used.
 
 RFC 9110, §14 (range requests), §13.1.5 (``If-Range``), §15.4 (redirections).
 """
@@ -27,26 +27,26 @@ from nodeseal.loader.timed_response import TimedResponse
 
 MAX_REDIRECTS: Final = 5
 ATTEMPTS: Final = 6
-"""Times that a range, or what is missing of it, is asked for."""
+"""Number of requests for a range, or for its missing part."""
 RETRY_SECONDS = 0.1
 _IDLE_CONNECTIONS: Final = 32
 _PIECE: Final = 1 << 20
 _PASSING: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _NOT_OF_FOLDERS: Final = frozenset("@?#")
-"""In an address: it names a user or password, or is none of a folder."""
+"""Characters that a folder's address must not have: they mark a user, a query or a fragment."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebOptions:
-    """How servers are spoken to.
+    """Options of connections to web servers.
 
     Attributes:
-        headers: sent to the server of the folder, and to no other that it redirects to; such as ``Authorization``.
-        tls: whom to believe; the system's authorities by default.
-        timeout_seconds: for each step of a connection.
-        request_seconds: for a whole answer of at most one segment, headers and all, however slowly it drips.
+        headers: sent to the folder's server, and to no server that it redirects to; such as ``Authorization``.
+        tls: trusted certificate authorities; the system's by default.
+        timeout_seconds: limit for each step of a connection.
+        request_seconds: limit for a whole answer with headers, which holds at most one segment.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -56,14 +56,14 @@ class WebOptions:
 
 
 class WebFolder:
-    """A folder below an address."""
+    """A folder on a web server."""
 
     def __init__(self, url: str, options: WebOptions | None = None) -> None:
         """Connect later.
 
         Args:
-            url: of the folder, ``https``; ``http`` only without headers, as they would travel readable.
-            options: how servers are spoken to.
+            url: address of the folder: ``https``, or ``http`` without headers, which would not be encrypted.
+            options: options of the connections.
 
         Raises:
             ValueError: not such an address.
@@ -93,12 +93,12 @@ class WebFolder:
 
 
 class _Broken(Exception):
-    """A transfer that may go better when it is tried again."""
+    """A failed transfer that is worth another attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What a server said of a range."""
+    """A server's answer to a request for a range."""
 
     response: HTTPResponse
     connection: HTTPConnection
@@ -106,7 +106,7 @@ class _Answer:
 
 
 class _WebFile:
-    """One file: its size and entity tag are those of the first answer, or it is refused."""
+    """One file. Every answer must have the size and entity tag of the first."""
 
     def __init__(self, url: str, name: str, connections: _Connections) -> None:
         self._url: Final = urlsplit(url)
@@ -145,7 +145,7 @@ class _WebFile:
                 time.sleep(RETRY_SECONDS * (2**failures - 2))  # at once after the first: it may have waited too long
 
     def _attempt(self, buffer: memoryview, offset: int) -> Iterator[int]:
-        """Ask once; yield how many more bytes of ``buffer`` are there, each time some are."""
+        """Ask once. Yield the number of new bytes in ``buffer``, each time some arrive."""
         answer = self._ask(offset, offset + len(buffer) - 1)
         whole = False
         try:
@@ -189,7 +189,7 @@ class _WebFile:
         return target
 
     def _check(self, answer: _Answer, first: int, last: int) -> bool:
-        """Hold the answer against the first one; tell whether there is a body to read."""
+        """Compare the answer with the first one; tell whether there is a body to read."""
         response = answer.response
         if response.status in _PASSING:
             raise _Broken(f"status {response.status}")
@@ -209,7 +209,7 @@ class _WebFile:
         return True
 
     def _refused(self, answer: _Answer) -> Exception:
-        """Return the error for a status; that of a target which another server named may be a signature's end."""
+        """Return the error for a status. After a redirection it may mean that a signed address has expired."""
         message = f"status {answer.response.status}"
         return _Broken(message) if answer.target != self._url else Unavailable(f"{self._name}: {message}")
 
@@ -221,7 +221,7 @@ class _WebFile:
 
 
 class _Connections:
-    """Connections that wait for their next request."""
+    """Pool of idle connections."""
 
     def __init__(self, options: WebOptions) -> None:
         self.options: Final = options
@@ -241,7 +241,7 @@ class _Connections:
             raise
 
     def give_back(self, answer: _Answer, *, reusable: bool) -> None:
-        """Keep the connection if its answer was read to the end, otherwise close it."""
+        """Keep the connection if its answer was read to the end; otherwise close it."""
         answer.response.close()
         if reusable and not answer.response.will_close:
             with self._lock:
@@ -251,7 +251,7 @@ class _Connections:
         answer.connection.close()
 
     def close(self) -> None:
-        """Close all that wait."""
+        """Close all idle connections."""
         with self._lock:
             while self._idle:
                 self._idle.pop()[2].close()
@@ -268,7 +268,7 @@ class _Connections:
 
 
 def _describe(error: Exception) -> str:
-    """Name what went wrong without addresses, which may be signed."""
+    """Describe an error without addresses, which may be signed."""
     if isinstance(error, _Broken):
         return str(error)
     return getattr(error, "strerror", None) or type(error).__name__

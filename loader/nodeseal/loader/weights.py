@@ -1,8 +1,8 @@
-"""All tensors of a model, whichever of its files they lie in.
+"""All tensors of a model, from all its files.
 
-Hugging Face's layout: ``model.safetensors``, or several files that ``model.safetensors.index.json`` names, as
-``{"metadata": {...}, "weight_map": {tensor: file}}``. The files must hold exactly what the index says, so that nothing
-is missing or slips in unnoticed; safetensors files that the index does not name are left alone.
+The layout is Hugging Face's: ``model.safetensors``, or several files that ``model.safetensors.index.json`` names, as
+``{"metadata": {...}, "weight_map": {tensor: file}}``. The files must hold exactly the tensors of the index, so that
+none is missing or added unnoticed. Safetensors files that the index does not name are ignored.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ INDEX: Final = "model.safetensors.index.json"
 
 
 class Weights(Closing):
-    """Every tensor of an open model. Close it, or use it with ``with``; tensors that were returned stay."""
+    """All tensors of an open model. Close it, or use it with ``with``. Returned tensors stay valid."""
 
     def __init__(self, model: SealedModel, framework: str = "pt", device: str = "cpu") -> None:
         """Open all files and verify their headers.
 
         Args:
-            model: stays open when this is closed.
-            framework: as in :func:`nodeseal.loader.open_tensors`; so is ``device``.
-            device: where tensors go.
+            model: the model; it stays open when this object is closed.
+            framework: as in :func:`nodeseal.loader.open_tensors`.
+            device: device of the tensors.
 
         Raises:
-            NotFound: the index names a file that is not there, or not sealed.
-            MalformedInput: no weights, or other tensors than the index names.
-            ProofFailed: as :meth:`SealedModel.open`; so do PolicyRefused and Unavailable.
+            NotFound: the index names a file that is missing or not sealed.
+            MalformedInput: the model has no weights, or its tensors differ from the index.
+            ProofFailed: a header is not what was sealed.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         self._files: Final[list[TensorFile]] = []
         self._where: Final[dict[str, TensorFile]] = {}
@@ -58,10 +60,12 @@ class Weights(Closing):
         return self._where[name].get_slice(name)
 
     def verify_tags(self) -> None:
-        """Make sure that all that was read is what was sealed; see :meth:`TensorFile.verify_tags`.
+        """Verify that all bytes read so far are what was sealed; see :meth:`TensorFile.verify_tags`.
 
         Raises:
-            ProofFailed: it is not; also when any read before failed to verify. So do PolicyRefused and Unavailable.
+            ProofFailed: a segment is not what was sealed, or an earlier read did not verify.
+            PolicyRefused: the lease has ended, or ends during the read.
+            Unavailable: the file cannot be read.
         """
         for file in self._files:
             file.verify_tags()
@@ -76,7 +80,7 @@ def parse_index(raw: bytes) -> Mapping[str, frozenset[str]]:
     """Return the tensors of each file that an index names.
 
     Raises:
-        MalformedInput: not an index.
+        MalformedInput: the document is not such an index.
     """
     try:
         document: Any = json.loads(raw)
@@ -92,7 +96,7 @@ def parse_index(raw: bytes) -> Mapping[str, frozenset[str]]:
 
 
 def _layout(model: SealedModel) -> Mapping[str, frozenset[str] | None]:
-    """Return the files with weights and, if an index says so, what each holds."""
+    """Return the files with weights and, if there is an index, the tensors of each."""
     paths = {file.path for file in model.files()}
     if INDEX in paths:
         if layout := parse_index(bytes(model.read(INDEX))):

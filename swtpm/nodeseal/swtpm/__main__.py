@@ -2,7 +2,7 @@
 
 ``vendor DIR`` makes a TPM vendor; ``manufacture DIR NAME --vendor DIR`` a machine; ``sample-log FILE`` a boot log;
 ``run DIR [--boot LOG]`` runs a machine in the foreground, prints its TCTI, and stops it on SIGTERM or SIGINT;
-``measure DIR PATH [--content FILE]`` lets the kernel of a machine that was booted so measure a file.
+``measure DIR PATH [--content FILE]`` lets the kernel of a machine that runs with ``--boot`` measure a file.
 """
 
 from __future__ import annotations

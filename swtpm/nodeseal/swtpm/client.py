@@ -1,4 +1,4 @@
-"""Extending PCRs of a machine that another process runs, through its socket, as its operating system does."""
+"""Extend PCRs of a machine that another process runs, through its socket, like an operating system."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ANSWER_SECONDS: Final = 10
 
 @contextmanager
 def extending(path: Path) -> Iterator[Extend]:
-    """Connect to a machine's TPM for as long as the block runs.
+    """Connect to a machine's TPM until the block ends.
 
     Args:
         path: the machine's socket.
 
     Raises:
-        Unavailable: nobody answers there, or the TPM refuses.
+        Unavailable: nobody answers at the socket, or the TPM refuses.
     """
     with socket.socket(socket.AF_UNIX) as tpm:
         tpm.settimeout(_ANSWER_SECONDS)

@@ -1,7 +1,7 @@
-"""Where handles and sessions stand in commands and responses, without knowing what any command means.
+"""Positions of handles and sessions in commands and responses, without knowledge of what a command means.
 
-The TPM says how many handles each command takes and whether it returns one (TPMA_CC, TPM Library Part 2), as the
-kernel's resource manager learns it.
+Like the kernel's resource manager, this module learns from the TPM how many handles each command takes and whether it
+returns one (TPMA_CC, TPM Library Part 2).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MAX_COMMANDS: Final = 254
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandShape:
-    """What TPMA_CC says of one command.
+    """The handles of one command (TPMA_CC).
 
     Attributes:
-        handles: how many it takes.
-        returns_handle: whether its response starts with one.
-        flushes: whether it ends the transient objects it names.
+        handles: number of handles that the command takes.
+        returns_handle: whether the response starts with a handle.
+        flushes: whether the command ends the transient objects that it names.
     """
 
     handles: int
@@ -56,7 +56,7 @@ def command_shapes(transact: Callable[[bytes], bytes]) -> dict[int, CommandShape
 
 
 def authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
-    """Return the sessions of the authorisation area that ``reader`` stands before, and whether each continues.
+    """Return the sessions of the authorisation area at ``reader``'s position, and whether each continues.
 
     TPMS_AUTH_COMMAND; continueSession is bit 0 of TPMA_SESSION (Part 2).
     """
@@ -72,5 +72,5 @@ def authorisation_sessions(command: bytes, reader: Reader) -> dict[int, bool]:
 
 
 def with_handles(message: bytes, handles: list[int]) -> bytes:
-    """Return a command or response with other handles in place of its own."""
+    """Return a command or response with its handles replaced."""
     return message[:HEADER_SIZE] + b"".join(map(u32, handles)) + message[HEADER_SIZE + 4 * len(handles) :]

@@ -1,7 +1,7 @@
-"""The few TPM commands that a machine's owner and its resource manager send themselves (TPM Library Part 3).
+"""The TPM commands that a machine's owner and its resource manager send (TPM Library Part 3).
 
-Plain functions from values to command bytes, and :func:`body` from response bytes to what follows the header. All
-authorisations are empty passwords (Part 1, "Password Authorizations"): a freshly made TPM has no others.
+Functions turn values into command bytes; :func:`body` gives what follows the header of a response. All authorisations
+are empty passwords (Part 1, "Password Authorizations"): a new TPM has no others.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def shutdown() -> bytes:
 
 
 def context_save(handle: int) -> bytes:
-    """TPM2_ContextSave; the response's body is what :func:`context_load` takes."""
+    """TPM2_ContextSave. The response's body is the argument of :func:`context_load`."""
     return command(CommandCode.CONTEXT_SAVE, u32(handle))
 
 
@@ -105,20 +105,20 @@ def get_capability(capability: int, first: int, count: int) -> bytes:
 
 
 def pcr_extend(pcr: int, digests: Mapping[HashAlg, bytes]) -> bytes:
-    """TPM2_PCR_Extend in all banks named; banks that are not active are ignored."""
+    """TPM2_PCR_Extend in all given banks. Inactive banks are ignored."""
     values = b"".join(u16(bank) + digest for bank, digest in digests.items())
     return _authorised(CommandCode.PCR_EXTEND, (pcr,), u32(len(digests)) + values)
 
 
 def pcr_reads(bank: HashAlg) -> tuple[bytes, ...]:
-    """TPM2_PCR_Read of all PCRs: as many commands as it takes, since each returns at most eight."""
+    """TPM2_PCR_Read of all PCRs, in several commands, because each returns at most eight values."""
     starts = range(0, PCR_COUNT, _MAX_PCRS_PER_READ)
     selections = (PcrSelection.of({bank: range(start, start + _MAX_PCRS_PER_READ)}) for start in starts)
     return tuple(command(CommandCode.PCR_READ, selection.encode()) for selection in selections)
 
 
 def decode_pcr_read(response: bytes) -> dict[int, bytes]:
-    """Return the values in the response to one of :func:`pcr_reads`; none when the bank is not active."""
+    """Return the values in the response to one of :func:`pcr_reads`; empty if the bank is not active."""
     reader = body(response, "TPM2_PCR_Read")
     reader.u32("pcrUpdateCounter")
     selection = decode_pcr_selection(reader)
@@ -127,7 +127,7 @@ def decode_pcr_read(response: bytes) -> dict[int, bytes]:
 
 
 def pcr_allocate(banks: frozenset[HashAlg]) -> bytes:
-    """TPM2_PCR_Allocate: these banks with all PCRs, the others without any, from the next reset on."""
+    """TPM2_PCR_Allocate: all PCRs for these banks and none for the others, from the next reset on."""
     lists = b"".join(
         u16(bank) + u8(PCR_BITMAP_SIZE) + (b"\xff" if bank in banks else b"\0") * PCR_BITMAP_SIZE for bank in HashAlg
     )
@@ -141,7 +141,7 @@ def create_primary(hierarchy: int, template: TpmPublic) -> bytes:
 
 
 def nv_define_certificate(index: int, size: int) -> bytes:
-    """TPM2_NV_DefineSpace as the EK Credential Profile has it: written by the platform, read by all."""
+    """TPM2_NV_DefineSpace of the EK Credential Profile: the platform writes, everybody reads."""
     public = u32(index) + u16(HashAlg.SHA256) + u32(_CERTIFICATE_NV) + sized(b"") + u16(size)
     return _authorised(CommandCode.NV_DEFINE_SPACE, (PermanentHandle.PLATFORM,), sized(b"") + sized(public))
 

@@ -1,8 +1,8 @@
-"""What the kernel's Integrity Measurement Architecture does on a machine: a log that grows, and extends of PCR 10.
+"""The kernel's Integrity Measurement Architecture on a machine: a growing log, and extends of PCR 10.
 
-As Linux 5.8 and later: an entry extends every bank with that bank's hash of its template data, a violation with all
-ones; the entry is in the log before it is in the TPM (``security/integrity/ima/ima_queue.c``, ima_add_template_entry).
-Names have underscores for spaces.
+It works like Linux 5.8 and later: an entry extends every bank with that bank's hash of its template data, a violation
+with all ones. The entry is in the log before it is in the TPM (``security/integrity/ima/ima_queue.c``,
+ima_add_template_entry). Names have underscores for spaces.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from nodeseal.ima.template import ImaFields, encode_template, measured_path
 from nodeseal.tpm.algorithms import HASHES_BY_DIGEST_SIZE, HashAlg
 
 Extend = Callable[[int, Mapping[HashAlg, bytes]], None]
-"""Extends a PCR in all banks named; those that the TPM does not have are ignored."""
+"""Extends a PCR in all given banks. Banks that the TPM lacks are ignored."""
 
 
 class Ima:
-    """The kernel's part, on one machine and boot.
+    """IMA on one machine, during one boot.
 
     Args:
-        file: ``binary_runtime_measurements``: template digests of SHA-1.
-        extend: how to reach the TPM.
+        file: ``binary_runtime_measurements``, with template digests of SHA-1.
+        extend: function that extends a PCR.
     """
 
     def __init__(self, file: Path, extend: Extend) -> None:
@@ -40,19 +40,19 @@ class Ima:
         self._extend: Final = extend
 
     def begin(self, pcrs: Mapping[int, bytes], bank: HashAlg) -> None:
-        """Start the log with ``boot_aggregate``, the digest over what ``bank`` holds of firmware and boot loaders."""
+        """Start the log with ``boot_aggregate``, the digest over the boot PCRs of ``bank``."""
         self.measure(b"boot_aggregate", boot_aggregate_candidates(pcrs, bank)[0])
 
     def measure(self, path: bytes, digest: bytes, signature: bytes = b"") -> None:
         """Measure a file, with the template ``ima-sig`` if it is signed and ``ima-ng`` if not.
 
         Args:
-            path: its name.
-            digest: of its content; the size says by which algorithm.
+            path: name of the file.
+            digest: digest of its content; the size tells the algorithm.
             signature: its extended attribute ``security.ima``.
 
         Raises:
-            MalformedInput: a digest of a size that no algorithm has.
+            MalformedInput: no algorithm has a digest of this size.
         """
         if len(digest) not in HASHES_BY_DIGEST_SIZE:
             raise MalformedInput(f"measurement: a digest of {len(digest)} bytes")
@@ -66,17 +66,17 @@ class Ima:
         self._add(measured_entry(template, encode_template(template, fields)))
 
     def violate(self, path: bytes) -> None:
-        """Record that a file was open for writing while it was measured, so that nothing is known of it."""
+        """Record that a file was open for writing while it was measured, so its content is unknown."""
         fields = ImaFields(algorithm="sha256", digest=bytes(HashAlg.SHA256.digest_size), path=measured_path(path))
         data = encode_template("ima-ng", fields)
         self._add(measured_entry("ima-ng", data)._replace(template_digest=bytes(HashAlg.SHA1.digest_size)))
 
     def replay(self, raw: bytes, bank: HashAlg) -> None:
-        """Go on with a log of another machine as if this one had measured the same.
+        """Append the log of another machine as if this machine had measured the same.
 
         Args:
             raw: the log.
-            bank: how wide its template digests are; the file becomes one of this bank.
+            bank: bank of its template digests; the file becomes one of this bank.
 
         Raises:
             MalformedInput: the log does not parse.

@@ -1,8 +1,8 @@
 """A machine with a software TPM: manufactured by a vendor, booted from an event log, tampered with by real extends.
 
-What a machine does to its TPM, this does to swtpm: power, reset, measured boot, the kernel's measurements of files. The
-logs lie in the machine's directory, as long as the boot lasts. Whatever an operating system would do (agents,
-tpm2-tools) connects to :attr:`Machine.tcti`, several processes at once.
+The machine does to swtpm what real machines do to their TPM: power, reset, measured boot, the kernel's measurements of
+files. Its directory holds the logs of the present boot. Programs of an operating system (agents, tpm2-tools) connect to
+:attr:`Machine.tcti`, several processes at once.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from nodeseal.tpm.public import TpmPublic, decode_public_2b
 from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
 
 EK_TEMPLATES: Final = {"rsa": "L-1", "ecc": "L-2"}
-"""Short names for the two endorsement keys that nearly every TPM has; others go by their template's name."""
+"""Short names of the two endorsement keys that nearly every TPM has. Other keys have their template's name."""
 _AGGREGATED: Final = (HashAlg.SHA256, HashAlg.SHA1, HashAlg.SHA384, HashAlg.SHA512)
-"""Banks by how much they suit ``boot_aggregate``: Linux prefers SHA-256 (ima_crypto.c, ima_calc_boot_aggregate)."""
+"""Banks for ``boot_aggregate``, best first: Linux prefers SHA-256 (ima_crypto.c, ima_calc_boot_aggregate)."""
 _CHAIN_NV: Final = 0x01C00100
-"""Where the vendor's intermediate certificates start (EK Credential Profile v2.5)."""
+"""First NV index of the vendor's intermediate certificates (EK Credential Profile v2.5)."""
 _STATE, _SOCKET, _LOG = "state", "tpm", "swtpm.log"
 _BOOT_LOG, _IMA_LOG = "boot-log", "binary_runtime_measurements"
 
 
 class Machine:
-    """One machine in ``directory``; :meth:`manufacture` makes one, the constructor opens what is there.
+    """One machine in ``directory``. :meth:`manufacture` makes one; the constructor opens an existing one.
 
     Use it as a context manager: it is started on entry and stopped on exit.
 
     Raises:
-        NotFound: there is no machine in ``directory``.
+        NotFound: ``directory`` holds no machine.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,14 +58,14 @@ class Machine:
     def manufacture(
         cls, directory: Path, *, name: str, vendor: TpmVendor, ek: str = "ecc", banks: tuple[str, ...] = ("sha256",)
     ) -> Self:
-        """Make a machine in ``directory/name``; its TPM has seeds of its own and a certificate of ``vendor``.
+        """Make a machine in ``directory/name``. Its TPM has its own seeds and a certificate of ``vendor``.
 
         Args:
-            directory: where machines live; keep it short, for a socket's path has at most 108 bytes.
-            name: of the machine.
-            vendor: who signs the endorsement key's certificate.
+            directory: folder of machines; keep its path short, because a socket's path has at most 108 bytes.
+            name: name of the machine.
+            vendor: vendor that signs the endorsement key's certificate.
             ek: ``ecc`` (P-256), ``rsa`` (2048) or a template of the EK Credential Profile, such as ``H-3``.
-            banks: PCR banks that are active.
+            banks: active PCR banks.
 
         Raises:
             MalformedInput: an unknown bank or template.
@@ -89,22 +89,22 @@ class Machine:
 
     @property
     def tcti(self) -> str:
-        """What to tell tpm2-tss: ``swtpm:path=…``; good while the machine runs, for any number of processes."""
+        """The TCTI for tpm2-tss, ``swtpm:path=…``. It serves any number of processes while the machine runs."""
         return f"swtpm:path={self.socket}"
 
     @property
     def socket(self) -> Path:
-        """Where the TPM takes commands while the machine runs."""
+        """The TPM's socket, which takes commands while the machine runs."""
         return self.directory / _SOCKET
 
     @property
     def boot_log_file(self) -> Path:
-        """The boot log; absent when the machine was started without one."""
+        """The boot log. It is absent if the machine was started without one."""
         return self.directory / _BOOT_LOG
 
     @property
     def ima_log_file(self) -> Path:
-        """The IMA log; absent while nothing has been measured since the machine was started."""
+        """The IMA log. It is absent until something is measured after the start."""
         return self.directory / _IMA_LOG
 
     @property
@@ -113,7 +113,7 @@ class Machine:
         return self._process is not None
 
     def start(self, locality: int = 0) -> None:
-        """Turn the machine on with TPM2_Startup(CLEAR) from ``locality``. Nothing is measured: see :meth:`boot`."""
+        """Turn the machine on with TPM2_Startup(CLEAR) from ``locality``. Only :meth:`boot` measures something."""
         if self._process is not None:
             raise OutOfOrder(f"{self.name}: already running")
         self._forget_logs()
@@ -128,30 +128,30 @@ class Machine:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Turn the machine off in order (TPM2_Shutdown); nothing happens when it is off."""
+        """Turn the machine off in order (TPM2_Shutdown). Do nothing if it is off."""
         if self._process is not None:
             with contextlib.suppress(Unavailable):  # swtpm may have been killed
                 self._process.transact(commands.shutdown())
             self._end().close()
 
     def power_cut(self) -> None:
-        """Take the power away, as a pulled plug does: without TPM2_Shutdown, so the clock is not safe afterwards."""
+        """Cut the power, without TPM2_Shutdown, so that the clock is not safe afterwards."""
         if self._process is not None:
             self._end().kill()
 
     def reset(self, locality: int = 0) -> None:
-        """Reboot: resetCount grows by one, PCRs start anew, all clients' objects and sessions are gone."""
+        """Reboot: resetCount grows by one, PCRs start anew, all clients lose their objects and sessions."""
         process, server = self._on()
         self._forget_logs()
         process.transact(commands.shutdown())
         server.reset(lambda: process.reset(locality))
 
     def boot(self, event_log: bytes, *, ima: bool = False) -> EventLog:
-        """Start or reboot, then extend every event of ``event_log`` in all its banks, as firmware and loaders did.
+        """Start or reboot, then extend every event of ``event_log`` in all its banks, like firmware and loaders.
 
         Args:
-            event_log: what is kept as :attr:`boot_log_file`.
-            ima: whether the kernel starts to measure, with ``boot_aggregate``; else the first measurement does that.
+            event_log: the boot log; kept as :attr:`boot_log_file`.
+            ima: whether the kernel measures ``boot_aggregate`` now; otherwise it does so before the first file.
 
         Raises:
             MalformedInput: the log does not parse.
@@ -170,38 +170,41 @@ class Machine:
     def measure(
         self, path: str | bytes, content: bytes = b"", *, digest: bytes | None = None, signature: bytes = b""
     ) -> None:
-        """Let the kernel measure a file, as it does when one is run: a line in the IMA log, an extend of PCR 10.
+        """Let the kernel measure a file that is run: an entry in the IMA log, an extend of PCR 10.
 
         Args:
-            path: its name.
-            content: its bytes; SHA-256 is what is measured.
-            digest: instead of ``content``; its size says by which algorithm.
-            signature: its extended attribute ``security.ima``.
+            path: name of the file.
+            content: bytes of the file; their SHA-256 is measured.
+            digest: digest instead of ``content``; its size tells the algorithm.
+            signature: extended attribute ``security.ima`` of the file.
+
+        Raises:
+            MalformedInput: no algorithm has a digest of this size.
         """
         self._ima().measure(_raw(path), HashAlg.SHA256.digest(content) if digest is None else digest, signature)
 
     def violate(self, path: str | bytes) -> None:
-        """Let the kernel record a violation: a file that somebody wrote while it was measured."""
+        """Let the kernel record a violation: a file that was open for writing while it was measured."""
         self._ima().violate(_raw(path))
 
     def replay_ima(self, raw_log: bytes, bank: HashAlg = HashAlg.SHA1) -> None:
-        """Let the kernel measure what it measured on another machine; the IMA log is then that machine's.
+        """Let the kernel measure what another machine measured. The IMA log becomes that machine's.
 
         Args:
-            raw_log: a whole log, ``boot_aggregate`` included.
-            bank: how wide its template digests are.
+            raw_log: a whole log, including ``boot_aggregate``.
+            bank: bank of its template digests.
 
         Raises:
-            MalformedInput: it does not parse.
+            MalformedInput: the log does not parse.
         """
         Ima(self.ima_log_file, self._extend).replay(raw_log, bank)
 
     def extend(self, pcr: int, digest: bytes, bank: str = "sha256") -> None:
-        """Extend one PCR of one bank: what software does that measures, and what a tampered machine cannot avoid."""
+        """Extend one PCR of one bank, like measuring software. A tampered machine cannot avoid such extends."""
         self._extend(pcr, {HashAlg.from_name(bank): digest})
 
     def read_pcrs(self, bank: str = "sha256") -> dict[int, bytes]:
-        """Return all PCRs of a bank; empty when the bank is not active."""
+        """Return all PCRs of a bank; empty if the bank is not active."""
         process, _ = self._on()
         alg, values = HashAlg.from_name(bank), dict[int, bytes]()
         for command in commands.pcr_reads(alg):
@@ -209,14 +212,14 @@ class Machine:
         return values
 
     def snapshot(self, target: Path) -> None:
-        """Copy the TPM's state, as an attacker with access to the storage behind a virtual TPM can."""
+        """Copy the TPM's state, like an attacker with access to the storage of a virtual TPM."""
         shutil.copytree(self.directory / _STATE, target)
 
     def restore(self, snapshot: Path) -> None:
-        """Put an earlier :meth:`snapshot` in the TPM's place.
+        """Replace the TPM's state with an earlier :meth:`snapshot`.
 
         Raises:
-            OutOfOrder: the machine runs.
+            OutOfOrder: the machine is running.
         """
         if self.running:
             raise OutOfOrder(f"{self.name}: still running")

@@ -1,7 +1,7 @@
 """One swtpm process: its TPM command channel, its control channel and its end.
 
-Both channels are socket pairs handed to the child, so there is no path that another process could connect to, and
-swtpm ends by itself when its owner is gone, however the owner ended (swtpm(8): ``--fd`` implies ``--terminate``).
+Both channels are socket pairs that the child inherits, so no other process can connect. swtpm ends by itself when its
+owner is gone, however that happened (swtpm(8): ``--fd`` implies ``--terminate``).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from nodeseal.tpm.buffer import u8, u32
 _CMD_INIT: Final = 0x02
 _CMD_SET_LOCALITY: Final = 0x05
 _ANSWER_SECONDS: Final = 60
-"""A software TPM may search long for the primes of an RSA key."""
+"""Time for an answer: a software TPM may search long for the primes of an RSA key."""
 _END_SECONDS: Final = 5
 
 
 class TpmProcess:
-    """A running swtpm over the state in ``state``; see swtpm's ``tpm_ioctl.h`` for the control commands.
+    """A running swtpm with the state in ``state``. swtpm's ``tpm_ioctl.h`` defines the control commands.
 
     Raises:
         Unavailable: swtpm is not installed or does not answer.
@@ -68,13 +68,13 @@ class TpmProcess:
         self.startup(locality)
 
     def startup(self, locality: int = 0) -> None:
-        """Send TPM2_Startup(CLEAR) from ``locality``; from 3, PCR 0 starts at 3."""
+        """Send TPM2_Startup(CLEAR) from ``locality``. From locality 3, PCR 0 starts at 3."""
         self._instruct(u32(_CMD_SET_LOCALITY) + u8(locality))
         commands.body(self.transact(commands.startup()), "TPM2_Startup")
         self._instruct(u32(_CMD_SET_LOCALITY) + u8(0))
 
     def close(self) -> None:
-        """Hang up, upon which swtpm ends, and wait for its end."""
+        """Close the channels, which ends swtpm, and wait for its end."""
         self._tpm.close()
         self._control.close()
         try:

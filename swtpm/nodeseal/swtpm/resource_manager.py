@@ -1,13 +1,13 @@
 """A resource manager: several clients share one TPM that has three slots for objects and three for sessions.
 
-Does for a software TPM what the kernel's ``/dev/tpmrm0`` does for a real one (TPM Library Part 1, "Context
-Management"; Linux ``drivers/char/tpm/tpm2-space.c``): each client sees only its own transient objects, under virtual
-handles, and its own sessions. What does not fit is saved by TPM2_ContextSave, oldest first, and loaded again when a
-command names it. What a client leaves behind is flushed when it is gone.
+It does for a software TPM what the kernel's ``/dev/tpmrm0`` does for a real one (TPM Library Part 1, "Context
+Management"; Linux ``drivers/char/tpm/tpm2-space.c``). Each client sees only its own transient objects, under virtual
+handles, and its own sessions. If the TPM is full, TPM2_ContextSave saves the oldest, and they are loaded again when a
+command names them. When a client is gone, its objects and sessions are flushed.
 
-Which part of a command is handles is learnt from the TPM (TPMA_CC, Part 2), as the kernel does. Sessions keep
-their handles, since the TPM itself keeps them across saving. A session that a client saved by itself is no longer
-its client's: another process may load it, which is how tpm2-tools work.
+The positions of handles are learnt from the TPM (TPMA_CC, Part 2), like in the kernel. Sessions keep their handles,
+because the TPM itself keeps them across saving. A session that a client saved no longer belongs to it: another process
+may load it, as tpm2-tools do.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class _Resource:
     """A transient object or session.
 
     Attributes:
-        owner: whose it is.
-        handle: the TPM's handle; for an object, meaningless while saved.
-        context: the saved context; None while it is loaded.
+        owner: the client that it belongs to.
+        handle: the TPM's handle; of an object, meaningless while saved.
+        context: the saved context; None: it is loaded.
     """
 
     owner: ClientId
@@ -81,7 +81,7 @@ class _Refused(Exception):
 
 
 class ResourceManager:
-    """Gives each client its own view of the TPM behind ``transact``. Not thread-safe: one command at a time."""
+    """Gives each client its own view of the TPM behind ``transact``. It is not thread-safe: one command at a time."""
 
     def __init__(self, transact: Callable[[bytes], bytes]) -> None:
         self._transact = transact
@@ -89,10 +89,10 @@ class ResourceManager:
         self._clients: dict[ClientId, _Client] = {}
         self._sessions: dict[int, _Resource] = {}
         self._loaded: list[_Resource] = []
-        """Loaded objects and sessions, the one used last at the end."""
+        """Loaded objects and sessions, the most recently used last."""
 
     def execute(self, client: ClientId, command: bytes) -> bytes:
-        """Run one whole command for ``client`` and return the response as that client should see it."""
+        """Run one whole command for ``client`` and return the response with the client's handles."""
         try:
             return self._execute(client, command)
         except _Refused as refused:
@@ -101,7 +101,7 @@ class ResourceManager:
             return _Refused(_RC_COMMAND_SIZE).response
 
     def forget(self, client: ClientId) -> None:
-        """Flush all that ``client`` holds, because it is gone."""
+        """Flush all objects and sessions of ``client``, which is gone."""
         for resource in list(self._resources_of(client)):
             if resource.context is None or resource.is_session:
                 self._transact(commands.flush_context(resource.handle))
@@ -109,7 +109,7 @@ class ResourceManager:
         self._clients.pop(client, None)
 
     def forget_all(self) -> None:
-        """Forget all objects and sessions, because the TPM was reset and lost them."""
+        """Forget all objects and sessions, after a reset of the TPM."""
         self._clients.clear()
         self._sessions.clear()
         self._loaded.clear()
@@ -140,7 +140,7 @@ class ResourceManager:
         return self._note(client, code, shape, [found for found in named if found], response)
 
     def _note(self, client: ClientId, code: int, shape: CommandShape, named: list[_Resource], response: bytes) -> bytes:
-        """Record what a successful command made or ended; return the response with a virtual handle."""
+        """Record what a successful command made or ended. Return the response with a virtual handle."""
         if shape.flushes or code == CommandCode.CONTEXT_SAVE:
             for resource in named:
                 if shape.flushes or resource.is_session:
@@ -151,7 +151,7 @@ class ResourceManager:
         return with_handles(response, [self._adopt(client, handle)])
 
     def _adopt(self, client: ClientId, handle: int) -> int:
-        """Take a new object or session into the client's view; return its handle there."""
+        """Add a new object or session to the client's view; return its handle there."""
         resource = _Resource(client, handle)
         if resource.is_session:
             self._sessions[handle] = resource
@@ -168,7 +168,7 @@ class ResourceManager:
         return handle
 
     def _flush(self, client: ClientId, handle: int) -> bytes:
-        """TPM2_FlushContext: the handle is a parameter there, and may name what is saved."""
+        """TPM2_FlushContext. Its handle is a parameter, and may name a saved object."""
         resource = self._resource(client, handle, _RC_HANDLE_1)
         if resource is None or resource.context is None or resource.is_session:
             response = self._transact(commands.flush_context(resource.handle if resource else handle))
@@ -179,7 +179,7 @@ class ResourceManager:
         return response
 
     def _resource(self, client: ClientId, handle: int, refusal: int) -> _Resource | None:
-        """Return what the client means by ``handle``; None for what is not managed here."""
+        """Return the client's object or session with this handle; None: the handle is not managed here."""
         if handle >> 24 == _HT_TRANSIENT:
             view = self._clients.get(client)
             if view is None or handle not in view.objects:
@@ -211,7 +211,7 @@ class ResourceManager:
         return response
 
     def _make_room(self, code: int, keep: list[_Resource]) -> bool:
-        """Do what ``code`` says that the TPM needs before it can go on; False when that is nothing or impossible."""
+        """Do what the TPM needs according to ``code``; False: it needs nothing, or nothing can be done."""
         if code == _RC_CONTEXT_GAP:
             return self._renew_oldest_session()
         if code not in (_RC_OBJECT_MEMORY, _RC_SESSION_MEMORY):
@@ -223,7 +223,7 @@ class ResourceManager:
         return victim is not None
 
     def _save(self, victim: _Resource) -> None:
-        """Save and unload; a session or object that the TPM no longer knows is dropped."""
+        """Save and unload an object or session. Drop it if the TPM no longer knows it."""
         response = self._run(commands.context_save(victim.handle), [victim])
         if response_code(response) != _RC_SUCCESS:
             self._drop(victim)
@@ -236,9 +236,9 @@ class ResourceManager:
             self._transact(commands.flush_context(victim.handle))
 
     def _renew_oldest_session(self) -> bool:
-        """Load and save again the session saved longest ago: its number is the one that the TPM needs.
+        """Load and save again the session that was saved first, whose number the TPM needs.
 
-        TPM_RC_CONTEXT_GAP asks for that. The TPM keeps its last free slot for just that.
+        TPM_RC_CONTEXT_GAP asks for that, and the TPM keeps its last free slot for it.
         """
         oldest = next((each for each in self._sessions.values() if each.context is not None), None)
         if oldest is None or oldest.context is None:
@@ -251,7 +251,7 @@ class ResourceManager:
         return True
 
     def _own_handles(self, client: ClientId, command: bytes) -> bytes | None:
-        """Answer TPM2_GetCapability(HANDLES) for transient objects and loaded sessions; None for all else."""
+        """Answer TPM2_GetCapability(HANDLES) for transient objects and loaded sessions; None for other commands."""
         reader = Reader(command[-12:], "TPM2_GetCapability")
         capability, first, count = reader.u32("capability"), reader.u32("property"), reader.u32("count")
         if capability != _CAP_HANDLES or first >> 24 not in (_HT_HMAC, _HT_TRANSIENT):

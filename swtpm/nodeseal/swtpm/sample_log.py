@@ -4,8 +4,8 @@ Modelled on what OVMF, shim and GRUB write (TCG PC Client Platform Firmware Prof
 shim and GRUB measure into 4, 7, 8, 9 and 14), or, for a chain with ``sections``, on a unified kernel image that the
 firmware starts (systemd-stub(7), PCR 4, 9, 11 and 12). With Secure Boot on, db holds :data:`DB_CERTIFICATE`, by which
 the first image is accepted; shim accepts GRUB and kernel by :data:`VENDOR_CERTIFICATE`. What differs between two
-machines is a :class:`SampleBoot`; what a verifier's boot rules can name (signers, images, drivers, command lines,
-sections, files, the partition table, dbx) is all in it.
+machines is a :class:`SampleBoot`. The log has everything that a golden's boot rules can name: signers, images, drivers,
+command lines, sections, files, the partition table and dbx.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DB_CERTIFICATE: Final = base64.b64decode(
     "pc/Oc4wA8G/y0jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQCeueZu5m+QVShBkrd1OmC4raB/MRVZrwSe5Kxu"
     "HvXWmAIhAN2Vnk9+aYiXJAHjkDmN6dsXS+8Apphms2uyRnfG4zUI"
 )
-"""A certificate in DER whose key nobody has: the signer that db allows."""
+"""A certificate in DER, whose key nobody has: the signer that db allows."""
 VENDOR_CERTIFICATE: Final = base64.b64decode(
     "MIIBmTCCAT+gAwIBAgIUI0M7AYpn/aMivVW1+H4D9QgbmcswCgYIKoZIzj0EAwIwITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxl"
     "IHZlbmRvcjAgFw0yNjExMjIwMDAwMDBaGA8yMTI2MTAyOTAwMDAwMFowITEfMB0GA1UEAwwWbm9kZXNlYWwgc2FtcGxlIHZlbmRv"
@@ -53,28 +53,28 @@ VENDOR_CERTIFICATE: Final = base64.b64decode(
     "qJAfrLHvZUiszTAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIFVJjd2+s3iJwbxcRNVH6hxi+paG7s6siTM8i7Ue"
     "+bgeAiEAldZSRQDd6IJ2c62RpVF44krHJOCL38OowjI64Uk1RNo="
 )
-"""Likewise, the distributor's that shim brings along."""
+"""A certificate in DER, whose key nobody has: the distributor's, which shim contains."""
 REVOKED_IMAGE: Final = hashlib.sha256(b"revoked image").digest()
-"""What dbx forbids."""
+"""The image that dbx forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleBoot:
-    """What a machine boots. PE/COFF images are measured by their Authenticode digest, any other bytes by their hash.
+    """The boot of a machine. PE/COFF images are measured by their Authenticode digest, other bytes by their hash.
 
     Attributes:
         firmware: the platform's firmware.
-        firmware_version: its version, as S-CRTM version.
+        firmware_version: the firmware's S-CRTM version.
         secure_boot: whether the firmware checks signatures.
         shim: the first boot loader, loaded by the firmware.
         boot_loader: the second, loaded by shim.
         kernel: the kernel image.
         initrd: the initial RAM disk.
-        command_line: the kernel's command line, as GRUB writes it.
-        option_rom: a driver from an option ROM; empty: there is none.
-        sections: names and contents of a unified kernel image, such as ``.linux``; it is started by the firmware, and
+        command_line: the kernel's command line in GRUB's form.
+        option_rom: a driver from an option ROM; empty: none.
+        sections: names and contents of a unified kernel image's sections, such as ``.linux``. The firmware starts it;
             shim, boot loader, kernel and initrd are not used. Empty: boot by shim and GRUB.
-        unified: a whole unified kernel image (PE/COFF), likewise; its sections say all else.
+        unified: a whole unified kernel image (PE/COFF) that the firmware starts; its sections replace all other facts.
     """
 
     firmware: bytes = b"nodeseal sample firmware"
@@ -91,7 +91,7 @@ class SampleBoot:
 
 
 def sample_boot_log(chain: SampleBoot, banks: tuple[HashAlg, ...] = (HashAlg.SHA256,)) -> bytes:
-    """Return the crypto-agile event log of a machine that boots ``chain``; the same chain gives the same log."""
+    """Return the crypto-agile event log of a machine that boots ``chain``. The same chain gives the same log."""
     writer = _Writer(banks)
     _firmware(writer, chain)
     if chain.unified:
@@ -112,7 +112,7 @@ class _Writer:
         self.events: list[Event] = []
 
     def add(self, pcr: int, claimed_type: EventType, data: bytes, measured: bytes | None = None) -> None:
-        """Add an event whose digests are of ``measured``, or of its data when that is None."""
+        """Add an event with the digests of ``measured``, or of its data if ``measured`` is None."""
         digests = {bank: bank.digest(data if measured is None else measured) for bank in self._banks}
         self.events.append(Event(pcr=pcr, claimed_type=claimed_type, digests=digests, data=data))
 
@@ -167,7 +167,7 @@ def _loaders(writer: _Writer, chain: SampleBoot) -> None:
 
 
 def _unified(writer: _Writer, chain: SampleBoot) -> None:
-    """Start a unified kernel image: its stub measures the sections, each name and then its content."""
+    """Start a unified kernel image. Its stub measures each section's name and then its content."""
     writer.image(4, _APPLICATION, "linux.efi", b"".join(content for _, content in chain.sections))
     for name, content in chain.sections:
         shown = _utf16(name)
@@ -178,7 +178,7 @@ def _unified(writer: _Writer, chain: SampleBoot) -> None:
 
 
 def _unified_image(writer: _Writer, image: PeImage) -> None:
-    """Start a unified kernel image as a file: its stub hands kernel, command line and initrd on as they are in it."""
+    """Start a unified kernel image from a file. Its stub hands kernel, command line and initrd on unchanged."""
     contents = {section.name: image.content(section) for section in image.sections}
     writer.image(4, _APPLICATION, "linux.efi", image.raw)
     for name in (name for name in MEASURED_SECTIONS if name in contents):
@@ -189,7 +189,7 @@ def _unified_image(writer: _Writer, image: PeImage) -> None:
 
 
 def _kernel_stub(writer: _Writer, command_line: str, initrd: bytes) -> None:
-    """Measure what the kernel's own EFI stub is given."""
+    """Measure load options and initial RAM disk, like the kernel's own EFI stub."""
     options = _tagged(LOAD_OPTIONS, LOAD_OPTIONS_NAME.encode() + b"\0")
     writer.add(9, EventType.EVENT_TAG, options, _utf16(command_line))
     writer.add(9, EventType.EVENT_TAG, _tagged(INITRD, b"Linux initrd\0"), initrd)

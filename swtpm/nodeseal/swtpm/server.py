@@ -1,8 +1,9 @@
-"""The sockets of a machine's TPM: what ``swtpm:path=S`` connects to, for any number of processes at once.
+"""The sockets of a machine's TPM, for ``swtpm:path=S``, for any number of processes at once.
 
-A TCTI of tpm2-tss opens a new connection for every command, so a client is not a connection but the process at its
-other end (SO_PEERCRED); its objects and sessions go when that process ends (pidfd_open(2)). The control socket
-``S.ctrl`` only answers the one thing a client needs, locality 0: power, reset and localities belong to the owner.
+A TCTI of tpm2-tss opens a new connection for every command. So a client is not a connection but the process at its
+other end (SO_PEERCRED), and its objects and sessions end with that process (pidfd_open(2)). The control socket
+``S.ctrl`` answers only the one request that clients need, locality 0: power, reset and localities belong to the
+owner.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _SEND_SECONDS: Final = 5
 
 
 class TpmServer:
-    """Serves a TPM at ``path`` and ``path.ctrl`` from a thread of its own until :meth:`close`.
+    """Server of a TPM at ``path`` and ``path.ctrl``, in its own thread, until :meth:`close`.
 
     Raises:
-        Unavailable: ``path`` cannot be a socket.
+        Unavailable: ``path`` is too long for a socket.
     """
 
     def __init__(self, path: Path, manager: ResourceManager) -> None:
@@ -55,7 +56,7 @@ class TpmServer:
         self._thread.start()
 
     def reset(self, power_cycle: Callable[[], None]) -> None:
-        """Run ``power_cycle`` between two commands and forget all clients' objects and sessions, which it ends."""
+        """Run ``power_cycle`` between two commands and forget all clients' objects and sessions."""
         with self._lock:
             power_cycle()
             self._manager.forget_all()
@@ -96,7 +97,7 @@ class TpmServer:
         self._register(connection, lambda: serve(connection, pid, pending))
 
     def _watch(self, pid: int) -> bool:
-        """Notice when the process ends; False when it is gone already."""
+        """Watch for the end of a process; False: it has ended already."""
         if pid not in self._pidfds:
             try:
                 self._pidfds[pid] = os.pidfd_open(pid)
@@ -148,11 +149,11 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _whole_commands(connection: socket.socket, pending: bytearray) -> list[bytes]:
-    """Receive what is there and return the commands that are complete.
+    """Receive available bytes and return the complete commands.
 
     Raises:
         ConnectionError: the client hung up.
-        MalformedInput: a header with an impossible size.
+        MalformedInput: a header has an impossible size.
     """
     received = connection.recv(MAX_COMMAND)
     if not received:

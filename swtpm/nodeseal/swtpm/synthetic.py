@@ -1,8 +1,7 @@
-"""A TPM in a few kilobytes of memory: real keys and real signatures, no process. For load generators and tests.
+"""A TPM in a few kilobytes of memory: real keys and signatures, no process. For load generators and tests.
 
-What it answers cannot be told from a TPM's answers: keys from the same templates, a vendor's endorsement certificate,
-TPMS_ATTEST with clock and counters, PCRs that only extends change, release keys that a policy guards. What no part of
-nodeseal asks a TPM for, it cannot do.
+Its answers look like a TPM's: keys from the same templates, a vendor's endorsement certificate, TPMS_ATTEST with clock
+and counters, PCRs that only extends change, release keys under a policy. It has only the functions that nodeseal uses.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ _EARLIER_MS: Final = 30 * 24 * 3_600_000
 
 
 class Attestation(NamedTuple):
-    """What TPM2_Quote and TPM2_Certify return.
+    """The result of TPM2_Quote and TPM2_Certify.
 
     Attributes:
         attest: TPMS_ATTEST.
-        signature: TPMT_SIGNATURE over it by the attestation key.
+        signature: TPMT_SIGNATURE over ``attest`` by the attestation key.
     """
 
     attest: bytes
@@ -52,13 +51,13 @@ class SyntheticTpm:
     """A TPM with a P-256 endorsement key (template L-2) and a P-256 attestation key.
 
     Args:
-        vendor: who certifies the endorsement key.
+        vendor: vendor that certifies the endorsement key.
         banks: PCR banks.
         milliseconds: the time on the TPM's clock; it counts over the TPM's whole life, not since the host started.
 
     Attributes:
         ek: public area of the endorsement key.
-        ek_certificate: its certificate in DER.
+        ek_certificate: the endorsement key's certificate in DER.
         ak: public area of the attestation key, a primary key of the endorsement hierarchy.
     """
 
@@ -82,7 +81,7 @@ class SyntheticTpm:
         self.reset()
 
     def reset(self, locality: int = 0) -> None:
-        """Reboot: resetCount grows by one, PCRs start anew, release keys are gone."""
+        """Reboot: resetCount grows by one, PCRs start anew, release keys are lost."""
         self._reset_count += 1
         self._release_keys: dict[bytes, SyntheticKey] = {}
         self._pcrs = {bank: [_start(bank, pcr, locality) for pcr in range(PCR_COUNT)] for bank in self._banks}
@@ -100,7 +99,7 @@ class SyntheticTpm:
         return log
 
     def extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
-        """Extend a PCR in all active banks among those named (TPM2_PCR_Extend)."""
+        """Extend a PCR in all given banks that are active (TPM2_PCR_Extend)."""
         for bank in self._pcrs.keys() & digests.keys():
             values = self._pcrs[bank]
             values[pcr] = bank.digest(values[pcr] + digests[bank])
@@ -110,7 +109,7 @@ class SyntheticTpm:
         return tuple(self._pcrs[bank][pcr] for bank, pcr in selection.indices())
 
     def clock_info(self) -> ClockInfo:
-        """Return clock and counters as the next attestation will have them."""
+        """Return clock and counters of an attestation made now."""
         return ClockInfo(clock=self._milliseconds(), reset_count=self._reset_count, restart_count=0, safe=True)
 
     def quote(self, extra_data: bytes, selection: PcrSelection) -> Attestation:
@@ -121,7 +120,7 @@ class SyntheticTpm:
         """Sign that this TPM holds ``key`` (TPM2_Certify).
 
         Raises:
-            OutOfOrder: it does not, or no longer.
+            OutOfOrder: the TPM does not hold the key, or no longer.
         """
         self._held(key)
         return self._attest(extra_data, Certified(key.name(), _qualified_name(key, PermanentHandle.NULL)))
@@ -130,12 +129,12 @@ class SyntheticTpm:
         """Return the secret that was wrapped for both keys (TPM2_ActivateCredential).
 
         Raises:
-            MalformedInput: it was made for other keys.
+            MalformedInput: the credential was made for other keys.
         """
         return self._ek.activate(self.ak.name(), id_object, encrypted_secret)
 
     def create_release_key(self, selection: PcrSelection) -> EccPublic:
-        """Create an ECDH key in the NULL hierarchy that serves only while the selected PCRs are what they are now."""
+        """Create an ECDH key in the NULL hierarchy that works only while the selected PCRs keep their values."""
         key = SyntheticKey()
         policy = policy_pcr(selection, self._digest(selection))
         public = _public(key, RELEASE_KEY_ATTRIBUTES, None, policy)
@@ -146,7 +145,7 @@ class SyntheticTpm:
         """Return the x coordinate of the point shared with ``(x, y)``: TPM2_ECDH_ZGen under TPM2_PolicyPCR.
 
         Raises:
-            OutOfOrder: the key is not held here, or a selected PCR moved since it was created.
+            OutOfOrder: the TPM does not hold the key, or a selected PCR has changed since the key was created.
             MalformedInput: not a point on P-256.
         """
         held = self._held(key)

@@ -1,7 +1,7 @@
-"""A TPM vendor on disk: the certificate authority whose endorsement certificates software TPMs carry.
+"""A TPM vendor on disk: the certificate authority that issues the endorsement certificates of software TPMs.
 
-A vendor's directory holds ``roots/root.pem`` (what a verifier is given to trust), ``intermediate.pem`` and the
-intermediate's signing key (mode 0600). The root's key is gone once it has signed the intermediate.
+A vendor's directory holds ``roots/root.pem`` (which a verifier trusts), ``intermediate.pem`` and the intermediate's
+signing key (mode 0600). The root's key is forgotten after it signs the intermediate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TpmVendor:
 
     @classmethod
     def create(cls, directory: Path, name: str = "nodeseal software TPM") -> TpmVendor:
-        """Create a vendor called ``name`` in ``directory``, which must not hold one yet."""
+        """Create a vendor with the name ``name`` in ``directory``, which must not hold one yet."""
         keys = create_vendor(name, datetime.now(UTC))
         (directory / "roots").mkdir(parents=True)
         (directory / "roots" / "root.pem").write_bytes(keys.root_pem)
@@ -36,7 +36,7 @@ class TpmVendor:
 
     @classmethod
     def load(cls, directory: Path) -> TpmVendor:
-        """Load the vendor that :meth:`create` left in ``directory``."""
+        """Load a vendor that :meth:`create` made in ``directory``."""
         keys = VendorKeys(
             root_pem=(directory / "roots" / "root.pem").read_bytes(),
             intermediate_pem=(directory / "intermediate.pem").read_bytes(),
@@ -51,7 +51,7 @@ class TpmVendor:
 
     @property
     def root_pem(self) -> bytes:
-        """Certificate of the root."""
+        """Certificate of the root in PEM."""
         return self.keys.root_pem
 
     @property

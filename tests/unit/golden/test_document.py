@@ -133,7 +133,7 @@ def test_g06_a_golden_that_says_nothing_is_refused(text: str) -> None:
 @pytest.mark.parametrize("pcr", [0, 7, 11])
 def test_a_golden_that_lets_anything_boot_is_refused(pcr: int) -> None:
     text = f'format: nodeseal/golden/1\nname: rack-a\npcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n'
-    with pytest.raises(MalformedInput, match=r"(?m)^g\.yaml: nothing in it judges what boots$"):
+    with pytest.raises(MalformedInput, match=r"(?m)^g\.yaml: no rule in it looks at what boots$"):
         parse_golden(text.encode(), "g.yaml")
 
 

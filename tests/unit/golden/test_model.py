@@ -1,4 +1,4 @@
-"""What a golden says of itself: which PCRs hold still for it, whether it needs logs, whether it judges what boots."""
+"""What a golden says of itself: which PCRs hold still for it, whether it looks at what boots."""
 
 from __future__ import annotations
 
