@@ -10,23 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nodeseal.boot.measured import Measurement, describe_briefly, is_action
+from nodeseal.boot.measured import MeasuredContent, Measurement, describe_briefly, is_action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BootImage:
-    """An image that ran.
-
-    Attributes:
-        measurement: the event.
-    """
-
-    measurement: Measurement
-
-    @property
-    def digest(self) -> bytes:
-        """The Authenticode digest in the replayed bank: proved."""
-        return self.measurement.digest
+class BootImage(MeasuredContent):
+    """An image that ran."""
 
     @property
     def path(self) -> str:

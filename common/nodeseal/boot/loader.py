@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from nodeseal.boot.measured import Measurement, describe_briefly, digests_of
+from nodeseal.boot.measured import MeasuredContent, Measurement, describe_briefly, digests_of
 from nodeseal.uefi.pe import MEASURED_SECTIONS
 from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME
 
@@ -49,19 +49,8 @@ class KernelCommandLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredFile:
-    """A file or a partition table.
-
-    Attributes:
-        measurement: the event.
-    """
-
-    measurement: Measurement
-
-    @property
-    def digest(self) -> bytes:
-        """The digest of the content in the replayed bank: proved."""
-        return self.measurement.digest
+class MeasuredFile(MeasuredContent):
+    """A file or a partition table."""
 
     @property
     def name(self) -> str:
@@ -70,21 +59,14 @@ class MeasuredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredSection:
+class MeasuredSection(MeasuredContent):
     """A section of a unified kernel image.
 
     Attributes:
-        measurement: the event that measured its content.
         name: the section's name, which is proved; empty: no name was measured before the content.
     """
 
-    measurement: Measurement
     name: str
-
-    @property
-    def digest(self) -> bytes:
-        """The digest of the content in the replayed bank: proved."""
-        return self.measurement.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,22 @@ class Measurement:
         return event_words(self.number, self.event)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredContent:
+    """A content of which an event proves the digest.
+
+    Attributes:
+        measurement: the event.
+    """
+
+    measurement: Measurement
+
+    @property
+    def digest(self) -> bytes:
+        """The digest in the replayed bank: proved. Images have an Authenticode digest."""
+        return self.measurement.digest
+
+
 class Objection(NamedTuple):
     """A finding whose words are made on demand.
 

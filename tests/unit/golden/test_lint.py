@@ -61,6 +61,11 @@ IMAGE = f'[{{name: k, digests: ["{A.hex()}"]}}]'
 LOG_ONLY = "format: nodeseal/golden/1\nname: g\n"
 
 
+def _pinning(pcr: str) -> str:
+    """Return the section with exact values of a PCR, or nothing for no PCR."""
+    return f'pcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n' if pcr else ""
+
+
 @pytest.mark.parametrize(
     ("pcr", "rule"),
     [
@@ -72,8 +77,7 @@ LOG_ONLY = "format: nodeseal/golden/1\nname: g\n"
 def test_shim_may_check_nothing_unless_there_are(pcr: str, rule: str) -> None:
     warning, signers = "(MokSBState) can be hidden", f'signers: [{{sha256: "{A.hex()}"}}]'
     assert warning in open_in(f"{LOG_ONLY}boot: {{secure_boot: true, {signers}}}\n")
-    pinned = f'pcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n' if pcr else ""
-    assert warning not in open_in(f"{LOG_ONLY}{pinned}boot: {{secure_boot: true, {signers}{rule}}}\n")
+    assert warning not in open_in(f"{LOG_ONLY}{_pinning(pcr)}boot: {{secure_boot: true, {signers}{rule}}}\n")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +90,7 @@ def test_shim_may_check_nothing_unless_there_are(pcr: str, rule: str) -> None:
 def test_a_kernel_that_firmware_starts_may_have_any_command_line_unless_there_are(pcr: str, rule: str) -> None:
     warning, lines = "call a file; only a list of files", f'images: {IMAGE}, command_lines: ["/vmlinuz ro"]'
     assert warning in open_in(f"{LOG_ONLY}boot: {{{lines}}}\n")
-    pinned = f'pcrs: {{sha256: {{"{pcr}": ["{A.hex()}"]}}}}\n' if pcr else ""
-    assert warning not in open_in(f"{LOG_ONLY}{pinned}boot: {{{lines}{rule}}}\n")
+    assert warning not in open_in(f"{LOG_ONLY}{_pinning(pcr)}boot: {{{lines}{rule}}}\n")
 
 
 def test_a_kernel_started_by_another_is_seen_by_runtime_rules_only() -> None:
