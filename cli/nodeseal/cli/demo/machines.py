@@ -24,7 +24,7 @@ PROGRAMS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class DemoNode:
     """One machine with its agent.
 
     Attributes:
@@ -57,11 +57,11 @@ class Nodes:
         busy: boots what the golden allows, and later runs an unknown program.
     """
 
-    good: Node
-    other: Node
-    busy: Node
+    good: DemoNode
+    other: DemoNode
+    busy: DemoNode
 
-    def all(self) -> tuple[Node, Node, Node]:
+    def all(self) -> tuple[DemoNode, DemoNode, DemoNode]:
         """Return the nodes in the order of their names."""
         return self.good, self.other, self.busy
 
@@ -90,7 +90,7 @@ def build_machines(stage: Stage, narrator: Narrator) -> Nodes:
     return nodes
 
 
-def _build(stage: Stage, vendor: TpmVendor, name: str, chain: SampleBoot) -> Node:
+def _build(stage: Stage, vendor: TpmVendor, name: str, chain: SampleBoot) -> DemoNode:
     machine = Machine.manufacture(stage.directory, name=name, vendor=vendor)
     (machine.directory / "boot.log").write_bytes(sample_boot_log(chain))
     (machine.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
@@ -102,7 +102,7 @@ def _build(stage: Stage, vendor: TpmVendor, name: str, chain: SampleBoot) -> Nod
         ima = Ima(machine.ima_log_file, extend)
         for path, digest in PROGRAMS.items():
             ima.measure(path.encode(), digest)
-    return Node(
+    return DemoNode(
         name=name,
         home=machine.directory,
         tcti=machine.tcti,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
-from nodeseal.cli.demo.machines import Node, Nodes
+from nodeseal.cli.demo.machines import DemoNode, Nodes
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
 from nodeseal.golden.model import DEFAULT_CAP_PCR
@@ -160,7 +160,7 @@ def seal(stage: Stage, narrator: Narrator, model: Path, ids: dict[str, str]) -> 
     return stage.directory / "sealed"
 
 
-def open_on_good_node(stage: Stage, narrator: Narrator, node: Node, model: Path, sealed: Path) -> None:
+def open_on_good_node(stage: Stage, narrator: Narrator, node: DemoNode, model: Path, sealed: Path) -> None:
     """Open on node-1 and compare every tensor with the original."""
     narrator.act("node-1 opens it")
     stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket))
@@ -180,7 +180,7 @@ def open_on_good_node(stage: Stage, narrator: Narrator, node: Node, model: Path,
     narrator.proved("the file on disk holds none of them readable")
 
 
-def refuse_bad_node(stage: Stage, narrator: Narrator, node: Node) -> None:
+def refuse_bad_node(stage: Stage, narrator: Narrator, node: DemoNode) -> None:
     """Ask for the same model on node-2."""
     narrator.act("node-2 is refused")
     answer = stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket), expect=1)
@@ -189,7 +189,7 @@ def refuse_bad_node(stage: Stage, narrator: Narrator, node: Node) -> None:
     narrator.proved("same grant, same model, same agent: only the boot differs")
 
 
-def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
+def tamper(stage: Stage, narrator: Narrator, node: DemoNode, node_id: str) -> None:
     """Tamper with node-1 while a loader holds the model."""
     narrator.act("node-1 is tampered with while it holds the key")
     narrator.say("A loader keeps the model open. Then somebody changes a measurement of the boot:")
@@ -212,7 +212,7 @@ def tamper(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
     stage.type("nodeseal", "node", "list")
 
 
-def run_unknown(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> None:
+def run_unknown(stage: Stage, narrator: Narrator, node: DemoNode, node_id: str) -> None:
     """Run a program on node-3 that the golden does not list, while a loader holds the model."""
     narrator.act("node-3 runs a program that the golden does not list")
     holder = _hold(stage, narrator, node)
@@ -226,7 +226,7 @@ def run_unknown(stage: Stage, narrator: Narrator, node: Node, node_id: str) -> N
     narrator.proved(f"the next round ended the lease, and the finding names the program: {_UNKNOWN}")
 
 
-def _hold(stage: Stage, narrator: Narrator, node: Node) -> Popen[bytes]:
+def _hold(stage: Stage, narrator: Narrator, node: DemoNode) -> Popen[bytes]:
     """Let a loader keep the model open."""
     argv = ("nodeseal", "open", "sealed", "--socket", str(node.socket), "--hold")
     narrator.command(" ".join(argv) + "   # in the background")
@@ -235,16 +235,16 @@ def _hold(stage: Stage, narrator: Narrator, node: Node) -> Popen[bytes]:
     return holder
 
 
-def _await_loss(stage: Stage, narrator: Narrator, node: Node, holder: Popen[bytes]) -> None:
+def _await_loss(stage: Stage, narrator: Narrator, node: DemoNode, holder: Popen[bytes]) -> None:
     stage.until("the loader lost the model", lambda: holder.poll() is not None)
     narrator.result(stage.log(_holder(node)).read_text().splitlines()[-1])
 
 
-def _holder(node: Node) -> str:
+def _holder(node: DemoNode) -> str:
     return f"{node.name}-loader"
 
 
-def _cap_pcr(stage: Stage, node: Node, *, shown: bool) -> str:
+def _cap_pcr(stage: Stage, node: DemoNode, *, shown: bool) -> str:
     return stage.type("tpm2_pcrread", "-T", node.tcti, f"sha256:{DEFAULT_CAP_PCR}", shown=shown)
 
 
@@ -265,7 +265,7 @@ def show_records(stage: Stage, narrator: Narrator) -> None:
     narrator.say("Each record was on disk before its effect was visible.")
 
 
-def tell_where(stage: Stage, narrator: Narrator, node: Node, *, running: bool) -> None:
+def tell_where(stage: Stage, narrator: Narrator, node: DemoNode, *, running: bool) -> None:
     """Say where everything lies and what to try next."""
     narrator.act("Where everything lies")
     for name, meaning in {
