@@ -19,23 +19,10 @@ from nodeseal.verifier.states import PEOPLE, Role
 from support.answering import answering
 from support.fake_node import FakeNode, a_node
 from support.terminal import Terminal
-from support.verifier import RunningVerifier, a_verifier
+from support.verifier import RunningVerifier
 
 NOBODY = "n-" + "a" * 26
 ABSENT_DIGEST = "0" * 64
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
-    with a_verifier(tmp_path_factory.mktemp("cli")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def node(verifier: RunningVerifier) -> FakeNode:
-    enrolled = a_node(verifier)
-    asyncio.run(enrolled.enrol())
-    return enrolled
 
 
 @pytest.fixture(scope="module")

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from nodeseal.appraisal import clock
 from nodeseal.appraisal.model import Baseline, Continuity
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.machine import Machine
-from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.attest import ClockInfo
-from support.machines import a_machine, a_vendor, tool
+from support.machines import tool
 
 Decision = tuple[Continuity, set[FindingId]]
-
-
-@pytest.fixture(scope="module")
-def vendor() -> Iterator[TpmVendor]:
-    with a_vendor() as made:
-        yield made
-
-
-@pytest.fixture
-def machine(vendor: TpmVendor) -> Iterator[Machine]:
-    with a_machine(vendor) as made:
-        yield made
 
 
 def read_clock(machine: Machine, cwd: Path) -> ClockInfo:

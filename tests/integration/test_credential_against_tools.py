@@ -26,28 +26,15 @@ from tpm2_pytss import (
 )
 from tpm2_pytss.utils import make_credential as pytss_make_credential
 
+from nodeseal.agent.tpm import templates
 from nodeseal.crypto.credential import MadeCredential, make_credential, protect
-from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
+from nodeseal.tpm.algorithms import HashAlg, ObjectAttributes
 from nodeseal.tpm.buffer import Reader
 from nodeseal.tpm.ek_template import EkTemplate, template
-from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, TpmPublic, decode_public, encode_public_2b
+from nodeseal.tpm.public import RsaPublic, TpmPublic, decode_public, encode_public_2b
 from support.bare_tpm import bare_tpm
 
-AK = EccPublic(
-    name_alg=HashAlg.SHA256,
-    attributes=ObjectAttributes.FIXED_TPM
-    | ObjectAttributes.FIXED_PARENT
-    | ObjectAttributes.SENSITIVE_DATA_ORIGIN
-    | ObjectAttributes.USER_WITH_AUTH
-    | ObjectAttributes.RESTRICTED
-    | ObjectAttributes.SIGN_ENCRYPT,
-    auth_policy=b"",
-    symmetric=None,
-    scheme=Scheme(Alg.ECDSA, HashAlg.SHA256),
-    curve=CurveId.P256,
-    x=b"",
-    y=b"",
-)
+AK = templates.attestation_key(bytes(64))
 SECRETS = [bytes(range(32)), b"short", b""]
 TOOL_MAGIC = bytes.fromhex("badcc0de00000001")
 """Header of tpm2-tools' credential files; TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET follow."""

@@ -6,7 +6,6 @@ event in which the two boots first differ. What a log is, decides what must come
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -20,7 +19,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, EventLogFormat
-from support.real_machines import FIRMWARE_PCRS, SHA2, Observed, an_observed_machine, captured, is_whole, real_boot_logs
+from support.real_machines import FIRMWARE_PCRS, SHA2, Observed, captured, is_whole, real_boot_logs
 
 SHA256 = HashAlg.SHA256
 
@@ -50,17 +49,11 @@ class Booted:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with an_observed_machine(tmp_path_factory.mktemp("agent")) as observed:
-        yield observed
-
-
-@pytest.fixture(scope="module")
-def machines(machine: Observed) -> list[Booted]:
+def machines(observed: Observed) -> list[Booted]:
     found = []
     for name, raw, log in real_boot_logs():
         if log is not None and is_whole(log):
-            folder = machine.booted(raw)
+            folder = observed.booted(raw)
             found.append(Booted(name=name, raw=raw, log=log, folder=folder, golden=captured(folder, name)))
     return found
 
@@ -143,13 +136,13 @@ def test_goldens_of_real_machines_survive_being_written_down(machines: list[Boot
         assert parse_golden(dump_golden(golden), golden.name) == golden
 
 
-def test_every_bank_that_a_log_has_can_be_judged(machine: Observed, machines: list[Booted]) -> None:
+def test_every_bank_that_a_log_has_can_be_judged(observed: Observed, machines: list[Booted]) -> None:
     several = 0
     for each in machines:
         banks = tuple(bank for bank in SHA2 if bank in each.log.algorithms)
         if len(banks) > 1:
             several += 1
-            folder = machine.booted(each.raw, banks)
+            folder = observed.booted(each.raw, banks)
             golden = captured(folder, each.name)
             assert tuple(golden.pcrs) == banks
             assert appraise_folder(folder, [golden]).findings == (), each.name
@@ -184,11 +177,11 @@ def test_every_log_is_whole_or_a_fragment_or_explains_no_quoted_bank() -> None:
     assert fates["whole"] > 40
 
 
-def test_a_fragment_is_refused_for_every_boot_pcr_that_it_leaves_out(machine: Observed) -> None:
+def test_a_fragment_is_refused_for_every_boot_pcr_that_it_leaves_out(observed: Observed) -> None:
     fragments = [(name, raw, log) for name, raw, log in real_boot_logs() if log is not None and fate(log) == "fragment"]
     assert len(fragments) > 3
     for name, raw, log in fragments:
-        folder = machine.booted(raw)
+        folder = observed.booted(raw)
         appraisal = appraise_folder(folder, [captured(folder, name)])
         assert not appraisal.trusted, name
         absent = sorted(FIRMWARE_PCRS - {event.pcr for event in log.extended()})
@@ -196,13 +189,13 @@ def test_a_fragment_is_refused_for_every_boot_pcr_that_it_leaves_out(machine: Ob
         assert [(finding.id, finding.where) for finding in appraisal.findings] == due, name
 
 
-def test_what_is_no_log_of_the_quoted_bank_is_refused_for_that_alone(machine: Observed) -> None:
-    golden = captured(machine.booted(sample_boot_log(SampleBoot())), "sample")
+def test_what_is_no_log_of_the_quoted_bank_is_refused_for_that_alone(observed: Observed) -> None:
+    golden = captured(observed.booted(sample_boot_log(SampleBoot())), "sample")
     refused = 0
     for name, raw, log in real_boot_logs():
         if raw and fate(log) not in ("whole", "fragment"):
-            machine.machine.boot_log_file.write_bytes(raw)
-            appraisal = appraise_folder(machine.keep(), [golden])
+            observed.machine.boot_log_file.write_bytes(raw)
+            appraisal = appraise_folder(observed.keep(), [golden])
             assert [finding.id for finding in appraisal.findings] == [FindingId.UEFI_LOG_MALFORMED], name
             assert not appraisal.trusted
             refused += 1
@@ -210,14 +203,14 @@ def test_what_is_no_log_of_the_quoted_bank_is_refused_for_that_alone(machine: Ob
 
 
 def test_a_log_of_another_machine_is_refused_in_every_pcr_that_it_does_not_explain(
-    machine: Observed, machines: list[Booted]
+    observed: Observed, machines: list[Booted]
 ) -> None:
-    sample = machine.booted(sample_boot_log(SampleBoot()))
+    sample = observed.booted(sample_boot_log(SampleBoot()))
     golden = captured(sample, "sample")
     pcrs = golden.pcrs[SHA256]
     for each in machines:
-        machine.machine.boot_log_file.write_bytes(each.raw)
-        appraisal = appraise_folder(machine.keep(), [golden])
+        observed.machine.boot_log_file.write_bytes(each.raw)
+        appraisal = appraise_folder(observed.keep(), [golden])
         assert not appraisal.trusted, each.name
         due = [f"sha256 PCR {pcr}" for pcr in FIRMWARE_PCRS if each.pcrs[pcr] != pcrs[pcr]]
         found = [finding.where for finding in appraisal.findings if finding.id is FindingId.UEFI_REPLAY]

@@ -7,14 +7,10 @@ and what the command shows of it names the event in which the two differ.
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -27,6 +23,7 @@ from nodeseal.verifier.states import PEOPLE
 from support.agents import AgentProcess
 from support.hosts import a_newcomer, a_site
 from support.real_machines import is_whole, real_boot_logs
+from support.terminal import Terminal
 from support.verifier import RunningVerifier
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
@@ -42,21 +39,7 @@ class Stage:
     verifier: RunningVerifier
     machine: Machine
     agent: AgentProcess
-    client: Path
-    folder: Path
-
-    def type(self, *argv: str | Path, exit_code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *map(str, argv)],
-            env={"NODESEAL_CLIENT": str(self.client), "PATH": "/usr/bin:/bin", "COLUMNS": "400"},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == exit_code, done.stdout + done.stderr
-        return done.stdout
+    terminal: Terminal
 
     def boot(self, raw: bytes) -> None:
         """Boot the node as the machine whose log this is."""
@@ -88,13 +71,8 @@ class Stage:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with a_site(trust_seconds=60) as site, a_newcomer(site) as (machine, agent):
         client = site.verifier.add_person("alice", *PEOPLE)
-        yield Stage(
-            verifier=site.verifier,
-            machine=machine,
-            agent=agent,
-            client=client,
-            folder=tmp_path_factory.mktemp("person"),
-        )
+        terminal = Terminal(client, tmp_path_factory.mktemp("person"), columns=400)
+        yield Stage(verifier=site.verifier, machine=machine, agent=agent, terminal=terminal)
 
 
 def chosen() -> list[tuple[str, bytes, EventLog]]:
@@ -128,23 +106,23 @@ def test_real_machines_are_trusted_under_their_own_goldens_and_refused_under_oth
     for name, raw, _ in chosen():
         stage.boot(raw)
         node = stage.wait(lambda found: bool(found.findings))
-        stage.type("node", "evidence", node, "-o", name)
-        stage.type("golden", "capture", name, "--name", name, "-o", f"{name}.yaml")
-        digests[name] = json.loads(stage.type("golden", "activate", f"{name}.yaml", "--json"))["digest"]
+        stage.terminal.type("node", "evidence", node, "-o", name)
+        stage.terminal.type("golden", "capture", name, "--name", name, "-o", f"{name}.yaml")
+        digests[name] = stage.terminal.json("golden", "activate", f"{name}.yaml")["digest"]
         if len(digests) == 1:
-            stage.type("node", "admit", node)
+            stage.terminal.type("node", "admit", node)
         due = digests[name]
         stage.wait(lambda found: found.state == TRUSTED and list(found.goldens) == [due])  # noqa: B023 - called at once
-        stage.type("golden", "retire", due)
+        stage.terminal.type("golden", "retire", due)
     (_, raw, ours), *others = chosen()
     stage.boot(raw)
     for name, _, theirs in others:
-        stage.type("golden", "activate", f"{name}.yaml")
+        stage.terminal.type("golden", "activate", f"{name}.yaml")
         judge = f"golden {name}"
         node = stage.wait(lambda found: any(judge in each.where for each in found.findings))  # noqa: B023 - called at once
         pcr, number = first_difference(ours, theirs)
-        shown = stage.type("node", "show", node)
+        shown = stage.terminal.type("node", "show", node).stdout
         _, _, finding = shown.partition(f"sha256 PCR {pcr}, golden {name}")
         assert "untrusted" in shown
         assert f"event {number} (" in finding.partition("  do ")[0], shown
-        stage.type("golden", "retire", digests[name])
+        stage.terminal.type("golden", "retire", digests[name])

@@ -34,7 +34,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import replay
 from support import ima
 from support.data import shared_data
-from support.real_machines import Observed, an_observed_machine, captured, is_whole, real_boot_logs
+from support.real_machines import Observed, captured, is_whole, real_boot_logs
 from support.runtime import listing_of
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
@@ -101,23 +101,17 @@ def boot_of(entries: tuple[ImaEntry, ...]) -> bytes | None:
     return None
 
 
-def ran(machine: Observed, name: str, entries: tuple[ImaEntry, ...]) -> Ran:
+def ran(observed: Observed, name: str, entries: tuple[ImaEntry, ...]) -> Ran:
     """Let a machine measure the same: after its own boot aggregate, unless it can boot as the real one did."""
     boot = boot_of(entries)
-    machine.machine.boot(boot or sample_boot_log(SampleBoot()), ima=boot is None)
-    machine.machine.replay_ima(ima.log(entries[boot is None :]))
-    return Ran(name=name, entries=entries[1:], folder=machine.keep())
+    observed.machine.boot(boot or sample_boot_log(SampleBoot()), ima=boot is None)
+    observed.machine.replay_ima(ima.log(entries[boot is None :]))
+    return Ran(name=name, entries=entries[1:], folder=observed.keep())
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with an_observed_machine(tmp_path_factory.mktemp("agent")) as observed:
-        yield observed
-
-
-@pytest.fixture(scope="module")
-def runtimes(machine: Observed) -> list[Ran]:
-    return [ran(machine, name, entries) for name, entries in real_runtimes()]
+def runtimes(observed: Observed) -> list[Ran]:
+    return [ran(observed, name, entries) for name, entries in real_runtimes()]
 
 
 def judged(each: Ran, rules: RuntimeRules) -> tuple[Finding, ...]:
@@ -180,7 +174,7 @@ def test_a_log_without_one_of_its_entries_proves_nothing(runtimes: list[Ran]) ->
 
 
 def test_a_machine_that_ran_another_content_of_one_file_is_refused_and_the_file_named(
-    machine: Observed, runtimes: list[Ran]
+    observed: Observed, runtimes: list[Ran]
 ) -> None:
     for each in [one for one in runtimes if one.listable]:
         place = next(at for at, entry in enumerate(each.entries) if is_file(entry))
@@ -188,9 +182,9 @@ def test_a_machine_that_ran_another_content_of_one_file_is_refused_and_the_file_
         other = replace(fields, digest=SHA256.digest(b"something else"), signature=b"")
         forged = list(each.entries)
         forged[place] = entry_of(other)
-        machine.machine.boot(sample_boot_log(SampleBoot()), ima=True)
-        machine.machine.replay_ima(ima.log(forged))
-        (finding,) = judged(replace(each, folder=machine.keep()), each.rules)
+        observed.machine.boot(sample_boot_log(SampleBoot()), ima=True)
+        observed.machine.replay_ima(ima.log(forged))
+        (finding,) = judged(replace(each, folder=observed.keep()), each.rules)
         assert finding.id is FindingId.IMA_CHANGED_FILE
         assert finding.where.startswith(fields.path.decode())
 

@@ -19,7 +19,7 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.buffer import Reader, sized, u8, u16, u32
 from nodeseal.tpm.ek_template import template
-from support.machines import a_machine, a_vendor, need, tool
+from support.machines import a_machine, need, tool
 
 SUCCESS = 0
 TRANSIENT, LOADED_SESSION, SAVED_SESSION = 0x80000000, 0x02000000, 0x03000000
@@ -76,12 +76,6 @@ class Client:
 
     def flush(self, handle: int) -> int:
         return self.send(commands.CommandCode.FLUSH_CONTEXT, u32(handle))[0]
-
-
-@pytest.fixture(scope="module")
-def vendor() -> Iterator[TpmVendor]:
-    with a_vendor() as vendor:
-        yield vendor
 
 
 @pytest.fixture

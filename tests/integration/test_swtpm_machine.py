@@ -17,13 +17,7 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, decode_event_log, encode_event_log, replay
 from support.data import shared_data
-from support.machines import a_machine, a_vendor, need, tool
-
-
-@pytest.fixture(scope="module")
-def vendor() -> Iterator[TpmVendor]:
-    with a_vendor() as vendor:
-        yield vendor
+from support.machines import a_machine, need, tool
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ ORDER = grpc.StatusCode.FAILED_PRECONDITION
 ABSENT = grpc.StatusCode.NOT_FOUND
 
 
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
-    with a_verifier(tmp_path_factory.mktemp("admin")) as running:
-        yield running
-
-
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
     with pytest.raises(aio.AioRpcError) as caught:
         await call

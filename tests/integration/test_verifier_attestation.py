@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -24,12 +23,6 @@ UNTRUSTED = attestation_pb2.NODE_STATE_UNTRUSTED
 QUARANTINED = attestation_pb2.NODE_STATE_QUARANTINED
 STALE = attestation_pb2.NODE_STATE_STALE
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
-    with a_verifier(tmp_path_factory.mktemp("attestation")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

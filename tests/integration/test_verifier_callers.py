@@ -20,7 +20,7 @@ from nodeseal.verifier.people.persons import take_back
 from nodeseal.verifier.people.roles import ALLOWED
 from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine
-from support.fake_node import FakeNode, a_node
+from support.fake_node import FakeNode
 from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, a_verifier, refusal_of
 
 DAY = timedelta(days=1)
@@ -32,13 +32,6 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifi
         for role in PEOPLE:
             running.add_person(role.value, role)
         yield running
-
-
-@pytest.fixture(scope="module")
-def node(verifier: RunningVerifier) -> FakeNode:
-    fake = a_node(verifier)
-    asyncio.run(fake.enrol())
-    return fake
 
 
 def outcome(address: str, credentials: grpc.ChannelCredentials, method: str) -> Refusal | None:

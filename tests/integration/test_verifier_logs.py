@@ -379,22 +379,17 @@ def test_a_release_has_longer_for_its_logs_once_they_have_begun(
             model = await ready_to_release(verifier, admin, node)
             node.run("/usr/bin/agent", b"agent 1")
             monkeypatch.setattr("nodeseal.verifier.services.key_release._ASK_SECONDS", 0)
-            async with node.channel() as channel:
-                call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-                ask = model.ask()
-                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-                challenge = (await received(call)).challenge
-                *logs, _ = node.answer(challenge.challenge, Purpose.RELEASE)
+            async with node.releasing(model.ask()) as asked:
+                *logs, _ = node.answer(asked.challenge.challenge, Purpose.RELEASE)
                 messages = [*(key_release_pb2.ReleaseRequest(logs=each) for each in logs)]
                 assert messages
                 if begun:
-                    await call.write(messages.pop(0))
+                    await asked.call.write(messages.pop(0))
                 await asyncio.sleep(1.5)
                 if not begun:
-                    assert "took too long" in (await sent_until_refused(call, ())).details
+                    assert "took too long" in (await sent_until_refused(asked.call, ())).details
                     return
-                await call.write(key_release_pb2.ReleaseRequest(proof=node.proof(challenge)))
-                assert node.open((await received(call)).released) == model.data_key
+                assert node.open(await asked.prove(node.proof(asked.challenge))) == model.data_key
 
     with a_verifier(tmp_path, start=False, interval_seconds=10, answer_within_seconds=1) as verifier:
         asyncio.run(case(verifier))

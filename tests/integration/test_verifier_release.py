@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc import aio
 
 from nodeseal.errors import OutOfOrder
 from nodeseal.evidence.binding import Purpose
@@ -23,8 +22,9 @@ from nodeseal.ids import KeyId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
 from support.admin import Entitled, a_sealed_model, entitled, grant
+from support.attackers import refused
 from support.fake_node import a_node
-from support.verifier import Refusal, RunningVerifier, a_verifier, received, refusal_of
+from support.verifier import Refusal, RunningVerifier, a_verifier, received
 
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
 
@@ -196,15 +196,8 @@ def test_a_retired_model_stays_open_where_it_is_until_its_lease_ends(verifier: R
 
 async def proved(scene: Entitled, change: Any) -> Refusal:
     """Ask honestly, answer with a proof that ``change`` has touched, return the refusal."""
-    async with scene.node.channel() as channel:
-        call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=10)
-        ask = scene.model.ask()
-        await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-        challenge = (await received(call)).challenge
-        await call.write(key_release_pb2.ReleaseRequest(proof=change(challenge, scene.node.proof(challenge))))
-        with pytest.raises(aio.AioRpcError) as caught:
-            await received(call)
-    return refusal_of(caught.value)
+    async with scene.node.releasing(scene.model.ask()) as release:
+        return await refused(release.prove(change(release.challenge, scene.node.proof(release.challenge))))
 
 
 def test_a_proof_with_one_fact_changed_releases_nothing(verifier: RunningVerifier) -> None:
@@ -250,9 +243,7 @@ def test_an_agent_of_the_first_release_is_told_to_update(verifier: RunningVerifi
             old = b"\x0a\x40" + scene.model.digest.encode() + b"\x12\x03\x0a\x01k"  # fields 1 and 2: digest, slot
             ask = key_release_pb2.Ask.FromString(old)
             await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-            with pytest.raises(aio.AioRpcError) as caught:
-                await received(call)
-        refusal = refusal_of(caught.value)
+            refusal = await refused(received(call))
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
         assert "update nodeseal-agent" in refusal.details
 

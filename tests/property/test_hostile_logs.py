@@ -29,7 +29,8 @@ from nodeseal.uefi.event_log_reader import MAX_EVENT_DATA, MAX_LOG
 from nodeseal.uefi.event_log_types import EventType
 from support import ima
 from support.boot_logs import SECURITY, appended, good_log, measured, quote_of, values_of, variable
-from support.runtime import BEGINNING, at, golden_of, quoted_pcrs
+from support.quotes import quoted_pcrs
+from support.runtime import BEGINNING, at, golden_of
 from support.runtime import quote_of as quote_of_entries
 
 SHA256 = HashAlg.SHA256

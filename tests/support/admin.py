@@ -8,8 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import pytest
@@ -19,12 +18,12 @@ from nodeseal.evidence.folder import decode_evidence_folder
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest, ModelId
-from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import Slot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2
 from support.fake_node import FakeNode, a_node, asking, golden_of
+from support.sealed import CONTENT, WEIGHTS
 from support.verifier import Refusal, RunningVerifier, Stubs, refusal_of
 
 
@@ -110,16 +109,7 @@ async def a_sealed_model(admin: Stubs, key_id: str = "llama", model_id: str = "l
 
 def content_of(model_id: str, version: int) -> bytes:
     """Return ``nodeseal.model.json`` of a model with one sealed file."""
-    file = SealedFile(
-        path="model.safetensors.sealed",
-        size=1000,
-        file_id=bytes(16),
-        segment_size=1 << 20,
-        header_tag=bytes(32),
-        tags_digest=Digest("0" * 64),
-    )
-    created = datetime(2026, 1, 1, tzinfo=UTC)
-    return Content(model_id=ModelId(model_id), version=version, created=created, files=(file,)).encode()
+    return replace(CONTENT, model_id=ModelId(model_id), version=version, files=(WEIGHTS,)).encode()
 
 
 def slot_for(public_key_file: bytes, model_digest: Digest, data_key: bytes) -> Slot:

@@ -37,7 +37,7 @@ MODEL = Digest("ab" * 32)
 
 
 def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConfig:
-    """Write what an agent needs into ``folder`` and return its configuration; this process may open models."""
+    """Write an agent's files into ``folder`` and return its configuration, which lets this process open models."""
     (folder / "boot_id").write_text("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n")
     return AgentConfig(
         verifier=script.as_config(folder),
@@ -129,7 +129,7 @@ def _host_settings(folder: Path, tcti: str) -> str:
 
 
 class AgentProcess:
-    """``nodeseal-agent run`` as a process of its own.
+    """Process that runs ``nodeseal-agent run``.
 
     Attributes:
         folder: its configuration, state, socket and log.

@@ -1,4 +1,4 @@
-"""Hostile clients, and what an operator sees: attacks on a verifier, and what must not come of them.
+"""Hostile clients of a verifier, and checks that an attack changed nothing.
 
 A node whose TPM is a :class:`SyntheticTpm` lets the attacker sign anything (:func:`resigned`); a node whose TPM is a
 :class:`support.machine_tpm.MachineTpm` can do only what a real TPM does.
@@ -6,8 +6,7 @@ A node whose TPM is a :class:`SyntheticTpm` lets the attacker sign anything (:fu
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,8 +18,8 @@ from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import Nonce
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc, key_release_pb2_grpc
-from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
+from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.admin import Sealed, admitted
 from support.fake_node import FakeNode, a_node, selection_of
 from support.verifier import Refusal, RunningVerifier, Stubs, received, refusal_of
@@ -43,7 +42,7 @@ def altered(message: M, **changes: Any) -> M:
 
 
 async def refused(attempt: Awaitable[object]) -> Refusal:
-    """Wait for what must fail, and return how it failed."""
+    """Wait for a call that must fail, and return the refusal."""
     with pytest.raises(aio.AioRpcError) as caught:
         await attempt
     return refusal_of(caught.value)
@@ -59,7 +58,7 @@ async def record_contents(admin: Stubs) -> list[bytes]:
 
 @asynccontextmanager
 async def nothing_enrolled(verifier: RunningVerifier) -> AsyncIterator[None]:
-    """See to it that no node comes or changes, and that nothing is recorded, while the block runs."""
+    """Check that no node is added or changed, and that nothing is recorded, while the block runs."""
     async with verifier.person() as admin:
         before = await _estate(admin)
         yield
@@ -72,7 +71,7 @@ async def _estate(admin: Stubs) -> tuple[list[tuple[str, str, int]], list[bytes]
 
 
 async def seen_by(admin: Stubs, node: FakeNode) -> admin_pb2.Node:
-    """Return what an operator sees of a node."""
+    """Return a node as an operator sees it."""
     return await admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=node.node_id))
 
 
@@ -130,7 +129,7 @@ ForgeProof = Callable[[FakeNode, ReleaseChallenge], Proof | Awaitable[Proof]]
 
 
 def resigned(node: FakeNode, evidence: attestation_pb2.Evidence, attest: bytes) -> attestation_pb2.Evidence:
-    """Put another TPMS_ATTEST in, signed with the node's attestation key: what no TPM does for anybody."""
+    """Replace the TPMS_ATTEST by one that the attestation key signs; no TPM signs bytes that a caller chooses."""
     return altered(evidence, attest=attest, signature=node.tpm._ak.sign(attest))
 
 
@@ -176,14 +175,11 @@ async def _has_nothing(admin: Stubs, node: FakeNode, model: Sealed, found: list[
 
 async def refused_release(node: FakeNode, model: Sealed, forge: ForgeProof) -> Refusal:
     """Ask for a key and send a forged proof; a denial's findings must be recorded and no lease begin."""
-    async with node.channel() as channel, node.verifier.person() as admin:
+    async with node.verifier.person() as admin:
         before = len(await record_contents(admin))
-        call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-        await call.write(ReleaseRequest(ask=model.ask()))
-        challenge = (await received(call)).challenge
-        proof = forge(node, challenge)
-        await call.write(ReleaseRequest(proof=proof if isinstance(proof, Proof) else await proof))
-        refusal = await refused(received(call))
+        async with node.releasing(model.ask()) as release:
+            proof = forge(node, release.challenge)
+            refusal = await refused(release.prove(proof if isinstance(proof, Proof) else await proof))
         assert list((await seen_by(admin, node)).leases) == []
     new = node.verifier.records()[before:]
     denied = [record for record in new if record["action"] == "release.denied"]
@@ -198,8 +194,3 @@ def proof_with(
     """Return an honest proof whose evidence has another purpose, or other fields."""
     evidence = altered(node.evidence(challenge.challenge, purpose), **changes)
     return node.proof(challenge, evidence=evidence)
-
-
-def boot_digests(pcrs: Sequence[int] = range(10), what: str = "boot") -> dict[int, bytes]:
-    """Return what an honest boot extends, by PCR."""
-    return {pcr: hashlib.sha256(f"{what} {pcr}".encode()).digest() for pcr in pcrs}

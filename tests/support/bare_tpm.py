@@ -1,4 +1,4 @@
-"""One empty software TPM, for tests that need nothing but a TPM that is not ours."""
+"""One empty software TPM, for tests that need a TPM and no machine."""
 
 from __future__ import annotations
 

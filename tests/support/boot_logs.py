@@ -18,14 +18,13 @@ from nodeseal.boot.images import BootImage
 from nodeseal.boot.loader import MeasuredFile
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
-from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.golden.rules import BootRules, Image, Signer
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.attest import Quoted
-from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, encode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
+from support.quotes import quoted_pcrs
 
 GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 SECURITY = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
@@ -85,17 +84,10 @@ def without(log: EventLog, index: int) -> EventLog:
 
 
 def values_of(log: EventLog, bank: HashAlg = SHA256) -> dict[int, bytes]:
-    """Return what PCR 0 to 15 hold on the machine whose log this is."""
+    """Return the values of PCR 0 to 15 on the machine that wrote this log."""
     return {pcr: bytes(bank.digest_size) for pcr in range(16)} | {
         pcr: value for pcr, value in replay(log, bank).items() if pcr in range(16)
     }
-
-
-def quoted_pcrs(values: Mapping[HashAlg, Mapping[int, bytes]]) -> QuotedPcrs:
-    """Return values as a quote proves them."""
-    selection = PcrSelection.of(values)
-    claimed = [values[bank][pcr] for bank, pcr in selection.indices()]
-    return prove_pcr_values(Quoted(selection, pcr_digest(SHA256, claimed)), SHA256, claimed)
 
 
 def quote_of(log: EventLog, bank: HashAlg = SHA256) -> QuotedPcrs:
@@ -104,12 +96,12 @@ def quote_of(log: EventLog, bank: HashAlg = SHA256) -> QuotedPcrs:
 
 
 def proved(log: EventLog, quote: QuotedPcrs | None = None) -> ProvedLog:
-    """Prove ``log`` by a quote, its own machine's unless another is given."""
+    """Prove ``log`` by ``quote``, or by its own machine's quote."""
     return prove_boot_log(log, quote or quote_of(log), FirmwareFacts())
 
 
 def claims_of(log: EventLog, quote: QuotedPcrs | None = None) -> BootClaims:
-    """Return what ``log`` says, proved by a quote, its own machine's unless another is given."""
+    """Return the claims of ``log``, proved by ``quote``, or by its own machine's quote."""
     return boot_claims(proved(log, quote))
 
 
@@ -142,7 +134,7 @@ class Mutation:
     """A spoiled log.
 
     Attributes:
-        kind: what was done to it.
+        kind: the change.
         raw: its bytes.
     """
 

@@ -1,4 +1,4 @@
-"""A listener on the bus: passes on what goes to a software TPM and back, and keeps it."""
+"""A listener on the bus: forwards and records all bytes between a client and a software TPM."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _RH_NULL = bytes.fromhex("40000007")
 
 
 class Bus:
-    """What was heard.
+    """Recording of the bus.
 
     Attributes:
-        tcti: leads through the listener.
+        tcti: address of the TPM behind the listener.
     """
 
     def __init__(self, tcti: str) -> None:

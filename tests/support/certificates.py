@@ -182,7 +182,7 @@ class Facts:
     version: bytes = field(default=tlv(0xA0, integer(2)))
     algorithm_inside: bytes | None = None
     after: bytes = b""
-    """Whatever stands behind the extensions."""
+    """Bytes after the extensions."""
 
     def signed_part(self) -> bytes:
         return sequence(

@@ -1,4 +1,4 @@
-"""What every decoder must do with bytes that are cut or too many."""
+"""Check for every decoder: it refuses bytes that are cut or too many."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ class FakeNode:
     Attributes:
         tpm: its TPM.
         node_id: its id, once enrolled.
-        leases: what its claims say it holds.
-        boot_log: what its firmware left; empty: no log.
+        leases: ids of the leases in its claims.
+        boot_log: its firmware's log; empty: no log.
         ima_log: ``binary_runtime_measurements``; None: no IMA.
         release_key: the release key of the last proof, with the PCRs of its policy.
     """
@@ -96,7 +96,7 @@ class FakeNode:
 
     @property
     def binding(self) -> Channel:
-        """What this node's quotes are bound to."""
+        """Channel that this node's quotes are bound to."""
         return Channel(
             trust_domain=TRUST_DOMAIN,
             node_id=NodeId(self.node_id),
@@ -104,7 +104,7 @@ class FakeNode:
         )
 
     def claims(self) -> bytes:
-        """Return what the node says of itself."""
+        """Return the node's claims, encoded."""
         leases = tuple(LeaseId(lease) for lease in self.leases)
         return encode_claims(Claims(boot_id=self.boot_id, kernel="6.1.0", agent_version="0.1.0", leases=leases))
 
@@ -128,7 +128,7 @@ class FakeNode:
     def answer(
         self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST
     ) -> list[attestation_pb2.Evidence]:
-        """Return the honest answer: stretches of what the verifier does not know, and the evidence at last."""
+        """Return the honest answer: stretches of the logs that the verifier does not know, then the evidence."""
         known = challenge.boot_id_known == self.boot_id
         boot_log, offset = self.boot_log, challenge.ima_offset_known if known else 0
         if known and hashlib.sha256(boot_log).digest() == challenge.boot_log_known:
@@ -148,17 +148,21 @@ class FakeNode:
             finally:
                 call.cancel()
 
-    async def release(self, model_digest: str, slots: list[Slot]) -> key_release_pb2.Released:
-        """Ask for a key and prove what is asked; raises ``AioRpcError`` when refused."""
+    @asynccontextmanager
+    async def releasing(self, ask: key_release_pb2.Ask, seconds: int = 20) -> AsyncIterator[FakeRelease]:
+        """Ask for a key and wait for the challenge; raises ``AioRpcError`` when refused."""
         async with self.channel() as channel:
-            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-            await call.write(key_release_pb2.ReleaseRequest(ask=asking(model_digest, *slots)))
-            challenge = (await received(call)).challenge
-            *logs, _ = self.answer(challenge.challenge, Purpose.RELEASE)
+            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=seconds)
+            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
+            yield FakeRelease(call, (await received(call)).challenge)
+
+    async def release(self, model_digest: str, slots: list[Slot]) -> key_release_pb2.Released:
+        """Ask for a key and answer the challenge; raises ``AioRpcError`` when refused."""
+        async with self.releasing(asking(model_digest, *slots)) as release:
+            *logs, _ = self.answer(release.challenge.challenge, Purpose.RELEASE)
             for stretch in logs:
-                await call.write(key_release_pb2.ReleaseRequest(logs=stretch))
-            await call.write(key_release_pb2.ReleaseRequest(proof=self.proof(challenge)))
-            released: key_release_pb2.Released = (await received(call)).released
+                await release.call.write(key_release_pb2.ReleaseRequest(logs=stretch))
+            released = await release.prove(self.proof(release.challenge))
         self.leases = (*self.leases, released.lease_id)
         return released
 
@@ -185,6 +189,25 @@ class FakeNode:
         return key_release_pb2.Proof(**{**fields, **changes})
 
 
+class FakeRelease:
+    """The node's end of one release, which the verifier has challenged.
+
+    Attributes:
+        call: the stream.
+        challenge: the verifier's challenge.
+    """
+
+    def __init__(self, call: Any, challenge: key_release_pb2.ReleaseChallenge) -> None:
+        self.call = call
+        self.challenge = challenge
+
+    async def prove(self, proof: key_release_pb2.Proof) -> key_release_pb2.Released:
+        """Send a proof and wait for the key; raises ``AioRpcError`` when refused."""
+        await self.call.write(key_release_pb2.ReleaseRequest(proof=proof))
+        released: key_release_pb2.Released = (await received(self.call)).released
+        return released
+
+
 def boot_log_stretches(log: bytes) -> Iterator[attestation_pb2.Evidence]:
     """Cut a boot log into messages that others follow."""
     for start in range(0, len(log), MAX_LOG_PIECE):
@@ -192,7 +215,7 @@ def boot_log_stretches(log: bytes) -> Iterator[attestation_pb2.Evidence]:
 
 
 def ima_stretches(entries: bytes, offset: int = 0) -> Iterator[attestation_pb2.Evidence]:
-    """Cut what an IMA log has from ``offset`` on into messages that others follow."""
+    """Cut an IMA log's entries from ``offset`` on into messages that others follow."""
     for start in range(0, len(entries), MAX_LOG_PIECE):
         piece = entries[start : start + MAX_LOG_PIECE]
         stretch = attestation_pb2.ImaStretch(offset=offset + start, entries=piece, hash=HashAlg.SHA1)
@@ -279,7 +302,7 @@ def a_node(verifier: RunningVerifier) -> FakeNode:
 
 
 def golden_of(node: FakeNode, *pcrs: int, name: str = "rack-a") -> bytes:
-    """Return the document of a golden that pins what PCRs of a node, by default 0 to 7, hold now."""
+    """Return the document of a golden that pins PCRs of a node, by default 0 to 7, to their present values."""
     selection = PcrSelection.of({HashAlg.SHA256: pcrs or range(8)})
     values = zip(selection.indices(), node.tpm.read_pcrs(selection), strict=True)
     pinned = {pcr: frozenset({value}) for (_, pcr), value in values}

@@ -1,4 +1,4 @@
-"""A verifier under a flood, and an honest node that must not notice."""
+"""A verifier under a flood, and an honest node that must keep its rounds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeseal.v1 import attestation_pb2
+from support.admin import trusted_node
 from support.agents import eventually
 from support.fake_node import FakeNode
-from support.releases import activate_golden_of, attest, joined
 from support.verifier import RunningVerifier, a_verifier, set_config
 
 ANSWER_SECONDS = 3
@@ -36,15 +36,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
     with a_verifier(folder, start=False, trust_seconds=20, answer_within_seconds=ANSWER_SECONDS) as verifier:
         set_config(verifier, deadline_seconds=ENROLMENT_SECONDS)
         verifier.start()
-
-        async def prepare() -> FakeNode:
-            async with verifier.person() as admin:
-                node = await joined(verifier)
-                await activate_golden_of(admin, node)
-                await attest(node)
-                return node
-
-        yield Stage(verifier=verifier, honest=asyncio.run(prepare()))
+        yield Stage(verifier=verifier, honest=asyncio.run(trusted_node(verifier)))
 
 
 @asynccontextmanager
@@ -82,7 +74,7 @@ def resident(verifier: RunningVerifier) -> int:
 
 
 def faults(verifier: RunningVerifier) -> list[str]:
-    """Return what a verifier logged as its own fault."""
+    """Return the exceptions that a verifier logged."""
     return [line["exception"] for line in verifier.log() if line["event"] == "call failed"]
 
 

@@ -1,6 +1,6 @@
 """Whole nodes: a machine with a software TPM, a real agent process on it, and a real verifier process.
 
-Loaders talk to the agent's socket, people to the verifier; what was recorded is read from the verifier's database::
+Loaders talk to the agent's socket, people to the verifier; tests read records from the verifier's database::
 
     with a_site() as site, a_host(site) as host:
         asyncio.run(scenario(host))
@@ -43,7 +43,7 @@ _HEALS_SECONDS = 40.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """What a verifier has written down, read in one moment from its database.
+    """Audit records, leases and nodes of a verifier, read from its database in one transaction.
 
     Attributes:
         sequences: numbers of the audit records, in order.
@@ -66,7 +66,7 @@ class Records:
     nodes: frozenset[str]
 
     def check(self, before: Records | None = None) -> None:
-        """Make sure that no record is missing, none has changed, and nothing happened without one."""
+        """Check that no record is missing or has changed, and that each change has a record."""
         assert self.sequences == tuple(range(1, len(self.sequences) + 1))
         assert self.begun == self.issued
         assert self.begun - self.running == self.ended
@@ -76,7 +76,7 @@ class Records:
 
 
 def records_of(verifier: RunningVerifier) -> Records:
-    """Read what a verifier has written down, whether it runs or was killed."""
+    """Read a verifier's database, whether the verifier runs or was killed."""
     with closing(sqlite3.connect(verifier.folder / "verifier.sqlite", isolation_level=None)) as database:
         database.execute("BEGIN")
         rows = list(database.execute("SELECT sequence, leaf_hash, content FROM audit ORDER BY sequence"))
@@ -134,7 +134,7 @@ class Host:
         site: where it is.
         machine: with its TPM.
         agent: the process on it.
-        model: what it may open, once at a time.
+        model: the model that it may open, once at a time.
     """
 
     site: Site
@@ -162,7 +162,7 @@ class Host:
         await asyncio.to_thread(self.machine.extend, pcr, os.urandom(32))
 
     async def status(self) -> dict[str, object]:
-        """What the agent says of itself."""
+        """Return the agent's status."""
         async with loader(self.agent) as client:
             return dict((await client.call(f"{KEYS_INTERFACE}.Status")).parameters)
 
@@ -289,7 +289,7 @@ def running_leases(host: Host) -> set[str]:
 
 
 class Wire:
-    """A TCP relay in front of a verifier that can stop passing on what the verifier says."""
+    """A TCP relay in front of a verifier that can drop the verifier's answers."""
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")

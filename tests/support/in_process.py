@@ -20,8 +20,8 @@ class MovableClocks:
     """The system's clocks, and how far ahead of them the verifier's are.
 
     Attributes:
-        wall_ahead: what people call the time.
-        steady_ahead: the clock that decides, in seconds.
+        wall_ahead: of the time of day.
+        steady_ahead: of the steady clock, in seconds.
     """
 
     wall_ahead: timedelta = timedelta()

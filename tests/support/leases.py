@@ -1,4 +1,4 @@
-"""What a release leaves with a node, made up."""
+"""A made-up lease, as a node holds it after a release."""
 
 from __future__ import annotations
 

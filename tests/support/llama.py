@@ -14,7 +14,7 @@ NEW_TOKENS = 24
 
 
 def llama_config(**changes: Any) -> Any:
-    """Say what the model looks like."""
+    """Return the model's configuration."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed here")
     facts = {
         "vocab_size": 512,

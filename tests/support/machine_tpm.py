@@ -1,4 +1,4 @@
-"""TPMs of attack tests: a software-TPM machine in the place of a synthetic TPM, and a TPM with a clock of its own."""
+"""TPMs for attacks: a real software TPM in the place of a synthetic one, and a TPM whose clock a test sets."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class ClockworkTpm(SyntheticTpm):
     """A synthetic TPM whose clock and counters a test sets.
 
     Attributes:
-        info: what the next attestation says; None: what an honest TPM would say.
+        info: of the next attestation; None: an honest TPM's.
     """
 
     info: ClockInfo | None = None
 
     def clock_info(self) -> ClockInfo:
-        """Return what the test set."""
+        """Return the test's clock and counters, or the honest ones."""
         return self.info or super().clock_info()
 
 

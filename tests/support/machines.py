@@ -24,7 +24,7 @@ def need(*programs: str) -> None:
 
 @contextmanager
 def a_vendor() -> Iterator[TpmVendor]:
-    """A vendor in a directory of its own, which is short enough for sockets below it; machines may live beside it."""
+    """A vendor in a directory whose path is short enough for sockets below it."""
     need("swtpm")
     with tempfile.TemporaryDirectory(prefix="nodeseal-") as directory:
         yield TpmVendor.create(Path(directory) / "vendor")
@@ -43,7 +43,7 @@ def a_machine(
 
 
 def tool(machine: Machine, *command: str, cwd: Path) -> str:
-    """Run one of tpm2-tools against a machine as a process of its own; return what it prints.
+    """Run one of tpm2-tools against a machine in a process; return its output.
 
     Raises:
         AssertionError: it fails.

@@ -12,7 +12,7 @@ _PE_AT = 0x80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What kind of image to build.
+    """Kind of image to build.
 
     Attributes:
         wide: PE32+ instead of PE32.

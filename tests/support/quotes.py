@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from nodeseal.crypto.signatures import SignatureVerifier
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Quoted, encode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
@@ -31,7 +32,7 @@ START = ClockInfo(clock=1_000_000_000, reset_count=7, restart_count=0, safe=True
 
 @dataclass(frozen=True)
 class Signed:
-    """What a TPM returns: TPMS_ATTEST and TPMT_SIGNATURE."""
+    """Quote or certification as a TPM returns it: TPMS_ATTEST and TPMT_SIGNATURE."""
 
     attest: bytes
     signature: bytes
@@ -39,7 +40,7 @@ class Signed:
 
 @dataclass
 class SigningKey:
-    """A P-256 attestation key in software that signs whatever a test wants."""
+    """P-256 attestation key in software that signs any bytes."""
 
     private: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
@@ -86,3 +87,10 @@ class SigningKey:
 def quoted(selection: PcrSelection, values: Mapping[int, bytes], *, bank: HashAlg = HashAlg.SHA256) -> Quoted:
     """Return the quote info over ``values`` of one bank."""
     return Quoted(selection, pcr_digest(bank, (values[index] for _, index in selection.indices())))
+
+
+def quoted_pcrs(values: Mapping[HashAlg, Mapping[int, bytes]]) -> QuotedPcrs:
+    """Return values as a quote proves them."""
+    selection = PcrSelection.of({bank: rows.keys() for bank, rows in values.items()})
+    claimed = [values[bank][index] for bank, index in selection.indices()]
+    return prove_pcr_values(Quoted(selection, pcr_digest(HashAlg.SHA256, claimed)), HashAlg.SHA256, claimed)

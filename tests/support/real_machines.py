@@ -1,4 +1,4 @@
-"""Machines that boot from a log, and the evidence of them that people keep: quoted by the agent's own code."""
+"""Machines that boot from a log, and evidence of them in folders; the agent's own code quotes it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Observed:
         return self.keep(banks)
 
     def keep(self, banks: Iterable[HashAlg] = (HashAlg.SHA256,)) -> EvidenceFolder:
-        """Return evidence of the machine as it is, as a folder gives it back; each time as of a new boot."""
+        """Return the machine's evidence, written to a folder and read back; each call counts as a new boot."""
         self._boot_id.write_text(f"{uuid.uuid4()}\n")
         return asyncio.run(self._keep(PcrSelection.of(dict.fromkeys(banks, QUOTED_PCRS))))
 
@@ -104,7 +104,7 @@ def captured(folder: EvidenceFolder, name: str, runtime: RuntimeRules | None = N
 
 
 def real_boot_logs() -> Iterator[tuple[str, bytes, EventLog | None]]:
-    """Iterate name, bytes and content of every boot log of a real machine; None: it does not parse."""
+    """Iterate name, bytes and decoded log of every real machine; None: the log does not parse."""
     for path in sorted(shared_data("uefi-eventlogs").glob("*.bin")):
         raw = path.read_bytes()
         try:
@@ -119,6 +119,6 @@ def golden_name(path: Path) -> str:
 
 
 def is_whole(log: EventLog) -> bool:
-    """Tell whether this is what a firmware that measures leaves: a TPM's log that extends each of PCR 0 to 7."""
+    """Tell whether a log is a measuring firmware's: crypto-agile, and with events for each of PCR 0 to 7."""
     extended = {event.pcr for event in log.extended()}
     return log.form is EventLogFormat.CRYPTO_AGILE and HashAlg.SHA256 in log.algorithms and extended >= FIRMWARE_PCRS

@@ -18,11 +18,12 @@ from grpc import aio
 
 from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.evidence.binding import Purpose
+from nodeseal.swtpm.synthetic import Attestation
 from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import attestation_pb2, key_release_pb2, key_release_pb2_grpc
-from support.admin import Sealed, a_sealed_model, activate, admitted, grant
+from support.admin import Sealed, a_sealed_model, activate, admitted, grant, trusted_node
 from support.fake_node import FakeNode, a_node, golden_of, selection_of
-from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
 
 MANY = 1000
 Challenge = key_release_pb2.ReleaseChallenge
@@ -40,7 +41,7 @@ async def joined(verifier: RunningVerifier) -> FakeNode:
 
 
 async def activate_golden_of(admin: Stubs, node: FakeNode, *pcrs: int, name: str = "rack-a") -> str:
-    """Make what a node has proved golden; return the golden's digest."""
+    """Activate the golden of a node's present PCR values; return its digest."""
     return await activate(admin, golden_of(node, *pcrs, name=name))
 
 
@@ -85,15 +86,9 @@ class Scene:
         assert self.verifier.actions(subject) == ["lease.issued", "lease.ended"]
 
     async def ask(self, answer: Callable[[Challenge], Awaitable[Proof]]) -> key_release_pb2.Released:
-        """Ask for the model, and answer the challenge with what ``answer`` returns."""
-        async with self.node.channel() as channel:
-            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=20)
-            ask = self.model.ask()
-            await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-            challenge = (await received(call)).challenge
-            await call.write(key_release_pb2.ReleaseRequest(proof=await answer(challenge)))
-            released: key_release_pb2.Released = (await received(call)).released
-            return released
+        """Ask for the model, and send the proof that ``answer`` makes for the challenge."""
+        async with self.node.releasing(self.model.ask()) as release:
+            return await release.prove(await answer(release.challenge))
 
     async def refused(
         self, forge: Forge | None = None, meanwhile: Callable[[], Awaitable[object]] | None = None
@@ -102,7 +97,7 @@ class Scene:
 
         Args:
             forge: makes the proof; by default an honest one.
-            meanwhile: happens between challenge and proof.
+            meanwhile: runs between challenge and proof.
         """
         leases, denials = lease_rows(self.verifier), len(self.denials())
 
@@ -144,6 +139,11 @@ def held_by_tpm(node: FakeNode, public: EccPublic) -> EccPublic:
 def certified(node: FakeNode, challenge: Challenge, public: EccPublic) -> Proof:
     """Return a proof whose only oddity is the release key: the TPM holds it and certifies it for this challenge."""
     attestation = node.tpm.certify(public, node.qualifying(challenge.challenge, Purpose.RELEASE))
+    return proof_of(node, challenge, public, attestation)
+
+
+def proof_of(node: FakeNode, challenge: Challenge, public: EccPublic, attestation: Attestation) -> Proof:
+    """Return a proof with a release key and a certification of the attacker's choice."""
     return node.proof(
         challenge,
         release_public=public.encode(),
@@ -175,9 +175,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
 
         async def prepare() -> FakeNode:
             async with verifier.person() as admin:
-                node = await joined(verifier)
-                await activate_golden_of(admin, node)
-                await attest(node)
+                node = await trusted_node(verifier)
                 await a_sealed_model(admin, "shared", "shared")
                 await grant(admin, node, "shared", MANY)
             return node
@@ -186,7 +184,7 @@ def a_stage(folder: Path) -> Iterator[Stage]:
 
 
 def play(stage: Stage, case: Case, *, fresh: bool = True, max_leases: int = 1) -> None:
-    """Run ``case`` with a model of its own, and with a node of its own unless it does no harm to the shared one."""
+    """Run ``case`` with a new model, and with a new node if ``fresh`` or else the shared one."""
 
     async def whole() -> None:
         async with stage.verifier.person() as admin:

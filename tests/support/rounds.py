@@ -43,7 +43,7 @@ from support.quotes import START, Signed, SigningKey, quoted
 SHA256 = HashAlg.SHA256
 SELECTION = PcrSelection.of({SHA256: [*range(10), *range(11, 16)]})
 ALL = PcrSelection.of({SHA256: range(16)})
-"""What verifiers ask for by default: PCR 10 too."""
+"""The PCRs that verifiers ask for by default, PCR 10 included."""
 IMA_PCR = 10
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PCRS: Mapping[int, bytes] = {index: bytes([index + 1]) * 32 for index in range(24)} | {15: bytes(32)}
@@ -71,7 +71,7 @@ POLICY = Policy(goldens=(GOLDEN,), trust_seconds=60)
 class Round:
     """The facts of one round as an honest node and verifier see them.
 
-    ``logs`` is what the challenge names as known; by default what the verifier knows.
+    ``logs`` are the known logs that the challenge names; by default those that the verifier knows.
     """
 
     key: SigningKey = field(default_factory=SigningKey)
@@ -100,7 +100,7 @@ class Round:
 
     @property
     def asked(self) -> Challenge:
-        """The challenge with what it names as known."""
+        """The challenge, with the logs that it names as known."""
         logs = known_logs(self.known, self.policy) if self.logs is None else self.logs
         return self.challenge._replace(logs=logs)
 
@@ -115,7 +115,7 @@ class Round:
         return qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, encode_claims(self.claims))
 
     def evidence(self, signed: Signed | None = None, *, values: bool = True) -> Evidence:
-        """Return what the agent sends, by default with values, and of logs what the challenge does not name."""
+        """Return the agent's evidence, by default with values; the challenge names the parts of logs that stay out."""
         signed = signed or self.sign()
         sent = tuple(self.pcrs[index] for _, index in self.challenge.selection.indices())
         logs = self.asked.logs if self.asked.logs.boot_id == self.claims.boot_id else NOTHING_KNOWN
@@ -169,7 +169,7 @@ class Round:
 
 
 FILES = {"/usr/bin/agent": b"agent 1", "/usr/lib/libc.so": b"libc 1"}
-"""What a machine of :func:`measured` runs by default: contents by path."""
+"""Files that a machine of :func:`measured` runs by default: contents by path."""
 
 
 def measured(
@@ -202,7 +202,7 @@ def boot_aggregate(pcrs: Mapping[int, bytes]) -> ImaEntry:
 
 
 def exact_golden(machine: Round, name: str = "rack-a") -> Golden:
-    """Return the golden that pins what the machine booted by value, and does not judge what it runs."""
+    """Return the golden that pins PCR 0 to 9 and has no runtime rules."""
     return golden_of(machine.pcrs, only=range(10), name=name)
 
 

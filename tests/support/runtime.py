@@ -1,14 +1,14 @@
-"""A kernel that measures files, and a verifier that judges its log round by round."""
+"""A kernel that measures files, and a verifier that appraises its log round by round."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from nodeseal.appraisal.runtime import ImaMark, ImaOutcome, ImaProgress, RuntimeVerdict, compile_runtime, judge_ima
 from nodeseal.evidence.logs import ImaDelta
-from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.paths import path_text
@@ -16,9 +16,8 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ima.log import ImaEntry, boot_aggregate_candidates, replay_ima
 from nodeseal.ima.template import ImaFields, parse_template
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.attest import Quoted
-from nodeseal.tpm.pcr import PcrSelection, pcr_digest
 from support import ima
+from support.quotes import quoted_pcrs
 
 SHA256 = HashAlg.SHA256
 START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
@@ -40,7 +39,7 @@ def content(text: str) -> bytes:
 
 
 def fields(path: str, text: str = "good", signature: bytes = b"") -> ImaFields:
-    """Return what an entry says of such a file."""
+    """Return the template fields of such a file."""
     return ImaFields(algorithm="sha256", digest=content(text), path=path.encode(), signature=signature)
 
 
@@ -49,13 +48,6 @@ def ran(path: str, text: str = "good", template: str = "ima-ng") -> ImaEntry:
     kind = "ima" if template.endswith("v2") else ""
     digest = content(text)
     return ima.entry(template, ImaFields(algorithm="sha256", digest=digest, path=path.encode(), digest_type=kind))
-
-
-def quoted_pcrs(values: Mapping[HashAlg, Mapping[int, bytes]]) -> QuotedPcrs:
-    """Return values as a quote proves them."""
-    selection = PcrSelection.of({bank: rows.keys() for bank, rows in values.items()})
-    claimed = [values[bank][index] for bank, index in selection.indices()]
-    return prove_pcr_values(Quoted(selection, pcr_digest(SHA256, claimed)), SHA256, claimed)
 
 
 def quote_of(entries: Iterable[ImaEntry], *banks: HashAlg) -> QuotedPcrs:
@@ -100,13 +92,13 @@ def listing_of(entries: Iterable[ImaEntry], name: str = "captured") -> Golden:
 
 @dataclass
 class Scene:
-    """A machine's log and what the verifier knows of it.
+    """A machine's log, and the verifier's knowledge of it.
 
     Attributes:
         goldens: the active ones.
         entries: everything that was measured.
-        progress: what the verifier keeps in memory.
-        mark: what it keeps through a restart.
+        progress: the verifier's state in memory.
+        mark: the verifier's state in its database.
     """
 
     goldens: tuple[Golden, ...]
@@ -134,11 +126,11 @@ class Scene:
         return outcome
 
     def restart_verifier(self) -> None:
-        """Forget what is not kept through a restart."""
+        """Forget the state that is only in memory."""
         self.progress = None
 
     def verdict(self, golden: Golden | None = None) -> RuntimeVerdict:
-        """Return what the first, or another, golden objects to so far."""
+        """Return the verdict so far of ``golden``, or of the first one."""
         assert self.progress is not None
         return self.progress.verdicts[(golden or self.goldens[0]).digest]
 

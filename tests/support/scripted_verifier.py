@@ -1,4 +1,4 @@
-"""A verifier that says what a test tells it to.
+"""A verifier that follows a test's script.
 
 :class:`ScriptedVerifier` speaks the real protocols over real TLS and makes real cryptography, but appraises nothing: a
 test sets its verdicts and answers. What agents send is kept for the test to look at.
@@ -49,7 +49,7 @@ NOTHING_KNOWN = KnownLogs(boot_id="", boot_log_sha256=b"", ima_offset=0)
 
 @dataclass(slots=True, kw_only=True)
 class ScriptedVerifier:
-    """What the verifier does; a test changes it while agents run.
+    """The verifier's script; a test changes it while agents run.
 
     Attributes:
         state: the verdict on every round.
@@ -59,14 +59,14 @@ class ScriptedVerifier:
         certify_as: whom certificates name, if not the node that asked.
         refuse: status that ends every attestation stream, or None.
         values_required: as in ``Challenge``.
-        policy_pcrs: what the release key's policy must cover.
+        policy_pcrs: PCRs that the release key's policy must cover.
         context: changes to the release context before it is sent.
         release_delay: seconds between a release's proof and its answer.
         learns: whether an accepted round's logs are known from then on, as a verifier knows them that judged them.
-        known: what challenges say of it.
+        known: the logs that challenges name as known.
         seen: evidence in order of arrival, its stretches joined.
         messages: in how many messages each of them came.
-        enrolments: what each enrolment showed.
+        enrolments: identities in order of arrival.
         releases: proofs of releases.
         returned: leases given back.
         renewals: how often a certificate was renewed.
@@ -74,7 +74,7 @@ class ScriptedVerifier:
         pause: the point of an exchange where the verifier stops: ``identity``, ``activation``, ``enrolled``, ``ask``,
             ``proof``, ``released``.
         reached: set when it did.
-        instructions: sent on the open stream as soon as they are here.
+        instructions: a queue; each is sent on the open stream at once.
     """
 
     state: attestation_pb2.NodeState.ValueType = attestation_pb2.NODE_STATE_TRUSTED
@@ -193,7 +193,7 @@ class _Attestation(attestation_pb2_grpc.AttestationServicer):
                 if script.refuse is not None:
                     await context.abort(script.refuse, "as the test says")
                 await context.write(instruction)
-                evidence, messages = await joined(context.read)
+                evidence, messages = await read_round(context.read)
                 if evidence is None:
                     return
                 script.seen.append(evidence)
@@ -258,7 +258,7 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         )
 
 
-async def joined(read: Callable[[], Awaitable[Any]]) -> tuple[attestation_pb2.Evidence | None, int]:
+async def read_round(read: Callable[[], Awaitable[Any]]) -> tuple[attestation_pb2.Evidence | None, int]:
     """Read one round's evidence; return it with its stretches joined, or None at the stream's end, and their number."""
     boot_log, ima, number = bytearray(), bytearray(), 0
     offset: int | None = None
@@ -289,7 +289,7 @@ async def _joined_proof(context: Any) -> key_release_pb2.Proof:
         part: attestation_pb2.Evidence = request.proof.evidence if request.HasField("proof") else request.logs
         return part
 
-    evidence, _ = await joined(read)
+    evidence, _ = await read_round(read)
     assert evidence is not None
     last.evidence.CopyFrom(evidence)
     return last

@@ -66,7 +66,7 @@ PLAIN_WEIGHTS = safetensors_bytes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A small model, as it was and sealed.
+    """A small model, plain and sealed.
 
     Attributes:
         plain: folder with the model before.
@@ -113,7 +113,7 @@ def key_file(folder: Path, key: ModelKey, private: ModelPrivateKey) -> Path:
 
 
 def label(model_id: str = "tiny", version: int = 1) -> Label:
-    """Say what the content file says besides its files; segments are small."""
+    """Return a content file's fields besides its files; segments are small."""
     return Label(model_id=ModelId(model_id), version=version, created=CREATED, segment_size=SEGMENT)
 
 
@@ -152,7 +152,7 @@ def data_key_of(sample: Sample) -> bytearray:
 
 
 def stored_files(directory: Path) -> dict[str, bytes]:
-    """Return what is stored of a sealed model, as :class:`~nodeseal.loader.folders.MemoryFolder` takes it."""
+    """Return the files of a sealed model, as :class:`~nodeseal.loader.folders.MemoryFolder` takes it."""
     paths = (path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
 

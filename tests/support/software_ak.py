@@ -81,7 +81,7 @@ class SoftwareAk:
         )
 
     def sign_plain(self, message: bytes) -> bytes:
-        """Sign; return what OpenSSL would."""
+        """Return a signature as OpenSSL encodes it."""
         hash_alg = HASHES[self.scheme.hash_alg]
         if isinstance(self.private, ec.EllipticCurvePrivateKey):
             return self.private.sign(message, ec.ECDSA(hash_alg))

@@ -36,7 +36,7 @@ from support.verifier import RunningVerifier, Stubs, a_verifier
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
 GOOD = SampleBoot(option_rom=b"nodeseal sample option ROM")
-"""What honest machines boot: something in every PCR that a rule looks at."""
+"""Boot of an honest machine: it extends every PCR that a rule looks at."""
 GOOD_LOG = sample_boot_log(GOOD)
 LOG = decode_event_log(GOOD_LOG)
 UNIFIED = SampleBoot(sections=((".linux", b"linux"), (".initrd", b"initrd"), (".uname", b"6.1")))
@@ -66,7 +66,7 @@ def rules_golden(log: EventLog, judged: str = "rules") -> Golden:
 
 
 def runtime_golden(log: EventLog, rules: RuntimeRules, judged: str) -> Golden:
-    """Return the golden that pins what a machine booted by ``log``, and judges what it runs."""
+    """Return the golden that pins a machine's boot by ``log``, and has these runtime rules."""
     exact = exact_golden(log, judged)
     return Golden(name=judged, pcrs=exact.pcrs, runtime=rules, nodes=exact.nodes)
 
@@ -95,7 +95,7 @@ class Court:
 def a_court(
     folder: Path, *goldens: Golden, interval_seconds: int = 0, answer_within_seconds: int = 10, trust_seconds: int = 60
 ) -> Iterator[Court]:
-    """Run the verifier, which challenges again as soon as it was answered, unless told otherwise."""
+    """Run the verifier; by default it sends the next challenge as soon as a node has answered the last one."""
 
     async def prepare() -> Sealed:
         async with verifier.person() as admin:
@@ -143,7 +143,7 @@ class Suspect(LoggedNode):
 
 
 Tell = Callable[[Suspect, Challenge], Sequence[Evidence]]
-"""What a node answers to a challenge."""
+"""Makes a node's answer to a challenge."""
 
 
 def told(

@@ -1,4 +1,4 @@
-"""The operator's command as a person types it, in a process of its own."""
+"""The command ``nodeseal``, run in a process as a person runs it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 
 class Terminal:
-    """Types commands as one person, in one folder."""
+    """Runs commands as one person, in one folder, on a terminal of ``columns``."""
 
-    def __init__(self, client: Path, folder: Path) -> None:
-        self._client = client
+    def __init__(self, client: Path, folder: Path, *, columns: int = 200) -> None:
         self.folder = folder
+        self._environment = {**os.environ, "NODESEAL_CLIENT": str(client), "COLUMNS": str(columns)}
 
     def type(self, *argv: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         """Type a command, which must end with ``exit_code``."""
         done = subprocess.run(
             [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *argv],
-            env={**os.environ, "NODESEAL_CLIENT": str(self._client), "COLUMNS": "200"},
+            env=self._environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -32,5 +32,5 @@ class Terminal:
         return done
 
     def json(self, *argv: str, exit_code: int = 0) -> Any:
-        """Type a command and return what it prints as JSON."""
+        """Type a command and return its JSON output."""
         return json.loads(self.type(*argv, "--json", exit_code=exit_code).stdout)

@@ -1,4 +1,4 @@
-"""PKCS#11 tokens for tests: SoftHSM2, each in a folder of its own."""
+"""PKCS#11 tokens of SoftHSM2, each in its own folder."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class TpmTools:
     folder: Path
 
     def run(self, command: str, *arguments: str | Path) -> str:
-        """Run a command that must succeed; return what it printed."""
+        """Run a command that must succeed; return its output."""
         done = self._start(command, arguments)
         self._start("tpm2_flushcontext", ("--transient-object",))  # there is no resource manager
         assert done.returncode == 0, done.stderr.decode()

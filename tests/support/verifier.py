@@ -47,7 +47,7 @@ class RunningVerifier:
     """A verifier's folder, and the process that serves it.
 
     Attributes:
-        folder: what ``init`` made.
+        folder: as ``init`` made it.
         vendor: the only TPM vendor it trusts.
         listen: address for nodes and people.
         listen_enrol: address for enrolment.
@@ -225,7 +225,7 @@ class Refusal:
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:
-    """Return what an error of a call says, synchronous or not."""
+    """Return the refusal in the error of a call, synchronous or not."""
     assert isinstance(error, (aio.AioRpcError, grpc.Call))
     found = [
         value

@@ -1,4 +1,4 @@
-"""A program: generate tokens with vLLM from the model in a folder; ``--help`` says what else.
+"""Program that generates tokens with vLLM from the model in a folder; ``--help`` lists its options.
 
 With ``VLLM_TOKENS_WATCH`` in its environment, all of its processes add lines to that file: who asked for keys, and how
 many elements of which weight were decrypted.

@@ -1,4 +1,4 @@
-"""A web server on loopback that serves a folder by ranges, and misbehaves as it is told."""
+"""A web server on loopback that serves a folder by ranges, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Request(BaseHTTPRequestHandler):
         self.server.script(self)
 
     def serve(self, *, cut: int = 0, **headers: str) -> None:
-        """Answer as a good server does, but for changed headers and ``cut`` bytes that do not come."""
+        """Answer with changed headers, and without the last ``cut`` bytes."""
         path = self.server.folder / unquote(self.path).lstrip("/").partition("?")[0]
         if not path.is_file():
             self.refuse(404)
@@ -64,11 +64,11 @@ class WebServer(ThreadingHTTPServer):
     """Serves until the block ends.
 
     Attributes:
-        folder: what is served.
+        folder: the folder that is served.
         script: answers requests.
         requests: path and headers of each one.
         sent: bytes of bodies.
-        connections: how many began, whatever became of them.
+        connections: number of connections that began.
     """
 
     daemon_threads = True

@@ -32,10 +32,11 @@ from nodeseal.v1 import (
     key_release_pb2_grpc,
 )
 from support.admin import a_sealed_model, activate, grant
+from support.attackers import refused, seen_by
 from support.fake_node import FakeNode, a_node, ima_stretches
 from support.floods import GROWTH, Stage, connected, faults, undisturbed
 from support.releases import Scene, joined, lease_rows
-from support.verifier import RunningVerifier, received, refusal_of
+from support.verifier import RunningVerifier, received
 
 # d01: slow, idle, half-open
 
@@ -147,19 +148,14 @@ def test_d01_a_release_that_is_asked_for_and_never_proved_ends_without_a_lease(s
             slow = await joined(stage.verifier)
             model = await a_sealed_model(admin, "never-proved", "never-proved")
             await grant(admin, slow, "never-proved")
-            async with slow.channel() as channel:
-                call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=30)
-                ask = model.ask()
-                await call.write(key_release_pb2.ReleaseRequest(ask=ask))
-                late = slow.proof((await received(call)).challenge)
+            async with slow.releasing(model.ask(), seconds=30) as release:
+                late = slow.proof(release.challenge)
                 await asyncio.sleep(4)
-                await call.write(key_release_pb2.ReleaseRequest(proof=late))
-                with pytest.raises(aio.AioRpcError) as caught:
-                    await received(call)
-            assert refusal_of(caught.value).findings == ("quote.nonce",)
+                assert (await refused(release.prove(late))).findings == ("quote.nonce",)
             assert slow.node_id not in lease_rows(stage.verifier).values()
-            shown = await admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=slow.node_id))
-            assert shown.state == attestation_pb2.NODE_STATE_TRUSTED  # being late is no evidence against a node
+            assert (
+                await seen_by(admin, slow)
+            ).state == attestation_pb2.NODE_STATE_TRUSTED  # being late is no evidence against a node
 
     asyncio.run(case())
 

@@ -17,19 +17,7 @@ from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
 from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
 from support.damage import flipped
-from support.suspects import (
-    GOOD,
-    GOOD_LOG,
-    LOG,
-    SHA256,
-    UNIFIED,
-    UNIFIED_LOG,
-    Court,
-    a_trial,
-    ids,
-    places,
-    telling,
-)
+from support.suspects import GOOD, GOOD_LOG, LOG, SHA256, UNIFIED, UNIFIED_LOG, Court, a_trial, ids, places, telling
 
 CALLING: Final = b"Calling EFI Application from Boot Option"
 LOADER, SECURE_BOOT, DBX = (name.encode("utf-16-le") for name in ("grubx64.efi", "SecureBoot", "dbx"))

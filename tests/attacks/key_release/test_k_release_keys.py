@@ -34,6 +34,7 @@ from support.releases import (
     held_by_tpm,
     honest_key,
     play,
+    proof_of,
 )
 
 OTHER = hashlib.sha256(b"something else").digest()
@@ -94,12 +95,7 @@ def in_software_self_certified(node: FakeNode, challenge: Challenge) -> Proof:
     attacker._pcrs = node.tpm._pcrs
     key = attacker.create_release_key(selection_of(challenge.policy_selection))
     attestation = attacker.certify(key, node.qualifying(challenge.challenge, Purpose.RELEASE))
-    return node.proof(
-        challenge,
-        release_public=key.encode(),
-        certify_attest=attestation.attest,
-        certify_signature=attestation.signature,
-    )
+    return proof_of(node, challenge, key, attestation)
 
 
 def not_certified(node: FakeNode, challenge: Challenge) -> Proof:
@@ -118,12 +114,7 @@ def certified_for(change: Callable[[Challenge], tuple[Challenge, Purpose]]) -> F
         key = honest_key(node, challenge)
         other, purpose = change(challenge)
         attestation = node.tpm.certify(key, node.qualifying(other.challenge, purpose))
-        return node.proof(
-            challenge,
-            release_public=key.encode(),
-            certify_attest=attestation.attest,
-            certify_signature=attestation.signature,
-        )
+        return proof_of(node, challenge, key, attestation)
 
     return forge
 

@@ -8,15 +8,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from nodeseal.v1 import key_release_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
-from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge, ReleaseRequest
+from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.admin import entitled, trusted_node
 from support.attackers import record_contents, refused, refused_release, resigned, seen_by
 from support.fake_node import FakeNode
 from support.forged_rounds import Scene, found, granted_node
 from support.in_process import MovableClocks, in_process
-from support.verifier import RunningVerifier, a_verifier, received
+from support.verifier import RunningVerifier, a_verifier
 
 
 def test_q00_the_good_case_is_trusted_and_opens_the_model(scene: Scene, node: FakeNode) -> None:
@@ -151,21 +150,14 @@ def test_q01_an_answer_past_the_deadline_is_refused_for_rounds_and_releases(tmp_
 
 def test_q01_a_proof_that_released_a_key_releases_no_second_one(scene: Scene, node: FakeNode) -> None:
     async def case() -> None:
-        kept: list[Proof] = []
         async with node.attesting() as stream:
             await stream.round()
-        async with node.channel() as channel, scene.verifier.person() as admin:
-            stub = key_release_pb2_grpc.KeyReleaseStub(channel)
-            for _ in range(2):
-                call = stub.Release(timeout=20)
-                ask = scene.model.ask()
-                await call.write(ReleaseRequest(ask=ask))
-                kept.append(node.proof((await received(call)).challenge))
-                await call.write(ReleaseRequest(proof=kept[0]))
-                if len(kept) == 1:
-                    assert (await received(call)).released.lease_id
-                else:
-                    refusal = await refused(received(call))
+        async with scene.verifier.person() as admin:
+            async with node.releasing(scene.model.ask()) as release:
+                proof = node.proof(release.challenge)
+                assert (await release.prove(proof)).lease_id
+            async with node.releasing(scene.model.ask()) as release:
+                refusal = await refused(release.prove(proof))
             assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAUTHENTICATED, ("quote.nonce",))
             known = await seen_by(admin, node)
             assert (known.state, list(known.leases)) == (NODE_STATE_UNTRUSTED, [])

@@ -24,13 +24,13 @@ from support.boot_logs import (
     measured,
     place_of,
     quote_of,
-    quoted_pcrs,
     replaced,
     rules_from,
     values_of,
     variable,
     without,
 )
+from support.quotes import quoted_pcrs
 
 CHAIN = SampleBoot(option_rom=b"option ROM")
 LOG = good_log(CHAIN)

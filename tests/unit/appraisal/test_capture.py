@@ -17,7 +17,8 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import EventLog
-from support.boot_logs import SHA256, good_log, place_of, quoted_pcrs, values_of, without
+from support.boot_logs import SHA256, good_log, place_of, values_of, without
+from support.quotes import quoted_pcrs
 
 WANTED = Wanted(name="rack-a")
 STATIC = frozenset(range(15)) - {10}

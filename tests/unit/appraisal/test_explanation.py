@@ -15,7 +15,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Window
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
-from support.folders import folder_of
+from support.evidence_folders import folder_of
 from support.rounds import NOW, Round, measured, ran, runtime_rules
 
 SHA256 = HashAlg.SHA256

@@ -12,7 +12,7 @@ from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import SampleBoot
 from support.damage import flipped
-from support.folders import folder_of
+from support.evidence_folders import folder_of
 from support.rounds import measured, ran
 
 MACHINE = measured()

@@ -18,6 +18,7 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
 from nodeseal.ima.log import ENTRY_HEADERS, ImaEntry, replay_ima, template_hash
 from nodeseal.tpm.algorithms import HashAlg
 from support import ima
+from support.quotes import quoted_pcrs
 from support.runtime import (
     AGGREGATE,
     BEGINNING,
@@ -31,7 +32,6 @@ from support.runtime import (
     listing,
     listing_of,
     quote_of,
-    quoted_pcrs,
     ran,
 )
 

@@ -19,7 +19,8 @@ from nodeseal.tpm.algorithms import HashAlg
 from support import ima
 from support.damage import flipped
 from support.data import shared_data
-from support.runtime import SHA256, at, ids, listing, listing_of, quoted_pcrs
+from support.quotes import quoted_pcrs
+from support.runtime import SHA256, at, ids, listing, listing_of
 
 SHA1, SHA384, SHA512 = HashAlg.SHA1, HashAlg.SHA384, HashAlg.SHA512
 Values = dict[HashAlg, dict[int, bytes]]

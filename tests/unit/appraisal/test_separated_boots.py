@@ -8,7 +8,7 @@ import pytest
 
 from nodeseal.appraisal.model import Policy
 from nodeseal.appraisal.offline import observe
-from support.folders import folder_of
+from support.evidence_folders import folder_of
 from support.rounds import IMA_PCR, Round, boot_aggregate, exact_golden, measured, ran, runtime_rules
 
 PCRS = (*range(8), 9, 12, 13, 14)

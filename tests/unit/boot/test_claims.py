@@ -8,7 +8,8 @@ from nodeseal.findings import FindingId
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log_types import EventType
-from support.boot_logs import appended, claims_of, good_log, inserted, measured, quote_of, quoted_pcrs
+from support.boot_logs import appended, claims_of, good_log, inserted, measured, quote_of
+from support.quotes import quoted_pcrs
 
 CHAIN = SampleBoot()
 LOG = good_log()

@@ -22,11 +22,11 @@ from support.boot_logs import (
     measured,
     place_of,
     proved,
-    quoted_pcrs,
     replaced,
     values_of,
     without,
 )
+from support.quotes import quoted_pcrs
 
 LOG = good_log()
 LAST = len(LOG.events) + 1

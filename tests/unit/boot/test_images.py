@@ -10,18 +10,8 @@ from nodeseal.boot.images import BootImage
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import Event, EventLog
 from nodeseal.uefi.event_log_types import EventType
-from support.boot_logs import (
-    SHA256,
-    appended,
-    claims_of,
-    good_log,
-    measured,
-    place_of,
-    quote_of,
-    quoted_pcrs,
-    replaced,
-    values_of,
-)
+from support.boot_logs import SHA256, appended, claims_of, good_log, measured, place_of, quote_of, replaced, values_of
+from support.quotes import quoted_pcrs
 
 LOG = good_log()
 CHAIN = SampleBoot()

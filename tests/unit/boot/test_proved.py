@@ -13,18 +13,8 @@ from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import Event, EventLog, EventLogFormat
 from nodeseal.uefi.event_log_types import EventType
-from support.boot_logs import (
-    appended,
-    good_log,
-    inserted,
-    measured,
-    proved,
-    quote_of,
-    quoted_pcrs,
-    replaced,
-    values_of,
-    without,
-)
+from support.boot_logs import appended, good_log, inserted, measured, proved, quote_of, replaced, values_of, without
+from support.quotes import quoted_pcrs
 
 SHA256, SHA384 = HashAlg.SHA256, HashAlg.SHA384
 NOBODY = FirmwareFacts()

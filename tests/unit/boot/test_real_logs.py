@@ -19,8 +19,9 @@ from nodeseal.findings import FindingId
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.uefi.event_log import EventLog, EventLogFormat, decode_event_log
-from support.boot_logs import quote_of, quoted_pcrs, rules_from, values_of
+from support.boot_logs import quote_of, rules_from, values_of
 from support.data import ROOT, shared_data
+from support.quotes import quoted_pcrs
 
 FOLDER = ROOT.parent / "shared" / "data" / "uefi-eventlogs"
 NOBODY = FirmwareFacts()

@@ -25,12 +25,12 @@ from support.boot_logs import (
     measured,
     place_of,
     quote_of,
-    quoted_pcrs,
     replaced,
     values_of,
     variable,
     without,
 )
+from support.quotes import quoted_pcrs
 from support.uefi import decode_signature_database
 
 CONFIG, AUTHORITY = EventType.EFI_VARIABLE_DRIVER_CONFIG, EventType.EFI_VARIABLE_AUTHORITY

@@ -16,7 +16,7 @@ from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.swtpm.sample_log import SampleBoot
-from support.folders import write_folder
+from support.evidence_folders import write_folder
 from support.rounds import exact_golden, measured, ran, runtime_rules
 
 MACHINE = measured()

@@ -20,7 +20,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.tpm.algorithms import HashAlg
-from support.folders import folder_of, write_folder
+from support.evidence_folders import folder_of, write_folder
 from support.rounds import FILES, Round, measured, ran
 
 SHA256 = HashAlg.SHA256

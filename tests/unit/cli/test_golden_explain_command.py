@@ -19,7 +19,7 @@ from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import Window
 from nodeseal.swtpm.sample_log import SampleBoot
-from support.folders import folder_of, write_folder
+from support.evidence_folders import folder_of, write_folder
 from support.rounds import NOW, Round, measured, ran, runtime_rules
 
 MACHINE = measured()

@@ -14,7 +14,7 @@ from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.swtpm.sample_log import SampleBoot
-from support.folders import folder_of
+from support.evidence_folders import folder_of
 from support.pe_images import build_pe
 from support.rounds import measured
 
