@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,13 @@ from support.verifier import RunningVerifier, a_verifier
 def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifier]:
     """A verifier that challenges every second."""
     with a_verifier(tmp_path_factory.mktemp("verifier")) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[RunningVerifier]:
+    """A verifier for one test alone."""
+    with a_verifier(tmp_path) as running:
         yield running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -20,7 +19,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.admin import content_of, grant, trusted_node
 from support.fake_node import a_node
-from support.verifier import RunningVerifier, Stubs, a_verifier, received, refusal_of
+from support.verifier import RunningVerifier, Stubs, received, refusal_of, refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ORDER = grpc.StatusCode.FAILED_PRECONDITION
@@ -28,9 +27,7 @@ ABSENT = grpc.StatusCode.NOT_FOUND
 
 
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
-    with pytest.raises(aio.AioRpcError) as caught:
-        await call
-    return refusal_of(caught.value).code
+    return (await refused(call)).code
 
 
 @pytest.mark.parametrize(
@@ -330,29 +327,24 @@ def test_health_and_reflection_answer(verifier: RunningVerifier) -> None:
     asyncio.run(case())
 
 
-def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        node = await trusted_node(verifier)
+def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(fresh: RunningVerifier) -> None:
+    async def case() -> None:
+        node = await trusted_node(fresh)
         async with node.attesting() as stream:
             await stream.round()
-            stopping = asyncio.create_task(asyncio.to_thread(verifier.stop))
+            stopping = asyncio.create_task(asyncio.to_thread(fresh.stop))
             assert (await stream.end()).code is grpc.StatusCode.UNAVAILABLE
             assert await stopping == 0
-        assert verifier.log()[-1]["event"] == "stopped"
+        assert fresh.log()[-1]["event"] == "stopped"
 
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
-def test_a_golden_that_was_edited_in_the_database_stops_the_start(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        await trusted_node(verifier)
-
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
-        verifier.stop()
-        with sqlite3.connect(verifier.folder / "verifier.sqlite") as database:
-            (document,) = database.execute("SELECT document FROM goldens").fetchone()
-            database.execute("UPDATE goldens SET document = ?", (document.replace(b'"rack-a"', b'"rack-b"'),))
-        with pytest.raises(AssertionError, match="its document was changed in the database"):
-            verifier.start()
+def test_a_golden_that_was_edited_in_the_database_stops_the_start(fresh: RunningVerifier) -> None:
+    asyncio.run(trusted_node(fresh))
+    fresh.stop()
+    with sqlite3.connect(fresh.folder / "verifier.sqlite") as database:
+        (document,) = database.execute("SELECT document FROM goldens").fetchone()
+        database.execute("UPDATE goldens SET document = ?", (document.replace(b'"rack-a"', b'"rack-b"'),))
+    with pytest.raises(AssertionError, match="its document was changed in the database"):
+        fresh.start()

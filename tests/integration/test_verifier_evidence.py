@@ -27,7 +27,7 @@ from support.admin import activate
 from support.answering import Answer, answering
 from support.attackers import altered
 from support.logged import LoggedNode, admitted_logged_node
-from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refused
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
 FILES = {"/usr/bin/agent": [b"agent 1"]}
@@ -55,10 +55,8 @@ async def files_of(admin: Stubs, node_id: str) -> dict[str, bytes]:
     return files
 
 
-async def refused(admin: Stubs, node_id: str) -> Refusal:
-    with pytest.raises(aio.AioRpcError) as caught:
-        await files_of(admin, node_id)
-    return refusal_of(caught.value)
+async def refused_evidence(admin: Stubs, node_id: str) -> Refusal:
+    return await refused(files_of(admin, node_id))
 
 
 def test_evidence_is_whole_although_the_verifier_knows_it_and_is_judged_alike_offline(
@@ -92,10 +90,10 @@ def test_evidence_is_whole_although_the_verifier_knows_it_and_is_judged_alike_of
 def test_a_node_that_is_not_connected_has_no_evidence_to_give(verifier: RunningVerifier, node: LoggedNode) -> None:
     async def case() -> None:
         async with verifier.person() as admin:
-            refusal = await refused(admin, node.node_id)
+            refusal = await refused_evidence(admin, node.node_id)
             assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
             assert "is not connected" in refusal.details
-            assert (await refused(admin, "n-" + "a" * 26)).code is grpc.StatusCode.NOT_FOUND
+            assert (await refused_evidence(admin, "n-" + "a" * 26)).code is grpc.StatusCode.NOT_FOUND
 
     asyncio.run(case())
 
@@ -105,7 +103,7 @@ def test_a_node_that_goes_away_meanwhile_ends_the_wait(verifier: RunningVerifier
         async with verifier.person() as admin:
             async with node.attesting() as stream:
                 await stream.round()
-                asking = asyncio.create_task(refused(admin, node.node_id))
+                asking = asyncio.create_task(refused_evidence(admin, node.node_id))
                 challenge = await asyncio.wait_for(stream.challenge(), 5)
                 assert challenge.values_required
                 assert (challenge.boot_log_known, challenge.ima_offset_known) == (b"", 0)
@@ -149,7 +147,7 @@ def test_other_evidence_than_was_asked_for_is_not_handed_out(
 ) -> None:
     async def case() -> None:
         async with verifier.person() as admin, answering(node, made(node)):
-            refusal = await asyncio.wait_for(refused(admin, node.node_id), 20)
+            refusal = await asyncio.wait_for(refused_evidence(admin, node.node_id), 20)
             assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
             assert why in refusal.details
 
@@ -181,10 +179,10 @@ def test_only_few_ask_at_once(verifier: RunningVerifier, tmp_path: Path) -> None
             async with silent[0].attesting() as first, silent[1].attesting() as second, silent[2].attesting() as third:
                 for stream in (first, second, third):
                     await stream.round()
-                asking = [asyncio.create_task(refused(admin, each.node_id)) for each in silent[:2]]
+                asking = [asyncio.create_task(refused_evidence(admin, each.node_id)) for each in silent[:2]]
                 for stream in (first, second):
                     await stream.challenge()
-                refusal = await refused(admin, silent[2].node_id)
+                refusal = await refused_evidence(admin, silent[2].node_id)
                 assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             await asyncio.gather(*asking)
 

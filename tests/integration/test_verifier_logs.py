@@ -25,7 +25,7 @@ from support.admin import Sealed, a_sealed_model, activate, grant
 from support.fake_node import boot_log_stretches, ima_stretches
 from support.in_process import in_process
 from support.logged import LoggedNode, admitted_logged_node
-from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, received, refusal_of, refused
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
 UNTRUSTED = attestation_pb2.NODE_STATE_UNTRUSTED
@@ -248,10 +248,10 @@ def test_a_full_verifier_refuses_more_logs_and_says_when_to_come_back(tmp_path: 
         asyncio.run(case(verifier))
 
 
-def test_a_restarted_verifier_remembers_when_files_were_measured(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await admitted_logged_node(verifier, tmp_path)
+def test_a_restarted_verifier_remembers_when_files_were_measured(fresh: RunningVerifier, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with fresh.person() as admin:
+            node = await admitted_logged_node(fresh, tmp_path)
             node.run("/usr/bin/agent", b"agent 1")
             for seconds in (4, 16, 64):  # more than a round takes, but on a machine that is busy with other work
                 until = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -260,9 +260,9 @@ def test_a_restarted_verifier_remembers_when_files_were_measured(tmp_path: Path)
                     if (await stream.round()).state == TRUSTED:
                         break
                 assert datetime.now(UTC) > until
-        assert verifier.stop() == 0
+        assert fresh.stop() == 0
         await asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()) + 1)
-        verifier.start()
+        fresh.start()
         async with node.attesting() as stream:
             challenge = await stream.challenge()
             assert challenge.ima_offset_known == 0
@@ -274,8 +274,7 @@ def test_a_restarted_verifier_remembers_when_files_were_measured(tmp_path: Path)
             verdict = await stream.round()
             assert {each.id for each in verdict.findings} == {"ima.expired-file"}
 
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
 def test_a_label_lets_a_golden_count_at_once_and_its_loss_ends_that(tmp_path: Path) -> None:
@@ -302,71 +301,65 @@ async def label(admin: Stubs, node: LoggedNode, **labels: str) -> admin_pb2.Node
     return await admin.nodes.LabelNode(admin_pb2.LabelNodeRequest(node_id=node.node_id, labels=labels))
 
 
-async def ready_to_release(verifier: RunningVerifier, admin: Stubs, node: LoggedNode) -> Sealed:
-    """Let a node be trusted by what it runs, and grant it a model."""
-    await activate(admin, node.golden(FILES))
-    async with node.attesting() as stream:
-        await stream.round_until(TRUSTED)
-    model = await a_sealed_model(admin)
-    await grant(admin, node)
+async def ready_to_release(verifier: RunningVerifier, folder: Path) -> tuple[LoggedNode, Sealed]:
+    """Return a node that is trusted by what it runs, and a model that it may open."""
+    node = await admitted_logged_node(verifier, folder)
+    async with verifier.person() as admin:
+        await activate(admin, node.golden(FILES))
+        async with node.attesting() as stream:
+            await stream.round_until(TRUSTED)
+        model = await a_sealed_model(admin)
+        await grant(admin, node)
     assert not verifier.actions(f"model/{model.digest}")[1:]
-    return model
+    return node, model
 
 
-def test_a_release_is_judged_by_what_ran_since_the_last_round_and_leases_end_by_it(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await admitted_logged_node(verifier, tmp_path)
-            model = await ready_to_release(verifier, admin, node)
-            node.run("/usr/bin/agent", b"agent 1")
-            released = await node.release(model.digest, [model.slot])
-            assert node.open(released) == model.data_key
-            async with node.attesting() as stream:
-                assert (await stream.round()).state == TRUSTED
-                node.run("/tmp/miner", b"miner")  # noqa: S108 - no file
-                verdict = await stream.round()
-                assert {each.id for each in verdict.findings} == {"ima.unknown-file"}
-                assert (await stream.revocation()).lease_ids == [released.lease_id]
-            assert verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
-
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
-
-
-def test_a_release_is_refused_for_what_ran_since_the_last_round(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await admitted_logged_node(verifier, tmp_path)
-            model = await ready_to_release(verifier, admin, node)
+def test_a_release_is_judged_by_what_ran_since_the_last_round_and_leases_end_by_it(
+    fresh: RunningVerifier, tmp_path: Path
+) -> None:
+    async def case() -> None:
+        node, model = await ready_to_release(fresh, tmp_path)
+        node.run("/usr/bin/agent", b"agent 1")
+        released = await node.release(model.digest, [model.slot])
+        assert node.open(released) == model.data_key
+        async with node.attesting() as stream:
+            assert (await stream.round()).state == TRUSTED
             node.run("/tmp/miner", b"miner")  # noqa: S108 - no file
-            with pytest.raises(aio.AioRpcError) as caught:
-                await node.release(model.digest, [model.slot])
-            assert "ima.unknown-file" in refusal_of(caught.value).findings
+            verdict = await stream.round()
+            assert {each.id for each in verdict.findings} == {"ima.unknown-file"}
+            assert (await stream.revocation()).lease_ids == [released.lease_id]
+        assert fresh.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
 
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
 
 
-def test_logs_of_a_release_have_the_same_limits(tmp_path: Path) -> None:
-    async def case(verifier: RunningVerifier) -> None:
-        async with verifier.person() as admin:
-            node = await admitted_logged_node(verifier, tmp_path)
-            model = await ready_to_release(verifier, admin, node)
-            ask = key_release_pb2.ReleaseRequest(ask=model.ask())
-            for stretches, why in (
-                (ima_stretches(bytes(HUGE)), f"more than {MAX_IMA_DELTA} bytes"),
-                ([ima(0), ima(7)], "a stretch at offset 7, not 1"),
-                ([attestation_pb2.Evidence()], "and nothing else"),
-            ):
-                logs = (key_release_pb2.ReleaseRequest(logs=each) for each in stretches)
-                refusal = await asyncio.to_thread(flooded, node, release, [ask], logs)
-                assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-                assert why in refusal.details
-            released = await node.release(model.digest, [model.slot])
-            assert node.open(released) == model.data_key
+def test_a_release_is_refused_for_what_ran_since_the_last_round(fresh: RunningVerifier, tmp_path: Path) -> None:
+    async def case() -> None:
+        node, model = await ready_to_release(fresh, tmp_path)
+        node.run("/tmp/miner", b"miner")  # noqa: S108 - no file
+        refusal = await refused(node.release(model.digest, [model.slot]))
+        assert "ima.unknown-file" in refusal.findings
 
-    with a_verifier(tmp_path) as verifier:
-        asyncio.run(case(verifier))
+    asyncio.run(case())
+
+
+def test_logs_of_a_release_have_the_same_limits(fresh: RunningVerifier, tmp_path: Path) -> None:
+    async def case() -> None:
+        node, model = await ready_to_release(fresh, tmp_path)
+        ask = key_release_pb2.ReleaseRequest(ask=model.ask())
+        for stretches, why in (
+            (ima_stretches(bytes(HUGE)), f"more than {MAX_IMA_DELTA} bytes"),
+            ([ima(0), ima(7)], "a stretch at offset 7, not 1"),
+            ([attestation_pb2.Evidence()], "and nothing else"),
+        ):
+            logs = (key_release_pb2.ReleaseRequest(logs=each) for each in stretches)
+            refusal = await asyncio.to_thread(flooded, node, release, [ask], logs)
+            assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert why in refusal.details
+        released = await node.release(model.digest, [model.slot])
+        assert node.open(released) == model.data_key
+
+    asyncio.run(case())
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["begun in time", "not begun"])
@@ -374,9 +367,8 @@ def test_a_release_has_longer_for_its_logs_once_they_have_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, begun: bool
 ) -> None:
     async def case(verifier: RunningVerifier) -> None:
-        async with in_process(verifier), verifier.person() as admin:
-            node = await admitted_logged_node(verifier, tmp_path)
-            model = await ready_to_release(verifier, admin, node)
+        async with in_process(verifier):
+            node, model = await ready_to_release(verifier, tmp_path)
             node.run("/usr/bin/agent", b"agent 1")
             monkeypatch.setattr("nodeseal.verifier.services.key_release._ASK_SECONDS", 0)
             async with node.releasing(model.ask()) as asked:

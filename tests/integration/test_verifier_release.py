@@ -22,9 +22,8 @@ from nodeseal.ids import KeyId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
 from support.admin import Entitled, a_sealed_model, entitled, grant
-from support.attackers import refused
 from support.fake_node import a_node
-from support.verifier import Refusal, RunningVerifier, a_verifier, received
+from support.verifier import Refusal, RunningVerifier, a_verifier, received, refused
 
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
 

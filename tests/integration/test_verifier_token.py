@@ -10,14 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc import aio
 
 from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.v1 import admin_pb2
 from support.admin import Entitled, a_sealed_model, entitled, slot_for
 from support.tokens import NAME, PIN, SoftToken, a_verifier_with, soft_token
-from support.verifier import RunningVerifier, Stubs, refusal_of
+from support.verifier import RunningVerifier, Stubs, refused
 
 P384 = "DHKEM(P-384, HKDF-SHA384) / HKDF-SHA384 / AES-256-GCM"
 
@@ -145,9 +144,7 @@ def test_a_slot_of_another_model_or_key_is_refused_by_keys_in_the_token_too(
 def test_a_store_that_is_not_the_verifier_s_is_refused(verifier: RunningVerifier, store: str, complaint: str) -> None:
     async def case() -> None:
         async with verifier.person() as admin:
-            with pytest.raises(aio.AioRpcError) as caught:
-                await create(admin, "llama", store)
-            refusal = refusal_of(caught.value)
+            refusal = await refused(create(admin, "llama", store))
             assert (refusal.code, complaint in refusal.details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
             assert not (await admin.keys.ListKeys(admin_pb2.ListKeysRequest())).keys
         assert "10293847" not in (verifier.folder / "log").read_text()

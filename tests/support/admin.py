@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-import pytest
 from grpc import aio
 
 from nodeseal.evidence.folder import decode_evidence_folder
@@ -24,7 +23,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2
 from support.fake_node import FakeNode, a_node, asking, golden_of
 from support.sealed import CONTENT, WEIGHTS
-from support.verifier import Refusal, RunningVerifier, Stubs, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, refused
 
 
 class Enrolled(Protocol):
@@ -152,9 +151,9 @@ class Entitled:
     async def denied(self, slots: Sequence[Slot] | None = None, digest: str = "") -> Refusal:
         """Ask, expect a refusal, and check that its findings were recorded and that no lease began."""
         before = self.leases_begun()
-        with pytest.raises(aio.AioRpcError) as caught:
-            await self.node.release(digest or self.model.digest, [self.model.slot] if slots is None else [*slots])
-        refusal = refusal_of(caught.value)
+        refusal = await refused(
+            self.node.release(digest or self.model.digest, [self.model.slot] if slots is None else [*slots])
+        )
         assert self.leases_begun() == before
         if refusal.findings:
             denials = [record for record in self.verifier.records() if record["action"] == "release.denied"]

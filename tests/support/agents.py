@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.config import AgentConfig
@@ -34,6 +34,8 @@ SLOT = {
     "wrapped": encode_base64(bytes(48)),
 }
 MODEL = Digest("ab" * 32)
+PATIENCE_SECONDS = 60.0
+"""How long tests wait for another process on a busy machine."""
 
 
 def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConfig:
@@ -246,34 +248,44 @@ async def loader(agent: AgentConfig | AgentProcess) -> AsyncIterator[Loader]:
             await writer.wait_closed()
 
 
+async def heard(agent: AgentConfig | AgentProcess, condition: Callable[[Mapping[str, object]], bool]) -> None:
+    """Wait until an agent's status fulfils a condition.
+
+    Raises:
+        AssertionError: it does not in time.
+    """
+    async with loader(agent) as client:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition(status := (await client.call(f"{KEYS_INTERFACE}.Status")).parameters):
+            assert time.monotonic() < end, f"not in time: {status}"
+            await asyncio.sleep(0.02)
+
+
 async def trusted(agent: AgentConfig | AgentProcess) -> None:
     """Wait until an agent has heard that it is trusted."""
-    async with loader(agent) as client:
-        for _ in range(1500):
-            if "trusted_until" in (await client.call(f"{KEYS_INTERFACE}.Status")).parameters:
-                return
-            await asyncio.sleep(0.02)
-    raise AssertionError("not trusted in time")
+    await heard(agent, lambda status: "trusted_until" in status)
 
 
 async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    for _ in range(1500):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
         try:
             return await asyncio.open_unix_connection(path)
-        except OSError:
+        except OSError as error:
+            if time.monotonic() > end:
+                raise AssertionError(f"nobody listens at {path}") from error
             await asyncio.sleep(0.02)
-    raise AssertionError(f"nobody listens at {path}")
 
 
-async def eventually(condition: Any, seconds: float = 30.0) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Wait until ``condition()`` is true.
 
     Raises:
         AssertionError: it does not become true in time.
     """
-    end = asyncio.get_running_loop().time() + seconds
+    end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert asyncio.get_running_loop().time() < end, "it did not happen in time"
+        assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.02)
 
 

@@ -10,9 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import pytest
 from google.protobuf.message import Message
-from grpc import aio
 
 from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import Nonce
@@ -22,7 +20,7 @@ from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_p
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.admin import Sealed, admitted
 from support.fake_node import FakeNode, a_node, selection_of
-from support.verifier import Refusal, RunningVerifier, Stubs, received, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, received, refused
 
 ESCAPED = "\x1b[2J\x1b]0;owned\x07"
 """Clears a terminal and renames its window."""
@@ -39,13 +37,6 @@ def altered(message: M, **changes: Any) -> M:
         copy.ClearField(name)
         copy.MergeFrom(type(message)(**{name: value}))
     return copy
-
-
-async def refused(attempt: Awaitable[object]) -> Refusal:
-    """Wait for a call that must fail, and return the refusal."""
-    with pytest.raises(aio.AioRpcError) as caught:
-        await attempt
-    return refusal_of(caught.value)
 
 
 # What an operator sees

@@ -23,15 +23,8 @@ from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.tpm.public import EccPublic
-from nodeseal.v1 import (
-    attestation_pb2,
-    attestation_pb2_grpc,
-    enrollment_pb2,
-    enrollment_pb2_grpc,
-    key_release_pb2,
-    key_release_pb2_grpc,
-)
-from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, received, refusal_of
+from nodeseal.v1 import attestation_pb2, enrollment_pb2, key_release_pb2
+from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, Stubs, received, refusal_of
 
 
 def asking(model_digest: str, *slots: Slot) -> key_release_pb2.Ask:
@@ -82,7 +75,7 @@ class FakeNode:
     async def enrol(self, identity: enrollment_pb2.Identity | None = None) -> None:
         """Enrol; raises ``AioRpcError`` when refused."""
         async with self.verifier.enrolment_channel() as channel:
-            call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=20)
+            call = Stubs(channel).enrollment.Enroll(timeout=20)
             await call.write(enrollment_pb2.EnrollRequest(identity=identity or self.identity()))
             challenge = (await received(call)).challenge
             secret = self.tpm.activate(challenge.id_object, challenge.encrypted_secret)
@@ -142,7 +135,7 @@ class FakeNode:
     async def attesting(self) -> AsyncIterator[FakeStream]:
         """Open an attestation stream; nothing is answered by itself."""
         async with self.channel() as channel:
-            call = attestation_pb2_grpc.AttestationStub(channel).Attest()
+            call = Stubs(channel).attestation.Attest()
             try:
                 yield FakeStream(self, call)
             finally:
@@ -152,7 +145,7 @@ class FakeNode:
     async def releasing(self, ask: key_release_pb2.Ask, seconds: int = 20) -> AsyncIterator[FakeRelease]:
         """Ask for a key and wait for the challenge; raises ``AioRpcError`` when refused."""
         async with self.channel() as channel:
-            call = key_release_pb2_grpc.KeyReleaseStub(channel).Release(timeout=seconds)
+            call = Stubs(channel).release.Release(timeout=seconds)
             await call.write(key_release_pb2.ReleaseRequest(ask=ask))
             yield FakeRelease(call, (await received(call)).challenge)
 

@@ -31,7 +31,7 @@ from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
 from support.admin import Sealed, a_sealed_model, activate, golden_from_evidence, grant
-from support.agents import AgentProcess, Loader, eventually, loader, trusted
+from support.agents import AgentProcess, Loader, eventually, heard, loader, trusted
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
@@ -250,12 +250,7 @@ async def _admitted(verifier: RunningVerifier, agent: AgentProcess) -> Sealed:
 
 async def first_verdict(agent: AgentProcess) -> None:
     """Wait until the verifier has judged a node that nobody has admitted yet."""
-    async with loader(agent) as client:
-        for _ in range(1500):
-            if (await client.call(f"{KEYS_INTERFACE}.Status")).parameters["state"] == "pending":
-                return
-            await asyncio.sleep(0.02)
-    raise AssertionError(f"no verdict: {agent.log}")
+    await heard(agent, lambda status: status["state"] == "pending")
 
 
 async def _cover(admin: Stubs, node_id: str) -> None:

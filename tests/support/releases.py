@@ -13,9 +13,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
-from grpc import aio
-
 from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.evidence.binding import Purpose
 from nodeseal.swtpm.synthetic import Attestation
@@ -23,7 +20,7 @@ from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import attestation_pb2, key_release_pb2, key_release_pb2_grpc
 from support.admin import Sealed, a_sealed_model, activate, admitted, grant, trusted_node
 from support.fake_node import FakeNode, a_node, golden_of, selection_of
-from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refusal_of
+from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refused
 
 MANY = 1000
 Challenge = key_release_pb2.ReleaseChallenge
@@ -107,9 +104,7 @@ class Scene:
                 leases.update(lease_rows(self.verifier))
             return forge(self.node, challenge) if forge else self.node.proof(challenge)
 
-        with pytest.raises(aio.AioRpcError) as caught:
-            await self.ask(answer)
-        refusal = refusal_of(caught.value)
+        refusal = await refused(self.ask(answer))
         assert lease_rows(self.verifier) == leases
         denied = self.denials()
         assert len(denied) == denials + 1

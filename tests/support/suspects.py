@@ -28,11 +28,11 @@ from nodeseal.v1 import admin_pb2
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence, Finding, Verdict
 from support import ima
 from support.admin import Sealed, a_sealed_model, activate, admitted, grant
-from support.attackers import last_finding_ids, refused, seen_by
+from support.attackers import last_finding_ids, seen_by
 from support.boot_logs import claims_of, rules_from, values_of
 from support.fake_node import FakeStream, boot_log_stretches, ima_stretches
 from support.logged import LoggedNode
-from support.verifier import RunningVerifier, Stubs, a_verifier
+from support.verifier import RunningVerifier, Stubs, a_verifier, refused
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
 GOOD = SampleBoot(option_rom=b"nodeseal sample option ROM")

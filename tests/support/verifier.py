@@ -18,7 +18,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc import aio
 
 from nodeseal.crypto.authority import CertificateAuthority
@@ -245,3 +246,10 @@ async def received(call: Any) -> Any:
             raise AssertionError("the verifier ended the stream without a message")
         raise aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), await call.details())
     return message
+
+
+async def refused(attempt: Awaitable[object]) -> Refusal:
+    """Wait for a call that must fail, and return the refusal."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await attempt
+    return refusal_of(caught.value)

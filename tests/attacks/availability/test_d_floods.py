@@ -22,21 +22,13 @@ from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ima.log import encode_ima_entry, measured_entry
 from nodeseal.ima.template import ImaFields, encode_template
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.v1 import (
-    admin_pb2,
-    attestation_pb2,
-    attestation_pb2_grpc,
-    enrollment_pb2,
-    enrollment_pb2_grpc,
-    key_release_pb2,
-    key_release_pb2_grpc,
-)
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
 from support.admin import a_sealed_model, activate, grant
-from support.attackers import refused, seen_by
+from support.attackers import seen_by
 from support.fake_node import FakeNode, a_node, ima_stretches
 from support.floods import GROWTH, Stage, connected, faults, undisturbed
 from support.releases import Scene, joined, lease_rows
-from support.verifier import RunningVerifier, received
+from support.verifier import RunningVerifier, Stubs, received, refused
 
 # d01: slow, idle, half-open
 
@@ -106,7 +98,7 @@ async def _half_open(held: AsyncExitStack, verifier: RunningVerifier) -> list[ai
             grpc.ssl_channel_credentials(verifier.ca),
             [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
         )
-        stub = enrollment_pb2_grpc.EnrollmentStub(await held.enter_async_context(channel))
+        stub = Stubs(await held.enter_async_context(channel)).enrollment
         calls += [stub.Enroll(timeout=30) for _ in range(8)]
     for call in calls[:50]:
         await call.write(enrollment_pb2.EnrollRequest(identity=a_node(verifier).identity()))
@@ -177,16 +169,16 @@ def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> N
 
             lanes = asyncio.Semaphore(40)
 
-            async def ask(stub: key_release_pb2_grpc.KeyReleaseAsyncStub) -> grpc.StatusCode:
+            async def ask(stubs: Stubs) -> grpc.StatusCode:
                 async with lanes:
-                    call = stub.Release(timeout=30)
+                    call = stubs.release.Release(timeout=30)
                     ask = model.ask()
                     await call.write(key_release_pb2.ReleaseRequest(ask=ask))
                     return await call.code()
 
             async with undisturbed(stage), flooder.channel() as channel:
-                stub = key_release_pb2_grpc.KeyReleaseStub(channel)
-                flood = asyncio.gather(*(ask(stub) for _ in range(300)))
+                stubs = Stubs(channel)
+                flood = asyncio.gather(*(ask(stubs) for _ in range(300)))
                 await scene.opens()
                 codes = await flood
         assert 200 <= _limited(codes) <= 240
@@ -211,8 +203,8 @@ def test_d03_a_flood_of_rounds_ends_the_stream(stage: Stage) -> None:
 
 
 def test_d03_a_flood_of_streams_is_limited(stage: Stage) -> None:
-    async def opened(stub: attestation_pb2_grpc.AttestationAsyncStub) -> grpc.StatusCode:
-        call = stub.Attest(timeout=30)
+    async def opened(stubs: Stubs) -> grpc.StatusCode:
+        call = stubs.attestation.Attest(timeout=30)
         assert (await received(call)).HasField("challenge")
         call.cancel()
         return grpc.StatusCode.OK
@@ -220,8 +212,8 @@ def test_d03_a_flood_of_streams_is_limited(stage: Stage) -> None:
     async def case() -> None:
         flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
-            stub = attestation_pb2_grpc.AttestationStub(channel)
-            codes = [await _code(opened(stub)) for _ in range(120)]
+            stubs = Stubs(channel)
+            codes = [await _code(opened(stubs)) for _ in range(120)]
         assert _limited(codes) == 120 - codes.count(grpc.StatusCode.OK)
         assert _limited(codes) >= 30
 
@@ -252,15 +244,17 @@ async def _enrolled(node: FakeNode) -> grpc.StatusCode:
 
 
 def test_d03_a_flood_of_renewals_is_limited(stage: Stage) -> None:
-    async def renew(node: FakeNode, stub: attestation_pb2_grpc.AttestationAsyncStub) -> grpc.StatusCode:
-        await stub.Renew(attestation_pb2.RenewRequest(certificate_request=certificate_request(node.key, "node")))
+    async def renew(node: FakeNode, stubs: Stubs) -> grpc.StatusCode:
+        await stubs.attestation.Renew(
+            attestation_pb2.RenewRequest(certificate_request=certificate_request(node.key, "node"))
+        )
         return grpc.StatusCode.OK
 
     async def case() -> None:
         flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
-            stub = attestation_pb2_grpc.AttestationStub(channel)
-            codes = [await _code(renew(flooder, stub)) for _ in range(30)]
+            stubs = Stubs(channel)
+            codes = [await _code(renew(flooder, stubs)) for _ in range(30)]
         assert codes.count(grpc.StatusCode.OK) == 30 - _limited(codes)
         assert stage.verifier.actions(f"node/{flooder.node_id}").count("node.renewed") == codes.count(
             grpc.StatusCode.OK
@@ -274,10 +268,10 @@ def test_d03_a_flood_of_returns_writes_nothing(stage: Stage) -> None:
     async def case() -> None:
         flooder = await joined(stage.verifier)
         async with undisturbed(stage), flooder.channel() as channel:
-            stub = key_release_pb2_grpc.KeyReleaseStub(channel)
+            stubs = Stubs(channel)
             request = key_release_pb2.ReturnRequest(lease_ids=["l-" + "a" * 26] * 1000)
             for _ in range(10):
-                await asyncio.gather(*(stub.Return(request) for _ in range(40)))
+                await asyncio.gather(*(stubs.release.Return(request) for _ in range(40)))
         assert "lease.ended" not in {
             record["action"] for record in stage.verifier.records() if record["actor"] == f"node/{flooder.node_id}"
         }

@@ -15,6 +15,7 @@ import pytest
 from nodeseal.swtpm.sample_log import sample_boot_log
 from nodeseal.uefi.event_log import Event, EventLog, decode_event_log, replay
 from nodeseal.uefi.event_log_types import EventType
+from nodeseal.v1.attestation_pb2 import Finding
 from support.boot_logs import SECURITY, appended, inserted, measured, place_of, replaced, variable, without
 from support.damage import flipped
 from support.suspects import GOOD, GOOD_LOG, LOG, SHA256, UNIFIED, UNIFIED_LOG, Court, a_trial, ids, places, telling
@@ -93,34 +94,33 @@ def test_b02_another_name_for_an_event_hides_nothing(court: Court, what: str, na
     asyncio.run(case())
 
 
+def findings_by_rules(court: Court, booted: EventLog, shown: EventLog) -> list[Finding]:
+    """Let a node boot by one log and show another; return the findings of the golden of rules."""
+
+    async def case() -> list[Finding]:
+        async with a_trial(court, "rules") as trial:
+            trial.node.reboot_by(booted)
+            return await trial.refused(telling(shown))
+
+    return asyncio.run(case())
+
+
 @pytest.mark.parametrize("what", LIES)
 def test_b02_an_event_that_is_said_to_extend_nothing_is_missing(court: Court, what: str) -> None:
     lie = LIES[what]
-
-    async def case() -> None:
-        async with a_trial(court, "rules") as trial:
-            trial.node.reboot_by(lie.log)
-            silent = replaced(lie.log, lie.at, claimed_type=EventType.NO_ACTION)
-            found = await trial.refused(telling(silent))
-            pcr = lie.log.events[lie.at].pcr
-            assert any(f"PCR {pcr}" in f"{each.where} {each.seen}" for each in found)
-            assert ids(found) & {"uefi.replay", lie.found}
-
-    asyncio.run(case())
+    silent = replaced(lie.log, lie.at, claimed_type=EventType.NO_ACTION)
+    found = findings_by_rules(court, lie.log, silent)
+    pcr = lie.log.events[lie.at].pcr
+    assert any(f"PCR {pcr}" in f"{each.where} {each.seen}" for each in found)
+    assert ids(found) & {"uefi.replay", lie.found}
 
 
 @pytest.mark.parametrize("what", LIES)
 def test_b02_pleasing_data_under_a_bad_events_digest_is_not_believed(court: Court, what: str) -> None:
     lie = LIES[what]
-
-    async def case() -> None:
-        async with a_trial(court, "rules") as trial:
-            trial.node.reboot_by(lie.log)
-            found = await trial.refused(telling(replaced(lie.log, lie.at, data=lie.instead)))
-            assert ids(found) & {lie.found, "uefi.event-data"}
-            assert any(each.event.startswith(f"event {lie.at + 1} (") for each in found), found
-
-    asyncio.run(case())
+    found = findings_by_rules(court, lie.log, replaced(lie.log, lie.at, data=lie.instead))
+    assert ids(found) & {lie.found, "uefi.event-data"}
+    assert any(each.event.startswith(f"event {lie.at + 1} (") for each in found), found
 
 
 def test_b02_an_image_hides_behind_no_action_text(court: Court) -> None:

@@ -16,12 +16,12 @@ from nodeseal.agent.tpm.failures import TpmFailed
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import ObjectAttributes
-from support.attackers import enrolling, nothing_enrolled, refused
+from support.attackers import enrolling, nothing_enrolled
 from support.enrolments import findings_of, refused_identity
 from support.fake_node import FakeNode, a_node
 from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine, need
-from support.verifier import RunningVerifier
+from support.verifier import RunningVerifier, refused
 
 OF_THIS_TPM = ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT
 GOOD_AK = templates.attestation_key(bytes(64))

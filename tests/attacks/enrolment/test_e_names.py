@@ -14,11 +14,11 @@ from nodeseal.documents import encode_json
 from nodeseal.v1 import admin_pb2
 from support import certificates as made
 from support.admin import content_of
-from support.attackers import ESCAPED, altered, evidence_claiming, nothing_enrolled, refused, seen_by
+from support.attackers import ESCAPED, altered, evidence_claiming, nothing_enrolled, seen_by
 from support.certificates import EK
 from support.enrolments import certified, findings_of, refused_identity
 from support.fake_node import a_node
-from support.verifier import RunningVerifier, Stubs, received
+from support.verifier import RunningVerifier, Stubs, received, refused
 
 MEGABYTE = 1 << 20
 

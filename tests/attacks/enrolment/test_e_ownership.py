@@ -20,14 +20,14 @@ from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_p
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from nodeseal.verifier.store.database import Store
 from support.admin import a_sealed_model, grant, trusted_node
-from support.attackers import enrolling, nothing_enrolled, refused, refused_release, seen_by, twin_of
+from support.attackers import enrolling, nothing_enrolled, refused_release, seen_by, twin_of
 from support.damage import flipped
 from support.enrolments import Scene, granted_node, sync_channel
 from support.fake_node import FakeNode, a_node
 from support.in_process import in_process
 from support.machine_tpm import MachineTpm, tpm_of
 from support.machines import a_machine, need
-from support.verifier import Refusal, RunningVerifier, a_verifier, refusal_of
+from support.verifier import Refusal, RunningVerifier, a_verifier, refusal_of, refused
 
 # e06, e07: the challenge
 

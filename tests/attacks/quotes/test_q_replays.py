@@ -11,11 +11,11 @@ import pytest
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.admin import entitled, trusted_node
-from support.attackers import record_contents, refused, refused_release, resigned, seen_by
+from support.attackers import record_contents, refused_release, resigned, seen_by
 from support.fake_node import FakeNode
 from support.forged_rounds import Scene, found, granted_node
 from support.in_process import MovableClocks, in_process
-from support.verifier import RunningVerifier, a_verifier
+from support.verifier import RunningVerifier, a_verifier, refused
 
 
 def test_q00_the_good_case_is_trusted_and_opens_the_model(scene: Scene, node: FakeNode) -> None:

@@ -31,13 +31,13 @@ from nodeseal.v1.attestation_pb2 import (
 )
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
 from support.admin import Entitled, Sealed, activate, entitled, grant, trusted_node
-from support.attackers import admitted_node, last_finding_ids, refused, seen_by
+from support.attackers import admitted_node, last_finding_ids, seen_by
 from support.fake_node import FakeNode, FakeStream, a_node, golden_of
 from support.forged_rounds import Scene, a_scene
 from support.in_process import MovableClocks, in_process
 from support.machine_tpm import ClockworkTpm, MachineTpm, tpm_of
 from support.machines import a_machine, need
-from support.verifier import RunningVerifier, Stubs, a_verifier
+from support.verifier import RunningVerifier, Stubs, a_verifier, refused
 
 SHA256 = HashAlg.SHA256
 BOOT_LOG = sample_boot_log(SampleBoot())
