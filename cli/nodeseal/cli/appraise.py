@@ -15,7 +15,7 @@ from nodeseal.boot.claims import BootClaims
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import read_golden
-from nodeseal.cli.output import Facts, JsonOption
+from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
 from nodeseal.inert import inert
@@ -43,7 +43,7 @@ def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOpt
     appraisal = appraise_folder(folder, [read_golden(file) for file in golden])
     output.show(
         lambda: _plain_appraisal(folder, appraisal),
-        Facts(_appraisal_facts(folder, appraisal)),
+        FactList(_appraisal_facts(folder, appraisal)),
         finding_lines(appraisal.findings),
         as_json=as_json,
     )

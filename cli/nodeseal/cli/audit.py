@@ -33,7 +33,7 @@ def list_records(
     after: Annotated[
         int | None, typer.Option(min=0, help="Show the first records behind this sequence number, not the newest.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many records.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Largest number of records.")] = 1000,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,

@@ -1,7 +1,7 @@
-"""What files hold, as pairs of path and digest: the ground that package and tree readers share.
+"""Contents of files as pairs of path and digest: what the readers of packages and trees share.
 
-Packages are foreign bytes. They are read as streams and hashed on the way, nothing is ever unpacked to disk; sizes and
-numbers are bounded, and a path that would lead out of the place where a package belongs is refused.
+Packages are untrusted bytes. They are read as streams and hashed on the way; nothing is unpacked to disk. Sizes and
+numbers are bounded, and a path that leads out of the package's place is refused.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Found = Iterator[tuple[bytes, bytes]]
 
 
 class Readable(Protocol):
-    """Something that reads at most ``size`` bytes; none: its end."""
+    """Stream whose ``read`` returns at most ``size`` bytes, and none at its end."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes."""
 
 
 class Bounded:
-    """A stream of a package: short reads, broken compression and too much content are refused."""
+    """Stream of a package that refuses short reads, broken compression and too much content."""
 
     def __init__(self, stream: Readable, source: str, limit: int = MAX_UNPACKED) -> None:
         self._stream = stream
@@ -59,7 +59,7 @@ class Bounded:
         """Return up to ``size`` bytes.
 
         Raises:
-            MalformedInput: it does not decompress, or there is more than the limit.
+            MalformedInput: the stream does not decompress, or holds more than the limit.
         """
         try:
             found = self._stream.read(_CHUNK if size < 0 else min(size, _CHUNK))
@@ -72,10 +72,10 @@ class Bounded:
         return found
 
     def end(self) -> None:
-        """Read to the end, where an archive of blocks has a block of zeros: one that was cut off has none.
+        """Read to the end and require the block of zeros that ends an archive of blocks.
 
         Raises:
-            MalformedInput: there is none.
+            MalformedInput: there is no such block, so the archive was cut off.
         """
         while self.read():
             pass
@@ -83,7 +83,7 @@ class Bounded:
             raise MalformedInput(f"{self.source}: is cut off")
 
     def exactly(self, size: int, what: str) -> bytes:
-        """Return ``size`` bytes, of something that is small.
+        """Return exactly ``size`` bytes; for small structures only.
 
         Raises:
             MalformedInput: the stream ends before.
@@ -112,7 +112,7 @@ class Bounded:
         return state.digest()
 
 
-class Part(io.RawIOBase):
+class PackagePart(io.RawIOBase):
     """The next ``size`` bytes of a stream as a file of their own, for decompressors."""
 
     def __init__(self, stream: Bounded, size: int | None = None) -> None:
@@ -120,7 +120,7 @@ class Part(io.RawIOBase):
         self._left = size
 
     def readable(self) -> bool:
-        """Return true: that is all it can do."""
+        """Return true."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what io passes
@@ -133,8 +133,8 @@ class Part(io.RawIOBase):
         return len(found)
 
 
-def decompressed(part: Part, source: str) -> Bounded:
-    """Return what a part holds, decompressed as its first bytes say; as it is when they say nothing."""
+def decompressed(part: PackagePart, source: str) -> Bounded:
+    """Return a part's content, decompressed by the method that its first bytes name, unchanged if they name none."""
     stream = io.BufferedReader(part)
     try:
         return Bounded(_decompressor(stream, stream.peek(6)[:6]), source)
@@ -155,14 +155,14 @@ def _decompressor(stream: IO[bytes], magic: bytes) -> Readable:
 
 
 class _Xz:
-    """What streams of xz or lzma hold, one behind the other, in limited memory: ``lzma.LZMAFile`` knows no limit."""
+    """Content of consecutive xz or lzma streams, read in limited memory; ``lzma.LZMAFile`` has no limit."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decoder = lzma.LZMADecompressor(memlimit=_MAX_XZ)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to ``size`` bytes; none: the end."""
+        """Return up to ``size`` bytes; none at the end."""
         found = b""
         while not found:
             more = b""
@@ -179,7 +179,7 @@ class _Xz:
         return found
 
     def _next_stream(self) -> bytes:
-        """Return the first bytes behind a stream and its padding of zeros (xz file format, "Stream Padding")."""
+        """Return the first bytes after a stream and its padding of zeros (xz file format, "Stream Padding")."""
         more = self._decoder.unused_data.lstrip(b"\0")
         while not more and (raw := self._stream.read(_CHUNK)):
             more = raw.lstrip(b"\0")
@@ -201,8 +201,8 @@ def installed_path(name: bytes, source: str) -> bytes:
     return b"/usr" + path if path.startswith(_MERGED) else path
 
 
-class Layout:
-    """Paths of one package so far: none twice with two contents, none below a link."""
+class PackagePaths:
+    """Paths of one package so far. No path has two contents, none lies below a link."""
 
     def __init__(self, source: str) -> None:
         self.source: Final = source
@@ -213,7 +213,7 @@ class Layout:
         """Note a file and return it.
 
         Raises:
-            MalformedInput: it is there with another content, below a link, or one too many.
+            MalformedInput: the path has another content already, lies below a link, or is one too many.
         """
         if self._digests.setdefault(path, digest) != digest:
             raise MalformedInput(f"{self.source}: holds {path!a} twice")
@@ -229,10 +229,10 @@ class Layout:
         self._links.add(path)
 
     def digest(self, path: bytes) -> bytes:
-        """Return the digest of a file that came before, to which a hard link points.
+        """Return the digest of an earlier file, to which a hard link points.
 
         Raises:
-            MalformedInput: none did.
+            MalformedInput: no earlier file has that path.
         """
         if path not in self._digests:
             raise MalformedInput(f"{self.source}: has a hard link to {path!a}, which is no file before it")
@@ -241,7 +241,7 @@ class Layout:
 
 @contextmanager
 def named(source: str) -> Iterator[None]:
-    """Turn errors of the operating system about a file into ours."""
+    """Turn the operating system's errors in the block into :class:`MalformedInput` that names the file."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Files of a Debian package (deb(5)): an ``ar`` archive whose member ``data.tar`` holds what is installed.
+"""Files of a Debian package (deb(5)): an ``ar`` archive whose member ``data.tar`` holds the installed files.
 
-Every regular file's content is hashed, conffiles included; ``md5sums`` of the package is not asked. Devices, sockets
-and folders have no content that IMA would measure.
+Every regular file's content is hashed, conffiles included; the package's ``md5sums`` is not used. Devices, sockets and
+folders have no content that IMA would measure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from typing import IO, Final
 
-from nodeseal.cli.contents import MAX_FILES, Bounded, Found, Layout, Part, decompressed, installed_path
+from nodeseal.cli.contents import MAX_FILES, Bounded, Found, PackagePart, PackagePaths, decompressed, installed_path
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
 
@@ -27,7 +27,7 @@ def deb_files(file: IO[bytes], source: str, bank: HashAlg) -> Found:
     """Yield path and digest of every regular file that a package installs.
 
     Raises:
-        MalformedInput: no Debian package, one that does not decompress, or one that tries to leave its place.
+        MalformedInput: no Debian package, one that does not decompress, or one with paths outside its place.
     """
     archive = Bounded(file, source)
     if archive.read(len(_MAGIC)) != _MAGIC:
@@ -35,7 +35,7 @@ def deb_files(file: IO[bytes], source: str, bank: HashAlg) -> Found:
     for _ in range(_MAX_MEMBERS):
         name, size = _ar_header(archive)
         if name.startswith("data.tar"):
-            yield from _tar_files(decompressed(Part(archive, size), source), bank)
+            yield from _tar_files(decompressed(PackagePart(archive, size), source), bank)
             return
         archive.hash(size + size % 2, bank)
     raise MalformedInput(f"{source}: has too many members before data.tar")
@@ -61,7 +61,7 @@ class _Info(tarfile.TarInfo):
 
 
 def _tar_files(stream: Bounded, bank: HashAlg) -> Found:
-    layout = Layout(stream.source)
+    layout = PackagePaths(stream.source)
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Info) as archive:  # type: ignore[call-overload]  # reads
             for _ in range(MAX_FILES):
@@ -76,7 +76,7 @@ def _tar_files(stream: Bounded, bank: HashAlg) -> Found:
     raise MalformedInput(f"{stream.source}: holds more than {MAX_FILES} files")
 
 
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, layout: Layout, bank: HashAlg) -> Found:
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, layout: PackagePaths, bank: HashAlg) -> Found:
     if member.isdir():
         return
     path = installed_path(_raw(member.name), layout.source)

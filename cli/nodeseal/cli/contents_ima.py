@@ -1,4 +1,4 @@
-"""Files that an IMA log says a machine measured: right only as far as the machine was."""
+"""Files that a machine measured according to its IMA log. They are right only if the machine was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AGGREGATE: Final = b"boot_aggregate"
 
 
 def ima_files(path: Path) -> Found:
-    """Yield path and digest of every file of a log; as :func:`entry_file`.
+    """Yield path and digest of every file of a log.
 
     Raises:
         MalformedInput: no IMA log, one whose template digests do not hold, or one with digests by SHA-1 or weaker.
@@ -33,13 +33,13 @@ def ima_files(path: Path) -> Found:
 
 
 def entry_file(entry: ImaEntry, source: str) -> Found:
-    """Yield path and digest of the file whose content an entry is about, if it is about one.
+    """Yield path and digest of the file that an entry measures, if it measures one.
 
-    Violations, measured buffers and the boot aggregate are about none; the digest of a file under fs-verity is not that
-    of its content.
+    Violations, measured buffers and the boot aggregate measure no file. Under fs-verity the digest is not the
+    content's.
 
     Raises:
-        MalformedInput: a digest by SHA-1 or weaker; ``source`` says where.
+        MalformedInput: a digest by SHA-1 or weaker. The message begins with ``source``.
     """
     fields = parse_template(entry.template, entry.data)
     if entry.violation or fields.buffer is not None or fields.path == _AGGREGATE or fields.digest_type == "verity":

@@ -1,8 +1,8 @@
 """Files of an RPM package (RPM V3/V4 file format): lead, signature header, header, and a compressed cpio archive.
 
-Every regular file's content is hashed; digests that the header names are not asked. Kept libraries resynchronise on
-garbage or hold whole payloads in memory, so this reads the little that is needed itself. Of cpio it reads the ``newc``
-format; packages with files above 4 GiB have another (``07070X``) and are refused by name.
+Every regular file's content is hashed; digests in the header are not used. Existing libraries resynchronise on garbage
+or hold whole payloads in memory, so this module reads the little that it needs. Of cpio it reads the ``newc`` format;
+packages with files above 4 GiB use another one (``07070X``) and are refused by name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import IO, Final
 
-from nodeseal.cli.contents import MAX_FILES, Bounded, Found, Layout, Part, decompressed, installed_path
+from nodeseal.cli.contents import MAX_FILES, Bounded, Found, PackagePart, PackagePaths, decompressed, installed_path
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
 
@@ -35,7 +35,7 @@ def rpm_files(file: IO[bytes], source: str, bank: HashAlg) -> Found:
     """Yield path and digest of every regular file that a package installs.
 
     Raises:
-        MalformedInput: no RPM package, one that does not decompress, or one that tries to leave its place.
+        MalformedInput: no RPM package, one that does not decompress, or one with paths outside its place.
     """
     package = Bounded(file, source)
     if not package.exactly(_LEAD_SIZE, "the lead").startswith(_LEAD):
@@ -43,7 +43,7 @@ def rpm_files(file: IO[bytes], source: str, bank: HashAlg) -> Found:
     size = _skip_header(package)
     package.exactly(-size % 8, "the signature header")
     _skip_header(package)
-    yield from _cpio_files(decompressed(Part(package), source), bank)
+    yield from _cpio_files(decompressed(PackagePart(package), source), bank)
 
 
 def _skip_header(package: Bounded) -> int:
@@ -69,7 +69,7 @@ class _Entry:
 
 
 def _cpio_files(archive: Bounded, bank: HashAlg) -> Found:
-    layout = Layout(archive.source)
+    layout = PackagePaths(archive.source)
     waiting: dict[tuple[int, ...], list[bytes]] = {}
     for _ in range(MAX_FILES):
         entry = _cpio_entry(archive)

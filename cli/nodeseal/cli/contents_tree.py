@@ -24,8 +24,8 @@ def tree_files(root: Path, bank: HashAlg, done: Callable[[int], None]) -> Found:
 
     Args:
         root: the folder that stands for ``/``.
-        bank: by which to hash.
-        done: is told how many files were hashed since it was last told.
+        bank: hash of the digests.
+        done: called with the number of files hashed since its last call.
 
     Raises:
         MalformedInput: a folder or file cannot be read, or there are too many.
@@ -57,7 +57,7 @@ def _walk(start: bytes) -> Iterator[bytes]:
 
 
 def _digest(path: bytes, bank: HashAlg) -> bytes | None:
-    """Hash a regular file; None if it is none any more."""
+    """Hash a regular file; return None if the file has become something else."""
     source = os.fsdecode(path)
     with named(source):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -14,11 +14,11 @@ from nodeseal.ids import parse_node_id
 
 
 def load_evidence(source: str, client: Path) -> EvidenceFolder:
-    """Return the evidence of a node, asked for now, or of a folder.
+    """Return fresh evidence of a node, or the evidence in a folder.
 
     Args:
         source: a node's id, or a folder.
-        client: where the verifier is; not needed for a folder.
+        client: folder of the client settings; not used for a folder of evidence.
 
     Raises:
         MalformedInput: neither a node's id nor a folder, or evidence that does not parse.
@@ -38,7 +38,7 @@ def read_evidence(folder: Path) -> EvidenceFolder:
     """Read a folder of evidence; nothing in it is proved.
 
     Raises:
-        MalformedInput: no folder, a file that cannot be read, or one that does not say what it should; names it.
+        MalformedInput: no folder, or a file that cannot be read or does not parse. The message names it.
     """
     try:
         return decode_evidence_folder(_files(folder))
@@ -47,7 +47,7 @@ def read_evidence(folder: Path) -> EvidenceFolder:
 
 
 def _files(folder: Path) -> Mapping[str, bytes]:
-    """Read a folder; of files that no evidence has, which decoding refuses, the names only."""
+    """Read a folder. Of files that evidence does not have, and that decoding refuses, read only the names."""
     try:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
@@ -69,7 +69,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Make ``folder`` with ``files``, readable by its owner alone.
 
     Raises:
-        Unavailable: it exists, or cannot be written; then nothing is left behind.
+        Unavailable: the folder exists or cannot be written. Nothing is left behind.
     """
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:

@@ -1,4 +1,4 @@
-"""Which sealed model is meant, for commands that take one from storage that nobody vouches for."""
+"""The expected model, for commands that read a sealed model from untrusted storage."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nodeseal.loader.keys import require_model
 from nodeseal.sealed.slots import Slots
 
 DigestOption = Annotated[
-    str, typer.Option("--digest", metavar="HEX", help="The model that is meant; another one in DIR is refused.")
+    str, typer.Option("--digest", metavar="HEX", help="The expected model; another one in DIR is refused.")
 ]
 
 
 def agent_keys(socket: Path, digest: str) -> KeyProvider:
-    """Return what asks this node's agent, for no other model than ``digest`` if one is given."""
+    """Return keys from this node's agent, for the model ``digest`` only unless that is empty."""
     keys = AgentKeys(socket)
     return OnlyModel(keys, digest) if digest else keys
 
 
 def refuse_other(slots: Slots, digest: str) -> None:
-    """Refuse slots of another model than ``digest``, if one is given.
+    """Refuse slots of another model than ``digest``, unless that is empty.
 
     Raises:
-        ProofFailed: they are.
+        ProofFailed: the slots belong to another model.
     """
     if digest:
         require_model(slots, parse_digest(digest))

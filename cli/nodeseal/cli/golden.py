@@ -14,7 +14,7 @@ from nodeseal.cli.golden_explain import explain_node
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import load_golden
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import parse_golden
@@ -26,7 +26,10 @@ from nodeseal.v1 import admin_pb2 as pb
 app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
 
 DigestArgument = Annotated[
-    str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest), help="Which, as golden list shows it.")
+    str,
+    typer.Argument(
+        metavar="DIGEST", parser=output.argument(parse_digest), help="Digest of the golden, as golden list shows it."
+    ),
 ]
 
 
@@ -83,12 +86,12 @@ def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_jso
 @app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")
 def diff_golden(
     left: Annotated[str, typer.Argument(metavar="A", help="A file, or the digest of a golden of the verifier.")],
-    right: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    right: Annotated[str, typer.Argument(metavar="B", help="The other golden, as A.")],
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what two goldens judge differently, section by section; exit 1 if there is anything."""
+    """Show what two goldens judge differently, section by section. Exit code 1: they differ."""
     differences = diff_goldens(load_golden(left, client), load_golden(right, client))
     rows = ((f"{d.section} {d.where}", _values(d.before), _values(d.after)) for d in differences)
     table = Rows(("differs", "A says", "B says"), rows, empty="the goldens judge alike")
@@ -119,12 +122,12 @@ def lint(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a golden judges and what it leaves open; refuses what the verifier would refuse."""
+    """Show what a golden judges and what it leaves open. Refuse a golden that the verifier would refuse."""
     golden = load_golden(file, client)
     found = lint_golden(golden)
     output.show(
         {"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)},
-        Facts((("golden", golden.name), ("digest", golden.digest))),
+        FactList((("golden", golden.name), ("digest", golden.digest))),
         Rows(("judged",), ((line,) for line in found.covered), empty="judged: nothing"),
         Rows(("left open",), ((line,) for line in found.open), empty="left open: nothing"),
         as_json=as_json,
@@ -148,8 +151,8 @@ def _status(golden: pb.Golden) -> str:
     return "active" if golden.active else "retired"
 
 
-def _golden_facts(golden: pb.Golden) -> Facts:
-    return Facts(
+def _golden_facts(golden: pb.Golden) -> FactList:
+    return FactList(
         (
             ("golden", golden.name),
             ("status", _status(golden)),

@@ -15,7 +15,7 @@ from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Part
+from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
@@ -39,21 +39,19 @@ SourcesArgument = Annotated[
 def capture_golden(  # noqa: PLR0913 - a command's options
     sources: SourcesArgument,
     name: Annotated[str, typer.Option(help="Name of the golden.")],
-    pcrs: Annotated[str, typer.Option(help="PCRs to judge, such as 0,2,4,7; empty: all that hold still.")] = "",
+    pcrs: Annotated[str, typer.Option(help="PCRs to judge, such as 0,2,4,7; empty: all that do not change.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
     client: ClientOption = CLIENT,
     *,
-    rules: Annotated[
-        bool, typer.Option("--rules", help="Judge by rules instead of values where there are some.")
-    ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="Judge by rules instead of values where rules exist.")] = False,
     runtime: Annotated[
         bool, typer.Option("--runtime", help="Allow the files that IMA measured, and no others.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a golden that these machines match, and say which PCRs hold still over machines and boots.
+    """Write a golden that these machines match, and show which PCRs are the same on all machines and boots.
 
-    One boot does not tell what the next will measure: keep evidence of a boot (nodeseal node evidence), reboot, and
+    One boot does not show what the next one measures: keep evidence of a boot (nodeseal node evidence), reboot, and
     give that folder together with the node. Read the golden before you activate it.
     """
     wanted_pcrs = frozenset(output.argument(_parse_pcrs)(pcrs)) if pcrs else frozenset[int]()
@@ -111,7 +109,7 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
 
 
 def _comments(captured: Captured) -> bytes:
-    """Return what is known of each PCR as comments, for whoever approves the golden."""
+    """Return comments about each PCR, for the person who approves the golden."""
     lines = ("# What the evidence shows of each PCR:", *(f"# - {line}" for _, line in _lines(captured.notes)))
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -125,15 +123,15 @@ def _plain_capture(captured: Captured, document: bytes) -> dict[str, object]:
     }
 
 
-def _capture_parts(captured: Captured, out: Path) -> Iterator[Part]:
+def _capture_parts(captured: Captured, out: Path) -> Iterator[Block]:
     golden = captured.golden
-    yield Facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+    yield FactList((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
     for judged, line in _lines(captured.notes):
         yield Text.assemble(("•", _STYLES[judged]), " ", line)
 
 
 def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[Judged, str]]:
-    """Iterate over lines about PCRs; those of a bank of which the same is said share one."""
+    """Yield lines about PCRs. PCRs of one bank with the same note share a line."""
     alike: dict[tuple[HashAlg, Judged, str], list[int]] = {}
     for note in notes:
         alike.setdefault((note.bank, note.judged, note.said), []).append(note.pcr)

@@ -1,4 +1,4 @@
-"""``nodeseal golden check``: a golden, predicted or not, held against what one node really measured."""
+"""``nodeseal golden check``: a golden, predicted or not, compared with one node's measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nodeseal.cli.appraise import finding_lines
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_explain import SourceArgument, plain_explanation, verdict
 from nodeseal.cli.golden_source import load_golden
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Part, Rows
+from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption, Rows
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.rules import ALWAYS
 
@@ -35,9 +35,9 @@ def check_golden(
         raise typer.Exit(output.REFUSED)
 
 
-def _check_parts(explanation: Explanation) -> Iterator[Part]:
+def _check_parts(explanation: Explanation) -> Iterator[Block]:
     golden = explanation.golden
-    yield Facts((("golden", golden.name), ("digest", golden.digest), ("verdict", verdict(explanation)[0])))
+    yield FactList((("golden", golden.name), ("digest", golden.digest), ("verdict", verdict(explanation)[0])))
     columns = ("PCR", "expected", "seen", "verdict", "first event that differs")
     yield Rows(columns, map(_pcr_row, explanation.pcrs), empty="no PCR is judged")
     yield Rows(("rules", "verdict"), _rules(explanation), empty="no rules")
@@ -58,7 +58,7 @@ def _event(held: HeldPcr) -> str:
 
 
 def _rules(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    """Yield each kind of rules that the golden has, and whether findings speak against it."""
+    """Yield each kind of rules in the golden, and whether findings contradict it."""
     golden = explanation.golden
     found = [each.id for each in explanation.findings if each.id.severity is not Severity.WARNING]
     counts = FindingId.GOLDEN_NOT_VALID not in found

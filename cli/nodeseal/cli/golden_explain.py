@@ -1,4 +1,4 @@
-"""``nodeseal golden explain``: how a node stands to goldens, and what differs, event by event."""
+"""``nodeseal golden explain``: how a node differs from goldens, event by event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_source import active_goldens, load_golden
-from nodeseal.cli.output import BLANK_LINE, CLIENT, ClientOption, JsonOption, Part
+from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, JsonOption
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
@@ -37,9 +37,9 @@ GoldensOption = Annotated[
 def explain_node(
     source: SourceArgument, golden: GoldensOption = None, client: ClientOption = CLIENT, *, as_json: JsonOption = False
 ) -> None:
-    """Say of each golden whether a node matches it, and what differs. Exit code 1: by none of them it is trusted.
+    """Show whether a node matches each golden, and what differs. Exit code 1: no golden makes it trusted.
 
-    Of every PCR that differs stand the events that the golden's machine measured (-) and that were seen instead (+).
+    For every PCR that differs, the events of the golden's machine (-) and the events seen instead (+) are listed.
     """
     goldens = _goldens(golden or (), client)
     folder = load_evidence(source, client)
@@ -61,7 +61,7 @@ def _goldens(sources: Sequence[str], client: Path) -> list[Golden]:
 
 
 def verdict(explanation: Explanation) -> tuple[str, str]:
-    """Return in words how evidence stands to a golden, and their colour."""
+    """Return the verdict on evidence by a golden in words, and their colour."""
     if explanation.trusted:
         return "matches", "green"
     if explanation.matches:
@@ -101,7 +101,7 @@ def _plain_event(event: Shown | None) -> dict[str, str] | None:
     return None if event is None else {"what": event.what, "digest": event.digest.hex()}
 
 
-def _explanation_parts(explanation: Explanation) -> Iterator[Part]:
+def _explanation_parts(explanation: Explanation) -> Iterator[Block]:
     words, colour = verdict(explanation)
     golden = explanation.golden
     yield Text.assemble((golden.name, "bold"), (f"  {golden.digest}  ", "dim"), (words, colour))
@@ -112,7 +112,7 @@ def _explanation_parts(explanation: Explanation) -> Iterator[Part]:
 
 
 def _difference_lines(pcrs: Iterable[HeldPcr]) -> Iterator[Text]:
-    """Yield what differs: events of PCRs that are pinned, and of those under rules for whoever reads those."""
+    """Yield the events that differ, of PCRs judged by value and of PCRs judged by rules."""
     different = (held for held in pcrs if held.differs or held.differences)
     for (bank, pinned, unexplained, differences), alike in groupby(different, _told):
         numbers = ", ".join(str(held.pcr) for held in alike)
@@ -124,7 +124,7 @@ def _difference_lines(pcrs: Iterable[HeldPcr]) -> Iterator[Text]:
 
 
 def _told(held: HeldPcr) -> tuple[HashAlg, bool, str, tuple[EventDifference, ...]]:
-    """Return what is printed of a PCR; neighbours of which it is the same share the lines."""
+    """Return the printed facts of a PCR; neighbours with equal facts share their lines."""
     return held.bank, held.pinned, held.unexplained, held.differences
 
 

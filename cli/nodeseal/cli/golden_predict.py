@@ -10,7 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.golden_source import read_golden
-from nodeseal.cli.output import Facts, JsonOption, Part, Rows
+from nodeseal.cli.output import Block, FactList, JsonOption, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.predict import Prediction, predict
@@ -41,20 +41,20 @@ RenameOption = Annotated[
 
 def predict_golden(  # noqa: PLR0913 - a command's options
     golden: Annotated[
-        Path, typer.Argument(metavar="GOLDEN", exists=True, dir_okay=False, help="What nodes match now.")
+        Path, typer.Argument(metavar="GOLDEN", exists=True, dir_okay=False, help="The golden that nodes match now.")
     ],
     name: Annotated[str, typer.Option(help="Name of the new golden.")],
     replace: ReplaceOption = None,
     rename: RenameOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="Go on allowing what is allowed now, for a rollout.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the old values valid too, for a rollout.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the PCRs and digests that nodes will have once they booted with new files.
+    """Compute the PCRs and digests that nodes will have after they boot with new files.
 
-    What the files alone do not tell is not guessed: an image by another signer also changes PCR 7, and another boot
-    loader may measure other things. Compare with a first node: nodeseal golden check.
+    Nothing is guessed beyond the files: an image by another signer also changes PCR 7, and another boot loader may
+    measure other things. Compare the prediction with a first node: nodeseal golden check.
     """
     wanted = output.argument(lambda text: parse_name(text, "golden name"))(name)
     replacements = [_replacement(text) for text in replace or ()]
@@ -86,10 +86,10 @@ def _replacement(text: str) -> Replacement:
     return Replacement(target=target, content=content)
 
 
-def _prediction_parts(prediction: Prediction, out: Path) -> Iterator[Part]:
+def _prediction_parts(prediction: Prediction, out: Path) -> Iterator[Block]:
     yield Rows(("PCR", "event", "now", "then"), map(_change_row, prediction.changed), empty="nothing changes")
     golden = prediction.golden
-    yield Facts((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
+    yield FactList((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
 
 
 def _change_row(step: tuple[ReferenceEvent | None, ReferenceEvent | None]) -> tuple[str, ...]:

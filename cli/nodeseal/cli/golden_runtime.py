@@ -1,4 +1,4 @@
-"""``nodeseal golden runtime``: which files may run, from images, packages and the logs of machines that are right."""
+"""``nodeseal golden runtime``: the files that may run, from images, packages and logs of good machines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _parse_bank(text: str) -> HashAlg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sources:
-    """Where files come from; ``bank`` and ``prefix`` do not concern logs, which say both themselves."""
+    """Sources of files. ``bank`` and ``prefix`` do not apply to logs, which name both themselves."""
 
     trees: tuple[Path, ...]
     debs: tuple[Path, ...]
@@ -90,16 +90,16 @@ TreesOption = Annotated[
 ]
 DebsOption = Annotated[list[Path] | None, typer.Option("--deb", exists=True, help="Debian package.")]
 RpmsOption = Annotated[list[Path] | None, typer.Option("--rpm", exists=True, help="RPM package.")]
-LogsOption = Annotated[
-    list[Path] | None, typer.Option("--ima-log", exists=True, help="IMA log of a machine that is right.")
-]
+LogsOption = Annotated[list[Path] | None, typer.Option("--ima-log", exists=True, help="IMA log of a good machine.")]
 PrefixOption = Annotated[
     str, typer.Option("--path-prefix", metavar="PATH", help="Folder in which trees and packages are installed.")
 ]
-HashOption = Annotated[str, typer.Option("--hash", metavar="NAME", help="How the nodes' IMA hashes files.")]
-FromOption = Annotated[str, typer.Option(metavar=_TIME, help="When the files begin to count.")]
-UntilOption = Annotated[str, typer.Option(metavar=_TIME, help="When they end to count.")]
-OldOption = Annotated[str, typer.Option(metavar=_TIME, help="With --merge: when contents end that these replace.")]
+HashOption = Annotated[str, typer.Option("--hash", metavar="NAME", help="Hash that the nodes' IMA uses for files.")]
+FromOption = Annotated[str, typer.Option(metavar=_TIME, help="Time from which the files are valid.")]
+UntilOption = Annotated[str, typer.Option(metavar=_TIME, help="Time until which the files are valid.")]
+OldOption = Annotated[
+    str, typer.Option(metavar=_TIME, help="With --merge: time until which replaced contents stay valid.")
+]
 MergeOption = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Golden to add the files to.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")]
 
@@ -147,7 +147,7 @@ def _document(found: list[tuple[str, bytes]], rollout: Rollout, merge: Path | No
 
 
 def merged(golden: Golden, found: list[tuple[str, bytes]], rollout: Rollout) -> Golden:
-    """Return ``golden`` with what was found added to its runtime list; one without a list gets one."""
+    """Return ``golden`` with the found files added to its runtime list, which is made if there is none."""
     runtime = golden.runtime or RuntimeRules(files={})
     files = merge_lists(runtime.files, runtime_list(found), rollout)
     return replace(golden, runtime=replace(runtime, files=files))

@@ -1,4 +1,4 @@
-"""Goldens for commands: from files, and from the verifier by digest or as they count now."""
+"""Goldens for commands: from files, by digest from the verifier, or all that are active there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_golden(source: str, client: Path) -> Golden:
 
     Args:
         source: a file, or the digest of a golden of the verifier.
-        client: where the verifier is; not needed for a file.
+        client: folder of the client settings; not used for a file.
 
     Raises:
         MalformedInput: the golden cannot be read or does not parse.

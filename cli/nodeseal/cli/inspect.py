@@ -1,4 +1,4 @@
-"""``nodeseal inspect``: what a sealed model consists of and which keys can open it, without any key."""
+"""``nodeseal inspect``: files and slots of a sealed model, read without any key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import BLANK_LINE, Facts, JsonOption, Part, Rows
+from nodeseal.cli.output import BLANK_LINE, Block, FactList, JsonOption, Rows
 from nodeseal.loader.folders import LocalFolder, surplus
 from nodeseal.loader.glance import glance
 from nodeseal.loader.reslot import read_documents
@@ -53,8 +53,8 @@ def _plain_model(content: Content, slots: Slots, wrong: Sequence[str]) -> dict[s
     }
 
 
-def _model_parts(content: Content, slots: Slots, wrong: Sequence[str], foreign: Sequence[str]) -> Iterator[Part]:
-    yield Facts(
+def _model_parts(content: Content, slots: Slots, wrong: Sequence[str], foreign: Sequence[str]) -> Iterator[Block]:
+    yield FactList(
         [
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.ids import parse_key_id, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 
-app = typer.Typer(no_args_is_help=True, help="Create model keys and say which nodes may open with them.")
+app = typer.Typer(no_args_is_help=True, help="Create model keys and grant them to nodes.")
 
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.")
@@ -35,7 +35,7 @@ def create_key(  # noqa: PLR0913 - a command's options
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a model key; whoever has its public half can seal."""
+    """Create a model key. Its public half is enough to seal."""
     with connect(client) as verifier:
         created = verifier.create_key(key, suite, store)
     _write_and_show(created, public, as_json=as_json)
@@ -114,8 +114,8 @@ def _write_and_show(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
     output.show(key, _key_facts(key, public), as_json=as_json)
 
 
-def _key_facts(key: pb.Key, public: Path | None = None) -> Facts:
-    return Facts(
+def _key_facts(key: pb.Key, public: Path | None = None) -> FactList:
+    return FactList(
         [
             ("key", key.key_id),
             ("version", str(key.version)),

@@ -1,6 +1,6 @@
 """``nodeseal log``: read, replay and compare logs from files, without verifier, network or TPM.
 
-Whether a file is a boot log or an IMA log, its bytes say.
+The bytes of a file tell a boot log from an IMA log.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _load(path: Path) -> EventLog | ImaFile:
 
 @contextmanager
 def _naming(*files: Path | str, remedy: str = "") -> Iterator[None]:
-    """Say in refusals which files are meant, and what to do if nothing better is known."""
+    """Add the files' names, and a remedy if there is none, to refusals in the block."""
     try:
         yield
     except MalformedInput as error:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.log_json import plain_event
-from nodeseal.cli.output import SHOWN_DIGITS, Facts, Part, Rows
+from nodeseal.cli.output import SHOWN_DIGITS, Block, FactList, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import PCR_CONTENTS
@@ -42,8 +42,8 @@ def show_boot_log(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Groupin
     output.show(lambda: _plain_boot_log(log, bank, pcrs), _boot_log_parts(log, bank, pcrs, by), as_json=as_json)
 
 
-def _boot_log_parts(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping) -> Iterator[Part]:
-    yield Facts(_facts(log, bank))
+def _boot_log_parts(log: EventLog, bank: HashAlg, pcrs: Sequence[int], by: Grouping) -> Iterator[Block]:
+    yield FactList(_facts(log, bank))
     places = list(_places(log, pcrs))
     if by is Grouping.ORDER:
         yield Text(f"\n    # {_index_name(log):>3}  {'claimed type':{_TYPE_WIDTH}} digest", style="bold")

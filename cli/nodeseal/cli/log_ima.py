@@ -11,7 +11,7 @@ from typing import Final
 from rich.text import Text
 
 from nodeseal.cli import output
-from nodeseal.cli.output import SHOWN_DIGITS, Facts, Rows
+from nodeseal.cli.output import SHOWN_DIGITS, FactList, Rows
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.diff import entries_alike
 from nodeseal.ima.log import (
@@ -78,7 +78,7 @@ def show_ima(log: ImaFile, pcrs: Sequence[int], *, as_json: bool) -> None:
             "bank": log.bank.hashlib_name,
             "entries": [_plain_entry(number, entry, log.bank) for number, entry in shown],
         },
-        Facts(_log_facts(log)),
+        FactList(_log_facts(log)),
         Text(head, style="bold"),
         (_line(number, entry, log.bank) for number, entry in shown),
         as_json=as_json,
@@ -143,7 +143,7 @@ def _cell(log: ImaFile, number: int) -> str:
 
 
 def _described(entry: ImaEntry, bank: HashAlg) -> tuple[str, str, str]:
-    """Return digest, name with what is known of it, and what is wrong, as inert text."""
+    """Return digest, name with notes, and problem as inert text."""
     problem = _problem(entry, bank)
     try:
         fields = parse_template(entry.template, entry.data)

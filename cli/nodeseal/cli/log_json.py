@@ -1,4 +1,4 @@
-"""Boot logs as plain values for JSON: everything that was read, and what of it the digests prove."""
+"""Boot logs as plain values for JSON: all that was read, and how much of it the digests prove."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_DEPTH: Final = 8
 
 
 def plain_event(place: NumberedEvent, bank: HashAlg, description: str) -> dict[str, object]:
-    """Return an event with its data decoded under the name of what it is; ``null`` where it does not decode."""
+    """Return an event. Its decoded data stands under the name of its kind, or is ``null`` if it does not decode."""
     event = place.event
     return {
         "number": place.number,
@@ -86,7 +86,7 @@ def _plain_signature(entry: SignatureEntry) -> dict[str, object]:
 
 
 def _plain_tagged(event: TaggedEvent, depth: int) -> dict[str, object]:
-    """Return a tagged event, and as ``events`` what is in it, as deep as Windows nests and a little deeper."""
+    """Return a tagged event with its nested ones as ``events``, to a depth that Windows does not reach."""
     plain: dict[str, object] = {"tag": f"0x{event.tag:08x}", "name": event.name}
     if event.is_container and depth:
         with contextlib.suppress(MalformedInput):

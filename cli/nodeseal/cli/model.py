@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.ids import parse_digest
 from nodeseal.loader.folders import LocalFolder, read_document
@@ -19,7 +19,10 @@ from nodeseal.v1 import admin_pb2 as pb
 app = typer.Typer(no_args_is_help=True, help="Register and retire sealed models; only registered ones can be opened.")
 
 DigestArgument = Annotated[
-    str, typer.Argument(metavar="DIGEST", parser=output.argument(parse_digest), help="Which, as model list shows it.")
+    str,
+    typer.Argument(
+        metavar="DIGEST", parser=output.argument(parse_digest), help="Digest of the model, as model list shows it."
+    ),
 ]
 
 
@@ -31,7 +34,7 @@ def register_model(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that this sealed model is what it should be, so that keys may be released for it."""
+    """Register a sealed model, so that keys may be released for it."""
     content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     with connect(client) as verifier:
         model = verifier.register_model(content, again=again)
@@ -48,7 +51,7 @@ def retire_model(
 ) -> None:
     """Take a registration back: no more keys are released for this model, and no more slots made.
 
-    Leases that run go on until they end; nodeseal key revoke ends those of a key at once.
+    Running leases go on until they end; nodeseal key revoke ends a key's leases at once.
     """
     with connect(client) as verifier:
         model = verifier.retire_model(digest, reason)
@@ -88,8 +91,8 @@ def show_model(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json
     output.show(model, _model_facts(model), as_json=as_json)
 
 
-def _model_facts(model: pb.Model) -> Facts:
-    return Facts(
+def _model_facts(model: pb.Model) -> FactList:
+    return FactList(
         (
             ("model", model.model_id),
             ("version", str(model.version)),

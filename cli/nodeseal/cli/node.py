@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.evidence import write_folder
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption, Rows
+from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import decode_evidence_folder
@@ -133,7 +133,7 @@ def node_evidence(
     facts = {"folder": str(out), "node": folder.channel.node_id, "received": folder.received.isoformat()}
     sizes = {name: len(content) for name, content in files.items()}
     shown = [*facts.items(), *((name, f"{size} bytes") for name, size in sizes.items())]
-    output.show({**facts, "files": sizes}, Facts(shown), as_json=as_json)
+    output.show({**facts, "files": sizes}, FactList(shown), as_json=as_json)
 
 
 @app.command("token", epilog="Example: nodeseal node token n-4xk2… --nonce 00112233445566778899aabbccddeeff")
@@ -155,14 +155,14 @@ def node_token(
 
 
 def _show_node(node: pb.Node, *, as_json: bool) -> None:
-    output.show(node, Facts(_node_facts(node)), _finding_parts(node), as_json=as_json)
+    output.show(node, FactList(_node_facts(node)), _finding_parts(node), as_json=as_json)
 
 
-def _finding_parts(node: pb.Node) -> Iterator[Text | Facts]:
+def _finding_parts(node: pb.Node) -> Iterator[Text | FactList]:
     for finding in node.findings:
         yield Text.assemble("\n", (finding.id, "bold"), " ", finding.where, no_wrap=False)
         event = (("  event", finding.event),) if finding.event else ()
-        yield Facts((("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy)))
+        yield FactList((("  expected", finding.expected), ("  seen", finding.seen), *event, ("  do", finding.remedy)))
 
 
 def _node_facts(node: pb.Node) -> list[tuple[str, str]]:

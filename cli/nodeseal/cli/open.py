@@ -1,6 +1,6 @@
-"""``nodeseal open``: open a sealed model on this node, verify all of it and show what is in it.
+"""``nodeseal open``: open a sealed model on this node, verify all of it and show its content.
 
-Nothing is written: plaintext stays in this process. The SHA-256 of each file is that of the original.
+Nothing is written: plaintext stays in this process. Each SHA-256 is the original file's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, agent_keys
-from nodeseal.cli.output import BLANK_LINE, Facts, JsonOption, Part, Rows
+from nodeseal.cli.output import BLANK_LINE, Block, FactList, JsonOption, Rows
 from nodeseal.cli.progress import speed
 from nodeseal.loader import SealedModel, open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
@@ -52,9 +52,9 @@ def open_sealed(
     hold: Annotated[bool, typer.Option("--hold", help="Stay open until the node loses the model, or Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Open a sealed model through this node's agent, verify all of it and show what is in it. Writes nothing.
+    """Open a sealed model through this node's agent, verify all of it and show its content. Writes nothing.
 
-    Each file is in memory as a whole meanwhile; `nodeseal verify` gets by without.
+    Each file is held in memory as a whole; `nodeseal verify` needs less.
     """
     revoked = _Revocation()
     started = time.monotonic()
@@ -115,8 +115,8 @@ def _plain_opened(content: Content, seen: list[_Seen], seconds: float) -> dict[s
     }
 
 
-def _opened_parts(content: Content, seen: list[_Seen], seconds: float) -> Iterator[Part]:
-    yield Facts(
+def _opened_parts(content: Content, seen: list[_Seen], seconds: float) -> Iterator[Block]:
+    yield FactList(
         [
             ("model", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),

@@ -1,7 +1,7 @@
 """What commands print: tables for people, JSON for programs, errors with a hint.
 
-A command makes plain values and parts of its result and gives both to :func:`show`, which prints the one that was asked
-for. Nothing else in this package chooses between them.
+A command makes plain values and parts of its result and gives both to :func:`show`, which prints one of the
+two. Nothing else in this package chooses between them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FactList:
     """One fact a line, names aligned.
 
     Attributes:
@@ -74,7 +74,7 @@ class Rows:
     empty: str
 
 
-Part: TypeAlias = "Facts | Rows | Text | str | Iterable[Part]"
+Block: TypeAlias = "FactList | Rows | Text | str | Iterable[Block]"
 """What :func:`show` prints for people. A text goes out as it is; a line is not wrapped unless it says so itself."""
 
 
@@ -112,7 +112,7 @@ def _findings(error: NodesealError) -> list[tuple[str, str]]:
     return []
 
 
-def show(value: object, *parts: Part, as_json: bool, to: Console = console) -> None:
+def show(value: object, *parts: Block, as_json: bool, to: Console = console) -> None:
     """Print what a command found: for programs as one JSON document, for people part by part.
 
     Args:
@@ -127,11 +127,11 @@ def show(value: object, *parts: Part, as_json: bool, to: Console = console) -> N
         show_parts(parts, to)
 
 
-def show_parts(parts: Iterable[Part], to: Console) -> None:
+def show_parts(parts: Iterable[Block], to: Console) -> None:
     """Print facts, tables, lines and texts for people."""
     for part in parts:
         match part:
-            case Facts():
+            case FactList():
                 to.print(_facts_table(part))
             case Rows():
                 table = _rows_table(part)
@@ -170,7 +170,7 @@ def message_json(message: Message) -> dict[str, object]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write what a command was asked to write.
+    """Write an output file of a command.
 
     Raises:
         Unavailable: the file cannot be written.
@@ -198,7 +198,7 @@ def short_digest(digest: bytes) -> str:
     return f"{digest.hex()[:SHOWN_DIGITS]}…"
 
 
-def _facts_table(facts: Facts) -> Table:
+def _facts_table(facts: FactList) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

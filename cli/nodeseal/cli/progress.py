@@ -22,11 +22,11 @@ def progress_bar(doing: str, size: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr, if that is a terminal, while the block runs.
 
     Args:
-        doing: one word.
+        doing: the work, in one word.
         size: bytes in all.
 
     Yields:
-        What to call with bytes that are done, from any thread.
+        A function that takes the number of bytes done, callable from any thread.
     """
     columns = (
         TextColumn(doing),

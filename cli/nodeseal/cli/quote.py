@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from nodeseal.cli import output
-from nodeseal.cli.output import Facts, JsonOption, Part, Rows
+from nodeseal.cli.output import Block, FactList, JsonOption, Rows
 from nodeseal.crypto.signatures import InsecureSha1Verifier, SignatureVerifier
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
 from nodeseal.evidence.quote_files import QuoteFiles, VerifiedQuote, verify_quote_files
@@ -32,7 +32,7 @@ _HINTS = {
     FindingId.QUOTE_SELECTION: "quote the PCRs that you want to know",
     FindingId.PCR_DIGEST: "give the values that were read together with this quote",
 }
-"""What to do about a finding here, where there is no node, agent or enrolment."""
+"""Remedies for findings about a file, where there is no node, agent or enrolment."""
 
 app = typer.Typer(no_args_is_help=True, help="Verify TPM quotes from files, offline.")
 
@@ -184,11 +184,11 @@ def _plain_pcrs(verified: VerifiedQuote) -> dict[str, dict[str, str]] | None:
     return banks
 
 
-def _quote_parts(verified: VerifiedQuote) -> Iterator[Part]:
+def _quote_parts(verified: VerifiedQuote) -> Iterator[Block]:
     attest, clock = verified.attest, verified.attest.clock_info
     proved = "the TPM held these values" if verified.pcrs else "signature and nonce hold; no PCR value was proved"
     yield Text.assemble(("verified:", "bold green"), " ", proved)
-    yield Facts(
+    yield FactList(
         (
             ("key", f"{_describe_key(verified.public)}, {verified.public.scheme}"),
             ("nonce", attest.extra_data.hex() or "none"),
@@ -218,7 +218,7 @@ def _notes(verified: VerifiedQuote) -> Iterator[str]:
     if attributes == ObjectAttributes(0):
         yield "the key came without TPM attributes: that a TPM made this quote rests on where the key came from"
     elif not attributes & ObjectAttributes.RESTRICTED:
-        yield "the key is not restricted: whoever may use it can sign a forged quote"
+        yield "the key is not restricted: its user can sign a forged quote"
     if verified.ignored:
         yield f"{verified.ignored} further values in the PCR file are not covered by the quote and were ignored"
     if verified.public.scheme and verified.public.scheme.hash_alg is HashAlg.SHA1:

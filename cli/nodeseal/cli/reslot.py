@@ -13,7 +13,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, refuse_other
-from nodeseal.cli.output import CLIENT, ClientOption, Facts, JsonOption
+from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption
 from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
 from nodeseal.files import read_small
@@ -28,11 +28,11 @@ def reslot(  # noqa: PLR0913 - a command's options
     keys: Annotated[
         list[Path],
         typer.Option(
-            "--key", metavar="PUBLIC", exists=True, help="Public file of a key that is to open it. Repeatable."
+            "--key", metavar="PUBLIC", exists=True, help="Public file of a key that shall open it. Repeatable."
         ),
     ],
     drop: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="A key whose slots are taken out. Repeatable.")
+        list[str] | None, typer.Option(metavar="KEY", help="A key whose slots are removed. Repeatable.")
     ] = None,
     client: ClientOption = CLIENT,
     *,
@@ -51,7 +51,7 @@ def reslot(  # noqa: PLR0913 - a command's options
     facts += [("opens with", f"{slot.key_id}, version {slot.key_version}") for slot in slots.slots]
     if dropped:
         facts.append(("next", "when every copy has its new slots: nodeseal key revoke OLD --reason rotated"))
-    output.show(_plain_slots(directory, slots), Facts(facts), as_json=as_json)
+    output.show(_plain_slots(directory, slots), FactList(facts), as_json=as_json)
 
 
 def _ask(client: Path, old: Slots, recipients: Sequence[ModelKey]) -> tuple[Slot, ...]:

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from nodeseal.cli import output
-from nodeseal.cli.output import Facts, JsonOption
+from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.errors import MalformedInput
 from nodeseal.files import read_small
@@ -64,7 +64,7 @@ def _model_id(given: str, destination: Path) -> ModelId:
 
 
 def check_apart(source: Path, destination: Path) -> None:
-    """Refuse to write into the model that is read: what is sealed next would hold both.
+    """Refuse to write into the model that is read; the next seal would include the sealed copy.
 
     Raises:
         MalformedInput: ``destination`` lies in ``source``.
@@ -85,7 +85,7 @@ def say_leftovers(destination: Path) -> None:
 
 @contextmanager
 def ending_cleanly(destination: Path) -> Iterator[None]:
-    """End on SIGTERM, and when the terminal is closed, as on Ctrl-C: nothing is left, and that is said."""
+    """End on SIGTERM and SIGHUP as on Ctrl-C: leave nothing behind, and say so."""
     ends = [signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is signal.SIG_DFL]
     for signum in ends:
         signal.signal(signum, signal.default_int_handler)
@@ -127,4 +127,4 @@ def show_sealed(content: Content, destination: Path, seconds: float, *, as_json:
         ("bytes", speed(content.size, seconds)),
         ("next", f"nodeseal model register {destination}"),
     )
-    output.show(plain, Facts(facts), as_json=as_json)
+    output.show(plain, FactList(facts), as_json=as_json)

@@ -1,4 +1,4 @@
-"""``nodeseal verify``: whether a sealed model is whole, to the last bit, as this node's agent lets it open."""
+"""``nodeseal verify``: check every bit of a sealed model that this node's agent can open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.expected import DigestOption, agent_keys
-from nodeseal.cli.output import Facts, JsonOption
+from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.cli.progress import progress_bar, speed
 from nodeseal.loader import open_model
 from nodeseal.loader.agent_keys import DEFAULT_SOCKET
@@ -24,7 +24,7 @@ def verify(
     digest: DigestOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Verify every byte of a sealed model. Keeps no plaintext and says nothing of what is in it."""
+    """Verify every byte of a sealed model. Keeps no plaintext and shows no content."""
     with open_model(directory, agent_keys(socket, digest)) as model:
         started = time.monotonic()
         with progress_bar("verifying", model.content.size) as done:
@@ -45,8 +45,8 @@ def _plain_verified(content: Content, seconds: float) -> dict[str, object]:
     }
 
 
-def _verified_facts(content: Content, seconds: float) -> Facts:
-    return Facts(
+def _verified_facts(content: Content, seconds: float) -> FactList:
+    return FactList(
         [
             ("whole", f"{content.model_id}, version {content.version}"),
             ("digest", content.digest),

@@ -145,7 +145,7 @@ class Verifier:
         """Let the verifier open one of a model's slots and seal the data key to other model keys.
 
         Raises:
-            MalformedInput: the answer holds no slots that parse, as that of an older verifier.
+            MalformedInput: the answer has no slots, as from an older verifier, or slots that do not parse.
         """
         request = admin_pb2.RewrapSlotsRequest(slots=slots.encode(), keys=[key.encode() for key in keys])
         answer = self._keys.RewrapSlots(request, timeout=_CALL_SECONDS)

@@ -1,6 +1,6 @@
 """Findings as JSON values: one form for the database, the audit log, the local socket, tokens and ``--json``.
 
-Severity and remedy belong to a finding's id, so whoever reads the id knows them.
+Severity and remedy follow from a finding's id, so they need not be stored.
 """
 
 from __future__ import annotations

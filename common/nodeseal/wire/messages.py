@@ -102,7 +102,7 @@ def slots_from_proto(raw: bytes, peer: str) -> Slots:
     """Return the slots that a peer sent as the bytes of their document.
 
     Args:
-        raw: what is in the field ``slots``.
+        raw: bytes of the field ``slots``.
         peer: the program that sent it, for the error.
 
     Raises:

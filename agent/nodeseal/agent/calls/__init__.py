@@ -1,1 +1,1 @@
-"""Calls to the verifier: channels, messages as values, and what refusals mean."""
+"""Calls to the verifier: channels, and messages as values."""

@@ -23,13 +23,13 @@ _KEEPALIVE_MS: Final = 30_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierConfig:
-    """Where the verifier is and how to know it.
+    """Addresses of the verifier and proof of its identity.
 
     Attributes:
         address: ``host:port`` of the port for enrolled nodes.
         enrol_address: ``host:port`` of the port for enrolment.
-        ca_file: certificate of the verifier's authority, PEM; the only one that is believed.
-        server_name: the name in the verifier's certificate, where it differs from the host; else empty.
+        ca_file: certificate of the only authority that is trusted, in PEM.
+        server_name: name in the verifier's certificate if it differs from the host, or an empty string.
     """
 
     address: str
@@ -64,9 +64,13 @@ def translated(address: str) -> Iterator[None]:
     """Turn failures of calls to ``address`` into nodeseal's errors.
 
     Raises:
-        ProofFailed: the verifier found the node's proofs wanting.
-        PolicyRefused: it does not allow what was asked.
-        Unavailable: it could not be reached, or failed itself.
+        MalformedInput: the verifier could not parse a message.
+        ProofFailed: a proof of the node did not hold.
+        PolicyRefused: the verifier does not allow the request.
+        NotFound: it does not know the node, key or model.
+        OutOfOrder: the call did not fit the state.
+        TooManyRequests: a limit was reached.
+        Unavailable: the verifier could not be reached, or failed itself.
     """
     try:
         yield
@@ -82,14 +86,14 @@ def translated(address: str) -> Iterator[None]:
 
 
 async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
-    """Write to a stream. If the verifier has ended it already, its reason is raised, not that nobody listens.
+    """Write to a stream. If the verifier has ended it already, raise the verifier's reason.
 
-    If it ends it during the write, grpc.aio may know no better than INTERNAL: as with any fault of the verifier, the
-    agent comes back later, and may then hear the reason.
+    If the stream ends during the write, grpc.aio may report INTERNAL instead. The agent then comes back later, as after
+    any fault of the verifier, and may hear the reason.
 
     Raises:
         AioRpcError: why the verifier ended the stream; :func:`translated` knows what it means.
-        InvalidStateError: it ended the stream without an error; likewise.
+        InvalidStateError: the verifier ended the stream without an error; :func:`translated` knows it too.
     """
     try:
         await call.write(message)
@@ -99,7 +103,7 @@ async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> No
 
 
 def closed(address: str) -> Unavailable:
-    """Return the error for a stream that ended before its time without one."""
+    """Return the error for a stream that the verifier closed early without a reason."""
     return Unavailable(f"verifier {address}: closed the stream")
 
 

@@ -1,4 +1,4 @@
-"""What the verifier asks of a node and tells it, from messages to values."""
+"""Challenges and revocations of the verifier, from messages to values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_nonce(raw: bytes) -> Nonce:
     """Return a challenge's nonce.
 
     Raises:
-        MalformedInput: it has another size.
+        MalformedInput: the nonce has another size.
     """
     if len(raw) != NONCE_SIZE:
         raise MalformedInput(f"challenge: a nonce of {len(raw)} bytes, not {NONCE_SIZE}")

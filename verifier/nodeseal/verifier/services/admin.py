@@ -1,7 +1,7 @@
-"""What people call: ``Nodes``, ``Goldens``, ``Keys``, ``Models`` and ``Audit`` of ``nodeseal.v1``.
+"""Services for people: ``Nodes``, ``Goldens``, ``Keys``, ``Models`` and ``Audit`` of ``nodeseal.v1``.
 
-Every handler is message → value, one call, value → message. Who may call what stands in
-:mod:`nodeseal.verifier.people.roles`.
+Every handler is message → value, one call, value → message. :mod:`nodeseal.verifier.people.roles` lists who may call
+them.
 """
 # ruff: noqa: N802, D102, ARG002 - methods are named, described and shaped in admin.proto
 
@@ -51,7 +51,7 @@ _Part = TypeVar("_Part")
 
 
 class NodesService(admin_pb2_grpc.NodesServicer):
-    """Nodes, as people see them."""
+    """Shows nodes to people and takes their decisions."""
 
     def __init__(self, fleet: Fleet, admin: NodeAdmin, exports: Exports, tokens: Tokens) -> None:
         self._fleet: Final = fleet
@@ -98,7 +98,7 @@ class NodesService(admin_pb2_grpc.NodesServicer):
 
 
 class GoldensService(admin_pb2_grpc.GoldensServicer):
-    """Goldens."""
+    """Activates, retires and returns goldens."""
 
     def __init__(self, goldens: Goldens) -> None:
         self._goldens: Final = goldens
@@ -127,7 +127,7 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
 
 
 class KeysService(admin_pb2_grpc.KeysServicer):
-    """Model keys."""
+    """Creates, grants, revokes and rotates model keys."""
 
     def __init__(self, keys: ModelKeys, rotation: Rotation) -> None:
         self._keys: Final = keys
@@ -163,7 +163,7 @@ class KeysService(admin_pb2_grpc.KeysServicer):
 
 
 class ModelsService(admin_pb2_grpc.ModelsServicer):
-    """Registered models."""
+    """Registers and retires models."""
 
     def __init__(self, models: Models) -> None:
         self._models: Final = models
@@ -185,7 +185,7 @@ class ModelsService(admin_pb2_grpc.ModelsServicer):
 
 
 class AuditService(admin_pb2_grpc.AuditServicer):
-    """The audit log."""
+    """Returns records of the audit log."""
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
@@ -222,7 +222,7 @@ async def _collected(requests: AsyncIterator[admin_pb2.ActivateGoldenRequest]) -
 
 
 async def _send(parts: Iterable[_Part], context: aio.ServicerContext[Any, _Part]) -> None:
-    """Write a message's parts; whoever reads them slowly keeps others from theirs, so not for ever."""
+    """Write parts within a time limit: a slow reader keeps others from their turn."""
     try:
         async with asyncio.timeout(_TRANSFER_SECONDS):
             for part in parts:

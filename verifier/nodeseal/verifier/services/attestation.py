@@ -30,7 +30,7 @@ _Stream = aio.ServicerContext[attestation_pb2.Evidence, attestation_pb2.Instruct
 
 
 class AttestationService(attestation_pb2_grpc.AttestationServicer):
-    """Streams of nodes."""
+    """Serves the attestation streams of nodes."""
 
     def __init__(self, fleet: Fleet, rounds: Rounds, certificates: Certificates) -> None:
         self._fleet: Final = fleet
@@ -66,7 +66,11 @@ class AttestationService(attestation_pb2_grpc.AttestationServicer):
 
 
 def node_of(who: Caller) -> tuple[Node, Peer]:
-    """Return the calling node and its end of the channel; the table of roles lets nobody else through."""
+    """Return the calling node and its end of the channel.
+
+    Raises:
+        OutOfOrder: the caller is no node; the table of roles refuses that before.
+    """
     if who.node is None or who.identity is None:
         raise OutOfOrder("only a node may call this")
     channel = Channel(

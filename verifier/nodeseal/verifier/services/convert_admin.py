@@ -1,4 +1,4 @@
-"""Messages of the operators' services to values and back; no decisions."""
+"""Messages of the services for people, to values and back; no decisions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
 
 
 def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> tuple[KeyId, Suite, str]:
-    """Return name, suite and place of a new key; nothing said means what the store prefers, and the file store.
+    """Return name, suite and place of a new key. The default place is the file store, the default suite the store's.
 
     Raises:
         MalformedInput: a bad key id, or no such suite.
@@ -120,7 +120,7 @@ def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> tuple[KeyId, Suit
 
 
 def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewrap:
-    """Return which slots to rewrap to which keys.
+    """Return the slots to open and the keys to seal to.
 
     Raises:
         MalformedInput: no slots, as from commands of the first release, slots or a public key file that do not parse,
@@ -134,7 +134,7 @@ def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewr
 
 
 def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId, int]:
-    """Return which key is granted to which node for how many leases.
+    """Return key, node and number of leases of a grant.
 
     Raises:
         MalformedInput: a bad key or node id.

@@ -22,7 +22,7 @@ _MAX_RETURNED: Final = 1024
 
 
 def wanted_from_proto(message: key_release_pb2.Ask) -> Wanted:
-    """Return what a node asks for.
+    """Return the model and slots that a node asks for.
 
     Raises:
         MalformedInput: no slots, as from agents of the first release, or slots that do not parse.
@@ -32,7 +32,7 @@ def wanted_from_proto(message: key_release_pb2.Ask) -> Wanted:
 
 
 def proof_from_proto(message: key_release_pb2.Proof) -> ReleaseProof:
-    """Return what a node answers.
+    """Return a node's proof.
 
     Raises:
         MalformedInput: the release key's public area does not decode.
@@ -72,7 +72,7 @@ def leases_from_proto(texts: Iterable[str]) -> tuple[LeaseId, ...]:
     """Return lease ids.
 
     Raises:
-        MalformedInput: one is none, or there are more than 1024.
+        MalformedInput: a text that is no lease id, or more than 1024 of them.
     """
     leases = tuple(map(parse_lease_id, texts))
     if len(leases) > _MAX_RETURNED:

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Final, Literal
 
 from grpc import aio
 
-from nodeseal.errors import OutOfOrder, TooManyRequests
+from nodeseal.errors import OutOfOrder
 from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
 from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.enroller import Attempt, Enrolled, Enroller, parse_facts
 from nodeseal.verifier.enrolment.identity import ClaimedIdentity
+from nodeseal.verifier.limits import Seats
 from nodeseal.verifier.store.nodes import NodeFacts
 
 _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
 
 
 class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
-    """Enrolments, so many at once."""
+    """Enrolments, a limited number at once."""
 
     def __init__(self, enroller: Enroller, settings: EnrolmentSettings) -> None:
         self._enroller: Final = enroller
         self._settings: Final = settings
-        self._open = 0
+        self._seats: Final = Seats(settings.concurrent, "enrolments")
 
     async def Enroll(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
         self, _requests: AsyncIterator[enrollment_pb2.EnrollRequest], context: _Stream
     ) -> None:
-        """Take one node in."""
+        """Enrol one node."""
         try:
-            with self._slot():
-                async with asyncio.timeout(self._settings.deadline_seconds):
-                    await self._enrol(context)
+            async with self._seats.one(), asyncio.timeout(self._settings.deadline_seconds):
+                await self._enrol(context)
         except TimeoutError as error:
             raise OutOfOrder(f"enrolment took longer than {self._settings.deadline_seconds} seconds") from error
 
@@ -44,16 +43,6 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
         await context.write(_challenge(attempt))
         activation = (await _expect(context, "activation")).activation
         await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._open >= self._settings.concurrent:
-            raise TooManyRequests("too many enrolments are open", remedy="try again in a few seconds")
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
 
 async def _expect(context: _Stream, step: Literal["identity", "activation"]) -> enrollment_pb2.EnrollRequest:

@@ -1,4 +1,4 @@
-"""The gate in front of every handler: who calls, whether they may, and what an error means to the peer.
+"""The gate in front of every handler: it identifies callers, authorises them, and turns errors into statuses.
 
 No handler runs and no request is decoded before :meth:`Callers.authorise` has returned; messages of a stream are
 decoded as the handler reads them. Handlers get the caller from :func:`caller` and raise nodeseal's errors; only here
@@ -91,7 +91,7 @@ class Gate(aio.ServerInterceptor):
 
 
 def _decoder(deserialize: Callable[[bytes], Any] | None) -> _Decode:
-    """Return ``deserialize`` with our own error for bytes that are no such message."""
+    """Return ``deserialize`` with nodeseal's error for bytes that do not parse."""
     if deserialize is None:
         return _as_it_is
 

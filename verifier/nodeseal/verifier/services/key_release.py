@@ -31,7 +31,7 @@ _Stream = aio.ServicerContext[key_release_pb2.ReleaseRequest, key_release_pb2.Re
 
 
 class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
-    """Releases and returns of keys."""
+    """Releases data keys and takes leases back."""
 
     def __init__(self, releases: Releases, rounds: Rounds) -> None:
         self._releases: Final = releases
