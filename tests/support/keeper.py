@@ -31,6 +31,7 @@ def start(grace_seconds: float = 10) -> subprocess.Popen[bytes]:
     os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # pytest keeps the folders of three runs there
     os.environ[VARIABLE] = mark = str(uuid.uuid4())
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="ns-")  # short: sockets lie below
+    Path(tempfile.tempdir).chmod(0o711)  # tests that run as root reach those sockets as other users
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), mark, tempfile.tempdir, str(grace_seconds)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
