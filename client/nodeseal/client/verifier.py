@@ -181,5 +181,5 @@ def _files(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:
         content = files.setdefault(part.name, bytearray())
         content += part.data
         if len(content) > SIZES.get(part.name, -1):
-            raise MalformedInput(f"evidence: {part.name[:80]!a} is no file of an evidence folder, or too large")
+            raise MalformedInput(f"evidence: {part.name[:80]!a} does not belong to an evidence folder, or is too large")
     return {name: bytes(content) for name, content in files.items()}

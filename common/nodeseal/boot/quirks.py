@@ -136,7 +136,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise MalformedInput(f"quirks: {text!a} is no pattern: {error}") from error
+        raise MalformedInput(f"quirks: {text!a} is not a pattern: {error}") from error
 
 
 QUIRKS: Final = parse_quirks(resources.files(__package__).joinpath("quirks.yaml").read_bytes(), "quirks.yaml")

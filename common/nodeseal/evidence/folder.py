@@ -172,7 +172,7 @@ def _check_files(files: Mapping[str, bytes]) -> None:
             )
     for name, content in files.items():
         if len(content) > SIZES.get(name, -1):
-            raise MalformedInput(f"evidence: {name[:80]!a} is no file of an evidence folder, or too large")
+            raise MalformedInput(f"evidence: {name[:80]!a} does not belong to an evidence folder, or is too large")
 
 
 def _evidence(files: Mapping[str, bytes], head: Fields, selection: PcrSelection) -> Evidence:

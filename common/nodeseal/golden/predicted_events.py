@@ -114,7 +114,9 @@ def _file_digests(
     if event.claimed_type not in _IMAGE_TYPES:
         return {bank: bank.digest(replacement.content) for bank in banks}
     if image is None:
-        raise MalformedInput(f"golden predict: the file for {replacement.target!a} is no PE image, which it replaces")
+        raise MalformedInput(
+            f"golden predict: the file for {replacement.target!a} is not a PE image, but it replaces one"
+        )
     return {bank: authenticode_digest(image, bank) for bank in banks}
 
 

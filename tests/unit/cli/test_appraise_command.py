@@ -115,7 +115,7 @@ def test_a_file_that_nobody_judges_is_refused_by_name(tmp_path: Path) -> None:
     (evidence / "extra.bin").write_bytes(b"x")
     result = run(evidence, written(GOLDEN, tmp_path))
     assert isinstance(result.exception, MalformedInput)
-    assert "'extra.bin' is no file of an evidence folder" in str(result.exception)
+    assert "'extra.bin' does not belong to an evidence folder" in str(result.exception)
 
 
 @pytest.mark.parametrize("place", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/null")])

@@ -126,7 +126,7 @@ def test_a_golden_goes_in_parts() -> None:
 )
 def test_evidence_that_no_verifier_sends_is_refused(parts: list[tuple[str, bytes]]) -> None:
     sent = [admin_pb2.EvidencePart(name=name, data=data) for name, data in parts]
-    with pytest.raises(MalformedInput, match="no file of an evidence folder, or too large"):
+    with pytest.raises(MalformedInput, match="does not belong to an evidence folder, or is too large"):
         a_verifier(GetEvidence=lambda _: iter(sent)).get_evidence("n")
 
 

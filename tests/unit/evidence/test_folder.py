@@ -117,7 +117,7 @@ def test_every_file_but_values_and_logs_must_be_there() -> None:
 def test_no_file_is_larger_than_its_limit() -> None:
     files = FOLDER.encode()
     for name, size in SIZES.items():
-        with pytest.raises(MalformedInput, match="or too large"):
+        with pytest.raises(MalformedInput, match="or is too large"):
             decode_evidence_folder({**files, name: bytes(size + 1)})
 
 
@@ -127,7 +127,7 @@ Change = Callable[[], dict[str, bytes]]
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda: {**FOLDER.encode(), "notes.txt": b""}, "no file of an evidence folder"),
+        (lambda: {**FOLDER.encode(), "notes.txt": b""}, "does not belong to an evidence folder"),
         (lambda: {**FOLDER.encode(), "evidence.json": b"{}"}, "format is missing"),
         (lambda: with_head(format="nodeseal/evidence/2"), "format is not"),
         (lambda: with_head(extra=1), "unknown key"),

@@ -201,7 +201,7 @@ def test_section_rules_follow() -> None:
     [
         pytest.param([("grub.efi", NEW_GRUB)], [], "no reference event is about 'grub.efi'", id="unknown file"),
         pytest.param([("99", NEW_GRUB)], [], "no reference event is about '99'", id="number beyond the reference"),
-        pytest.param([("grubx64.efi", b"\x7fELF")], [], "no PE image", id="no image for an image"),
+        pytest.param([("grubx64.efi", b"\x7fELF")], [], "not a PE image", id="no image for an image"),
         pytest.param([], [Renaming(old="6.2", new="6.3")], "no measured text", id="words that are nowhere"),
     ],
 )
