@@ -8,10 +8,11 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,8 +74,11 @@ def _imported(module: str) -> dict[str, tuple[str, str]]:
 
 
 def _resolved(module: str, name: str) -> tuple[str, str]:
-    """Return the module and name that ``name`` means in ``module``."""
-    return _imported(module).get(name, (module, name))
+    """Return where the thing is defined that ``name`` means in ``module``, through modules that pass it on."""
+    target, found = _imported(module).get(name, (module, name))
+    if found and target != module and target in _modules() and found in _imported(target):
+        return _resolved(target, found)
+    return target, found
 
 
 # --- The page ----------------------------------------------------------------------------------------------------
@@ -104,9 +108,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A step with the step that it is indented under."""
+    """A step with the step that it is indented under, which is the ``number``-th of its journey."""
 
     journey: str
+    number: int
     caller: Step
     step: Step
 
@@ -143,42 +148,40 @@ def _steps(text: str) -> Iterator[Step]:
 
 def _calls() -> Iterator[Call]:
     for journey, steps in _journeys().items():
-        above: list[Step] = []
-        for step in steps:
-            above = [each for each in above if each.depth < step.depth]
+        above: list[tuple[int, Step]] = []
+        for number, step in enumerate(steps):
+            above = [each for each in above if each[1].depth < step.depth]
             if above:
-                yield Call(journey, above[-1], step)
-            above.append(step)
+                yield Call(journey, *above[-1], step)
+            above.append((number, step))
 
 
 # --- Journeys ----------------------------------------------------------------------------------------------------
 
 
-def _reached(body: ast.AST) -> Iterator[tuple[str, str]]:
-    """Return what a body calls, or hands to a call: the expression before the last dot, and the name behind it."""
+def _reached(body: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Return what a body calls, or hands to a call: the expression before the dot, the name, the line."""
     for node in ast.walk(body):
         if isinstance(node, ast.Call):
             for each in (node.func, *node.args, *(keyword.value for keyword in node.keywords)):
                 if isinstance(each, ast.Attribute):
-                    yield ast.unparse(each.value), each.attr
+                    yield ast.unparse(each.value), each.attr, each.end_lineno or 0
                 elif isinstance(each, ast.Name):
-                    yield "", each.id
+                    yield "", each.id, each.lineno
 
 
-def _makes(call: Call) -> str:
-    """Return what is wrong with a call of the page; an empty text: nothing."""
+def _lines(call: Call) -> list[int]:
+    """Return the lines of the caller at which it makes a call of the page."""
     body = _definition(call.caller.module, call.caller.name)
     if body is None or _definition(call.step.module, call.step.name) is None:
-        return "one of the two does not exist"
+        return []
     owner, _, last = call.step.name.rpartition(".")
     own = (call.caller.module, call.caller.name.rpartition(".")[0]) == (call.step.module, owner)
-    for before, name in _reached(body):
-        if call.step.through or owner:
-            if name == last and before == (call.step.through or ("self" if own else None)):
-                return "" if not call.step.through else _wrong_type(call)
-        elif _names(call.caller.module, before, name) == (call.step.module, last):
-            return ""
-    return "the caller's body does not call it"
+    if call.step.through or owner:
+        before = call.step.through or ("self" if own else None)
+        return sorted(line for expression, name, line in _reached(body) if (expression, name) == (before, last))
+    module, wanted = call.caller.module, (call.step.module, last)
+    return sorted(line for before, name, line in _reached(body) if _names(module, before, name) == wanted)
 
 
 def _names(module: str, before: str, name: str) -> tuple[str, str] | None:
@@ -254,7 +257,20 @@ def test_every_step_of_a_journey_exists() -> None:
     "call", tuple(_calls()), ids=lambda call: f"{call.journey[:9]}: {call.caller.name} → {call.step.name}"
 )
 def test_each_step_is_called_by_the_step_that_it_is_indented_under(call: Call) -> None:
-    assert _makes(call) == ""
+    assert _lines(call), "the caller's body does not call it"
+    assert not call.step.through or _wrong_type(call) == ""
+
+
+def test_steps_of_one_level_stand_in_the_order_of_the_code() -> None:
+    siblings = defaultdict(list)
+    for call in _calls():
+        siblings[call.journey, call.number].append(call)
+    assert [
+        f"{before.step} stands before {after.step}"
+        for calls in siblings.values()
+        for before, after in pairwise(calls)
+        if not any(line >= _lines(before)[0] for line in _lines(after))
+    ] == []
 
 
 @pytest.mark.parametrize("journey", tuple(_journeys()))
@@ -279,7 +295,7 @@ def _sends(step: Step, method: str) -> bool:
     body = _definition(step.module, step.name)
     assert body is not None
     texts = (node.value for node in ast.walk(body) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return method in {name for _, name in _reached(body)} or any(text.endswith(f".{method}") for text in texts)
+    return method in {name for _, name, _ in _reached(body)} or any(text.endswith(f".{method}") for text in texts)
 
 
 def _handles(step: Step, service: str, method: str) -> bool:
