@@ -64,16 +64,18 @@ def test_k04_a_reply_opens_only_with_its_own_context(stage: Stage) -> None:
     play(stage, case)
 
 
+async def recorded_proof(scene: Scene) -> Proof:
+    """Let the node open the model, and return the proof that it sent."""
+    async with scene.node.releasing(scene.model.ask()) as release:
+        proof = scene.node.proof(release.challenge)
+        await release.prove(proof)
+    return proof
+
+
 def test_k04_a_proof_replayed_by_its_own_node_releases_nothing(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
-        seen: list[Proof] = []
-
-        async def answer(challenge: Challenge) -> Proof:
-            seen.append(scene.node.proof(challenge))
-            return seen[0]
-
-        await scene.ask(answer)
-        assert (await scene.refused(lambda _node, _challenge: seen[0])).findings == ("quote.nonce",)
+        proof = await recorded_proof(scene)
+        assert (await scene.refused(lambda _node, _challenge: proof)).findings == ("quote.nonce",)
 
     play(stage, case)
 
@@ -82,15 +84,8 @@ def test_k04_a_proof_replayed_by_another_node_releases_nothing(stage: Stage) -> 
     async def case(scene: Scene) -> None:
         thief = await joined(scene.verifier)
         await grant(scene.admin, thief, scene.model.slot.key_id)
-        seen: list[Proof] = []
-
-        async def answer(challenge: Challenge) -> Proof:
-            seen.append(scene.node.proof(challenge))
-            return seen[0]
-
-        await scene.ask(answer)
-        theft = replace(scene, node=thief)
-        assert (await theft.refused(lambda _node, _challenge: seen[0])).findings == ("quote.signature",)
+        proof, theft = await recorded_proof(scene), replace(scene, node=thief)
+        assert (await theft.refused(lambda _node, _challenge: proof)).findings == ("quote.signature",)
 
     play(stage, case)
 
