@@ -15,8 +15,8 @@ from benchmarks.harness import Result, pinned, rate, ratios
 from benchmarks.keylime import CHECKQUOTE, Keylime, SameQuote
 from benchmarks.nodes import SELECTION, Attester, BootedNode, booted_node, golden
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
-from nodeseal.appraisal.appraise import appraise
-from nodeseal.appraisal.model import Challenge, KnownNode, NodeKeys, Policy, known_logs
+from nodeseal.appraisal.appraise import appraise, known_logs
+from nodeseal.appraisal.model import Challenge, KnownNode, NodeKeys, Policy
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.round import Evidence

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from benchmarks.harness import Missing, Result, pinned, rate, ratios
 from benchmarks.openssl import VERIFY, p256_verifies_per_second
-from nodeseal.appraisal.boot_log import conclude_boot
-from nodeseal.appraisal.capture import Observation, Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, Observation, capture
+from nodeseal.appraisal.kinds.boot import conclude_boot
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
@@ -95,7 +95,7 @@ def _round(raw: bytes) -> BootRound:
     proved = prove_boot_log(log, pcrs, FirmwareFacts())
     node_id = node_id_of(b"a TPM")
     seen = Observation(node_id=node_id, boot_id=_CLAIMS.boot_id, pcrs=pcrs, log=proved, claims=boot_claims(proved))
-    golden = capture([seen], Wanted(name="bench", rules=True)).golden
+    golden = capture([seen], CaptureOptions(name="bench", rules=True)).golden
     round_ = BootRound(raw, pcrs, _CLAIMS, (golden,))
     if any(verdict.findings or verdict.differences for verdict in conclude_boot(*round_)[0].verdicts.values()):
         raise Missing("a log is not judged good by its own golden")

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from benchmarks.harness import PAIRS, Missing, Result, pinned, rate, ratios
 from benchmarks.keylime import PROCESS_MEASUREMENT_LIST, Keylime
-from nodeseal.appraisal.runtime import ImaProgress, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_log import ImaProgress, ImaRound, compile_runtime, judge_ima
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.golden.model import Golden
@@ -74,8 +74,14 @@ class _Node:
         """Return the judgement of a round that brings all but ``known`` entries."""
         offset = sum(len(encode_ima_entry(entry)) for entry in self.entries[:known])
         delta = ImaDelta(offset=offset, entries=b"".join(map(encode_ima_entry, self.entries[known:])))
-        pcrs, goldens = self.quote(len(self.entries)), [compile_runtime(self.golden)]
-        return lambda: _good(judge_ima(delta, progress, None, pcrs, goldens, _NOW).progress)
+        round_ = ImaRound(
+            delta=delta,
+            progress=progress,
+            pcrs=self.quote(len(self.entries)),
+            goldens=[compile_runtime(self.golden)],
+            now=_NOW,
+        )
+        return lambda: _good(judge_ima(round_).progress)
 
     def known(self, count: int) -> ImaProgress:
         """Return what is known after ``count`` entries."""

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nodeseal.appraisal.capture import Observation, Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, Observation, capture
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
@@ -93,7 +93,7 @@ def golden() -> Golden:
         node_id=node_id_of(b"a TPM"), boot_id=_BOOT_ID, pcrs=pcrs, log=proved, claims=boot_claims(proved)
     )
     files = {path: (FileDigest(digest=hashlib.sha256(content).digest()),) for path, content in FILES.items()}
-    made = capture([seen], Wanted(name="rack-a", rules=True, runtime=RuntimeRules(files=files))).golden
+    made = capture([seen], CaptureOptions(name="rack-a", rules=True, runtime=RuntimeRules(files=files))).golden
     if made.boot is None:
         raise AssertionError("rules were asked for")
     return replace(made, boot=replace(made.boot, command_lines=(_COMMAND_LINE.format("*"),)))

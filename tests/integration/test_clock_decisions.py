@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nodeseal.appraisal import clock
+from nodeseal.appraisal.kinds import clock
 from nodeseal.appraisal.model import Baseline, Continuity
 from nodeseal.findings import FindingId
 from nodeseal.swtpm.machine import Machine
@@ -32,7 +32,7 @@ def run_for_an_hour(machine: Machine, cwd: Path) -> ClockInfo:
 
 
 def decide(before: ClockInfo, seen: ClockInfo, *, new_boot: bool) -> Decision:
-    timing = clock.judge(Baseline(clock_info=before, boot_id="boot-1"), seen, "boot-2" if new_boot else "boot-1")
+    timing = clock.prove(Baseline(clock_info=before, boot_id="boot-1"), seen, "boot-2" if new_boot else "boot-1")
     return timing.continuity, {finding.id for finding in timing.findings}
 
 

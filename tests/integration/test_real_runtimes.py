@@ -13,8 +13,8 @@ from itertools import permutations
 
 import pytest
 
+from nodeseal.appraisal.kinds.ima_rules import file_fields
 from nodeseal.appraisal.offline import appraise_folder, observe
-from nodeseal.appraisal.runtime_rules import file_fields
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.evidence.logs import ImaDelta

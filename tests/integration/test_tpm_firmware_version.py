@@ -10,7 +10,7 @@ from tpm2_pytss.constants import ESYS_TR
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey
 from nodeseal.agent.tpm.device import Device
-from nodeseal.appraisal.platform import believed_firmware
+from nodeseal.appraisal.kinds.platform import believed_firmware
 from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Attest, decode_attest

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from nodeseal.appraisal.boot_log import MAX_FINDINGS, conclude_boot
-from nodeseal.appraisal.runtime import MAX_FINDINGS as MAX_IMA_FINDINGS
-from nodeseal.appraisal.runtime import compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.boot import conclude_boot
+from nodeseal.appraisal.kinds.ima_log import ImaRound, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.kind import MAX_FINDINGS
 from nodeseal.boot import images, loader, secure_boot
 from nodeseal.boot import measured as measured_events
 from nodeseal.boot.difference import reference_events
@@ -186,11 +186,11 @@ def test_an_ima_log_of_entries_without_number_costs_bounded_memory(template: str
     golden = compile_runtime(golden_of(RuntimeRules(files={"/x": ()})))
 
     def judge() -> None:
-        outcome = judge_ima(ImaDelta(offset=0, entries=raw), None, None, quote, [golden], at(0))
+        outcome = judge_ima(ImaRound(delta=ImaDelta(offset=0, entries=raw), pcrs=quote, goldens=[golden], now=at(0)))
         assert outcome.progress is not None
         verdict = outcome.progress.verdicts[golden.digest]
-        assert len(verdict.findings) == MAX_IMA_FINDINGS
-        assert verdict.more > MAX_IMA_FINDINGS
+        assert len(verdict.findings) == MAX_FINDINGS
+        assert verdict.more > MAX_FINDINGS
 
     assert peak_of(judge) < MOST_MEMORY * len(raw)
 
@@ -200,7 +200,9 @@ def test_an_ima_log_that_is_none_is_refused_and_costs_nothing(size: int) -> None
     raw, golden = bytes(size), compile_runtime(golden_of(RuntimeRules(files={"/x": ()})))
 
     def judge() -> None:
-        outcome = judge_ima(ImaDelta(offset=0, entries=raw), None, None, quote_after(b"", 1), [golden], at(0))
+        outcome = judge_ima(
+            ImaRound(delta=ImaDelta(offset=0, entries=raw), pcrs=quote_after(b"", 1), goldens=[golden], now=at(0))
+        )
         assert [finding.id for finding in outcome.findings] == [FindingId.IMA_LOG_MALFORMED]
         assert outcome.progress is None
 

@@ -19,11 +19,11 @@ from random import Random
 
 import pytest
 
-from nodeseal.appraisal.boot_log import conclude_boot
-from nodeseal.appraisal.boot_rules import judge_boot
-from nodeseal.appraisal.capture import Observation, Wanted, capture
-from nodeseal.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
-from nodeseal.appraisal.runtime_rules import CompiledRuntime, file_fields
+from nodeseal.appraisal.capture import CaptureOptions, Observation, capture
+from nodeseal.appraisal.kinds.boot import conclude_boot
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
+from nodeseal.appraisal.kinds.ima_log import ImaRound, ImaVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_rules import CompiledRuntime, file_fields
 from nodeseal.boot.claims import BootClaims
 from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.logs import ImaDelta
@@ -130,8 +130,8 @@ def original(name: str, log: EventLog, raw: bytes) -> Original:
         quote=observation.pcrs,
         claims=claims,
         digests=digests_of(log),
-        exact=capture([observation], Wanted(name="exact")).golden,
-        ruled=capture([observation], Wanted(name="ruled", rules=True)).golden,
+        exact=capture([observation], CaptureOptions(name="exact")).golden,
+        ruled=capture([observation], CaptureOptions(name="ruled", rules=True)).golden,
         locked=Golden(name="locked", pcrs={}, boot=rules),
         is_locked=not judge_boot(claims, rules),
     )
@@ -238,9 +238,13 @@ class Measured:
 
 def measured(name: str, entries: tuple[ImaEntry, ...], width: HashAlg) -> Measured:
     quote, golden = quote_of_entries(entries), compile_runtime(listing_of(entries))
-    outcome = judge_ima(ImaDelta(offset=0, entries=ima.log(entries), bank=width), None, None, quote, [golden], at(0))
+    outcome = judge_ima(
+        ImaRound(
+            delta=ImaDelta(offset=0, entries=ima.log(entries), bank=width), pcrs=quote, goldens=[golden], now=at(0)
+        )
+    )
     assert outcome.progress is not None
-    listed = not outcome.findings and outcome.progress.verdicts[golden.digest] == RuntimeVerdict()
+    listed = not outcome.findings and outcome.progress.verdicts[golden.digest] == ImaVerdict()
     return Measured(name=name, entries=entries, width=width, quote=quote, golden=golden, listed=listed)
 
 
@@ -348,7 +352,7 @@ def files_of(entries: Iterable[ImaEntry]) -> list[ImaFields]:
 def check_run(one: Measured, raw: bytes) -> str:
     """Judge a spoiled IMA log; return what came of it."""
     delta = ImaDelta(offset=0, entries=raw, bank=one.width)
-    outcome = judge_ima(delta, None, None, one.quote, [one.golden], at(0))
+    outcome = judge_ima(ImaRound(delta=delta, pcrs=one.quote, goldens=[one.golden], now=at(0)))
     if outcome.progress is None:
         found = {finding.id for finding in outcome.findings}
         assert found <= {FindingId.IMA_REPLAY, FindingId.IMA_LOG_MALFORMED, FindingId.IMA_LOG_MISSING}
@@ -359,7 +363,7 @@ def check_run(one: Measured, raw: bytes) -> str:
         [template_hash(entry, SHA256) for entry in entries if entry.pcr == IMA_PCR] for entries in (proved, one.entries)
     )
     assert seen == true
-    if outcome.findings or outcome.progress.verdicts[one.golden.digest] != RuntimeVerdict():
+    if outcome.findings or outcome.progress.verdicts[one.golden.digest] != ImaVerdict():
         return "refused"
     assert one.listed
     assert files_of(proved) == files_of(one.entries)

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nodeseal.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_log import ImaOutcome, ImaRound, ImaVerdict, compile_runtime, judge_ima
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.findings import FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules
@@ -58,11 +58,13 @@ changes: st.SearchStrategy[Change] = st.one_of(
 
 
 def judged(log: bytes, offset: int = 0, width: HashAlg = HashAlg.SHA1) -> ImaOutcome:
-    return judge_ima(ImaDelta(offset=offset, entries=log, bank=width), None, None, QUOTE, [GOLDEN], at(0))
+    return judge_ima(
+        ImaRound(delta=ImaDelta(offset=offset, entries=log, bank=width), pcrs=QUOTE, goldens=[GOLDEN], now=at(0))
+    )
 
 
 def good(outcome: ImaOutcome) -> bool:
-    clean = outcome.progress is not None and outcome.progress.verdicts[GOLDEN.digest] == RuntimeVerdict()
+    clean = outcome.progress is not None and outcome.progress.verdicts[GOLDEN.digest] == ImaVerdict()
     return clean and not outcome.findings
 
 
@@ -71,7 +73,7 @@ def test_the_log_is_proved_and_objected_to_as_it_is_and_good_without_the_unknown
     assert not good(judged(LOG))
     scene = Scene((golden_of(RULES),))
     assert scene.round(0, *(entry for entry in ENTRIES[1:] if entry is not EVIL)).findings == ()
-    assert scene.verdict() == RuntimeVerdict()
+    assert scene.verdict() == ImaVerdict()
 
 
 @settings(max_examples=1500, deadline=None)

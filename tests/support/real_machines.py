@@ -14,7 +14,7 @@ from typing import Self
 from nodeseal.agent.evidence.attester import AgentChallenge, Attester
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, capture
 from nodeseal.appraisal.offline import observe
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
@@ -100,7 +100,7 @@ def an_observed_machine(folder: Path) -> Iterator[Observed]:
 
 def captured(folder: EvidenceFolder, name: str, runtime: RuntimeRules | None = None, *, rules: bool = False) -> Golden:
     """Return the golden that is captured from one machine's evidence."""
-    return capture([observe(folder).observation], Wanted(name=name, rules=rules, runtime=runtime)).golden
+    return capture([observe(folder).observation], CaptureOptions(name=name, rules=rules, runtime=runtime)).golden
 
 
 def real_boot_logs() -> Iterator[tuple[str, bytes, EventLog | None]]:

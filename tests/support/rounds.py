@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from nodeseal.appraisal.appraise import appraise
+from nodeseal.appraisal.appraise import appraise, known_logs
+from nodeseal.appraisal.kinds.boot import BootState
+from nodeseal.appraisal.kinds.ima import progress_of
+from nodeseal.appraisal.kinds.ima_log import ImaMark, ImaProgress
 from nodeseal.appraisal.model import (
     UNKNOWN_TPM,
     Appraisal,
@@ -21,7 +24,6 @@ from nodeseal.appraisal.model import (
     NodeKeys,
     Policy,
     TpmFacts,
-    known_logs,
 )
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
@@ -209,3 +211,18 @@ def exact_golden(machine: Round, name: str = "rack-a") -> Golden:
 def runtime_rules(files: Mapping[str, bytes] = FILES) -> RuntimeRules:
     """Return rules that allow these files, by path and content."""
     return RuntimeRules(files={path: (FileDigest(digest=SHA256.digest(content)),) for path, content in files.items()})
+
+
+def booted(appraisal: Appraisal) -> BootState | None:
+    """Return what the next round continues of the boot log."""
+    return appraisal.baseline.proof(BootState)
+
+
+def measured_so_far(appraisal: Appraisal) -> ImaProgress | None:
+    """Return what the next round continues of the IMA log."""
+    return progress_of(appraisal.baseline)
+
+
+def marked(appraisal: Appraisal) -> ImaMark | None:
+    """Return what outlives a restart of the verifier."""
+    return appraisal.baseline.kept_of(ImaMark)

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from nodeseal.appraisal.runtime import ImaMark, ImaOutcome, ImaProgress, RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_log import (
+    ImaMark,
+    ImaOutcome,
+    ImaProgress,
+    ImaRound,
+    ImaVerdict,
+    compile_runtime,
+    judge_ima,
+)
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
@@ -119,7 +127,16 @@ class Scene:
         """Judge a round that brings these bytes."""
         delta = None if log is None else ImaDelta(offset=offset, entries=log)
         judging = [compile_runtime(golden) for golden in self.goldens]
-        outcome = judge_ima(delta, self.progress, self.mark, pcrs or quote_of(self.entries), judging, at(minutes))
+        outcome = judge_ima(
+            ImaRound(
+                delta=delta,
+                progress=self.progress,
+                mark=self.mark,
+                pcrs=pcrs or quote_of(self.entries),
+                goldens=judging,
+                now=at(minutes),
+            )
+        )
         self.progress = outcome.progress
         self.mark = outcome.progress.kept if outcome.progress else self.mark
         self.outcomes.append(outcome)
@@ -129,7 +146,7 @@ class Scene:
         """Forget the state that is only in memory."""
         self.progress = None
 
-    def verdict(self, golden: Golden | None = None) -> RuntimeVerdict:
+    def verdict(self, golden: Golden | None = None) -> ImaVerdict:
         """Return the verdict so far of ``golden``, or of the first one."""
         assert self.progress is not None
         return self.progress.verdicts[(golden or self.goldens[0]).digest]

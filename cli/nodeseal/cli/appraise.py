@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from nodeseal.appraisal.kinds.ima import progress_of
 from nodeseal.appraisal.model import Appraisal
 from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.boot.claims import BootClaims
@@ -87,26 +88,27 @@ def _appraisal_facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[t
     yield "attestation key", _key_name(folder)
     yield "received", folder.received.isoformat()
     yield "goldens matched", ", ".join(golden.name for golden in appraisal.goldens) or "none"
-    boot = appraisal.boot
+    boot = appraisal.detail(BootClaims)
     if boot is not None:
         yield "secure boot", "on" if boot.secure_boot.enabled else "off or not proved"
         for image in boot.chain.images:
             yield "boot image", f"{image.path} {image.digest.hex()}"
         for line in boot.command_lines:
             yield "command line", "not proved" if line.text is None else inert(line.text)
-    progress = appraisal.baseline.ima
+    progress = progress_of(appraisal.baseline)
     yield "IMA log", f"{progress.mark.offset} bytes proved" if progress else "none"
 
 
 def _plain_appraisal(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, object]:
+    boot, progress = appraisal.detail(BootClaims), progress_of(appraisal.baseline)
     return {
         "verdict": _verdict(appraisal),
         "node_id": folder.channel.node_id,
         "ak_name": _key_name(folder),
         "received": folder.received.isoformat(),
         "goldens": [{"name": golden.name, "digest": golden.digest} for golden in appraisal.goldens],
-        "boot": _plain_boot(appraisal.boot) if appraisal.boot else None,
-        "ima_proved_bytes": appraisal.baseline.ima.mark.offset if appraisal.baseline.ima else None,
+        "boot": _plain_boot(boot) if boot else None,
+        "ima_proved_bytes": progress.mark.offset if progress else None,
         "findings": [plain_finding(finding) for finding in appraisal.findings],
     }
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from nodeseal.appraisal.capture import Captured, Judged, PcrNote, Wanted, capture
+from nodeseal.appraisal.capture import Captured, CaptureOptions, PcrCoverage, PcrNote, capture
 from nodeseal.appraisal.offline import Observed, appraise_folder, observe
 from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
@@ -28,7 +28,7 @@ from nodeseal.tpm.pcr import LAST_PCR
 _UNEXPLAINED: Final = (
     "no boot log accounts for these PCRs: findings will name values, not events, and there are no rules to take"
 )
-_STYLES: Final = {Judged.VALUE: "green", Judged.RULES: "cyan", Judged.OPEN: "yellow"}
+_STYLES: Final = {PcrCoverage.VALUE: "green", PcrCoverage.RULES: "cyan", PcrCoverage.OPEN: "yellow"}
 
 SourcesArgument = Annotated[
     list[str],
@@ -58,7 +58,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     wanted_name = output.argument(_parse_name)(name)
     folders = [load_evidence(source, client) for source in sources]
     observed = [observe(folder) for folder in folders]
-    wanted = Wanted(
+    wanted = CaptureOptions(
         name=wanted_name,
         pcrs=wanted_pcrs,
         rules=rules,
@@ -130,9 +130,9 @@ def _capture_parts(captured: Captured, out: Path) -> Iterator[Block]:
         yield Text.assemble(("•", _STYLES[judged]), " ", line)
 
 
-def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[Judged, str]]:
+def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[PcrCoverage, str]]:
     """Yield lines about PCRs. PCRs of one bank with the same note share a line."""
-    alike: dict[tuple[HashAlg, Judged, str], list[int]] = {}
+    alike: dict[tuple[HashAlg, PcrCoverage, str], list[int]] = {}
     for note in notes:
         alike.setdefault((note.bank, note.judged, note.said), []).append(note.pcr)
     for (bank, judged, said), pcrs in alike.items():

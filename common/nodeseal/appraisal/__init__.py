@@ -1,15 +1,19 @@
-"""Appraisal: what one round of evidence proves about a node (DESIGN §5).
+"""Appraisal: what one round of evidence proves about a node, and how that compares with goldens (DESIGN §5).
 
-A pipeline of pure steps, ``decode → authenticate → replay → compare → conclude``; no I/O, no clock, no database and no
-logging happen here, so it judges kept evidence without a verifier as well. In the order of the steps:
+Everything here is pure: no I/O, no clock, no randomness, no database, no log. So the command appraises kept evidence
+with the same code as the verifier.
 
-- :mod:`~nodeseal.appraisal.model` names what goes in and comes out;
-- :mod:`~nodeseal.appraisal.appraise` runs the pipeline;
-- :mod:`~nodeseal.appraisal.clock` holds the decision table for time and reset;
-- :mod:`~nodeseal.appraisal.boot_log` and :mod:`~nodeseal.appraisal.runtime` replay logs and hold what
-  they prove against each golden;
-- :mod:`~nodeseal.appraisal.compare` holds everything against policy, with
-  :mod:`~nodeseal.appraisal.applicable` for labels and windows and
-  :mod:`~nodeseal.appraisal.platform` for the TPM;
-- :mod:`~nodeseal.appraisal.release` checks release keys.
+The pipeline, in :mod:`~nodeseal.appraisal.appraise`:
+
+1. authenticate: the node's TPM signed this evidence for this challenge;
+2. clock: the round continues the last one, follows a reboot, or breaks the TPM's time;
+3. PCR values: the quote's digest covers them (:mod:`~nodeseal.appraisal.pcr_values`);
+4. each kind of evidence in the table :data:`nodeseal.appraisal.kinds.KINDS`: prove, then judge by every golden
+   (:mod:`~nodeseal.appraisal.compare`), then keep;
+5. conclude: findings, goldens that match, and the baseline for the next round.
+
+Beside it: :mod:`~nodeseal.appraisal.model` (what goes in and comes out), :mod:`~nodeseal.appraisal.applicable` (which
+goldens count), :mod:`~nodeseal.appraisal.release` (checks of release keys), :mod:`~nodeseal.appraisal.offline`,
+:mod:`~nodeseal.appraisal.explanation` and :mod:`~nodeseal.appraisal.capture` (kept evidence: verdicts, explanations,
+goldens).
 """

@@ -1,4 +1,4 @@
-"""The pipeline that appraises one round of evidence: decode → authenticate → replay → compare → conclude.
+"""The pipeline that appraises one round of evidence.
 
 Two kinds of failure (and only two): what is not *proved* raises :class:`~nodeseal.errors.ProofFailed` at once,
 because nothing behind it means anything; what is proved but *differs* from what policy asks for becomes a finding,
@@ -6,26 +6,19 @@ and all findings are collected. Logs are claims, so a log that does not replay, 
 hides nothing else.
 
 What a round of evidence must carry
-    PCR values count only if the quote's digest covers them. A round that continues the last one may leave them out
-    while selection and digest are the ones proved before. Any other round is judged by the values it carries
-    itself; a node that has rebooted and sends none is neither refused nor judged: the caller shows it as
-    ``rebooting`` and challenges again for values.
+    PCR values count only if the quote's digest covers them (:mod:`~nodeseal.appraisal.pcr_values`). A node that has
+    rebooted and sends none is neither refused nor judged: the caller shows it as ``rebooting`` and challenges again
+    for values.
 
 What a round may leave out of its logs
-    What the challenge named as known. A boot log holds on while the boot PCRs are those it was held against, the IMA
-    log is judged by what is new. Where that is not enough (a golden is new, a boot PCR moved) and the outcome hangs on
-    it, the round decides nothing: the caller challenges again for whole logs. The IMA log is replayed whenever it
-    comes, even if no golden judges what runs: that is cheap, and tells when its entries were measured should one do
-    so later.
-
-What comes although the challenge named it
-    Costs next to nothing, for no honest agent sends it. A boot log that is byte for byte the known one is not judged
-    again while its conclusions hold. An IMA log that begins elsewhere than was asked for is refused unread.
+    What the challenge named as known (:func:`known_logs`). A boot log holds on while the boot PCRs are those it was
+    held against, the IMA log is judged by what is new. Where that is not enough (a golden is new, a boot PCR moved)
+    and the outcome hangs on it, the round decides nothing: the caller challenges again for whole logs.
 
 What becomes the baseline
     Every believable round, whether the node is trusted or not: time and PCR values were proved either way. A round
     that breaks continuity never does, so it is found again and again until the cause is gone (see
-    :mod:`~nodeseal.appraisal.clock`).
+    :mod:`~nodeseal.appraisal.kinds.clock`).
 
 A steady round costs one signature check: claims that did not change are not parsed again, values and logs that did not
 change are not sent again, and a judgement stands while facts and policy are the same and no window opens or closes.
@@ -35,56 +28,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
-from nodeseal.appraisal import clock
+from nodeseal.appraisal import kinds, pcr_values
 from nodeseal.appraisal.applicable import serves
-from nodeseal.appraisal.boot_log import boot_pcrs_sha256, conclude_boot
-from nodeseal.appraisal.compare import compare, ima_quoted
+from nodeseal.appraisal.compare import compare
+from nodeseal.appraisal.kinds import clock
+from nodeseal.appraisal.kinds.kind import Round
 from nodeseal.appraisal.model import (
     Appraisal,
+    AuthenticEvidence,
     Baseline,
-    BootState,
     Challenge,
     Continuity,
     Facts,
     Judgement,
     KnownNode,
-    NodeKeys,
     Policy,
+    Proof,
 )
-from nodeseal.appraisal.platform import believed_firmware
-from nodeseal.appraisal.runtime import ImaOutcome, ImaProgress, compile_runtime, judge_ima, not_due
-from nodeseal.boot.claims import BootClaims
 from nodeseal.errors import ProofFailed
 from nodeseal.evidence.binding import qualifying_data
 from nodeseal.evidence.claims import Claims, decode_claims
-from nodeseal.evidence.logs import NOTHING_KNOWN, ImaDelta
-from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values, verify_quote
+from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
+from nodeseal.evidence.quote import QuotedPcrs, verify_quote
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
-from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.attest import Attest, Quoted
 
 
-class AuthenticEvidence(NamedTuple):
-    """Evidence that the node's TPM signed for its challenge; made by :func:`authenticate` only.
+def known_logs(node: KnownNode, policy: Policy) -> KnownLogs:
+    """Return what the next challenge names as known: a log is known while it was held against every golden.
 
-    A plain tuple, like all that lives for one round, because a fleet has very many of them.
-
-    Attributes:
-        attest: the quote.
-        sent: all that came with it; of this, only the claims are covered by the signature: values and logs have yet
-            to be proved.
-        challenge: what it answers.
-        at: when it arrived.
+    Windows do not matter here: a golden that counts from tomorrow on is judged today, so that no log is asked for then.
     """
-
-    attest: Attest
-    sent: Evidence
-    challenge: Challenge
-    at: datetime
+    baseline = node.baseline
+    if baseline is None:
+        return NOTHING_KNOWN
+    logs = KnownLogs(boot_id=baseline.boot_id)
+    if baseline.judgement is None:
+        return logs
+    goldens = _serving(policy, node)
+    for kind, proof in zip(kinds.KINDS, baseline.judgement.facts.proofs, strict=True):
+        if proof is not None:
+            logs = kind.known(proof, goldens, logs)
+    return logs
 
 
 def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: Policy, now: datetime) -> Appraisal:
@@ -102,36 +89,36 @@ def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: 
             or its values are missing or are not those quoted.
         MalformedInput: the claims do not parse, although the quote covers them.
     """
-    authentic = authenticate(evidence, challenge, node.keys, now)
-    claims = _claims(evidence.claims, node.baseline)
-    timing = clock.judge(node.baseline, authentic.attest.clock_info, claims.boot_id)
-    pcrs = _proved_values(authentic, timing.continuity, node)
-    judgement, boot = _judge(authentic, claims, pcrs, node, policy) if pcrs is not None else (None, None)
+    authentic = authenticate(evidence, challenge, node, now)
+    timing = clock.prove(node.baseline, authentic.attest.clock_info, authentic.claims.boot_id)
+    pcrs = pcr_values.prove(authentic, timing.continuity)
+    judgement, details = _judge(authentic, pcrs, policy) if pcrs is not None else (None, ())
     broken = timing.continuity is Continuity.BROKEN
     return Appraisal(
         continuity=timing.continuity,
         findings=timing.findings + (judgement.findings if judgement else ()),
         goldens=judgement.goldens if judgement else (),
-        baseline=node.baseline if broken and node.baseline else _baseline(authentic, claims, judgement, node.baseline),
-        claims=claims,
+        baseline=node.baseline if broken and node.baseline else _baseline(authentic, judgement),
+        claims=authentic.claims,
         pcrs=pcrs,
-        believable_until=challenge.issued + timedelta(seconds=policy.trust_seconds),
-        boot=boot,
+        good_until=challenge.issued + timedelta(seconds=policy.trust_seconds),
+        details=details,
         logs_required=judgement is not None and judgement.logs_required and not broken,
     )
 
 
-def authenticate(evidence: Evidence, challenge: Challenge, keys: NodeKeys, now: datetime) -> AuthenticEvidence:
+def authenticate(evidence: Evidence, challenge: Challenge, node: KnownNode, now: datetime) -> AuthenticEvidence:
     """Prove that the node's TPM signed this evidence for this challenge.
 
     Raises:
         ProofFailed: late, not signed by the node's key, not bound to this challenge, or over other PCRs.
+        MalformedInput: the claims do not parse, although the quote covers them.
     """
     if not challenge.issued <= now <= challenge.answer_by:
         raise ProofFailed(_out_of_time(challenge, now))
     binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, evidence.claims)
-    attest = verify_quote(evidence.attest, evidence.signature, keys.verifier, binding, challenge.selection)
-    return AuthenticEvidence(attest, evidence, challenge, now)
+    attest = verify_quote(evidence.attest, evidence.signature, node.keys.verifier, binding, challenge.selection)
+    return AuthenticEvidence(attest, _claims(evidence.claims, node.baseline), evidence, challenge, node, now)
 
 
 def _out_of_time(challenge: Challenge, now: datetime) -> Finding:
@@ -148,140 +135,78 @@ def _claims(claims_raw: bytes, baseline: Baseline | None) -> Claims:
     return decode_claims(claims_raw)
 
 
-def _proved_values(authentic: AuthenticEvidence, continuity: Continuity, node: KnownNode) -> QuotedPcrs | None:
-    """Return the values that the quote proves; None if a node that did not just run on sent none."""
-    quoted, values = authentic.attest.quoted, authentic.sent.pcr_values
-    known = node.baseline.judgement.pcrs if node.baseline and node.baseline.judgement else None
-    same = known is not None and (known.quoted is quoted or known.quoted == quoted)
-    if values is not None:
-        proved = prove_pcr_values(quoted, node.keys.verifier.hash_alg, values)
-        return known if same else proved
-    if continuity in (Continuity.REBOOTED, Continuity.BROKEN):
-        return None
-    if not same:
-        raise ProofFailed(_values_missing(quoted))
-    return known
-
-
-def _values_missing(quoted: Quoted) -> Finding:
-    return Finding(
-        id=FindingId.PCR_DIGEST,
-        expected="PCR values, since these were not proved before",
-        seen=f"none, with digest {quoted.pcr_digest.hex()}",
-    )
-
-
-def _judge(
-    authentic: AuthenticEvidence, claims: Claims, pcrs: QuotedPcrs, node: KnownNode, policy: Policy
-) -> tuple[Judgement, BootClaims | None]:
-    """Judge values and logs anew, unless nothing has changed since they last were; tell what a boot log proves."""
-    baseline = node.baseline
-    carried = baseline if baseline is not None and baseline.boot_id == claims.boot_id else None
+def _judge(authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy) -> tuple[Judgement, tuple[object, ...]]:
+    """Return the judgement on values and proofs, and details: the last one while it stands, else one made anew."""
+    carried = _carried(authentic)
     known = carried.judgement if carried is not None else None
-    if known is not None and _stands(known, authentic, pcrs, node, policy):
-        return known, None
-    goldens = [golden for golden in policy.goldens if serves(golden, node.labels)]
+    if known is not None and _stands(known, authentic, pcrs, policy):
+        return known, ()
     named = authentic.challenge.logs
-    asked = named if named.boot_id == claims.boot_id else NOTHING_KNOWN
-    boot, proved = _booted(authentic, claims, pcrs, carried, goldens)
-    ima = _ran(authentic, pcrs, carried, goldens, asked.ima_offset, boot.aggregates if boot else ())
-    facts = Facts(
+    round_ = Round(
+        evidence=authentic,
         pcrs=pcrs,
-        firmware_version=believed_firmware(authentic.attest, node.keys.ak_name),
-        tpm=node.tpm,
-        labels=node.labels,
-        boot=boot,
-        ima=ima.progress,
-        ima_findings=ima.findings,
-        asked=asked,
+        goldens=_serving(policy, authentic.node),
+        asked=named if named.boot_id == authentic.claims.boot_id else NOTHING_KNOWN,
+        kept=carried.kept if carried is not None else (),
+        settled_at=carried.proved_at if carried is not None and known is not None and not known.logs_required else None,
     )
-    return compare(facts, policy, authentic.at), proved
+    proofs, details = _prove(round_, known)
+    facts = Facts(pcrs=pcrs, labels=authentic.node.labels, proofs=proofs, asked=round_.asked)
+    return compare(facts, policy, authentic.at), details
 
 
-def _stands(known: Judgement, authentic: AuthenticEvidence, pcrs: QuotedPcrs, node: KnownNode, policy: Policy) -> bool:
+def _carried(authentic: AuthenticEvidence) -> Baseline | None:
+    """Return the baseline if it is of this boot: nothing else is carried over from another one."""
+    baseline = authentic.node.baseline
+    return baseline if baseline is not None and baseline.boot_id == authentic.claims.boot_id else None
+
+
+def _serving(policy: Policy, node: KnownNode) -> tuple[Golden, ...]:
+    return tuple(golden for golden in policy.goldens if serves(golden, node.labels))
+
+
+def _stands(known: Judgement, authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy) -> bool:
     """Tell whether the last judgement holds for this round: same facts, same policy, same windows, no news."""
-    facts, sent = known.facts, authentic.sent
+    facts = known.facts
     return (
         facts.pcrs is pcrs
-        and known.settled
-        and sent.boot_log is None
-        and (sent.ima is None or _says_nothing(sent.ima, facts.ima))
+        and not known.logs_required
         and (known.policy is policy or known.policy == policy)
-        and facts.firmware_version == authentic.attest.firmware_version
-        and (facts.tpm is node.tpm or facts.tpm == node.tpm)
-        and facts.labels == node.labels
+        and facts.labels == authentic.node.labels
         and known.since <= authentic.at <= known.until
+        and all(kind.unchanged(proof, authentic) for kind, proof in zip(kinds.KINDS, facts.proofs, strict=True))
     )
 
 
-def _says_nothing(delta: ImaDelta, progress: ImaProgress | None) -> bool:
-    """Tell whether a node with an IMA log reports that it has not grown."""
-    return not delta.entries and progress is not None and delta.offset == progress.mark.offset
+def _prove(round_: Round, known: Judgement | None) -> tuple[tuple[Proof | None, ...], tuple[object, ...]]:
+    """Return what each kind proves, and details for people to read."""
+    before: Sequence[Proof | None] = known.facts.proofs if known is not None else (None,) * len(kinds.KINDS)
+    proofs: list[Proof | None] = []
+    details: list[object] = []
+    for kind, proof in zip(kinds.KINDS, before, strict=True):
+        proved = kind.prove(round_, proof, proofs)
+        proofs.append(proved.proof)
+        if proved.detail is not None:
+            details.append(proved.detail)
+    return tuple(proofs), tuple(details)
 
 
-def _booted(
-    authentic: AuthenticEvidence,
-    claims: Claims,
-    pcrs: QuotedPcrs,
-    carried: Baseline | None,
-    goldens: Sequence[Golden],
-) -> tuple[BootState | None, BootClaims | None]:
-    """Conclude from the boot log if one came that is news; what was concluded holds while no boot PCR has moved."""
-    log, known = authentic.sent.boot_log, carried.boot if carried else None
-    if known is not None and known.pcrs_sha256 != boot_pcrs_sha256(pcrs):
-        known = None
-    if log is None or (known is not None and _concluded(log, known, goldens)):
-        return known, None
-    return conclude_boot(log, pcrs, claims, goldens)
-
-
-def _concluded(log: bytes, known: BootState, goldens: Sequence[Golden]) -> bool:
-    """Tell whether this very log was held against every one of these goldens."""
-    judged = all(golden.digest in known.verdicts for golden in goldens)
-    return judged and HashAlg.SHA256.digest(log) == known.log_sha256
-
-
-def _ran(  # noqa: PLR0913, PLR0917 - what a round brings, and what is known
-    authentic: AuthenticEvidence,
-    pcrs: QuotedPcrs,
-    carried: Baseline | None,
-    goldens: Sequence[Golden],
-    asked_from: int,
-    aggregates: Sequence[tuple[str, bytes]],
-) -> ImaOutcome:
-    """Judge the IMA log as far as it is new; without a quoted PCR 10 nothing in it can be proved."""
-    delta = authentic.sent.ima
-    progress, mark, since = (carried.ima, carried.mark, _unchanged_at(carried)) if carried else (None, None, None)
-    if not ima_quoted(pcrs) or (delta is None and progress is None):
-        return ImaOutcome(progress=None)
-    if delta is not None and delta.offset != asked_from:
-        known = progress.findings if progress else ()
-        return ImaOutcome(progress=progress, findings=(*known, not_due(asked_from, delta.offset)))
-    judging = [compile_runtime(golden) for golden in goldens if golden.runtime is not None]
-    outcome = judge_ima(delta, progress, mark, pcrs, judging, authentic.at, since, aggregates)
-    # A log without entries in PCR 10 lies about nothing; goldens that judge what runs find it missing by themselves.
-    wrong = tuple(finding for finding in outcome.findings if finding.id is not FindingId.IMA_LOG_MISSING)
-    return ImaOutcome(progress=outcome.progress, findings=wrong)
-
-
-def _unchanged_at(carried: Baseline) -> datetime | None:
-    """Return when the last quote was asked for that showed PCR 10 as the IMA log had led to it."""
-    judged = carried.judgement
-    return carried.proved_at if judged is not None and judged.settled else None
-
-
-def _baseline(
-    authentic: AuthenticEvidence, claims: Claims, judgement: Judgement | None, before: Baseline | None
-) -> Baseline:
-    ima = judgement.facts.ima if judgement is not None else None
-    same_boot = before is not None and before.boot_id == claims.boot_id
-    kept = before.mark if before is not None and same_boot else None
+def _baseline(authentic: AuthenticEvidence, judgement: Judgement | None) -> Baseline:
     return Baseline(
         clock_info=authentic.attest.clock_info,
-        boot_id=claims.boot_id,
+        boot_id=authentic.claims.boot_id,
         claims_raw=authentic.sent.claims,
-        claims=claims,
+        claims=authentic.claims,
         judgement=judgement,
-        mark=ima.kept if ima is not None else kept,
+        kept=_kept(_carried(authentic), judgement),
         proved_at=authentic.challenge.issued,
     )
+
+
+def _kept(carried: Baseline | None, judgement: Judgement | None) -> tuple[object, ...]:
+    """Return what the kinds keep of this boot; what they kept before while the judgement is the one of before."""
+    before = carried.kept if carried is not None else ()
+    if judgement is None or (carried is not None and judgement is carried.judgement):
+        return before
+    kept = (kind.keep(proof, before) for kind, proof in zip(kinds.KINDS, judgement.facts.proofs, strict=True))
+    return tuple(value for value in kept if value is not None)

@@ -50,7 +50,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CaptureOptions:
     """What to make.
 
     Attributes:
@@ -77,7 +77,7 @@ class Stability(Enum):
     BY_BOOT = "differs between boots of one machine"
 
 
-class Judged(Enum):
+class PcrCoverage(Enum):
     """How the golden judges a PCR."""
 
     VALUE = "pinned"
@@ -102,7 +102,7 @@ class PcrNote:
     pcr: int
     stability: Stability
     values: int
-    judged: Judged
+    judged: PcrCoverage
     difference: str = ""
 
     @property
@@ -129,7 +129,7 @@ class Captured:
     notes: tuple[PcrNote, ...]
 
 
-def capture(observations: Sequence[Observation], wanted: Wanted) -> Captured:
+def capture(observations: Sequence[Observation], wanted: CaptureOptions) -> Captured:
     """Return a golden that every one of ``observations`` matches.
 
     Raises:
@@ -140,7 +140,7 @@ def capture(observations: Sequence[Observation], wanted: Wanted) -> Captured:
     notes = tuple(_note(observations, bank, pcr, wanted) for bank, pcr in places)
     pinned: dict[HashAlg, dict[int, frozenset[bytes]]] = {}
     for note in notes:
-        if note.judged is Judged.VALUE:
+        if note.judged is PcrCoverage.VALUE:
             pinned.setdefault(note.bank, {})[note.pcr] = _values(observations, note.bank, note.pcr)
     golden = Golden(
         name=wanted.name,
@@ -157,7 +157,7 @@ def capture(observations: Sequence[Observation], wanted: Wanted) -> Captured:
     return Captured(golden=golden, notes=notes)
 
 
-def _places(observations: Sequence[Observation], wanted: Wanted) -> list[tuple[HashAlg, int]]:
+def _places(observations: Sequence[Observation], wanted: CaptureOptions) -> list[tuple[HashAlg, int]]:
     if not observations:
         raise MalformedInput("golden capture: names no evidence")
     selections = {each.pcrs.selection for each in observations}
@@ -171,14 +171,14 @@ def _places(observations: Sequence[Observation], wanted: Wanted) -> list[tuple[H
     return [(bank, pcr) for bank, pcr in observations[0].pcrs.selection.indices() if pcr in chosen]
 
 
-def _note(observations: Sequence[Observation], bank: HashAlg, pcr: int, wanted: Wanted) -> PcrNote:
+def _note(observations: Sequence[Observation], bank: HashAlg, pcr: int, wanted: CaptureOptions) -> PcrNote:
     stability = _stability(observations, bank, pcr)
     one_chain = pcr != 4 or _same_length(observations)  # noqa: PLR2004 - PCR 4
     has_rules = one_chain and all(_can_rule(each, bank, pcr) for each in observations)
     if has_rules and (wanted.rules or stability is Stability.BY_BOOT or _has_phases(observations, pcr)):
-        judged = Judged.RULES
+        judged = PcrCoverage.RULES
     else:
-        judged = Judged.OPEN if stability is Stability.BY_BOOT else Judged.VALUE
+        judged = PcrCoverage.OPEN if stability is Stability.BY_BOOT else PcrCoverage.VALUE
     return PcrNote(
         bank=bank,
         pcr=pcr,
@@ -254,7 +254,7 @@ def _difference(observations: Sequence[Observation], bank: HashAlg, pcr: int) ->
 
 def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> BootRules | None:
     """Return the rules for the PCRs that are judged by rules; each allows what any of the boots did."""
-    ruled = {note.pcr for note in notes if note.judged is Judged.RULES}
+    ruled = {note.pcr for note in notes if note.judged is PcrCoverage.RULES}
     claims = [each.claims for each in observations if each.claims is not None]
     if not ruled or not claims:
         return None

@@ -4,32 +4,32 @@ The caller keeps one :class:`KnownNode` per node and replaces its baseline with 
 :class:`Appraisal` returns, whatever the outcome. A round that fails with
 :class:`~nodeseal.errors.ProofFailed` changes nothing.
 
-No log is kept: a baseline holds what was concluded from one (:class:`BootState`, ``ImaProgress``), and a challenge
-names it (:func:`known_logs`), so that the node sends only what is new.
+No log is kept: a baseline holds what each kind of evidence proved from it (:class:`Proof`), and the next challenge
+names that (:func:`nodeseal.appraisal.appraise.known_logs`), so that the node sends only what is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
-from nodeseal.appraisal.applicable import serves
-from nodeseal.appraisal.runtime import ImaMark, ImaProgress
-from nodeseal.boot.claims import BootClaims
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs
+from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, Severity
 from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
-from nodeseal.ids import Digest, Nonce
-from nodeseal.tpm.attest import ClockInfo
+from nodeseal.ids import Nonce
+from nodeseal.tpm.attest import Attest, ClockInfo
 from nodeseal.tpm.pcr import PcrSelection
+
+T = TypeVar("T")
 
 
 class Challenge(NamedTuple):
@@ -42,7 +42,7 @@ class Challenge(NamedTuple):
         issued: when the challenge was made; time of trust is counted from here.
         answer_by: answers after this are refused.
         channel: the TLS channel that the challenge was sent on.
-        logs: what the challenge named as known: a log that it asked for and that did not come is missing.
+        logs: what the challenge names as known. A log beyond that which did not come is missing.
     """
 
     nonce: Nonce
@@ -98,66 +98,38 @@ class TpmFacts:
 UNKNOWN_TPM = TpmFacts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootVerdict:
-    """A boot log held against one golden.
+class Proof(Protocol):
+    """What one kind of evidence proved. It stands for every later round that brings nothing new of that kind."""
 
-    Attributes:
-        findings: what the golden's boot rules object to; the first of many.
-        more: how many findings were left out.
-        differences: by PCR, the first event that differs from the golden's reference, in words.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    more: int = 0
-    differences: Mapping[int, str] = field(default_factory=dict)
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the evidence whatever goldens say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootState:
-    """What was concluded from a boot log, as long as the boot PCRs are those that it was held against.
-
-    Attributes:
-        log_sha256: SHA-256 of the log, to name it in a challenge.
-        pcrs_sha256: SHA-256 over the boot PCRs of that quote.
-        findings: what is wrong with the log whatever goldens say.
-        proved: PCRs that the log accounts for.
-        verdicts: by golden digest.
-        aggregates: algorithm and digest of IMA's boot aggregates where the kernel saw other values than are quoted,
-            because systemd's separator came later.
-    """
-
-    log_sha256: bytes
-    pcrs_sha256: bytes
-    findings: tuple[Finding, ...]
-    proved: tuple[int, ...]
-    verdicts: Mapping[Digest, BootVerdict]
-    aggregates: tuple[tuple[str, bytes], ...] = ()
+def first_of(values: Iterable[object], wanted: type[T]) -> T | None:
+    """Return the first of ``values`` that is of the type ``wanted``, or None."""
+    return next((value for value in values if isinstance(value, wanted)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a round proved, as far as goldens are held against it.
+    """What a round proved: the facts that goldens are held against.
 
     Attributes:
-        pcrs: the values.
-        firmware_version: of the TPM, as the quote states it; None: the quote need not state it truly.
-        tpm: what enrolment proved about the TPM.
+        pcrs: the PCR values.
         labels: what people call the node.
-        boot: what the boot log proved; None: nothing is known.
-        ima: what the IMA log proved; None: nothing is known.
-        ima_findings: what is wrong with this round's IMA log whatever goldens say.
+        proofs: what each kind of evidence proved, in the order of their table; None: nothing is known.
         asked: what the node was told to leave out.
     """
 
     pcrs: QuotedPcrs
-    firmware_version: int | None = None
-    tpm: TpmFacts = UNKNOWN_TPM
-    labels: Mapping[str, str] = field(default_factory=dict)
-    boot: BootState | None = None
-    ima: ImaProgress | None = None
-    ima_findings: tuple[Finding, ...] = ()
+    labels: Mapping[str, str]
+    proofs: tuple[Proof | None, ...]
     asked: KnownLogs = NOTHING_KNOWN
+
+    def proof(self, wanted: type[T]) -> T | None:
+        """Return the proof of this type; None: nothing is known of its kind."""
+        return first_of(self.proofs, wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,24 +159,19 @@ class Judgement:
         """The values, which a quote proved."""
         return self.facts.pcrs
 
-    @property
-    def settled(self) -> bool:
-        """Whether a round that proves the same facts again need not be judged again."""
-        return not self.logs_required and not self.facts.ima_findings
-
 
 class Baseline(NamedTuple):
     """What the last believable round proved, for the next one to continue; every round makes one.
 
-    A verifier that restarts may keep clock, boot id and mark and rebuild a baseline of just these three.
+    A verifier that restarts may store clock, boot id and ``kept``, and rebuild a baseline of just these three.
 
     Attributes:
         clock_info: the TPM's clock and counters.
         boot_id: the boot it was, as claimed.
         claims_raw: the claims as sent, to know them again without parsing.
         claims: the same, parsed; None: not known.
-        judgement: values and logs and what was made of them; None: not known, so evidence must carry values.
-        mark: how far the IMA log of this boot was ever judged good, and when: entries before it count as measured then.
+        judgement: values and proofs and what was made of them; None: not known, so evidence must carry values.
+        kept: what the kinds of evidence keep of this boot through a restart.
         proved_at: when the quote was asked for: what it does not show happened later. None: not known.
     """
 
@@ -213,18 +180,16 @@ class Baseline(NamedTuple):
     claims_raw: bytes = b""
     claims: Claims | None = None
     judgement: Judgement | None = None
-    mark: ImaMark | None = None
+    kept: tuple[object, ...] = ()
     proved_at: datetime | None = None
 
-    @property
-    def boot(self) -> BootState | None:
-        """What the boot log proved; None: not known, so a log is asked for."""
-        return self.judgement.facts.boot if self.judgement else None
+    def proof(self, wanted: type[T]) -> T | None:
+        """Return the proof of this type that the next round continues; None: not known."""
+        return self.judgement.facts.proof(wanted) if self.judgement else None
 
-    @property
-    def ima(self) -> ImaProgress | None:
-        """How far the IMA log was judged, and what was found; None: not known, so the whole log is asked for."""
-        return self.judgement.facts.ima if self.judgement else None
+    def kept_of(self, wanted: type[T]) -> T | None:
+        """Return the kept value of this type; None: nothing was kept."""
+        return first_of(self.kept, wanted)
 
 
 class KnownNode(NamedTuple):
@@ -248,23 +213,27 @@ class KnownNode(NamedTuple):
         return self.baseline is None or self.baseline.judgement is None
 
 
-def known_logs(known: KnownNode, policy: Policy) -> KnownLogs:
-    """Return what the next challenge names as known: a log is known while it was held against every golden.
+class AuthenticEvidence(NamedTuple):
+    """Evidence that the node's TPM signed for its challenge.
 
-    Windows do not matter here: a golden that counts from tomorrow on is judged today, so that no log is asked for then.
+    Only :func:`~nodeseal.appraisal.appraise.authenticate` makes one. It is a plain tuple, like all values that live for
+    one round, because a fleet has very many of them.
+
+    Attributes:
+        attest: the quote.
+        claims: the claims, which the quote covers.
+        sent: the evidence as it came; values and logs in it have yet to be proved.
+        challenge: the challenge that it answers.
+        node: the node that sent it, as the verifier knows it.
+        at: when it arrived.
     """
-    baseline = known.baseline
-    if baseline is None:
-        return NOTHING_KNOWN
-    goldens = [golden for golden in policy.goldens if serves(golden, known.labels)]
-    boot, ima = baseline.boot, baseline.ima
-    judged_boot = boot is not None and all(golden.digest in boot.verdicts for golden in goldens)
-    judged_ima = ima is not None and all(golden.digest in ima.verdicts for golden in goldens if golden.runtime)
-    return KnownLogs(
-        boot_id=baseline.boot_id,
-        boot_log_sha256=boot.log_sha256 if boot is not None and judged_boot else b"",
-        ima_offset=ima.mark.offset if ima is not None and judged_ima else 0,
-    )
+
+    attest: Attest
+    claims: Claims
+    sent: Evidence
+    challenge: Challenge
+    node: KnownNode
+    at: datetime
 
 
 class Continuity(Enum):
@@ -290,8 +259,8 @@ class Appraisal(NamedTuple):
         baseline: what the next round is to be appraised with.
         claims: what the agent says of itself; covered by the quote's signature.
         pcrs: the proved values, or None when a rebooted node has yet to send them.
-        believable_until: the end of trust if this round is a good one.
-        boot: what this round's boot log proves; None: none was sent, or it does not parse.
+        good_until: T, the end of trust, if this round is a good one.
+        details: what this round's evidence says of single kinds, for people to read.
         logs_required: whether to challenge again at once, for logs: the outcome hangs on one that the challenge named
             as known. Such a round speaks neither for nor against the node; what was believed until T is so until T.
     """
@@ -302,9 +271,13 @@ class Appraisal(NamedTuple):
     baseline: Baseline
     claims: Claims
     pcrs: QuotedPcrs | None
-    believable_until: datetime
-    boot: BootClaims | None = None
+    good_until: datetime
+    details: tuple[object, ...] = ()
     logs_required: bool = False
+
+    def detail(self, wanted: type[T]) -> T | None:
+        """Return the detail of this type; None: this round's evidence has none."""
+        return first_of(self.details, wanted)
 
     @property
     def trusted(self) -> bool:
@@ -314,7 +287,7 @@ class Appraisal(NamedTuple):
     @property
     def trusted_until(self) -> datetime | None:
         """The end of trust, or None for a node that is not trusted."""
-        return self.believable_until if self.trusted else None
+        return self.good_until if self.trusted else None
 
     @property
     def keeps_leases(self) -> bool:

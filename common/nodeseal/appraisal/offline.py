@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nodeseal.appraisal.appraise import AuthenticEvidence, appraise, authenticate
-from nodeseal.appraisal.boot_log import early_aggregates
+from nodeseal.appraisal.appraise import appraise, authenticate
 from nodeseal.appraisal.capture import Observation
-from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode, NodeKeys, Policy, TpmFacts
-from nodeseal.appraisal.runtime import judge_ima
+from nodeseal.appraisal.kinds.boot import early_aggregates
+from nodeseal.appraisal.kinds.ima_log import ImaRound, judge_ima
+from nodeseal.appraisal.model import Appraisal, AuthenticEvidence, Challenge, KnownNode, NodeKeys, Policy, TpmFacts
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
@@ -84,8 +84,8 @@ def proved_values(folder: EvidenceFolder) -> QuotedPcrs:
         ProofFailed: as :func:`appraise_folder`; or the folder holds no PCR values.
         MalformedInput: claims or attestation key do not parse.
     """
-    keys = _keys(folder)
-    return _values(authenticate(folder.evidence, _challenge(folder), keys, folder.received), keys)
+    node = KnownNode(keys=_keys(folder), baseline=None)
+    return _values(authenticate(folder.evidence, _challenge(folder), node, folder.received))
 
 
 def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None) -> ProvedLog | None:
@@ -123,11 +123,11 @@ def _challenge(folder: EvidenceFolder) -> Challenge:
     )
 
 
-def _values(authentic: AuthenticEvidence, keys: NodeKeys) -> QuotedPcrs:
+def _values(authentic: AuthenticEvidence) -> QuotedPcrs:
     values: Sequence[bytes] | None = authentic.sent.pcr_values
     if values is None:
         raise ProofFailed(Finding(id=FindingId.PCR_DIGEST, expected="the PCR values of the quote", seen="none"))
-    return prove_pcr_values(authentic.attest.quoted, keys.verifier.hash_alg, values)
+    return prove_pcr_values(authentic.attest.quoted, authentic.node.keys.verifier.hash_alg, values)
 
 
 def _runtime(
@@ -136,6 +136,6 @@ def _runtime(
     delta = folder.evidence.ima
     if delta is None:
         return (), ()
-    outcome = judge_ima(delta, None, None, pcrs, (), folder.received, aggregates=aggregates)
+    outcome = judge_ima(ImaRound(delta=delta, pcrs=pcrs, now=folder.received, aggregates=aggregates))
     proved = outcome.progress.mark.offset if outcome.progress else 0
     return tuple(entry for end, entry in ima_entries(delta.entries, delta.bank) if end <= proved), outcome.findings

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from nodeseal.appraisal.boot_rules import judge_boot
-from nodeseal.appraisal.capture import Judged, Observation, PcrNote, Stability, Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, Observation, PcrCoverage, PcrNote, Stability, capture
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
@@ -20,7 +20,7 @@ from nodeseal.uefi.event_log import EventLog
 from support.boot_logs import SHA256, good_log, place_of, values_of, without
 from support.quotes import quoted_pcrs
 
-WANTED = Wanted(name="rack-a")
+WANTED = CaptureOptions(name="rack-a")
 STATIC = frozenset(range(15)) - {10}
 
 
@@ -73,7 +73,7 @@ def test_machines_that_differ_are_both_allowed_and_the_difference_is_named() -> 
     ]
     captured = capture(boots, WANTED)
     note = _note(captured.notes, 4)
-    assert (note.stability, note.values, note.judged) == (Stability.BY_MACHINE, 2, Judged.VALUE)
+    assert (note.stability, note.values, note.judged) == (Stability.BY_MACHINE, 2, PcrCoverage.VALUE)
     assert note.difference.startswith("event ")
     assert len(captured.golden.pcrs[SHA256][4]) == 2
 
@@ -81,7 +81,7 @@ def test_machines_that_differ_are_both_allowed_and_the_difference_is_named() -> 
 def test_a_pcr_that_a_reboot_changes_is_judged_by_rules_and_never_pinned() -> None:
     boots = [ONE, _boot(OTHER_KERNEL, boot="second")]
     captured = capture(boots, WANTED)
-    assert _note(captured.notes, 4).judged is Judged.RULES
+    assert _note(captured.notes, 4).judged is PcrCoverage.RULES
     assert 4 not in captured.golden.pcrs[SHA256]
     assert captured.golden.boot is not None
     assert captured.golden.boot.images is not None
@@ -106,7 +106,7 @@ def test_boots_of_chains_of_another_length_make_no_golden() -> None:
 def test_a_pcr_that_a_reboot_changes_and_no_rule_can_judge_is_left_open() -> None:
     boots = [ONE, _boot(good_log(), boot="second", extended={13: b"x" * 32})]
     captured = capture(boots, WANTED)
-    assert _note(captured.notes, 13).judged is Judged.OPEN
+    assert _note(captured.notes, 13).judged is PcrCoverage.OPEN
     assert 13 not in captured.golden.pcrs[SHA256]
 
 
@@ -118,7 +118,7 @@ def test_rules_are_taken_wherever_there_are_some_if_asked_for() -> None:
     assert rules.signers
     assert ONE.claims is not None
     assert judge_boot(ONE.claims, rules) == ()
-    judged = {note.pcr for note in captured.notes if note.judged is Judged.RULES}
+    judged = {note.pcr for note in captured.notes if note.judged is PcrCoverage.RULES}
     assert {4, 7} <= judged
     assert not judged & captured.golden.pcrs[SHA256].keys()
 
@@ -163,7 +163,7 @@ def test_systemds_separator_is_pinned_and_is_among_the_events_that_explain() -> 
 
 def test_without_logs_values_alone_are_pinned() -> None:
     captured = capture([_without_log(ONE)], replace(WANTED, rules=True))
-    assert {note.judged for note in captured.notes} == {Judged.VALUE}
+    assert {note.judged for note in captured.notes} == {PcrCoverage.VALUE}
     assert captured.golden.reference == ()
 
 
@@ -191,7 +191,7 @@ def test_only_the_wanted_pcrs_are_pinned() -> None:
     ],
 )
 def test_what_cannot_become_a_golden_is_refused(
-    observations: list[Observation], wanted: Wanted, complaint: str
+    observations: list[Observation], wanted: CaptureOptions, complaint: str
 ) -> None:
     with pytest.raises(MalformedInput, match=complaint):
         capture(observations, wanted)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from nodeseal.appraisal.compare import compare
-from nodeseal.appraisal.model import UNKNOWN_TPM, BootState, BootVerdict, Facts, Judgement, Policy, TpmFacts
-from nodeseal.appraisal.runtime import ImaMark, ImaProgress, RuntimeVerdict
-from nodeseal.evidence.logs import KnownLogs
+from nodeseal.appraisal.kinds.boot import BootState, BootVerdict
+from nodeseal.appraisal.kinds.ima_log import ImaMark, ImaOutcome, ImaProgress, ImaVerdict
+from nodeseal.appraisal.kinds.platform import PlatformProof
+from nodeseal.appraisal.model import UNKNOWN_TPM, Facts, Judgement, Policy, TpmFacts
+from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
@@ -33,12 +35,36 @@ def proved(pcrs: Mapping[int, bytes], selection: PcrSelection = SELECTION) -> Qu
     return proved_values(selection, [pcrs[index] for _, index in selection.indices()])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proved:
+    """What each kind of evidence proved; by default nothing, and nothing is wrong."""
+
+    pcrs: QuotedPcrs
+    labels: Mapping[str, str] = field(default_factory=dict)
+    firmware_version: int | None = None
+    tpm: TpmFacts = UNKNOWN_TPM
+    boot: BootState | None = None
+    ima: ImaProgress | None = None
+    ima_findings: tuple[Finding, ...] = ()
+    asked: KnownLogs = NOTHING_KNOWN
+
+
+def facts(**changes: Any) -> Facts:
+    """Return facts with some of the fields of :class:`Proved` changed."""
+    seen = replace(Proved(pcrs=proved(PCRS, ALL)), **changes)
+    platform, ima = (
+        PlatformProof(seen.firmware_version, seen.tpm),
+        ImaOutcome(progress=seen.ima, findings=seen.ima_findings),
+    )
+    return Facts(pcrs=seen.pcrs, labels=seen.labels, proofs=(platform, seen.boot, ima), asked=seen.asked)
+
+
 def judge(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
     return held(proved(pcrs), *goldens, cap_pcr=cap_pcr)
 
 
 def held(pcrs: QuotedPcrs, *goldens: Golden, cap_pcr: int = 15) -> Judgement:
-    return compare(Facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr), NOW)
+    return compare(facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr), NOW)
 
 
 def found(judgement: Judgement) -> list[tuple[FindingId, str]]:
@@ -223,11 +249,7 @@ def booted(golden: Golden, *findings: Finding, **changes: Any) -> BootState:
 
 def ran(golden: Golden, *findings: Finding, more: int = 0) -> ImaProgress:
     """Return what an IMA log proved that one golden objects to."""
-    return ImaProgress(mark=IMA_MARK, verdicts={golden.digest: RuntimeVerdict(findings=findings, more=more)})
-
-
-def facts(**changes: Any) -> Facts:
-    return replace(Facts(pcrs=proved(PCRS, ALL)), **changes)
+    return ImaProgress(mark=IMA_MARK, verdicts={golden.digest: ImaVerdict(findings=findings, more=more)})
 
 
 def judged(seen: Facts, *goldens: Golden) -> Judgement:
@@ -339,7 +361,6 @@ def test_a_log_that_the_node_was_told_to_leave_out_leaves_the_outcome_open(golde
     assert judgement.logs_required
     assert judgement.findings == ()
     assert judgement.goldens == ()
-    assert not judgement.settled
     assert not judged(seen, golden, replace(golden, name="exact", boot=None, runtime=None)).logs_required
 
 
@@ -407,8 +428,8 @@ def test_all_kinds_of_differences_from_the_nearest_golden_are_told_at_once() -> 
 def test_what_was_left_out_makes_a_golden_no_nearer() -> None:
     near, far = replace(GOLDEN, name="near", runtime=runtime_rules()), replace(RUNTIME_GOLDEN, name="far")
     verdicts = {
-        near.digest: RuntimeVerdict(findings=(UNKNOWN, UNKNOWN)),
-        far.digest: RuntimeVerdict(findings=(UNKNOWN,), more=9),
+        near.digest: ImaVerdict(findings=(UNKNOWN, UNKNOWN)),
+        far.digest: ImaVerdict(findings=(UNKNOWN,), more=9),
     }
     judgement = judged(facts(ima=ImaProgress(mark=IMA_MARK, verdicts=verdicts)), far, near)
     assert judgement.findings == (UNKNOWN, UNKNOWN)

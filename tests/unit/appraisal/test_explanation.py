@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, capture
 from nodeseal.appraisal.explanation import Explanation, HeldPcr, explain_folder
 from nodeseal.appraisal.offline import observe
 from nodeseal.errors import ProofFailed
@@ -21,7 +21,7 @@ from support.rounds import NOW, Round, measured, ran, runtime_rules
 SHA256 = HashAlg.SHA256
 MACHINE = measured()
 OTHER = measured(SampleBoot(boot_loader=b"another loader"))
-WANTED = Wanted(name="rack-a")
+WANTED = CaptureOptions(name="rack-a")
 GOLDEN = capture([observe(folder_of(MACHINE)).observation], WANTED).golden
 RULES = capture([observe(folder_of(MACHINE)).observation], replace(WANTED, rules=True)).golden
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from nodeseal.appraisal import appraise as appraise_module
-from nodeseal.appraisal.model import Appraisal, Continuity, Policy, TpmFacts, known_logs
+from nodeseal.appraisal.appraise import known_logs
+from nodeseal.appraisal.kinds import boot, ima
+from nodeseal.appraisal.kinds.ima import ImaMark
+from nodeseal.appraisal.model import Appraisal, Continuity, Policy, TpmFacts
+from nodeseal.boot.claims import BootClaims
 from nodeseal.boot.difference import reference_events
 from nodeseal.evidence.logs import NOTHING_KNOWN, ImaDelta
 from nodeseal.evidence.round import Evidence
@@ -31,9 +34,12 @@ from support.rounds import (
     SELECTION,
     SHA256,
     Round,
+    booted,
     exact_golden,
     golden_of,
+    marked,
     measured,
+    measured_so_far,
     ran,
     runtime_rules,
 )
@@ -193,10 +199,11 @@ def test_a_value_that_differs_is_explained_by_the_first_event_that_does() -> Non
 
 def test_what_the_boot_log_proves_is_shown_in_the_round_that_brings_it() -> None:
     first = BOOT.appraise()
-    assert first.boot is not None
-    assert first.boot.command_lines[0].text == CHAIN.command_line
+    claims = first.detail(BootClaims)
+    assert claims is not None
+    assert claims.command_lines[0].text == CHAIN.command_line
     second = BOOT.then(first)
-    assert second.appraise(second.evidence(values=False)).boot is None
+    assert second.appraise(second.evidence(values=False)).details == ()
 
 
 def test_a_log_that_was_not_asked_for_is_judged_again() -> None:
@@ -218,13 +225,13 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> l
 
 
 def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = counted(monkeypatch, appraise_module, "conclude_boot")
+    judged = counted(monkeypatch, boot, "conclude_boot")
     first = WHOLE.appraise()
     second = WHOLE.then(first)
     appraisal = second.appraise(second.evidence()._replace(boot_log=WHOLE.boot_log))
     assert judged == [WHOLE.boot_log]
     assert appraisal.keeps_leases
-    assert appraisal.baseline.boot is first.baseline.boot
+    assert booted(appraisal) is booted(first)
 
 
 @pytest.mark.parametrize(
@@ -240,20 +247,20 @@ def test_the_same_boot_log_again_is_not_judged_again(monkeypatch: pytest.MonkeyP
 )
 def test_a_boot_log_is_judged_again_when(second: Callable[[Appraisal], Round], monkeypatch: pytest.MonkeyPatch) -> None:
     later = second(WHOLE.appraise())
-    judged = counted(monkeypatch, appraise_module, "conclude_boot")
+    judged = counted(monkeypatch, boot, "conclude_boot")
     later.appraise(later.evidence()._replace(boot_log=later.boot_log))
     assert judged == [later.boot_log]
 
 
 def test_a_whole_ima_log_that_nobody_asked_for_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents send what the challenge does not name; see :mod:`nodeseal.agent.evidence.logs`."""
-    judged = counted(monkeypatch, appraise_module, "judge_ima")
+    judged = counted(monkeypatch, ima, "judge_ima")
     first = WHOLE.appraise()
     second = WHOLE.then(first).running(TOOL)
     refused = second.appraise(second.evidence()._replace(ima=second.delta(0)))
     assert ids(refused) == [FindingId.IMA_REPLAY]
     assert len(judged) == 1
-    assert refused.baseline.ima is first.baseline.ima
+    assert measured_so_far(refused) is measured_so_far(first)
     third = WHOLE.then(refused)
     assert third.appraise(third.evidence()).trusted
 
@@ -302,8 +309,8 @@ def test_a_steady_round_brings_no_logs_and_is_not_judged_again() -> None:
         appraisal = second.appraise(sent)
         assert appraisal.keeps_leases
         assert appraisal.baseline.judgement is first.baseline.judgement
-        assert appraisal.baseline.ima is first.baseline.ima
-        assert appraisal.baseline.boot is first.baseline.boot
+        assert measured_so_far(appraisal) is measured_so_far(first)
+        assert booted(appraisal) is booted(first)
 
 
 def test_values_that_come_again_unchanged_are_not_judged_again() -> None:
@@ -326,16 +333,17 @@ def test_without_a_quoted_pcr_10_nothing_is_made_of_an_ima_log() -> None:
     unquoted = replace(MACHINE, challenge=MACHINE.challenge._replace(selection=SELECTION))
     appraisal = unquoted.appraise()
     assert appraisal.trusted
-    assert appraisal.baseline.ima is None
+    assert measured_so_far(appraisal) is None
 
 
 def test_logs_are_held_against_goldens_that_serve_the_node_and_no_others() -> None:
     mine, other = WHOLE.policy.goldens[0], replace(WHOLE.policy.goldens[0], name="other", nodes={"pool": "b"})
     both = under(WHOLE, mine, other)
     appraisal = both.appraise()
-    assert appraisal.baseline.boot is not None
-    assert appraisal.baseline.ima is not None
-    assert {*appraisal.baseline.boot.verdicts} == {*appraisal.baseline.ima.verdicts} == {mine.digest}
+    boot_state, progress = booted(appraisal), measured_so_far(appraisal)
+    assert boot_state is not None
+    assert progress is not None
+    assert {*boot_state.verdicts} == {*progress.verdicts} == {mine.digest}
     assert both.then(appraisal).asked.logs == WHOLE.then(WHOLE.appraise()).asked.logs
 
 
@@ -348,7 +356,7 @@ def test_new_entries_come_alone_and_are_judged_with_what_is_known() -> None:
     assert evidence.ima.offset == len(WHOLE.ima_log or b"")
     second = more.appraise(evidence)
     assert second.keeps_leases
-    assert second.baseline.boot is first.baseline.boot
+    assert booted(second) is booted(first)
     bad = more.then(second).running(TOOL)
     assert ids(bad.appraise()) == [FindingId.IMA_UNKNOWN_FILE]
 
@@ -377,7 +385,7 @@ def test_r02_entries_that_do_not_come_are_found_and_may_come_later(sent: Callabl
     more = WHOLE.then(first).running(ran("/usr/bin/agent", FILES["/usr/bin/agent"]))
     short = more.appraise(sent(more.evidence()))
     assert ids(short) == [FindingId.IMA_REPLAY]
-    assert short.baseline.ima == first.baseline.ima
+    assert measured_so_far(short) == measured_so_far(first)
     whole = more.then(short)
     assert whole.appraise(whole.evidence(values=False)).trusted
 
@@ -386,15 +394,17 @@ def test_r04_entries_that_run_ahead_of_the_quote_are_judged_in_the_next_round() 
     ahead = RUNTIME.running(TOOL)
     early = replace(RUNTIME, ima_log=ahead.ima_log).appraise()
     assert early.trusted
-    assert early.baseline.mark is not None
-    assert early.baseline.mark.offset == len(RUNTIME.ima_log or b"")
+    mark = marked(early)
+    assert mark is not None
+    assert mark.offset == len(RUNTIME.ima_log or b"")
     assert ids(ahead.then(early).appraise()) == [FindingId.IMA_UNKNOWN_FILE]
 
 
 def test_the_log_is_replayed_even_if_no_golden_judges_what_runs() -> None:
     appraisal = MACHINE.appraise()
-    assert appraisal.baseline.mark is not None
-    assert appraisal.baseline.mark.offset == len(MACHINE.ima_log or b"")
+    mark = marked(appraisal)
+    assert mark is not None
+    assert mark.offset == len(MACHINE.ima_log or b"")
 
 
 @pytest.mark.parametrize("pcr", [0, 7, 8, 9, 11, 12, 13, 14])
@@ -419,7 +429,7 @@ def test_a_boot_pcr_that_moves_asks_for_the_boot_log_again(pcr: int) -> None:
 def test_other_pcrs_say_nothing_about_the_boot_log(pcr: int) -> None:
     first = BOOT.appraise()
     moved = BOOT.then(first).extended(pcr)
-    assert moved.appraise().baseline.boot is first.baseline.boot
+    assert booted(moved.appraise()) is booted(first)
 
 
 def test_a_boot_pcr_that_moves_matters_to_no_golden_of_other_values() -> None:
@@ -554,7 +564,7 @@ def test_a_reboot_takes_nothing_over_from_the_boot_before() -> None:
     silent = rebooted.appraise(rebooted.evidence()._replace(boot_log=None, ima=None))
     assert ids(silent) == [FindingId.UEFI_LOG_MISSING, FindingId.IMA_LOG_MISSING]
     assert not silent.logs_required
-    assert (silent.baseline.boot, silent.baseline.ima, silent.baseline.mark) == (None, None, None)
+    assert (booted(silent), measured_so_far(silent), marked(silent)) == (None, None, None)
 
 
 def test_a_round_that_breaks_continuity_decides_without_logs_that_were_left_out() -> None:
@@ -574,7 +584,7 @@ def test_a_restarted_verifier_takes_entries_before_the_mark_for_as_old_as_they_w
     resumed = restarted(first_round, first)
     assert resumed.asked.logs.ima_offset == 0
     assert resumed.appraise().keeps_leases
-    forgotten = replace(resumed, baseline=first.baseline._replace(judgement=None, mark=None))
+    forgotten = replace(resumed, baseline=first.baseline._replace(judgement=None, kept=()))
     assert set(ids(forgotten.appraise())) == {FindingId.IMA_EXPIRED_FILE}
 
 
@@ -582,11 +592,11 @@ def test_a_mark_outlives_rounds_without_logs_but_not_the_boot() -> None:
     resumed = restarted(MACHINE, MACHINE.appraise())
     silent = resumed.evidence()._replace(boot_log=None, ima=None)
     assert resumed.baseline is not None
-    assert resumed.baseline.mark is not None
-    assert resumed.appraise(silent).baseline.mark == resumed.baseline.mark
+    assert resumed.baseline.kept_of(ImaMark) is not None
+    assert marked(resumed.appraise(silent)) == resumed.baseline.kept_of(ImaMark)
     info = resumed.clock_info._replace(reset_count=9)
     rebooted = replace(resumed, claims=OTHER_BOOT, clock_info=info, boot_log=None, ima_log=None)
-    assert rebooted.appraise().baseline.mark is None
+    assert marked(rebooted.appraise()) is None
 
 
 def test_what_is_new_was_measured_after_the_last_round_that_showed_nothing_new() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, capture
 from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.errors import ProofFailed
 from nodeseal.findings import FindingId
@@ -20,13 +20,13 @@ FOLDER = folder_of(MACHINE)
 
 
 def test_what_was_captured_from_evidence_judges_that_evidence_good() -> None:
-    golden = capture([observe(FOLDER).observation], Wanted(name="mine")).golden
+    golden = capture([observe(FOLDER).observation], CaptureOptions(name="mine")).golden
     assert appraise_folder(FOLDER, [golden]).trusted
 
 
 def test_what_was_captured_elsewhere_judges_it_bad_and_names_the_event() -> None:
     other = folder_of(measured(SampleBoot(boot_loader=b"another loader")))
-    golden = capture([observe(other).observation], Wanted(name="other")).golden
+    golden = capture([observe(other).observation], CaptureOptions(name="other")).golden
     appraisal = appraise_folder(FOLDER, [golden])
     assert not appraisal.trusted
     (finding,) = (f for f in appraisal.findings if f.where.startswith("sha256 PCR 4"))

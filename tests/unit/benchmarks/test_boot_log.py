@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import boot_log
-from nodeseal.appraisal.boot_log import conclude_boot
+from nodeseal.appraisal.kinds.boot import conclude_boot
 
 
 def test_without_real_logs_one_of_our_own_is_as_long_and_judged_good(

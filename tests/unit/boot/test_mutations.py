@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeseal.appraisal.boot_rules import judge_boot
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.errors import MalformedInput

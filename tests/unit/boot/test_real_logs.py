@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.appraisal.boot_rules import judge_boot
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog, prove_boot_log

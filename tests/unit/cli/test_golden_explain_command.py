@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, capture
 from nodeseal.appraisal.offline import observe
 from nodeseal.cli import output
 from nodeseal.cli.main import app
@@ -24,10 +24,10 @@ from support.rounds import NOW, Round, measured, ran, runtime_rules
 
 MACHINE = measured()
 OTHER = measured(SampleBoot(boot_loader=b"another loader"))
-WANTED = Wanted(name="rack-a")
+WANTED = CaptureOptions(name="rack-a")
 
 
-def golden_of(machine: Round, wanted: Wanted = WANTED) -> Golden:
+def golden_of(machine: Round, wanted: CaptureOptions = WANTED) -> Golden:
     return capture([observe(folder_of(machine)).observation], wanted).golden
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodeseal.appraisal.capture import Wanted, capture
+from nodeseal.appraisal.capture import CaptureOptions, capture
 from nodeseal.appraisal.offline import appraise_folder, observe
 from nodeseal.cli.main import app
 from nodeseal.errors import MalformedInput
@@ -28,7 +28,7 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def now(tmp_path: Path) -> Path:
-    golden = capture([observe(folder_of(measured(BEFORE))).observation], Wanted(name="now")).golden
+    golden = capture([observe(folder_of(measured(BEFORE))).observation], CaptureOptions(name="now")).golden
     file = tmp_path / "now.yaml"
     file.write_bytes(dump_golden(golden))
     return file

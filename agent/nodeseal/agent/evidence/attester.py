@@ -41,7 +41,7 @@ class AgentChallenge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class Answer:
     """One answer in the making.
 
     Attributes:
@@ -97,7 +97,7 @@ class Attester:
 
     async def answer(
         self, purpose: Purpose, challenge: AgentChallenge, identity: Identity, leases: tuple[LeaseId, ...]
-    ) -> Round:
+    ) -> Answer:
         """Quote for one challenge, then read the logs, which so never fall short of the quote.
 
         Raises:
@@ -110,7 +110,7 @@ class Attester:
         quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
         measured = _values_of(IMA_PCR, challenge.selection, quoted)
         logs = await asyncio.to_thread(self._logs.beyond, challenge.known, boot_id, measured)
-        return Round(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs)
+        return Answer(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs)
 
     def _claims(self, boot_id: str, leases: tuple[LeaseId, ...]) -> bytes:
         return encode_claims(

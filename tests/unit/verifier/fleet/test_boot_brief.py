@@ -64,5 +64,5 @@ OLD = BootBrief(secure_boot="off", images=(), command_lines=(), firmware_version
 )
 def test_what_is_shown_is_of_this_boot(continuity: Continuity, sent: bool, shown: BootBrief | None) -> None:  # noqa: FBT001 - the case
     node: Any = SimpleNamespace(boot=OLD)
-    appraisal: Any = SimpleNamespace(boot=CLAIMS if sent else None, continuity=continuity)
+    appraisal: Any = SimpleNamespace(detail=lambda _: CLAIMS if sent else None, continuity=continuity)
     assert boot_after(node, appraisal) == shown

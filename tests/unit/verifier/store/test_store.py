@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from nodeseal.appraisal.kinds.ima import ImaMark
 from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
-from nodeseal.appraisal.runtime import ImaMark
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, KeyId, NodeId
@@ -63,7 +63,9 @@ STANDING = NodeStanding(
     trusted_until=None,
     last_seen=NOW,
     clock=Baseline(
-        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True), boot_id="boot", mark=MARK
+        clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True),
+        boot_id="boot",
+        kept=(MARK,),
     ),
 )
 
@@ -163,7 +165,7 @@ def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> Non
 
 def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
     bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
-    standing = replace(STANDING, clock=STANDING.clock._replace(mark=None)) if STANDING.clock else STANDING
+    standing = replace(STANDING, clock=STANDING.clock._replace(kept=())) if STANDING.clock else STANDING
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
     assert run(engine, load_nodes) == [(bare, standing)]
 

@@ -113,7 +113,7 @@ class Node:
         # PCR values and logs were proved with the old key; clock and boot are the TPM's, whatever key signs them
         known = self.baseline
         if known is not None:
-            self.baseline = Baseline(clock_info=known.clock_info, boot_id=known.boot_id, mark=known.mark)
+            self.baseline = Baseline(clock_info=known.clock_info, boot_id=known.boot_id, kept=known.kept)
 
     @property
     def keys(self) -> NodeKeys:

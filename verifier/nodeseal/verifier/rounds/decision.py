@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from nodeseal.appraisal.model import Appraisal, Baseline, Continuity
+from nodeseal.boot.claims import BootClaims
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
 from nodeseal.verifier.fleet.change import STICKY, Change
@@ -51,7 +52,7 @@ def change_after(node: Node, appraisal: Appraisal, trusted_until_steady: float, 
             goldens=appraisal.goldens,
         )
     standing = replace(
-        node.standing(), state=state, reason="", findings=appraisal.findings, trusted_until=appraisal.believable_until
+        node.standing(), state=state, reason="", findings=appraisal.findings, trusted_until=appraisal.good_until
     )
     if not appraisal.keeps_leases:
         ended, reason = tuple(node.leases.values()), "the node has rebooted"
@@ -86,8 +87,9 @@ def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tupl
 
 def boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
     """Return the brief of the node's boot after a round; None after a reboot, until its log arrives."""
-    if appraisal.boot is not None:
-        return brief(appraisal.boot)
+    booted = appraisal.detail(BootClaims)
+    if booted is not None:
+        return brief(booted)
     same_boot = appraisal.continuity is Continuity.CONTINUES
     return node.boot if same_boot else None
 

@@ -26,8 +26,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from nodeseal.appraisal.appraise import appraise
-from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode, known_logs
+from nodeseal.appraisal.appraise import appraise, known_logs
+from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.binding import NONCE_SIZE, Channel, Purpose, qualifying_data
 from nodeseal.evidence.logs import NOTHING_KNOWN
@@ -173,7 +173,7 @@ class Rounds:
             return True
         steady, trusted_until_steady = is_steady(node, appraisal), asked.at + self.settings.trust_seconds
         if steady and trusted_until_steady > node.trusted_until_steady:
-            node.trusted_until_steady, node.trusted_until = trusted_until_steady, appraisal.believable_until
+            node.trusted_until_steady, node.trusted_until = trusted_until_steady, appraisal.good_until
         return steady
 
     async def _change_state(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:

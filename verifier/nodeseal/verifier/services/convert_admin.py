@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from nodeseal.appraisal.kinds.ima import progress_of
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
@@ -32,7 +33,7 @@ DEFAULT_SUITE = Suite.MLKEM768_X25519
 
 def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
     """Return a node as it stands at the steady time ``now``."""
-    record, facts = node.record, node.record.facts
+    record, facts, progress = node.record, node.record.facts, progress_of(node.baseline)
     message = admin_pb2.Node(
         node_id=record.node_id,
         state=state_to_proto(node.state_at(now).value),
@@ -49,7 +50,7 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         reason=shown_text(node.reason),
         labels=dict(record.labels),
         boot=_boot(node.boot) if node.boot else None,
-        ima_judged_bytes=node.baseline.ima.mark.offset if node.baseline and node.baseline.ima else 0,
+        ima_judged_bytes=progress.mark.offset if progress else 0,
         certified_manufacturer=record.tpm.manufacturer,
         ek_algorithm=record.tpm.ek_algorithm,
     )

@@ -9,8 +9,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from nodeseal.appraisal.kinds.ima import ImaMark
 from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
-from nodeseal.appraisal.runtime import ImaMark
 from nodeseal.documents import Fields, decode_json, encode_json
 from nodeseal.findings import Finding
 from nodeseal.ids import NodeId
@@ -132,6 +132,7 @@ def _record_values(record: NodeRecord) -> dict[str, object]:
 
 
 def _standing_values(standing: NodeStanding) -> dict[str, object]:
+    mark = standing.clock.kept_of(ImaMark) if standing.clock else None
     return {
         "state": standing.state,
         "reason": standing.reason,
@@ -139,7 +140,7 @@ def _standing_values(standing: NodeStanding) -> dict[str, object]:
         "trusted_until": standing.trusted_until,
         "last_seen": standing.last_seen,
         "clock": None if standing.clock is None else _encode_clock(standing.clock),
-        "ima_mark": _encode_mark(standing.clock.mark) if standing.clock and standing.clock.mark else None,
+        "ima_mark": _encode_mark(mark) if mark else None,
     }
 
 
@@ -211,7 +212,7 @@ def _decode_clock(raw: bytes) -> Baseline:
 
 def _decode_baseline(clock: bytes, mark: bytes | None) -> Baseline:
     baseline = _decode_clock(clock)
-    return baseline if mark is None else baseline._replace(mark=_decode_mark(mark))
+    return baseline if mark is None else baseline._replace(kept=(_decode_mark(mark),))
 
 
 def _encode_mark(mark: ImaMark) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.appraisal.runtime import compile_runtime
+from nodeseal.appraisal.kinds.ima import compile_runtime
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden

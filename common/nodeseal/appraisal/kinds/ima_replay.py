@@ -2,7 +2,7 @@
 
 What a golden lists costs one look-up and one hash: a table maps the template data of allowed files, byte for byte, to
 its template hash, so neither has to be taken apart or hashed again. Entries that some golden does not list are only
-remembered by their offset; they are judged (:mod:`~nodeseal.appraisal.runtime_rules`) once the replay has met
+remembered by their offset; they are judged (:mod:`~nodeseal.appraisal.kinds.ima_rules`) once the replay has met
 the quoted value, since nothing before means anything.
 
 The loop reads the plain layout of :mod:`nodeseal.ima.log`. Whatever is not plain, such as violations, unusual

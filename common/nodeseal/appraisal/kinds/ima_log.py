@@ -1,4 +1,4 @@
-"""Judge what ran: IMA log entries that replay into the quoted PCR 10, held against goldens' runtime rules.
+"""The IMA log round by round: entries that replay into the quoted PCR 10, held against goldens' runtime rules.
 
 The verifier keeps no log. It keeps how far the log was proved, the value of PCR 10 there, and what every golden
 objected to (:class:`ImaProgress`), and a round brings what is new.
@@ -29,8 +29,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from nodeseal.appraisal.runtime_proof import Part, Plan, Proof, judged_bank, prove, unlisted_entries
-from nodeseal.appraisal.runtime_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields, shown_path
+from nodeseal.appraisal.kinds.ima_proof import LogPart, ReplayPlan, ReplayProof, judged_bank, prove, unlisted_entries
+from nodeseal.appraisal.kinds.ima_rules import BOOT_AGGREGATE, CompiledRuntime, Span, file_fields, shown_path
+from nodeseal.appraisal.kinds.kind import MAX_FINDINGS
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
@@ -42,8 +43,6 @@ from nodeseal.ima.template import ImaFields
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import IMA_PCR
 
-MAX_FINDINGS: Final = 100
-"""Findings that are kept of one golden; more are counted."""
 MAX_COUNTED: Final = 10_000
 """Findings of one golden that are counted; entries behind the last of these are not held against it: that is moot."""
 _REMEMBERED: Final = 32_768
@@ -69,7 +68,7 @@ class ImaMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeVerdict:
+class ImaVerdict:
     """What one golden's runtime rules object to, since boot.
 
     Attributes:
@@ -81,7 +80,7 @@ class RuntimeVerdict:
     more: int = 0
 
 
-_CLEAN: Final = RuntimeVerdict()
+_CLEAN: Final = ImaVerdict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ class ImaProgress:
     """
 
     mark: ImaMark
-    verdicts: Mapping[Digest, RuntimeVerdict]
+    verdicts: Mapping[Digest, ImaVerdict]
     findings: tuple[Finding, ...] = ()
     kept: ImaMark | None = None
 
@@ -136,57 +135,55 @@ def compile_runtime(golden: Golden) -> CompiledRuntime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Round:
-    """What a round brings and what is known; see :func:`judge_ima`."""
+class ImaRound:
+    """What a round brings of the IMA log, and what is known of it.
 
-    delta: ImaDelta
-    progress: ImaProgress | None
-    mark: ImaMark | None
-    pcrs: QuotedPcrs
-    goldens: Sequence[CompiledRuntime]
-    now: datetime
-    since: datetime
-    aggregates: Sequence[tuple[str, bytes]]
-
-
-def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is known
-    delta: ImaDelta | None,
-    progress: ImaProgress | None,
-    mark: ImaMark | None,
-    pcrs: QuotedPcrs,
-    goldens: Sequence[CompiledRuntime],
-    now: datetime,
-    since: datetime | None = None,
-    aggregates: Iterable[tuple[str, bytes]] = (),
-) -> ImaOutcome:
-    """Prove what a round brings of the IMA log, and hold it against every golden.
-
-    Args:
+    Attributes:
         delta: the stretch of log; None: none was sent, which is as good as nothing new.
         progress: what earlier rounds of this boot proved; None: not known.
         mark: how far the log of this boot was ever proved, where ``progress`` is not known.
         pcrs: quoted values: PCR 10, and the boot PCRs.
         goldens: those that judge what runs.
         now: when the evidence arrived.
-        since: when a quote was asked for that still showed what was proved before, so that what is new is newer; None:
-            not known, so it may be as old as the mark.
+        settled_at: when a quote was asked for that still showed what was proved before, so that what is new is newer;
+            None: not known, so it may be as old as the mark.
         aggregates: algorithm and digest of boot aggregates that count beside those of the quoted values.
     """
+
+    delta: ImaDelta | None
+    progress: ImaProgress | None = None
+    mark: ImaMark | None = None
+    pcrs: QuotedPcrs
+    goldens: Sequence[CompiledRuntime] = ()
+    now: datetime
+    settled_at: datetime | None = None
+    aggregates: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KnownRound:
+    """A round with everything filled in that was not given.
+
+    Attributes:
+        given: the round.
+        delta: the stretch of log that is to be proved.
+        mark: how far the log was ever proved, if that says something about this quote.
+        since: the earliest moment at which new entries may have been measured.
+        aggregates: algorithm and digest of every boot aggregate that counts.
+    """
+
+    given: ImaRound
+    delta: ImaDelta
+    mark: ImaMark | None
+    since: datetime
+    aggregates: Sequence[tuple[str, bytes]]
+
+
+def judge_ima(round_: ImaRound) -> ImaOutcome:
+    """Prove what a round brings of the IMA log, and hold it against every golden."""
+    progress = round_.progress
     try:
-        known = _comparable(progress.mark if progress else mark, pcrs)
-        sent = delta or _nothing_new(progress)
-        newer = (since or known.last_at) if known else now
-        round_ = _Round(
-            delta=sent,
-            progress=progress,
-            mark=known,
-            pcrs=pcrs,
-            goldens=goldens,
-            now=now,
-            since=newer,
-            aggregates=(*_aggregates(pcrs), *aggregates),
-        )
-        after = _after(round_)
+        after = _after(_filled(round_))
     except ProofFailed as refused:
         findings = refused.findings
     except MalformedInput as error:
@@ -196,20 +193,36 @@ def judge_ima(  # noqa: PLR0913, PLR0917 - what a round brings, and what is know
     return ImaOutcome(progress=progress, findings=(*progress.findings, *findings) if progress else findings)
 
 
+def _filled(round_: ImaRound) -> _KnownRound:
+    """Fill in what was not given.
+
+    Raises:
+        ProofFailed: IMA_LOG_MISSING, no log was ever sent.
+    """
+    mark = _comparable(round_.progress.mark if round_.progress else round_.mark, round_.pcrs)
+    return _KnownRound(
+        given=round_,
+        delta=round_.delta or _nothing_new(round_.progress),
+        mark=mark,
+        since=(round_.settled_at or mark.last_at) if mark else round_.now,
+        aggregates=(*_aggregates(round_.pcrs), *round_.aggregates),
+    )
+
+
 def _nothing_new(progress: ImaProgress | None) -> ImaDelta:
     if progress is None:
         raise ProofFailed(Finding(id=FindingId.IMA_LOG_MISSING, expected="the IMA log of this boot", seen="none"))
     return ImaDelta(offset=progress.mark.offset, entries=b"")
 
 
-def _after(round_: _Round) -> ImaProgress:
+def _after(round_: _KnownRound) -> ImaProgress:
     """Return what is known after a round.
 
     Raises:
         ProofFailed: IMA_REPLAY; IMA_LOG_MISSING, nothing was measured at all.
         MalformedInput: an entry does not parse.
     """
-    offset, progress, mark = round_.delta.offset, round_.progress, round_.mark
+    offset, progress, mark = round_.delta.offset, round_.given.progress, round_.mark
     plan = _whole(round_) if offset == 0 or progress is None else _continued(round_, progress)
     proof = prove(plan)
     if offset + proof.end == 0:
@@ -218,8 +231,8 @@ def _after(round_: _Round) -> ImaProgress:
         mark=ImaMark(
             offset=offset + proof.end,
             aggregates=proof.aggregates,
-            first_at=mark.first_at if mark else round_.now,
-            last_at=round_.now,
+            first_at=mark.first_at if mark else round_.given.now,
+            last_at=round_.given.now,
         ),
         verdicts=_verdicts(round_, plan, proof),
         findings=progress.findings if progress else tuple(_beginning(plan, round_.aggregates)),
@@ -228,36 +241,38 @@ def _after(round_: _Round) -> ImaProgress:
     return replace(after, kept=kept if after.objected else after.mark)
 
 
-def _continued(round_: _Round, progress: ImaProgress) -> Plan:
+def _continued(round_: _KnownRound, progress: ImaProgress) -> ReplayPlan:
     """Plan to prove what is new."""
     delta, mark = round_.delta, progress.mark
     if delta.offset != mark.offset:
         raise ProofFailed(not_due(mark.offset, delta.offset))
-    judged = [golden for golden in round_.goldens if golden.digest in progress.verdicts]
-    part = Part(stop=len(delta.entries), reached=None, goldens=judged, measured=Span(round_.since, round_.now))
-    quoted = [bank for bank in mark.aggregates if round_.pcrs.get(bank, IMA_PCR) is not None]
-    return Plan(delta=delta, pcrs=round_.pcrs, bank=judged_bank(quoted), before=mark.aggregates, parts=(part,))
+    judged = [golden for golden in round_.given.goldens if golden.digest in progress.verdicts]
+    part = LogPart(stop=len(delta.entries), reached=None, goldens=judged, measured=Span(round_.since, round_.given.now))
+    quoted = [bank for bank in mark.aggregates if round_.given.pcrs.get(bank, IMA_PCR) is not None]
+    return ReplayPlan(
+        delta=delta, pcrs=round_.given.pcrs, bank=judged_bank(quoted), before=mark.aggregates, parts=(part,)
+    )
 
 
-def _whole(round_: _Round) -> Plan:
+def _whole(round_: _KnownRound) -> ReplayPlan:
     """Plan to prove a log from its first entry on, through what was proved before."""
-    delta, mark, pcrs = round_.delta, round_.mark, round_.pcrs
+    delta, mark, pcrs = round_.delta, round_.mark, round_.given.pcrs
     if delta.offset != 0:
         raise ProofFailed(not_due(0, delta.offset))
     before = {bank: bytes(bank.digest_size) for bank in HashAlg if pcrs.get(bank, IMA_PCR) is not None}
-    measured = Span(round_.since, round_.now)
-    new = Part(stop=len(delta.entries), reached=None, goldens=round_.goldens, measured=measured)
+    measured = Span(round_.since, round_.given.now)
+    new = LogPart(stop=len(delta.entries), reached=None, goldens=round_.given.goldens, measured=measured)
     if mark is None:
-        return Plan(delta=delta, pcrs=pcrs, bank=judged_bank(before), before=before, parts=(new,))
+        return ReplayPlan(delta=delta, pcrs=pcrs, bank=judged_bank(before), before=before, parts=(new,))
     bank = judged_bank(before.keys() & mark.aggregates.keys())
-    known = round_.progress.verdicts if round_.progress else {}
-    old = Part(
+    known = round_.given.progress.verdicts if round_.given.progress else {}
+    old = LogPart(
         stop=mark.offset,
         reached=mark.aggregates[bank],
-        goldens=[golden for golden in round_.goldens if golden.digest not in known],
+        goldens=[golden for golden in round_.given.goldens if golden.digest not in known],
         measured=Span(mark.first_at, mark.last_at),
     )
-    return Plan(delta=delta, pcrs=pcrs, bank=bank, before=before, parts=(old, new))
+    return ReplayPlan(delta=delta, pcrs=pcrs, bank=bank, before=before, parts=(old, new))
 
 
 def _comparable(mark: ImaMark | None, pcrs: QuotedPcrs) -> ImaMark | None:
@@ -272,9 +287,9 @@ def not_due(due: int, offset: int) -> Finding:
     return Finding(id=FindingId.IMA_REPLAY, expected=expected, seen=seen, where="IMA log")
 
 
-def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, RuntimeVerdict]:
+def _verdicts(round_: _KnownRound, plan: ReplayPlan, proof: ReplayProof) -> Mapping[Digest, ImaVerdict]:
     """Add what each golden objects to in the proved entries to what it objected to before."""
-    known, offset = round_.progress.verdicts if round_.progress else {}, plan.delta.offset
+    known, offset = round_.given.progress.verdicts if round_.given.progress else {}, plan.delta.offset
     judged = {golden.digest for part in plan.parts for golden in part.goldens}
     found: dict[Digest, list[Finding]] = {digest: list(known.get(digest, _CLEAN).findings) for digest in judged}
     more = {digest: known.get(digest, _CLEAN).more for digest in judged}
@@ -295,7 +310,7 @@ def _verdicts(round_: _Round, plan: Plan, proof: Proof) -> Mapping[Digest, Runti
                     counting.remove(golden.digest)
         if not counting:
             break
-    return {digest: RuntimeVerdict(findings=tuple(found[digest]), more=more[digest]) for digest in judged}
+    return {digest: ImaVerdict(findings=tuple(found[digest]), more=more[digest]) for digest in judged}
 
 
 def _judge(
@@ -320,7 +335,7 @@ def _aggregates(pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
             yield bank.hashlib_name, aggregate
 
 
-def _beginning(plan: Plan, aggregates: Iterable[tuple[str, bytes]]) -> Iterator[Finding]:
+def _beginning(plan: ReplayPlan, aggregates: Iterable[tuple[str, bytes]]) -> Iterator[Finding]:
     """Find a log that does not begin with the aggregate of the quoted boot PCRs.
 
     An aggregate in a bank that is not quoted cannot be compared and is let pass: older kernels make it of SHA-1.

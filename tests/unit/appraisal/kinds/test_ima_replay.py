@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeseal.appraisal import runtime_replay
-from nodeseal.appraisal.runtime import compile_runtime
-from nodeseal.appraisal.runtime_replay import Stretch, replay
+from nodeseal.appraisal.kinds import ima_replay
+from nodeseal.appraisal.kinds.ima_log import compile_runtime
+from nodeseal.appraisal.kinds.ima_replay import Stretch, replay
 from nodeseal.errors import MalformedInput
 from nodeseal.ima.log import ImaEntry, replay_ima
 from nodeseal.tpm.algorithms import HashAlg
@@ -92,7 +92,7 @@ def test_an_entry_that_is_cut_off_is_malformed(size: int) -> None:
 
 @pytest.mark.parametrize("entry", [LISTED, UNLISTED, ima.violation(b"/usr/bin/sh")], ids=["listed", "not", "violation"])
 def test_entries_of_other_pcrs_are_bounded(entry: ImaEntry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_replay, "MAX_OTHERS", 2)
+    monkeypatch.setattr(ima_replay, "MAX_OTHERS", 2)
     other = entry._replace(pcr=11)
     many, more = (ima.log((LISTED, UNLISTED, LISTED, *[other] * count)) for count in (2, 3))
     assert replay(stretch(many), SHA256, bytes(32), None, (GOLDEN,)).end == len(many)

@@ -1,24 +1,38 @@
-"""Conclude from a boot log, once, when it comes, all that later rounds need: the log itself is not kept.
+"""The boot kind: a boot log, held once against the quoted boot PCRs and against goldens; the log itself is not kept.
 
 The log is held against the PCRs that this round quoted (:mod:`nodeseal.boot.proved`), and what it proves against every
 golden that serves the node, whether its window is open or not. The conclusions hold as long as the boot PCRs do: when
 one of them moves, the log no longer proves what it did, and the node is asked for it again.
+
+A boot log that was not asked for costs next to nothing, for no honest agent sends it: one that is byte for byte the
+known one is not judged again while its conclusions hold.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from nodeseal.appraisal.boot_rules import judge_boot
-from nodeseal.appraisal.model import BootState, BootVerdict
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
+from nodeseal.appraisal.kinds.kind import (
+    LEFT_OUT,
+    MAX_FINDINGS,
+    NO_OBJECTION,
+    KindVerdict,
+    Proved,
+    Round,
+    missing,
+)
+from nodeseal.appraisal.model import AuthenticEvidence, Facts, Proof
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
 from nodeseal.boot.quirks import FirmwareFacts
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.claims import Claims
+from nodeseal.evidence.logs import KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.golden.model import Golden
@@ -27,12 +41,106 @@ from nodeseal.ima.log import boot_aggregate_candidates
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog, decode_event_log
 
-BOOT_PCRS = frozenset({*range(10), *range(11, 15)})
-"""PCRs that a boot log may explain: all static ones but IMA's and the cap PCR."""
-MAX_FINDINGS = 100
-"""Findings that are kept and shown of one node against one golden; the rest are counted."""
-_REGISTER = struct.Struct(">HB")
-_CLEAN = BootVerdict()
+BOOT_PCRS: Final = frozenset({*range(10), *range(11, 15)})
+"""PCRs that a boot log may explain: all static ones except IMA's and the cap PCR."""
+_REGISTER: Final = struct.Struct(">HB")
+_UNEXPLAINED: Final = "the boot log does not account for this PCR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootVerdict:
+    """A boot log held against one golden.
+
+    Attributes:
+        findings: what the golden's boot rules object to; the first of many.
+        more: how many findings were left out.
+        differences: by PCR, the first event that differs from the golden's reference, in words.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    more: int = 0
+    differences: Mapping[int, str] = field(default_factory=dict)
+
+
+_CLEAN: Final = BootVerdict()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootState:
+    """What was concluded from a boot log; it holds while the boot PCRs have the values that the log was held against.
+
+    Attributes:
+        log_sha256: SHA-256 of the log, to name it in a challenge.
+        pcrs_sha256: SHA-256 over the boot PCRs of that quote.
+        findings: what is wrong with the log whatever goldens say.
+        proved: PCRs that the log accounts for.
+        verdicts: by golden digest.
+        aggregates: algorithm and digest of IMA's boot aggregates where the kernel saw other values than are quoted,
+            because systemd's separator came later.
+    """
+
+    log_sha256: bytes
+    pcrs_sha256: bytes
+    findings: tuple[Finding, ...]
+    proved: tuple[int, ...]
+    verdicts: Mapping[Digest, BootVerdict]
+    aggregates: tuple[tuple[str, bytes], ...] = ()
+
+    def covers(self, goldens: Sequence[Golden]) -> bool:
+        """Tell whether the log was held against every one of these goldens."""
+        return all(golden.digest in self.verdicts for golden in goldens)
+
+
+def known(proof: BootState, goldens: Sequence[Golden], logs: KnownLogs) -> KnownLogs:
+    """Name the log that was held against every golden."""
+    return logs._replace(boot_log_sha256=proof.log_sha256) if proof.covers(goldens) else logs
+
+
+def unchanged(proof: BootState | None, evidence: AuthenticEvidence) -> bool:
+    """Tell whether no log came."""
+    return evidence.sent.boot_log is None
+
+
+def prove(round_: Round, before: BootState | None, earlier: Sequence[Proof | None]) -> Proved[BootState]:
+    """Conclude from a log that is news; else what was concluded before holds while no boot PCR has moved."""
+    log = round_.evidence.sent.boot_log
+    if before is not None and before.pcrs_sha256 != boot_pcrs_sha256(round_.pcrs):
+        before = None
+    if log is None or (before is not None and _concluded(log, before, round_.goldens)):
+        return Proved(before)
+    return Proved(*conclude_boot(log, round_.pcrs, round_.evidence.claims, round_.goldens))
+
+
+def judge(proof: BootState | None, golden: Golden, facts: Facts) -> KindVerdict:
+    """Return what the golden's boot rules objected to when the log came."""
+    if golden.boot is None:
+        return NO_OBJECTION
+    verdict = proof.verdicts.get(golden.digest) if proof else None
+    if verdict is not None:
+        return KindVerdict(verdict.findings, verdict.more)
+    if facts.asked.boot_log_sha256:
+        return LEFT_OUT
+    return missing(FindingId.UEFI_LOG_MISSING, "the boot log", "none", golden)
+
+
+def keep(proof: BootState | None, kept: Sequence[object]) -> None:
+    """Keep nothing: a verifier that restarted asks for the log again."""
+
+
+def explain(facts: Facts, golden: Golden, index: int) -> str:
+    """Say which event makes a boot PCR differ from its golden, if the boot log was seen."""
+    state = facts.proof(BootState)
+    if state is None or index not in BOOT_PCRS:
+        return ""
+    if index not in state.proved:
+        return _UNEXPLAINED
+    verdict = state.verdicts.get(golden.digest)
+    return verdict.differences.get(index, "") if verdict else ""
+
+
+def _concluded(log: bytes, state: BootState, goldens: Sequence[Golden]) -> bool:
+    """Tell whether this very log was held against every one of these goldens."""
+    return state.covers(goldens) and HashAlg.SHA256.digest(log) == state.log_sha256
 
 
 def boot_pcrs_sha256(pcrs: QuotedPcrs) -> bytes:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nodeseal.appraisal import clock
-from nodeseal.appraisal.clock import Boot, Clock, Counters
+from nodeseal.appraisal.kinds import clock
+from nodeseal.appraisal.kinds.clock import Boot, ClockMotion, Counters
 from nodeseal.appraisal.model import Baseline, Continuity
 from nodeseal.findings import FindingId
 from nodeseal.tpm.attest import ClockInfo
@@ -23,7 +23,7 @@ RESET, ROLLBACK, UNSAFE = FindingId.CLOCK_RESET, FindingId.CLOCK_ROLLBACK, Findi
 
 
 def judge(seen: ClockInfo, boot_id: str = BOOT, before: ClockInfo = BEFORE) -> tuple[Continuity, tuple[FindingId, ...]]:
-    timing = clock.judge(Baseline(clock_info=before, boot_id=BOOT), seen, boot_id)
+    timing = clock.prove(Baseline(clock_info=before, boot_id=BOOT), seen, boot_id)
     return timing.continuity, tuple(finding.id for finding in timing.findings)
 
 
@@ -91,7 +91,7 @@ def test_each_row_of_the_table(
 
 def test_boot_ids_have_no_order() -> None:
     baseline = Baseline(clock_info=BEFORE, boot_id=OTHER)
-    assert clock.judge(baseline, BEFORE, BOOT).continuity is REBOOTED
+    assert clock.prove(baseline, BEFORE, BOOT).continuity is REBOOTED
 
 
 def test_obfuscated_counters_are_large_and_equal_by_value() -> None:
@@ -112,13 +112,13 @@ def test_an_unsafe_clock_may_not_run_backwards_either() -> None:
 
 @pytest.mark.parametrize("safe", [True, False])
 def test_a_first_round_has_nothing_to_continue(safe: bool) -> None:  # noqa: FBT001  # a case of the table
-    timing = clock.judge(None, BEFORE._replace(safe=safe), BOOT)
+    timing = clock.prove(None, BEFORE._replace(safe=safe), BOOT)
     assert timing.continuity is Continuity.FIRST
     assert [finding.id for finding in timing.findings] == ([] if safe else [UNSAFE])
 
 
 def test_t03_the_table_decides_every_combination() -> None:
-    assert set(clock.DECISIONS) == set(product(Counters, Boot, Clock))
+    assert set(clock.DECISIONS) == set(product(Counters, Boot, ClockMotion))
 
 
 def _independent_verdict(before: ClockInfo, seen: ClockInfo, *, same_boot: bool) -> set[str]:
@@ -158,7 +158,7 @@ def test_t03_every_combination_of_changes(  # noqa: PLR0913  # the dimensions of
 
 
 def test_a_finding_says_what_was_there_before_and_now() -> None:
-    (finding,) = clock.judge(BASELINE, BEFORE._replace(reset_count=8, clock=11_000_000), BOOT).findings
+    (finding,) = clock.prove(BASELINE, BEFORE._replace(reset_count=8, clock=11_000_000), BOOT).findings
     assert "reset 7, restart 3, clock 10000000 ms, safe YES" in finding.expected
     assert "reset 8, restart 3, clock 11000000 ms, safe YES" in finding.seen
     assert BOOT in finding.seen

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nodeseal.appraisal.boot_log import MAX_FINDINGS, boot_pcrs_sha256, conclude_boot
+from nodeseal.appraisal.kinds.boot import boot_pcrs_sha256, conclude_boot
+from nodeseal.appraisal.kinds.kind import MAX_FINDINGS
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import FindingId
 from nodeseal.golden.model import Golden

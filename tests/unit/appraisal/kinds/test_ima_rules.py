@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from nodeseal.appraisal.runtime import compile_runtime
-from nodeseal.appraisal.runtime_rules import Span
+from nodeseal.appraisal.kinds.ima_log import compile_runtime
+from nodeseal.appraisal.kinds.ima_rules import Span
 from nodeseal.crypto.ima_signatures import ImaKey
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nodeseal.appraisal.runtime_replay import Stretch, replay
-from nodeseal.appraisal.runtime_rules import CompiledRuntime, Span
+from nodeseal.appraisal.kinds.ima_replay import Stretch, replay
+from nodeseal.appraisal.kinds.ima_rules import CompiledRuntime, Span
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
@@ -23,7 +23,7 @@ _EXPLAINED: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class LogPart:
     """Entries that were measured in one span, and what they are held against.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ReplayPlan:
     """What a round has to prove.
 
     Attributes:
@@ -55,11 +55,11 @@ class Plan:
     pcrs: QuotedPcrs
     bank: HashAlg
     before: Mapping[HashAlg, bytes]
-    parts: Sequence[Part]
+    parts: Sequence[LogPart]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class ReplayProof:
     """What a round proved; made by :func:`prove` only.
 
     Attributes:
@@ -70,7 +70,7 @@ class Proof:
 
     end: int
     aggregates: Mapping[HashAlg, bytes]
-    unlisted: Sequence[tuple[Part, Sequence[int]]]
+    unlisted: Sequence[tuple[LogPart, Sequence[int]]]
 
 
 def judged_bank(banks: Iterable[HashAlg]) -> HashAlg:
@@ -87,7 +87,7 @@ def judged_bank(banks: Iterable[HashAlg]) -> HashAlg:
     raise ProofFailed(Finding(id=FindingId.IMA_REPLAY, expected=expected, seen="none"))
 
 
-def prove(plan: Plan) -> Proof:
+def prove(plan: ReplayPlan) -> ReplayProof:
     """Replay what was sent, up to the last entry at which PCR 10 has the quoted values.
 
     Raises:
@@ -98,7 +98,7 @@ def prove(plan: Plan) -> Proof:
     if len(log) > MAX_IMA_DELTA:
         raise MalformedInput(f"IMA log: {len(log)} bytes in one round, at most {MAX_IMA_DELTA}")
     at, value, met = 0, plan.before[plan.bank], None
-    unlisted: list[tuple[Part, Sequence[int]]] = []
+    unlisted: list[tuple[LogPart, Sequence[int]]] = []
     for part in plan.parts:
         stretch = Stretch(log=log, width=plan.delta.bank, start=at, stop=part.stop)
         replayed = replay(stretch, plan.bank, value, wanted, part.goldens)
@@ -110,10 +110,12 @@ def prove(plan: Plan) -> Proof:
         raise ProofFailed(_too_long(plan))
     if met is None:
         raise _failed(plan.bank, f"{_shown(wanted)} after one of the entries", f"{_seen(value, at)}{_sent(plan)}")
-    return Proof(end=met, aggregates={bank: _value_at(plan, bank, met) for bank in plan.before}, unlisted=unlisted)
+    return ReplayProof(
+        end=met, aggregates={bank: _value_at(plan, bank, met) for bank in plan.before}, unlisted=unlisted
+    )
 
 
-def unlisted_entries(plan: Plan, proof: Proof) -> Iterator[tuple[Part, int, ImaEntry]]:
+def unlisted_entries(plan: ReplayPlan, proof: ReplayProof) -> Iterator[tuple[LogPart, int, ImaEntry]]:
     """Iterate the proved entries that some golden does not simply list, with part and offset."""
     for part, offsets in proof.unlisted:
         for at in offsets if part.goldens else ():
@@ -122,7 +124,7 @@ def unlisted_entries(plan: Plan, proof: Proof) -> Iterator[tuple[Part, int, ImaE
                 yield part, at, entry
 
 
-def _value_at(plan: Plan, bank: HashAlg, end: int) -> bytes:
+def _value_at(plan: ReplayPlan, bank: HashAlg, end: int) -> bytes:
     """Return PCR 10 after ``end`` bytes, which must be what was quoted of ``bank``, if it was."""
     quoted = plan.pcrs.get(bank, IMA_PCR)
     if bank == plan.bank and quoted is not None:
@@ -134,7 +136,7 @@ def _value_at(plan: Plan, bank: HashAlg, end: int) -> bytes:
     return value
 
 
-def _too_long(plan: Plan) -> Finding:
+def _too_long(plan: ReplayPlan) -> Finding:
     return Finding(
         id=FindingId.IMA_LOG_TOO_LONG,
         expected=f"PCR {IMA_PCR} as quoted within {MAX_IMA_DELTA} bytes from byte {plan.delta.offset} on",
@@ -143,7 +145,7 @@ def _too_long(plan: Plan) -> Finding:
     )
 
 
-def _sent(plan: Plan) -> str:
+def _sent(plan: ReplayPlan) -> str:
     if len(plan.delta.entries) > _EXPLAINED:
         return f" ({len(plan.delta.entries)} bytes from byte {plan.delta.offset} on)"
     count = sum(1 for _ in ima_entries(plan.delta.entries, plan.delta.bank))
@@ -151,7 +153,7 @@ def _sent(plan: Plan) -> str:
     return f" ({count} entries from byte {plan.delta.offset} on){padded}"
 
 
-def _fits_padded(plan: Plan) -> bool:
+def _fits_padded(plan: ReplayPlan) -> bool:
     """Tell whether an old kernel explains the quote: such a bank proves no more than SHA-1 does (ima_pcr_extend)."""
     value, wanted = plan.before[plan.bank], plan.pcrs.get(plan.bank, IMA_PCR)
     for _, entry in ima_entries(plan.delta.entries, plan.delta.bank):

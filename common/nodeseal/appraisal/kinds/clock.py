@@ -12,8 +12,8 @@ Part 2; Part 1, "Timing Components"); the agent claims the kernel's boot id. Wha
 
 Counters are compared for change only: for some keys the TPM obfuscates them by a constant, so more and less mean
 nothing, but equal means equal. A round with an attack finding (:data:`Continuity.BROKEN`) never becomes the baseline.
-Otherwise the round after a TPM reset under a running machine would continue it and be trusted. ADR 7 has the reasons,
-and what this cannot see.
+Otherwise the round after a TPM reset under a running machine would continue it and be trusted. ADR 7 gives the reasons
+and the limits.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Boot(StrEnum):
     NEW = "new"
 
 
-class Clock(StrEnum):
+class ClockMotion(StrEnum):
     """Where the clock went."""
 
     FORWARD = "forward"
@@ -54,11 +54,11 @@ class Clock(StrEnum):
 
 
 class Timing(NamedTuple):
-    """How a round follows the one before, and what is wrong with that.
+    """The outcome for one round.
 
     Attributes:
-        continuity: how.
-        findings: what is wrong; warnings too.
+        continuity: how the round follows the one before.
+        findings: what is wrong with that; warnings too.
     """
 
     continuity: Continuity
@@ -69,36 +69,36 @@ _Outcome = Continuity | tuple[FindingId, ...]
 _RESET = (FindingId.CLOCK_RESET,)
 _ROLLBACK = (FindingId.CLOCK_ROLLBACK,)
 
-DECISIONS: dict[tuple[Counters, Boot, Clock], _Outcome] = {
-    (Counters.STAND, Boot.SAME, Clock.FORWARD): Continuity.CONTINUES,
-    (Counters.STAND, Boot.SAME, Clock.POWER_LOSS): _ROLLBACK,
-    (Counters.STAND, Boot.SAME, Clock.BACKWARDS): _ROLLBACK,
+DECISIONS: dict[tuple[Counters, Boot, ClockMotion], _Outcome] = {
+    (Counters.STAND, Boot.SAME, ClockMotion.FORWARD): Continuity.CONTINUES,
+    (Counters.STAND, Boot.SAME, ClockMotion.POWER_LOSS): _ROLLBACK,
+    (Counters.STAND, Boot.SAME, ClockMotion.BACKWARDS): _ROLLBACK,
     # kexec: the TPM runs on, but what holds keys in memory was replaced
-    (Counters.STAND, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
-    (Counters.STAND, Boot.NEW, Clock.POWER_LOSS): _ROLLBACK,
-    (Counters.STAND, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
+    (Counters.STAND, Boot.NEW, ClockMotion.FORWARD): Continuity.REBOOTED,
+    (Counters.STAND, Boot.NEW, ClockMotion.POWER_LOSS): _ROLLBACK,
+    (Counters.STAND, Boot.NEW, ClockMotion.BACKWARDS): _ROLLBACK,
     # a TPM restart needs an orderly shutdown, which saves the clock and keeps safe
-    (Counters.RESTARTED, Boot.SAME, Clock.FORWARD): _RESET,
-    (Counters.RESTARTED, Boot.SAME, Clock.POWER_LOSS): _RESET + _ROLLBACK,
-    (Counters.RESTARTED, Boot.SAME, Clock.BACKWARDS): _RESET + _ROLLBACK,
-    (Counters.RESTARTED, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
-    (Counters.RESTARTED, Boot.NEW, Clock.POWER_LOSS): _ROLLBACK,
-    (Counters.RESTARTED, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
-    (Counters.RESET, Boot.SAME, Clock.FORWARD): _RESET,
-    (Counters.RESET, Boot.SAME, Clock.POWER_LOSS): _RESET,
-    (Counters.RESET, Boot.SAME, Clock.BACKWARDS): _RESET + _ROLLBACK,
-    (Counters.RESET, Boot.NEW, Clock.FORWARD): Continuity.REBOOTED,
-    (Counters.RESET, Boot.NEW, Clock.POWER_LOSS): Continuity.REBOOTED,
-    (Counters.RESET, Boot.NEW, Clock.BACKWARDS): _ROLLBACK,
+    (Counters.RESTARTED, Boot.SAME, ClockMotion.FORWARD): _RESET,
+    (Counters.RESTARTED, Boot.SAME, ClockMotion.POWER_LOSS): _RESET + _ROLLBACK,
+    (Counters.RESTARTED, Boot.SAME, ClockMotion.BACKWARDS): _RESET + _ROLLBACK,
+    (Counters.RESTARTED, Boot.NEW, ClockMotion.FORWARD): Continuity.REBOOTED,
+    (Counters.RESTARTED, Boot.NEW, ClockMotion.POWER_LOSS): _ROLLBACK,
+    (Counters.RESTARTED, Boot.NEW, ClockMotion.BACKWARDS): _ROLLBACK,
+    (Counters.RESET, Boot.SAME, ClockMotion.FORWARD): _RESET,
+    (Counters.RESET, Boot.SAME, ClockMotion.POWER_LOSS): _RESET,
+    (Counters.RESET, Boot.SAME, ClockMotion.BACKWARDS): _RESET + _ROLLBACK,
+    (Counters.RESET, Boot.NEW, ClockMotion.FORWARD): Continuity.REBOOTED,
+    (Counters.RESET, Boot.NEW, ClockMotion.POWER_LOSS): Continuity.REBOOTED,
+    (Counters.RESET, Boot.NEW, ClockMotion.BACKWARDS): _ROLLBACK,
 }
-"""Every combination, and either how the round follows or what it is found guilty of."""
+"""For every combination of changes: how the round follows the one before, or the attacks that it shows."""
 
 
-def judge(baseline: Baseline | None, seen: ClockInfo, boot_id: str) -> Timing:
-    """Judge the time of one authentic round against the last believable one.
+def prove(baseline: Baseline | None, seen: ClockInfo, boot_id: str) -> Timing:
+    """Prove how one authentic round follows the last believable one.
 
     Args:
-        baseline: what that round proved, or None before the first.
+        baseline: what the last believable round proved; None: this is the first round.
         seen: the quote's clock and counters.
         boot_id: the boot id in the claims that the quote covers.
     """
@@ -119,13 +119,13 @@ def _counters(before: ClockInfo, seen: ClockInfo) -> Counters:
     return Counters.STAND if seen.restart_count == before.restart_count else Counters.RESTARTED
 
 
-def _clock(before: ClockInfo, seen: ClockInfo) -> Clock:
+def _clock(before: ClockInfo, seen: ClockInfo) -> ClockMotion:
     back_ms = before.clock - seen.clock
     if back_ms > (0 if seen.safe else UPDATE_INTERVAL_MS):
-        return Clock.BACKWARDS
+        return ClockMotion.BACKWARDS
     if back_ms > 0 or (before.safe and not seen.safe):
-        return Clock.POWER_LOSS
-    return Clock.FORWARD
+        return ClockMotion.POWER_LOSS
+    return ClockMotion.FORWARD
 
 
 _UNSAFE = Finding(id=FindingId.CLOCK_UNSAFE, expected="safe = YES", seen="safe = NO", where="clock")

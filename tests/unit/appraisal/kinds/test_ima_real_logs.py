@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.appraisal.runtime import ImaOutcome, RuntimeVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_log import ImaOutcome, ImaRound, ImaVerdict, compile_runtime, judge_ima
 from nodeseal.evidence.logs import ImaDelta
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import FindingId
@@ -76,7 +76,7 @@ def entries_of(raw: bytes, bank: HashAlg) -> tuple[ImaEntry, ...]:
 
 def judge(raw: bytes, bank: HashAlg, pcrs: QuotedPcrs, listed: tuple[ImaEntry, ...]) -> ImaOutcome:
     goldens = [compile_runtime(listing_of(listed))]
-    return judge_ima(ImaDelta(offset=0, entries=raw, bank=bank), None, None, pcrs, goldens, at(0))
+    return judge_ima(ImaRound(delta=ImaDelta(offset=0, entries=raw, bank=bank), pcrs=pcrs, goldens=goldens, now=at(0)))
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -87,7 +87,7 @@ def test_a_real_log_is_good_under_a_list_made_of_itself(name: str) -> None:
     assert outcome.findings == ()
     assert outcome.progress is not None
     assert outcome.progress.mark.offset == len(raw)
-    assert list(outcome.progress.verdicts.values()) == [RuntimeVerdict()]
+    assert list(outcome.progress.verdicts.values()) == [ImaVerdict()]
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -99,7 +99,15 @@ def test_a_real_log_judged_piece_by_piece_comes_to_the_same(name: str) -> None:
     ends = [0, *(end for end, _ in ima_entries(raw, bank))]
     for start, end in pairwise([*ends[::7], ends[-1]]):
         delta = ImaDelta(offset=start, entries=raw[start:end], bank=bank)
-        outcome = judge_ima(delta, progress, None, _after(pcrs, entries[: ends.index(end)]), goldens, at(0))
+        outcome = judge_ima(
+            ImaRound(
+                delta=delta,
+                progress=progress,
+                pcrs=_after(pcrs, entries[: ends.index(end)]),
+                goldens=goldens,
+                now=at(0),
+            )
+        )
         progress = outcome.progress
         assert outcome.findings == ()
     assert progress == judge(raw, bank, pcrs, entries).progress
@@ -155,7 +163,7 @@ def test_a_real_log_of_sha1_digests_is_proved_but_its_files_are_not_known() -> N
 def test_r03_the_violations_of_a_real_log_are_found_even_where_every_path_is_excluded() -> None:
     raw, pcrs = server()
     goldens = [compile_runtime(listing("/usr/bin/never-run", excludes=("/",)))]
-    outcome = judge_ima(ImaDelta(offset=0, entries=raw), None, None, pcrs, goldens, at(0))
+    outcome = judge_ima(ImaRound(delta=ImaDelta(offset=0, entries=raw), pcrs=pcrs, goldens=goldens, now=at(0)))
     assert outcome.progress is not None
     (verdict,) = outcome.progress.verdicts.values()
     assert ids(verdict.findings) == [FindingId.IMA_VIOLATION] * 9

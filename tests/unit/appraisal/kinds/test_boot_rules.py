@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeseal.appraisal.boot_rules import judge_boot
+from nodeseal.appraisal.kinds.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import BootRules, Image, Signer

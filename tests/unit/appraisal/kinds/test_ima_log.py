@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nodeseal.appraisal import runtime, runtime_proof
-from nodeseal.appraisal.runtime import RuntimeVerdict, compile_runtime, judge_ima
-from nodeseal.appraisal.runtime_proof import Part, Plan, Proof, unlisted_entries
-from nodeseal.appraisal.runtime_rules import CompiledRuntime
+from nodeseal.appraisal.kinds import ima_log, ima_proof
+from nodeseal.appraisal.kinds.ima_log import ImaRound, ImaVerdict, compile_runtime, judge_ima
+from nodeseal.appraisal.kinds.ima_proof import LogPart, ReplayPlan, ReplayProof, unlisted_entries
+from nodeseal.appraisal.kinds.ima_rules import CompiledRuntime
 from nodeseal.evidence.logs import MAX_IMA_DELTA, ImaDelta
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.rules import FileDigest, RuntimeRules, Window
@@ -37,7 +37,7 @@ from support.runtime import (
 
 SH, LS, CAT = ran("/usr/bin/sh"), ran("/usr/bin/ls"), ran("/usr/bin/cat")
 KNOWN = listing("/usr/bin/sh", "/usr/bin/ls", "/usr/bin/cat")
-CLEAN = RuntimeVerdict()
+CLEAN = ImaVerdict()
 REPLAY = [FindingId.IMA_REPLAY]
 
 
@@ -254,7 +254,9 @@ def test_without_a_strong_quote_of_pcr_10_nothing_is_proved(quoted: dict[int, by
 def test_the_file_may_be_of_any_bank_since_digests_are_made_from_the_data(width: HashAlg) -> None:
     entries = tuple(entry._replace(template_digest=b"\1" * width.digest_size) for entry in (BEGINNING, SH))
     delta = ImaDelta(offset=0, entries=ima.log(entries), bank=width)
-    outcome = judge_ima(delta, None, None, quote_of((BEGINNING, SH)), [compile_runtime(KNOWN)], at(0))
+    outcome = judge_ima(
+        ImaRound(delta=delta, pcrs=quote_of((BEGINNING, SH)), goldens=[compile_runtime(KNOWN)], now=at(0))
+    )
     assert outcome.findings == ()
     assert outcome.progress is not None
     assert outcome.progress.verdicts == {KNOWN.digest: CLEAN}
@@ -283,7 +285,7 @@ def test_a_log_that_is_cut_off_is_malformed_and_proves_nothing(cut: int) -> None
 
 def test_more_bytes_than_a_round_may_bring_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ima.log(GOOD)) <= MAX_IMA_DELTA
-    monkeypatch.setattr(runtime_proof, "MAX_IMA_DELTA", len(ima.log(GOOD)) - 1)
+    monkeypatch.setattr(ima_proof, "MAX_IMA_DELTA", len(ima.log(GOOD)) - 1)
     outcome = Scene((KNOWN,)).send(0, ima.log(GOOD), pcrs=quote_of(GOOD))
     assert ids(outcome.findings) == [FindingId.IMA_LOG_MALFORMED]
 
@@ -298,13 +300,13 @@ def test_a_log_that_is_cut_off_where_a_round_brings_no_more_is_called_too_long(
         assert scene.round(0).findings == ()
     start, cut = len(ima.log(GOOD[:known])), ima.log(GOOD[:-1])
     for longest, found in ((0, FindingId.IMA_LOG_TOO_LONG), (1, FindingId.IMA_REPLAY)):
-        monkeypatch.setattr(runtime_proof, "_LONGEST", len(cut) - start - 1 + longest)
+        monkeypatch.setattr(ima_proof, "_LONGEST", len(cut) - start - 1 + longest)
         assert ids(scene.send(1, cut[start:], start, pcrs=quote_of(GOOD)).findings) == [found]
 
 
 def test_why_a_long_log_does_not_replay_is_not_found_out_entry_by_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = ima.log(GOOD[:-1])
-    monkeypatch.setattr(runtime_proof, "_EXPLAINED", len(cut) - 1)
+    monkeypatch.setattr(ima_proof, "_EXPLAINED", len(cut) - 1)
     (finding,) = Scene((KNOWN,)).send(0, cut, pcrs=quote_of(GOOD)).findings
     assert f"({len(cut)} bytes from byte 0 on)" in finding.seen
 
@@ -410,13 +412,13 @@ def test_what_ran_after_very_many_objections_is_not_judged_or_even_decoded_any_m
 ) -> None:
     decoded = list[int]()
 
-    def noted(plan: Plan, proof: Proof) -> Iterator[tuple[Part, int, ImaEntry]]:
+    def noted(plan: ReplayPlan, proof: ReplayProof) -> Iterator[tuple[LogPart, int, ImaEntry]]:
         for each in unlisted_entries(plan, proof):
             decoded.append(each[1])
             yield each
 
-    monkeypatch.setattr(runtime, "unlisted_entries", noted)
-    monkeypatch.setattr(runtime, "MAX_COUNTED", 3)
+    monkeypatch.setattr(ima_log, "unlisted_entries", noted)
+    monkeypatch.setattr(ima_log, "MAX_COUNTED", 3)
     scene = Scene((KNOWN,))
     scene.round(0, *(ran(f"/opt/{number}") for number in range(200)))
     scene.round(1, ran("/opt/more"))
@@ -525,7 +527,16 @@ def test_a_new_entry_counts_as_measured_since_the_last_quote_that_did_not_show_i
         entries = (BEGINNING, ran("/usr/bin/tool", "old"))
         delta = ImaDelta(offset=len(ima.log(entries[:1])), entries=ima.log(entries[1:]))
         judging = [compile_runtime(tool)]
-        outcome = judge_ima(delta, scene.progress, None, quote_of(entries), judging, at(20), at(since))
+        outcome = judge_ima(
+            ImaRound(
+                delta=delta,
+                progress=scene.progress,
+                pcrs=quote_of(entries),
+                goldens=judging,
+                now=at(20),
+                settled_at=at(since),
+            )
+        )
         assert outcome.progress is not None
         assert ids(outcome.progress.verdicts[tool.digest].findings) == found
 

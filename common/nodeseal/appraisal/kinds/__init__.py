@@ -1,0 +1,20 @@
+"""The kinds of evidence: one module each, one row each in :data:`KINDS`.
+
+To add a kind, write a module with the functions of :class:`~nodeseal.appraisal.kinds.kind.Kind` and add its row.
+The pipeline, what challenges name as known and what baselines keep follow from the table. The rest of appraisal imports
+the module that is named after a kind, never its helpers (``boot_rules``, ``ima_log``, ...).
+
+:mod:`~nodeseal.appraisal.kinds.clock` comes before the table: it decides from the quote alone whether earlier proofs
+still count. Every round proves it anew, no golden speaks of it, and the node can leave nothing of it out. So of the
+functions of a kind it has ``prove`` only; baselines carry clock and boot id themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nodeseal.appraisal.kinds import boot, ima, platform
+from nodeseal.appraisal.kinds.kind import Kind
+
+KINDS: Final[tuple[Kind[Any], ...]] = (platform, boot, ima)
+"""The order in which kinds are proved and judged, and in which their findings are shown. IMA needs what boot proved."""

@@ -1,0 +1,115 @@
+"""PCR values, the base that all kinds of evidence rest on: which count, and how they stand to goldens.
+
+Values count only if the quote's digest covers them. A round that continues the last one may leave them out while
+selection and digest are the ones proved before; any other round is judged by the values that it carries itself.
+
+Two rules hold whatever goldens say. Boot PCRs (0 to 7) that firmware never extended prove nothing. A node whose cap PCR
+was extended has lost its leases until it reboots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nodeseal.appraisal.kinds import boot
+from nodeseal.appraisal.model import AuthenticEvidence, Continuity, Facts
+from nodeseal.errors import ProofFailed
+from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.findings import Finding, FindingId
+from nodeseal.golden.model import Golden
+from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS
+
+_SHOWN_VALUES: Final = 3
+
+
+def prove(authentic: AuthenticEvidence, continuity: Continuity) -> QuotedPcrs | None:
+    """Return the values that the quote proves; None: a node that did not just run on sent none.
+
+    Raises:
+        ProofFailed: PCR_DIGEST, values that were not proved before are missing, or those sent are not the quoted ones.
+    """
+    quoted, values, node = authentic.attest.quoted, authentic.sent.pcr_values, authentic.node
+    known = node.baseline.judgement.pcrs if node.baseline and node.baseline.judgement else None
+    same = known is not None and (known.quoted is quoted or known.quoted == quoted)
+    if values is not None:
+        proved = prove_pcr_values(quoted, node.keys.verifier.hash_alg, values)
+        return known if same else proved
+    if continuity in (Continuity.REBOOTED, Continuity.BROKEN):
+        return None
+    if not same:
+        raise ProofFailed(_missing(quoted))
+    return known
+
+
+def check(pcrs: QuotedPcrs, cap_pcr: int) -> Iterator[Finding]:
+    """Iterate what is wrong with the values whatever goldens say."""
+    yield from _unextended(pcrs)
+    yield from _capped(pcrs, cap_pcr)
+
+
+def judge(golden: Golden, facts: Facts) -> Iterator[Finding]:
+    """Find pinned PCRs whose value is not allowed or was not quoted; the boot log explains the first event."""
+    for bank, index, allowed in golden.rows():
+        value = facts.pcrs.get(bank, index)
+        if value not in allowed:
+            yield Finding(
+                id=FindingId.PCR_MISMATCH,
+                expected=_alternatives(allowed),
+                seen=_shown(value),
+                where=f"{_place(bank, index)}, golden {golden.name}",
+                event="" if value is None else boot.explain(facts, golden, index),
+            )
+
+
+def _missing(quoted: Quoted) -> Finding:
+    return Finding(
+        id=FindingId.PCR_DIGEST,
+        expected="PCR values, since these were not proved before",
+        seen=f"none, with digest {quoted.pcr_digest.hex()}",
+    )
+
+
+def _unextended(pcrs: QuotedPcrs) -> Iterator[Finding]:
+    """Find boot PCRs that still have their reset value.
+
+    That is all zeros or all ones, except for the last byte: PCR 0 starts with the locality of TPM2_Startup or the
+    H-CRTM mark there (PC Client Platform Firmware Profile, "PCR[0]" and StartupLocality event).
+    """
+    for (bank, index), value in pcrs.items():
+        if index in FIRMWARE_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
+            yield Finding(
+                id=FindingId.PCR_UNEXTENDED,
+                expected="a value that firmware measured",
+                seen=value.hex(),
+                where=_place(bank, index),
+            )
+
+
+def _capped(pcrs: QuotedPcrs, cap_pcr: int) -> Iterator[Finding]:
+    """Find cap PCRs that are not zero; one that was not quoted is not known to be zero."""
+    for bank, _ in pcrs.selection.banks:
+        value = pcrs.get(bank, cap_pcr)
+        if value is None or any(value):
+            yield Finding(
+                id=FindingId.PCR_CAPPED,
+                expected=bytes(bank.digest_size).hex(),
+                seen=_shown(value),
+                where=_place(bank, cap_pcr),
+            )
+
+
+def _alternatives(allowed: frozenset[bytes]) -> str:
+    shown = [value.hex() for value in sorted(allowed)[:_SHOWN_VALUES]]
+    more = len(allowed) - len(shown)
+    return " or ".join(shown) + (f" or {more} more" if more else "")
+
+
+def _shown(value: bytes | None) -> str:
+    return "not quoted" if value is None else value.hex()
+
+
+def _place(bank: HashAlg, index: int) -> str:
+    return f"{bank.hashlib_name} PCR {index}"
