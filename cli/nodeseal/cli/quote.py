@@ -218,7 +218,7 @@ def _notes(verified: VerifiedQuote) -> Iterator[str]:
     if attributes == ObjectAttributes(0):
         yield "the key came without TPM attributes: that a TPM made this quote rests on where the key came from"
     elif not attributes & ObjectAttributes.RESTRICTED:
-        yield "the key is not restricted: its user can sign a forged quote"
+        yield "the key is not restricted: anyone who may use it can sign a forged quote"
     if verified.ignored:
         yield f"{verified.ignored} further values in the PCR file are not covered by the quote and were ignored"
     if verified.public.scheme and verified.public.scheme.hash_alg is HashAlg.SHA1:

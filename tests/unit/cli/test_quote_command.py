@@ -98,7 +98,7 @@ def test_an_unrestricted_key_is_pointed_out(folder: Path) -> None:
     area = AK.public.encode()
     assert "not restricted" not in run(folder).stdout
     (folder / "public").write_bytes(area[:4] + b"\0\4\0\2" + area[8:])
-    assert "whoever may use it can sign a forged quote" in run(folder).stdout
+    assert "anyone who may use it can sign a forged quote" in run(folder).stdout
 
 
 def test_an_empty_nonce_is_pointed_out(folder: Path) -> None:
