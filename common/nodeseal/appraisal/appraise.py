@@ -64,14 +64,10 @@ def known_logs(node: KnownNode, policy: Policy) -> KnownLogs:
     baseline = node.baseline
     if baseline is None:
         return NOTHING_KNOWN
-    logs = KnownLogs(boot_id=baseline.boot_id)
-    if baseline.judgement is None:
-        return logs
-    goldens = _serving(policy, node)
-    for kind, proof in zip(kinds.KINDS, baseline.judgement.facts.proofs, strict=True):
-        if proof is not None:
-            logs = kind.known(proof, goldens, logs)
-    return logs
+    judgement = baseline.judgement
+    if judgement is not None and judgement.policy is policy and judgement.facts.labels == node.labels:
+        return baseline.known
+    return _known(baseline.boot_id, judgement, _serving(policy, node))
 
 
 def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: Policy, now: datetime) -> Appraisal:
@@ -137,28 +133,29 @@ def _claims(claims_raw: bytes, baseline: Baseline | None) -> Claims:
 
 def _judge(authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy) -> tuple[Judgement, tuple[object, ...]]:
     """Return the judgement on values and proofs, and details: the last one while it stands, else one made anew."""
-    carried = _carried(authentic)
+    baseline = authentic.node.baseline
+    carried = baseline if baseline is not None and baseline.boot_id == authentic.claims.boot_id else None
     known = carried.judgement if carried is not None else None
     if known is not None and _stands(known, authentic, pcrs, policy):
         return known, ()
-    named = authentic.challenge.logs
-    round_ = Round(
-        evidence=authentic,
-        pcrs=pcrs,
-        goldens=_serving(policy, authentic.node),
-        asked=named if named.boot_id == authentic.claims.boot_id else NOTHING_KNOWN,
-        kept=carried.kept if carried is not None else (),
-        settled_at=carried.proved_at if carried is not None and known is not None and not known.logs_required else None,
-    )
+    round_ = _round(authentic, pcrs, policy, carried)
     proofs, details = _prove(round_, known)
     facts = Facts(pcrs=pcrs, labels=authentic.node.labels, proofs=proofs, asked=round_.asked)
     return compare(facts, policy, authentic.at), details
 
 
-def _carried(authentic: AuthenticEvidence) -> Baseline | None:
-    """Return the baseline if it is of this boot: nothing else is carried over from another one."""
-    baseline = authentic.node.baseline
-    return baseline if baseline is not None and baseline.boot_id == authentic.claims.boot_id else None
+def _round(authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy, carried: Baseline | None) -> Round:
+    """Gather what kinds may prove from; only a baseline of the same boot is carried over."""
+    named = authentic.challenge.logs
+    settled = carried is not None and carried.judgement is not None and not carried.judgement.logs_required
+    return Round(
+        evidence=authentic,
+        pcrs=pcrs,
+        goldens=_serving(policy, authentic.node),
+        asked=named if named.boot_id == authentic.claims.boot_id else NOTHING_KNOWN,
+        kept=carried.kept if carried is not None else (),
+        settled_at=carried.proved_at if carried is not None and settled else None,
+    )
 
 
 def _serving(policy: Policy, node: KnownNode) -> tuple[Golden, ...]:
@@ -174,8 +171,15 @@ def _stands(known: Judgement, authentic: AuthenticEvidence, pcrs: QuotedPcrs, po
         and (known.policy is policy or known.policy == policy)
         and facts.labels == authentic.node.labels
         and known.since <= authentic.at <= known.until
-        and all(kind.unchanged(proof, authentic) for kind, proof in zip(kinds.KINDS, facts.proofs, strict=True))
+        and _unchanged(facts.proofs, authentic)
     )
+
+
+def _unchanged(proofs: tuple[Proof | None, ...], authentic: AuthenticEvidence) -> bool:
+    for kind, proof in zip(kinds.KINDS, proofs, strict=True):  # noqa: SIM110 - in every round, and half the time
+        if not kind.unchanged(proof, authentic):
+            return False
+    return True
 
 
 def _prove(round_: Round, known: Judgement | None) -> tuple[tuple[Proof | None, ...], tuple[object, ...]]:
@@ -192,21 +196,37 @@ def _prove(round_: Round, known: Judgement | None) -> tuple[tuple[Proof | None, 
 
 
 def _baseline(authentic: AuthenticEvidence, judgement: Judgement | None) -> Baseline:
+    before, boot_id = authentic.node.baseline, authentic.claims.boot_id
+    if before is not None and judgement is not None and judgement is before.judgement:
+        known, kept = before.known, before.kept
+    else:
+        known = _known(boot_id, judgement, _serving(judgement.policy, authentic.node) if judgement else ())
+        kept = _kept(judgement, before.kept if before is not None and before.boot_id == boot_id else ())
     return Baseline(
         clock_info=authentic.attest.clock_info,
-        boot_id=authentic.claims.boot_id,
+        boot_id=boot_id,
         claims_raw=authentic.sent.claims,
         claims=authentic.claims,
         judgement=judgement,
-        kept=_kept(_carried(authentic), judgement),
+        known=known,
+        kept=kept,
         proved_at=authentic.challenge.issued,
     )
 
 
-def _kept(carried: Baseline | None, judgement: Judgement | None) -> tuple[object, ...]:
-    """Return what the kinds keep of this boot; what they kept before while the judgement is the one of before."""
-    before = carried.kept if carried is not None else ()
-    if judgement is None or (carried is not None and judgement is carried.judgement):
+def _known(boot_id: str, judgement: Judgement | None, goldens: Sequence[Golden]) -> KnownLogs:
+    """Return what every kind names as known."""
+    logs = KnownLogs(boot_id=boot_id)
+    if judgement is not None:
+        for kind, proof in zip(kinds.KINDS, judgement.facts.proofs, strict=True):
+            if proof is not None:
+                logs = kind.known(proof, goldens, logs)
+    return logs
+
+
+def _kept(judgement: Judgement | None, before: tuple[object, ...]) -> tuple[object, ...]:
+    """Return what every kind keeps of this boot."""
+    if judgement is None:
         return before
     kept = (kind.keep(proof, before) for kind, proof in zip(kinds.KINDS, judgement.facts.proofs, strict=True))
     return tuple(value for value in kept if value is not None)

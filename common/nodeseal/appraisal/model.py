@@ -171,6 +171,7 @@ class Baseline(NamedTuple):
         claims_raw: the claims as sent, to know them again without parsing.
         claims: the same, parsed; None: not known.
         judgement: values and proofs and what was made of them; None: not known, so evidence must carry values.
+        known: what a challenge names as known while policy and labels are those of the judgement.
         kept: what the kinds of evidence keep of this boot through a restart.
         proved_at: when the quote was asked for: what it does not show happened later. None: not known.
     """
@@ -180,6 +181,7 @@ class Baseline(NamedTuple):
     claims_raw: bytes = b""
     claims: Claims | None = None
     judgement: Judgement | None = None
+    known: KnownLogs = NOTHING_KNOWN
     kept: tuple[object, ...] = ()
     proved_at: datetime | None = None
 
