@@ -165,18 +165,15 @@ def _serving(policy: Policy, node: KnownNode) -> tuple[Golden, ...]:
 def _stands(known: Judgement, authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy) -> bool:
     """Tell whether the last judgement holds for this round: same facts, same policy, same windows, no news."""
     facts = known.facts
-    return (
-        facts.pcrs is pcrs
-        and not known.logs_required
-        and (known.policy is policy or known.policy == policy)
-        and facts.labels == authentic.node.labels
-        and known.since <= authentic.at <= known.until
-        and _unchanged(facts.proofs, authentic)
-    )
-
-
-def _unchanged(proofs: tuple[Proof | None, ...], authentic: AuthenticEvidence) -> bool:
-    for kind, proof in zip(kinds.KINDS, proofs, strict=True):  # noqa: SIM110 - in every round, and half the time
+    if (
+        facts.pcrs is not pcrs
+        or known.logs_required
+        or not (known.policy is policy or known.policy == policy)
+        or facts.labels != authentic.node.labels
+        or not known.since <= authentic.at <= known.until
+    ):
+        return False
+    for kind, proof in zip(kinds.KINDS, facts.proofs):  # noqa: B905, SIM110 - every steady round pays for the difference
         if not kind.unchanged(proof, authentic):
             return False
     return True

@@ -154,11 +154,6 @@ class Judgement:
     since: datetime
     until: datetime
 
-    @property
-    def pcrs(self) -> QuotedPcrs:
-        """The values, which a quote proved."""
-        return self.facts.pcrs
-
 
 class Baseline(NamedTuple):
     """What the last believable round proved, for the next one to continue; every round makes one.

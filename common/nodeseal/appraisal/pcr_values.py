@@ -32,7 +32,7 @@ def prove(authentic: AuthenticEvidence, continuity: Continuity) -> QuotedPcrs | 
         ProofFailed: PCR_DIGEST, values that were not proved before are missing, or those sent are not the quoted ones.
     """
     quoted, values, node = authentic.attest.quoted, authentic.sent.pcr_values, authentic.node
-    known = node.baseline.judgement.pcrs if node.baseline and node.baseline.judgement else None
+    known = node.baseline.judgement.facts.pcrs if node.baseline and node.baseline.judgement else None
     same = known is not None and (known.quoted is quoted or known.quoted == quoted)
     if values is not None:
         proved = prove_pcr_values(quoted, node.keys.verifier.hash_alg, values)
