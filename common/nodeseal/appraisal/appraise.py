@@ -1,9 +1,8 @@
 """The pipeline that appraises one round of evidence.
 
-Two kinds of failure (and only two): what is not *proved* raises :class:`~nodeseal.errors.ProofFailed` at once,
-because nothing behind it means anything; what is proved but *differs* from what policy asks for becomes a finding,
-and all findings are collected. Logs are claims, so a log that does not replay, or not even parse, is a finding too: it
-hides nothing else.
+There are two kinds of failure. A failed *proof* raises :class:`~nodeseal.errors.ProofFailed` at once, because nothing
+after it has a meaning. A *difference* from the policy becomes a finding, and all findings are collected. Logs are
+claims, so a log that does not replay or parse is a finding too: it hides nothing else.
 
 What a round of evidence must carry
     PCR values count only if the quote's digest covers them (:mod:`~nodeseal.appraisal.pcr_values`). A node that has
@@ -11,17 +10,17 @@ What a round of evidence must carry
     for values.
 
 What a round may leave out of its logs
-    What the challenge named as known (:func:`known_logs`). A boot log holds on while the boot PCRs are those it was
-    held against, the IMA log is judged by what is new. Where that is not enough (a golden is new, a boot PCR moved)
-    and the outcome hangs on it, the round decides nothing: the caller challenges again for whole logs.
+    What the challenge named as known (:func:`known_logs`). Sometimes that is not enough, because a golden is new or a
+    boot PCR has moved. If the outcome depends on it, the round decides nothing, and the caller challenges again for
+    whole logs.
 
 What becomes the baseline
-    Every believable round, whether the node is trusted or not: time and PCR values were proved either way. A round
-    that breaks continuity never does, so it is found again and again until the cause is gone (see
+    Every round that does not break continuity, whether the node is trusted or not: time and PCR values were proved
+    either way. A break is thus found again in every round until its cause is gone (see
     :mod:`~nodeseal.appraisal.kinds.clock`).
 
-A steady round costs one signature check: claims that did not change are not parsed again, values and logs that did not
-change are not sent again, and a judgement stands while facts and policy are the same and no window opens or closes.
+A steady round costs one signature check. Unchanged claims are not parsed again, unchanged values and logs are not sent
+again, and a judgement stands while facts and policy are the same and no window opens or closes.
 """
 
 from __future__ import annotations
@@ -74,9 +73,9 @@ def appraise(evidence: Evidence, challenge: Challenge, node: KnownNode, policy: 
     """Appraise one round.
 
     Args:
-        evidence: as it arrived.
-        challenge: the open challenge that it answers; the caller sees to it that each is answered once.
-        node: the node's key and baseline.
+        evidence: the evidence as it arrived.
+        challenge: the open challenge that it answers; the caller lets each be answered once.
+        node: the node as the verifier knows it.
         policy: what counts as trustworthy.
         now: when the evidence arrived.
 
@@ -107,7 +106,8 @@ def authenticate(evidence: Evidence, challenge: Challenge, node: KnownNode, now:
     """Prove that the node's TPM signed this evidence for this challenge.
 
     Raises:
-        ProofFailed: late, not signed by the node's key, not bound to this challenge, or over other PCRs.
+        ProofFailed: the evidence is late, not signed by the node's key, not bound to this challenge, or over other
+            PCRs.
         MalformedInput: the claims do not parse, although the quote covers them.
     """
     if not challenge.issued <= now <= challenge.answer_by:

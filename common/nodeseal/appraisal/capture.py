@@ -1,8 +1,8 @@
-"""Making a golden from what machines have proved, and saying how far it can be relied on.
+"""Make a golden from what machines have proved, and say how far it can be relied on.
 
 One boot of one machine shows values; only several boots and machines show which of them hold still. A PCR that differs
-between boots of one machine would refuse that machine after its next reboot, so its value is never pinned: a rule over
-its events takes the place, where there is one, and else it is left open and the capture says so.
+between boots of one machine would refuse that machine after its next reboot, so its value is never pinned. A rule over
+its events replaces the value where possible; otherwise the PCR is left open, and the capture says so.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Observation:
     """One boot of one machine, as proved.
 
     Attributes:
-        node_id: of the machine.
-        boot_id: of the boot.
+        node_id: id of the machine.
+        boot_id: id of the boot.
         pcrs: values that a quote covers.
-        log: the boot log held against them, or None when there is none.
-        claims: what that log says; None without a log.
+        log: the boot log held against them; None: there is none.
+        claims: what that log says; None: there is no log.
     """
 
     node_id: NodeId
@@ -51,14 +51,14 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureOptions:
-    """What to make.
+    """Options of a capture.
 
     Attributes:
-        name: of the golden.
-        pcrs: which to pin; empty: all that are quoted and hold still.
-        rules: judge by rules instead of values where there are rules.
-        cap_pcr: never pinned.
-        runtime: the runtime rules to put in, or None.
+        name: name of the golden.
+        pcrs: PCRs to pin; empty: all that are quoted and hold still.
+        rules: whether rules replace values where possible.
+        cap_pcr: the cap PCR, which is never pinned.
+        runtime: the runtime rules of the golden, or None.
     """
 
     name: str
@@ -69,7 +69,7 @@ class CaptureOptions:
 
 
 class Stability(Enum):
-    """What several boots and machines say about a PCR."""
+    """Whether a PCR holds still, as several boots and machines show."""
 
     ONE_BOOT = "seen in one boot of each machine only"
     SAME = "the same in every boot of every machine"
@@ -87,14 +87,14 @@ class PcrCoverage(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcrNote:
-    """What is known of one PCR.
+    """Note on one PCR of a captured golden.
 
     Attributes:
         bank: its bank.
         pcr: its index.
         stability: whether it holds still.
         values: how many values were seen.
-        judged: what the golden makes of it.
+        judged: how the golden judges it.
         difference: the first event in which two of the boots differ, or an empty string.
     """
 
@@ -107,7 +107,7 @@ class PcrNote:
 
     @property
     def said(self) -> str:
-        """All of this but the PCR, in words."""
+        """The note in words, without the PCR."""
         count = f", {self.values} values" if self.values > 1 else ""
         why = f" ({self.difference})" if self.difference else ""
         return f"{self.stability.value}{count}; {self.judged.value}{why}"
@@ -121,7 +121,7 @@ class Captured:
     """A golden and how far to rely on it.
 
     Attributes:
-        golden: not yet active anywhere.
+        golden: the golden, not yet active anywhere.
         notes: one for each quoted PCR that could be pinned.
     """
 
@@ -253,7 +253,7 @@ def _difference(observations: Sequence[Observation], bank: HashAlg, pcr: int) ->
 
 
 def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> BootRules | None:
-    """Return the rules for the PCRs that are judged by rules; each allows what any of the boots did."""
+    """Return rules for the PCRs that rules judge; each rule allows what any of the boots did."""
     ruled = {note.pcr for note in notes if note.judged is PcrCoverage.RULES}
     claims = [each.claims for each in observations if each.claims is not None]
     if not ruled or not claims:

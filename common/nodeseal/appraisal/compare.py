@@ -1,14 +1,14 @@
 """Hold what a round proved against policy; every difference is a finding.
 
-A node is as it should be when *one* golden that counts for it now matches whole: its exact PCR values, and its rules of
-every kind of evidence. If none does, the findings are those of the nearest golden, the one with the fewest, since that
-is most likely the one the node was meant to match.
+A node is good when *one* golden that counts for it now matches whole: its exact PCR values, and its rules of every
+kind of evidence. If none does, the findings are those of the nearest golden, which has the fewest: most likely, the
+node was meant to match it.
 
 Some rules hold whatever goldens say: those on PCR values (:func:`nodeseal.appraisal.pcr_values.check`), and that a log
 that was sent must replay into what was quoted (the findings of each proof).
 
-A log that the node was told to leave out, and that a golden needs all the same (the golden is new, or a boot PCR has
-moved), leaves the outcome open: :attr:`Judgement.logs_required`. A log that was asked for and did not come is missing.
+Sometimes a golden needs a log that the node was told to leave out, because the golden is new or a boot PCR has moved.
+That leaves the outcome open: :attr:`Judgement.logs_required`. A log that was asked for and did not come is missing.
 """
 
 from __future__ import annotations

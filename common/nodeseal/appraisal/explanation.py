@@ -1,7 +1,7 @@
-"""Say how kept evidence stands to a golden, PCR by PCR and event by event: words for people, nothing is judged by.
+"""Explain how kept evidence differs from a golden, PCR by PCR and event by event. No verdict depends on it.
 
-The verdict and its findings are those of :func:`nodeseal.appraisal.offline.appraise_folder`. Beside them
-stands every PCR that the golden looks at, and all events of it that differ from the golden's reference.
+The verdict and its findings are those of :func:`nodeseal.appraisal.offline.appraise_folder`. Added are every PCR that
+the golden looks at, and all its events that differ from the golden's reference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class HeldPcr:
         seen: the proved value; None: it was not quoted.
         first: the first event that differs from the golden's reference, in words; empty: none is known.
         differences: all of them.
-        unexplained: why none is known although the value is another one, or empty.
+        unexplained: why no event is known although the value differs, or empty.
     """
 
     bank: HashAlg
@@ -49,20 +49,20 @@ class HeldPcr:
 
     @property
     def differs(self) -> bool:
-        """Whether the value is none that is allowed."""
+        """Whether the proved value is not among the allowed ones."""
         return self.pinned and self.seen not in self.allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """How evidence stands to one golden.
+    """Kept evidence compared with one golden.
 
     Attributes:
-        golden: which.
+        golden: the golden.
         matches: whether it matches whole.
-        trusted: whether a node would be trusted by it: it matches, and nothing else speaks against the node.
-        findings: of appraisal by this golden alone.
-        pcrs: all that the golden looks at.
+        trusted: whether the node would be trusted: the golden matches, and nothing else speaks against the node.
+        findings: findings of appraisal by this golden alone.
+        pcrs: all PCRs that the golden looks at.
     """
 
     golden: Golden
@@ -92,7 +92,7 @@ def explain_folder(folder: EvidenceFolder, golden: Golden) -> Explanation:
 
 
 def _log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg) -> ProvedLog | None:
-    """Return the boot log, if there is one that parses; a finding says what is wrong with another."""
+    """Return the boot log held against the values; None: there is none, or it does not parse, as a finding says."""
     try:
         return proved_log(folder, pcrs, bank)
     except MalformedInput:

@@ -39,10 +39,10 @@ class Challenge(NamedTuple):
         nonce: 32 random bytes; the caller uses each once.
         purpose: what the quote is for.
         selection: the PCRs that the quote must cover, exactly.
-        issued: when the challenge was made; time of trust is counted from here.
+        issued: when the challenge was made; trust is counted from here.
         answer_by: answers after this are refused.
         channel: the TLS channel that the challenge was sent on.
-        logs: what the challenge names as known. A log beyond that which did not come is missing.
+        logs: what the challenge names as known; any other log that does not come is missing.
     """
 
     nonce: Nonce
@@ -113,7 +113,7 @@ def first_of(values: Iterable[object], wanted: type[T]) -> T | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a round proved: the facts that goldens are held against.
+    """Facts that a round proved, to hold goldens against.
 
     Attributes:
         pcrs: the PCR values.
@@ -138,12 +138,12 @@ class Judgement:
 
     Attributes:
         facts: what was proved.
-        policy: what it was held against.
-        findings: what differs.
+        policy: the policy.
+        findings: every difference, and what is wrong whatever goldens say.
         goldens: the goldens that match whole.
-        logs_required: whether the outcome hangs on a log that the node was told to leave out.
+        logs_required: whether the outcome depends on a log that the node was told to leave out.
         since: the first moment for which this holds: windows of goldens open and close.
-        until: the last one.
+        until: the last such moment.
     """
 
     facts: Facts
@@ -156,19 +156,19 @@ class Judgement:
 
 
 class Baseline(NamedTuple):
-    """What the last believable round proved, for the next one to continue; every round makes one.
+    """What the last believable round proved, for the next round to continue.
 
     A verifier that restarts may store clock, boot id and ``kept``, and rebuild a baseline of just these three.
 
     Attributes:
         clock_info: the TPM's clock and counters.
-        boot_id: the boot it was, as claimed.
-        claims_raw: the claims as sent, to know them again without parsing.
-        claims: the same, parsed; None: not known.
-        judgement: values and proofs and what was made of them; None: not known, so evidence must carry values.
+        boot_id: id of that boot, as claimed.
+        claims_raw: the claims as sent, to recognise them without parsing.
+        claims: the same claims, parsed; None: not known.
+        judgement: the judgement on values and proofs; None: not known, so the next evidence must carry values.
         known: what a challenge names as known while policy and labels are those of the judgement.
         kept: what the kinds of evidence keep of this boot through a restart.
-        proved_at: when the quote was asked for: what it does not show happened later. None: not known.
+        proved_at: when the quote was asked for; whatever it does not show happened later. None: not known.
     """
 
     clock_info: ClockInfo
@@ -247,19 +247,19 @@ class Continuity(Enum):
 
 
 class Appraisal(NamedTuple):
-    """The outcome of one authentic round; a plain tuple, like all that lives no longer than that.
+    """The outcome of one authentic round; a plain tuple, like all values that live for one round.
 
     Attributes:
         continuity: how the round follows the one before.
         findings: everything that was found, warnings included.
         goldens: the goldens that match whole.
-        baseline: what the next round is to be appraised with.
+        baseline: what the next round continues.
         claims: what the agent says of itself; covered by the quote's signature.
         pcrs: the proved values, or None when a rebooted node has yet to send them.
         good_until: T, the end of trust, if this round is a good one.
         details: what this round's evidence says of single kinds, for people to read.
-        logs_required: whether to challenge again at once, for logs: the outcome hangs on one that the challenge named
-            as known. Such a round speaks neither for nor against the node; what was believed until T is so until T.
+        logs_required: whether to challenge again at once, for logs: the outcome depends on a log that the challenge
+            named as known. Such a round speaks neither for nor against the node, whose trust goes on until its T.
     """
 
     continuity: Continuity
@@ -288,7 +288,7 @@ class Appraisal(NamedTuple):
 
     @property
     def keeps_leases(self) -> bool:
-        """Whether leases from before this round may run on: only in a boot that is known to continue."""
+        """Whether leases from before this round may go on: only in a boot that is known to continue."""
         return self.trusted and self.continuity is Continuity.CONTINUES
 
     @property

@@ -1,7 +1,7 @@
 """Appraisal of evidence that people kept: the verifier's own rules, without a verifier.
 
-A folder of evidence (:mod:`nodeseal.evidence.folder`) is one whole round of a node, judged as the first one that was
-ever heard of it. What only earlier rounds show, a clock that ran backwards or a log that lost entries, is not seen.
+A folder of evidence (:mod:`nodeseal.evidence.folder`) is one whole round of a node. It is judged as the node's first
+round, so a clock that ran backwards or a log that lost entries stays unseen: only earlier rounds show that.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _NO_TRUST_SECONDS = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What a folder proves, whatever goldens say.
+    """Facts that a folder proves, whatever goldens say.
 
     Attributes:
         observation: the boot.
         ima: the entries of the IMA log that the quoted PCR 10 covers; empty without a log.
-        findings: what speaks against believing its logs.
+        findings: reasons not to believe its logs.
     """
 
     observation: Observation
@@ -49,7 +49,7 @@ class Observed:
 
 
 def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden]) -> Appraisal:
-    """Appraise kept evidence as the verifier would have done when it arrived.
+    """Appraise kept evidence as the verifier would have when it arrived.
 
     Raises:
         ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds.
@@ -62,10 +62,11 @@ def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden]) -> Apprai
 
 
 def observe(folder: EvidenceFolder) -> Observed:
-    """Return what kept evidence proves, for a golden to be made from.
+    """Return what kept evidence proves, so that a golden can be made from it.
 
     Raises:
-        ProofFailed: as :func:`proved_values`.
+        ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds; or the folder
+            holds no PCR values.
         MalformedInput: claims, attestation key or boot log do not parse.
     """
     pcrs = proved_values(folder)
@@ -81,7 +82,8 @@ def proved_values(folder: EvidenceFolder) -> QuotedPcrs:
     """Return the PCR values that kept evidence proves.
 
     Raises:
-        ProofFailed: as :func:`appraise_folder`; or the folder holds no PCR values.
+        ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds; or the folder
+            holds no PCR values.
         MalformedInput: claims or attestation key do not parse.
     """
     node = KnownNode(keys=_keys(folder), baseline=None)
@@ -93,8 +95,8 @@ def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = 
 
     Args:
         folder: the evidence.
-        pcrs: what it proves.
-        bank: the bank to judge; None: the strongest that serves.
+        pcrs: the values that it proves.
+        bank: the bank to prove the log in; None: the strongest that is quoted and in the log.
 
     Raises:
         MalformedInput: the boot log does not parse.

@@ -1,4 +1,4 @@
-"""PCR values, the base that all kinds of evidence rest on: which count, and how they stand to goldens.
+"""PCR values, the base of all kinds of evidence: which of them count, and how they compare with goldens.
 
 Values count only if the quote's digest covers them. A round that continues the last one may leave them out while
 selection and digest are the ones proved before; any other round is judged by the values that it carries itself.
@@ -26,10 +26,10 @@ _SHOWN_VALUES: Final = 3
 
 
 def prove(authentic: AuthenticEvidence, continuity: Continuity) -> QuotedPcrs | None:
-    """Return the values that the quote proves; None: a node that did not just run on sent none.
+    """Return the values that the quote proves; None: the node rebooted or its time broke, and it sent none.
 
     Raises:
-        ProofFailed: PCR_DIGEST, values that were not proved before are missing, or those sent are not the quoted ones.
+        ProofFailed: PCR_DIGEST: values that were not proved before are missing, or the sent ones are not those quoted.
     """
     quoted, values, node = authentic.attest.quoted, authentic.sent.pcr_values, authentic.node
     known = node.baseline.judgement.facts.pcrs if node.baseline and node.baseline.judgement else None
@@ -45,7 +45,7 @@ def prove(authentic: AuthenticEvidence, continuity: Continuity) -> QuotedPcrs | 
 
 
 def check(pcrs: QuotedPcrs, cap_pcr: int) -> Iterator[Finding]:
-    """Iterate what is wrong with the values whatever goldens say."""
+    """Iterate over what is wrong with the values whatever goldens say."""
     yield from _unextended(pcrs)
     yield from _capped(pcrs, cap_pcr)
 

@@ -51,8 +51,8 @@ class Certification:
 def policy_selection(goldens: Iterable[Golden], cap_pcr: int, quoted: PcrSelection) -> PcrSelection:
     """Return the PCRs that a release key's policy must cover: all by which the matched goldens judge what booted.
 
-    Those are the PCRs with exact values, those whose events boot rules look at, as far as they are quoted (the rest
-    proved nothing), and in every bank of these the cap PCR. PCR 10 never is among them, so IMA may go on measuring.
+    These are the quoted PCRs that have exact values or whose events boot rules look at, and the cap PCR in each of
+    their banks. PCR 10 is never among them, so IMA may go on measuring.
 
     Raises:
         MalformedInput: there are no goldens.
@@ -73,7 +73,7 @@ def check_release_key(public: TpmPublic) -> EccPublic:
     """Check what kind of key this is, and return it as an elliptic curve key.
 
     Raises:
-        PolicyRefused: with one ``release.key`` finding per fact that is not as it must be.
+        PolicyRefused: one or more facts are wrong; there is one ``release.key`` finding for each.
     """
     if not isinstance(public, EccPublic) or public.curve is not CurveId.P256:
         raise PolicyRefused(_key_finding("curve", "an elliptic curve key on P-256", _kind(public)))
@@ -122,7 +122,7 @@ def check_policy(public: EccPublic, pcrs: QuotedPcrs, selection: PcrSelection) -
     Args:
         public: the release key.
         pcrs: the values that the quote of the same exchange proved.
-        selection: what :func:`policy_selection` gives for the goldens that those values match.
+        selection: the result of :func:`policy_selection` for the goldens that those values match.
 
     Raises:
         ProofFailed: the policy is another one, or a PCR of ``selection`` was not quoted.

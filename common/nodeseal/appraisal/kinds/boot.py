@@ -1,11 +1,11 @@
 """The boot kind: a boot log, held once against the quoted boot PCRs and against goldens; the log itself is not kept.
 
-The log is held against the PCRs that this round quoted (:mod:`nodeseal.boot.proved`), and what it proves against every
-golden that serves the node, whether its window is open or not. The conclusions hold as long as the boot PCRs do: when
-one of them moves, the log no longer proves what it did, and the node is asked for it again.
+The log is held against the PCRs that this round quoted (:mod:`nodeseal.boot.proved`). What it proves is held against
+every golden that serves the node, whether its window is open or not. The conclusions hold until a boot PCR moves: then
+the log no longer proves what it did, and the node must send it again.
 
-A boot log that was not asked for costs next to nothing, for no honest agent sends it: one that is byte for byte the
-known one is not judged again while its conclusions hold.
+No honest agent sends a log that was not asked for. One that is byte for byte the known log is not judged again while
+its conclusions hold.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ _CLEAN: Final = BootVerdict()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootState:
-    """What was concluded from a boot log; it holds while the boot PCRs have the values that the log was held against.
+    """The conclusions from a boot log. They hold while the boot PCRs keep the values that the log was held against.
 
     Attributes:
         log_sha256: SHA-256 of the log, to name it in a challenge.
         pcrs_sha256: SHA-256 over the boot PCRs of that quote.
         findings: what is wrong with the log whatever goldens say.
         proved: PCRs that the log accounts for.
-        verdicts: by golden digest.
-        aggregates: algorithm and digest of IMA's boot aggregates where the kernel saw other values than are quoted,
-            because systemd's separator came later.
+        verdicts: verdict of each golden, by its digest.
+        aggregates: algorithm and digest of IMA's boot aggregates over the values before systemd measured its separator;
+            empty: there was no separator.
     """
 
     log_sha256: bytes
@@ -102,7 +102,7 @@ def unchanged(proof: BootState | None, evidence: AuthenticEvidence) -> bool:
 
 
 def prove(round_: Round, before: BootState | None, earlier: Sequence[Proof | None]) -> Proved[BootState]:
-    """Conclude from a log that is news; else what was concluded before holds while no boot PCR has moved."""
+    """Conclude from a new log. Without one, the earlier conclusions hold while no boot PCR has moved."""
     log = round_.evidence.sent.boot_log
     if before is not None and before.pcrs_sha256 != boot_pcrs_sha256(round_.pcrs):
         before = None
@@ -152,16 +152,16 @@ def boot_pcrs_sha256(pcrs: QuotedPcrs) -> bytes:
 def conclude_boot(
     raw: bytes, pcrs: QuotedPcrs, claims: Claims, goldens: Sequence[Golden]
 ) -> tuple[BootState, BootClaims | None]:
-    """Judge a boot log.
+    """Hold a boot log against the quoted values and against goldens.
 
     Args:
-        raw: as the node sent it.
+        raw: the log as the node sent it.
         pcrs: values that the quote of this round proved.
-        claims: what the agent says of the firmware.
-        goldens: those that serve the node.
+        claims: maker and version of the firmware, as the agent claims them.
+        goldens: the goldens that serve the node.
 
     Returns:
-        what to keep, and what the log proves; None: it does not parse.
+        The conclusions, and what the log proves for people to read; None: it does not parse.
     """
     try:
         log = decode_event_log(raw)
@@ -186,7 +186,7 @@ def _aggregates(proofs: _Proofs, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]
 def early_aggregates(proved: ProvedLog, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
     """Iterate over algorithm and digest of the boot aggregates that IMA made before systemd measured its separator.
 
-    Nothing is told of a boot without one: the quoted values are those that the kernel saw.
+    Without a separator there are none: the kernel saw the quoted values.
     """
     if proved.separated:
         quoted = {pcr: value for (bank, pcr), value in pcrs.items() if bank == proved.bank}
@@ -195,7 +195,7 @@ def early_aggregates(proved: ProvedLog, pcrs: QuotedPcrs) -> Iterator[tuple[str,
 
 
 class _Proofs:
-    """What one log proves, by bank: goldens may judge by another bank than the strongest."""
+    """Proofs of one log, by bank: a golden's rules may name another bank than the strongest."""
 
     def __init__(self, log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts) -> None:
         self._log, self._pcrs, self._firmware = log, pcrs, firmware
@@ -234,7 +234,7 @@ def _verdict(golden: Golden, proofs: _Proofs, pcrs: QuotedPcrs) -> BootVerdict:
 
 
 def _objections(golden: Golden, proofs: _Proofs) -> tuple[tuple[Finding, ...], int]:
-    """Return what is wrong with the log in the golden's bank, and what its rules object to; and how much more.
+    """Return the first findings on the log in the golden's bank, and how many more there are.
 
     Objections beyond those that are kept are counted, but never put into words.
     """

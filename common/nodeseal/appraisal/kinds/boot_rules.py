@@ -1,7 +1,7 @@
 """Hold what a boot log proves against a golden's boot rules.
 
-A rule is satisfied by what is proved and by nothing else: a PCR that the log does not explain, no event, or an event
-whose data no digest covers never satisfies one. Rules over things that come in numbers must hold for every one of them.
+Only what is proved satisfies a rule. A PCR that the log does not explain, a missing event, and an event whose data no
+digest covers never do. A rule over several things, such as images, must hold for each of them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _is_chain(images: Sequence[BootImage], rule: Sequence[Image]) -> bool:
 
 
 def _drivers(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
-    """A machine without option ROMs runs no driver, but that must be proved."""
+    """Find drivers that are not allowed. A machine without option ROMs runs none, but that must be proved."""
     if rules.drivers is None:
         return
     if 2 not in claims.proved:  # noqa: PLR2004 - PCR 2

@@ -1,19 +1,19 @@
 """The IMA log round by round: entries that replay into the quoted PCR 10, held against goldens' runtime rules.
 
 The verifier keeps no log. It keeps how far the log was proved, the value of PCR 10 there, and what every golden
-objected to (:class:`ImaProgress`), and a round brings what is new.
+objected to (:class:`ImaProgress`). A round brings the new entries.
 
 What is believed
     The kernel appends to its log and extends PCR 10 in one go, but log, PCR and quote are read one after the other. So
-    entries are replayed up to the last at which the value is the quoted one; those behind it wait for the next round.
+    entries are replayed up to the last one at which PCR 10 has the quoted value; later ones wait for the next round.
     A log that never gets there has lost, gained or changed an entry. A log that is sent whole again must pass through
     the value that was proved before, where it was proved.
 
 When an entry was measured
-    Between the last round that proved something of this boot and now; in the first round, now. That is strict: what a
-    node ran before the verifier knew of it counts as run now. When the whole log comes again, for a golden activated
-    later or after a restart of the verifier, entries before the mark count as measured while it grew. Through a restart
-    only a mark is kept up to which the log was good, so that a restart excuses nothing.
+    Between the last round that proved something of this boot and now; in the first round, now. That is strict: a file
+    that ran before the verifier knew the node counts as run now. The whole log comes again for a golden that is new, or
+    after a restart of the verifier. Then entries before the mark count as measured while the mark grew. A restart keeps
+    only the mark up to which the log was good, so it excuses nothing.
 
 What a golden objected to stays for the boot: a file that ran cannot be made not to have run.
 
@@ -44,10 +44,10 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import IMA_PCR
 
 MAX_COUNTED: Final = 10_000
-"""Findings of one golden that are counted; entries behind the last of these are not held against it: that is moot."""
+"""Findings of one golden that are counted; later entries are not held against it, since nothing depends on them."""
 _REMEMBERED: Final = 32_768
-"""Judgements of entries that are remembered while a round is judged: the same entry again, which nothing but a made-up
-log has often, costs a look-up."""
+"""Answers on entries that are remembered during a round: only a made-up log repeats an entry often, at the price of a
+look-up each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ class ImaMark:
     Attributes:
         offset: bytes of the log.
         aggregates: values of PCR 10 after them, by quoted bank.
-        first_at: the first round of this boot that proved a part of the log.
-        last_at: the last one.
+        first_at: time of the first round of this boot that proved a part of the log.
+        last_at: time of the last such round.
     """
 
     offset: int
@@ -69,7 +69,7 @@ class ImaMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaVerdict:
-    """What one golden's runtime rules object to, since boot.
+    """Objections of one golden's runtime rules since boot.
 
     Attributes:
         findings: the first of them.
@@ -85,14 +85,14 @@ _CLEAN: Final = ImaVerdict()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaProgress:
-    """What is known of a node's log, for the next round to go on from; no entry is kept.
+    """What the next round continues of a node's log; no entry is kept.
 
     Attributes:
         mark: how far the log was proved.
-        verdicts: by digest, for every golden that the whole log was held against.
+        verdicts: verdict of every golden that the whole log was held against, by its digest.
         findings: what is wrong with the log whatever goldens say; it stays for the boot.
-        kept: the last mark up to which at least one golden had nothing to object to: the one to keep through a restart
-            of the verifier. Were it a later one, what was objected to would count as measured as early as the rest.
+        kept: the last mark at which at least one golden had no objection; it outlives a restart of the verifier. With a
+            later mark, entries that were objected to would count as measured as early as the rest.
     """
 
     mark: ImaMark
@@ -112,9 +112,9 @@ class ImaOutcome:
     """The outcome of one round.
 
     Attributes:
-        progress: what to go on from; the one before if this round proved nothing; None: nothing was ever proved.
-        findings: what is wrong with the log whatever goldens say: it counts against each that judges what runs.
-            What single goldens object to is in the progress; one without a verdict there needs the whole log.
+        progress: what the next round continues; unchanged if this round proved nothing; None: nothing was ever proved.
+        findings: what is wrong with the log whatever goldens say. Objections of single goldens are in the progress; a
+            golden without a verdict there needs the whole log.
     """
 
     progress: ImaProgress | None
@@ -139,14 +139,14 @@ class ImaRound:
     """What a round brings of the IMA log, and what is known of it.
 
     Attributes:
-        delta: the stretch of log; None: none was sent, which is as good as nothing new.
+        delta: the stretch of log; None: none was sent, which means nothing new.
         progress: what earlier rounds of this boot proved; None: not known.
-        mark: how far the log of this boot was ever proved, where ``progress`` is not known.
-        pcrs: quoted values: PCR 10, and the boot PCRs.
-        goldens: those that judge what runs.
+        mark: how far the log of this boot was ever proved; used where ``progress`` is not known.
+        pcrs: quoted values of PCR 10 and the boot PCRs.
+        goldens: goldens with runtime rules.
         now: when the evidence arrived.
-        settled_at: when a quote was asked for that still showed what was proved before, so that what is new is newer;
-            None: not known, so it may be as old as the mark.
+        settled_at: when the last quote was asked for that showed nothing new, so new entries are newer; None: not
+            known, so they may be as old as the mark.
         aggregates: algorithm and digest of boot aggregates that count beside those of the quoted values.
     """
 
@@ -162,12 +162,12 @@ class ImaRound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KnownRound:
-    """A round with everything filled in that was not given.
+    """A round whose missing values are filled in.
 
     Attributes:
         given: the round.
-        delta: the stretch of log that is to be proved.
-        mark: how far the log was ever proved, if that says something about this quote.
+        delta: the stretch of log to prove.
+        mark: how far the log was ever proved; None: not known in a bank that is quoted now.
         since: the earliest moment at which new entries may have been measured.
         aggregates: algorithm and digest of every boot aggregate that counts.
     """
@@ -194,7 +194,7 @@ def judge_ima(round_: ImaRound) -> ImaOutcome:
 
 
 def _filled(round_: ImaRound) -> _KnownRound:
-    """Fill in what was not given.
+    """Return the round with its missing values filled in.
 
     Raises:
         ProofFailed: IMA_LOG_MISSING, no log was ever sent.
@@ -216,7 +216,7 @@ def _nothing_new(progress: ImaProgress | None) -> ImaDelta:
 
 
 def _after(round_: _KnownRound) -> ImaProgress:
-    """Return what is known after a round.
+    """Return the progress after a round.
 
     Raises:
         ProofFailed: IMA_REPLAY; IMA_LOG_MISSING, nothing was measured at all.
@@ -276,7 +276,7 @@ def _whole(round_: _KnownRound) -> ReplayPlan:
 
 
 def _comparable(mark: ImaMark | None, pcrs: QuotedPcrs) -> ImaMark | None:
-    """Return the mark if it has a value of a bank that is quoted now; another one says nothing about this quote."""
+    """Return the mark if it has a value of a bank that is quoted now; otherwise it says nothing about this quote."""
     quoted = mark is not None and any(pcrs.get(bank, IMA_PCR) for bank in mark.aggregates if bank != HashAlg.SHA1)
     return mark if quoted else None
 
@@ -316,7 +316,7 @@ def _verdicts(round_: _KnownRound, plan: ReplayPlan, proof: ReplayProof) -> Mapp
 def _judge(
     aggregates: frozenset[tuple[str, bytes]],
 ) -> Callable[[CompiledRuntime, Span, str, bytes, bool], Finding | None]:
-    """Return what judges entries and remembers those that it judged, by all of an entry that makes a difference."""
+    """Return a function that judges entries, and remembers its answers by the fields that make a difference."""
 
     @lru_cache(maxsize=_REMEMBERED)
     def judge(golden: CompiledRuntime, measured: Span, template: str, data: bytes, violation: bool) -> Finding | None:  # noqa: FBT001 - of the entry
@@ -338,8 +338,8 @@ def _aggregates(pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
 def _beginning(plan: ReplayPlan, aggregates: Iterable[tuple[str, bytes]]) -> Iterator[Finding]:
     """Find a log that does not begin with the aggregate of the quoted boot PCRs.
 
-    An aggregate in a bank that is not quoted cannot be compared and is let pass: older kernels make it of SHA-1.
-    PCR 10, which nothing but a reset clears, says already that the log is of this boot.
+    An aggregate in a bank that is not quoted cannot be compared, and passes: older kernels use SHA-1. Only a reset
+    clears PCR 10, so its value already proves that the log is of this boot.
     """
     _, entry = next(ima_entries(plan.delta.entries, plan.delta.bank))
     try:

@@ -24,13 +24,13 @@ _EXPLAINED: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPart:
-    """Entries that were measured in one span, and what they are held against.
+    """Entries that were measured in one span, and the goldens to hold them against.
 
     Attributes:
-        stop: where they end, in bytes of the delta.
-        reached: value of PCR 10 that was proved there; None: the round is to prove where they end.
-        goldens: those whose verdict does not cover them yet.
-        measured: when.
+        stop: end of the entries, in bytes of the delta.
+        reached: value of PCR 10 that was proved there; None: this round must prove their end.
+        goldens: goldens whose verdict does not cover the entries yet.
+        measured: when the entries were measured.
     """
 
     stop: int
@@ -41,10 +41,10 @@ class LogPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """What a round has to prove.
+    """Everything that a round must prove.
 
     Attributes:
-        delta: what was sent.
+        delta: the stretch of log that was sent.
         pcrs: the quoted values.
         bank: the quoted bank that the log is judged in.
         before: values of PCR 10 before the first entry, by bank.
@@ -60,12 +60,12 @@ class ReplayPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayProof:
-    """What a round proved; made by :func:`prove` only.
+    """Everything that a round proved; only :func:`prove` makes one.
 
     Attributes:
-        end: where the last proved entry ends, in bytes of the delta.
+        end: end of the last proved entry, in bytes of the delta.
         aggregates: values of PCR 10 there, by bank.
-        unlisted: parts, and the offsets of their proved entries that some golden does not simply list.
+        unlisted: parts, and the offsets of their proved entries that some golden's tables do not list.
     """
 
     end: int
@@ -77,7 +77,7 @@ def judged_bank(banks: Iterable[HashAlg]) -> HashAlg:
     """Return the strongest of the quoted banks.
 
     Raises:
-        ProofFailed: IMA_REPLAY, PCR 10 was quoted in no bank that counts.
+        ProofFailed: IMA_REPLAY: PCR 10 was quoted in no bank that counts.
     """
     known = set(banks)
     for bank in reversed(STRONG_HASHES):
@@ -91,7 +91,8 @@ def prove(plan: ReplayPlan) -> ReplayProof:
     """Replay what was sent, up to the last entry at which PCR 10 has the quoted values.
 
     Raises:
-        ProofFailed: IMA_REPLAY; IMA_LOG_TOO_LONG, as much as a round may bring does not get there.
+        ProofFailed: IMA_REPLAY: PCR 10 never has the quoted value; IMA_LOG_TOO_LONG: it does not within the most bytes
+            that a round may bring.
         MalformedInput: an entry does not parse, or there are too many bytes.
     """
     log, wanted = plan.delta.entries, plan.pcrs.get(plan.bank, IMA_PCR)
@@ -116,7 +117,7 @@ def prove(plan: ReplayPlan) -> ReplayProof:
 
 
 def unlisted_entries(plan: ReplayPlan, proof: ReplayProof) -> Iterator[tuple[LogPart, int, ImaEntry]]:
-    """Iterate the proved entries that some golden does not simply list, with part and offset."""
+    """Iterate over the proved entries that some golden's tables do not list, with part and offset."""
     for part, offsets in proof.unlisted:
         for at in offsets if part.goldens else ():
             if at < proof.end:
@@ -125,7 +126,7 @@ def unlisted_entries(plan: ReplayPlan, proof: ReplayProof) -> Iterator[tuple[Log
 
 
 def _value_at(plan: ReplayPlan, bank: HashAlg, end: int) -> bytes:
-    """Return PCR 10 after ``end`` bytes, which must be what was quoted of ``bank``, if it was."""
+    """Return PCR 10 after ``end`` bytes; if ``bank`` was quoted, that must be the quoted value."""
     quoted = plan.pcrs.get(bank, IMA_PCR)
     if bank == plan.bank and quoted is not None:
         return quoted

@@ -1,12 +1,12 @@
 """Replay of IMA log bytes into PCR 10: the loop that sees every entry of every node.
 
-What a golden lists costs one look-up and one hash: a table maps the template data of allowed files, byte for byte, to
-its template hash, so neither has to be taken apart or hashed again. Entries that some golden does not list are only
-remembered by their offset; they are judged (:mod:`~nodeseal.appraisal.kinds.ima_rules`) once the replay has met
-the quoted value, since nothing before means anything.
+An entry that a golden lists costs one look-up and one hash: a table maps the template data of allowed files to its
+template hash, so the loop neither parses nor hashes the data. Of an entry that some golden does not list, the loop only
+remembers the offset. Such entries are judged (:mod:`~nodeseal.appraisal.kinds.ima_rules`) after the replay has met the
+quoted value, since before that they prove nothing.
 
-The loop reads the plain layout of :mod:`nodeseal.ima.log`. Whatever is not plain, such as violations, unusual
-templates and anything cut off, it hands to that module, entry by entry.
+The loop reads the plain layout of :mod:`nodeseal.ima.log`. Violations, unusual templates and cut entries go to that
+module, one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLAIN: Final = {each.encode(): each for each in ("ima-ng", "ima-sig", "ima-ngv2
 
 
 class Lists(Protocol):
-    """What a golden always allows, whatever the time."""
+    """Tables of the files that a golden allows at any time."""
 
     def table(self, bank: HashAlg, template: str) -> Table:
         """Return the table of a template for files."""
@@ -48,7 +48,7 @@ class Stretch:
         log: bytes as the kernel writes them.
         width: the bank whose digests the entries' headers hold.
         start: offset of the first entry.
-        stop: where the last one must end.
+        stop: offset at which the last entry must end.
     """
 
     log: bytes
@@ -59,11 +59,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What a stretch does to PCR 10.
+    """Effect of a stretch on PCR 10.
 
     Attributes:
-        value: after the last entry.
-        end: offset where that entry ends.
+        value: value after the last entry.
+        end: offset at which that entry ends.
         met: the last offset at which the value was the wanted one; None: it never was.
         unlisted: offsets of entries that at least one golden does not always allow.
     """
@@ -79,10 +79,10 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
 
     Args:
         stretch: the entries.
-        bank: the bank, which need not be that of the file: digests are made from the data.
-        value: of PCR 10 before the first entry.
-        wanted: the value to look out for; None: none.
-        goldens: whose lists tell what needs a closer look.
+        bank: any bank; its digests are made from the data, whatever the bank of the file.
+        value: value of PCR 10 before the first entry.
+        wanted: the value to look for; None: none.
+        goldens: goldens; an entry that one of them does not list is remembered.
 
     Raises:
         MalformedInput: an entry does not parse, or too many are of other PCRs.
@@ -126,7 +126,7 @@ def replay(stretch: Stretch, bank: HashAlg, value: bytes, wanted: bytes | None, 
 
 
 class _Tables(dict[bytes, tuple[Table, tuple[Table, ...]] | None]):
-    """By template name: the first golden's table, and the others'."""
+    """Tables by template name: the first golden's, and those of the others."""
 
     def __init__(self, bank: HashAlg, goldens: Sequence[Lists]) -> None:
         super().__init__()

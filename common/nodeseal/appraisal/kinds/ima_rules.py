@@ -1,20 +1,20 @@
 """Hold single IMA entries against a golden's runtime rules.
 
-An entry is judged by what its bytes prove. The template's *name* is covered by no digest, so the name decides nothing:
-every template that is judged begins with a digest and a file name, which read the same under each of them. Signatures
-prove themselves, and a buffer must be what its digest says and have a name that no file has; else an unknown file
-could be passed off as a buffer, which many goldens do not list.
+An entry is judged by what its bytes prove. No digest covers the template's *name*, so the name decides nothing: every
+accepted template begins with a digest and a file name, which read the same under each name. A signature proves itself.
+A buffer must have the digest that the entry states, and a name that no file has. Otherwise an unknown file could pass
+for a buffer, and many goldens do not list buffers.
 
-Rules, in the order in which they are asked:
+Rules, in the order in which they apply:
 
 1. a violation proves nothing about any file, and its path is a mere claim: refused unless the path is listed for that;
-2. what does not read as digest and name is refused;
+2. an entry without digest and name is refused;
 3. a signature that does not parse is refused, even of a file that is listed or excluded;
 4. buffers have a list of their own; no list: any buffer may be measured;
 5. excluded paths are not judged;
 6. a file is allowed by its digest under its path, or by the signature of a key, each in its time.
 
-Digests weaker than SHA-256 satisfy no rule, and neither do fs-verity digests, which are no digests of a file's content.
+Digests weaker than SHA-256 satisfy no rule. Neither do fs-verity digests: they are not digests of a file's content.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class CompiledRuntime:
         """Return what is wrong with a proved entry, or None.
 
         Args:
-            entry: neither the first one of the log nor one of this golden's tables.
+            entry: an entry that is not the first of the log and not in this golden's tables.
             span: when it was measured.
-            aggregates: algorithm and digest of the boot aggregates of the quoted boot PCRs: a kernel that was started
-                by kexec measures another one.
+            aggregates: algorithm and digest of the boot aggregates of the quoted boot PCRs, since a kernel that kexec
+                starts measures its aggregate again.
         """
         try:
             fields = file_fields(entry)
@@ -186,7 +186,7 @@ def file_fields(entry: ImaEntry) -> ImaFields:
     """Return the fields of an entry whose template begins with a digest and a name.
 
     Raises:
-        MalformedInput: another template, or data that is not made so.
+        MalformedInput: the template is another one, or the data does not fit it.
     """
     if template_fields(entry.template)[:2] not in _BEGINNINGS:
         raise MalformedInput(f"template {entry.template[:64]}")

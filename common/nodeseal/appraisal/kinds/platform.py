@@ -31,8 +31,8 @@ class PlatformProof:
     """What is proved about a TPM.
 
     Attributes:
-        firmware_version: as the quote states it: four numbers of 16 bits, the most significant first; None: the quote
-            need not state it truly.
+        firmware_version: four numbers of 16 bits, the most significant first, as the quote states them; None: the TPM
+            may have obfuscated them.
         tpm: what enrolment proved.
     """
 
@@ -41,7 +41,7 @@ class PlatformProof:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """None: any TPM will do unless a golden has rules."""
+        """Nothing: any TPM will do unless a golden has rules."""
         return ()
 
 
@@ -79,11 +79,11 @@ def keep(proof: PlatformProof | None, kept: Sequence[object]) -> None:
 
 
 def believed_firmware(attest: Attest, ak_name: bytes) -> int | None:
-    """Return the firmware version that a quote states; None: it may be obfuscated, so nobody knows.
+    """Return the firmware version that a quote states; None: the TPM may have obfuscated it.
 
     A TPM adds a secret number to it unless the key is of the endorsement or platform hierarchy (Part 2, TPMS_ATTEST).
-    The qualified name of the key, which the TPM puts into the quote, tells its hierarchy: that of a primary key is the
-    hash over the hierarchy's handle and the key's name (Part 1, "Qualified Name").
+    The quote holds the key's qualified name, which tells the hierarchy: a primary key's qualified name is the hash over
+    the hierarchy's handle and the key's name (Part 1, "Qualified Name").
 
     Args:
         attest: the quote.
