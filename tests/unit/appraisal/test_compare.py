@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,74 +10,27 @@ import pytest
 
 from nodeseal.appraisal.compare import compare
 from nodeseal.appraisal.kinds.boot import BootState, BootVerdict
-from nodeseal.appraisal.kinds.ima_log import ImaMark, ImaOutcome, ImaProgress, ImaVerdict
-from nodeseal.appraisal.kinds.platform import PlatformProof
+from nodeseal.appraisal.kinds.ima_log import ImaMark, ImaProgress, ImaVerdict
 from nodeseal.appraisal.model import UNKNOWN_TPM, Facts, Judgement, Policy, TpmFacts
-from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
-from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
+from nodeseal.evidence.logs import KnownLogs
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, PlatformRules, Window
-from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.attest import Quoted
-from nodeseal.tpm.pcr import PcrSelection, pcr_digest
-from support.rounds import ALL, GOLDEN, NOW, PCRS, SELECTION, SHA256, golden_of, runtime_rules
+from nodeseal.tpm.pcr import PcrSelection
+from support.facts import facts, found, judged_values, proved
+from support.rounds import ALL, GOLDEN, NOW, PCRS, SHA256, golden_of, runtime_rules
 
 OTHER = b"n" * 32
 
 
-def proved_values(selection: PcrSelection, values: Sequence[bytes]) -> QuotedPcrs:
-    return prove_pcr_values(Quoted(selection, pcr_digest(SHA256, values)), SHA256, values)
-
-
-def proved(pcrs: Mapping[int, bytes], selection: PcrSelection = SELECTION) -> QuotedPcrs:
-    return proved_values(selection, [pcrs[index] for _, index in selection.indices()])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proved:
-    """What each kind of evidence proved; by default nothing, and nothing is wrong."""
-
-    pcrs: QuotedPcrs
-    labels: Mapping[str, str] = field(default_factory=dict)
-    firmware_version: int | None = None
-    tpm: TpmFacts = UNKNOWN_TPM
-    boot: BootState | None = None
-    ima: ImaProgress | None = None
-    ima_findings: tuple[Finding, ...] = ()
-    asked: KnownLogs = NOTHING_KNOWN
-
-
-def facts(**changes: Any) -> Facts:
-    """Return facts with some of the fields of :class:`Proved` changed."""
-    seen = replace(Proved(pcrs=proved(PCRS, ALL)), **changes)
-    platform, ima = (
-        PlatformProof(seen.firmware_version, seen.tpm),
-        ImaOutcome(progress=seen.ima, findings=seen.ima_findings),
-    )
-    return Facts(pcrs=seen.pcrs, labels=seen.labels, proofs=(platform, seen.boot, ima), asked=seen.asked)
-
-
-def judge(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
-    return held(proved(pcrs), *goldens, cap_pcr=cap_pcr)
-
-
-def held(pcrs: QuotedPcrs, *goldens: Golden, cap_pcr: int = 15) -> Judgement:
-    return compare(facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr), NOW)
-
-
-def found(judgement: Judgement) -> list[tuple[FindingId, str]]:
-    return [(finding.id, finding.where) for finding in judgement.findings]
-
-
 def test_values_that_match_one_golden_whole_are_found_good() -> None:
-    judgement = judge(PCRS, GOLDEN)
+    judgement = judged_values(PCRS, GOLDEN)
     assert judgement.findings == ()
     assert judgement.goldens == (GOLDEN,)
 
 
 def test_no_golden_means_nothing_is_trusted() -> None:
-    judgement = judge(PCRS)
+    judgement = judged_values(PCRS)
     assert found(judgement) == [(FindingId.GOLDEN_NONE, "")]
     assert judgement.goldens == ()
 
@@ -86,7 +38,7 @@ def test_no_golden_means_nothing_is_trusted() -> None:
 def test_any_one_of_several_goldens_is_enough_and_all_that_match_are_named() -> None:
     other = golden_of({**PCRS, 4: OTHER}, name="rack-b")
     wider = golden_of(PCRS, only=range(9), name="rack-c")
-    judgement = judge(PCRS, other, GOLDEN, wider)
+    judgement = judged_values(PCRS, other, GOLDEN, wider)
     assert judgement.findings == ()
     assert judgement.goldens == (GOLDEN, wider)
 
@@ -94,11 +46,11 @@ def test_any_one_of_several_goldens_is_enough_and_all_that_match_are_named() -> 
 def test_matching_one_half_of_each_of_two_goldens_is_not_enough() -> None:
     first = golden_of({**PCRS, 4: OTHER}, name="rack-a")
     second = golden_of({**PCRS, 7: OTHER}, name="rack-b")
-    assert judge(PCRS, first, second).goldens == ()
+    assert judged_values(PCRS, first, second).goldens == ()
 
 
 def test_each_pcr_that_differs_is_a_finding_with_what_was_expected_and_seen() -> None:
-    judgement = judge({**PCRS, 4: OTHER, 7: OTHER}, GOLDEN)
+    judgement = judged_values({**PCRS, 4: OTHER, 7: OTHER}, GOLDEN)
     assert found(judgement) == [
         (FindingId.PCR_MISMATCH, "sha256 PCR 4, golden rack-a"),
         (FindingId.PCR_MISMATCH, "sha256 PCR 7, golden rack-a"),
@@ -111,115 +63,13 @@ def test_differences_are_told_against_the_nearest_golden() -> None:
     far = golden_of({**PCRS, 1: OTHER, 2: OTHER}, name="far")
     near = golden_of({**PCRS, 4: OTHER}, name="near")
     for order in ((far, near), (near, far)):
-        assert found(judge(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 4, golden near")]
+        assert found(judged_values(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 4, golden near")]
 
 
 def test_of_two_goldens_as_near_the_first_by_name_is_told() -> None:
     a, b = golden_of({**PCRS, 1: OTHER}, name="a"), golden_of({**PCRS, 2: OTHER}, name="b")
     for order in ((a, b), (b, a)):
-        assert found(judge(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 1, golden a")]
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [
-        pytest.param(2, f"{'01' * 32} or {'02' * 32}", id="a few values are all shown"),
-        pytest.param(5, f"{'01' * 32} or {'02' * 32} or {'03' * 32} or 2 more", id="of many values three are shown"),
-    ],
-)
-def test_allowed_values_are_shown(count: int, expected: str) -> None:
-    allowed = frozenset(bytes([n]) * 32 for n in range(1, count + 1))
-    judgement = judge({**PCRS, 4: OTHER}, Golden(name="rack-a", pcrs={SHA256: {4: allowed}}))
-    assert judgement.findings[0].expected == expected
-
-
-@pytest.mark.parametrize("value", [b"\x01" * 32, b"\x02" * 32])
-def test_any_allowed_value_of_a_pcr_will_do(value: bytes) -> None:
-    either = Golden(name="rack-a", pcrs={SHA256: {4: frozenset({b"\x01" * 32, b"\x02" * 32})}})
-    assert judge({**PCRS, 4: value}, either).goldens == (either,)
-
-
-@pytest.mark.parametrize(
-    ("bank", "index"),
-    [pytest.param(SHA256, 17, id="a PCR"), pytest.param(HashAlg.SHA384, 4, id="a bank")],
-)
-def test_what_a_golden_pins_but_the_quote_does_not_cover_does_not_match(bank: HashAlg, index: int) -> None:
-    golden = Golden(name="rack-a", pcrs={bank: {index: frozenset({PCRS[4].ljust(bank.digest_size, b"\0")})}})
-    judgement = judge(PCRS, golden)
-    assert found(judgement) == [(FindingId.PCR_MISMATCH, f"{bank.hashlib_name} PCR {index}, golden rack-a")]
-    assert judgement.findings[0].seen == "not quoted"
-
-
-@pytest.mark.parametrize("index", range(8))
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(bytes(32), id="all zeros"),
-        pytest.param(b"\xff" * 32, id="all ones"),
-        pytest.param(bytes(31) + b"\x03", id="a startup locality and nothing else"),
-        pytest.param(bytes(31) + b"\x04", id="an H-CRTM mark and nothing else"),
-    ],
-)
-def test_q10_a_boot_pcr_that_firmware_never_extended_is_found_even_if_a_golden_allows_it(
-    index: int, value: bytes
-) -> None:
-    pcrs = {**PCRS, index: value}
-    judgement = judge(pcrs, golden_of(pcrs))
-    assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha256 PCR {index}")]
-    assert judgement.findings[0].seen == value.hex()
-
-
-def test_q10_a_bank_that_firmware_never_extended_is_found_beside_a_good_one() -> None:
-    selection = PcrSelection.of({SHA256: [*range(8), 15], HashAlg.SHA512: [*range(8), 15]})
-    values = [PCRS[index] if bank is SHA256 else bytes(64) for bank, index in selection.indices()]
-    judgement = held(proved_values(selection, values), GOLDEN)
-    assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha512 PCR {index}") for index in range(8)]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(b"\0\xff" * 16, id="a value that starts with a zero"),
-        pytest.param(b"\xff\0" * 16, id="a value that starts with ones"),
-        pytest.param(bytes(30) + b"\x01\x03", id="zeros but for more than the last byte"),
-        pytest.param(b"\x01" + bytes(31), id="zeros but for the first byte"),
-    ],
-)
-def test_a_boot_pcr_that_firmware_extended_may_have_any_other_value(value: bytes) -> None:
-    pcrs = {**PCRS, 0: value}
-    assert judge(pcrs, golden_of(pcrs)).findings == ()
-
-
-def test_a_pcr_of_the_operating_system_may_still_be_zero() -> None:
-    assert judge({**PCRS, 8: bytes(32), 9: bytes(32), 14: bytes(32)}, GOLDEN).findings == ()
-
-
-@pytest.mark.parametrize("value", [OTHER, bytes(31) + b"\x01", b"\xff" * 32])
-def test_a_cap_pcr_that_is_not_zero_is_found(value: bytes) -> None:
-    judgement = judge({**PCRS, 15: value}, GOLDEN)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
-    assert judgement.findings[0].expected == bytes(32).hex()
-    assert judgement.goldens == (GOLDEN,)
-
-
-def test_another_cap_pcr_may_be_chosen() -> None:
-    zero_14 = {**PCRS, 14: bytes(32), 15: OTHER}
-    assert judge(zero_14, GOLDEN, cap_pcr=14).findings == ()
-    assert found(judge({**PCRS, 15: OTHER}, GOLDEN, cap_pcr=14)) == [(FindingId.PCR_CAPPED, "sha256 PCR 14")]
-
-
-def test_a_cap_pcr_that_was_not_quoted_is_not_taken_for_zero() -> None:
-    judgement = held(proved(PCRS, PcrSelection.of({SHA256: range(8)})), GOLDEN)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
-    assert judgement.findings[0].seen == "not quoted"
-
-
-def test_a_cap_pcr_counts_in_every_bank() -> None:
-    selection = PcrSelection.of({SHA256: [4, 15], HashAlg.SHA384: [4, 15]})
-    values = [PCRS[4], bytes(32), b"m" * 48, b"c" * 48]
-    golden = golden_of(PCRS, only=range(4, 5))
-    judgement = held(proved_values(selection, values), golden)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha384 PCR 15")]
+        assert found(judged_values(PCRS, *order)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 1, golden a")]
 
 
 # Logs, the TPM and the time that goldens count
