@@ -47,7 +47,7 @@ from nodeseal.appraisal.model import (
 )
 from nodeseal.errors import ProofFailed
 from nodeseal.evidence.binding import qualifying_data
-from nodeseal.evidence.claims import Claims, decode_claims
+from nodeseal.evidence.claims import decode_claims
 from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs, verify_quote
 from nodeseal.evidence.round import Evidence
@@ -114,7 +114,8 @@ def authenticate(evidence: Evidence, challenge: Challenge, node: KnownNode, now:
         raise ProofFailed(_out_of_time(challenge, now))
     binding = qualifying_data(challenge.purpose, challenge.nonce, challenge.channel, evidence.claims)
     attest = verify_quote(evidence.attest, evidence.signature, node.keys.verifier, binding, challenge.selection)
-    return AuthenticEvidence(attest, _claims(evidence.claims, node.baseline), evidence, challenge, node, now)
+    known = node.baseline.claims if node.baseline and node.baseline.claims_raw == evidence.claims else None
+    return AuthenticEvidence(attest, known or decode_claims(evidence.claims), evidence, challenge, node, now)
 
 
 def _out_of_time(challenge: Challenge, now: datetime) -> Finding:
@@ -123,12 +124,6 @@ def _out_of_time(challenge: Challenge, now: datetime) -> Finding:
         expected=f"an answer between {challenge.issued.isoformat()} and {challenge.answer_by.isoformat()}",
         seen=f"one at {now.isoformat()}",
     )
-
-
-def _claims(claims_raw: bytes, baseline: Baseline | None) -> Claims:
-    if baseline is not None and baseline.claims is not None and baseline.claims_raw == claims_raw:
-        return baseline.claims
-    return decode_claims(claims_raw)
 
 
 def _judge(authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy) -> tuple[Judgement, tuple[object, ...]]:
