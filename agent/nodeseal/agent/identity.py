@@ -73,7 +73,7 @@ class Identity:
 
     @property
     def leaf_pem(self) -> bytes:
-        """The certificate for TLS. The verifier has its issuer; sent along, it would be kept for each connection."""
+        """The certificate for TLS without its issuer: the verifier has that and would keep a copy per connection."""
         return to_pem(self.certificates[0])
 
 

@@ -20,7 +20,7 @@ _AT_ONCE: Final = 1024
 
 
 def tree_files(root: Path, bank: HashAlg, done: Callable[[int], None]) -> Found:
-    """Yield path, as it is below ``root``, and digest of every regular file; other file systems are entered.
+    """Yield the path below ``root`` and the digest of every regular file, on mounted file systems too.
 
     Args:
         root: the folder that stands for ``/``.

@@ -65,7 +65,7 @@ def show_log(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a log says was measured, event by event, and which of it the digests do not cover."""
+    """Show what a log says was measured, event by event, and which parts of it no digest covers."""
     log = _load(file)
     if isinstance(log, ImaFile):
         show_ima(log, pcr or (), as_json=as_json)

@@ -56,9 +56,9 @@ from nodeseal.golden.model import Golden
 
 
 def known_logs(node: KnownNode, policy: Policy) -> KnownLogs:
-    """Return what the next challenge names as known: a log is known while it was held against every golden.
+    """Return what the next challenge names as known: logs that were compared with every golden of the node.
 
-    Windows do not matter here: a golden that counts from tomorrow on is judged today, so that no log is asked for then.
+    Windows do not matter here. A golden that counts from tomorrow on is compared today, so tomorrow no log is required.
     """
     baseline = node.baseline
     if baseline is None:

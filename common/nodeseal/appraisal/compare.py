@@ -78,7 +78,7 @@ def _hold(golden: Golden, facts: Facts) -> _Held:
 
 
 def _nearest_differs(held: Iterable[_Held], policy: Policy) -> Iterator[Finding]:
-    """Say how the nearest golden differs; one that matches does not. Without any, say that none is active or counts."""
+    """Yield how the nearest golden differs: nothing if it matches. If there is none, yield why."""
     nearest = min(held, key=lambda one: (one.distance, one.golden.name), default=None)
     if nearest is not None:
         yield from nearest.findings

@@ -99,7 +99,7 @@ UNKNOWN_TPM = TpmFacts()
 
 
 class Proof(Protocol):
-    """What one kind of evidence proved. It stands for every later round that brings nothing new of that kind."""
+    """What one kind of evidence proved. It holds until a round brings something new of that kind."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -117,7 +117,7 @@ class Facts:
 
     Attributes:
         pcrs: the PCR values.
-        labels: what people call the node.
+        labels: names and values that people gave the node.
         proofs: what each kind of evidence proved, in the order of their table; None: nothing is known.
         asked: what the node was told to leave out.
     """
@@ -142,7 +142,7 @@ class Judgement:
         findings: every difference, and what is wrong whatever goldens say.
         goldens: the goldens that match whole.
         logs_required: whether the outcome depends on a log that the node was told to leave out.
-        since: the first moment for which this holds: windows of goldens open and close.
+        since: the first moment at which the judgement holds; windows of goldens limit it.
         until: the last such moment.
     """
 
@@ -168,7 +168,7 @@ class Baseline(NamedTuple):
         judgement: the judgement on values and proofs; None: not known, so the next evidence must carry values.
         known: what a challenge names as known while policy and labels are those of the judgement.
         kept: what the kinds of evidence keep of this boot through a restart.
-        proved_at: when the quote was asked for; whatever it does not show happened later. None: not known.
+        proved_at: when the challenge was made; what the quote does not show happened later. None: not known.
     """
 
     clock_info: ClockInfo
@@ -195,7 +195,7 @@ class KnownNode(NamedTuple):
     Attributes:
         keys: its attestation key.
         baseline: what earlier rounds proved, or None before the first one (and after a person lifted a quarantine).
-        labels: what people call the node; goldens select by them.
+        labels: names and values that people gave the node; goldens select by them.
         tpm: what enrolment proved about its TPM.
     """
 
@@ -257,7 +257,7 @@ class Appraisal(NamedTuple):
         claims: what the agent says of itself; covered by the quote's signature.
         pcrs: the proved values, or None when a rebooted node has yet to send them.
         good_until: T, the end of trust, if this round is a good one.
-        details: what this round's evidence says of single kinds, for people to read.
+        details: what each kind read from this round's evidence, for people.
         logs_required: whether to challenge again at once, for logs: the outcome depends on a log that the challenge
             named as known. Such a round speaks neither for nor against the node, whose trust goes on until its T.
     """

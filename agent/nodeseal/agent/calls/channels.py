@@ -88,12 +88,12 @@ def translated(address: str) -> Iterator[None]:
 async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
     """Write to a stream. If the verifier has ended it already, raise the verifier's reason.
 
-    If the stream ends during the write, grpc.aio may report INTERNAL instead. The agent then comes back later, as after
-    any fault of the verifier, and may hear the reason.
+    If the stream ends during the write, grpc.aio may report INTERNAL instead. The agent then connects again later, as
+    after any fault of the verifier, and may get the reason then.
 
     Raises:
-        AioRpcError: why the verifier ended the stream; :func:`translated` knows what it means.
-        InvalidStateError: the verifier ended the stream without an error; :func:`translated` knows it too.
+        AioRpcError: the verifier's reason; :func:`translated` turns it into an error of nodeseal.
+        InvalidStateError: the verifier ended the stream without a reason; :func:`translated` turns it into one as well.
     """
     try:
         await call.write(message)

@@ -98,7 +98,7 @@ class Attester:
     async def answer(
         self, purpose: Purpose, challenge: AgentChallenge, identity: Identity, leases: tuple[LeaseId, ...]
     ) -> Answer:
-        """Quote for one challenge, then read the logs, which so never fall short of the quote.
+        """Quote for one challenge, then read the logs, so that they hold at least what was quoted.
 
         Raises:
             MalformedInput: the boot id is none.

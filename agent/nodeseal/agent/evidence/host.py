@@ -15,7 +15,7 @@ _MAX_FACT: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFiles:
-    """Where the kernel shows it; all but the boot id may be absent.
+    """Paths at which the kernel shows these facts. All files but the boot id may be absent.
 
     Attributes:
         boot_id: the random id of this boot.
@@ -63,7 +63,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def read_firmware(folder: Path) -> Firmware:
-    """Return what the firmware is called; what cannot be read, as in most virtual machines, is empty."""
+    """Return maker and version of the firmware; empty where they cannot be read, as in most virtual machines."""
     return Firmware(_fact(folder / "bios_vendor"), _fact(folder / "bios_version"))
 
 

@@ -23,7 +23,7 @@ from nodeseal.ids import Digest, KeyId, LeaseId
 from nodeseal.tpm.pcr import PcrSelection
 
 _LONGEST_SLEEP_SECONDS: Final = 1.0
-"""The event loop's clock stands still while the machine sleeps, ours goes on: look at it often."""
+"""The event loop's clock stops while the machine sleeps, and ours does not. So ours is read at least this often."""
 _log = structlog.get_logger("nodeseal.agent.leases")
 
 
@@ -71,7 +71,7 @@ class Subscription:
         self._changed.set()
 
     async def changed(self) -> None:
-        """Wait until there is something new; what piled up in between is one change."""
+        """Wait until there is something new; several changes since the last call count as one."""
         await self._changed.wait()
         self._changed.clear()
 
@@ -83,7 +83,7 @@ class _Lease:
 
 
 class Leases:
-    """All leases of this node. For one event loop; no method but :meth:`watch` waits.
+    """All leases of this node. Use it from one event loop; only :meth:`watch` waits.
 
     Args:
         clock: monotonic seconds.

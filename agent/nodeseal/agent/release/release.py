@@ -1,7 +1,7 @@
 """Key release: from a model's slots to a lease, and from a lease to the data key (DESIGN §7).
 
-The data key never stays: :meth:`Releaser.open` lets the TPM finish it for each loader, in a session that fulfils
-TPM2_PolicyPCR, so the TPM itself refuses as soon as a selected PCR has moved.
+The agent keeps no data key. For each loader, :meth:`Releaser.open` lets the TPM compute ECDH anew in a session that
+fulfils TPM2_PolicyPCR. So the TPM itself refuses as soon as a selected PCR has changed.
 """
 
 from __future__ import annotations

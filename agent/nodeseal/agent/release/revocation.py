@@ -41,7 +41,7 @@ class Revoker:
             task.add_done_callback(self._tasks.discard)
 
     async def finished(self) -> None:
-        """Wait until all of that has ended."""
+        """Wait until every event that began has been carried out."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

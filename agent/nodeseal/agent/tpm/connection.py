@@ -1,7 +1,7 @@
 """One connection to a TPM: keys, sessions and commands whose handles cannot outlive their ``with`` block.
 
-Between uses a key lies saved outside the TPM (TPM2_ContextSave, Part 1 "Context Management"), so that at most the
-keys of one command are loaded. Sessions are salted to the endorsement key and encrypt the first parameter of
+Between uses, keys are saved outside the TPM (TPM2_ContextSave, Part 1 "Context Management"), so that only the keys of
+one command are loaded. Sessions are salted to the endorsement key and encrypt the first parameter of
 command and response with AES-128 in CFB mode (Part 1, "Session-Based Encryption"), so that what crosses the bus is
 of no use to someone who listens. Nothing here is thread-safe or asynchronous: see :mod:`nodeseal.agent.tpm.owner`.
 """
@@ -28,7 +28,7 @@ from nodeseal.agent.tpm.failures import wrapped
 from nodeseal.tpm.pcr import PcrSelection
 
 Handle = Any
-"""ESYS_TR: a number of the stack, of no meaning to the TPM."""
+"""ESYS_TR: a number that the stack understands and the TPM does not."""
 MAX_HANDLES: Final = 254
 """The most handles that one TPM2_GetCapability answers (TPML_HANDLE; MAX_CAP_HANDLES, Part 2)."""
 
@@ -60,7 +60,7 @@ class Connection:
             self.esys: Final = ESAPI(tcti)
 
     def close(self) -> None:
-        """Close the connection; the TPM forgets nothing by it."""
+        """Close the connection; the TPM keeps its state."""
         self.esys.close()
 
     def handles(self, first: int) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Connection:
         return SavedKey(public=public.publicArea.marshal(), context=None, handle=known)
 
     def read_nv(self, index: int) -> bytes:
-        """Return the whole content of an NV index that its empty password may read (TPM2_NV_Read)."""
+        """Return the whole content of an NV index that an empty password lets us read (TPM2_NV_Read)."""
         with wrapped(f"TPM2_NV_ReadPublic(0x{index:08x})"):
             known = self.esys.tr_from_tpmpublic(index)
         try:

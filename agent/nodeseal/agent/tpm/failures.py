@@ -68,7 +68,7 @@ class TpmLost(TpmFailed):
 
 
 class TpmForgot(TpmLost):
-    """The TPM itself says so: handles and saved contexts are of a time before its reset."""
+    """The TPM itself reports that handles or saved contexts are from before its last reset."""
 
 
 class TpmPolicyFailed(TpmFailed):

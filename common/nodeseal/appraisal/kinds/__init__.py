@@ -5,8 +5,8 @@ The pipeline, what challenges name as known and what baselines keep follow from 
 the module that is named after a kind, never its helpers (``boot_rules``, ``ima_log``, ...).
 
 :mod:`~nodeseal.appraisal.kinds.clock` comes before the table: it decides from the quote alone whether earlier proofs
-still count. Every round proves it anew, no golden speaks of it, and the node can leave nothing of it out. So of the
-functions of a kind it has ``prove`` only; baselines carry clock and boot id themselves.
+still count. Every round proves it anew, no golden speaks of it, and the node can leave nothing of it out. It therefore
+has only ``prove``. Baselines carry clock and boot id themselves.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ Part 2; Part 1, "Timing Components"); the agent claims the kernel's boot id. Wha
 - resetCount grows by each TPM Reset and restartCount by each TPM Restart or Resume; a TPM Reset zeroes restartCount.
 - Clock never runs backwards while the counters stand, and never across an orderly shutdown, which saves it.
 - Clock is saved at least once per 2**22 ms (TPMS_CLOCK_INFO; TPM_PT_CLOCK_UPDATE). After a power loss without
-  TPM2_Shutdown the TPM comes up with the saved value, so up to that much earlier, clears safe, and sets it again when
-  the clock is next saved. Such a power loss is always a TPM Reset, so safe cannot fall otherwise.
-- TPM2_Clear zeroes Clock and both counters; it also ends owner keys, and no fleet does it in mid life.
+  TPM2_Shutdown the TPM starts with the saved value, which is up to that much earlier. It clears safe, and sets it again
+  when the clock is next saved. Such a power loss is always a TPM Reset, so safe never falls without one.
+- TPM2_Clear zeroes Clock and both counters. It also destroys the owner's keys; no fleet does it to a node in service.
 
-Counters are compared for change only: for some keys the TPM obfuscates them by a constant, so more and less mean
-nothing, but equal means equal. A round with an attack finding (:data:`Continuity.BROKEN`) never becomes the baseline.
+Counters are only compared for equality: for some keys the TPM adds a secret constant to them, so their order means
+nothing. A round with an attack finding (:data:`Continuity.BROKEN`) never becomes the baseline.
 Otherwise the round after a TPM reset under a running machine would continue it and be trusted. ADR 7 gives the reasons
 and the limits.
 """

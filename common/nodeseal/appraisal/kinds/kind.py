@@ -20,7 +20,7 @@ from nodeseal.golden.model import Golden
 P = TypeVar("P", bound=Proof)
 
 MAX_FINDINGS: Final = 100
-"""Findings that are kept and shown of one node against one golden; the rest are counted."""
+"""Findings of one node against one golden that are kept and shown. The rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class Round:
         evidence: what the node's TPM signed for, and what came with it.
         pcrs: the values that its quote proves.
         goldens: those that serve the node, whether their windows are open or not.
-        asked: what the challenge named as known of this boot.
+        asked: the logs of this boot that the challenge named as known.
         kept: what the kinds kept of this boot.
-        settled_at: when the last round of this boot that left nothing open was asked for; None: not known.
+        settled_at: when the challenge was made of the last round of this boot that left no log open; None: not known.
     """
 
     evidence: AuthenticEvidence
@@ -62,7 +62,7 @@ class KindVerdict(NamedTuple):
     Attributes:
         findings: what the rules object to; the first of many.
         more: how many findings were left out.
-        open: whether a log that the node was told to leave out could still object.
+        open: whether the verdict depends on a log that the node was told to leave out.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -83,12 +83,12 @@ class Kind(Protocol[P]):
 
         Args:
             proof: what the last round proved.
-            goldens: those that serve the node; evidence counts as known only if it was held against all of them.
+            goldens: those that serve the node; evidence counts as known only if it was compared with all of them.
             logs: what other kinds name.
         """
 
     def unchanged(self, proof: P | None, evidence: AuthenticEvidence) -> bool:
-        """Tell whether a round over the same PCR values would prove the same again. Every steady round asks."""
+        """Tell whether a round over the same PCR values would prove the same again. Every steady round calls this."""
 
     def prove(self, round_: Round, before: P | None, earlier: Sequence[Proof | None]) -> Proved[P]:
         """Prove what this round's evidence says.
@@ -105,7 +105,9 @@ class Kind(Protocol[P]):
         """Hold the golden's rules of this kind against what was proved."""
 
     def keep(self, proof: P | None, kept: Sequence[object]) -> object | None:
-        """Return what the next round continues even after a restart of the verifier; None: nothing.
+        """Return what the next round of this boot continues; None: nothing.
+
+        It outlives a restart of the verifier if ``verifier.store.nodes`` stores values of its type.
 
         Args:
             proof: what this round proved.

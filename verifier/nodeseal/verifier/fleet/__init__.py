@@ -1,5 +1,6 @@
 """All nodes in memory while the verifier runs, and the one way to change a node.
 
-Other rooms read nodes, and change them through ``Fleet.change``, ``restrict`` and ``transact``: one at a time, recorded
-in the database and the ledger before anybody is told. No gRPC, no private keys.
+Other rooms read nodes, and change them one at a time. ``Fleet.change`` and ``Fleet.transact`` record the change in
+database and ledger before it takes effect. ``Fleet.restrict`` takes trust away at once, and records that as soon as the
+database can take it. No gRPC, no private keys.
 """

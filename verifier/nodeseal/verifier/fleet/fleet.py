@@ -100,7 +100,7 @@ class Fleet:
         self._nodes[node.record.node_id] = node
 
     def use_goldens(self, goldens: Iterable[Golden]) -> None:
-        """Judge nodes by other goldens from now on; connected nodes are challenged at once."""
+        """Replace the active goldens, and challenge all connected nodes at once."""
         self.policy = replace(self.policy, goldens=tuple(goldens))
         for node in self:
             if node.stream is not None:

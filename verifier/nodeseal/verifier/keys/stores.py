@@ -1,7 +1,7 @@
 """Opens the key stores that ``verifier.yaml`` describes. The PIN of a token comes from a file, systemd or the terminal.
 
-It is never an argument and never logged; it stays in memory, because the verifier logs in again by itself when the
-token was away.
+The PIN is never an argument and never logged. It stays in memory, because the verifier logs in again by itself after
+the token was absent.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _log: Final = structlog.get_logger()
 def open_key_stores(config: Config) -> KeyStores:
     """Open the file store, and the token where there is one.
 
-    The verifier starts even if the token is away or refuses the PIN: nodes are judged without it, and a supervisor that
-    restarts the verifier again and again would use up the token's tries.
+    The verifier starts even if the token is absent or refuses the PIN: nodes can be appraised without it, and a
+    supervisor that keeps restarting the verifier would use up the tries that the token allows.
 
     Raises:
         MalformedInput: the key-encryption key or the PIN cannot be read, or python-pkcs11 is not installed.

@@ -1,8 +1,8 @@
 """Names of keys in PKCS#11 tokens: ``pkcs11:token=nodeseal;object=llama-70b;id=%01%02`` (RFC 7512).
 
-Of the scheme's path attributes only those that choose a private key of one token are taken; its query attributes are
-refused, because they would put a PIN into arguments (``pin-value``) or let a caller choose what code the verifier loads
-(``module-path``).
+Only the path attributes that choose a private key of one token are accepted. Query attributes are refused:
+``pin-value`` would put a PIN into arguments, and ``module-path`` would let a caller choose which code the verifier
+loads.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Rule(NamedTuple):
     """Which keys of this verifier may open a slot, and for whom.
 
     Attributes:
-        expected: the slot that a model must have, for people.
+        expected: text for people: the slot that a model must have.
         counts: tells whether slots of a key are considered at all.
         refusal: returns why a slot of a key must not be opened, or None.
     """
@@ -34,7 +34,7 @@ class Rule(NamedTuple):
 
 
 def lease_rule(node_id: NodeId, running: Mapping[KeyId, int] = MappingProxyType({})) -> Rule:
-    """Return the rule for leases: a node may hold as many of a key as its grant says.
+    """Return the rule for leases: a node may hold as many leases of a key as its grant allows.
 
     Args:
         node_id: the node.
@@ -57,8 +57,9 @@ def lease_rule(node_id: NodeId, running: Mapping[KeyId, int] = MappingProxyType(
 ROTATION: Final = Rule(
     expected="a slot of a key held here and in force", counts=lambda key: key.revoked is None, refusal=lambda _: None
 )
-"""The rule for rotation: from any key in force, since who may rotate is a matter of roles. A revoked key opens nothing,
-which would undo its revocation."""
+"""The rule for rotation: any key that is not revoked may open, because roles decide who may rotate.
+
+Opening a slot with a revoked key would undo its revocation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class Exports:
         Raises:
             NotFound: it is not enrolled.
             OutOfOrder: it is not connected, or its answer is not what was asked for.
-            Unavailable: it did not answer in time, or this cannot be recorded now.
+            Unavailable: it did not answer in time, or the audit record cannot be written now.
         """
         node = self._fleet.get(node_id)
         answered = await self._answer(node)
@@ -62,7 +62,7 @@ class Exports:
         if stream is None:
             raise OutOfOrder(f"{node.record.node_id} is not connected", remedy="start its agent")
         with suppress(TimeoutError):
-            # One answer may be under way, which comes first.
+            # Time for two answers: another one may be under way, and comes first.
             async with asyncio.timeout(2 * settings.complete_within_seconds):
                 return await stream.whole_evidence()
         raise Unavailable(f"{node.record.node_id} did not answer in time", remedy="see its agent's log")

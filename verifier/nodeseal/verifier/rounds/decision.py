@@ -97,8 +97,8 @@ def boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:
 def later_baseline(known: Baseline | None, proved: Baseline, before: Baseline | None) -> Baseline:
     """Return the baseline that is further on in the TPM's time; rounds on two streams may end out of order.
 
-    Counters tell by change alone: whichever still has those of ``before``, what was known when the round was asked
-    for, is the earlier one, for a TPM never returns to counters that it left.
+    Counters can only be compared for equality, and a TPM never returns to earlier ones. So the baseline that still has
+    the counters of ``before``, the baseline at the time of the challenge, is the earlier one.
     """
     if known is None:
         return proved

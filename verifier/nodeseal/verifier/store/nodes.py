@@ -100,7 +100,7 @@ def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStan
 
 
 def save_standings(connection: sa.Connection, standings: Mapping[NodeId, NodeStanding]) -> None:
-    """Store the standings of many nodes, which takes far less time than one by one."""
+    """Store the standings of many nodes at once, which is far faster than one by one."""
     rows = [{"id": node_id, **_standing_values(standing)} for node_id, standing in standings.items()]
     if rows:
         connection.execute(NODES.update().where(NODES.c.node_id == sa.bindparam("id")), rows)

@@ -2,7 +2,7 @@
 
 Times are microseconds since 1970 (UTC). Documents are stored as the exact bytes that arrived. Rows that ended (retired,
 revoked, removed) stay with the time of their end, until the same golden or person is added again. Grants are deleted
-when they are withdrawn. The audit log loses no row and says when and by whom.
+when they are withdrawn. Rows of the audit log are never deleted; they say who did it, and when.
 """
 
 from __future__ import annotations
