@@ -156,6 +156,35 @@ def _calls() -> Iterator[Call]:
             above.append((number, step))
 
 
+# --- References in docstrings ------------------------------------------------------------------------------------
+
+_REFERENCE = re.compile(r":(?:mod|class|func|meth|attr|data):`~?(nodeseal[\w.]*)`")
+
+
+def _exists(name: str) -> bool:
+    """Tell whether a dotted name is a module, or something that its module defines, assigns or imports."""
+    module, parts = name, list[str]()
+    while module not in _modules() and "." in module:
+        module, _, part = module.rpartition(".")
+        parts.insert(0, part)
+    if module not in _modules():
+        return False
+    return not parts or _definition(module, ".".join(parts)) is not None or parts[0] in _assigned(module)
+
+
+def _assigned(module: str) -> set[str]:
+    stored = {
+        node.id for node in ast.walk(_tree(module)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return stored | _imported(module).keys()
+
+
+def test_references_in_docstrings_lead_somewhere() -> None:
+    names = {(module, name) for module, path in _modules().items() for name in _REFERENCE.findall(path.read_text())}
+    assert len(names) > 50
+    assert sorted((module, name) for module, name in names if not _exists(name)) == []
+
+
 # --- Journeys ----------------------------------------------------------------------------------------------------
 
 
