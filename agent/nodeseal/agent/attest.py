@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from nodeseal.agent.calls.channels import Link, closed, send, translated
+from nodeseal.agent.calls.channels import Link, receive, send, translated
 from nodeseal.agent.calls.messages import parse_challenge, parse_lease_ids
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.release.leases import Leases
@@ -74,9 +74,7 @@ class AttestationStream:
             call = attestation_pb2_grpc.AttestationStub(self._link.channel).Attest()
             try:
                 while True:
-                    instruction = await call.read()
-                    if not isinstance(instruction, attestation_pb2.Instruction):
-                        raise closed(self._link.address)
+                    instruction = await receive(call, attestation_pb2.Instruction, self._link.address)
                     for message in await self._follow(instruction):
                         await send(call, message)
             finally:

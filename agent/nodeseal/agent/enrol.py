@@ -6,9 +6,7 @@ verifier's last message. A restart enrols again, which replaces the attestation 
 
 from __future__ import annotations
 
-import grpc.aio
-
-from nodeseal.agent.calls.channels import CALL_SECONDS, VerifierConfig, closed, enrolment_channel, send, translated
+from nodeseal.agent.calls.channels import CALL_SECONDS, VerifierConfig, enrolment_channel, receive, send, translated
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
 from nodeseal.agent.tpm.device import TpmIdentity
@@ -16,8 +14,6 @@ from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput
 from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
-
-_Call = grpc.aio.StreamStreamCall[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
 
 
 async def enrol(config: VerifierConfig, tpm: TpmOwner, attester: Attester) -> Identity:
@@ -35,19 +31,12 @@ async def enrol(config: VerifierConfig, tpm: TpmOwner, attester: Attester) -> Id
         with translated(config.enrol_address):
             call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=CALL_SECONDS)
             await send(call, enrollment_pb2.EnrollRequest(identity=request))
-            challenge = (await _next(call, config)).challenge
+            challenge = (await receive(call, enrollment_pb2.EnrollResponse, config.enrol_address)).challenge
             secret = await tpm.call(lambda device: device.activate(challenge.id_object, challenge.encrypted_secret))
             activation = enrollment_pb2.Activation(secret=secret)
             await send(call, enrollment_pb2.EnrollRequest(activation=activation))
-            enrolled = (await _next(call, config)).enrolled
+            enrolled = (await receive(call, enrollment_pb2.EnrollResponse, config.enrol_address)).enrolled
     return _accept(key, enrolled)
-
-
-async def _next(call: _Call, config: VerifierConfig) -> enrollment_pb2.EnrollResponse:
-    response = await call.read()
-    if not isinstance(response, enrollment_pb2.EnrollResponse):
-        raise closed(config.enrol_address)
-    return response
 
 
 def _accept(key: bytes, enrolled: enrollment_pb2.Enrolled) -> Identity:

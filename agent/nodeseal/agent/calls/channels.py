@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,6 +15,8 @@ import grpc.aio
 from nodeseal.agent.identity import Identity
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.wire.statuses import error_of, refusal_of
+
+M = TypeVar("M")
 
 CALL_SECONDS: Final = 60
 _MAX_MESSAGE: Final = 1 << 20
@@ -77,12 +79,12 @@ def translated(address: str) -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         raise error_of(refusal_of(error), f"verifier {address}") from error
     except asyncio.InvalidStateError as error:
-        raise closed(address) from error
+        raise _closed(address) from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise closed(address) from error  # grpc.aio's word for a channel that was closed under a call
+        raise _closed(address) from error  # grpc.aio's word for a channel that was closed under a call
 
 
 async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> None:
@@ -102,8 +104,20 @@ async def send(call: grpc.aio.StreamStreamCall[Any, Any], message: object) -> No
         raise
 
 
-def closed(address: str) -> Unavailable:
-    """Return the error for a stream that the verifier closed early without a reason."""
+async def receive(call: grpc.aio.StreamStreamCall[Any, M], kind: type[M], address: str) -> M:
+    """Return the next message of a stream from the verifier at ``address``.
+
+    Raises:
+        Unavailable: the verifier closed the stream early, without a reason.
+        AioRpcError: the verifier's reason; :func:`translated` turns it into an error of nodeseal.
+    """
+    message: object = await call.read()  # or the end of the stream, whatever the stubs say
+    if not isinstance(message, kind):
+        raise _closed(address)
+    return message
+
+
+def _closed(address: str) -> Unavailable:
     return Unavailable(f"verifier {address}: closed the stream")
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import grpc.aio
 import structlog
 
-from nodeseal.agent.calls.channels import CALL_SECONDS, Link, closed, send, translated
+from nodeseal.agent.calls.channels import CALL_SECONDS, Link, receive, send, translated
 from nodeseal.agent.calls.messages import parse_challenge
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
@@ -39,7 +38,6 @@ from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
 from nodeseal.wire.evidence import evidence_to_proto
 from nodeseal.wire.messages import selection_from_proto
 
-_Call = grpc.aio.StreamStreamCall[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
 _log = structlog.get_logger("nodeseal.agent.release")
 
 
@@ -157,10 +155,11 @@ class Releaser:
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:
                 await send(call, key_release_pb2.ReleaseRequest(ask=ask))
-                proved = await self._prove((await _next(call, link)).challenge, link.identity)
+                response = await receive(call, key_release_pb2.ReleaseResponse, link.address)
+                proved = await self._prove(response.challenge, link.identity)
                 for message in proved.messages():
                     await send(call, message)
-                released = (await _next(call, link)).released
+                released = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).released
             finally:
                 call.cancel()
         context = _checked_context(released, model_digest, link.identity)
@@ -184,13 +183,6 @@ class Releaser:
         if self._cap_pcr not in {index for _, index in asked}:
             raise MalformedInput(f"release challenge: the policy leaves out the cap PCR {self._cap_pcr}")
         return policy
-
-
-async def _next(call: _Call, link: Link) -> key_release_pb2.ReleaseResponse:
-    response = await call.read()
-    if not isinstance(response, key_release_pb2.ReleaseResponse):
-        raise closed(link.address)
-    return response
 
 
 def _checked_context(released: key_release_pb2.Released, model_digest: Digest, identity: Identity) -> ReleaseContext:
