@@ -62,7 +62,7 @@ STANDING = NodeStanding(
     findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock", event="tick"),),
     trusted_until=None,
     last_seen=NOW,
-    clock=Baseline(
+    baseline=Baseline(
         clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True),
         boot_id="boot",
         kept=(MARK,),
@@ -165,7 +165,7 @@ def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> Non
 
 def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
     bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
-    standing = replace(STANDING, clock=STANDING.clock._replace(kept=())) if STANDING.clock else STANDING
+    standing = replace(STANDING, baseline=STANDING.baseline._replace(kept=())) if STANDING.baseline else STANDING
     run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
     assert run(engine, load_nodes) == [(bare, standing)]
 
@@ -209,7 +209,7 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
     assert record == replace(RECORD, tpm=UNKNOWN_TPM, labels={})
     assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
     clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
-    assert standing.clock == Baseline(clock_info=clock, boot_id="boot")
+    assert standing.baseline == Baseline(clock_info=clock, boot_id="boot")
     engine.dispose()
 
 

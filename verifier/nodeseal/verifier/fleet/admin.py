@@ -31,7 +31,7 @@ class NodeAdmin:
     async def admit(self, node_id: NodeId, actor: str) -> Node:
         """Admit a pending node, or lift a quarantine; the node is challenged at once.
 
-        After a quarantine the node's clock is taken as it is: a person has looked at why it ran backwards.
+        After a quarantine the node starts without a baseline: a person has looked at why its clock ran backwards.
 
         Raises:
             NotFound: it is not enrolled.
@@ -43,8 +43,8 @@ class NodeAdmin:
         def decide(node: Node) -> Change:
             if node.state not in _ADMISSIBLE:
                 raise OutOfOrder(f"{node_id} is {node.state.value}, neither pending nor quarantined")
-            clock = None if node.state is NodeState.QUARANTINED else node.baseline
-            standing = replace(node.standing(), state=NodeState.STALE, reason="admitted", clock=clock)
+            baseline = None if node.state is NodeState.QUARANTINED else node.baseline
+            standing = replace(node.standing(), state=NodeState.STALE, reason="admitted", baseline=baseline)
             return Change(standing=standing, actor=actor)
 
         await self._fleet.change(node, decide)

@@ -92,7 +92,7 @@ class Node:
         self.round_lock: Final = asyncio.Lock()
         self.trusted_until_steady = 0.0
         self.refused_at = self.long_at = -math.inf
-        self.baseline: Baseline | None = standing.clock
+        self.baseline: Baseline | None = standing.baseline
         self.boot: BootBrief | None = None
         self.answered: Challenge | None = None
         self.last_seen: datetime | None = standing.last_seen
@@ -100,7 +100,7 @@ class Node:
         self.stand(standing)
 
     def stand(self, standing: NodeStanding) -> None:
-        """Take over what was decided; clock and last evidence have their own way in."""
+        """Take over what was decided. Rounds set the baseline and the time of the last evidence."""
         self.state = standing.state
         self.reason = standing.reason
         self.findings = standing.findings
@@ -151,7 +151,7 @@ class Node:
             findings=self.findings,
             trusted_until=self.trusted_until,
             last_seen=self.last_seen,
-            clock=self.baseline,
+            baseline=self.baseline,
         )
 
 

@@ -66,7 +66,7 @@ def take_effect(node: Node, change: Change) -> None:
     node.trusted_until_steady = change.trusted_until_steady
     node.goldens = change.goldens
     node.unrecorded = None
-    if change.standing.clock is None:
+    if change.standing.baseline is None:
         node.baseline = None
     drop_leases(node, change.ended, change.end_reason)
 

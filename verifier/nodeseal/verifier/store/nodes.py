@@ -70,7 +70,7 @@ class NodeStanding:
         findings: of the last round.
         trusted_until: end of trust, while trusted.
         last_seen: last authentic evidence.
-        clock: clock and boot of the last believable round, and how far the boot's IMA log was judged.
+        baseline: clock, boot id and IMA mark of the last believable round; all that the database keeps of a baseline.
     """
 
     state: NodeState
@@ -78,7 +78,7 @@ class NodeStanding:
     findings: tuple[Finding, ...] = ()
     trusted_until: datetime | None = None
     last_seen: datetime | None = None
-    clock: Baseline | None = None
+    baseline: Baseline | None = None
 
 
 def load_nodes(connection: sa.Connection) -> list[tuple[NodeRecord, NodeStanding]]:
@@ -132,14 +132,14 @@ def _record_values(record: NodeRecord) -> dict[str, object]:
 
 
 def _standing_values(standing: NodeStanding) -> dict[str, object]:
-    mark = standing.clock.kept_of(ImaMark) if standing.clock else None
+    mark = standing.baseline.kept_of(ImaMark) if standing.baseline else None
     return {
         "state": standing.state,
         "reason": standing.reason,
         "findings": encode_json(plain_findings(standing.findings)),
         "trusted_until": standing.trusted_until,
         "last_seen": standing.last_seen,
-        "clock": None if standing.clock is None else _encode_clock(standing.clock),
+        "clock": None if standing.baseline is None else _encode_clock(standing.baseline),
         "ima_mark": _encode_mark(mark) if mark else None,
     }
 
@@ -171,7 +171,7 @@ def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
         findings=_decode_findings(row.findings),
         trusted_until=row.trusted_until,
         last_seen=row.last_seen,
-        clock=None if row.clock is None else _decode_baseline(row.clock, row.ima_mark),
+        baseline=None if row.clock is None else _decode_baseline(row.clock, row.ima_mark),
     )
 
 
