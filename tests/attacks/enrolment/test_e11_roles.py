@@ -30,7 +30,7 @@ from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
 from nodeseal.v1.attestation_pb2 import RenewRequest
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
-from nodeseal.verifier.people.persons import take_back
+from nodeseal.verifier.people.persons import remove_person
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
@@ -166,7 +166,7 @@ async def _certificates(verifier: RunningVerifier) -> dict[str, tuple[bytes, byt
         found[role.value] = _person(verifier, role.value, role)
     found["removed person"] = _person(verifier, "kim", *Role)
     engine = open_engine(verifier.folder / "verifier.sqlite")
-    take_back(engine, PersonId("kim"), "test", datetime.now(UTC))
+    remove_person(engine, PersonId("kim"), "test", datetime.now(UTC))
     engine.dispose()
     return found | _forged(verifier, NodeId(node.node_id))
 
@@ -465,7 +465,7 @@ def test_e11_what_a_caller_may_do_changes_while_the_connection_lasts(tmp_path: P
                 await FakeNode(verifier, twin_of(nodes[0].tpm, verifier.vendor)).enrol()
                 await admin.nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=nodes[1].node_id, reason="sold"))
                 engine = open_engine(verifier.folder / "verifier.sqlite")
-                take_back(engine, PersonId("kim"), "test", datetime.now(UTC))
+                remove_person(engine, PersonId("kim"), "test", datetime.now(UTC))
                 engine.dispose()
                 before = await record_contents(admin)
                 expected = ((again, renew, "node.unknown"), (retired, renew, "node.retired"))

@@ -17,7 +17,7 @@ from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
-from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import PEOPLE, Role
@@ -111,9 +111,9 @@ def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Pat
     add_person(engine, authority, kim, tmp_path / "kim", NOW)
     with pytest.raises(OutOfOrder, match="somebody called kim already"):
         add_person(engine, authority, kim, tmp_path / "again", NOW)
-    take_back(engine, kim.name, "test", NOW)
+    remove_person(engine, kim.name, "test", NOW)
     with pytest.raises(NotFound):
-        take_back(engine, kim.name, "test", NOW)
+        remove_person(engine, kim.name, "test", NOW)
     assert [person.name for person in run(engine, list_persons)] == ["admin"]
     add_person(engine, authority, kim, tmp_path / "third", NOW)
     (person,) = (person for person in run(engine, list_persons) if person.name == "kim")

@@ -26,7 +26,7 @@ from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.logs import configure_logs
 from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.keys.stores import open_key_stores
-from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, take_back
+from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
@@ -182,8 +182,8 @@ def person_remove(
     name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
     config: ConfigOption,
 ) -> None:
-    """Take a person's access away; it holds from their next call on."""
-    take_back(_engine(load_config(config)), parse_person_id(name), _local_actor(), datetime.now(UTC))
+    """Remove a person: their next call is refused."""
+    remove_person(_engine(load_config(config)), parse_person_id(name), _local_actor(), datetime.now(UTC))
 
 
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")

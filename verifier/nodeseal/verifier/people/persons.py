@@ -1,4 +1,4 @@
-"""Gives people their client certificates, and takes them back."""
+"""Adds people, each with a client certificate, and removes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nodeseal.ids import PersonId
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import run
-from nodeseal.verifier.store.persons import Person, find_person, put_person, remove_person
+from nodeseal.verifier.store.persons import Person, find_person, mark_removed, put_person
 
 PERSON_DAYS: Final = 365
 
@@ -48,7 +48,7 @@ def parse_roles(texts: Iterable[str]) -> frozenset[Role]:
     """Return roles of people by their names.
 
     Raises:
-        MalformedInput: none, or one that no person can have.
+        MalformedInput: no role, or one that people cannot have.
     """
     known = {role.value: role for role in PEOPLE}
     names = frozenset(texts)
@@ -78,8 +78,8 @@ def add_person(
     _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
 
 
-def take_back(engine: sa.Engine, name: PersonId, actor: str, at: datetime) -> None:
-    """End what a person may do; it holds from the next call on.
+def remove_person(engine: sa.Engine, name: PersonId, actor: str, at: datetime) -> None:
+    """Remove a person: their next call is refused.
 
     Raises:
         NotFound: there is nobody of that name.
@@ -90,7 +90,7 @@ def take_back(engine: sa.Engine, name: PersonId, actor: str, at: datetime) -> No
         person = find_person(connection, name)
         if person is None or person.removed is not None:
             raise NotFound(f"there is nobody called {name}")
-        remove_person(connection, name, at)
+        mark_removed(connection, name, at)
         _append(connection, "person.removed", person, actor, at)
 
     run(engine.execution_options(writes=True), change)

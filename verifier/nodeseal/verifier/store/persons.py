@@ -56,7 +56,7 @@ def put_person(connection: sa.Connection, person: Person) -> None:
     )
 
 
-def remove_person(connection: sa.Connection, name: PersonId, at: datetime) -> None:
+def mark_removed(connection: sa.Connection, name: PersonId, at: datetime) -> None:
     """Mark a person as removed."""
     connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(removed=at))
 
