@@ -26,12 +26,12 @@ class Exports:
     """Hands evidence out.
 
     Attributes:
-        slots: seats; the caller holds one while an export is made and sent.
+        seats: the caller holds one while an export is made and sent.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
-        self.slots: Final = Seats(_AT_ONCE, "exports of evidence")
+        self.seats: Final = Seats(_AT_ONCE, "exports of evidence")
 
     async def evidence(self, node_id: NodeId, actor: str) -> Mapping[str, bytes]:
         """Return the files of a connected node's evidence folder, whatever its verdict is.

@@ -72,10 +72,10 @@ class Tokens:
             NotFound: it is not enrolled.
             MalformedInput: a nonce of fewer than 8 or more than 64 bytes.
         """
-        view = self._standing(self._fleet.get(node_id))
+        view = self._view(self._fleet.get(node_id))
         return self._signer.sign(ear_claims(view, self._fleet.clock.wall(), nonce, self._build))
 
-    def _standing(self, node: Node) -> NodeView:
+    def _view(self, node: Node) -> NodeView:
         now, wall = self._fleet.clock.steady(), self._fleet.clock.wall()
         state = node.state_at(now)
         if state is NodeState.TRUSTED and not node.trusted(now):  # a decision against it waits for the disk

@@ -85,7 +85,7 @@ class NodesService(admin_pb2_grpc.NodesServicer):
     async def GetEvidence(  # type: ignore[override]  # the generated stubs know no handlers that write
         self, request: admin_pb2.GetEvidenceRequest, context: aio.ServicerContext[Any, admin_pb2.EvidencePart]
     ) -> None:
-        async with self._exports.slots.one():
+        async with self._exports.seats.one():
             files = await self._exports.evidence(parse_node_id(request.node_id), caller().actor)
             await _send(evidence_parts(files), context)
 
