@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodeseal.appraisal.compare import compare
+from nodeseal.appraisal.kinds import KINDS, boot, ima, platform
 from nodeseal.appraisal.kinds.boot import BootState
 from nodeseal.appraisal.kinds.ima import ImaOutcome, ImaProgress
 from nodeseal.appraisal.kinds.platform import PlatformProof
-from nodeseal.appraisal.model import UNKNOWN_TPM, Facts, Judgement, Policy, TpmFacts
+from nodeseal.appraisal.model import UNKNOWN_TPM, Facts, Judgement, Policy, Proof, TpmFacts
 from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs, prove_pcr_values
 from nodeseal.findings import Finding, FindingId
@@ -47,9 +48,13 @@ class Seen:
 def facts(**changes: Any) -> Facts:
     """Return facts with some of the fields of :class:`Seen` changed."""
     seen = replace(Seen(pcrs=proved(PCRS, ALL)), **changes)
-    platform = PlatformProof(seen.firmware_version, seen.tpm)
-    ima = ImaOutcome(progress=seen.ima, findings=seen.ima_findings)
-    return Facts(pcrs=seen.pcrs, labels=seen.labels, proofs=(platform, seen.boot, ima), asked=seen.asked)
+    proofs: dict[object, Proof | None] = {
+        platform: PlatformProof(seen.firmware_version, seen.tpm),
+        boot: seen.boot,
+        ima: ImaOutcome(progress=seen.ima, findings=seen.ima_findings),
+    }
+    in_order = tuple(proofs.get(kind) for kind in KINDS)
+    return Facts(pcrs=seen.pcrs, labels=seen.labels, proofs=in_order, asked=seen.asked)
 
 
 def judged_values(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
