@@ -1,8 +1,8 @@
 """The kinds of evidence: one module each, one row each in :data:`KINDS`.
 
 To add a kind, write a module with the functions of :class:`~nodeseal.appraisal.kinds.kind.Kind` and add its row.
-The pipeline, what challenges name as known and what baselines keep follow from the table. The rest of appraisal imports
-the module that is named after a kind, never its helpers (``boot_rules``, ``ima_log``, ...).
+The pipeline and the baselines in memory follow from the table; ``docs/architecture.md`` lists what else a kind needs.
+The rest of appraisal imports the module that is named after a kind, never its helpers (``boot_rules``, ``ima_log``).
 
 :mod:`~nodeseal.appraisal.kinds.clock` comes before the table: it decides from the quote alone whether earlier proofs
 still count. Every round proves it anew, no golden speaks of it, and the node can leave nothing of it out. It therefore
