@@ -67,10 +67,14 @@ def _imported(module: str) -> dict[str, tuple[str, str]]:
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                target = (whole, "") if whole in _modules() else (node.module, alias.name)
-                names[alias.asname or alias.name] = target
+                names[alias.asname or alias.name] = _target(node.module, alias.name)
     return names
+
+
+def _target(module: str, name: str) -> tuple[str, str]:
+    """Return what ``from module import name`` imports: a module and a name in it, or a module and ``""``."""
+    whole = f"{module}.{name}"
+    return (whole, "") if whole in _modules() else (module, name)
 
 
 def _resolved(module: str, name: str) -> tuple[str, str]:
@@ -413,12 +417,18 @@ def _built() -> set[str]:
 
 def _imports(module: str) -> set[str]:
     """Return the own modules that a module imports, under ``TYPE_CHECKING`` and inside functions as well."""
-    found = {target for target, _ in _imported(module).values()}
-    for node in ast.walk(_tree(module)):
+    return (set(_mentioned(_tree(module))) & _modules().keys()) - {module}
+
+
+def _mentioned(tree: ast.Module) -> Iterator[str]:
+    """Return the modules of all imports. Two functions may import different things under one name."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module}: a relative import"
-    return (found & _modules().keys()) - {module}
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "a relative import"
+            assert not node.level, "a relative import"
+            yield from (_target(node.module, alias.name)[0] for alias in node.names)
 
 
 def _cycles(graph: dict[str, set[str]]) -> list[list[str]]:
@@ -449,6 +459,16 @@ def _cycles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def test_no_import_cycle_exists() -> None:
     assert _cycles({module: _imports(module) for module in _modules()}) == []
+
+
+def test_no_import_hides_behind_another_of_the_same_name() -> None:
+    tree = ast.parse(
+        "from nodeseal.errors import *\n"
+        "def one():\n    from nodeseal.ids import parse as it\n"
+        "def two():\n    from nodeseal.inert import inert as it\n"
+        "if TYPE_CHECKING:\n    import nodeseal.files as it\n"
+    )
+    assert set(_mentioned(tree)) == {"nodeseal.errors", "nodeseal.ids", "nodeseal.inert", "nodeseal.files"}
 
 
 def test_a_cycle_would_be_found() -> None:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import PUBLIC, read_exactly, read_private, replace_file, write_new
+from nodeseal.files import (
+    PUBLIC,
+    new_file,
+    open_regular,
+    read_exactly,
+    read_private,
+    read_small,
+    replace_file,
+    write_file,
+    write_new,
+)
 
 
 @contextmanager
@@ -117,3 +127,43 @@ def test_a_secret_that_other_users_may_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").chmod(0o640)
     with pytest.raises(MalformedInput, match=r"tls\.key: .*key: other users may read or change it"):
         read_private(tmp_path / "key", "tls.key")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(MalformedInput, match="not a regular file"):
+            open_regular(tmp_path / name)
+
+
+def test_a_link_is_followed_only_if_the_caller_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_small(tmp_path / "link", 7) == b"content"
+    with pytest.raises(Unavailable, match="link: Too many levels"):
+        open_regular(tmp_path / "link", follow=False)
+
+
+def test_a_file_beyond_its_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with pytest.raises(MalformedInput, match="file: 7 bytes, at most 6"):
+        read_small(tmp_path / "file", 6)
+
+
+def test_a_new_file_is_never_written_through_a_name_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for name in ("file", "link"):
+        with pytest.raises(Unavailable, match="File exists"):
+            write_file(tmp_path / name, b"after")
+        with pytest.raises(Unavailable, match="File exists"), new_file(tmp_path / name):
+            pass
+    assert (tmp_path / "file").read_bytes() == b"before"
+
+
+def test_a_new_file_is_on_the_disk_when_its_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with new_file(tmp_path / "file") as descriptor:
+        assert synced == []
+    assert synced == [descriptor]

@@ -87,6 +87,18 @@ def test_the_remedy_goes_with_the_error() -> None:
     assert details_of(Unavailable("store: locked", remedy="wait")) == "store: locked (wait)"
 
 
+def test_long_details_are_cut() -> None:
+    assert details_of(Unavailable("x" * 5000)) == "x" * 1000
+
+
+def test_an_error_of_a_class_without_a_row_is_a_fault_of_the_verifier() -> None:
+    class Special(Unavailable):
+        """A class that the table does not name."""
+
+    assert status_of(Special("secret")) is grpc.StatusCode.INTERNAL
+    assert details_of(Special("secret")) == INTERNAL
+
+
 @pytest.mark.parametrize("kind", [ProofFailed, PolicyRefused])
 def test_findings_travel_with_the_refusal_and_are_inert(kind: type[ProofFailed | PolicyRefused]) -> None:
     error = kind(FINDING)
