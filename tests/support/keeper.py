@@ -39,11 +39,18 @@ def start(grace_seconds: float = 10) -> subprocess.Popen[bytes]:
 def marked(variable: str, mark: str) -> list[int]:
     """Return the ids of other processes that were started with ``variable`` set to ``mark``."""
     line, found = f"{variable}={mark}".encode(), []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # one that has ended, or of another user
-            if line in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
+    for path in Path("/proc").glob("[0-9]*"):
+        pid = int(path.name)
+        if pid != os.getpid() and line in _environment(pid):
+            found.append(pid)
+    return found
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Return the environment that a process was started with; empty for one that has ended, or of another user."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return []
 
 
 def command_line(pid: int) -> str:
@@ -61,23 +68,30 @@ def main(parent: str, mark: str, folder: str, seconds: str) -> None:
         time.sleep(_POLL_SECONDS)
     while pids := marked(VARIABLE, mark):  # again, for what was being started meanwhile
         for pid in pids:
-            _end(pid)
+            end(pid, mark)
         time.sleep(_POLL_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _await_end(parent: int) -> None:
-    with suppress(ProcessLookupError):  # it has ended
+    with suppress(OSError):  # it has ended, or the kernel has no such call
         pidfd = os.pidfd_open(parent)
         if os.getppid() == parent:
             select.select([pidfd], [], [])
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
 
 
-def _end(pid: int) -> None:
-    with suppress(OSError):
-        print(f"{ENDED}{command_line(pid)}", file=sys.stderr, flush=True)  # noqa: T201 - what people shall see
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def end(pid: int, mark: str) -> None:
+    """End and name a process of the run with ``mark``; one that has the id by now, but not the mark, is left alone."""
+    with suppress(OSError):  # it has ended
+        pidfd = os.pidfd_open(pid)  # of this very process, whoever gets the id after it
+        try:
+            if f"{VARIABLE}={mark}".encode() in _environment(pid):
+                print(f"{ENDED}{command_line(pid)}", file=sys.stderr, flush=True)  # noqa: T201 - what people shall see
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
 
 
 if __name__ == "__main__":

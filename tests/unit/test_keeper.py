@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support import keeper
+
 TESTS = Path(__file__).resolve().parents[1]
 ENDLESS = "import signal, sys; pipe = open(sys.argv[1], 'w'); print('runs', file=pipe, flush=True); signal.pause()"
 RUN = """
@@ -39,3 +41,15 @@ def test_programs_and_temporary_files_go_with_the_run(tmp_path: Path, number: si
         folder, named = run.communicate(timeout=60)  # which ends when the keeper has
     assert named.startswith(b"nodeseal tests: still running after the tests, ended now: ")
     assert not Path(os.fsdecode(folder.strip())).parent.exists()
+
+
+@pytest.mark.parametrize(("mark", "ended"), [("a run", True), ("another run", False)])
+def test_a_process_without_the_mark_of_the_run_is_left_alone(
+    mark: str, *, ended: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment = os.environ | {keeper.VARIABLE: "a run"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as program:
+        keeper.end(program.pid, mark)
+        assert program.communicate(b"\n")[0] is None
+    assert program.returncode == (-signal.SIGKILL if ended else 0)
+    assert (keeper.ENDED in capfd.readouterr().err) == ended
