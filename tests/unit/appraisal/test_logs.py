@@ -503,6 +503,14 @@ def test_labels_that_change_are_applied_to_a_node_that_does_not() -> None:
     assert ids(moved.appraise(moved.evidence(values=False))) == [FindingId.GOLDEN_NOT_VALID]
 
 
+def test_a_node_that_gets_other_labels_is_asked_at_once_for_the_logs_that_its_new_goldens_need() -> None:
+    mine, other = WHOLE.policy.goldens[0], replace(WHOLE.policy.goldens[0], name="other", nodes={"pool": "b"})
+    both = under(WHOLE, mine, other)
+    moved = replace(both.then(both.appraise()), labels={"pool": "b"})
+    assert moved.asked.logs._replace(boot_id="") == NOTHING_KNOWN
+    assert moved.appraise(moved.evidence(values=False)).keeps_leases
+
+
 def test_a_tpm_that_says_another_firmware_is_judged_again() -> None:
     old = replace(WHOLE.then(WHOLE.appraise()), firmware=0)
     assert ids(old.appraise(old.evidence(values=False))) == [FindingId.PLATFORM_FIRMWARE]
