@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,7 +92,7 @@ class Releaser:
             PolicyRefused: the verifier does not allow it.
             ProofFailed: it does not believe this node's evidence.
             Unavailable: TPM or verifier cannot be reached, or trust ended during the release.
-            MalformedInput: the verifier's answer is about another node, model or lease.
+            MalformedInput: the verifier cannot read the request, or its answer is about another node, model or lease.
         """
         async with self._one_at_a_time:
             found = self._leases.find(model_digest)
@@ -154,9 +155,10 @@ class Releaser:
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:
-                await send(call, key_release_pb2.ReleaseRequest(ask=ask))
-                response = await receive(call, key_release_pb2.ReleaseResponse, link.address)
-                proved = await self._prove(response.challenge, link.identity)
+                with _understood(), translated(link.address):
+                    await send(call, key_release_pb2.ReleaseRequest(ask=ask))
+                    challenge = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).challenge
+                proved = await self._prove(challenge, link.identity)
                 for message in proved.messages():
                     await send(call, message)
                 released = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).released
@@ -183,6 +185,20 @@ class Releaser:
         if self._cap_pcr not in {index for _, index in asked}:
             raise MalformedInput(f"release challenge: the policy leaves out the cap PCR {self._cap_pcr}")
         return policy
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Name the program to update if the verifier cannot read what this agent asks, as one of the first release cannot.
+
+    Raises:
+        MalformedInput: the verifier cannot read it. The agent has checked all that is in it.
+    """
+    try:
+        yield
+    except MalformedInput as error:
+        remedy = "update nodeseal-verifier, if it is older than this agent"
+        raise MalformedInput(f"{error}: {remedy}", remedy=remedy) from error
 
 
 def _checked_context(released: key_release_pb2.Released, model_digest: Digest, identity: Identity) -> ReleaseContext:
