@@ -214,6 +214,12 @@ def test_a_log_that_the_node_was_told_to_leave_out_leaves_the_outcome_open(golde
     assert not judged(seen, golden, replace(golden, name="exact", boot=None, runtime=None)).logs_required
 
 
+def test_a_warning_does_not_decide_what_a_log_that_was_left_out_leaves_open() -> None:
+    judgement = judged(facts(asked=LEFT_OUT, boot=booted(GOLDEN, findings=(QUIRK,))), BOOT_GOLDEN)
+    assert judgement.findings == (QUIRK,)
+    assert judgement.logs_required
+
+
 @pytest.mark.parametrize(
     ("seen", "finding"),
     [
