@@ -329,6 +329,12 @@ def test_r02_a_stretch_that_does_not_follow_on_is_found_though_pcr_10_rests_and_
     assert third.appraise(third.evidence(values=False)).trusted
 
 
+def test_entries_that_do_not_parse_are_found_though_pcr_10_rests() -> None:
+    second = RUNTIME.then(RUNTIME.appraise())
+    stretch = ImaDelta(offset=second.asked.logs.ima_offset, entries=b"\xff" * 64)
+    assert ids(second.appraise(second.evidence(values=False)._replace(ima=stretch))) == [FindingId.IMA_LOG_MALFORMED]
+
+
 def test_without_a_quoted_pcr_10_nothing_is_made_of_an_ima_log() -> None:
     unquoted = replace(MACHINE, challenge=MACHINE.challenge._replace(selection=SELECTION))
     appraisal = unquoted.appraise()
