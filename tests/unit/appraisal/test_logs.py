@@ -613,6 +613,12 @@ def test_a_mark_outlives_rounds_without_logs_but_not_the_boot() -> None:
     assert marked(rebooted.appraise()) is None
 
 
+def test_a_restart_keeps_the_mark_up_to_which_the_log_was_good_and_none_after_it() -> None:
+    good, later = (ImaMark(offset=offset, aggregates={}, first_at=NOW, last_at=NOW) for offset in (1, 2))
+    objected = ima.ImaOutcome(progress=ima.ImaProgress(mark=later, verdicts={}, kept=good))
+    assert ima.keep(objected, ()) is good
+
+
 def test_what_is_new_was_measured_after_the_last_round_that_showed_nothing_new() -> None:
     late = NOW + timedelta(hours=1)
     files = dict(runtime_rules().files) | {
