@@ -18,6 +18,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from nodeseal.documents import Fields
 
 _MAX_TEXT: Final = 4000
+_MAX_TRACEBACK: Final = 3000
+"""Characters before control characters are spelled out, which makes a traceback longer."""
 
 
 class LogStyle(Enum):
@@ -45,6 +47,7 @@ def configure_logs(style: LogStyle, *, colors: bool = False) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _cut_exception,
         _inert,
     ]
     renderer: Processor = (
@@ -65,6 +68,13 @@ def configure_logs(style: LogStyle, *, colors: bool = False) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _cut_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep the end of a long traceback: the error itself stands in its last line."""
+    if "exception" in event:
+        event["exception"] = str(event["exception"])[-_MAX_TRACEBACK:]
+    return event
 
 
 def _inert(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -42,3 +42,9 @@ def test_a_failure_keeps_its_traceback_on_one_line(capsys: pytest.CaptureFixture
     configure_logs(LogStyle.JSON)
     structlog.get_logger().error("call failed", exc_info=ValueError("inside"))
     assert "ValueError: inside" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_a_long_traceback_keeps_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogStyle.JSON)
+    structlog.get_logger().error("call failed", exc_info=ValueError("x" * 5000 + " the cause"))
+    assert json.loads(capsys.readouterr().err)["exception"].endswith("the cause")

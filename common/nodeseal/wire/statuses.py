@@ -54,7 +54,11 @@ class StatusRow:
 
 
 TABLE: Final = (
-    StatusRow(MalformedInput, grpc.StatusCode.INVALID_ARGUMENT),
+    StatusRow(
+        MalformedInput,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "correct what it names; if that is right, update the older of verifier and command",
+    ),
     StatusRow(
         ProofFailed,
         grpc.StatusCode.UNAUTHENTICATED,
