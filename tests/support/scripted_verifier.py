@@ -186,13 +186,15 @@ class _Attestation(attestation_pb2_grpc.AttestationServicer):
     async def Attest(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
         script = self._script
         script.peers.append(context.auth_context()["x509_pem_cert"][0])
-        sender = asyncio.create_task(_forward(script.instructions, context))
+        writing = asyncio.Lock()
+        sender = asyncio.create_task(_forward(script.instructions, context, writing))
         try:
             instruction = attestation_pb2.Instruction(challenge=script.challenge())
             while True:
                 if script.refuse is not None:
                     await context.abort(script.refuse, "as the test says")
-                await context.write(instruction)
+                async with writing:
+                    await context.write(instruction)
                 evidence, messages = await read_round(context.read)
                 if evidence is None:
                     return
@@ -200,7 +202,8 @@ class _Attestation(attestation_pb2_grpc.AttestationServicer):
                 script.messages.append(messages)
                 if script.learns and script.state == attestation_pb2.NODE_STATE_TRUSTED:
                     script.learn(evidence)
-                await context.write(attestation_pb2.Instruction(verdict=script.verdict()))
+                async with writing:
+                    await context.write(attestation_pb2.Instruction(verdict=script.verdict()))
                 await asyncio.sleep(script.interval)
                 instruction = attestation_pb2.Instruction(challenge=script.challenge())
         finally:
@@ -300,9 +303,11 @@ def _node(context: Any) -> NodeId:
     return NodeId(peer_identity(der).name)
 
 
-async def _forward(queue: asyncio.Queue[attestation_pb2.Instruction], context: Any) -> None:
+async def _forward(queue: asyncio.Queue[attestation_pb2.Instruction], context: Any, writing: asyncio.Lock) -> None:
     while True:
-        await context.write(await queue.get())
+        instruction = await queue.get()
+        async with writing:  # gRPC refuses a second message while one is on its way
+            await context.write(instruction)
 
 
 @asynccontextmanager
