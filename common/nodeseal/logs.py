@@ -16,10 +16,14 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from nodeseal.documents import Fields
+from nodeseal.inert import inert
 
 _MAX_TEXT: Final = 4000
-_MAX_TRACEBACK: Final = 3000
-"""Characters before control characters are spelled out, which makes a traceback longer."""
+"""Characters of one value."""
+_HEAD: Final = slice(_MAX_TEXT)
+_CUTS: Final = {"exception": slice(-_MAX_TEXT, None)}
+"""Of a long traceback, the end is kept: the error itself stands in its last line."""
+_OF_STRUCTLOG: Final = frozenset({"_record", "_from_structlog"})
 
 
 class LogStyle(Enum):
@@ -47,7 +51,6 @@ def configure_logs(style: LogStyle, *, colors: bool = False) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _cut_exception,
         _inert,
     ]
     renderer: Processor = (
@@ -70,23 +73,15 @@ def configure_logs(style: LogStyle, *, colors: bool = False) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def _cut_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Keep the end of a long traceback: the error itself stands in its last line."""
-    if "exception" in event:
-        event["exception"] = str(event["exception"])[-_MAX_TRACEBACK:]
-    return event
-
-
 def _inert(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {
-        key: _spelled(value) if key not in ("_record", "_from_structlog") else value for key, value in event.items()
+        key: value if key in _OF_STRUCTLOG else _spelled(value, _CUTS.get(key, _HEAD)) for key, value in event.items()
     }
 
 
-def _spelled(value: Any) -> Any:
+def _spelled(value: Any, cut: slice) -> Any:
     if isinstance(value, (bool, int, float)) or value is None:
         return value
     if isinstance(value, (list, tuple)):
-        return [_spelled(item) for item in value]
-    text = str(value)
-    return (text if text.isprintable() else text.encode("unicode_escape").decode("ascii"))[:_MAX_TEXT]
+        return [_spelled(item, cut) for item in value]
+    return inert(str(value))[cut]
