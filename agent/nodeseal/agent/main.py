@@ -20,11 +20,11 @@ from nodeseal.agent.service import Agent
 from nodeseal.documents import Fields
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.logs import configure_logs
+from nodeseal.wire.findings import MAX_FINDING_TEXT
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 
 _STATUS_SECONDS: Final = 10
 _CHUNK: Final = 64 * 1024
-_MAX_TEXT: Final = 16384
 app = typer.Typer(
     name="nodeseal-agent",
     help="Proves to the verifier what this machine booted and runs; opens sealed models for loaders while that holds.",
@@ -140,7 +140,7 @@ def _as_text(reply: Reply) -> str:
 def _finding_text(item: object) -> str:
     fields = Fields(item, "finding of the agent")
     found, where, expected, seen, event, remedy = (
-        fields.text(key, max_length=_MAX_TEXT) for key in ("id", "where", "expected", "seen", "event", "remedy")
+        fields.text(key, max_length=MAX_FINDING_TEXT) for key in ("id", "where", "expected", "seen", "event", "remedy")
     )
     text = f"{'finding':14} {found} ({where}): expected {expected}, seen {seen}{f'; {event}' if event else ''}"
     return f"{text}\n{'do':14} {remedy}"

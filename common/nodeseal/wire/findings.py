@@ -6,10 +6,14 @@ Severity and remedy follow from a finding's id, so they need not be stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import BY_CODE, Finding
+
+MAX_FINDING_TEXT: Final = 16384
+"""Characters of one text of a finding on the local socket."""
 
 
 def plain_finding(finding: Finding) -> dict[str, str]:

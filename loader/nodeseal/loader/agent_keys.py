@@ -24,7 +24,7 @@ from nodeseal.ids import parse_digest
 from nodeseal.loader.keys import Lease
 from nodeseal.sealed.slots import Slots
 from nodeseal.wire import varlink
-from nodeseal.wire.findings import parse_finding
+from nodeseal.wire.findings import MAX_FINDING_TEXT, parse_finding
 from nodeseal.wire.varlink import Call, Frames, Reply
 
 DEFAULT_SOCKET = Path("/run/nodeseal/keys.sock")
@@ -32,7 +32,6 @@ ANSWER_SECONDS = 60.0
 """Time for the first reply: the agent may have to attest and to create a key in its TPM."""
 _LOOK_SECONDS = 5.0  # a socket's timeout stands still while the machine sleeps
 _READ_SIZE = 65536
-_MAX_TEXT = 16384
 
 
 class AgentKeys:
@@ -169,7 +168,7 @@ def _findings(fields: Fields) -> Iterator[Finding]:
         raise MalformedInput("the agent refused without a reason")
     for item in items:
         finding = Fields(item, "finding of the agent")
-        yield parse_finding(finding, partial(finding.text, max_length=_MAX_TEXT))
+        yield parse_finding(finding, partial(finding.text, max_length=MAX_FINDING_TEXT))
 
 
 def _deadline(fields: Fields, key: str) -> float:

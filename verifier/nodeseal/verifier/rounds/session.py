@@ -31,7 +31,8 @@ from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds, unasked
 
 _JITTER: Final = 0.1
-_DRAIN_SECONDS: Final = 5.0
+DRAIN_SECONDS: Final = 5.0
+"""For what waits to be sent when a stream ends; a peer that reads nothing does not hold it longer."""
 _HURRIES: Final = 3
 """Challenges that follow each other at once; a node that cannot deliver what they ask for waits its turn then."""
 
@@ -139,7 +140,7 @@ class Session:
         """End the stream with ``error`` once all waiting instructions are sent, or after five seconds."""
         if self._failure is None:
             self._failure = error
-            self._set_timer(_DRAIN_SECONDS, self._cancel)
+            self._set_timer(DRAIN_SECONDS, self._cancel)
             self._notify()
 
     def finish(self) -> None:

@@ -18,14 +18,13 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Caller
 from nodeseal.verifier.rounds.rounds import Rounds
-from nodeseal.verifier.rounds.session import Peer, Session
+from nodeseal.verifier.rounds.session import DRAIN_SECONDS, Peer, Session
 from nodeseal.verifier.services.convert import instruction_to_proto
 from nodeseal.verifier.services.interceptor import caller
 from nodeseal.wire.evidence import evidence_from_proto
 
 _STREAMS_PER_MINUTE: Final = 60
 _RENEWALS_PER_MINUTE: Final = 10
-_DRAIN_SECONDS: Final = 5.0
 _Stream = aio.ServicerContext[attestation_pb2.Evidence, attestation_pb2.Instruction]
 
 
@@ -111,7 +110,7 @@ async def _end(writer: asyncio.Task[None], writing: asyncio.Lock) -> None:
     """End the writer between two messages: gRPC takes no status while a message is on its way."""
     try:
         with suppress(TimeoutError):  # the peer reads nothing
-            async with asyncio.timeout(_DRAIN_SECONDS), writing:
+            async with asyncio.timeout(DRAIN_SECONDS), writing:
                 pass
     finally:
         writer.cancel()
