@@ -262,7 +262,7 @@ def show_records(stage: Stage, narrator: Narrator) -> None:
     """Print the audit log."""
     narrator.act("What was recorded")
     stage.type("nodeseal", "audit", "list")
-    narrator.say("Each record was on disk before its effect was visible.")
+    narrator.say("Each record was on disk before its effect. Only taking trust away does not wait for its record.")
 
 
 def tell_where(stage: Stage, narrator: Narrator, node: DemoNode, *, running: bool) -> None:
