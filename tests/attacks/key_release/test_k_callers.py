@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.wire.varlink import KEYS_INTERFACE
-from support.agents import Loader, loader, trusted
+from support.agents import Loader, eventually, loader, trusted
 from support.hosts import REFUSED, Host, a_host, a_site, opens, records_of
 
 STRANGER = 20_000
@@ -61,7 +61,7 @@ async def _refused_and_recorded(host: Host, client: Loader) -> None:
     assert (reply.error, "caller.refused" in str(reply.parameters)) == (REFUSED, True)
     assert "data_key" not in reply.parameters
     assert records_of(host.verifier).issued == issued
-    assert _refusals(host) == recorded + 1
+    await eventually(lambda: _refusals(host) == recorded + 1)
 
 
 @pytest.mark.parametrize("rule", STRANGERS.values(), ids=STRANGERS)

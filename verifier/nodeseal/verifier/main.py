@@ -125,7 +125,7 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 @app.command("run", epilog="Example: nodeseal-verifier run --config /etc/nodeseal/verifier/verifier.yaml")
 def run_command(config: ConfigOption) -> None:
     """Serve nodes and people until SIGTERM."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # peers can cause its lines, and they are not JSON
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # peers can cause its lines; they are not JSON, and wait
     os.environ.setdefault("GRPC_EXPERIMENTS", _NO_THREAD_HOPS)
     from nodeseal.verifier.wiring import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
 
