@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -114,3 +116,28 @@ def test_an_agent_that_cannot_make_its_socket_ends_with_one_error_that_says_what
     with pytest.raises(Unavailable, match="absent/s: No such file or directory") as caught:
         asyncio.run(Agent(load_config(config)).run(asyncio.Event()))
     assert "agent.yaml" in caught.value.remedy
+
+
+GRPC_ERROR = """
+import asyncio
+{first}
+from grpc import aio
+
+async def fail():
+    try:
+        aio.server().add_insecure_port("no port")
+    except RuntimeError:
+        pass
+
+asyncio.run(fail())
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [("", True), ("import nodeseal.agent.main", False)], ids=["without the agent", "in the agent"]
+)
+def test_grpc_writes_no_lines_of_its_own(first: str, *, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    program = [sys.executable, "-c", GRPC_ERROR.format(first=first)]
+    done = subprocess.run(program, check=True, capture_output=True, timeout=60)
+    assert (b"Failed to add port" in done.stderr) is said
