@@ -20,6 +20,8 @@ SKIPPED = {".git", "__pycache__", "build", "dist", "fuzz-corpus"}
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home/\w+|work|opt/pypi)\b")
 REGISTRY = re.compile(r"(?:pypi|python(?:hosted)|npmjs)\.(?:org|com)|index-url|find-links")
 LATER = re.compile(r"#.*\b(?:TODO|FIXME|XXX)\b")
+WRITERS = {"faulthandler", "logging", "structlog", "traceback", "warnings"}
+STREAMS = {"print", "stdout", "stderr", "__stdout__", "__stderr__"}
 SELF = Path(__file__).resolve()
 
 
@@ -100,6 +102,29 @@ def test_no_file_holds_what_belongs_to_one_machine(leak: re.Pattern[str]) -> Non
         if path not in own and (match := leak.search(path.read_text(errors="replace")))
     }
     assert found == {}
+
+
+def _words_of(path: Path) -> set[str]:
+    """Return by what names a module could write to a log, to standard output or to standard error."""
+    tree = ast.walk(ast.parse(path.read_bytes()))
+    found: set[str] = set()
+    for node in tree:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names} & WRITERS
+        elif isinstance(node, ast.ImportFrom):
+            found |= {(node.module or "").partition(".")[0]} & WRITERS
+            found |= {alias.name for alias in node.names} & STREAMS if node.module == "sys" else set()
+        elif isinstance(node, ast.Name | ast.Attribute):
+            found |= {node.id if isinstance(node, ast.Name) else node.attr} & STREAMS
+    return found
+
+
+def test_the_loader_and_what_it_uses_write_no_words_of_their_own() -> None:
+    """Their process belongs to others: what they have to say is an error, a value or an event."""
+    logs = {ROOT / "common" / "nodeseal" / name for name in ("logs.py", "log_sink.py")}
+    modules = [path for root in ("loader", "common") for path in (ROOT / root / "nodeseal").rglob("*.py")]
+    assert {_named(path): words for path in modules if path not in logs and (words := _words_of(path))} == {}
+    assert all(_words_of(path) for path in logs if path.name == "logs.py")
 
 
 def test_requirements_are_pinned_by_hash_alone() -> None:

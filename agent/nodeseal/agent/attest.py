@@ -98,8 +98,7 @@ class AttestationStream:
     def _take_verdict(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
         state, findings = state_from_proto(verdict.state), findings_from_proto(verdict.findings)
-        if state != self._status.state or findings != self._status.findings:
-            _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
+        news = state != self._status.state or findings != self._status.findings
         self._status.state, self._status.findings = state, findings
         if verdict.state == attestation_pb2.NODE_STATE_TRUSTED:
             self._accepted = self._sent
@@ -107,6 +106,8 @@ class AttestationStream:
         else:
             self._accepted = ()
             self._leases.end(f"the verifier's verdict is {state}")
+        if news:
+            _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
 
     async def _answer(self, message: attestation_pb2.Challenge) -> Evidence:
         challenge = parse_challenge(message)

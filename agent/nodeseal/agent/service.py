@@ -123,17 +123,17 @@ class Agent:
             try:
                 await self._connection()
             except NotFound as error:
-                _log.warning("the verifier does not know this node, enrolling again", error=str(error))
                 self._state.forget_identity()
+                _log.warning("the verifier does not know this node, enrolling again", error=str(error))
             except NodesealError as error:
                 self._disconnected(error)
             await asyncio.sleep(self._backoff.next())
 
     def _disconnected(self, error: NodesealError) -> None:
-        _log.warning("not connected", error=str(error), remedy=error.remedy)
         self._status.state = "disconnected"
         if isinstance(error, ProofFailed | PolicyRefused):
             self._status.findings = error.findings
+        _log.warning("not connected", error=str(error), remedy=error.remedy)
 
     async def _connection(self) -> None:
         """Hold one connection until it breaks, which raises, or its certificate was renewed or ran out."""

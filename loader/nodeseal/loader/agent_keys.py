@@ -107,8 +107,10 @@ class _Connection:
             with suppress(NodesealError):
                 reason = self._wait_for_end()
         finally:  # without this thread no revocation is heard
-            lease.end(reason)
-            self.drop()
+            try:
+                lease.end(reason)
+            finally:  # whoever is told of the end may fail
+                self.drop()
 
     def _wait_for_end(self) -> str:
         while (left := self._deadline - _boot_clock()) > 0:

@@ -185,6 +185,23 @@ def test_a_lease_ends_with_the_thread_that_listens_whatever_ends_that(
         lease.data_key()
 
 
+def test_the_connection_is_closed_although_whoever_is_told_of_the_end_fails(path: Path) -> None:
+    def fail(_: str) -> None:
+        raise BrokenPipeError
+
+    lease = Lease(MODEL, bytearray(DATA_KEY))
+    lease.watch(fail)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        connection = agent_keys._Connection(path)
+        with pytest.raises(BrokenPipeError):
+            connection._listen(lease)
+    assert connection._socket.fileno() == -1
+    with pytest.raises(PolicyRefused):
+        lease.data_key()
+
+
 def test_a_refusal_carries_every_finding(path: Path) -> None:
     findings = [
         {"id": code, "where": "llama", "expected": "a", "seen": "b", "remedy": "c"}

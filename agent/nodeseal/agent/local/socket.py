@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -69,17 +70,24 @@ class KeySocket:
         stranger = not self._service.expects(uid)
         user = _STRANGERS if stranger else uid
         if self._by_user.total() >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
-            _log.warning("too many connections", uid=uid)
             writer.close()
+            _log.warning("too many connections", uid=uid)
             return
-        self._by_user[user] += 1
         try:
-            caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"), stranger=stranger)
-            await self._converse(caller, reader, writer)
+            with self._counted(user, writer):
+                caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"), stranger=stranger)
+                await self._converse(caller, reader, writer)
         except ConnectionError:
             _log.info("caller hung up", uid=uid)
         except (MalformedInput, PolicyRefused, TimeoutError, OSError) as error:
             _log.warning("connection dropped", uid=uid, error=str(error) or type(error).__name__)
+
+    @contextmanager
+    def _counted(self, user: int, writer: asyncio.StreamWriter) -> Iterator[None]:
+        """Count a connection of a user while the block runs, then close it."""
+        self._by_user[user] += 1
+        try:
+            yield
         finally:
             self._by_user[user] -= 1
             writer.close()

@@ -166,14 +166,15 @@ class Releases:
             raise await self._denied(node, request.wanted, error) from error
         context = _context(approved, key, lease, leaf)
         point = uncompressed_point(approved.release_key.x, approved.release_key.y)
-        _log.info("key released", node=lease.node_id, lease=lease.lease_id, model=lease.model_digest, key=key.key_id)
-        return Released(
+        released = Released(
             lease_id=lease.lease_id,
             context=context,
             sealed=wrap_for_release(point, context, data_key),
             trusted_until=node.trusted_until,
             trusted_for_ms=approved.trusted_for_ms,
         )
+        _log.info("key released", node=lease.node_id, lease=lease.lease_id, model=lease.model_digest, key=key.key_id)
+        return released
 
     async def _denied(self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused) -> NodesealError:
         record = audit.Record(

@@ -122,8 +122,10 @@ async def _abort(method: str, context: _Context, error: Exception) -> None:
     if isinstance(error, aio.AbortError):
         raise error
     status = status_of(error)
-    if status is grpc.StatusCode.INTERNAL:
-        _log.error("call failed", method=method, exc_info=error)
-    elif isinstance(error, NodesealError):
-        _log.info("call refused", method=method, peer=context.peer(), status=status.name, error=str(error))
-    await context.abort(status, details_of(error), metadata_of(error))
+    try:
+        await context.abort(status, details_of(error), metadata_of(error))
+    finally:
+        if status is grpc.StatusCode.INTERNAL:
+            _log.error("call failed", method=method, exc_info=error)
+        elif isinstance(error, NodesealError):
+            _log.info("call refused", method=method, peer=context.peer(), status=status.name, error=str(error))
