@@ -167,8 +167,14 @@ class AgentProcess:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            command = [str(Path(sys.executable).with_name("nodeseal-agent")), "run", "--config", str(self.config)]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
+            self.start_silent(log.fileno())
+
+    def start_silent(self, output: int) -> None:
+        """Start it, with its log going to the descriptor ``output``."""
+        command = [str(Path(sys.executable).with_name("nodeseal-agent")), "run", "--config", str(self.config)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder
+        )
 
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 import pytest
@@ -74,10 +75,9 @@ class RunningVerifier:
         log = self.folder / "log"
         seen = len(self._lines())
         with log.open("ab") as stream:
-            program = [sys.executable, "-m", "nodeseal.verifier", "run", "--config", str(self.folder / "verifier.yaml")]
-            self._process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+            self._start(stream)
         end = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
+        while time.monotonic() < end and self.process.poll() is None:
             ready = [line for line in self._lines()[seen:] if '"event": "ready"' in line]
             if ready:
                 addresses = json.loads(ready[0])
@@ -87,6 +87,22 @@ class RunningVerifier:
             time.sleep(0.02)
         self.kill()
         raise AssertionError(f"the verifier did not start: {log.read_text()}")
+
+    def start_silent(self, output: int) -> None:
+        """Start a process that has run before, with its log going to the descriptor ``output``."""
+        self._start(output)
+        host, _, port = self.listen.rpartition(":")
+        end = time.monotonic() + _READY_SECONDS
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), timeout=20):
+                return
+            assert self.process.poll() is None, "the verifier has ended"
+            assert time.monotonic() < end, "the verifier does not listen"
+            time.sleep(0.02)
+
+    def _start(self, output: int | IO[bytes]) -> None:
+        program = [sys.executable, "-m", "nodeseal.verifier", "run", "--config", str(self.folder / "verifier.yaml")]
+        self._process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
