@@ -51,11 +51,11 @@ def requested_key(request_der: bytes) -> ec.EllipticCurvePublicKey:
     try:
         request = x509.load_der_x509_csr(request_der)
         key = request.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not is_accepted_curve(key.curve):
+            raise _refused("an EC key on P-256, P-384 or P-521", type(key).__name__)
         proved = request.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise MalformedInput(f"certificate request: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not is_accepted_curve(key.curve):
-        raise _refused("an EC key on P-256, P-384 or P-521", type(key).__name__)
     if not proved:
         raise _refused("a request signed by its own key", "a signature that does not hold")
     return key

@@ -36,6 +36,20 @@ def test_other_keys_are_refused(key: CertificateIssuerPrivateKeyTypes) -> None:
         requested_key(_request(key))
 
 
+def test_the_kind_of_key_is_checked_before_its_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Costly:
+        def public_key(self) -> rsa.RSAPublicKey:
+            return rsa.generate_private_key(65537, 2048).public_key()
+
+        @property
+        def is_signature_valid(self) -> bool:
+            pytest.fail("a signature was checked")
+
+    monkeypatch.setattr(x509, "load_der_x509_csr", lambda _: Costly())
+    with pytest.raises(ProofFailed, match=r"tls\.request"):
+        requested_key(b"")
+
+
 def test_a_huge_request_is_not_parsed() -> None:
     with pytest.raises(MalformedInput, match="20001 bytes, at most 16384"):
         requested_key(b"\x30" + bytes(20_000))
