@@ -41,7 +41,7 @@ class FindingId(Enum):
         "ek.untrusted-root",
         Severity.UNTRUSTED,
         "the endorsement key certificate does not chain to a trusted root",
-        "add the TPM vendor's root (and intermediates) to enrolment.ek_roots if you trust that vendor",
+        "add the TPM vendor's certificates to enrolment.ek_roots if you trust it; nodeseal-verifier ek check says more",
     )
     EK_SIGNATURE = (
         "ek.certificate-signature",
@@ -59,7 +59,7 @@ class FindingId(Enum):
         "ek.certificate-usage",
         Severity.UNTRUSTED,
         "a certificate of the endorsement key's chain is not meant for this use",
-        "this is not an endorsement key certificate; enrol with the TPM's own",
+        "this is not an endorsement key certificate; enrol with the TPM's own, or put the key on the allow list",
     )
     EK_KEY_MISMATCH = (
         "ek.key-mismatch",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nodeseal.errors import MalformedInput
 from nodeseal.x509.certificate import decode_certificate, split_certificates
 from nodeseal.x509.der import DerReader
-from support.certificates import ek_certificate, integer, oid, tlv
+from nodeseal.x509.names import comparable_name
+from support.certificates import ek_certificate, integer, oid, sequence, tlv
 
 GOOD = ek_certificate()
 
@@ -42,6 +43,25 @@ def test_one_changed_byte_never_breaks_the_reader(at: int, change: int) -> None:
 def test_bytes_put_in_or_taken_out_never_break_the_reader(at: int, put: bytes, taken: int) -> None:
     with contextlib.suppress(MalformedInput):
         decode_certificate(GOOD[:at] + put + GOOD[at + taken :])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_compare_as_a_name(raw: bytes) -> None:
+    assert comparable_name(raw) == comparable_name(bytes(raw))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_a_text_is_one_name_in_every_type_of_string_and_case(text: str) -> None:
+    def named(content: bytes, tag: int) -> object:
+        return comparable_name(sequence(tlv(0x31, sequence(oid("2.5.4.3"), tlv(tag, content)))))
+
+    same = {
+        named(text.encode(), 0x0C),
+        named(text.encode("utf-16-be"), 0x1E),
+        named(text.encode("utf-32-be"), 0x1C),
+        named(f" {text} ".encode(), 0x0C),
+    }
+    assert len(same) == 1
 
 
 @given(st.integers(-(1 << 200), 1 << 200))

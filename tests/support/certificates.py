@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from math import gcd
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -160,6 +161,21 @@ def rsa_key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """Return the RSA key of that label, made once."""
     del label
     return rsa.generate_private_key(65537, bits)
+
+
+@cache
+def key_with_exponent(exponent: int, bits: int = 3072) -> rsa.RSAPrivateKey:
+    """Return an RSA key with that public exponent, made once; libraries make none with a long one."""
+    while True:
+        numbers = rsa.generate_private_key(65537, bits).private_numbers()
+        p, q = numbers.p, numbers.q
+        if gcd(exponent, (p - 1) * (q - 1)) == 1:
+            break
+    d = pow(exponent, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(exponent, p * q)
+    crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    private = rsa.RSAPrivateNumbers(p, q, d, *crt, public)
+    return private.private_key(unsafe_skip_rsa_key_validation=True)
 
 
 def key_info(key: PrivateKey) -> bytes:

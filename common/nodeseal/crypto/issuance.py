@@ -1,9 +1,10 @@
 """Signature of one certificate by the key of another: arithmetic only, no chains (RFC 5280 §6.1.3 (a) (1)).
 
 Accepted: RSA (PKCS #1 v1.5 and PSS) from 2048 bits and ECDSA on P-256, P-384 and P-521, over SHA-256 or better. SHA-1
-is refused, although some vendors' intermediates use it (Infineon until 2013): chosen-prefix collisions are affordable.
+is refused, although some vendors' intermediates use it (Infineon until 2017): chosen-prefix collisions are affordable.
 A TPM below such an intermediate can be put on the allow list. Keys are built from the numbers in
-:mod:`nodeseal.x509.certificate`, so no second parser reads the certificate.
+:mod:`nodeseal.x509.certificate`, so no second parser reads the certificate. Their sizes are checked before any
+arithmetic: one check by an exponent of 3,000 bits costs as much as hundreds by 65537.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _PSS_HASHES: Final[dict[str, HashAlg]] = {
     "2.16.840.1.101.3.4.2.2": HashAlg.SHA384,
     "2.16.840.1.101.3.4.2.3": HashAlg.SHA512,
 }
+MAX_RSA_EXPONENT_BITS: Final = 64
+"""Longest public exponent of an authority; authorities of TPM vendors use 65537."""
+_MIN_RSA_EXPONENT: Final = 3
 _REFUSED: Final = {
     "1.2.840.113549.1.1.4": "MD5 with RSA",
     "1.2.840.113549.1.1.5": "SHA-1 with RSA",
@@ -48,6 +52,7 @@ _REFUSED: Final = {
 def signature_fault(certificate: Certificate, issuer: Certificate) -> str:
     """Verify the signature of ``certificate`` by the key of ``issuer``; return the problem, or an empty text."""
     try:
+        _check_sizes(issuer.key)
         if isinstance(issuer.key, RsaKey):
             _verify_rsa(certificate, issuer.key)
         else:
@@ -61,17 +66,26 @@ def signature_fault(certificate: Certificate, issuer: Certificate) -> str:
     return ""
 
 
-def _verify_rsa(certificate: Certificate, key: RsaKey) -> None:
+def _check_sizes(key: RsaKey | EcKey) -> None:
+    if isinstance(key, EcKey):
+        if key.curve not in ACCEPTED_CURVES:
+            raise MalformedInput(f"an issuer's key on {key.curve.name}")
+        return
     if not MIN_RSA_BITS <= key.modulus.bit_length() <= MAX_RSA_BITS:
         raise MalformedInput(f"an issuer's RSA key of {key.modulus.bit_length()} bits")
+    if key.exponent.bit_length() > MAX_RSA_EXPONENT_BITS:
+        raise MalformedInput(f"an issuer's RSA exponent of {key.exponent.bit_length()} bits")
+    if key.exponent < _MIN_RSA_EXPONENT or key.exponent % 2 == 0:
+        raise MalformedInput(f"an issuer's RSA exponent {key.exponent}")
+
+
+def _verify_rsa(certificate: Certificate, key: RsaKey) -> None:
     scheme, hash_alg = _rsa_scheme(certificate.algorithm)
     public = rsa.RSAPublicNumbers(key.exponent, key.modulus).public_key()
     public.verify(certificate.signature, certificate.signed, scheme, hash_alg)
 
 
 def _verify_ecdsa(certificate: Certificate, key: EcKey) -> None:
-    if key.curve not in ACCEPTED_CURVES:
-        raise MalformedInput(f"an issuer's key on {key.curve.name}")
     hash_alg = _hash_of(_ECDSA_HASHES, certificate.algorithm)
     public = ec.EllipticCurvePublicNumbers(key.x, key.y, CURVES[key.curve]).public_key()
     public.verify(certificate.signature, certificate.signed, ec.ECDSA(hash_alg))

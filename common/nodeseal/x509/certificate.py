@@ -31,6 +31,7 @@ from nodeseal.tpm.algorithms import CurveId
 from nodeseal.x509 import der
 from nodeseal.x509.der import DerReader
 from nodeseal.x509.extensions import Extensions, decode_extensions
+from nodeseal.x509.names import ComparableName, comparable_name
 
 MAX_CERTIFICATE: Final = 16 * 1024
 """Largest certificate in bytes, filler included; EK certificates in NV have a few KiB at most."""
@@ -92,10 +93,12 @@ class Certificate:
         signed: the signed part of them.
         serial: serial number; zero and negative ones occur.
         algorithm: algorithm of the signature.
-        issuer: the issuer's name in DER; names are compared byte by byte.
+        issuer: the issuer's name in DER.
+        issuer_form: the same as names compare (:mod:`nodeseal.x509.names`).
         not_before: start of validity.
         not_after: end of validity.
         subject: the subject's name in DER.
+        subject_form: the same as names compare.
         key: the certified key.
         extensions: the extensions; empty: none.
         signature: the issuer's signature over ``signed``.
@@ -106,12 +109,19 @@ class Certificate:
     serial: int
     algorithm: AlgorithmIdentifier
     issuer: bytes
+    issuer_form: ComparableName
     not_before: datetime
     not_after: datetime
     subject: bytes
+    subject_form: ComparableName
     key: RsaKey | EcKey
     extensions: Extensions
     signature: bytes
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether subject and issuer have the same name, as roots do (RFC 5280 §3.2)."""
+        return self.subject_form == self.issuer_form
 
 
 def decode_certificate(raw: bytes) -> Certificate:
@@ -142,20 +152,28 @@ def split_certificates(raw: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def split_certificate_file(raw: bytes) -> tuple[bytes, ...]:
+    """Split a file of certificates: PEM with or without text between them (RFC 7468), or DER.
+
+    Raises:
+        MalformedInput: no certificate, or bytes that are none.
+    """
+    found = tuple(map(_pem_content, raw.split(_PEM_BEGIN)[1:])) if _PEM_BEGIN in raw else split_certificates(raw)
+    if not found:
+        raise MalformedInput("there is no certificate in it")
+    return found
+
+
 def decode_certificate_file(raw: bytes, source: str) -> tuple[Certificate, ...]:
-    """Decode a file of certificates: PEM with or without text between them (RFC 7468), or DER.
+    """Decode a file of certificates, PEM or DER (:func:`split_certificate_file`).
 
     Raises:
         MalformedInput: no certificate, or one that does not decode; the message names ``source``.
     """
     try:
-        found = map(_pem_content, raw.split(_PEM_BEGIN)[1:]) if _PEM_BEGIN in raw else split_certificates(raw)
-        certificates = tuple(map(decode_certificate, found))
+        return tuple(map(decode_certificate, split_certificate_file(raw)))
     except MalformedInput as error:
         raise MalformedInput(f"{source}: {error}") from error
-    if not certificates:
-        raise MalformedInput(f"{source}: there is no certificate in it")
-    return certificates
 
 
 def name_text(name: bytes) -> str:
@@ -208,9 +226,11 @@ def _decode(raw: bytes) -> Certificate:
         serial=serial,
         algorithm=algorithm,
         issuer=issuer,
+        issuer_form=comparable_name(issuer),
         not_before=not_before,
         not_after=not_after,
         subject=subject,
+        subject_form=comparable_name(subject),
         key=key,
         extensions=extensions,
         signature=signature,

@@ -25,6 +25,8 @@ TPM_MANUFACTURER: Final = "2.23.133.2.1"
 TPM_MODEL: Final = "2.23.133.2.2"
 TPM_VERSION: Final = "2.23.133.2.3"
 """Attributes of a TPM (TCG EK Credential Profile, "Subject Alternative Name"), in the order of :class:`TpmModel`."""
+GOOGLE_INSTANCE: Final = "1.3.6.1.4.1.11129.2.1.21"
+"""Google's extension that names the virtual machine whose virtual TPM holds the key."""
 
 _MAX_EXTENSIONS = 32
 _MAX_PATH_LENGTH = 64
@@ -75,6 +77,11 @@ class TpmModel:
     model: str = ""
     version: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether all three are given, as the profile wants it."""
+        return all((self.manufacturer, self.model, self.version))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extensions:
@@ -93,6 +100,10 @@ class Extensions:
     key_usage: frozenset[int] | None = None
     extended_key_usage: frozenset[str] | None = None
     tpm_model: TpmModel = field(default_factory=TpmModel)
+
+    def has(self, oid: str) -> bool:
+        """Tell whether there is an extension of this identifier."""
+        return any(each.oid == oid for each in self.entries)
 
 
 def decode_extensions(reader: DerReader) -> Extensions:

@@ -6,11 +6,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from nodeseal.crypto import issuance
 from nodeseal.crypto.issuance import signature_fault
 from nodeseal.tpm.algorithms import CurveId
 from nodeseal.x509.certificate import EcKey, RsaKey, decode_certificate
 from support import certificates as made
-from support.certificates import EK, ROOT, ec_key, rsa_key
+from support.certificates import EK, ROOT, ec_key, key_with_exponent, rsa_key
 from support.vendor_certificates import vendor_authorities
 
 
@@ -91,8 +92,8 @@ def test_ecdsa_signatures_verify(curve: ec.EllipticCurve) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [EcKey(CurveId.P256, 1, 1), RsaKey((1 << 2048) + 1, 2), RsaKey((1 << 2048) + 1, 1 << 4000 | 1)],
-    ids=["not on the curve", "even exponent", "huge exponent"],
+    [EcKey(CurveId.P256, 1, 1), RsaKey((1 << 2048) + 1, 3)],
+    ids=["not on the curve", "an impossible modulus"],
 )
 def test_an_issuer_with_an_invalid_key_signs_nothing(key: RsaKey | EcKey) -> None:
     algorithm = made.RSA_SHA256 if isinstance(key, RsaKey) else made.ECDSA_SHA256
@@ -100,6 +101,37 @@ def test_an_issuer_with_an_invalid_key_signs_nothing(key: RsaKey | EcKey) -> Non
     leaf = facts.sign(rsa_key("authority") if isinstance(key, RsaKey) else ec_key("authority"))
     issuer = replace(decode_certificate(made.root()), key=key)
     assert signature_fault(decode_certificate(leaf), issuer)
+
+
+@pytest.mark.parametrize(
+    ("modulus_bits", "exponent", "seen"),
+    [
+        (2047, 65537, "RSA key of 2047 bits"),
+        (8193, 65537, "RSA key of 8193 bits"),
+        (3072, 1 << 64 | 1, "RSA exponent of 65 bits"),
+        (3072, 1 << 3070 | 1, "RSA exponent of 3071 bits"),
+        (3072, 65536, "RSA exponent 65536"),
+        (3072, 1, "RSA exponent 1"),
+    ],
+)
+def test_sizes_are_refused_before_any_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, modulus_bits: int, exponent: int, seen: str
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("a signature was checked")
+
+    leaf = decode_certificate(replace(EK, algorithm=made.RSA_SHA256).sign(rsa_key("authority")))
+    issuer = replace(decode_certificate(made.root()), key=RsaKey((1 << modulus_bits - 1) + 1, exponent))
+    monkeypatch.setattr(issuance, "_verify_rsa", never)
+    assert seen in signature_fault(leaf, issuer)
+
+
+@pytest.mark.parametrize("exponent", [3, 65537, (1 << 64) - 59])
+def test_exponents_of_real_keys_are_accepted(exponent: int) -> None:
+    key = key_with_exponent(exponent)
+    issuer = decode_certificate(made.root(replace(ROOT, key=made.key_info(key))))
+    leaf = decode_certificate(replace(EK, algorithm=made.RSA_SHA256).sign(key))
+    assert not signature_fault(leaf, issuer)
 
 
 def test_amd_signs_with_pss() -> None:

@@ -330,7 +330,10 @@ def test_real_endorsement_keys_are_accepted(file_name: str) -> None:
     ("facts", "expected"),
     [
         pytest.param(replace(EK, not_after="20260101000000Z"), FindingId.EK_EXPIRED, id="expired"),
-        pytest.param(replace(EK, extensions=(made.usage(0),)), FindingId.EK_USAGE, id="wrong key usage"),
+        pytest.param(
+            replace(EK, extensions=(made.usage(0), made.tpm_names())), FindingId.EK_USAGE, id="wrong key usage"
+        ),
+        pytest.param(replace(EK, extensions=(made.usage(4),)), FindingId.EK_USAGE, id="neither purpose nor TPM"),
         pytest.param(replace(EK, key=made.key_info(ec_key("other"))), FindingId.EK_KEY_MISMATCH, id="another key"),
         pytest.param(replace(EK, issuer=made.name("Unknown")), FindingId.EK_UNTRUSTED_ROOT, id="unknown root"),
     ],
