@@ -20,8 +20,9 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import CurveId
 from nodeseal.tpm.ek_template import identity_name
 from nodeseal.verifier.enrolment.credential import CredentialChallenge
-from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy, enrolment_policy
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
+from nodeseal.verifier.enrolment.vendors import load_vendors, sort_vendors
 from nodeseal.x509.certificate import EcKey, RsaKey, decode_certificate
 from support.machines import a_machine, a_vendor, need
 
@@ -36,8 +37,7 @@ def vendor() -> Iterator[TpmVendor]:
 
 @pytest.fixture(scope="module")
 def policy(vendor: TpmVendor) -> EnrolmentPolicy:
-    files = {path.name: path.read_bytes() for path in vendor.roots_dir.iterdir()}
-    return enrolment_policy(files, frozenset())
+    return EnrolmentPolicy(vendors=load_vendors(vendor.roots_dir, "roots"), ek_allow=frozenset())
 
 
 @contextmanager
@@ -111,8 +111,8 @@ def manufactured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_certificates_of_swtpm_setup_verify(manufactured: Path, file_name: str, curve: CurveId | None) -> None:
     files = {path.name: path.read_bytes() for path in manufactured.glob("ca/*cert.pem")}
     files["issuer"] = (manufactured / "ca" / "issuer.pem").read_bytes()
-    policy = enrolment_policy(files, frozenset())
+    vendors = sort_vendors(files)
     leaf = decode_certificate((manufactured / file_name).read_bytes())
-    chain = verify_ek_chain(leaf, policy.intermediates, policy.roots, datetime.now(UTC))
+    chain = verify_ek_chain(leaf, vendors.intermediates, vendors.roots, datetime.now(UTC))
     assert chain.tpm_model.model == "swtpm"
     assert isinstance(chain.key, RsaKey) if curve is None else isinstance(chain.key, EcKey) and chain.key.curve is curve

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +13,7 @@ import pytest
 
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
+from support import certificates as made
 from support.fake_node import FakeNode, a_node
 from support.verifier import Refusal, RunningVerifier, a_verifier, received, refused
 
@@ -152,6 +155,25 @@ def test_a_retired_node_neither_enrols_nor_attests_again(verifier: RunningVerifi
             assert (await stream.end()).findings == ("node.retired",)
 
     asyncio.run(case())
+
+
+def test_a_start_says_what_the_vendors_folder_holds_and_a_bad_file_stops_nothing(tmp_path: Path) -> None:
+    with a_verifier(tmp_path, start=False) as verifier:
+        roots = verifier.folder / "ek-roots"
+        (roots / "sub").mkdir()
+        (roots / "sub" / "Old.CER").write_bytes(
+            made.intermediate(replace(made.INTERMEDIATE, not_after="20250201000000Z"))
+        )
+        (roots / "broken.pem").write_text("no certificate")
+        verifier.start()
+        events = {line["event"]: line for line in verifier.log()}
+        asyncio.run(a_node(verifier).enrol())
+    held = events["vendor certificates"]
+    assert (held["roots"], held["intermediates"], len(held["makers"])) == (1, 1, 2)
+    ends = events["vendor certificates expire within a year"]
+    assert ends["certificates"] == ["2025-02-01 Intermediate (sub/Old.CER)"]
+    (left_out,) = events["vendor files left out"]["files"]
+    assert left_out.startswith("broken.pem: ")
 
 
 def test_a_certificate_request_that_its_key_did_not_sign_is_refused(verifier: RunningVerifier) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from nodeseal.crypto.authority import CertificateAuthority
@@ -16,6 +17,7 @@ from nodeseal.crypto.tls_identity import PeerKind, peer_identity
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import load_config
+from nodeseal.verifier.enrolment.vendors import load_vendors
 from nodeseal.verifier.main import app
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
 from nodeseal.verifier.results.tokens import EarSigner
@@ -24,6 +26,7 @@ from nodeseal.verifier.states import PEOPLE, Role
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.persons import list_persons
+from support import certificates as made
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PLAN = SetupPlan(
@@ -71,6 +74,110 @@ def test_an_init_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(MalformedInput, match="holds no certificates"):
         initialise(tmp_path / "v", replace(PLAN, ek_roots=empty), NOW)
     assert list(tmp_path.iterdir()) == [empty]
+
+
+def a_vendor_folder(folder: Path) -> Path:
+    """Return a folder with a root, intermediates below it in other letters, and files that are none."""
+    (folder / "Infineon" / "old").mkdir(parents=True)
+    (folder / "Root.CER").write_bytes(made.root())
+    (folder / "Infineon" / "old" / "one.Pem").write_text(ssl.DER_cert_to_PEM_cert(made.intermediate()))
+    (folder / "Infineon" / "broken.crt").write_bytes(b"no certificate")
+    (folder / "README.md").write_text("hello")
+    return folder
+
+
+def test_init_takes_whole_folders_and_says_what_it_left_out(tmp_path: Path) -> None:
+    source = a_vendor_folder(tmp_path / "vendors")
+    vendors = initialise(tmp_path / "v", replace(PLAN, ek_roots=source), NOW)
+    copied = tmp_path / "v" / "ek-roots"
+    assert {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()} == {
+        "Root.CER",
+        "Infineon/old/one.Pem",
+    }
+    assert (copied / "Root.CER").read_bytes() == (source / "Root.CER").read_bytes()
+    assert [each.name for each in vendors.left_out] == ["Infineon/broken.crt", "README.md"]
+    again = load_vendors(copied, "ek_roots")
+    assert (again.roots, again.intermediates) == (vendors.roots, vendors.intermediates)
+
+
+def test_init_says_how_many_certificates_of_whom_it_took(tmp_path: Path) -> None:
+    source = a_vendor_folder(tmp_path / "vendors")
+    command = ["init", str(tmp_path / "v"), "--trust-domain", "example.org", "--ek-roots", str(source)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert "vendors:  1 roots and 1 intermediates\n" in result.output
+    assert "  Root (1 roots, 0 intermediates)\n" in result.output
+    assert "left out: 2\n  Infineon/broken.crt: certificate: certificate is missing" in result.output
+    assert "  README.md: not a certificate by its name" in result.output
+
+
+def test_init_without_vendors_says_that_no_tpm_is_trusted(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "v"), "--trust-domain", "example.org"])
+    assert "0 roots and 0 intermediates; no TPM is trusted by its certificate" in result.output
+
+
+def check(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["ek", "check", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_ek_check_explains_a_good_chain(tmp_path: Path) -> None:
+    source = a_vendor_folder(tmp_path / "vendors")
+    (tmp_path / "ek.der").write_bytes(made.ek_certificate() + b"\xff" * 40)
+    code, output = check(tmp_path / "ek.der", "--ek-roots", source)
+    assert code == 0
+    assert output.splitlines() == [
+        "1. (empty name): ECC P256, TPM id:4E534C00 Test id:00010002, 2025-01-01 to 2035-01-01, as shown",
+        "2. Intermediate: ECC P256, 2025-01-01 to 2035-01-01, Infineon/old/one.Pem",
+        "3. Root: ECC P256, 2025-01-01 to 2035-01-01, Root.CER",
+        "root: Root, Root.CER",
+        "trusted: an endorsement key with this certificate may enrol",
+    ]
+
+
+def test_ek_check_takes_the_vendors_of_a_verifier_and_the_authorities_of_the_tpm(tmp_path: Path) -> None:
+    (tmp_path / "vendors").mkdir()
+    (tmp_path / "vendors" / "root.pem").write_bytes(made.root())
+    initialise(tmp_path / "v", replace(PLAN, ek_roots=tmp_path / "vendors"), NOW)
+    (tmp_path / "ek.der").write_bytes(made.ek_certificate())
+    (tmp_path / "chain.der").write_bytes(made.intermediate())
+    config = tmp_path / "v" / "verifier.yaml"
+    code, output = check(tmp_path / "ek.der", "--config", config)
+    assert code == 1
+    assert "no root: Intermediate issued the last one and is not there" in output
+    assert check(tmp_path / "ek.der", tmp_path / "chain.der", "--config", config)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        pytest.param(
+            replace(made.EK, extensions=(made.usage(2), *made.EK.extensions[2:])),
+            "tolerated: key usage keyEncipherment for an EC key, as Intel PTT has it [ec-key-encipherment]",
+            id="tolerated",
+        ),
+        pytest.param(replace(made.EK, not_after="20250201000000Z"), "refused: ek.certificate-expired (", id="expired"),
+        pytest.param(replace(made.EK, extensions=(made.usage(4),)), "refused: ek.certificate-usage (", id="e13"),
+        pytest.param(
+            replace(made.EK, key=made.key_info(made.ec_key("p224", ec.SECP224R1()))), "refused: ek.weak-key", id="weak"
+        ),
+    ],
+)
+def test_ek_check_names_what_is_odd_and_what_is_wrong(tmp_path: Path, facts: made.Facts, text: str) -> None:
+    source = a_vendor_folder(tmp_path / "vendors")
+    (tmp_path / "ek.der").write_bytes(made.ek_certificate(facts))
+    code, output = check(tmp_path / "ek.der", "--ek-roots", source)
+    assert text in output
+    assert code == ("refused" in output)
+    assert ("\n  do: " in output) == ("refused" in output)
+
+
+@pytest.mark.parametrize("options", [[], ["--ek-roots", "x", "--config", "y"]])
+def test_ek_check_wants_the_vendors_from_one_place(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "ek.der").write_bytes(made.ek_certificate())
+    code, output = check(tmp_path / "ek.der", *options)
+    assert code == 2
+    assert "either" in output
 
 
 def test_own_certificates_are_taken(tmp_path: Path) -> None:
@@ -133,6 +240,7 @@ def test_only_roles_of_people_are_given(roles: list[str]) -> None:
         (["init", "--help"], 0, "Example:"),
         (["run", "--help"], 0, "Example:"),
         (["person", "add", "--help"], 0, "Example:"),
+        (["ek", "check", "--help"], 0, "Example:"),
         (["init", "x", "--trust-domain", "Bad Domain"], 2, "trust domain"),
         (["init", "x", "--trust-domain", "ok", "--ca-cert", "only.pem"], 2, "go together"),
         (["run"], 2, "--config"),

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -21,10 +22,13 @@ import uvloop
 
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import NodesealError
-from nodeseal.files import read_file, read_private
+from nodeseal.files import read_file, read_private, read_small
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.logs import configure_logs
 from nodeseal.verifier.config import Config, load_config, split_address
+from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
+from nodeseal.verifier.enrolment.explanation import explain_chain, vendor_lines
+from nodeseal.verifier.enrolment.vendors import load_vendors
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
 from nodeseal.verifier.results.tokens import EarSigner
@@ -32,6 +36,7 @@ from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make
 from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.persons import list_persons
+from nodeseal.x509.certificate import decode_certificate_file
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -42,6 +47,8 @@ app = typer.Typer(
 )
 person_app = typer.Typer(no_args_is_help=True, help="Manage the people who may operate the verifier, and their roles.")
 app.add_typer(person_app, name="person")
+ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
+app.add_typer(ek_app, name="ek")
 
 _NO_THREAD_HOPS = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 """With these experiments, threads of gRPC's own read sockets and hand over what they read to the one that waits."""
@@ -94,7 +101,8 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
     ] = "127.0.0.1:7444",
     ek_roots: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust, in subfolders as you like."),
     ] = None,
     admin: Annotated[
         str, typer.Option(parser=_parsed(parse_person_id), metavar="NAME", help="The first person.")
@@ -118,8 +126,11 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         admin=parse_person_id(admin),
         own=own,
     )
-    initialise(folder, plan, datetime.now(UTC))
+    now = datetime.now(UTC)
+    vendors = initialise(folder, plan, now)
     typer.echo(f"verifier: {folder / 'verifier.yaml'}\nclient:   {folder / 'persons' / admin}")
+    for line in vendor_lines(vendors, now):
+        typer.echo(line)
 
 
 @app.command("run", epilog="Example: nodeseal-verifier run --config /etc/nodeseal/verifier/verifier.yaml")
@@ -199,6 +210,40 @@ def person_list(
         return
     for row in rows:
         typer.echo(f"{row['name']:<24}{' '.join(row['roles'])}")
+
+
+@ek_app.command(
+    "check",
+    epilog="Example: tpm2_nvread -o ek.der 0x1c0000a && nodeseal-verifier ek check ek.der --ek-roots ./vendors",
+)
+def ek_check(
+    certificates: Annotated[
+        list[Path],
+        typer.Argument(metavar="CERT...", help="The key's certificate; then authorities that the TPM holds, if any."),
+    ],
+    ek_roots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take them from this verifier.yaml.")
+    ] = None,
+) -> None:
+    """Explain how a certificate chains to a vendor you trust, or why it does not; exit code 1 if it is refused."""
+    vendors = load_vendors(_vendor_folder(ek_roots, config), "vendors")
+    files = [decode_certificate_file(read_small(path, MAX_CHAIN), str(path)) for path in certificates]
+    leaf, *others = chain.from_iterable(files)
+    explained = explain_chain(leaf, others, vendors, datetime.now(UTC))
+    typer.echo("\n".join(explained.lines))
+    if not explained.good:
+        raise typer.Exit(1)
+
+
+def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
+    if ek_roots is not None and config is None:
+        return ek_roots
+    if config is not None and ek_roots is None:
+        return load_config(config).enrolment.ek_roots
+    raise typer.BadParameter("give either --ek-roots or --config")
 
 
 def _engine(config: Config) -> sa.Engine:

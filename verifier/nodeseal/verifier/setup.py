@@ -14,9 +14,10 @@ from nodeseal.crypto.keywrap import new_kek
 from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import PUBLIC, read_file, sync_folder, write_new
+from nodeseal.files import PUBLIC, read_file, sync_folder, write_file, write_new
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import DEFAULT_EAR_KEY, split_address
+from nodeseal.verifier.enrolment.vendors import SUFFIXES, Vendors, load_vendors
 from nodeseal.verifier.ledger.audit import VERIFIER
 from nodeseal.verifier.people.persons import Newcomer, add_person
 from nodeseal.verifier.states import PEOPLE
@@ -25,7 +26,6 @@ from nodeseal.verifier.store.migrate import migrate
 
 _CA_DAYS: Final = 3650
 _SERVER_DAYS: Final = 825
-_CERTIFICATE_NAMES: Final = (".pem", ".crt", ".cer", ".der")
 _CONFIG: Final = """\
 # Settings of nodeseal-verifier. Paths are relative to this folder.
 trust_domain: "{trust_domain}"
@@ -43,7 +43,7 @@ keys:
   kek: "kek"                          # systemd's credential nodeseal-kek goes before it
   ear: "ear.key"                      # signs tokens about nodes for relying parties
 enrolment:
-  ek_roots: "ek-roots"                # certificates of the TPM vendors you trust
+  ek_roots: "ek-roots"                # certificates of the TPM vendors you trust, in folders as you like
   ek_allow: []                        # SHA-256 of endorsement keys you trust without a certificate
   deadline_seconds: 30
   concurrent: 256
@@ -98,8 +98,11 @@ class SetupPlan:
     own: OwnCertificates
 
 
-def initialise(folder: Path, plan: SetupPlan, at: datetime) -> None:
+def initialise(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:
     """Make ``folder`` with certificates, database, keys, ``verifier.yaml`` and the first person's bundle.
+
+    Returns:
+        What was taken of the folder of vendors' certificates, and what was left out.
 
     Raises:
         MalformedInput: the folder exists and is not empty, or something in the plan does not parse.
@@ -112,16 +115,17 @@ def initialise(folder: Path, plan: SetupPlan, at: datetime) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir(mode=0o700)
         try:
-            _fill(draft, plan, at)
+            vendors = _fill(draft, plan, at)
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         sync_folder(folder.parent)
     except OSError as error:
         raise Unavailable(f"{folder}: {error.strerror}") from error
+    return vendors
 
 
-def _fill(folder: Path, plan: SetupPlan, at: datetime) -> None:
+def _fill(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:
     authority = _authority(plan, at)
     write_new(folder / "ca.pem", authority.certificate_pem, PUBLIC)
     write_new(folder / "ca.key", authority.private_key_pem())
@@ -131,10 +135,11 @@ def _fill(folder: Path, plan: SetupPlan, at: datetime) -> None:
     write_new(folder / "kek", new_kek())
     make_ear_key(folder / DEFAULT_EAR_KEY)
     (folder / "keys").mkdir(mode=0o700)
-    _copy_roots(plan.ek_roots, folder / "ek-roots")
+    vendors = _copy_vendors(plan.ek_roots, folder / "ek-roots")
     listen = {"listen": plan.listen, "listen_enrol": plan.listen_enrol}
     write_new(folder / "verifier.yaml", _CONFIG.format(trust_domain=plan.trust_domain, **listen).encode(), PUBLIC)
     _make_database(folder, plan, authority, at)
+    return vendors
 
 
 def make_ear_key(path: Path) -> None:
@@ -177,12 +182,17 @@ def _server(authority: CertificateAuthority, plan: SetupPlan, at: datetime) -> t
     return to_pem(authority.issue_verifier(request, plan.trust_domain, plan.server_names, at, lifetime)), key
 
 
-def _copy_roots(source: Path | None, folder: Path) -> None:
+def _copy_vendors(source: Path | None, folder: Path) -> Vendors:
     folder.mkdir(mode=0o755)
     if source is None:
-        return
-    files = [path for path in sorted(source.iterdir()) if path.suffix in _CERTIFICATE_NAMES]
-    if not files:
-        raise MalformedInput(f"{source}: holds no certificates ({', '.join(_CERTIFICATE_NAMES)})")
-    for path in files:
-        write_new(folder / path.name, read_file(path, "--ek-roots"), PUBLIC)
+        return Vendors()
+    vendors = load_vendors(source, "--ek-roots")
+    if not vendors.files:
+        raise MalformedInput(f"{source}: holds no certificates ({', '.join(SUFFIXES)})")
+    for name, content in vendors.files.items():
+        path = folder / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_file(path, content, PUBLIC)
+    for below in sorted({(folder / name).parent for name in vendors.files}):
+        sync_folder(below)
+    return vendors

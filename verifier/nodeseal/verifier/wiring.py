@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -17,8 +17,9 @@ from nodeseal.files import read_file, read_private
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config, EnrolmentSettings
 from nodeseal.verifier.enrolment.certificates import Certificates
-from nodeseal.verifier.enrolment.endorsement import enrolment_policy
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.enroller import Enroller
+from nodeseal.verifier.enrolment.vendors import Vendors, ending, load_vendors, makers
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
@@ -125,9 +126,19 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
 
 
 def _enroller(settings: EnrolmentSettings, fleet: Fleet, certificates: Certificates) -> Enroller:
-    authorities = {str(path): read_file(path, "enrolment.ek_roots") for path in sorted(settings.ek_roots.iterdir())}
-    policy = enrolment_policy(authorities, settings.ek_allow)
+    vendors = load_vendors(settings.ek_roots, "enrolment.ek_roots")
+    _tell_vendors(vendors, fleet.clock.wall())
+    policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)
     return Enroller(fleet, certificates, policy, RateLimit(settings.per_minute, "enrolments"))
+
+
+def _tell_vendors(vendors: Vendors, at: datetime) -> None:
+    counts = {"roots": len(vendors.roots), "intermediates": len(vendors.intermediates)}
+    _log.info("vendor certificates", **counts, makers=makers(vendors))
+    if soon := ending(vendors, at):
+        _log.warning("vendor certificates expire within a year", certificates=soon)
+    if vendors.left_out:
+        _log.warning("vendor files left out", files=tuple(map(str, vendors.left_out)))
 
 
 def _tell_streams(fleet: Fleet) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from nodeseal.crypto.endorsement import Oddity
 from nodeseal.crypto.keys import public_of_key
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused, ProofFailed
@@ -19,8 +19,9 @@ from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.ek_template import TEMPLATES, template
 from nodeseal.tpm.public import EccPublic, RsaPublic, Scheme, TpmPublic
 from nodeseal.verifier.enrolment.credential import CredentialChallenge
-from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy, algorithm_name, enrolment_policy, vendor_id
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy, algorithm_name, vendor_id
 from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
+from nodeseal.verifier.enrolment.vendors import Vendors, sort_vendors
 from nodeseal.x509.certificate import RsaKey, decode_certificate
 from nodeseal.x509.extensions import TpmModel
 from support import certificates as made
@@ -88,8 +89,15 @@ GOOD = ClaimedIdentity(
     ak_public=AK_PUBLIC.encode(),
     certificate_request=REQUEST,
 )
-POLICY = enrolment_policy({"root": ROOT, "intermediate": INTERMEDIATE}, frozenset())
-NOTHING = EnrolmentPolicy(roots=(), intermediates=(), ek_allow=frozenset())
+
+
+def trusting(files: Mapping[str, bytes]) -> EnrolmentPolicy:
+    """Return a policy that trusts the roots among these certificates."""
+    return EnrolmentPolicy(vendors=sort_vendors(files), ek_allow=frozenset())
+
+
+POLICY = trusting({"root": ROOT, "intermediate": INTERMEDIATE})
+NOTHING = EnrolmentPolicy(vendors=Vendors(), ek_allow=frozenset())
 
 
 def check(identity: ClaimedIdentity = GOOD, policy: EnrolmentPolicy = POLICY) -> Candidate:
@@ -137,9 +145,15 @@ def test_makers_are_named_as_goldens_name_them(written: str, named: str) -> None
 
 def test_what_is_proved_of_a_tpm_comes_from_certificate_and_key() -> None:
     facts = check().tpm
-    assert (facts.manufacturer, facts.ek_algorithm) == (vendor_id(check().tpm_model), "ecc-p256")
+    assert (facts.manufacturer, facts.ek_algorithm) == (vendor_id(check().endorsement.tpm_model), "ecc-p256")
     assert facts.manufacturer
     assert facts.ek_algorithm in EK_ALGORITHMS
+
+
+def test_what_was_tolerated_is_known_of_the_candidate() -> None:
+    assert check().endorsement.oddities == ()
+    odd = replace(EK, extensions=(made.usage(2), *EK.extensions[2:]))
+    assert check(with_ek(EK_PUBLIC, odd)).endorsement.oddities == (Oddity.EC_KEY_ENCIPHERMENT,)
 
 
 def test_a_key_on_the_allow_list_proves_no_maker() -> None:
@@ -157,7 +171,7 @@ def test_a_good_identity_is_accepted() -> None:
     candidate = check()
     assert candidate.node_id == node_id_of(EK_PUBLIC.name())
     assert (candidate.ek, candidate.ak) == (EK_PUBLIC, AK_PUBLIC)
-    assert (candidate.ek_template, candidate.tpm_model.model) == ("L-2", "Test")
+    assert (candidate.ek_template, candidate.endorsement.tpm_model.model) == ("L-2", "Test")
     assert candidate.certificate_request == REQUEST
 
 
@@ -192,7 +206,7 @@ def test_variants_of_a_good_identity_are_accepted(identity: ClaimedIdentity) -> 
     ],
 )
 def test_a_node_may_bring_its_intermediates(chain: tuple[bytes, ...]) -> None:
-    policy = enrolment_policy({"root": ROOT}, frozenset())
+    policy = trusting({"root": ROOT})
     assert refused(GOOD, policy) == [FindingId.EK_UNTRUSTED_ROOT]
     check(replace(GOOD, ek_chain=chain), policy)
 
@@ -205,7 +219,7 @@ def test_a_node_may_not_bring_its_root() -> None:
 def test_an_unreadable_chain_is_told_if_it_was_needed() -> None:
     identity = replace(GOOD, ek_chain=(b"junk",))
     check(identity)
-    policy = enrolment_policy({"root": ROOT}, frozenset())
+    policy = trusting({"root": ROOT})
     assert refused(identity, policy) == [FindingId.EK_UNTRUSTED_ROOT, FindingId.EK_MALFORMED]
 
 
@@ -230,7 +244,7 @@ def test_an_empty_policy_trusts_nothing() -> None:
 
 def test_a_key_on_the_allow_list_needs_no_certificate() -> None:
     policy = replace(NOTHING, ek_allow=frozenset({digest_of(GOOD.ek_public)}))
-    assert check(replace(GOOD, ek_certificates=()), policy).tpm_model.model == ""
+    assert check(replace(GOOD, ek_certificates=()), policy).endorsement.tpm_model.model == ""
     assert refused(with_ek(RSA_EK_PUBLIC, RSA_EK), policy) == [FindingId.EK_UNTRUSTED_ROOT]
 
 
@@ -318,9 +332,9 @@ def test_real_endorsement_keys_are_accepted(file_name: str) -> None:
         public: TpmPublic = rsa(_rsa_template(), key.modulus)
     else:
         public = replace(EK_PUBLIC, x=key.x.to_bytes(32, "big"), y=key.y.to_bytes(32, "big"))
-    policy = enrolment_policy(dict(every_certificate("vendor-ca")), frozenset())
+    policy = trusting(dict(every_certificate("vendor-ca")))
     identity = replace(GOOD, ek_public=public.encode(), ek_certificates=(raw,))
-    assert check(identity, policy).tpm_model.manufacturer.startswith("id:")
+    assert check(identity, policy).endorsement.tpm_model.manufacturer.startswith("id:")
 
 
 # Certificates that prove nothing: e04
@@ -456,28 +470,3 @@ def test_e07_the_secret_of_another_challenge_is_refused() -> None:
 def test_a_challenge_needs_a_whole_secret() -> None:
     with pytest.raises(ValueError, match="31 bytes"):
         CredentialChallenge(check(), SECRET[:-1])
-
-
-def _pem(der: bytes) -> bytes:
-    return ssl.DER_cert_to_PEM_cert(der).encode()
-
-
-def test_policies_are_read_from_pem_and_der() -> None:
-    pem = b"text\n" + _pem(ROOT) + b"more\n" + _pem(INTERMEDIATE)
-    policy = enrolment_policy({"bundle.pem": pem, "b.der": INTERMEDIATE + b"\n"}, frozenset())
-    assert policy.roots == (decode_certificate(ROOT),)
-    assert policy.intermediates == (decode_certificate(INTERMEDIATE),) * 2
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        pytest.param(b"", "no certificate in it", id="empty"),
-        pytest.param(b"text", "certificate is missing", id="text"),
-        pytest.param(_pem(ROOT)[:-9], "has no end", id="no end"),
-        pytest.param(_pem(ROOT).replace(b"M", b"!", 1), "PEM: ", id="not base64"),
-    ],
-)
-def test_a_file_without_certificates_is_malformed(raw: bytes, message: str) -> None:
-    with pytest.raises(MalformedInput, match=rf"^vendor\.pem: .*{message}"):
-        enrolment_policy({"vendor.pem": raw}, frozenset())

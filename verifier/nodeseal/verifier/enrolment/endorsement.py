@@ -9,22 +9,17 @@ policy trusts nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from nodeseal.crypto.endorsement import certified_form, verify_ek_chain
+from nodeseal.crypto.endorsement import Oddity, certified_form, verify_ek_chain
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, digest_of
 from nodeseal.tpm.public import RsaPublic, TpmPublic
-from nodeseal.x509.certificate import (
-    Certificate,
-    decode_certificate,
-    decode_certificate_file,
-    split_certificates,
-)
+from nodeseal.verifier.enrolment.vendors import Vendors
+from nodeseal.x509.certificate import Certificate, decode_certificate, split_certificates
 from nodeseal.x509.extensions import TpmModel
 
 MAX_CHAIN: Final = 64 * 1024
@@ -37,14 +32,25 @@ class EnrolmentPolicy:
     """Which endorsement keys are trusted.
 
     Attributes:
-        roots: authorities that are trusted.
-        intermediates: authorities that help to find a path and are not trusted by themselves.
+        vendors: the authorities that are trusted, and those that help to find a path to them.
         ek_allow: SHA-256 of the TPMT_PUBLIC of endorsement keys that need no certificate.
     """
 
-    roots: tuple[Certificate, ...]
-    intermediates: tuple[Certificate, ...]
+    vendors: Vendors
     ek_allow: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedEndorsement:
+    """What is known of a trusted endorsement key. Only :func:`verify_endorsement` builds one.
+
+    Attributes:
+        tpm_model: what the certificate says of the TPM; empty for a key on the allow list.
+        oddities: what was tolerated in its chain.
+    """
+
+    tpm_model: TpmModel = field(default_factory=TpmModel)
+    oddities: tuple[Oddity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,22 +70,8 @@ class ShownEndorsement:
     chain: tuple[bytes, ...]
 
 
-def enrolment_policy(files: Mapping[str, bytes], ek_allow: frozenset[Digest]) -> EnrolmentPolicy:
-    """Sort authorities' certificates (file name to PEM or DER): self-issued ones are roots, others intermediates.
-
-    Raises:
-        MalformedInput: a file does not decode; names it.
-    """
-    authorities = [each for name, raw in files.items() for each in decode_certificate_file(raw, name)]
-    return EnrolmentPolicy(
-        roots=tuple(each for each in authorities if each.subject == each.issuer),
-        intermediates=tuple(each for each in authorities if each.subject != each.issuer),
-        ek_allow=ek_allow,
-    )
-
-
-def verify_endorsement(shown: ShownEndorsement, policy: EnrolmentPolicy, at: datetime) -> TpmModel:
-    """Return what the certificate says of the TPM, if the endorsement key is trusted; empty for the allow list.
+def verify_endorsement(shown: ShownEndorsement, policy: EnrolmentPolicy, at: datetime) -> TrustedEndorsement:
+    """Return what is known of the TPM, if the endorsement key is trusted.
 
     Raises:
         ProofFailed: it is not trusted; carries every finding.
@@ -87,7 +79,7 @@ def verify_endorsement(shown: ShownEndorsement, policy: EnrolmentPolicy, at: dat
     """
     digest = digest_of(shown.raw)
     if digest in policy.ek_allow:
-        return TpmModel()
+        return TrustedEndorsement()
     if not shown.certificates:
         raise ProofFailed(
             Finding(
@@ -103,12 +95,12 @@ def verify_endorsement(shown: ShownEndorsement, policy: EnrolmentPolicy, at: dat
     findings = [] if leaf.key == certified_form(shown.key) else [_another_key(digest)]
     presented, unreadable = _presented(shown.chain)
     try:
-        chain = verify_ek_chain(leaf, (*policy.intermediates, *presented), policy.roots, at)
+        chain = verify_ek_chain(leaf, (*policy.vendors.intermediates, *presented), policy.vendors.roots, at)
     except ProofFailed as error:
         raise ProofFailed(*findings, *error.findings, *unreadable) from error
     if findings:
         raise ProofFailed(*findings)
-    return chain.tpm_model
+    return TrustedEndorsement(tpm_model=chain.tpm_model, oddities=chain.oddities)
 
 
 def _presented(ek_chain: tuple[bytes, ...]) -> tuple[list[Certificate], list[Finding]]:

@@ -25,11 +25,11 @@ from nodeseal.tpm.public import TpmPublic, decode_public
 from nodeseal.verifier.enrolment.endorsement import (
     EnrolmentPolicy,
     ShownEndorsement,
+    TrustedEndorsement,
     algorithm_name,
     vendor_id,
     verify_endorsement,
 )
-from nodeseal.x509.extensions import TpmModel
 
 _AK_REQUIRED: Final = (
     ObjectAttributes.FIXED_TPM
@@ -60,6 +60,11 @@ class ClaimedIdentity:
     ak_public: bytes
     certificate_request: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of the certificates, by which the work of checking grows."""
+        return sum(map(len, (*self.ek_certificates[:1], *self.ek_chain)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -70,7 +75,7 @@ class Candidate:
         ek: the endorsement key.
         ak: the attestation key.
         ek_template: name of the profile's template that the endorsement key was made from.
-        tpm_model: what the certificate says of the TPM; empty for a key on the allow list.
+        endorsement: what is known of the TPM.
         certificate_request: PKCS #10, signed by its own key.
     """
 
@@ -78,13 +83,13 @@ class Candidate:
     ek: TpmPublic
     ak: TpmPublic
     ek_template: str
-    tpm_model: TpmModel
+    endorsement: TrustedEndorsement
     certificate_request: bytes
 
     @property
     def tpm(self) -> TpmFacts:
         """Facts about the TPM; proved once the challenge was answered."""
-        return TpmFacts(manufacturer=vendor_id(self.tpm_model), ek_algorithm=algorithm_name(self.ek))
+        return TpmFacts(manufacturer=vendor_id(self.endorsement.tpm_model), ek_algorithm=algorithm_name(self.ek))
 
 
 def check_identity(identity: ClaimedIdentity, policy: EnrolmentPolicy, at: datetime) -> Candidate:
@@ -96,7 +101,7 @@ def check_identity(identity: ClaimedIdentity, policy: EnrolmentPolicy, at: datet
     """
     ek, ak = decode_public(identity.ek_public), decode_public(identity.ak_public)
     findings = [*_ek_findings(ek), *_ak_findings(ak), *_request_findings(identity.certificate_request)]
-    template, model = "", TpmModel()
+    template, endorsement = "", TrustedEndorsement()
     try:
         template = identify_ek_template(ek).name
     except MalformedInput as error:
@@ -105,7 +110,7 @@ def check_identity(identity: ClaimedIdentity, policy: EnrolmentPolicy, at: datet
         shown = ShownEndorsement(
             key=ek, raw=identity.ek_public, certificates=identity.ek_certificates, chain=identity.ek_chain
         )
-        model = verify_endorsement(shown, policy, at)
+        endorsement = verify_endorsement(shown, policy, at)
     except ProofFailed as error:
         findings += error.findings
     if findings:
@@ -115,7 +120,7 @@ def check_identity(identity: ClaimedIdentity, policy: EnrolmentPolicy, at: datet
         ek=ek,
         ak=ak,
         ek_template=template,
-        tpm_model=model,
+        endorsement=endorsement,
         certificate_request=identity.certificate_request,
     )
 
