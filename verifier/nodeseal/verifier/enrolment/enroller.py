@@ -7,7 +7,10 @@ loses its leases. Of two enrolments of one endorsement key at once, the one that
 
 from __future__ import annotations
 
+import asyncio
+import math
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -27,10 +30,13 @@ from nodeseal.verifier.fleet.fleet import Fleet, Transaction
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.fleet.transition import drop_leases, record_ends
 from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.limits import RateLimit
+from nodeseal.verifier.limits import RateLimit, Turns
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 
+_CHECKS_AT_ONCE: Final = 2
+"""Identities of strangers that are checked at once, each in a thread: their signatures cost time, and OpenSSL runs
+beside the event loop."""
 _AGAIN: Final = "the node has enrolled again"
 _LENGTHS: Final = {"hostname": 253, "boot_id": 64, "tpm_manufacturer": 64, "tpm_firmware": 64}
 _log: Final = structlog.get_logger()
@@ -90,15 +96,17 @@ class Enroller:
         self._certificates: Final = certificates
         self._policy: Final = policy
         self._limit: Final = limit
+        self._turns: Final = Turns(_CHECKS_AT_ONCE)
+        self._threads: Final = ThreadPoolExecutor(_CHECKS_AT_ONCE, "enrolment")
 
-    def begin(self, identity: ClaimedIdentity, facts: NodeFacts) -> Attempt:
+    async def begin(self, identity: ClaimedIdentity, facts: NodeFacts) -> Attempt:
         """Check an identity and challenge it.
 
         Raises:
             MalformedInput: something in it does not parse.
             PolicyRefused: it is not acceptable; carries every finding. Or the node was retired.
         """
-        candidate = check_identity(identity, self._policy, self._fleet.clock.wall())
+        candidate = await self._checked(identity)
         self._refuse_retired(candidate.node_id)
         return Attempt(CredentialChallenge(candidate, secrets.token_bytes(SECRET_SIZE)), facts)
 
@@ -120,6 +128,13 @@ class Enroller:
         await self._fleet.transact(lambda: self._enrolment(record, candidate))
         _log.info("node enrolled", node=node_id, ak=record.ak_name.hex())
         return Enrolled(node_id=node_id, trust_domain=self._certificates.trust_domain, certificate_chain=chain)
+
+    async def _checked(self, identity: ClaimedIdentity) -> Candidate:
+        """Check an identity in a thread, the smallest of those that wait first."""
+        async with self._turns.one(-math.inf, identity.size):
+            now = self._fleet.clock.wall()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, check_identity, identity, self._policy, now)
 
     def _refuse_retired(self, node_id: NodeId) -> None:
         node = self._fleet.find(node_id)
@@ -185,6 +200,7 @@ def _entry(record: NodeRecord, known: Node | None, candidate: Candidate) -> audi
         details={
             "ek_name": record.ek_name.hex(),
             "ek_template": candidate.ek_template,
+            "ek_oddities": " ".join(oddity.word for oddity in candidate.endorsement.oddities),
             "ak_name": record.ak_name.hex(),
             "previous_ak_name": known.record.ak_name.hex() if known else "",
             "certificate_sha256": record.certificate_sha256.hex(),

@@ -39,7 +39,7 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
 
     async def _enrol(self, context: _Stream) -> None:
         identity = (await _expect(context, "identity")).identity
-        attempt = self._enroller.begin(_claimed(identity), _facts(identity))
+        attempt = await self._enroller.begin(_claimed(identity), _facts(identity))
         await context.write(_challenge(attempt))
         activation = (await _expect(context, "activation")).activation
         await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))

@@ -1,0 +1,108 @@
+"""Checks of identities: beside the event loop, and few at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nodeseal.errors import OutOfOrder
+from nodeseal.verifier.clock import SYSTEM
+from nodeseal.verifier.enrolment import enroller as enroller_module
+from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
+from nodeseal.verifier.enrolment.enroller import Enroller
+from nodeseal.verifier.enrolment.identity import ClaimedIdentity
+from nodeseal.verifier.enrolment.vendors import Vendors
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.limits import RateLimit
+from nodeseal.verifier.store.nodes import NodeFacts
+
+FACTS = NodeFacts(hostname="node", boot_id="", tpm_manufacturer="", tpm_firmware="")
+PATIENCE_SECONDS = 10.0
+
+
+def claimed(size: int) -> ClaimedIdentity:
+    return ClaimedIdentity(
+        ek_public=b"", ek_certificates=(bytes(size),), ek_chain=(), ak_public=b"", certificate_request=b""
+    )
+
+
+def play(
+    monkeypatch: pytest.MonkeyPatch,
+    check: Callable[..., object],
+    case: Callable[[Enroller], Coroutine[Any, Any, None]],
+) -> None:
+    """Run ``case`` with an enroller whose checks are ``check``."""
+    monkeypatch.setattr(enroller_module, "check_identity", check)
+    policy = EnrolmentPolicy(vendors=Vendors(), ek_allow=frozenset())
+    fleet, certificates = cast("Fleet", SimpleNamespace(clock=SYSTEM)), cast("Certificates", None)
+    asyncio.run(case(Enroller(fleet, certificates, policy, RateLimit(1, "enrolments"))))
+
+
+async def refused(enroller: Enroller, size: int) -> None:
+    with pytest.raises(OutOfOrder):
+        await enroller.begin(claimed(size), FACTS)
+
+
+def test_the_event_loop_runs_on_while_an_identity_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, loop_ran = threading.Event(), threading.Event()
+
+    def check(*_: object) -> object:
+        begun.set()
+        raise OutOfOrder("answered" if loop_ran.wait(PATIENCE_SECONDS) else "blocked")
+
+    async def case(enroller: Enroller) -> None:
+        running = asyncio.create_task(enroller.begin(claimed(1), FACTS))
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        loop_ran.set()
+        with pytest.raises(OutOfOrder, match="answered"):
+            await running
+
+    play(monkeypatch, check, case)
+
+
+class Gate:
+    """A check that notes whom it checks, and lets nobody through before :meth:`open`."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+        self.most = 0
+        self._running = 0
+        self._lock, self._begun, self._open = threading.Lock(), threading.Semaphore(0), threading.Event()
+
+    def check(self, identity: ClaimedIdentity, *_: object) -> object:
+        with self._lock:
+            self.order.append(identity.size)
+            self._running += 1
+            self.most = max(self.most, self._running)
+        self._begun.release()
+        self._open.wait(PATIENCE_SECONDS)
+        with self._lock:
+            self._running -= 1
+        raise OutOfOrder("checked")
+
+    async def let(self, enroller: Enroller, at_once: int, sizes: tuple[int, ...]) -> None:
+        """Begin enrolments of these sizes; open once as many are being checked as there is room for."""
+        tasks = [asyncio.create_task(refused(enroller, size)) for size in sizes]
+        for _ in range(at_once):
+            await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_SECONDS)
+        self._open.set()
+        await asyncio.gather(*tasks)
+
+
+def test_two_identities_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    play(monkeypatch, gate.check, lambda enroller: gate.let(enroller, 2, (1,) * 8))
+    assert (gate.most, len(gate.order)) == (2, 8)
+
+
+def test_of_those_that_wait_the_smallest_is_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    monkeypatch.setattr(enroller_module, "_CHECKS_AT_ONCE", 1)
+    play(monkeypatch, gate.check, lambda enroller: gate.let(enroller, 1, (9, 8, 3, 5, 4)))
+    assert gate.order == [9, 3, 4, 5, 8]
