@@ -41,6 +41,7 @@ class AgentConfig:
         verifier: where the verifier is.
         tcti: the TPM, as tpm2-tools write it.
         tpm_timeout_seconds: how long one TPM operation may take.
+        endorsement_auth_file: file with the password of the TPM's endorsement hierarchy; None: it has none.
         state_directory: identity of this node; only the agent may read it.
         socket: path of the local key socket.
         callers: who may ask there; an empty list allows nobody.
@@ -55,6 +56,7 @@ class AgentConfig:
     verifier: VerifierConfig
     tcti: str
     tpm_timeout_seconds: int
+    endorsement_auth_file: Path | None = None
     state_directory: Path
     socket: Path
     callers: tuple[CallerRule, ...]
@@ -77,6 +79,9 @@ def load_config(path: Path) -> AgentConfig:
         verifier=_verifier(fields.fields("verifier"), folder),
         tcti=fields.text("tcti"),
         tpm_timeout_seconds=_optional_integer(fields, "tpm_timeout_seconds", 30, high=600),
+        endorsement_auth_file=folder / fields.text("endorsement_auth_file")
+        if fields.has("endorsement_auth_file")
+        else None,
         state_directory=folder / fields.text("state_directory"),
         socket=folder / fields.text("socket", max_length=_MAX_SOCKET_PATH),
         callers=tuple(_caller(item, f"{path}: callers") for item in fields.items("callers")),

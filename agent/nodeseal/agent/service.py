@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from nodeseal.agent.attest import AgentStatus, AttestationStream
 from nodeseal.agent.backoff import Backoff
 from nodeseal.agent.calls.channels import CALL_SECONDS, Link, node_channel, translated
 from nodeseal.agent.config import AgentConfig
-from nodeseal.agent.enrol import enrol
+from nodeseal.agent.enrol import each_identity, enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
 from nodeseal.agent.local.service import LocalKeysService
@@ -25,7 +26,8 @@ from nodeseal.agent.release.revocation import Revoker
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
-from nodeseal.ids import node_id_of
+from nodeseal.files import read_file, read_private
+from nodeseal.ids import NodeId, node_id_of
 from nodeseal.tpm.ek_template import identity_name
 from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
@@ -57,9 +59,10 @@ class Agent:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config: Final = config
+        password = _endorsement_password(config)
         self._state: Final = StateDirectory(config.state_directory)
         self._state.claim()
-        self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds)
+        self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds, password)
         self._attester: Final = Attester(self._tpm, config.host, config.hostname)
         self._revoker: Final = Revoker(
             self._tpm, config.cap_pcr, config.on_revocation, config.revocation_timeout_seconds
@@ -67,6 +70,7 @@ class Agent:
         self._leases: Final = Leases(_clock, self._revoker.begin)
         self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, config.cap_pcr)
         self._status: Final = AgentStatus()
+        self._template = ""
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
     async def enrol(self) -> Identity:
@@ -76,7 +80,7 @@ class Agent:
             ProofFailed: the verifier does not accept this TPM.
             Unavailable: TPM or verifier cannot be reached.
         """
-        identity = await enrol(self._config.verifier, self._tpm, self._attester)
+        identity = await enrol(self._config.verifier, self._tpm, self._attester, self._template)
         self._state.save_identity(identity)
         _log.info("enrolled", node=identity.node_id, until=identity.peer.not_after.isoformat())
         return identity
@@ -152,13 +156,22 @@ class Agent:
 
     async def _identity(self) -> Identity:
         identity = self._state.identity()
-        if identity is None or identity.peer.not_after - _EXPIRY_MARGIN <= datetime.now(UTC):
+        if identity is None:
             return await self.enrol()
-        shown = await self._tpm.call(lambda device: device.identity())
-        if node_id_of(identity_name(decode_public(shown.ek_public))) != identity.node_id:
+        if not await self._holds(identity.node_id):
             _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
             return await self.enrol()
+        if identity.peer.not_after - _EXPIRY_MARGIN <= datetime.now(UTC):
+            return await self.enrol()
         return identity
+
+    async def _holds(self, node_id: NodeId) -> bool:
+        """Tell whether the TPM has the endorsement key of a node; if so, use it, and show it first from now on."""
+        async for shown in each_identity(self._tpm, self._template):
+            if node_id_of(identity_name(decode_public(shown.ek_public))) == node_id:
+                self._template = shown.template
+                return True
+        return False
 
     async def _renewal(self, link: Link) -> None:
         """Return when the node has a new certificate, or needs one and cannot have it by renewal."""
@@ -187,6 +200,17 @@ class Agent:
             raise MalformedInput("renewal: the certificate names another node")
         self._state.save_identity(renewed)
         _log.info("certificate renewed", node=renewed.node_id, until=renewed.peer.not_after.isoformat())
+
+
+def _endorsement_password(config: AgentConfig) -> bytes:
+    """Return what the file holds, without a line end behind it."""
+    path, setting = config.endorsement_auth_file, "endorsement_auth_file"
+    if path is None:
+        return b""
+    # credentials of systemd are readable by an access control list, whose mask looks like a group's right
+    from_systemd = str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
+    content = read_file(path, setting) if from_systemd else read_private(path, setting)
+    return content.removesuffix(b"\n")
 
 
 async def _first_to_end(*parts: Coroutine[Any, Any, None]) -> None:

@@ -40,6 +40,7 @@ def test_a_short_file_has_safe_defaults(tmp_path: Path) -> None:
     assert config.host.boot_log == Path("/sys/kernel/security/tpm0/binary_bios_measurements")
     assert config.host.ima_log.name.startswith("binary_runtime_measurements")
     assert config.host.firmware == Path("/sys/class/dmi/id")
+    assert config.endorsement_auth_file is None
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "on_revocation:\n  - [/bin/systemctl, stop, vllm.service]\n"
         "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\n"
         "boot_log: boot\nima_log: ima\nfirmware_directory: dmi\nlog_format: console\n"
-        "hostname: gpu-17",
+        "hostname: gpu-17\nendorsement_auth_file: secret",
     ).replace("  ca_file: ca.pem", "  ca_file: ca.pem\n  server_name: localhost")
     config = load_config(written(tmp_path, text))
     rule = CallerRule(uid=1000, gid=100, executable_sha256=b"\xab" * 32, unit="vllm.service")
@@ -61,6 +62,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     )
     assert config.log_style is LogStyle.CONSOLE
     assert config.hostname == "gpu-17"
+    assert config.endorsement_auth_file == tmp_path / "secret"
     assert config.verifier.server_name == "localhost"
 
 

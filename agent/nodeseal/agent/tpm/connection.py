@@ -53,11 +53,19 @@ class SavedKey:
 
 
 class Connection:
-    """An open connection. Every method raises :class:`~nodeseal.agent.tpm.failures.TpmFailed` or a kind of it."""
+    """An open connection. Every method raises :class:`~nodeseal.agent.tpm.failures.TpmFailed` or a kind of it.
 
-    def __init__(self, tcti: str) -> None:
+    Args:
+        tcti: the TPM, as tpm2-tools write it.
+        endorsement_password: of the endorsement hierarchy; empty: it has none.
+    """
+
+    def __init__(self, tcti: str, endorsement_password: bytes = b"") -> None:
         with wrapped(f"connect to {tcti}"):
             self.esys: Final = ESAPI(tcti)
+        if endorsement_password:
+            with wrapped("Esys_TR_SetAuth"):
+                self.esys.tr_set_auth(ESYS_TR.ENDORSEMENT, endorsement_password)
 
     def close(self) -> None:
         """Close the connection; the TPM keeps its state."""

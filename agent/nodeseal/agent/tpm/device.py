@@ -22,8 +22,13 @@ from tpm2_pytss.types import (
 
 from nodeseal.agent.tpm import templates
 from nodeseal.agent.tpm.connection import Connection, SavedKey, tss_selection
-from nodeseal.agent.tpm.endorsement import EndorsementKey, find_endorsement_key
-from nodeseal.agent.tpm.failures import TpmForgot, TpmPolicyFailed, wrapped
+from nodeseal.agent.tpm.endorsement import (
+    EndorsementKey,
+    EndorsementSlot,
+    endorsement_slots,
+    make_endorsement_key,
+)
+from nodeseal.agent.tpm.failures import TpmBusy, TpmFailed, TpmForgot, TpmLost, TpmPolicyFailed, wrapped
 from nodeseal.errors import Unavailable
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
@@ -56,8 +61,9 @@ class QuotedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TpmIdentity:
-    """What enrolment shows the verifier. See ``Identity`` in ``enrollment.proto``."""
+    """What enrolment shows the verifier. See ``Identity`` in ``enrollment.proto``; ``template`` stays here."""
 
+    template: str
     ek_public: bytes
     ek_certificates: tuple[bytes, ...]
     ek_chain: tuple[bytes, ...]
@@ -77,6 +83,8 @@ class Device:
     def __init__(self, connection: Connection, ak_unique: bytes) -> None:
         self._tpm: Final = connection
         self._ak_unique: Final = ak_unique
+        self._slots: tuple[EndorsementSlot, ...] = ()
+        self._eks: dict[str, EndorsementKey] = {}
         self._ek: EndorsementKey | None = None
         self._ak: SavedKey | None = None
         self._last_values: tuple[bytes, ...] = ()
@@ -85,15 +93,25 @@ class Device:
         """Close the connection."""
         self._tpm.close()
 
+    def templates(self) -> tuple[str, ...]:
+        """Return the templates of the endorsement keys that the TPM may show, the best one first."""
+        return tuple(slot.template.name for slot in self._endorsement_slots())
+
+    def use(self, template: str) -> TpmIdentity:
+        """Use the endorsement key of that template from now on, and return what the TPM shows then."""
+        self._ek = self._made(template)
+        return self.identity()
+
     def identity(self) -> TpmIdentity:
-        """Return the TPM's keys, certificates and maker."""
+        """Return the TPM's keys, certificates and maker; of several endorsement keys, the one in use."""
         ek = self._endorsement_key()
         first, second = self._property(_PT_FIRMWARE_VERSION_1), self._property(_PT_FIRMWARE_VERSION_1 + 1)
         words = (first >> 16, first & 0xFFFF, second >> 16, second & 0xFFFF)
         return TpmIdentity(
+            template=ek.slot.template.name,
             ek_public=ek.key.public,
-            ek_certificates=ek.certificates,
-            ek_chain=ek.chain,
+            ek_certificates=ek.slot.certificates,
+            ek_chain=ek.slot.chain,
             ak_public=self._attestation_key().public,
             manufacturer=_text(self._property(_PT_MANUFACTURER)),
             firmware=".".join(map(str, words)),
@@ -208,9 +226,31 @@ class Device:
             return SignedAttest(attest=bytes(attest), signature=signature.marshal())
 
     def _endorsement_key(self) -> EndorsementKey:
+        """Return the endorsement key in use; before :meth:`use`, that is the first one that the TPM can make."""
         if self._ek is None:
-            self._ek = find_endorsement_key(self._tpm)
+            self._ek = self._first_that_works()
         return self._ek
+
+    def _endorsement_slots(self) -> tuple[EndorsementSlot, ...]:
+        self._slots = self._slots or endorsement_slots(self._tpm)
+        return self._slots
+
+    def _first_that_works(self) -> EndorsementKey:
+        *others, last = self.templates()
+        for template in others:
+            try:
+                return self._made(template)
+            except (TpmBusy, TpmLost):
+                raise
+            except TpmFailed:
+                continue  # the TPM lacks the curve or size; the last one's error is the one to show
+        return self._made(last)
+
+    def _made(self, template: str) -> EndorsementKey:
+        if template not in self._eks:
+            slots = {slot.template.name: slot for slot in self._endorsement_slots()}
+            self._eks[template] = make_endorsement_key(self._tpm, slots[template])
+        return self._eks[template]
 
     def _attestation_key(self) -> SavedKey:
         if self._ak is None:

@@ -39,6 +39,13 @@ _FORGOTTEN = frozenset(
         0x918,  # TPM_RC_REFERENCE_S0: the session is gone
     }
 )
+_NV_UNINITIALIZED = 0x14A
+_PASSWORD = frozenset(
+    {
+        0x08E,  # TPM_RC_AUTH_FAIL
+        0x0A2,  # TPM_RC_BAD_AUTH
+    }
+)
 _POLICY = frozenset(
     {
         0x09D,  # TPM_RC_POLICY_FAIL: the policy's digest is not the key's: PCRs have other values
@@ -55,7 +62,10 @@ class TpmFailed(Unavailable):
     """
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(message, remedy="see the agent's log; check that the TPM is present and not in lockout")
+        remedy = "see the agent's log; check that the TPM is present and not in lockout"
+        if code in _PASSWORD:
+            remedy = "if the endorsement hierarchy has a password, name its file in endorsement_auth_file"
+        super().__init__(message, remedy=remedy)
         self.code = code
 
 
@@ -69,6 +79,10 @@ class TpmLost(TpmFailed):
 
 class TpmForgot(TpmLost):
     """The TPM itself reports that handles or saved contexts are from before its last reset."""
+
+
+class TpmUnwritten(TpmFailed):
+    """An NV index is defined, and nobody has written it yet."""
 
 
 class TpmPolicyFailed(TpmFailed):
@@ -93,4 +107,6 @@ def _kind(layer: int, code: int) -> type[TpmFailed]:
         return TpmForgot
     if code in _BUSY:
         return TpmBusy
+    if code == _NV_UNINITIALIZED:
+        return TpmUnwritten
     return TpmPolicyFailed if code in _POLICY else TpmFailed

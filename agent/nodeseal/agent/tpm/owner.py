@@ -32,12 +32,14 @@ class TpmOwner:
         tcti: the TPM, as tpm2-tools write it: ``device:/dev/tpmrm0``, ``swtpm:path=/run/tpm.sock``.
         ak_unique: random bytes that make the attestation key; see :class:`~nodeseal.agent.tpm.device.Device`.
         timeout_seconds: how long a caller waits for its turn and its answer.
+        endorsement_password: of the endorsement hierarchy; empty: it has none.
     """
 
-    def __init__(self, tcti: str, ak_unique: bytes, timeout_seconds: float) -> None:
+    def __init__(self, tcti: str, ak_unique: bytes, timeout_seconds: float, endorsement_password: bytes = b"") -> None:
         self._tcti: Final = tcti
         self._ak_unique: Final = ak_unique
         self._timeout: Final = timeout_seconds
+        self._endorsement_password: Final = endorsement_password
         self._worker: Final = ThreadPoolExecutor(1, "tpm")
         self._device: Device | None = None
 
@@ -75,7 +77,7 @@ class TpmOwner:
 
     def _opened(self) -> Device:
         if self._device is None:
-            self._device = Device(Connection(self._tcti), self._ak_unique)
+            self._device = Device(Connection(self._tcti, self._endorsement_password), self._ak_unique)
         return self._device
 
     def _drop(self) -> None:

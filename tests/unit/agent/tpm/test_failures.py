@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 from tpm2_pytss.TSS2_Exception import TSS2_Exception
 
-from nodeseal.agent.tpm.failures import TpmBusy, TpmFailed, TpmForgot, TpmLost, TpmPolicyFailed, wrapped
+from nodeseal.agent.tpm.failures import (
+    TpmBusy,
+    TpmFailed,
+    TpmForgot,
+    TpmLost,
+    TpmPolicyFailed,
+    TpmUnwritten,
+    wrapped,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,7 @@ from nodeseal.agent.tpm.failures import TpmBusy, TpmFailed, TpmForgot, TpmLost, 
         pytest.param(0x70007, TpmLost, id="the stack lost its sequence"),
         pytest.param(0x99D, TpmPolicyFailed, id="the policy's digest is not the key's"),
         pytest.param(0x128, TpmPolicyFailed, id="a PCR moved under an open session"),
+        pytest.param(0x14A, TpmUnwritten, id="an NV index that was never written"),
         pytest.param(0x921, TpmFailed, id="lockout"),
         pytest.param(0x98E, TpmFailed, id="an authorisation failed"),
     ],
@@ -30,3 +39,10 @@ def test_response_codes_are_sorted_by_what_the_caller_does(code: int, kind: type
     assert type(caught.value) is kind
     assert str(caught.value).startswith("TPM2_Something: ")
     assert f"0x{code:x}" in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [0x98E, 0x9A2])
+def test_a_refused_password_says_where_it_is_set(code: int) -> None:
+    with pytest.raises(TpmFailed) as caught, wrapped("TPM2_CreatePrimary"):
+        raise TSS2_Exception(code)
+    assert "endorsement_auth_file" in caught.value.remedy

@@ -32,7 +32,7 @@ class Opened:
 def _no_tpm(monkeypatch: pytest.MonkeyPatch) -> None:
     Opened.opened = Opened.closed = 0
     monkeypatch.setattr(owner_module, "Device", Opened)
-    monkeypatch.setattr(owner_module, "Connection", lambda tcti: tcti)
+    monkeypatch.setattr(owner_module, "Connection", lambda tcti, _password: tcti)
     monkeypatch.setattr(owner_module, "_FIRST_DELAY_SECONDS", 0.0)
 
 
