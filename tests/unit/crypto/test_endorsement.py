@@ -396,6 +396,24 @@ def test_copies_of_an_authority_are_tried_once_on_a_path(checked: list[tuple[byt
     assert checked == [(leaf.raw, copy.raw) for copy in copies]
 
 
+def test_a_signature_is_checked_once_however_many_ways_lead_to_it(checked: list[tuple[bytes, bytes]]) -> None:
+    leaf, (first, second), _ = _ladder(2)
+    copy = replace(ROOT, subject=name("step 0"), issuer=name("step 1"), key=made.key_info(ec_key("root")))
+    again = decode_certificate(replace(copy, serial=made.integer(99)).sign(ec_key("root")))
+    liar = decode_certificate(made.root(replace(ROOT, subject=name("step 2"), key=made.key_info(ec_key("liar")))))
+    with pytest.raises(ProofFailed):
+        verify_ek_chain(leaf, [first, again, second, liar], [], AT)
+    assert (second.raw, liar.raw) in checked
+    assert len(checked) == len(set(checked)) == 5
+
+
+def test_the_search_ends_with_the_first_good_path(checked: list[tuple[bytes, bytes]]) -> None:
+    leaf, root = decode_certificate(made.ek_certificate()), decode_certificate(made.root())
+    first, second = (decode_certificate(made.intermediate(INTERMEDIATE)) for _ in range(2))
+    assert verify_ek_chain(leaf, [first, second], [root], AT).path == (leaf, first, root)
+    assert len(checked) == 2
+
+
 def test_two_authorities_that_certify_each_other_are_no_chain(checked: list[tuple[bytes, bytes]]) -> None:
     one, other = ec_key("one"), ec_key("other")
     first = replace(ROOT, subject=name("one"), issuer=name("other"), key=made.key_info(one)).sign(other)

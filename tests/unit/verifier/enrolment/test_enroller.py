@@ -86,12 +86,19 @@ class Gate:
             self._running -= 1
         raise OutOfOrder("checked")
 
+    async def begun(self, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Wait until one more check has begun; tell whether it has."""
+        return await asyncio.to_thread(self._begun.acquire, timeout=seconds)
+
+    def open(self) -> None:
+        self._open.set()
+
     async def let(self, enroller: Enroller, at_once: int, sizes: tuple[int, ...]) -> None:
         """Begin enrolments of these sizes; open once as many are being checked as there is room for."""
         tasks = [asyncio.create_task(refused(enroller, size)) for size in sizes]
         for _ in range(at_once):
-            await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_SECONDS)
-        self._open.set()
+            await self.begun()
+        self.open()
         await asyncio.gather(*tasks)
 
 
@@ -99,6 +106,24 @@ def test_two_identities_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     gate = Gate()
     play(monkeypatch, gate.check, lambda enroller: gate.let(enroller, 2, (1,) * 8))
     assert (gate.most, len(gate.order)) == (2, 8)
+
+
+def test_a_check_whose_caller_went_away_counts_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+
+    async def case(enroller: Enroller) -> None:
+        gone = [asyncio.create_task(enroller.begin(claimed(1), FACTS)) for _ in range(2)]
+        assert [await gate.begun() for _ in gone] == [True, True]
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        waiting = [asyncio.create_task(refused(enroller, 1)) for _ in range(2)]
+        assert not await gate.begun(seconds=0.3)
+        gate.open()
+        await asyncio.gather(*waiting)
+
+    play(monkeypatch, gate.check, case)
+    assert gate.most == 2
 
 
 def test_of_those_that_wait_the_smallest_is_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:

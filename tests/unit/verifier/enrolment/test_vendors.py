@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +142,19 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, make: Callable[[Path], None
     assert left_out.name.startswith("odd")
     assert reason in left_out.reason
     assert str(tmp_path) not in str(left_out)
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "good.cer", "secret/other.cer")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Iterator[os.DirEntry[str]]:
+        if path.endswith("secret"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert list(map(str, load_vendors(tmp_path, "ek_roots").left_out)) == ["secret: Permission denied"]
 
 
 def test_a_folder_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
