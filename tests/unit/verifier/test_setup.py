@@ -105,15 +105,15 @@ def test_init_says_how_many_certificates_of_whom_it_took(tmp_path: Path) -> None
     command = ["init", str(tmp_path / "v"), "--trust-domain", "example.org", "--ek-roots", str(source)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
-    assert "vendors:  1 roots and 1 intermediates\n" in result.output
-    assert "  Root (1 roots, 0 intermediates)\n" in result.output
+    assert "vendors:  1 root, 1 intermediate\n" in result.output
+    assert "  Root (1 root, 0 intermediates)\n" in result.output
     assert "left out: 2\n  Infineon/broken.crt: certificate: certificate is missing" in result.output
     assert "  README.md: not a certificate by its name" in result.output
 
 
 def test_init_without_vendors_says_that_no_tpm_is_trusted(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / "v"), "--trust-domain", "example.org"])
-    assert "0 roots and 0 intermediates; no TPM is trusted by its certificate" in result.output
+    assert "0 roots, 0 intermediates; no TPM is trusted by its certificate" in result.output
 
 
 def check(*arguments: str | Path) -> tuple[int, str]:

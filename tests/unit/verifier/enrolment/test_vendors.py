@@ -179,9 +179,9 @@ def some_vendors() -> Vendors:
 
 def test_vendors_are_counted_by_maker() -> None:
     assert makers(some_vendors()) == (
-        "alpha (0 roots, 1 intermediates)",
-        "Root (1 roots, 0 intermediates)",
-        "Zeta AG (1 roots, 1 intermediates)",
+        "alpha (0 roots, 1 intermediate)",
+        "Root (1 root, 0 intermediates)",
+        "Zeta AG (1 root, 1 intermediate)",
     )
 
 
@@ -193,7 +193,7 @@ def test_certificates_that_end_within_a_year_are_named_first_the_first_one() -> 
 def test_a_long_list_is_cut_and_counted_and_obeyed_by_no_terminal() -> None:
     vendors = sort_vendors({"\x1b[2J.pem": b"", **{f"{number:02}.pem": b"" for number in range(24)}})
     lines = vendor_lines(vendors, AT)
-    assert lines[0] == "vendors:  0 roots and 0 intermediates; no TPM is trusted by its certificate"
+    assert lines[0] == "vendors:  0 roots, 0 intermediates; no TPM is trusted by its certificate"
     assert lines[1:3] == ("left out: 25", r"  \x1b[2J.pem: there is no certificate in it")
     assert lines[-1] == "  and 5 more"
     assert len(lines) == 23

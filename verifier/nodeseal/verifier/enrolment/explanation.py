@@ -11,7 +11,7 @@ from nodeseal.crypto.endorsement import ExaminedChain, examine_ek_chain
 from nodeseal.crypto.weak_keys import weakness
 from nodeseal.findings import Finding, FindingId
 from nodeseal.inert import inert
-from nodeseal.verifier.enrolment.vendors import ANCHORS, Vendors, ending, makers
+from nodeseal.verifier.enrolment.vendors import ANCHORS, Vendors, counted, ending, makers
 from nodeseal.x509.certificate import Certificate, RsaKey, name_text
 
 _MAX_LINES: Final = 20
@@ -54,7 +54,7 @@ def explain_chain(leaf: Certificate, shown: Sequence[Certificate], vendors: Vend
 
 def vendor_lines(vendors: Vendors, at: datetime) -> tuple[str, ...]:
     """Describe a folder: how many certificates it holds and of whom, which of them end soon, and what was left out."""
-    counts = f"{len(vendors.roots)} roots and {len(vendors.intermediates)} intermediates"
+    counts = counted(len(vendors.roots), len(vendors.intermediates))
     lines = (
         f"vendors:  {counts}{'' if vendors.roots else '; no TPM is trusted by its certificate'}",
         *(f"  {maker}" for maker in makers(vendors)),

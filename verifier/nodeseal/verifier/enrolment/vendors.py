@@ -97,11 +97,16 @@ def sort_vendors(files: Mapping[str, bytes], left_out: tuple[LeftOut, ...] = ())
 
 
 def makers(vendors: Vendors) -> tuple[str, ...]:
-    """Return whose certificates these are, as ``Organisation (2 roots, 11 intermediates)``."""
+    """Return whose certificates these are, as ``Organisation (1 root, 11 intermediates)``."""
     roots = Counter(_maker(each) for each in vendors.roots)
     intermediates = Counter(_maker(each) for each in vendors.intermediates)
     names = sorted({*roots, *intermediates}, key=str.casefold)
-    return tuple(f"{name} ({roots[name]} roots, {intermediates[name]} intermediates)" for name in names)
+    return tuple(f"{name} ({counted(roots[name], intermediates[name])})" for name in names)
+
+
+def counted(roots: int, intermediates: int) -> str:
+    """Return both numbers in words."""
+    return f"{_plural(roots, 'root')}, {_plural(intermediates, 'intermediate')}"
 
 
 def ending(vendors: Vendors, at: datetime) -> tuple[str, ...]:
@@ -140,6 +145,10 @@ def _decoded(name: str, raw: bytes, unread: list[LeftOut]) -> Iterator[Certifica
         except MalformedInput as error:
             place = f"certificate {number} of {len(found)}: " if len(found) > 1 else ""
             unread.append(LeftOut(name, f"{place}{error}"))
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _maker(authority: Certificate) -> str:
