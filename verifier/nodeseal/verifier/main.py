@@ -219,7 +219,7 @@ def person_list(
 def ek_check(
     certificates: Annotated[
         list[Path],
-        typer.Argument(metavar="CERT...", help="The key's certificate; then authorities that the TPM holds, if any."),
+        typer.Argument(metavar="CERT", help="The key's certificate; then authorities that the TPM holds, if any."),
     ],
     ek_roots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust.")
