@@ -101,7 +101,9 @@ def test_a_changed_pcr_takes_trust_and_leases_and_a_reboot_brings_trust_back(fre
                 verdict = await stream.round()
                 assert (verdict.state, verdict.trusted_for_ms) == (UNTRUSTED, 0)
                 assert {finding.id for finding in verdict.findings} == {"pcr.mismatch"}
-                assert (await stream.revocation()).lease_ids == [lease]
+                revocation = await stream.revocation()
+                assert list(revocation.lease_ids) == [lease]
+                assert revocation.cause == attestation_pb2.END_CAUSE_DISTRUST
             assert fresh.actions(f"lease/{lease}") == ["lease.issued", "lease.ended"]
 
     asyncio.run(case())

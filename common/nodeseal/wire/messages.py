@@ -1,6 +1,7 @@
 """The one codec between protobuf messages and values that agent, verifier and command share; no decisions.
 
-Findings, PCR selections, node states and times. Evidence has a module of its own, :mod:`nodeseal.wire.evidence`.
+Findings, PCR selections, node states, causes of ends and times. Evidence has a module of its own,
+:mod:`nodeseal.wire.evidence`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nodeseal.causes import EndCause
 from nodeseal.documents import EPOCH
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import BY_CODE, Finding, describe
@@ -29,6 +31,16 @@ _STATES: Final = {
     name.removeprefix("NODE_STATE_").lower(): number for name, number in attestation_pb2.NodeState.items() if number
 }
 _STATE_NAMES: Final[dict[int, str]] = {int(number): name for name, number in _STATES.items()}
+
+_CAUSES: Final[dict[EndCause, attestation_pb2.EndCause.ValueType]] = {
+    EndCause.DISTRUST: attestation_pb2.END_CAUSE_DISTRUST,
+    EndCause.SILENCE: attestation_pb2.END_CAUSE_SILENCE,
+    EndCause.REVOCATION: attestation_pb2.END_CAUSE_REVOCATION,
+}
+_CAUSE_NUMBERS: Final[dict[int, EndCause]] = {
+    attestation_pb2.END_CAUSE_UNSPECIFIED: EndCause.REVOCATION,
+    **{number: cause for cause, number in _CAUSES.items()},
+}
 
 
 def findings_to_proto(findings: Iterable[Finding]) -> list[attestation_pb2.Finding]:
@@ -122,6 +134,20 @@ def state_to_proto(name: str) -> attestation_pb2.NodeState.ValueType:
 def state_from_proto(number: int) -> str:
     """Return the name of a node state, :data:`UNKNOWN_STATE` where this version has none."""
     return _STATE_NAMES.get(number, UNKNOWN_STATE)
+
+
+def cause_to_proto(cause: EndCause) -> attestation_pb2.EndCause.ValueType:
+    """Return the number of a cause."""
+    return _CAUSES[cause]
+
+
+def cause_from_proto(number: int) -> EndCause:
+    """Return the cause with a number.
+
+    A message of the first release has none and means a revocation. A cause that this version does not know is taken for
+    the one that ends most.
+    """
+    return _CAUSE_NUMBERS.get(number, EndCause.DISTRUST)
 
 
 def timestamp(at: datetime) -> Timestamp:

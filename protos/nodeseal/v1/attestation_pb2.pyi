@@ -47,6 +47,34 @@ NODE_STATE_QUARANTINED: NodeState.ValueType  # 6
 NODE_STATE_RETIRED: NodeState.ValueType  # 7
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
+class _EndCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    END_CAUSE_UNSPECIFIED: _EndCause.ValueType  # 0
+    """As verifiers of the first release send it: the leases that the message names end, as by a revocation."""
+    END_CAUSE_DISTRUST: _EndCause.ValueType  # 1
+    """The node is not trusted: all its leases end, whatever the message names."""
+    END_CAUSE_SILENCE: _EndCause.ValueType  # 2
+    """No good round came in time: the leases that the message names end."""
+    END_CAUSE_REVOCATION: _EndCause.ValueType  # 3
+    """A key or grant was taken away, or the verifier knows no such lease: the leases that the message names end."""
+
+class EndCause(_EndCause, metaclass=_EndCauseEnumTypeWrapper):
+    """Why leases end by force."""
+
+END_CAUSE_UNSPECIFIED: EndCause.ValueType  # 0
+"""As verifiers of the first release send it: the leases that the message names end, as by a revocation."""
+END_CAUSE_DISTRUST: EndCause.ValueType  # 1
+"""The node is not trusted: all its leases end, whatever the message names."""
+END_CAUSE_SILENCE: EndCause.ValueType  # 2
+"""No good round came in time: the leases that the message names end."""
+END_CAUSE_REVOCATION: EndCause.ValueType  # 3
+"""A key or grant was taken away, or the verifier knows no such lease: the leases that the message names end."""
+Global___EndCause: _TypeAlias = EndCause  # noqa: Y015
+
 @_typing.final
 class PcrSelection(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -281,13 +309,16 @@ Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Revocation(_message.Message):
-    """The verifier ends leases; the node forgets their keys and caps its PCR."""
+    """The verifier ends leases; the node wipes their keys. No names: all leases."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_IDS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    """For people."""
+    cause: Global___EndCause.ValueType
     @_builtins.property
     def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -295,10 +326,11 @@ class Revocation(_message.Message):
         *,
         lease_ids: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
+        cause: Global___EndCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "lease_ids", b"lease_ids", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nodeseal.causes import EndCause
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import digest_of
@@ -14,6 +15,8 @@ from nodeseal.v1 import attestation_pb2
 from nodeseal.v1.attestation_pb2 import PcrSelection as Message
 from nodeseal.verifier.states import NodeState
 from nodeseal.wire.messages import (
+    cause_from_proto,
+    cause_to_proto,
     describe_finding,
     findings_from_proto,
     findings_to_proto,
@@ -90,6 +93,20 @@ def test_every_state_of_a_node_has_a_number(state: NodeState) -> None:
 @pytest.mark.parametrize("number", [0, 99])
 def test_a_state_of_a_newer_verifier_is_unknown(number: int) -> None:
     assert state_from_proto(number) == "unknown"
+
+
+@pytest.mark.parametrize("cause", EndCause)
+def test_a_cause_comes_back(cause: EndCause) -> None:
+    assert cause_from_proto(cause_to_proto(cause)) is cause
+
+
+def test_a_verifier_of_the_first_release_names_no_cause_and_means_a_revocation() -> None:
+    assert cause_from_proto(attestation_pb2.Revocation().cause) is EndCause.REVOCATION
+
+
+@pytest.mark.parametrize("number", [4, 1000])
+def test_a_cause_of_a_newer_verifier_ends_all_leases(number: int) -> None:
+    assert cause_from_proto(number) is EndCause.DISTRUST
 
 
 def test_a_time_comes_back() -> None:

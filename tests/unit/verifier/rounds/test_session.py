@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from nodeseal.causes import EndCause
 from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed, Unavailable
 from nodeseal.evidence.binding import Channel
 from nodeseal.evidence.logs import MAX_LOG_PIECE, ImaDelta
@@ -137,11 +138,11 @@ def test_what_is_waiting_is_sent_before_a_stream_ends() -> None:
     async def case() -> None:
         session = a_session(SlowRounds(30))
         await session.instruction()
-        session.revoke((), "key revoked")
+        session.revoke((), "key revoked", EndCause.REVOCATION)
         session.close(OutOfOrder("enough"))
         last = await session.instruction()
         assert last is not None
-        assert last.revoked == ((), "key revoked")
+        assert last.revoked == ((), "key revoked", EndCause.REVOCATION)
         assert last.asked is None
         assert await session.instruction() is None
         session.detach()

@@ -18,6 +18,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
+from nodeseal.causes import EndCause
 from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId
@@ -175,7 +176,7 @@ class Enroller:
                 return
             known.enrol(record)
             known.stand(standing)
-            drop_leases(known, ended, _AGAIN)
+            drop_leases(known, ended, _AGAIN, EndCause.DISTRUST)
             if known.stream is not None:
                 known.stream.close(OutOfOrder(_AGAIN))
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from nodeseal.appraisal.model import Baseline, Challenge, KnownNode, NodeKeys
+from nodeseal.causes import EndCause
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import NodesealError
 from nodeseal.golden.model import Golden
@@ -25,7 +26,7 @@ from nodeseal.verifier.store.nodes import NodeRecord, NodeStanding
 class Stream(Protocol):
     """The open attestation stream of a node, as other rooms may use it."""
 
-    def revoke(self, leases: tuple[LeaseId, ...], reason: str) -> None:
+    def revoke(self, leases: tuple[LeaseId, ...], reason: str, cause: EndCause) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
 
     def challenge_now(self) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from nodeseal.causes import EndCause
 from nodeseal.findings import Finding
 from nodeseal.verifier.fleet.change import Change
 from nodeseal.verifier.fleet.node import Node
@@ -68,16 +69,16 @@ def take_effect(node: Node, change: Change) -> None:
     node.unrecorded = None
     if change.standing.baseline is None:
         node.baseline = None
-    drop_leases(node, change.ended, change.end_reason)
+    drop_leases(node, change.ended, change.end_reason, _cause(change.standing.state))
 
 
-def drop_leases(node: Node, ended: Iterable[LeaseRecord], reason: str) -> None:
+def drop_leases(node: Node, ended: Iterable[LeaseRecord], reason: str, cause: EndCause) -> None:
     """Forget leases whose end is recorded, and tell the node."""
     ids = tuple(lease.lease_id for lease in ended)
     for lease_id in ids:
         node.leases.pop(lease_id, None)
     if ids and node.stream is not None:
-        node.stream.revoke(ids, reason)
+        node.stream.revoke(ids, reason, cause)
 
 
 def restricted(node: Node, state: NodeState, reason: str, findings: tuple[Finding, ...], actor: str) -> Change:
@@ -85,6 +86,13 @@ def restricted(node: Node, state: NodeState, reason: str, findings: tuple[Findin
     standing = replace(node.standing(), state=state, reason=reason, findings=findings, trusted_until=None)
     why = "; ".join(finding.id.code for finding in findings) or reason
     return Change(standing=standing, actor=actor, ended=tuple(node.leases.values()), end_reason=f"{state.value}: {why}")
+
+
+def _cause(state: NodeState) -> EndCause:
+    """Return why leases end with a change to ``state``; of a node that stays trusted, those end that it gave up."""
+    if state is NodeState.TRUSTED:
+        return EndCause.REVOCATION
+    return EndCause.SILENCE if state is NodeState.STALE else EndCause.DISTRUST
 
 
 def _kinds(findings: Iterable[Finding]) -> set[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.appraisal.model import Appraisal
+from nodeseal.causes import EndCause
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest
@@ -52,7 +53,7 @@ def lease_start(
 
     def effect(_: bytes) -> None:
         node.leases[lease.lease_id] = lease
-        drop_leases(node, ended, _NOT_HELD)
+        drop_leases(node, ended, _NOT_HELD, EndCause.REVOCATION)
 
     return Transaction(work=work, effect=effect)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from nodeseal.causes import EndCause
 from nodeseal.errors import NodesealError, ProofFailed, Unavailable
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.round import Evidence
@@ -37,16 +38,30 @@ _HURRIES: Final = 3
 """Challenges that follow each other at once; a node that cannot deliver what they ask for waits its turn then."""
 
 
+class Revoked(NamedTuple):
+    """Leases that a node must forget.
+
+    Attributes:
+        leases: their ids.
+        reason: for people.
+        cause: what the node acts by.
+    """
+
+    leases: tuple[LeaseId, ...]
+    reason: str
+    cause: EndCause
+
+
 class Instruction(NamedTuple):
     """One message to the node; parts may be None.
 
     Attributes:
-        revoked: leases whose keys it must forget, and why.
+        revoked: leases whose keys it must forget.
         verdict: on its last answer.
         asked: the next challenge.
     """
 
-    revoked: tuple[tuple[LeaseId, ...], str] | None = None
+    revoked: Revoked | None = None
     verdict: Verdict | None = None
     asked: Asked | None = None
 
@@ -105,7 +120,7 @@ class Session:
         self._waiting: list[asyncio.Future[Answered]] = []
         self._waiting_next: list[asyncio.Future[Answered]] = []
         self._verdict: Verdict | None = None
-        self._revoked: list[tuple[tuple[LeaseId, ...], str]] = []
+        self._revoked: list[Revoked] = []
         self._failure: NodesealError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -115,9 +130,9 @@ class Session:
         """Why the stream ends, once it does."""
         return self._failure
 
-    def revoke(self, leases: tuple[LeaseId, ...], reason: str) -> None:
+    def revoke(self, leases: tuple[LeaseId, ...], reason: str, cause: EndCause) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
-        self._revoked.append((leases, reason))
+        self._revoked.append(Revoked(leases, reason, cause))
         self._notify()
 
     def challenge_now(self) -> None:
@@ -192,7 +207,7 @@ class Session:
         if asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:
-            self._revoked.append((outcome.unknown, "no such lease is running"))
+            self._revoked.append(Revoked(outcome.unknown, "no such lease is running", EndCause.REVOCATION))
         self._verdict = outcome.verdict
         self._schedule(again=outcome.again)
         self._notify()

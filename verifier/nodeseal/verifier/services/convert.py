@@ -5,16 +5,22 @@ from __future__ import annotations
 from nodeseal.v1 import attestation_pb2
 from nodeseal.verifier.fleet.exchange import Asked, Verdict
 from nodeseal.verifier.rounds.session import Instruction
-from nodeseal.wire.messages import fill_timestamp, findings_to_proto, selection_to_proto, state_to_proto
+from nodeseal.wire.messages import (
+    cause_to_proto,
+    fill_timestamp,
+    findings_to_proto,
+    selection_to_proto,
+    state_to_proto,
+)
 
 
 def instruction_to_proto(instruction: Instruction) -> attestation_pb2.Instruction:
     """Return an instruction's message."""
     message = attestation_pb2.Instruction()
     if instruction.revoked is not None:
-        leases, reason = instruction.revoked
-        message.revocation.lease_ids.extend(leases)
-        message.revocation.reason = reason
+        message.revocation.lease_ids.extend(instruction.revoked.leases)
+        message.revocation.reason = instruction.revoked.reason
+        message.revocation.cause = cause_to_proto(instruction.revoked.cause)
     if instruction.verdict is not None:
         _fill_verdict(message.verdict, instruction.verdict)
     if instruction.asked is not None:

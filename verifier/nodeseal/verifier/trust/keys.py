@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from nodeseal.causes import EndCause
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import KeyId, NodeId, digest_of
@@ -164,7 +165,7 @@ class ModelKeys:
 
         def effect(_: KeyRecord) -> None:
             for node, leases in ended:
-                drop_leases(node, leases, reason)
+                drop_leases(node, leases, reason, EndCause.REVOCATION)
 
         return Transaction(work=work, effect=effect)
 
