@@ -1,7 +1,7 @@
 """One connection to a TPM: keys, sessions and commands whose handles cannot outlive their ``with`` block.
 
-Between uses, keys are saved outside the TPM (TPM2_ContextSave, Part 1 "Context Management"), so that only the keys of
-one command are loaded. Sessions are salted to the endorsement key and encrypt the first parameter of
+Between uses, keys are saved outside the TPM (Part 1, "Context Management"; :mod:`nodeseal.agent.tpm.context`), so that
+only the keys of one command are loaded. Sessions are salted to the endorsement key and encrypt the first parameter of
 command and response with AES-128 in CFB mode (Part 1, "Session-Based Encryption"), so that what crosses the bus is
 of no use to someone who listens. Nothing here is thread-safe or asynchronous: see :mod:`nodeseal.agent.tpm.owner`.
 """
@@ -19,11 +19,11 @@ from tpm2_pytss.types import (
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE,
     TPML_PCR_SELECTION,
-    TPMS_CONTEXT,
     TPMT_PUBLIC,
     TPMT_SYM_DEF,
 )
 
+from nodeseal.agent.tpm.context import SavedContext
 from nodeseal.agent.tpm.failures import wrapped
 from nodeseal.tpm.pcr import PcrSelection
 
@@ -39,17 +39,27 @@ NV_CHUNK: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedKey:
-    """A key outside the TPM: useless without this TPM, and after its next reset.
+    """A key outside the TPM: useless without this TPM, after its next reset, and once its context is wiped.
 
     Attributes:
         public: TPMT_PUBLIC.
-        context: what TPM2_ContextLoad takes, or None for a persistent key.
+        context: the saved key, or None for a persistent key.
         handle: the ESAPI handle of a persistent key, or None.
     """
 
     public: bytes
-    context: TPMS_CONTEXT | None = field(repr=False)
+    context: SavedContext | None = field(repr=False)
     handle: Handle = field(default=None, repr=False)
+
+    def wipe(self) -> None:
+        """Forget the key for good, unless it is persistent."""
+        if self.context is not None:
+            self.context.wipe()
+
+    @property
+    def wiped(self) -> bool:
+        """Whether the key was forgotten."""
+        return self.context is not None and self.context.wiped
 
 
 class Connection:
@@ -82,8 +92,10 @@ class Connection:
         area = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(template)[0])
         with wrapped("TPM2_CreatePrimary"):
             handle, public, *_ = self.esys.create_primary(TPM2B_SENSITIVE_CREATE(), area, hierarchy)
-        with self._flushed(handle), wrapped("TPM2_ContextSave"):
-            return SavedKey(public=public.publicArea.marshal(), context=self.esys.context_save(handle))
+        context = SavedContext()
+        with self._flushed(handle):
+            context.save(self.esys.tcti, int(self.esys.tr_get_tpm_handle(handle)))
+        return SavedKey(public=public.publicArea.marshal(), context=context)
 
     def persistent(self, handle: int) -> SavedKey:
         """Return the persistent key under a TPM handle (TPM2_ReadPublic)."""
@@ -112,8 +124,9 @@ class Connection:
         if key.context is None:
             yield key.handle
             return
-        with wrapped("TPM2_ContextLoad"):
-            handle = self.esys.context_load(key.context)
+        loaded = key.context.load(self.esys.tcti)
+        with wrapped("TPM2_ReadPublic"):
+            handle = self.esys.tr_from_tpmpublic(loaded)
         with self._flushed(handle):
             yield handle
 
