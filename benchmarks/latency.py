@@ -31,12 +31,12 @@ from nodeseal.agent.enrol import enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.identity import AK_UNIQUE_SIZE, Identity
-from nodeseal.agent.release.leases import HeldLease, Leases
+from nodeseal.agent.release.epoch import LeaseEpoch
+from nodeseal.agent.release.leases import ForcedEnd, HeldLease, Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.errors import Unavailable
-from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, ModelId
 from nodeseal.sealed.content import Content, SealedFile
 from nodeseal.sealed.model_key import parse_model_key
@@ -47,6 +47,7 @@ from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 
 T = TypeVar("T")
 _TPM_SECONDS: Final = 30
+_EPOCH_SECONDS: Final = 10
 _REPEATS: Final = 25
 """Below what verifiers allow one node in a minute."""
 _KEY: Final = "bench"
@@ -196,9 +197,10 @@ def _config(verifier: VerifierProcess) -> VerifierConfig:
 @asynccontextmanager
 async def _releaser(site: Site) -> AsyncIterator[tuple[Releaser, Digest, tuple[Slot, ...]]]:
     """Attest until trusted, and hand out what opens a registered model."""
-    identity, ended = await site.enrol(), list[str]()
+    identity, ended = await site.enrol(), list[ForcedEnd]()
     leases, status = Leases(time.monotonic, ended.append), AgentStatus()
-    releaser = Releaser(site.tpm, site.attester, leases, DEFAULT_CAP_PCR)
+    releaser = Releaser(site.tpm, site.attester, leases, LeaseEpoch(site.tpm, _EPOCH_SECONDS))
+    await site.tpm.call(lambda device: device.begin_epoch())
     async with site.verifier.admin_channel() as admin, node_channel(site.config, identity) as channel:
         link = Link(channel=channel, identity=identity, address=site.config.address)
         stream = asyncio.create_task(AttestationStream(link, site.attester, leases, status, time.monotonic).run())

@@ -30,10 +30,10 @@ from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
-from nodeseal.tpm.pcr_usage import IMA_PCR
+from nodeseal.tpm.pcr_usage import EPOCH_PCR, IMA_PCR
 from nodeseal.uefi.event_log import decode_event_log, replay
 
-SELECTION: Final = PcrSelection.of({HashAlg.SHA256: range(16)})
+SELECTION: Final = PcrSelection.of({HashAlg.SHA256: (*range(16), EPOCH_PCR)})
 """What verifiers ask for by default."""
 FILES: Final = {f"/usr/lib/lib{number}.so": f"content {number}".encode() for number in range(20)}
 """What every node runs."""

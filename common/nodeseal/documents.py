@@ -122,6 +122,10 @@ class Fields:
         """Tell whether ``key`` is there and not taken yet."""
         return key in self._left
 
+    def drop(self, *keys: str) -> tuple[str, ...]:
+        """Take keys that an older version had, whatever their values, and return those that are there."""
+        return tuple(key for key in keys if self._left.pop(key, self) is not self)
+
     def text(self, key: str, *, max_length: int = 1024) -> str:
         """Return printable text of at most ``max_length`` characters."""
         value = self.take(key)

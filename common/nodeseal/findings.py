@@ -198,12 +198,6 @@ class FindingId(Enum):
         "a boot PCR still has its reset value, so firmware measured nothing into it",
         "enable this PCR bank in the firmware's settings, or quote another bank",
     )
-    PCR_CAPPED = (
-        "pcr.capped",
-        Severity.UNTRUSTED,
-        "the cap PCR was extended: this boot has lost its leases",
-        "reboot the node",
-    )
     # Boot log
     UEFI_LOG_MISSING = (
         "uefi.log-missing",
@@ -443,6 +437,12 @@ class FindingId(Enum):
         Severity.UNTRUSTED,
         "the release key's policy is not TPM2_PolicyPCR over the quoted values",
         "PCRs changed during the exchange; try again",
+    )
+    RELEASE_EPOCH = (
+        "release.no-epoch",
+        Severity.UNTRUSTED,
+        "no lease epoch has begun on the node: PCR 23 has its reset value",
+        "update nodeseal-agent on the node; if it is current, restart it and see its log",
     )
     RELEASE_STATE = (
         "release.node-state",

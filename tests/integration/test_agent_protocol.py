@@ -18,6 +18,9 @@ import pytest
 
 from nodeseal.agent import service
 from nodeseal.agent.identity import StateDirectory
+from nodeseal.agent.tpm.connection import SavedKey
+from nodeseal.agent.tpm.device import Device
+from nodeseal.agent.tpm.failures import TpmFailed
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.ids import Digest, NodeId, Nonce
@@ -39,7 +42,6 @@ from support.agents import (
     short_folder,
     trusted,
 )
-from support.hosts import CAPPED
 from support.machines import a_machine, a_vendor
 from support.scripted_verifier import DATA_KEY, DOMAIN, ScriptedVerifier, scripted_verifier
 
@@ -50,6 +52,20 @@ OTHER = Digest("cd" * 32)
 def _machine() -> Iterator[Machine]:
     with a_vendor() as vendor, a_machine(vendor) as machine:
         yield machine
+
+
+@pytest.fixture(name="made")
+def _made(monkeypatch: pytest.MonkeyPatch) -> list[SavedKey]:
+    """All release keys that are made, so that what happens to their contexts can be seen."""
+    made: list[SavedKey] = []
+    create = Device.create_release_key
+
+    def recorded(device: Device, policy: bytes) -> SavedKey:
+        made.append(create(device, policy))
+        return made[-1]
+
+    monkeypatch.setattr(Device, "create_release_key", recorded)
+    return made
 
 
 @asynccontextmanager
@@ -105,13 +121,13 @@ def test_values_travel_only_when_they_changed_or_are_required(machine: Machine) 
         seen = here.verifier.seen
         async with running(here.config):
             await eventually(lambda: len(seen) >= 3)
-            assert [len(each.pcr_values) for each in seen[:3]] == [16, 0, 0]
+            assert [len(each.pcr_values) for each in seen[:3]] == [17, 0, 0]
             await asyncio.to_thread(machine.extend, 12, bytes(32))
             await eventually(lambda: any(each.pcr_values for each in seen[3:]))
             here.verifier.values_required = True
             count = len(seen)
             await eventually(lambda: len(seen) >= count + 3)
-            assert len(seen[-1].pcr_values) == 16
+            assert len(seen[-1].pcr_values) == 17
 
     play(machine, scenario)
 
@@ -121,7 +137,7 @@ def test_values_travel_again_until_a_round_is_accepted(machine: Machine) -> None
         here.verifier.state = attestation_pb2.NODE_STATE_PENDING
         async with running(here.config):
             await eventually(lambda: len(here.verifier.seen) >= 3)
-        assert all(len(each.pcr_values) == 16 for each in here.verifier.seen)
+        assert all(len(each.pcr_values) == 17 for each in here.verifier.seen)
 
     play(machine, scenario)
 
@@ -154,14 +170,14 @@ def test_a_loader_opens_a_model_and_hears_of_renewals(machine: Machine) -> None:
     play(machine, scenario)
 
 
-def test_a_loader_that_closes_gives_its_lease_back_without_a_cap(machine: Machine) -> None:
+def test_a_loader_that_closes_gives_its_lease_back_and_the_epoch_goes_on(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         async with running(here.config):
             async with opened(here):
-                pass
+                epoch = here.epoch
             await eventually(lambda: here.verifier.returned)
             await eventually(lambda: not here.verifier.claims().leases)
-        assert here.cap == bytes(32)
+        assert here.epoch == epoch
 
     play(machine, scenario)
 
@@ -201,7 +217,9 @@ def test_k03_the_tpm_refuses_the_second_opening_after_a_pcr_moved(machine: Machi
         pytest.param({"lease_id": "l-" + "a" * 26}, "another node, model or lease", id="of another lease"),
     ],
 )
-def test_k04_a_release_made_for_something_else_is_not_used(machine: Machine, context: dict[str, str], why: str) -> None:
+def test_k04_a_release_made_for_something_else_is_not_used(
+    machine: Machine, made: list[SavedKey], context: dict[str, str], why: str
+) -> None:
     async def scenario(here: World) -> None:
         here.verifier.context = context
         async with running(here.config), loader(here.config) as client:
@@ -209,16 +227,60 @@ def test_k04_a_release_made_for_something_else_is_not_used(machine: Machine, con
             reply = await client.open()
             assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
             assert why in str(reply.parameters["reason"])
+            assert [key.wiped for key in made] == [True]
 
     play(machine, scenario)
 
 
-def test_a_policy_that_leaves_out_the_cap_pcr_is_refused(machine: Machine) -> None:
+def test_a_release_key_that_could_not_be_certified_is_wiped(
+    machine: Machine, made: list[SavedKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TpmFailed("TPM2_Certify: no", 0x921)
+
     async def scenario(here: World) -> None:
-        here.verifier.policy_pcrs = (0, 4)
         async with running(here.config), loader(here.config) as client:
             await trusted(here.config)
-            assert "leaves out the cap PCR 15" in str((await client.open()).parameters["reason"])
+            monkeypatch.setattr(Device, "certify", refuse)
+            assert "TPM2_Certify" in str((await client.open()).parameters["reason"])
+        assert [key.wiped for key in made] == [True]
+
+    play(machine, scenario)
+
+
+def test_no_key_is_asked_for_while_the_tpm_does_not_begin_an_epoch(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise TpmFailed("TPM2_PCR_Reset: no", 0x921)
+
+    async def scenario(here: World) -> None:
+        monkeypatch.setattr(Device, "begin_epoch", refuse)
+        async with running(replace(here.config, tpm_timeout_seconds=2)), loader(here.config) as client:
+            await trusted(here.config)
+            assert "has not begun a new lease epoch" in str((await client.open()).parameters["reason"])
+        assert not here.verifier.releases
+
+    play(machine, scenario)
+
+
+@pytest.mark.parametrize(
+    ("policy", "how"),
+    [
+        pytest.param((0, 4, 15), "leaves out sha256 PCR 23, the lease epoch", id="without the lease epoch"),
+        pytest.param((), "names no PCRs", id="that is empty"),
+    ],
+)
+def test_a_policy_of_a_verifier_of_the_first_release_is_refused_and_says_what_to_update(
+    machine: Machine, policy: tuple[int, ...], how: str
+) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.policy_pcrs = policy
+        async with running(here.config), loader(here.config) as client:
+            await trusted(here.config)
+            reason = str((await client.open()).parameters["reason"])
+            assert how in reason
+            assert "update nodeseal-verifier" in reason
         assert not here.verifier.releases
 
     play(machine, scenario)
@@ -226,7 +288,7 @@ def test_a_policy_that_leaves_out_the_cap_pcr_is_refused(machine: Machine) -> No
 
 def test_a_policy_over_pcrs_that_are_not_quoted_is_refused(machine: Machine) -> None:
     async def scenario(here: World) -> None:
-        here.verifier.policy_pcrs = (0, 4, 15, 16)
+        here.verifier.policy_pcrs = (0, 4, 16, 23)
         async with running(here.config), loader(here.config) as client:
             await trusted(here.config)
             assert "PCRs that the quote does not cover" in str((await client.open()).parameters["reason"])
@@ -267,10 +329,33 @@ def test_a_certificate_that_names_another_node_is_not_taken(machine: Machine, wh
     play(machine, scenario)
 
 
-def revoke_all(here: World) -> None:
-    ids = here.verifier.claims().leases
-    revocation = attestation_pb2.Revocation(lease_ids=ids, reason="the test says so")
+def send_revocation(here: World, cause: attestation_pb2.EndCause.ValueType, *ids: str) -> None:
+    revocation = attestation_pb2.Revocation(lease_ids=ids, reason="the test says so", cause=cause)
     here.verifier.instructions.put_nowait(attestation_pb2.Instruction(revocation=revocation))
+
+
+def revoke_all(here: World) -> None:
+    send_revocation(here, attestation_pb2.END_CAUSE_REVOCATION, *here.verifier.claims().leases)
+
+
+def revoke_as_the_first_release_does(here: World) -> None:
+    send_revocation(here, attestation_pb2.END_CAUSE_UNSPECIFIED, *here.verifier.claims().leases)
+
+
+def revoke_for_silence(here: World) -> None:
+    send_revocation(here, attestation_pb2.END_CAUSE_SILENCE, *here.verifier.claims().leases)
+
+
+def distrust(here: World) -> None:
+    send_revocation(here, attestation_pb2.END_CAUSE_DISTRUST)
+
+
+def end_for_a_reason_of_the_future(here: World) -> None:
+    send_revocation(here, 99)  # type: ignore[arg-type]  # as a newer verifier may
+
+
+def call_stale(here: World) -> None:
+    here.verifier.state = attestation_pb2.NODE_STATE_STALE
 
 
 def lose_trust(here: World) -> None:
@@ -281,34 +366,99 @@ def let_trust_run_out(here: World) -> None:
     here.verifier.interval = 3600
 
 
+SAID = "revoked: the test says so"
+RAN_OUT = "the node's trust ran out"
+
+
 @pytest.mark.parametrize(
-    ("event", "reason"),
+    ("event", "cause", "reason"),
     [
-        pytest.param(revoke_all, "revoked: the test says so", id="revocation"),
-        pytest.param(lose_trust, "the verifier's verdict is untrusted", id="an untrusted verdict"),
-        pytest.param(let_trust_run_out, "the node's trust ran out", id="silence past the deadline"),
+        pytest.param(revoke_all, "revocation", SAID, id="a revocation"),
+        pytest.param(revoke_as_the_first_release_does, "revocation", SAID, id="a revocation without a cause"),
+        pytest.param(revoke_for_silence, "silence", SAID, id="silence that the verifier names"),
+        pytest.param(distrust, "distrust", SAID, id="distrust that names no lease"),
+        pytest.param(end_for_a_reason_of_the_future, "distrust", SAID, id="a cause that this version does not know"),
+        pytest.param(lose_trust, "distrust", "the verifier's verdict is untrusted", id="an untrusted verdict"),
+        pytest.param(call_stale, "silence", "the verifier has heard no good round in time", id="a stale verdict"),
+        pytest.param(let_trust_run_out, "silence", RAN_OUT, id="silence past the deadline"),
     ],
 )
-def test_k09_an_end_by_force_forgets_keys_caps_tells_the_loader_and_runs_the_stop_action_once(
-    machine: Machine, event: Callable[[World], None], reason: str
+def test_k09_an_end_by_force_wipes_keys_ends_the_epoch_tells_the_loader_and_runs_the_stop_action_once(
+    machine: Machine, event: Callable[[World], None], cause: str, reason: str
 ) -> None:
     async def scenario(here: World) -> None:
         here.verifier.trusted_for_ms = 3000
         ran = here.config.socket.with_name("ran")
-        config = replace(here.config, on_revocation=(("/bin/sh", "-c", f"echo x >> {ran}"),))
-        async with running(config):
+        script = f'echo "$NODESEAL_CAUSE: $NODESEAL_REASON" >> {ran}'
+        config = replace(here.config, on_revocation=(("/bin/sh", "-c", script),))
+        async with running(config) as agent:
             async with opened(here) as client:
                 await eventually(lambda: here.verifier.claims().leases)
+                held, epoch = agent._leases.held(), here.epoch
                 event(here)
-                assert await client.revoked() == reason
+                end = await client.end()
+                assert (end["revoked"], end["cause"]) == (reason, cause)
+                assert all(lease.release_key.wiped for lease in held)
                 with pytest.raises(EOFError):
                     await client.reply()
-            await eventually(lambda: here.cap == CAPPED)
+            await eventually(lambda: here.epoch not in {epoch, bytes(32)})
             await eventually(ran.exists)
+            ended = here.epoch
             await asyncio.sleep(0.3)
-        assert ran.read_text() == "x\n"
-        assert here.cap == CAPPED
+            assert here.epoch == ended
+        assert ran.read_text() == f"{cause}: {reason}\n"
         assert not here.verifier.returned
+
+    play(machine, scenario)
+
+
+def test_after_an_end_by_force_the_next_lease_begins_without_a_reboot(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config):
+            async with opened(here) as client:
+                lose_trust(here)
+                await client.revoked()
+            here.verifier.state = attestation_pb2.NODE_STATE_TRUSTED
+            async with opened(here):
+                pass
+        assert len(here.verifier.releases) == 2
+
+    play(machine, scenario)
+
+
+def test_a_revocation_of_one_of_two_leases_leaves_the_other_and_its_epoch(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        async with running(here.config), opened(here) as one, loader(here.config) as two:
+            second = (await two.open(OTHER)).parameters["lease_id"]
+            await eventually(lambda: len(here.verifier.claims().leases) == 2)
+            epoch = here.epoch
+            send_revocation(here, attestation_pb2.END_CAUSE_REVOCATION, str(second))
+            assert await two.revoked() == SAID
+            assert (await one.reply()).parameters.keys() == {"expires"}
+            async with loader(here.config) as again:
+                assert not (await again.open()).error
+            assert here.epoch == epoch
+
+    play(machine, scenario)
+
+
+def test_a_lease_survives_silence_as_long_as_its_key_says(machine: Machine) -> None:
+    async def scenario(here: World) -> None:
+        here.verifier.trusted_for_ms, here.verifier.silence_seconds = 2000, 3600
+        async with running(here.config) as agent:
+            async with opened(here) as client:
+                await eventually(lambda: here.verifier.claims().leases)
+                epoch = here.epoch
+                let_trust_run_out(here)
+                await eventually(lambda: not agent._leases.trusted)
+                async with loader(here.config) as late:  # of the lease that runs
+                    assert not (await late.open()).error
+                async with loader(here.config) as other:
+                    assert "trust ended" in str((await other.open(OTHER)).parameters["reason"])
+                assert here.epoch == epoch
+                distrust(here)
+                assert await client.revoked() == SAID
+            await eventually(lambda: here.epoch not in {epoch, bytes(32)})
 
     play(machine, scenario)
 
@@ -324,27 +474,35 @@ def test_k09_the_deadline_holds_when_the_verifier_is_gone(machine: Machine) -> N
                 await agent.__aenter__()
                 session = opened(here)
                 client = await session.__aenter__()
+                epoch = here.epoch
             gone = asyncio.get_running_loop().time()
-            assert await client.revoked() == "the node's trust ran out"
+            assert await client.revoked() == RAN_OUT
             assert asyncio.get_running_loop().time() - gone < 8
-            await eventually(lambda: here.cap == CAPPED)
+            await eventually(lambda: here.epoch not in {epoch, bytes(32)})
             await session.__aexit__(None, None, None)
             await agent.__aexit__(None, None, None)
 
     asyncio.run(scenario())
 
 
-def test_a_node_without_leases_is_not_capped_when_it_is_not_trusted(machine: Machine) -> None:
+def test_an_agent_begins_an_epoch_when_it_starts_and_none_while_nothing_was_released(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         here.verifier.state = attestation_pb2.NODE_STATE_UNTRUSTED
-        async with running(here.config):
-            await eventually(lambda: len(here.verifier.seen) >= 3)
-        assert here.cap == bytes(32)
+        epochs = [here.epoch]
+        for _ in range(2):
+            here.verifier.seen.clear()
+            async with running(here.config):
+                await eventually(lambda: len(here.verifier.seen) >= 3)
+                epochs.append(here.epoch)
+            assert here.epoch == epochs[-1]
+        assert len(set(epochs)) == 3
 
     play(machine, scenario)
 
 
-def test_a_release_that_trust_did_not_outlive_is_not_used_and_given_back(machine: Machine) -> None:
+def test_a_release_that_trust_did_not_outlive_is_not_used_and_given_back(
+    machine: Machine, made: list[SavedKey]
+) -> None:
     async def scenario(here: World) -> None:
         here.verifier.release_delay = 0.5
         async with running(here.config), loader(here.config) as client:
@@ -355,20 +513,22 @@ def test_a_release_that_trust_did_not_outlive_is_not_used_and_given_back(machine
             reply = await answer
             assert reply.error == f"{KEYS_INTERFACE}.Unavailable"
             assert "trust ended during the release" in str(reply.parameters["reason"])
+            assert [key.wiped for key in made] == [True]
             await eventually(lambda: here.verifier.returned)
 
     play(machine, scenario)
 
 
-def test_an_agent_that_is_told_to_stop_gives_leases_back_without_a_cap(machine: Machine) -> None:
+def test_an_agent_that_is_told_to_stop_gives_leases_back_in_the_same_epoch(machine: Machine) -> None:
     async def scenario(here: World) -> None:
         agent = running(here.config)
         await agent.__aenter__()
         async with opened(here) as client:
+            epoch = here.epoch
             await agent.__aexit__(None, None, None)
-            assert await client.revoked() == "the agent on this node stops"
+            assert await client.end() == {"revoked": "the agent on this node stops"}
         assert len(here.verifier.returned) == 1
-        assert here.cap == bytes(32)
+        assert here.epoch == epoch
 
     play(machine, scenario)
 
@@ -495,7 +655,7 @@ def test_the_agents_log_is_json_and_holds_no_secret(machine: Machine) -> None:
                 await client.revoked()
             assert await asyncio.to_thread(agent.stop) == 0
             lines = [json.loads(line) for line in agent.log.splitlines()]
-            assert {"enrolled", "model opened", "leases ended", "cap PCR extended"} <= {line["event"] for line in lines}
+            assert {"enrolled", "model opened", "leases ended", "new lease epoch"} <= {line["event"] for line in lines}
             for secret in (DATA_KEY.hex(), base64.b64encode(DATA_KEY).decode(), "PRIVATE KEY", repr(DATA_KEY)):
                 assert secret not in agent.log
 

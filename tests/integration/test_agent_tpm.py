@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG
+from tpm2_pytss.types import TPM2B_ECC_POINT, TPM2B_EVENT, TPMS_ECC_POINT
 
-from nodeseal.agent.tpm.connection import Connection, SavedKey
-from nodeseal.agent.tpm.device import CAP_LABEL, Device
+from nodeseal.agent.tpm.connection import Connection, SavedKey, tss_selection
+from nodeseal.agent.tpm.device import Device
 from nodeseal.agent.tpm.failures import TpmForgot, TpmLost, TpmPolicyFailed
 from nodeseal.agent.tpm.owner import TpmOwner
 from nodeseal.appraisal.release import check_release_key
@@ -24,6 +26,7 @@ from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.ek_template import identify_ek_template
 from nodeseal.tpm.node_keys import RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, decode_public
 from support.bus import a_bus
@@ -31,7 +34,7 @@ from support.machines import a_machine, a_vendor
 
 UNIQUE = bytes(range(64))
 ALL = PcrSelection.of({HashAlg.SHA256: range(16)})
-POLICY = PcrSelection.of({HashAlg.SHA256: (0, 2, 4, 15)})
+POLICY = PcrSelection.of({HashAlg.SHA256: (0, 2, 4, EPOCH_PCR)})
 ROUNDS = int(os.environ.get("NODESEAL_TPM_ROUNDS", "200"))
 TRANSIENT, HMAC_SESSIONS, SAVED_SESSIONS = 0x80000000, 0x02000000, 0x03000000
 
@@ -214,21 +217,92 @@ def test_a_pcr_outside_the_policy_may_move(machine: Machine, device: Device) -> 
     assert here == there
 
 
-def test_extending_the_cap_closes_release_keys(device: Device) -> None:
-    key, before = new_release_key(device), device.read_pcrs(POLICY)[-1]
-    device.extend_cap(15)
-    digest = HashAlg.SHA256.digest
-    assert device.read_pcrs(POLICY)[-1] == digest(before + digest(CAP_LABEL))
+def test_a_new_epoch_closes_release_keys_and_later_ones_work(device: Device) -> None:
+    device.begin_epoch()
+    key = new_release_key(device)
+    here, there = agreed(device, key)
+    assert here == there
+    device.begin_epoch()
     with pytest.raises(TpmPolicyFailed):
         agreed(device, key)
+    here, there = agreed(device, new_release_key(device))
+    assert here == there
 
 
-def test_the_cap_reaches_every_bank() -> None:
+def test_a_policy_session_that_was_satisfied_before_survives_a_new_epoch_as_the_threat_model_says(
+    device: Device,
+) -> None:
+    key, peer = new_release_key(device), ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    point = TPM2B_ECC_POINT(TPMS_ECC_POINT(x=peer.x.to_bytes(32, "big"), y=peer.y.to_bytes(32, "big")))
+    tpm = device._tpm
+    with tpm.session(device._endorsement_key().key, policy=True, hash_alg=TPM2_ALG.SHA256) as session:
+        tpm.esys.policy_pcr(session, b"", tss_selection(POLICY))
+        device.begin_epoch()
+        with tpm.loaded(key) as handle:
+            assert tpm.esys.ecdh_zgen(handle, point, session)
+
+
+def test_no_epoch_is_like_another_and_none_is_the_reset_value(machine: Machine, device: Device) -> None:
+    seen = {bytes(32)}
+    for number in range(2, 6):
+        device.begin_epoch()
+        seen.add(machine.read_pcrs()[EPOCH_PCR])
+        assert len(seen) == number
+
+
+def test_an_epoch_reaches_every_bank_and_no_other_pcr() -> None:
     with a_vendor() as vendor, a_machine(vendor, banks=("sha256", "sha384")) as machine:
+        before = {bank: machine.read_pcrs(bank) for bank in ("sha256", "sha384")}
         device = Device(Connection(machine.tcti), UNIQUE)
-        device.extend_cap(15)
+        device.begin_epoch()
         device.close()
-        assert machine.read_pcrs("sha384")[15] == HashAlg.SHA384.digest(bytes(48) + HashAlg.SHA384.digest(CAP_LABEL))
+        for bank, values in before.items():
+            after = machine.read_pcrs(bank)
+            assert {pcr for pcr in after if after[pcr] != values[pcr]} == {EPOCH_PCR}
+            assert any(after[EPOCH_PCR])
+
+
+def test_who_listens_on_the_bus_cannot_give_pcr_23_its_value_again(machine: Machine) -> None:
+    with a_bus(machine.tcti) as bus:
+        device = Device(Connection(bus.tcti), UNIQUE)
+        device.begin_epoch()
+        device.close()
+        epoch, heard = machine.read_pcrs()[EPOCH_PCR], bytes(bus.heard)
+        events = [heard[at : at + 32] for at in range(len(heard) - 31)]
+        digest = HashAlg.SHA256.digest
+        assert epoch not in {digest(bytes(32) + digest(event)) for event in events}
+        assert bus.unsalted_sessions() == 0
+
+
+def test_what_began_an_epoch_is_wiped_at_once(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    esys, events = device._tpm.esys, list[TPM2B_EVENT]()
+    pcr_event = esys.pcr_event
+
+    def recorded(pcr: ESYS_TR, event: TPM2B_EVENT, session: ESYS_TR) -> None:
+        assert any(event.buffer)
+        events.append(event)
+        pcr_event(pcr, event, session)
+
+    monkeypatch.setattr(esys, "pcr_event", recorded)
+    device.begin_epoch()
+    assert [bytes(event.buffer) for event in events] == [bytes(32)]
+
+
+def test_an_epoch_starts_from_the_reset_value_whatever_others_extended(machine: Machine) -> None:
+    with a_bus(machine.tcti) as bus:
+        device = Device(Connection(bus.tcti), UNIQUE)
+        device.begin_epoch()
+        device.close()
+        reset, event = (bus.heard.find((0x13D).to_bytes(4, "big")), bus.heard.find((0x13C).to_bytes(4, "big")))
+        assert 0 < reset < event
+
+
+def test_a_key_whose_context_was_wiped_is_gone(device: Device) -> None:
+    key = new_release_key(device)
+    key.wipe()
+    with pytest.raises(TpmPolicyFailed, match="wiped"):
+        agreed(device, key)
+    assert handles(device) == ((), (), ())
 
 
 def test_no_handle_or_session_is_left_after_many_rounds(device: Device) -> None:

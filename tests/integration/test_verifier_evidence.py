@@ -139,7 +139,7 @@ def with_one_value(node: LoggedNode) -> Answer:
     [
         (without_values, "sent no PCR values"),
         (with_the_end_of_the_log, "sent other evidence than it was asked for"),
-        (with_one_value, "1 PCR values for a selection of 16"),
+        (with_one_value, "1 PCR values for a selection of 17"),
     ],
 )
 def test_other_evidence_than_was_asked_for_is_not_handed_out(

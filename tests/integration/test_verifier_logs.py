@@ -242,8 +242,8 @@ def test_a_full_verifier_refuses_more_logs_and_says_when_to_come_back(tmp_path: 
 
     with a_verifier(tmp_path, start=False, answer_within_seconds=15, trust_seconds=100) as verifier:
         config = verifier.folder / "verifier.yaml"
-        limit = f"cap_pcr: 15\n  max_waiting_log_bytes: {MAX_IMA_DELTA + MAX_BOOT_LOG}"
-        config.write_text(config.read_text().replace("cap_pcr: 15", limit))
+        limit = f"  max_waiting_log_bytes: {MAX_IMA_DELTA + MAX_BOOT_LOG}\n  pcrs:"
+        config.write_text(config.read_text().replace("  pcrs:", limit))
         verifier.start()
         asyncio.run(case(verifier))
 

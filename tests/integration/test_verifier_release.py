@@ -60,7 +60,7 @@ def test_a_trusted_node_gets_a_key_that_only_its_tpm_opens_after_the_record_was_
         assert hashlib.sha256(b"\0" + leaf.content).digest() == leaf.leaf_hash
         record = json.loads(leaf.content)
         assert (record["action"], record["subject"]) == ("lease.issued", f"lease/{released.lease_id}")
-        scene.node.tpm.extend(15, EXTENDED)
+        scene.node.tpm.begin_epoch()
         with pytest.raises(OutOfOrder):
             scene.node.open(released)
 
@@ -98,6 +98,7 @@ def test_a_revoked_key_ends_leases_at_once_and_opens_nothing_more(verifier: Runn
             revocation = await asyncio.wait_for(stream.revocation(), 5)
         assert revocation.lease_ids == [released.lease_id]
         assert "stolen" in revocation.reason
+        assert revocation.cause == attestation_pb2.END_CAUSE_REVOCATION
         assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
         assert (await scene.denied()).findings == ("release.not-granted",)
 
@@ -115,7 +116,9 @@ def test_the_limit_of_a_grant_counts_what_the_node_claims_to_hold(verifier: Runn
         scene.node.leases = (first.lease_id, second.lease_id)
         async with scene.node.attesting() as stream:
             await stream.round()
-            assert (await stream.revocation()).lease_ids == [first.lease_id]
+            revocation = await stream.revocation()
+        assert list(revocation.lease_ids) == [first.lease_id]
+        assert revocation.cause == attestation_pb2.END_CAUSE_REVOCATION
 
     play(verifier, case)
 

@@ -23,6 +23,7 @@ from nodeseal.documents import encode_base64
 from nodeseal.ids import Digest
 from nodeseal.logs import LogStyle
 from nodeseal.swtpm.machine import Machine
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
 from support.scripted_verifier import ScriptedVerifier, scripted_verifier
 
@@ -48,7 +49,6 @@ def agent_config(folder: Path, tcti: str, script: ScriptedVerifier) -> AgentConf
         state_directory=folder / "state",
         socket=folder / "keys.sock",
         callers=(CallerRule(uid=os.geteuid()),),
-        cap_pcr=15,
         on_revocation=(),
         revocation_timeout_seconds=10,
         host=host_files(folder, tcti),
@@ -90,9 +90,9 @@ class World:
     config: AgentConfig
 
     @property
-    def cap(self) -> bytes:
-        """The cap PCR's value."""
-        return self.machine.read_pcrs()[15]
+    def epoch(self) -> bytes:
+        """The lease epoch: PCR 23's value."""
+        return self.machine.read_pcrs()[EPOCH_PCR]
 
     @property
     def boot_log(self) -> bytes:
@@ -158,6 +158,12 @@ class AgentProcess:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def node_id(self) -> str:
@@ -234,12 +240,16 @@ class Loader:
         return self._replies.pop(0)
 
     async def revoked(self) -> str:
-        """Skip renewals and return why the lease ended."""
+        """Skip renewals and return the reason of the lease's end."""
+        return str((await self.end())["revoked"])
+
+    async def end(self) -> dict[str, object]:
+        """Skip renewals and return all that the last reply says."""
         while True:
             reply = await self.reply()
             if "revoked" in reply.parameters:
                 assert not reply.continues
-                return str(reply.parameters["revoked"])
+                return dict(reply.parameters)
 
 
 @asynccontextmanager

@@ -161,7 +161,6 @@ EVIDENCE = EvidenceFolder(
     labels={"rack": "a"},
     manufacturer="IFX",
     ek_algorithm="rsa2048",
-    cap_pcr=15,
 ).encode()
 
 CONTEXT = ReleaseContext(

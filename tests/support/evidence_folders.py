@@ -23,7 +23,6 @@ def folder_of(machine: Round) -> EvidenceFolder:
         labels=machine.labels,
         manufacturer=machine.tpm.manufacturer,
         ek_algorithm=machine.tpm.ek_algorithm,
-        cap_pcr=machine.policy.cap_pcr,
     )
 
 

@@ -57,14 +57,14 @@ def facts(**changes: Any) -> Facts:
     return Facts(pcrs=seen.pcrs, labels=seen.labels, proofs=in_order, asked=seen.asked)
 
 
-def judged_values(pcrs: Mapping[int, bytes], *goldens: Golden, cap_pcr: int = 15) -> Judgement:
+def judged_values(pcrs: Mapping[int, bytes], *goldens: Golden) -> Judgement:
     """Return the judgement on values alone, by PCR."""
-    return held(proved(pcrs), *goldens, cap_pcr=cap_pcr)
+    return held(proved(pcrs), *goldens)
 
 
-def held(pcrs: QuotedPcrs, *goldens: Golden, cap_pcr: int = 15) -> Judgement:
+def held(pcrs: QuotedPcrs, *goldens: Golden) -> Judgement:
     """Return the judgement on proved values alone."""
-    return compare(facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60, cap_pcr=cap_pcr), NOW)
+    return compare(facts(pcrs=pcrs), Policy(goldens=goldens, trust_seconds=60), NOW)
 
 
 def found(judgement: Judgement) -> list[tuple[FindingId, str]]:

@@ -22,9 +22,12 @@ from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.tpm.public import EccPublic
 from nodeseal.v1 import attestation_pb2, enrollment_pb2, key_release_pb2
 from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, Stubs, received, refusal_of
+
+EPOCH = PcrSelection.of({HashAlg.SHA256: (EPOCH_PCR,)})
 
 
 def asking(model_digest: str, *slots: Slot) -> key_release_pb2.Ask:
@@ -42,6 +45,7 @@ class FakeNode:
         boot_log: its firmware's log; empty: no log.
         ima_log: ``binary_runtime_measurements``; None: no IMA.
         release_key: the release key of the last proof, with the PCRs of its policy.
+        begins_epochs: whether it begins a lease epoch when none has begun, as agents do at their start.
     """
 
     release_key: tuple[EccPublic, PcrSelection]
@@ -55,6 +59,7 @@ class FakeNode:
         self.leases: tuple[str, ...] = ()
         self.boot_log = b""
         self.ima_log: bytes | None = None
+        self.begins_epochs = True
         self.boot_id = "3f0c7c9e-0000-4000-8000-000000000001"
 
     def identity(self, **changes: Any) -> enrollment_pb2.Identity:
@@ -109,6 +114,7 @@ class FakeNode:
         self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST
     ) -> attestation_pb2.Evidence:
         """Return honest evidence, values included."""
+        self._begin_epoch()
         selection = selection_of(challenge.pcr_selection)
         quote = self.tpm.quote(self.qualifying(challenge, purpose), selection)
         return attestation_pb2.Evidence(
@@ -130,6 +136,10 @@ class FakeNode:
         if self.ima_log is not None:
             logs += ima_stretches(self.ima_log[offset:], offset)
         return [*logs, self.evidence(challenge, purpose)]
+
+    def _begin_epoch(self) -> None:
+        if self.begins_epochs and not any(self.tpm.read_pcrs(EPOCH)[0]):
+            self.tpm.begin_epoch()
 
     @asynccontextmanager
     async def attesting(self) -> AsyncIterator[FakeStream]:
@@ -169,6 +179,7 @@ class FakeNode:
 
     def proof(self, challenge: key_release_pb2.ReleaseChallenge, **changes: Any) -> key_release_pb2.Proof:
         """Return an honest proof of a new release key, with some fields changed."""
+        self._begin_epoch()
         policy = selection_of(challenge.policy_selection)
         public = self.tpm.create_release_key(policy)
         self.release_key = (public, policy)

@@ -17,7 +17,6 @@ import secrets
 import signal
 import sqlite3
 import tempfile
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
@@ -25,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeseal.agent.calls.channels import VerifierConfig
-from nodeseal.agent.tpm.device import CAP_LABEL
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
 from support.admin import Sealed, a_sealed_model, activate, golden_from_evidence, grant
@@ -35,8 +34,6 @@ from support.agents import AgentProcess, Loader, eventually, heard, loader, trus
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
-CAPPED = hashlib.sha256(bytes(32) + hashlib.sha256(CAP_LABEL).digest()).digest()
-UNCAPPED = bytes(32)
 REFUSED = f"{KEYS_INTERFACE}.Refused"
 _HEALS_SECONDS = 40.0
 
@@ -147,15 +144,15 @@ class Host:
         return self.site.verifier
 
     @property
-    def cap(self) -> bytes:
-        """The cap PCR's value."""
-        return self.machine.read_pcrs()[15]
+    def epoch(self) -> bytes:
+        """The lease epoch: PCR 23's value."""
+        return self.machine.read_pcrs()[EPOCH_PCR]
 
     @property
-    def action_ran(self) -> int:
-        """How often the stop action ran."""
+    def actions(self) -> list[str]:
+        """Cause and reason of each run of the stop action."""
         ran = self.agent.folder / "ran"
-        return len(ran.read_text().splitlines()) if ran.exists() else 0
+        return ran.read_text().splitlines() if ran.exists() else []
 
     async def extend(self, pcr: int) -> None:
         """Tamper with the machine."""
@@ -189,13 +186,6 @@ class Host:
         assert base64.b64decode(str(reply.parameters["data_key"])) == self.model.data_key
         assert str(reply.parameters["lease_id"]) in records_of(self.verifier).issued
 
-    def reboot(self) -> None:
-        """Restart machine and agent, as a person does who has set things right."""
-        self.agent.kill()
-        self.machine.boot(sample_boot_log(SampleBoot()))
-        (self.agent.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
-        self.agent.start()
-
 
 def open_parameters(model: Sealed) -> dict[str, object]:
     """Return the parameters of ``Open``."""
@@ -203,14 +193,21 @@ def open_parameters(model: Sealed) -> dict[str, object]:
 
 
 @contextmanager
-def a_newcomer(site: Site) -> Iterator[tuple[Machine, AgentProcess]]:
-    """A booted machine and an agent that has never run; its stop action writes a line into a file."""
+def a_newcomer(site: Site, *extended: int) -> Iterator[tuple[Machine, AgentProcess]]:
+    """A booted machine and an agent that has never run; its stop action writes cause and reason into a file.
+
+    Args:
+        site: where it is.
+        extended: PCRs that its system extends at the end of the boot.
+    """
     with (
         a_machine(site.verifier.vendor) as machine,
         tempfile.TemporaryDirectory(prefix="agent") as folder,
     ):
         machine.boot(sample_boot_log(SampleBoot()))
-        action = f"echo ran >> {folder}/ran"
+        for pcr in extended:
+            machine.extend(pcr, os.urandom(32))
+        action = f"echo $NODESEAL_CAUSE: $NODESEAL_REASON >> {folder}/ran"
         agent = AgentProcess(Path(folder), machine.tcti, agents_view(site.verifier), on_revocation=action)
         try:
             yield machine, agent
@@ -219,9 +216,9 @@ def a_newcomer(site: Site) -> Iterator[tuple[Machine, AgentProcess]]:
 
 
 @contextmanager
-def a_host(site: Site) -> Iterator[Host]:
-    """A new node, which is trusted."""
-    with a_newcomer(site) as (machine, agent):
+def a_host(site: Site, *extended: int) -> Iterator[Host]:
+    """A new node, which is trusted; ``extended`` as in :func:`a_newcomer`."""
+    with a_newcomer(site, *extended) as (machine, agent):
         agent.start()
         yield Host(site=site, machine=machine, agent=agent, model=asyncio.run(_admitted(site.verifier, agent)))
 
@@ -262,15 +259,15 @@ async def _cover(admin: Stubs, node_id: str) -> None:
 
 
 def opens(host: Host) -> None:
-    """Let a loader open the model and close it; the verifier hears of both, and the cap PCR stays as it is."""
+    """Let a loader open the model and close it; the verifier hears of both, and the lease epoch goes on."""
 
     async def scenario() -> None:
         async with host.opened():
-            pass
+            epoch = host.epoch
         await eventually(lambda: not running_leases(host))
+        assert host.epoch == epoch
 
     asyncio.run(scenario())
-    assert host.cap == UNCAPPED
 
 
 def running_leases(host: Host) -> set[str]:

@@ -21,7 +21,7 @@ def saved_context(content: bytes) -> SavedContext:
     return context
 
 
-def released(lease_id: LeaseId = ONE, model: str = "ab") -> HeldLease:
+def released(lease_id: LeaseId = ONE, model: str = "ab", silence_seconds: int = 0) -> HeldLease:
     return HeldLease(
         lease_id=lease_id,
         model_digest=Digest(model * 32),
@@ -30,5 +30,6 @@ def released(lease_id: LeaseId = ONE, model: str = "ab") -> HeldLease:
         sealed=Wrapped(b"", b"secret"),
         release_key=SavedKey(public=b"", context=saved_context(b"context")),
         release_point=b"",
-        policy_selection=PcrSelection.of({HashAlg.SHA256: (0, 15)}),
+        policy_selection=PcrSelection.of({HashAlg.SHA256: (0, 23)}),
+        silence_seconds=silence_seconds,
     )

@@ -128,6 +128,9 @@ class MachineTpm(SyntheticTpm):
     def extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
         self.machine.extend(pcr, digests[SHA256])
 
+    def begin_epoch(self) -> None:
+        self._open.begin_epoch()
+
     def read_pcrs(self, selection: PcrSelection) -> tuple[bytes, ...]:
         return self._open.read_pcrs(selection)
 

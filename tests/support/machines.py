@@ -13,6 +13,7 @@ import pytest
 
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 
 
 def need(*programs: str) -> None:
@@ -60,3 +61,8 @@ def tool(machine: Machine, *command: str, cwd: Path) -> str:
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def judged_pcrs(machine: Machine) -> dict[int, bytes]:
+    """Return all PCRs but the lease epoch, which the node's agent changes while it runs."""
+    return {pcr: value for pcr, value in machine.read_pcrs().items() if pcr != EPOCH_PCR}

@@ -85,7 +85,6 @@ class Observed:
             labels={},
             manufacturer="",
             ek_algorithm="",
-            cap_pcr=15,
         )
         return decode_evidence_folder(folder.encode())
 

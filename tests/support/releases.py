@@ -111,6 +111,18 @@ class Scene:
         assert denied[-1] == refusal.findings
         return refusal
 
+    async def refused_at_once(self) -> Refusal:
+        """Ask, and expect a refusal before any challenge; make sure that the denial was recorded."""
+        leases, denials = lease_rows(self.verifier), len(self.denials())
+
+        async def no_answer(_: Challenge) -> Proof:
+            raise AssertionError("the node was challenged")
+
+        refusal = await refused(self.ask(no_answer))
+        assert lease_rows(self.verifier) == leases
+        assert self.denials()[denials:] == [refusal.findings]
+        return refusal
+
     def denials(self) -> list[tuple[str, ...]]:
         """Return the findings of each denial of this node that was recorded."""
         return [

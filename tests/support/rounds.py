@@ -43,8 +43,8 @@ from support import ima
 from support.quotes import START, Signed, SigningKey, quoted
 
 SHA256 = HashAlg.SHA256
-SELECTION = PcrSelection.of({SHA256: [*range(10), *range(11, 16)]})
-ALL = PcrSelection.of({SHA256: range(16)})
+SELECTION = PcrSelection.of({SHA256: [*range(10), *range(11, 16), 23]})
+ALL = PcrSelection.of({SHA256: [*range(16), 23]})
 """The PCRs that verifiers ask for by default, PCR 10 included."""
 IMA_PCR = 10
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -44,6 +44,7 @@ from nodeseal.v1 import (
 DOMAIN = "test.example"
 DATA_KEY = bytes(range(32))
 SHA256 = 0x000B
+QUOTED = (*range(16), 23)
 NOTHING_KNOWN = KnownLogs(boot_id="", boot_log_sha256=b"", ima_offset=0)
 
 
@@ -61,6 +62,7 @@ class ScriptedVerifier:
         values_required: as in ``Challenge``.
         policy_pcrs: PCRs that the release key's policy must cover.
         context: changes to the release context before it is sent.
+        silence_seconds: as in ``Released``.
         release_delay: seconds between a release's proof and its answer.
         learns: whether an accepted round's logs are known from then on, as a verifier knows them that judged them.
         known: the logs that challenges name as known.
@@ -84,8 +86,9 @@ class ScriptedVerifier:
     certify_as: NodeId | None = None
     refuse: grpc.StatusCode | None = None
     values_required: bool = False
-    policy_pcrs: tuple[int, ...] = (0, 4, 15)
+    policy_pcrs: tuple[int, ...] = (0, 4, 23)
     context: dict[str, Any] = field(default_factory=dict)
+    silence_seconds: int = 0
     release_delay: float = 0.0
     learns: bool = True
     known: KnownLogs = NOTHING_KNOWN
@@ -123,7 +126,7 @@ class ScriptedVerifier:
         )
 
     def challenge(self) -> attestation_pb2.Challenge:
-        banks = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=range(16))]
+        banks = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=QUOTED)]
         return attestation_pb2.Challenge(
             nonce=os.urandom(32),
             pcr_selection=attestation_pb2.PcrSelection(banks=banks),
@@ -223,7 +226,7 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         script = self._script
         ask = (await context.read()).ask
         await script.at("ask")
-        policy = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=script.policy_pcrs)]
+        policy = [attestation_pb2.PcrSelection.Bank(hash=SHA256, pcrs=script.policy_pcrs)] if script.policy_pcrs else []
         challenge = key_release_pb2.ReleaseChallenge(
             challenge=script.challenge(), policy_selection=attestation_pb2.PcrSelection(banks=policy)
         )
@@ -257,7 +260,12 @@ class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):
         context = encode_release_context(replace(honest, **self._script.context))
         sealed = wrap_for_release(uncompressed_point(public.x, public.y), context, DATA_KEY)
         return key_release_pb2.Released(
-            lease_id=lease, context=context, enc=sealed.enc, wrapped=sealed.wrapped, trusted_for_ms=60_000
+            lease_id=lease,
+            context=context,
+            enc=sealed.enc,
+            wrapped=sealed.wrapped,
+            trusted_for_ms=60_000,
+            silence_seconds=self._script.silence_seconds,
         )
 
 

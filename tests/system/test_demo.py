@@ -26,10 +26,11 @@ PROMISES = (
     "equal the originals bit for bit",
     "the file on disk holds none of them readable",
     "same grant, same model, same agent",
+    "the TPM refuses every key of the lease",
+    "node-3 opens the model again without a reboot",
     "the finding names the program: /tmp/copy-weights",
     "the TPM already refuses to use the key",
     "the loader was told",
-    "the agent extended the cap PCR",
 )
 """In the order in which they are kept; the demo says each only after it has checked it."""
 

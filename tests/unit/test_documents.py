@@ -219,6 +219,14 @@ def test_keys_that_nobody_took_are_refused() -> None:
         fields.done()
 
 
+@pytest.mark.parametrize("value", [1, None, "text", []])
+def test_keys_of_older_versions_can_be_dropped_whatever_they_hold(value: object) -> None:
+    fields = Fields({"old": value, "new": 1}, "test")
+    assert fields.drop("old", "older") == ("old",)
+    assert fields.integer("new", low=0, high=1) == 1
+    fields.done()
+
+
 def test_a_document_with_every_key_taken_is_done() -> None:
     fields = Fields({"a": 1}, "test")
     fields.take("a")

@@ -8,18 +8,18 @@ from nodeseal import errors
 from nodeseal.findings import Finding, FindingId
 
 NONCE = Finding(id=FindingId.QUOTE_NONCE, expected="an open challenge", seen="a closed one")
-CAPPED = Finding(id=FindingId.PCR_CAPPED, expected="zeros", seen="ff", where="sha256:15")
+UNEXTENDED = Finding(id=FindingId.PCR_UNEXTENDED, expected="a value", seen="zeros", where="sha256:4")
 
 
 @pytest.mark.parametrize("refusal", [errors.ProofFailed, errors.PolicyRefused])
 def test_a_refusal_says_every_finding(refusal: type[errors.ProofFailed | errors.PolicyRefused]) -> None:
-    error = refusal(NONCE, CAPPED)
-    assert error.findings == (NONCE, CAPPED)
-    assert str(error) == f"{NONCE}; {CAPPED}"
+    error = refusal(NONCE, UNEXTENDED)
+    assert error.findings == (NONCE, UNEXTENDED)
+    assert str(error) == f"{NONCE}; {UNEXTENDED}"
 
 
 def test_a_refusal_has_the_remedy_of_its_first_finding() -> None:
-    assert errors.ProofFailed(CAPPED, NONCE).remedy == CAPPED.remedy
+    assert errors.ProofFailed(UNEXTENDED, NONCE).remedy == UNEXTENDED.remedy
 
 
 @pytest.mark.parametrize("refusal", [errors.ProofFailed, errors.PolicyRefused])
@@ -35,11 +35,13 @@ def test_an_error_has_no_remedy_unless_given() -> None:
 
 def test_tracebacks_end_with_what_to_do() -> None:
     assert errors.NotFound("no node", remedy="enrol it").__notes__ == ["do: enrol it"]
-    assert errors.ProofFailed(NONCE, CAPPED, NONCE).__notes__ == [f"do: {NONCE.remedy}", f"do: {CAPPED.remedy}"]
+    assert errors.ProofFailed(NONCE, UNEXTENDED, NONCE).__notes__ == [f"do: {NONCE.remedy}", f"do: {UNEXTENDED.remedy}"]
     assert not hasattr(errors.NotFound("no node"), "__notes__")
 
 
-@pytest.mark.parametrize("error", [errors.ProofFailed(NONCE, CAPPED), errors.NotFound("no node", remedy="enrol it")])
+@pytest.mark.parametrize(
+    "error", [errors.ProofFailed(NONCE, UNEXTENDED), errors.NotFound("no node", remedy="enrol it")]
+)
 def test_an_error_crosses_processes_whole(error: errors.NodesealError) -> None:
     arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
     assert (type(arrived), str(arrived), arrived.remedy) == (type(error), str(error), error.remedy)

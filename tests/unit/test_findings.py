@@ -40,7 +40,7 @@ def test_a_finding_without_a_place_reads_without_brackets() -> None:
 
 
 def test_the_remedy_is_the_one_of_the_id() -> None:
-    assert Finding(id=FindingId.PCR_CAPPED, expected="", seen="").remedy == FindingId.PCR_CAPPED.remedy
+    assert Finding(id=FindingId.PCR_UNEXTENDED, expected="", seen="").remedy == FindingId.PCR_UNEXTENDED.remedy
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from nodeseal.agent.calls.channels import Link, receive, send, translated
 from nodeseal.agent.calls.messages import parse_challenge, parse_lease_ids
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.release.leases import Leases
+from nodeseal.causes import EndCause
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.wire.evidence import evidence_to_proto
-from nodeseal.wire.messages import findings_from_proto, state_from_proto
+from nodeseal.wire.messages import cause_from_proto, findings_from_proto, state_from_proto
 
 _log = structlog.get_logger("nodeseal.agent.attest")
 
@@ -93,19 +94,21 @@ class AttestationStream:
 
     def _revoke(self, revocation: attestation_pb2.Revocation) -> None:
         lease_ids = parse_lease_ids(revocation.lease_ids)
-        self._leases.end(f"revoked: {revocation.reason}", lease_ids or None)
+        self._leases.end(cause_from_proto(revocation.cause), f"revoked: {revocation.reason}", lease_ids or None)
 
     def _take_verdict(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
         state, findings = state_from_proto(verdict.state), findings_from_proto(verdict.findings)
         news = state != self._status.state or findings != self._status.findings
         self._status.state, self._status.findings = state, findings
-        if verdict.state == attestation_pb2.NODE_STATE_TRUSTED:
-            self._accepted = self._sent
+        trusted = verdict.state == attestation_pb2.NODE_STATE_TRUSTED
+        self._accepted = self._sent if trusted else ()
+        if trusted:
             self._leases.extend_trust(self._challenged_at + verdict.trusted_for_ms / 1000)
+        elif verdict.state == attestation_pb2.NODE_STATE_STALE:
+            self._leases.fall_silent("the verifier has heard no good round in time")
         else:
-            self._accepted = ()
-            self._leases.end(f"the verifier's verdict is {state}")
+            self._leases.end(EndCause.DISTRUST, f"the verifier's verdict is {state}")
         if news:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
 

@@ -11,7 +11,6 @@ from nodeseal.agent.calls.channels import VerifierConfig
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.local.callers import CallerRule
 from nodeseal.documents import Fields
-from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
 
@@ -28,9 +27,8 @@ _MAX_UID: Final = 2**32 - 2
 _DIGEST_SIZE: Final = 32
 _MAX_SOCKET_PATH: Final = 107
 """unix(7): sun_path has 108 bytes."""
-_FIRST_CAP: Final = 8
-_LAST_CAP: Final = 15
-"""PCR 8 to 15 belong to the operating system and keep their values until a reset (PC Client PTP, "PCR Attributes")."""
+_CAP_PCR: Final = "cap_pcr"
+"""A setting of the first release, which means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +43,12 @@ class AgentConfig:
         state_directory: identity of this node; only the agent may read it.
         socket: path of the local key socket.
         callers: who may ask there; an empty list allows nobody.
-        cap_pcr: the PCR that is extended when leases end by force; the verifier's configuration names the same.
         on_revocation: programs to run when leases end by force, each as argument list; no shell.
         revocation_timeout_seconds: how long each of them may run.
         host: where the kernel shows boot id, firmware and logs.
         hostname: what people call this node.
         log_style: style of log lines.
+        retired: settings of older versions that the file still has; they are ignored.
     """
 
     verifier: VerifierConfig
@@ -60,12 +58,12 @@ class AgentConfig:
     state_directory: Path
     socket: Path
     callers: tuple[CallerRule, ...]
-    cap_pcr: int
     on_revocation: tuple[tuple[str, ...], ...]
     revocation_timeout_seconds: int
     host: HostFiles
     hostname: str
     log_style: LogStyle
+    retired: tuple[str, ...] = ()
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -85,12 +83,12 @@ def load_config(path: Path) -> AgentConfig:
         state_directory=folder / fields.text("state_directory"),
         socket=folder / fields.text("socket", max_length=_MAX_SOCKET_PATH),
         callers=tuple(_caller(item, f"{path}: callers") for item in fields.items("callers")),
-        cap_pcr=fields.integer("cap_pcr", low=_FIRST_CAP, high=_LAST_CAP) if fields.has("cap_pcr") else DEFAULT_CAP_PCR,
         on_revocation=_commands(fields),
         revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
         host=_host(fields, folder),
         hostname=fields.text("hostname", max_length=_MAX_HOSTNAME) if fields.has("hostname") else gethostname(),
         log_style=parse_log_style(fields, "log_format") if fields.has("log_format") else LogStyle.JSON,
+        retired=fields.drop(_CAP_PCR),
     )
     fields.done()
     return config

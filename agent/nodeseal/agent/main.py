@@ -105,7 +105,10 @@ async def _run(settings: AgentConfig) -> None:
 def _settings(path: Path) -> AgentConfig:
     settings = load_config(path)
     configure_logs(settings.log_style, colors=True)
-    structlog.get_logger("nodeseal.agent").info("nodeseal-agent", version=distribution_version("nodeseal"))
+    log = structlog.get_logger("nodeseal.agent")
+    log.info("nodeseal-agent", version=distribution_version("nodeseal"))
+    for setting in settings.retired:
+        log.warning("setting ignored", setting=setting, remedy=f"delete it from {path}")
     return settings
 
 

@@ -20,6 +20,7 @@ from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
 from nodeseal.agent.local.service import LocalKeysService
 from nodeseal.agent.local.socket import KeySocket
+from nodeseal.agent.release.epoch import LeaseEpoch
 from nodeseal.agent.release.leases import Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.release.revocation import Revoker
@@ -64,11 +65,10 @@ class Agent:
         self._state.claim()
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds, password)
         self._attester: Final = Attester(self._tpm, config.host, config.hostname)
-        self._revoker: Final = Revoker(
-            self._tpm, config.cap_pcr, config.on_revocation, config.revocation_timeout_seconds
-        )
+        self._epoch: Final = LeaseEpoch(self._tpm, config.tpm_timeout_seconds)
+        self._revoker: Final = Revoker(self._epoch, config.on_revocation, config.revocation_timeout_seconds)
         self._leases: Final = Leases(_clock, self._revoker.begin)
-        self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, config.cap_pcr)
+        self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, self._epoch)
         self._status: Final = AgentStatus()
         self._template = ""
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
@@ -101,16 +101,19 @@ class Agent:
     async def _run_parts(self, stop: asyncio.Event) -> None:
         service = LocalKeysService(self._config.callers, self._releaser, self._leases, self._status, _clock)
         socket = KeySocket(self._config.socket, service)
+        self._epoch.begin()
         async with asyncio.TaskGroup() as group:
-            parts = [group.create_task(part) for part in (self._belong(), socket.serve(), self._leases.watch())]
+            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch())
+            parts = [group.create_task(part) for part in work]
             await stop.wait()
             await self._farewell()
             for part in parts:
                 part.cancel()
 
     async def close(self) -> None:
-        """Wait for revocations that have begun, then close the TPM."""
+        """Wait for the consequences of ends that have begun, then close the TPM."""
         await self._revoker.finished()
+        await self._epoch.finish()
         self._tpm.close()
         self._state.release()
 

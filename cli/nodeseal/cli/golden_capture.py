@@ -62,7 +62,6 @@ def capture_golden(  # noqa: PLR0913 - a command's options
         name=wanted_name,
         pcrs=wanted_pcrs,
         rules=rules,
-        cap_pcr=folders[0].cap_pcr,
         runtime=_runtime(observed) if runtime else None,
     )
     captured = capture([each.observation for each in observed], wanted)

@@ -17,13 +17,13 @@ from nodeseal.boot.difference import first_difference, reference_events
 from nodeseal.boot.proved import ProvedLog
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs
-from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
+from nodeseal.golden.model import Golden
 from nodeseal.golden.parts import MAX_NAME
 from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent, RuntimeRules, Signer
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IMA_PCR, STATIC_PCRS, STUB_PCR
+from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IDENTITY_PCR, IMA_PCR, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log_types import EventType
 
 _RULE_PCRS: Final = frozenset({2, 4, 5, 7, 8, 9, 11, 12})
@@ -55,16 +55,14 @@ class CaptureOptions:
 
     Attributes:
         name: name of the golden.
-        pcrs: PCRs to pin; empty: all that are quoted and hold still.
+        pcrs: PCRs to pin; empty: all that are quoted and hold still, except the one that tells machines apart.
         rules: whether rules replace values where possible.
-        cap_pcr: the cap PCR, which is never pinned.
         runtime: the runtime rules of the golden, or None.
     """
 
     name: str
     pcrs: frozenset[int] = frozenset()
     rules: bool = False
-    cap_pcr: int = DEFAULT_CAP_PCR
     runtime: RuntimeRules | None = None
 
 
@@ -166,8 +164,7 @@ def _places(observations: Sequence[Observation], wanted: CaptureOptions) -> list
     quoted = {pcr for _, pcr in observations[0].pcrs.selection.indices()}
     if not wanted.pcrs <= quoted:
         raise MalformedInput(f"golden capture: PCRs {sorted(wanted.pcrs - quoted)} are not quoted")
-    left_out = {IMA_PCR, DEFAULT_CAP_PCR, wanted.cap_pcr}
-    chosen = wanted.pcrs or {pcr for pcr in quoted if pcr in STATIC_PCRS} - left_out
+    chosen = wanted.pcrs or {pcr for pcr in quoted if pcr in STATIC_PCRS} - {IMA_PCR, IDENTITY_PCR}
     return [(bank, pcr) for bank, pcr in observations[0].pcrs.selection.indices() if pcr in chosen]
 
 

@@ -45,7 +45,7 @@ def compare(facts: Facts, policy: Policy, now: datetime) -> Judgement:
     """Hold ``facts`` against ``policy`` at the moment ``now``."""
     held = [_hold(golden, facts) for golden in policy.goldens if counts(golden, facts.labels, now)]
     matched = tuple(one.golden for one in held if not one.distance and not one.open)
-    always = tuple(_whatever_goldens_say(facts, policy))
+    always = tuple(_whatever_goldens_say(facts))
     refused = any(finding.id.severity is not Severity.WARNING for finding in always)
     undecided = not matched and not refused and any(one.open and not one.distance for one in held)
     differs = tuple(finding for finding in _nearest_differs(held, policy) if finding not in always)
@@ -61,8 +61,8 @@ def compare(facts: Facts, policy: Policy, now: datetime) -> Judgement:
     )
 
 
-def _whatever_goldens_say(facts: Facts, policy: Policy) -> Iterator[Finding]:
-    yield from pcr_values.check(facts.pcrs, policy.cap_pcr)
+def _whatever_goldens_say(facts: Facts) -> Iterator[Finding]:
+    yield from pcr_values.check(facts.pcrs)
     for proof in facts.proofs:
         if proof is not None:
             yield from proof.findings

@@ -24,7 +24,7 @@ from nodeseal.evidence.logs import NOTHING_KNOWN, KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, Severity
-from nodeseal.golden.model import DEFAULT_CAP_PCR, Golden
+from nodeseal.golden.model import Golden
 from nodeseal.ids import Nonce
 from nodeseal.tpm.attest import Attest, ClockInfo
 from nodeseal.tpm.pcr import PcrSelection
@@ -74,12 +74,10 @@ class Policy:
     Attributes:
         goldens: the active goldens; a node must match one of them whole. None active: nothing is trusted.
         trust_seconds: how long one good round is believed, counted from its challenge.
-        cap_pcr: the PCR that ends leases when extended; it must be quoted and zero in every bank.
     """
 
     goldens: tuple[Golden, ...]
     trust_seconds: int
-    cap_pcr: int = DEFAULT_CAP_PCR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

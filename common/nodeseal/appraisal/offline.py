@@ -55,7 +55,7 @@ def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden]) -> Apprai
         ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds.
         MalformedInput: claims or attestation key do not parse.
     """
-    policy = Policy(goldens=tuple(goldens), trust_seconds=_NO_TRUST_SECONDS, cap_pcr=folder.cap_pcr)
+    policy = Policy(goldens=tuple(goldens), trust_seconds=_NO_TRUST_SECONDS)
     tpm = TpmFacts(manufacturer=folder.manufacturer, ek_algorithm=folder.ek_algorithm)
     node = KnownNode(keys=_keys(folder), baseline=None, labels=folder.labels, tpm=tpm)
     return appraise(folder.evidence, _challenge(folder), node, policy, folder.received)

@@ -3,8 +3,8 @@
 Values count only if the quote's digest covers them. A round that continues the last one may leave them out while
 selection and digest are the ones proved before; any other round is judged by the values that it carries itself.
 
-Two rules hold whatever goldens say. Boot PCRs (0 to 7) that firmware never extended prove nothing. A node whose cap PCR
-was extended has lost its leases until it reboots.
+One rule holds whatever goldens say: boot PCRs (0 to 7) that firmware never extended prove nothing. PCR 23, the lease
+epoch, is quoted and never judged: an honest node changes it while it runs.
 """
 
 from __future__ import annotations
@@ -44,10 +44,20 @@ def prove(authentic: AuthenticEvidence, continuity: Continuity) -> QuotedPcrs | 
     return known
 
 
-def check(pcrs: QuotedPcrs, cap_pcr: int) -> Iterator[Finding]:
-    """Iterate over what is wrong with the values whatever goldens say."""
-    yield from _unextended(pcrs)
-    yield from _capped(pcrs, cap_pcr)
+def check(pcrs: QuotedPcrs) -> Iterator[Finding]:
+    """Find boot PCRs that still have their reset value, whatever goldens say.
+
+    That is all zeros or all ones, except for the last byte: PCR 0 starts with the locality of TPM2_Startup or the
+    H-CRTM mark there (PC Client Platform Firmware Profile, "PCR[0]" and StartupLocality event).
+    """
+    for (bank, index), value in pcrs.items():
+        if index in FIRMWARE_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
+            yield Finding(
+                id=FindingId.PCR_UNEXTENDED,
+                expected="a value that firmware measured",
+                seen=value.hex(),
+                where=_place(bank, index),
+            )
 
 
 def judge(golden: Golden, facts: Facts) -> Iterator[Finding]:
@@ -70,35 +80,6 @@ def _missing(quoted: Quoted) -> Finding:
         expected="PCR values, since these were not proved before",
         seen=f"none, with digest {quoted.pcr_digest.hex()}",
     )
-
-
-def _unextended(pcrs: QuotedPcrs) -> Iterator[Finding]:
-    """Find boot PCRs that still have their reset value.
-
-    That is all zeros or all ones, except for the last byte: PCR 0 starts with the locality of TPM2_Startup or the
-    H-CRTM mark there (PC Client Platform Firmware Profile, "PCR[0]" and StartupLocality event).
-    """
-    for (bank, index), value in pcrs.items():
-        if index in FIRMWARE_PCRS and len(set(value[:-1])) == 1 and value[0] in (0x00, 0xFF):
-            yield Finding(
-                id=FindingId.PCR_UNEXTENDED,
-                expected="a value that firmware measured",
-                seen=value.hex(),
-                where=_place(bank, index),
-            )
-
-
-def _capped(pcrs: QuotedPcrs, cap_pcr: int) -> Iterator[Finding]:
-    """Find cap PCRs that are not zero; one that was not quoted is not known to be zero."""
-    for bank, _ in pcrs.selection.banks:
-        value = pcrs.get(bank, cap_pcr)
-        if value is None or any(value):
-            yield Finding(
-                id=FindingId.PCR_CAPPED,
-                expected=bytes(bank.digest_size).hex(),
-                seen=_shown(value),
-                where=_place(bank, cap_pcr),
-            )
 
 
 def _alternatives(allowed: frozenset[bytes]) -> str:

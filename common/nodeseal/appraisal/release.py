@@ -1,11 +1,12 @@
 """Checks of a release key: only this TPM can use it, and only in the state that was just proved (DESIGN §7).
 
-Three facts, each with its finding:
+Four facts, each with its finding:
 
 - the key's public area lets the TPM alone use it, and only by its policy (:func:`check_release_key`);
 - the node's attestation key certified that very key for this release (:func:`check_certify`);
 - its policy is TPM2_PolicyPCR over the values that were quoted in the same exchange (:func:`check_policy`), so if one
-  of them moves, the TPM itself refuses.
+  of them moves, the TPM itself refuses;
+- a lease epoch has begun (:func:`check_epoch`), so the agent can end the key's life whenever the lease ends.
 
 The caller appraises the release's evidence first; these functions take what that proved.
 """
@@ -13,7 +14,7 @@ The caller appraises the release's evidence first; these functions take what tha
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeseal.appraisal.model import Challenge, NodeKeys
@@ -26,6 +27,7 @@ from nodeseal.tpm.algorithms import Alg, CurveId, HashAlg, ObjectAttributes
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.node_keys import RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, Scheme, TpmPublic
 
@@ -48,10 +50,10 @@ class Certification:
     signature: bytes
 
 
-def policy_selection(goldens: Iterable[Golden], cap_pcr: int, quoted: PcrSelection) -> PcrSelection:
+def policy_selection(goldens: Iterable[Golden], quoted: PcrSelection) -> PcrSelection:
     """Return the PCRs that a release key's policy must cover: all by which the matched goldens judge what booted.
 
-    These are the quoted PCRs that have exact values or whose events boot rules look at, and the cap PCR in each of
+    These are the quoted PCRs that have exact values or whose events boot rules look at, and the lease epoch in each of
     their banks. PCR 10 is never among them, so IMA may go on measuring.
 
     Raises:
@@ -61,7 +63,7 @@ def policy_selection(goldens: Iterable[Golden], cap_pcr: int, quoted: PcrSelecti
         (bank, index)
         for golden in goldens
         for bank, indices in golden.static_pcrs().items()
-        for index in (*indices, cap_pcr)
+        for index in (*indices, EPOCH_PCR)
     }
     banks: dict[HashAlg, list[int]] = {}
     for bank, index in sorted(judged.intersection(quoted.indices())):
@@ -134,6 +136,26 @@ def check_policy(public: EccPublic, pcrs: QuotedPcrs, selection: PcrSelection) -
     if not hmac.compare_digest(public.auth_policy, expected):
         seen = public.auth_policy.hex() or "no policy"
         raise ProofFailed(_policy_finding(f"PolicyPCR over {selection}: {expected.hex()}", seen))
+
+
+def check_epoch(pcrs: QuotedPcrs, agent_version: str) -> Iterator[Finding]:
+    """Find banks in which no lease epoch has begun: PCR 23 is zero, as agents of the first release leave it.
+
+    Anybody can give it that value again, so a key that is bound to it would outlive its lease.
+
+    Args:
+        pcrs: the values that a quote proved.
+        agent_version: the version that the node's agent claims.
+    """
+    for bank, _ in pcrs.selection.banks:
+        value = pcrs.get(bank, EPOCH_PCR)
+        if value is None or not any(value):
+            yield Finding(
+                id=FindingId.RELEASE_EPOCH,
+                expected="the random value of a lease epoch",
+                seen=f"{'not quoted' if value is None else 'zero'}, agent {agent_version}",
+                where=f"{bank.hashlib_name} PCR {EPOCH_PCR}",
+            )
 
 
 def _kind(public: TpmPublic) -> str:

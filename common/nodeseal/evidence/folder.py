@@ -22,7 +22,7 @@ from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA, ImaDelta
 from nodeseal.evidence.round import Evidence
 from nodeseal.ids import Nonce, parse_labels, parse_node_id, parse_trust_domain
 from nodeseal.tpm.algorithms import HASHES_BY_NAME, HashAlg
-from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
+from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection
 
 EVIDENCE_FORMAT: Final = "nodeseal/evidence/1"
 _HEAD: Final = "evidence.json"
@@ -44,6 +44,8 @@ SIZES: Final[Mapping[str, int]] = {
     _IMA_LOG: MAX_IMA_DELTA,
 }
 """All files that a folder may hold, with their largest size in bytes. The last three may be absent."""
+_RETIRED_KEY: Final = "cap_pcr"
+"""Folders of the first release have it, and it means nothing."""
 _REQUIRED: Final = (_HEAD, _CLAIMS, _ATTEST, _SIGNATURE, _AK)
 
 
@@ -63,7 +65,6 @@ class EvidenceFolder:
         labels: the node's labels at that time.
         manufacturer: TCG vendor id that the EK certificate proved at enrolment, or empty.
         ek_algorithm: kind of the endorsement key, or empty.
-        cap_pcr: the PCR that must be zero.
 
     Raises:
         MalformedInput: the IMA log does not start at its beginning.
@@ -80,7 +81,6 @@ class EvidenceFolder:
     labels: Mapping[str, str]
     manufacturer: str
     ek_algorithm: str
-    cap_pcr: int
 
     def __post_init__(self) -> None:
         if self.evidence.ima is not None and self.evidence.ima.offset:
@@ -112,7 +112,6 @@ class EvidenceFolder:
     def _head(self) -> dict[str, object]:
         ima = self.evidence.ima
         return {
-            "cap_pcr": self.cap_pcr,
             "certificate_sha256": self.channel.certificate_sha256.hex(),
             "ek_algorithm": self.ek_algorithm,
             "format": EVIDENCE_FORMAT,
@@ -142,6 +141,7 @@ def decode_evidence_folder(files: Mapping[str, bytes]) -> EvidenceFolder:
     head = Fields(decode_json(files[_HEAD], _HEAD), _HEAD)
     head.constant("format", EVIDENCE_FORMAT)
     selection = _selection(head)
+    head.drop(_RETIRED_KEY)
     folder = EvidenceFolder(
         evidence=_evidence(files, head, selection),
         nonce=Nonce(head.hex("nonce", size=NONCE_SIZE)),
@@ -158,7 +158,6 @@ def decode_evidence_folder(files: Mapping[str, bytes]) -> EvidenceFolder:
         labels=_labels(head),
         manufacturer=head.text("manufacturer", max_length=64),
         ek_algorithm=head.text("ek_algorithm", max_length=64),
-        cap_pcr=head.integer("cap_pcr", low=0, high=LAST_PCR),
     )
     head.done()
     return folder

@@ -31,9 +31,9 @@ from nodeseal.ids import Digest, digest_of, parse_name
 from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.tpm.pcr import LAST_PCR
 from nodeseal.tpm.pcr_usage import (
-    APPLICATION_PCR,
     COMMAND_LINE_PCRS,
     DEBUG_PCR,
+    EPOCH_PCR,
     FILE_PCR,
     IMA_PCR,
     SECURE_BOOT_PCR,
@@ -41,7 +41,6 @@ from nodeseal.tpm.pcr_usage import (
 )
 
 GOLDEN_FORMAT = "nodeseal/golden/1"
-DEFAULT_CAP_PCR = 15
 MAX_VALUES = 64
 """Highest number of values for one PCR; more would be a rule, not a measurement."""
 
@@ -60,9 +59,8 @@ _PCRS_OF_RULES = {
 """PCRs with the events of each boot rule (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
 NOT_PINNABLE = {
     IMA_PCR: "it changes with every file that IMA measures",
-    DEFAULT_CAP_PCR: "it is the cap PCR, which must be zero on every trusted node",
     DEBUG_PCR: "any process may reset it",
-    APPLICATION_PCR: "any process may reset it",
+    EPOCH_PCR: "it is the lease epoch, to which the agent gives another random value again and again",
 }
 
 PcrValues = Mapping[HashAlg, Mapping[int, frozenset[bytes]]]

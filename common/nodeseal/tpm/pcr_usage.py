@@ -17,8 +17,9 @@ STATIC_PCRS: Final = range(16)
 DYNAMIC_PCRS: Final = range(17, 23)
 """PCRs that start with ones; a dynamic launch sets them to zeros."""
 DEBUG_PCR: Final = 16
-APPLICATION_PCR: Final = LAST_PCR
-"""Like :data:`DEBUG_PCR`, any process may reset it."""
+EPOCH_PCR: Final = LAST_PCR
+"""The lease epoch: the agent gives it a random value, and release keys are bound to that. Software may reset it at
+locality 0 (PC Client PTP, "PCR Attributes"), and firmware and operating systems leave it alone."""
 
 SECURE_BOOT_PCR: Final = 7
 FILE_PCR: Final = 9
@@ -29,6 +30,8 @@ STUB_PCR: Final = 11
 """Sections of a unified kernel image (systemd-stub), then the phases of the boot (systemd-pcrphase)."""
 STUB_COMMAND_LINE_PCR: Final = 12
 """Command line and credentials that systemd-stub passes on."""
+IDENTITY_PCR: Final = 15
+"""Machine id, file systems and volume keys (systemd-pcrmachine, systemd-pcrfs): another value on every machine."""
 COMMAND_LINE_PCRS: Final = (8, FILE_PCR, STUB_COMMAND_LINE_PCR)
 """Where GRUB, Linux' EFI stub and systemd-stub measure a kernel's command line."""
 
@@ -51,6 +54,7 @@ PCR_CONTENTS: Final = {
     STUB_COMMAND_LINE_PCR: "kernel command line, credentials (systemd)",
     13: "system extensions (systemd)",
     14: "keys of machine owners (shim)",
-    15: "system identity (systemd)",
+    IDENTITY_PCR: "system identity (systemd)",
+    EPOCH_PCR: "lease epoch (nodeseal-agent)",
 }
 """What is measured where, in words for people."""

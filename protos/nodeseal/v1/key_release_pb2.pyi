@@ -168,6 +168,7 @@ class Released(_message.Message):
     WRAPPED_FIELD_NUMBER: _builtins.int
     TRUSTED_UNTIL_FIELD_NUMBER: _builtins.int
     TRUSTED_FOR_MS_FIELD_NUMBER: _builtins.int
+    SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     context: _builtins.bytes
     """Canonical JSON: audit_leaf, goldens, key_id, key_version, lease_id, model_digest, node_id."""
@@ -175,6 +176,8 @@ class Released(_message.Message):
     wrapped: _builtins.bytes
     trusted_for_ms: _builtins.int
     """As in Verdict: counted from when the node received the challenge."""
+    silence_seconds: _builtins.int
+    """How long the lease goes on after the end of trust if the verifier falls silent; 0: it does not."""
     @_builtins.property
     def trusted_until(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -186,10 +189,11 @@ class Released(_message.Message):
         wrapped: _builtins.bytes = ...,
         trusted_until: _timestamp_pb2.Timestamp | None = ...,
         trusted_for_ms: _builtins.int = ...,
+        silence_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "enc", b"enc", "lease_id", b"lease_id", "trusted_for_ms", b"trusted_for_ms", "trusted_until", b"trusted_until", "wrapped", b"wrapped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "enc", b"enc", "lease_id", b"lease_id", "silence_seconds", b"silence_seconds", "trusted_for_ms", b"trusted_for_ms", "trusted_until", b"trusted_until", "wrapped", b"wrapped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,7 @@ and counters, PCRs that only extends change, release keys under a policy. It has
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nodeseal.tpm.ek_template import template
 from nodeseal.tpm.handles import PermanentHandle
 from nodeseal.tpm.node_keys import ATTESTATION_KEY_ATTRIBUTES, RELEASE_KEY_ATTRIBUTES
 from nodeseal.tpm.pcr import PCR_COUNT, PcrSelection, pcr_digest
-from nodeseal.tpm.pcr_usage import DYNAMIC_PCRS
+from nodeseal.tpm.pcr_usage import DYNAMIC_PCRS, EPOCH_PCR
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, Scheme
 from nodeseal.uefi.event_log import EventLog, decode_event_log, startup_locality
@@ -103,6 +104,11 @@ class SyntheticTpm:
         for bank in self._pcrs.keys() & digests.keys():
             values = self._pcrs[bank]
             values[pcr] = bank.digest(values[pcr] + digests[bank])
+
+    def begin_epoch(self) -> None:
+        """Begin a new lease epoch, as agents do: PCR 23 gets a random value in every bank."""
+        for bank, values in self._pcrs.items():
+            values[EPOCH_PCR] = bank.digest(bytes(bank.digest_size) + secrets.token_bytes(bank.digest_size))
 
     def read_pcrs(self, selection: PcrSelection) -> tuple[bytes, ...]:
         """Return the selected values in the TPM's order."""

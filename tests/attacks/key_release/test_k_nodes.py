@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from grpc import aio
+from tpm2_pytss.constants import ESYS_TR
 
+from nodeseal.agent.tpm.connection import Connection
 from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, encode_call
 from support.admin import Sealed, a_sealed_model, grant
 from support.agents import eventually, loader, trusted
 from support.fake_node import FakeNode
 from support.hosts import (
-    CAPPED,
     REFUSED,
     Host,
     Site,
@@ -237,10 +239,11 @@ async def _tamper(host: Host) -> None:
     await host.extend(4)
 
 
-async def _forgotten(host: Host) -> None:
-    """Make sure that nothing is left of a lease that ended by force."""
-    await eventually(lambda: host.cap == CAPPED)
-    await eventually(lambda: host.action_ran == 1)
+async def _forgotten(host: Host, epoch: bytes, cause: str) -> None:
+    """Make sure that nothing is left of a lease that ended by force in this epoch."""
+    await eventually(lambda: host.epoch not in {epoch, bytes(32)})
+    await eventually(lambda: host.actions)
+    assert [line.partition(":")[0] for line in host.actions] == [cause]
     assert (await host.status())["leases"] == []
 
 
@@ -252,21 +255,33 @@ async def _closed(host: Host) -> None:
     assert "data_key" not in reply.parameters
 
 
-EVENTS: dict[str, tuple[Callable[[Host], Awaitable[None]], str]] = {
-    "the key is revoked": (_revoke_the_key, "stolen"),
-    "a person quarantines the node": (_quarantine, "quarantined"),
-    "the node is found tampered with": (_tamper, "pcr.mismatch"),
+async def _admit(host: Host) -> None:
+    """Lift the quarantine, and wait until the node is trusted again."""
+    async with host.verifier.person() as admin:
+        await admin.nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=host.agent.node_id))
+    await trusted(host.agent)
+
+
+EVENTS: dict[str, tuple[Callable[[Host], Awaitable[None]], str, str]] = {
+    "the key is revoked": (_revoke_the_key, "revocation", "stolen"),
+    "a person quarantines the node": (_quarantine, "distrust", "quarantined"),
+    "the node is found tampered with": (_tamper, "distrust", "pcr.mismatch"),
 }
 
 
-@pytest.mark.parametrize(("event", "reason"), EVENTS.values(), ids=EVENTS)
-def test_k09_a_lease_ends_by_force_when(site: Site, event: Callable[[Host], Awaitable[None]], reason: str) -> None:
+@pytest.mark.parametrize(("event", "cause", "reason"), EVENTS.values(), ids=EVENTS)
+def test_k09_a_lease_ends_by_force_when(
+    site: Site, event: Callable[[Host], Awaitable[None]], cause: str, reason: str
+) -> None:
     async def scenario(host: Host) -> None:
         async with host.opened() as client, host.opened() as second:
+            epoch = host.epoch
             await event(host)
-            assert reason in await client.revoked()
+            end = await client.end()
+            assert reason in str(end["revoked"])
+            assert end["cause"] == cause
             assert await second.revoked()
-            await _forgotten(host)
+            await _forgotten(host, epoch, cause)
         await _closed(host)
         await eventually(lambda: not running_leases(host))
 
@@ -274,17 +289,62 @@ def test_k09_a_lease_ends_by_force_when(site: Site, event: Callable[[Host], Awai
         asyncio.run(scenario(host))
 
 
-def test_k09_a_verifier_that_is_unreachable_past_t_ends_the_lease_and_a_reboot_heals(site: Site) -> None:
+def test_k09_after_a_quarantine_a_person_admits_the_node_and_it_opens_without_a_reboot(site: Site) -> None:
     async def scenario(host: Host) -> None:
         async with host.opened() as client:
-            with site.silent():
-                assert await client.revoked() == "the node's trust ran out"
-                await _forgotten(host)
-        await _closed(host)
-        await eventually(lambda: not running_leases(host))
+            await _quarantine(host)
+            assert await client.revoked()
+        await _admit(host)
 
     with a_host(site) as host:
         asyncio.run(scenario(host))
-        host.reboot()
-        asyncio.run(trusted(host.agent))
+        opens(host)
+
+
+def test_k09_a_revoked_key_costs_the_node_no_trust_and_another_key_opens_without_a_reboot(site: Site) -> None:
+    async def scenario(host: Host) -> Sealed:
+        async with host.opened() as client:
+            await _revoke_the_key(host)
+            assert await client.revoked()
+        assert (await host.status())["state"] == "trusted"
+        async with host.verifier.person() as admin:
+            name = f"model-{secrets.token_hex(4)}"
+            model = await a_sealed_model(admin, name, name)
+            await grant(admin, host.agent, name)
+            return model
+
+    with a_host(site) as host:
+        opens(replace(host, model=asyncio.run(scenario(host))))
+
+
+def test_k09_a_verifier_that_is_unreachable_past_t_ends_the_lease_and_its_return_heals(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        async with host.opened() as client:
+            epoch = host.epoch
+            with site.silent():
+                end = await client.end()
+                assert (end["revoked"], end["cause"]) == ("the node's trust ran out", "silence")
+                await _forgotten(host, epoch, "silence")
+        await trusted(host.agent)
+
+    with a_host(site) as host:
+        asyncio.run(scenario(host))
+        opens(host)
+
+
+def test_a_node_whose_pcr_23_was_reset_heals_by_itself(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        tpm = Connection(host.machine.tcti)
+        tpm.esys.pcr_reset(ESYS_TR.PCR23)
+        tpm.close()
+        async with loader(host.agent) as client:
+            assert "release.no-epoch" in str((await host.ask(client)).parameters)
+
+    with a_host(site) as host:
+        asyncio.run(scenario(host))
+        opens(host)
+
+
+def test_a_machine_whose_system_measures_its_identity_twice_at_boot_is_trusted_and_opens(site: Site) -> None:
+    with a_host(site, 15, 15) as host:
         opens(host)

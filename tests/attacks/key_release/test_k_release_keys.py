@@ -190,9 +190,9 @@ FORGED_KEYS: dict[str, tuple[Forge, str]] = {
     "with a signing scheme": (of_kind(scheme=Scheme(Alg.ECDSA, HashAlg.SHA256)), "release.key"),
     "without a policy": (under(lambda _node, _selection: b""), "release.policy"),
     "with a policy of the attacker's": (under(lambda _node, _selection: OTHER), "release.policy"),
-    "with a policy that leaves out the cap PCR": (under(over(0, 1, 2, 3, 4, 5, 6, 7)), "release.policy"),
-    "with a policy that leaves out a golden's PCR": (under(over(0, 1, 2, 3, 5, 6, 7, 15)), "release.policy"),
-    "with a policy over the cap PCR alone": (under(over(15)), "release.policy"),
+    "with a policy that leaves out the lease epoch": (under(over(0, 1, 2, 3, 4, 5, 6, 7)), "release.policy"),
+    "with a policy that leaves out a golden's PCR": (under(over(0, 1, 2, 3, 5, 6, 7, 23)), "release.policy"),
+    "with a policy over the lease epoch alone": (under(over(23)), "release.policy"),
     "with a policy over values that were not quoted": (under(of_other_values), "release.policy"),
 }
 
@@ -209,7 +209,7 @@ def test_k01_a_release_key_is_refused(stage: Stage, forge: Forge, finding: str) 
 def test_k01_two_wrong_facts_are_both_named(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
         def forge(node: FakeNode, challenge: Challenge) -> Proof:
-            proof = under(over(15))(node, challenge)
+            proof = under(over(23))(node, challenge)
             proof.certify_signature = b""
             return proof
 
@@ -235,10 +235,54 @@ def test_k02_a_pcr_extended_since_the_last_round_refuses_the_release_and_is_name
     play(stage, case)
 
 
-def test_k02_a_cap_pcr_extended_since_refuses_the_release(stage: Stage) -> None:
+def test_k02_a_node_without_a_lease_epoch_is_refused_and_its_agent_is_to_be_updated(stage: Stage) -> None:
     async def case(scene: Scene) -> None:
-        scene.node.tpm.extend(15, EXTENDED)
-        assert (await scene.refused()).findings == ("release.node-state", "pcr.capped")
+        scene.node.begins_epochs = False
+        scene.node.tpm._pcrs[HashAlg.SHA256][23] = bytes(32)
+        await attest(scene.node)  # such a node is trusted, and shows what it is
+        refusal = await scene.refused_at_once()
+        assert refusal.findings == ("release.no-epoch",)
+        assert "agent 0.1.0" in refusal.details
+        assert "update nodeseal-agent" in refusal.details
+        scene.node.begins_epochs = True
+        await attest(scene.node)
+        await scene.opens()
+
+    play(stage, case)
+
+
+def test_k02_a_pcr_23_that_was_reset_during_the_exchange_refuses_the_release(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        def forge(node: FakeNode, challenge: Challenge) -> Proof:
+            node.begins_epochs = False
+            node.tpm._pcrs[HashAlg.SHA256][23] = bytes(32)
+            return node.proof(challenge)
+
+        assert (await scene.refused(forge)).findings == ("release.no-epoch",)
+
+    play(stage, case)
+
+
+def test_k02_a_release_key_of_the_epoch_before_is_refused(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        def forge(node: FakeNode, challenge: Challenge) -> Proof:
+            key = honest_key(node, challenge)
+            node.tpm.begin_epoch()
+            return certified(node, challenge, key)
+
+        assert (await scene.refused(forge)).findings == ("release.policy",)
+        await attest(scene.node)
+        await scene.opens()
+
+    play(stage, case)
+
+
+def test_k02_a_system_that_measured_its_identity_into_pcr_15_is_trusted_and_opens(stage: Stage) -> None:
+    async def case(scene: Scene) -> None:
+        for _ in range(2):
+            scene.node.tpm.extend(15, EXTENDED)
+        await attest(scene.node)
+        await scene.opens()
 
     play(stage, case)
 

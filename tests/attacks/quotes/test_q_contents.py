@@ -94,17 +94,18 @@ def quoting(selection: PcrSelection) -> Forge:
     return forge
 
 
-ASKED = tuple(range(16))
-"""What the verifier's configuration selects, in SHA-256."""
+ASKED = (*range(16), 23)
+"""What the verifier's configuration selects, in SHA-256, and the lease epoch."""
 OTHER_SELECTIONS = {
-    "PCR 16 in the place of PCR 15": [*ASKED[:-1], 16],
-    "PCR 10 left out": [*range(10), *range(11, 16)],
+    "PCR 16 in the place of PCR 15": [*range(15), 16, 23],
+    "PCR 10 left out": [*range(10), *range(11, 16), 23],
     "PCR 16 alone": [16],
-    "the debug PCRs alone": [16, 23],
-    "PCR 16 besides": [*ASKED, 16],
-    "PCR 23 besides": [*ASKED, 23],
+    "the PCRs alone that software can reset": [16, 23],
+    "PCR 16 besides": [*range(16), 16, 23],
+    "PCR 22 besides": [*range(16), 22, 23],
     "no PCR 0": ASKED[1:],
-    "no PCR 15": ASKED[:-1],
+    "no PCR 15": [*range(15), 23],
+    "no lease epoch": ASKED[:-1],
 }
 
 

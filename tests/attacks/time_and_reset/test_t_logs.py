@@ -18,7 +18,7 @@ from nodeseal.uefi.event_log import decode_event_log
 from nodeseal.v1.attestation_pb2 import NODE_STATE_QUARANTINED, NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED
 from support.attackers import seen_by
 from support.machine_tpm import ClockworkTpm, MachineTpm, tpm_of
-from support.machines import a_machine
+from support.machines import a_machine, judged_pcrs
 from support.runtime import content, ran
 from support.suspects import GOOD_LOG, Court, Trial, a_court, a_trial, ids, places, rules_golden, told, truth
 
@@ -70,9 +70,9 @@ def test_t01_a_reset_with_old_extends_and_old_logs_replayed_and_no_reboot_is_fou
 ) -> None:
     async def case(tpm: MachineTpm) -> None:
         async with a_trial(court, "logged", tpm=tpm, measured=HISTORY) as trial:
-            world, before, log = World(machine, trial), machine.read_pcrs(), trial.node.ima_bytes
+            world, before, log = World(machine, trial), judged_pcrs(machine), trial.node.ima_bytes
             world.replay(log)
-            assert machine.read_pcrs() == before  # and the same logs: nothing but the TPM's counters tells
+            assert judged_pcrs(machine) == before  # and the same logs: nothing but the TPM's counters tells
             found = await trial.refused(truth)
             assert places(found) == [("clock.reset-without-reboot", "clock")]
             assert list((await asyncio.wait_for(trial.stream.revocation(), 5)).lease_ids) == [trial.lease]

@@ -35,7 +35,7 @@ def test_a_short_file_has_safe_defaults(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, GOOD))
     assert config.verifier.ca_file == tmp_path / "ca.pem"
     assert config.callers == (CallerRule(uid=1000),)
-    assert (config.cap_pcr, config.on_revocation, config.log_style) == (15, (), LogStyle.JSON)
+    assert (config.on_revocation, config.log_style, config.retired) == ((), LogStyle.JSON, ())
     assert config.host.boot_id == Path("/proc/sys/kernel/random/boot_id")
     assert config.host.boot_log == Path("/sys/kernel/security/tpm0/binary_bios_measurements")
     assert config.host.ima_log.name.startswith("binary_runtime_measurements")
@@ -48,7 +48,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "  - uid: 1000",
         f'  - {{uid: 1000, gid: 100, executable_sha256: "{"ab" * 32}", unit: vllm.service}}\n'
         "on_revocation:\n  - [/bin/systemctl, stop, vllm.service]\n"
-        "cap_pcr: 14\nrevocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\n"
+        "revocation_timeout_seconds: 5\ntpm_timeout_seconds: 6\nboot_id_file: id\n"
         "boot_log: boot\nima_log: ima\nfirmware_directory: dmi\nlog_format: console\n"
         "hostname: gpu-17\nendorsement_auth_file: secret",
     ).replace("  ca_file: ca.pem", "  ca_file: ca.pem\n  server_name: localhost")
@@ -56,7 +56,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     rule = CallerRule(uid=1000, gid=100, executable_sha256=b"\xab" * 32, unit="vllm.service")
     assert config.callers == (rule,)
     assert config.on_revocation == (("/bin/systemctl", "stop", "vllm.service"),)
-    assert (config.cap_pcr, config.revocation_timeout_seconds, config.tpm_timeout_seconds) == (14, 5, 6)
+    assert (config.revocation_timeout_seconds, config.tpm_timeout_seconds) == (5, 6)
     assert config.host == HostFiles(
         boot_id=tmp_path / "id", boot_log=tmp_path / "boot", ima_log=tmp_path / "ima", firmware=tmp_path / "dmi"
     )
@@ -94,7 +94,6 @@ def test_an_empty_list_of_callers_is_accepted_and_allows_nobody(tmp_path: Path) 
         pytest.param("  - uid: 1000", "  - {uid: -1}", "uid is not an integer from 0", id="a negative user id"),
         pytest.param("callers:\n  - uid: 1000\n", "", "callers is missing", id="no rules at all"),
         pytest.param("verifier.example:7443", "verifier.example", "host:port", id="an address without a port"),
-        pytest.param("callers:", "cap_pcr: 16\ncallers:", "cap_pcr is not", id="a cap PCR that software can reset"),
         pytest.param(
             "callers:", "on_revocation: [reboot]\ncallers:", "list of commands", id="a command that needs a shell"
         ),
@@ -109,6 +108,12 @@ def test_a_wrong_setting_is_refused_with_file_and_key(tmp_path: Path, old: str, 
         load_config(path)
     assert error in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["15", "8", '"fifteen"'])
+def test_a_setting_of_the_first_release_is_accepted_and_named(tmp_path: Path, value: str) -> None:
+    config = load_config(written(tmp_path, f"cap_pcr: {value}\n{GOOD}"))
+    assert config.retired == ("cap_pcr",)
 
 
 def test_the_example_is_a_configuration() -> None:

@@ -318,8 +318,15 @@ def test_t02_a_rollback_quarantines_even_after_the_clock_caught_up(good: Round) 
 
 
 def test_an_attack_on_time_does_not_hide_what_else_is_wrong(good: Round) -> None:
-    attacked = good.then(good.appraise(), clock_info=RESET, pcrs={**PCRS, 4: b"n" * 32, 15: b"n" * 32})
-    assert ids(attacked.appraise()) == [FindingId.CLOCK_RESET, FindingId.PCR_CAPPED, FindingId.PCR_MISMATCH]
+    attacked = good.then(good.appraise(), clock_info=RESET, pcrs={**PCRS, 4: b"n" * 32})
+    assert ids(attacked.appraise()) == [FindingId.CLOCK_RESET, FindingId.PCR_MISMATCH]
+
+
+def test_a_new_lease_epoch_costs_neither_trust_nor_leases_nor_logs(good: Round) -> None:
+    first = good.appraise()
+    later = good.then(first, pcrs={**PCRS, 23: b"e" * 32}).appraise()
+    assert (later.findings, later.goldens, later.continuity) == ((), first.goldens, Continuity.CONTINUES)
+    assert (later.keeps_leases, later.values_required, later.logs_required) == (True, False, False)
 
 
 def test_an_attack_on_time_is_named_even_if_changed_values_were_left_out(good: Round) -> None:

@@ -55,9 +55,13 @@ def test_one_boot_pins_every_static_pcr_and_says_that_nobody_knows_the_next_boot
     assert captured.golden.boot is None
 
 
-def test_neither_what_ima_measures_nor_the_cap_is_pinned() -> None:
+def test_neither_what_ima_measures_nor_the_identity_of_one_machine_is_pinned() -> None:
     assert not {10, 15} & capture([ONE], WANTED).golden.pcrs[SHA256].keys()
-    assert 14 not in capture([ONE], replace(WANTED, cap_pcr=14)).golden.pcrs[SHA256]
+
+
+def test_the_identity_of_one_machine_is_pinned_if_somebody_asks_for_it() -> None:
+    wanted = replace(WANTED, pcrs=frozenset({4, 15}))
+    assert capture([ONE], wanted).golden.pcrs[SHA256].keys() == {4, 15}
 
 
 def test_two_boots_of_one_machine_that_agree_show_that_values_hold_still() -> None:

@@ -654,3 +654,12 @@ def test_entries_that_were_withheld_may_be_as_old_as_the_last_round_that_showed_
         assert ids(withheld) == [FindingId.IMA_REPLAY]
         current = current.then(withheld)
     assert current.appraise().trusted
+
+
+def test_what_was_proved_of_a_boot_and_its_files_stands_in_a_new_lease_epoch() -> None:
+    first = judging(MACHINE, boot=BOOT_RULES, runtime=runtime_rules())
+    before = first.appraise()
+    after = first.then(before, pcrs={**first.pcrs, 23: b"e" * 32}).appraise()
+    assert (before.trusted, after.findings, after.goldens) == (True, (), before.goldens)
+    assert (after.keeps_leases, after.values_required, after.logs_required) == (True, False, False)
+    assert booted(after) is booted(before)

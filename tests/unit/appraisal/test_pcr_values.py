@@ -9,7 +9,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from support.facts import found, held, judged_values, proved, proved_values
-from support.rounds import GOLDEN, PCRS, SHA256, golden_of
+from support.rounds import ALL, GOLDEN, PCRS, SHA256, golden_of
 
 OTHER = b"n" * 32
 
@@ -64,7 +64,7 @@ def test_q10_a_boot_pcr_that_firmware_never_extended_is_found_even_if_a_golden_a
 
 
 def test_q10_a_bank_that_firmware_never_extended_is_found_beside_a_good_one() -> None:
-    selection = PcrSelection.of({SHA256: [*range(8), 15], HashAlg.SHA512: [*range(8), 15]})
+    selection = PcrSelection.of({SHA256: range(8), HashAlg.SHA512: range(8)})
     values = [PCRS[index] if bank is SHA256 else bytes(64) for bank, index in selection.indices()]
     judgement = held(proved_values(selection, values), GOLDEN)
     assert found(judgement) == [(FindingId.PCR_UNEXTENDED, f"sha512 PCR {index}") for index in range(8)]
@@ -88,29 +88,16 @@ def test_a_pcr_of_the_operating_system_may_still_be_zero() -> None:
     assert judged_values({**PCRS, 8: bytes(32), 9: bytes(32), 14: bytes(32)}, GOLDEN).findings == ()
 
 
-@pytest.mark.parametrize("value", [OTHER, bytes(31) + b"\x01", b"\xff" * 32])
-def test_a_cap_pcr_that_is_not_zero_is_found(value: bytes) -> None:
-    judgement = judged_values({**PCRS, 15: value}, GOLDEN)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
-    assert judgement.findings[0].expected == bytes(32).hex()
-    assert judgement.goldens == (GOLDEN,)
+@pytest.mark.parametrize("index", [15, 23])
+@pytest.mark.parametrize("value", [bytes(32), OTHER, b"\xff" * 32])
+def test_neither_the_system_identity_nor_the_lease_epoch_is_judged_unless_a_golden_pins_it(
+    index: int, value: bytes
+) -> None:
+    judgement = held(proved({**PCRS, index: value}, ALL), GOLDEN)
+    assert (judgement.findings, judgement.goldens) == ((), (GOLDEN,))
 
 
-def test_another_cap_pcr_may_be_chosen() -> None:
-    zero_14 = {**PCRS, 14: bytes(32), 15: OTHER}
-    assert judged_values(zero_14, GOLDEN, cap_pcr=14).findings == ()
-    assert found(judged_values({**PCRS, 15: OTHER}, GOLDEN, cap_pcr=14)) == [(FindingId.PCR_CAPPED, "sha256 PCR 14")]
-
-
-def test_a_cap_pcr_that_was_not_quoted_is_not_taken_for_zero() -> None:
-    judgement = held(proved(PCRS, PcrSelection.of({SHA256: range(8)})), GOLDEN)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha256 PCR 15")]
-    assert judgement.findings[0].seen == "not quoted"
-
-
-def test_a_cap_pcr_counts_in_every_bank() -> None:
-    selection = PcrSelection.of({SHA256: [4, 15], HashAlg.SHA384: [4, 15]})
-    values = [PCRS[4], bytes(32), b"m" * 48, b"c" * 48]
-    golden = golden_of(PCRS, only=range(4, 5))
-    judgement = held(proved_values(selection, values), golden)
-    assert found(judgement) == [(FindingId.PCR_CAPPED, "sha384 PCR 15")]
+def test_a_golden_may_pin_the_system_identity() -> None:
+    golden = Golden(name="one-machine", pcrs={SHA256: {4: frozenset({PCRS[4]}), 15: frozenset({OTHER})}})
+    assert judged_values({**PCRS, 15: OTHER}, golden).goldens == (golden,)
+    assert found(judged_values(PCRS, golden)) == [(FindingId.PCR_MISMATCH, "sha256 PCR 15, golden one-machine")]

@@ -12,6 +12,7 @@ from nodeseal.appraisal.model import Challenge, NodeKeys
 from nodeseal.appraisal.release import (
     Certification,
     check_certify,
+    check_epoch,
     check_policy,
     check_release_key,
     policy_selection,
@@ -34,9 +35,9 @@ from support.rounds import CHALLENGE, CLAIMS, GOLDEN, PCRS, SELECTION, SHA256, g
 
 RELEASE = CHALLENGE._replace(purpose=Purpose.RELEASE)
 CLAIMS_RAW = encode_claims(CLAIMS)
-ALL_PCRS = range(16)
+ALL_PCRS = (*range(16), 23)
 IMAGES = (Image(name="kernel", digests=frozenset({b"k" * 32})),)
-POLICY_PCRS = PcrSelection.of({SHA256: [*range(8), 15]})
+POLICY_PCRS = PcrSelection.of({SHA256: [*range(8), 23]})
 ATTRIBUTES = (
     ObjectAttributes.FIXED_TPM
     | ObjectAttributes.FIXED_PARENT
@@ -223,8 +224,8 @@ def test_a_policy_over_the_quoted_values_is_accepted() -> None:
         pytest.param(b"", id="k01 no policy"),
         pytest.param(bytes(32), id="k01 an empty policy"),
         pytest.param(policy_of({**PCRS, 4: b"n" * 32}), id="k01 other values"),
-        pytest.param(policy_of(PCRS, PcrSelection.of({SHA256: range(8)})), id="k01 without the cap PCR"),
-        pytest.param(policy_of(PCRS, PcrSelection.of({SHA256: [*range(7), 15]})), id="k01 a PCR less"),
+        pytest.param(policy_of(PCRS, PcrSelection.of({SHA256: range(8)})), id="k01 without the lease epoch"),
+        pytest.param(policy_of(PCRS, PcrSelection.of({SHA256: [*range(7), 23]})), id="k01 a PCR less"),
     ],
 )
 def test_another_policy_is_refused(policy: bytes) -> None:
@@ -247,50 +248,76 @@ def test_a_policy_over_pcrs_that_were_not_quoted_is_refused() -> None:
 # What the policy must cover
 
 
-def test_the_policy_covers_what_the_goldens_pin_and_the_cap_pcr() -> None:
+def test_the_policy_covers_what_the_goldens_pin_and_the_lease_epoch() -> None:
     wider = golden_of(PCRS, only=range(7, 10), name="rack-b")
-    assert policy_selection([GOLDEN], 15, SELECTION) == POLICY_PCRS
-    assert policy_selection([GOLDEN, wider], 14, SELECTION) == PcrSelection.of({SHA256: [*range(10), 14]})
+    assert policy_selection([GOLDEN], SELECTION) == POLICY_PCRS
+    assert policy_selection([GOLDEN, wider], SELECTION) == PcrSelection.of({SHA256: [*range(10), 23]})
 
 
-def test_the_policy_takes_the_cap_pcr_of_each_bank_in_the_order_of_banks() -> None:
+def test_the_policy_takes_the_lease_epoch_of_each_bank_in_the_order_of_banks() -> None:
     both = PcrSelection.of({HashAlg.SHA384: ALL_PCRS, SHA256: ALL_PCRS})
     strong = Golden(name="strong", pcrs={HashAlg.SHA384: {4: frozenset({b"m" * 48})}})
     usual = Golden(name="usual", pcrs={SHA256: {0: frozenset({PCRS[0]})}})
-    assert policy_selection([strong, usual], 15, both).banks == ((SHA256, (0, 15)), (HashAlg.SHA384, (4, 15)))
+    assert policy_selection([strong, usual], both).banks == ((SHA256, (0, 23)), (HashAlg.SHA384, (4, 23)))
 
 
 @pytest.mark.parametrize(
     ("rules", "covered"),
     [
-        pytest.param(BootRules(secure_boot=True), [0, 7, 15], id="secure boot: its variables"),
-        pytest.param(BootRules(signers=(Signer(sha256=b"s" * 32),)), [0, 7, 15], id="signers: their authorities"),
-        pytest.param(BootRules(dbx=frozenset({b"x" * 32})), [0, 7, 15], id="dbx: the variable"),
-        pytest.param(BootRules(images=IMAGES), [0, 4, 15], id="images: boot loaders and kernels"),
-        pytest.param(BootRules(drivers=IMAGES), [0, 2, 15], id="drivers: option ROMs"),
-        pytest.param(BootRules(command_lines=("ro",)), [0, 8, 9, 12, 15], id="command lines: whoever measures them"),
-        pytest.param(BootRules(sections={".linux": frozenset({b"l" * 32})}), [0, 11, 15], id="sections of a UKI"),
-        pytest.param(BootRules(files=IMAGES), [0, 9, 15], id="files that GRUB read"),
-        pytest.param(BootRules(gpt=frozenset({b"g" * 32})), [0, 5, 15], id="the partition table"),
+        pytest.param(BootRules(secure_boot=True), [0, 7, 23], id="secure boot: its variables"),
+        pytest.param(BootRules(signers=(Signer(sha256=b"s" * 32),)), [0, 7, 23], id="signers: their authorities"),
+        pytest.param(BootRules(dbx=frozenset({b"x" * 32})), [0, 7, 23], id="dbx: the variable"),
+        pytest.param(BootRules(images=IMAGES), [0, 4, 23], id="images: boot loaders and kernels"),
+        pytest.param(BootRules(drivers=IMAGES), [0, 2, 23], id="drivers: option ROMs"),
+        pytest.param(BootRules(command_lines=("ro",)), [0, 8, 9, 12, 23], id="command lines: whoever measures them"),
+        pytest.param(BootRules(sections={".linux": frozenset({b"l" * 32})}), [0, 11, 23], id="sections of a UKI"),
+        pytest.param(BootRules(files=IMAGES), [0, 9, 23], id="files that GRUB read"),
+        pytest.param(BootRules(gpt=frozenset({b"g" * 32})), [0, 5, 23], id="the partition table"),
     ],
 )
 def test_the_policy_covers_the_pcrs_whose_events_a_golden_judges(rules: BootRules, covered: list[int]) -> None:
     golden = Golden(name="rack-a", pcrs={SHA256: {0: frozenset({PCRS[0]})}}, boot=rules)
-    assert policy_selection([golden], 15, SELECTION) == PcrSelection.of({SHA256: covered})
+    assert policy_selection([golden], SELECTION) == PcrSelection.of({SHA256: covered})
 
 
 def test_a_pcr_that_was_not_quoted_proved_nothing_and_is_left_out_of_the_policy() -> None:
     golden = Golden(name="rack-a", pcrs={SHA256: {0: frozenset({PCRS[0]})}}, boot=BootRules(command_lines=("ro",)))
-    quoted = PcrSelection.of({SHA256: [0, 8, 15]})
-    assert policy_selection([golden], 15, quoted) == quoted
+    quoted = PcrSelection.of({SHA256: [0, 8, 23]})
+    assert policy_selection([golden], quoted) == quoted
 
 
 def test_a_golden_that_judges_what_runs_never_binds_the_key_to_pcr_10() -> None:
     golden = replace(GOLDEN, runtime=runtime_rules(), boot=BootRules(secure_boot=True, files=IMAGES))
     everything = PcrSelection.of({SHA256: ALL_PCRS})
-    assert 10 not in dict(policy_selection([golden], 15, everything).banks)[SHA256]
+    assert 10 not in dict(policy_selection([golden], everything).banks)[SHA256]
 
 
 def test_a_release_needs_a_golden() -> None:
     with pytest.raises(MalformedInput):
-        policy_selection([], 15, SELECTION)
+        policy_selection([], SELECTION)
+
+
+# The lease epoch
+
+
+def test_an_epoch_in_every_quoted_bank_is_accepted() -> None:
+    assert list(check_epoch(proved(PCRS), "0.2.0")) == []
+
+
+def test_a_pcr_23_that_is_zero_is_no_epoch_and_the_agent_is_named() -> None:
+    (finding,) = check_epoch(proved({**PCRS, 23: bytes(32)}), "0.1.0")
+    assert (finding.id, finding.where) == (FindingId.RELEASE_EPOCH, "sha256 PCR 23")
+    assert finding.seen == "zero, agent 0.1.0"
+    assert "update nodeseal-agent" in finding.remedy
+
+
+def test_a_pcr_23_that_was_not_quoted_is_not_taken_for_an_epoch() -> None:
+    (finding,) = check_epoch(proved(PCRS, PcrSelection.of({SHA256: range(8)})), "0.1.0")
+    assert finding.seen == "not quoted, agent 0.1.0"
+
+
+def test_the_epoch_must_have_begun_in_each_bank() -> None:
+    selection = PcrSelection.of({SHA256: [23], HashAlg.SHA384: [23]})
+    values = [PCRS[23], bytes(48)]
+    pcrs = prove_pcr_values(Quoted(selection, pcr_digest(SHA256, values)), SHA256, values)
+    assert [finding.where for finding in check_epoch(pcrs, "0.2.0")] == ["sha384 PCR 23"]

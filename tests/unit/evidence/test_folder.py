@@ -42,7 +42,6 @@ FOLDER = EvidenceFolder(
     labels={"rack": "a", "role": "gpu"},
     manufacturer="IFX",
     ek_algorithm="rsa2048",
-    cap_pcr=15,
 )
 
 
@@ -80,7 +79,6 @@ def test_values_are_readable_by_bank_and_pcr() -> None:
 
 def test_the_head_is_as_documented() -> None:
     assert json.loads(FOLDER.encode()["evidence.json"]) == {
-        "cap_pcr": 15,
         "certificate_sha256": "63" * 32,
         "ek_algorithm": "rsa2048",
         "format": "nodeseal/evidence/1",
@@ -146,12 +144,16 @@ Change = Callable[[], dict[str, bytes]]
         (lambda: with_head(selection=[{"bank": "sha384", "pcrs": [0, 15], "more": 1}]), "unknown key"),
         (lambda: with_head(selection=[{"bank": "sha384", "pcrs": [0, 15]}]), "unknown key: 'sha256'"),
         (lambda: with_head(selection=[{"bank": "sha384", "pcrs": [0, 14, 15]}]), "14 is missing"),
-        (lambda: with_head(cap_pcr=24), "cap_pcr is not"),
     ],
 )
 def test_what_is_not_as_documented_is_refused(change: Change, why: str) -> None:
     with pytest.raises(MalformedInput, match=why):
         decode_evidence_folder(change())
+
+
+@pytest.mark.parametrize("value", [15, 24, "none"])
+def test_a_folder_of_the_first_release_is_read_and_its_cap_means_nothing(value: object) -> None:
+    assert decode_evidence_folder(with_head(cap_pcr=value)) == FOLDER
 
 
 def test_a_log_without_a_bank_or_a_bank_without_a_log_is_refused() -> None:

@@ -19,7 +19,22 @@ def test_what_is_judged_is_named() -> None:
 
 def test_pcrs_that_nothing_looks_at_are_named() -> None:
     unseen = [line for line in lint_golden(parse_golden(EXACT.encode(), "g")).open if "nothing looks" in line]
-    assert [line.split()[1] for line in unseen] == ["0", "1", "2", "3", "5", "6", "7", "8", "9", "11", "12", "13", "14"]
+    assert [line.split()[1] for line in unseen] == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+        "11",
+        "12",
+        "13",
+        "14",
+        "15",
+    ]
     full = "\n".join(lint_golden(parse_golden(FULL.encode(), "g")).open)
     assert "PCR 0 (firmware code): nothing looks at it" in full
     assert "PCR 5" not in full

@@ -48,7 +48,7 @@ def _mappings(value: object) -> list[dict[str, Any]]:
         pytest.param({"name": "Rack A"}, id="a bad name"),
         pytest.param({"pcrs": {"sha1": {"4": ["00" * 20]}}}, id="SHA-1"),
         pytest.param({"pcrs": {"sha256": {"10": ["00" * 32]}}}, id="the PCR that IMA extends"),
-        pytest.param({"pcrs": {"sha256": {"15": ["00" * 32]}}}, id="the cap PCR"),
+        pytest.param({"pcrs": {"sha256": {"23": ["00" * 32]}}}, id="the lease epoch"),
         pytest.param({"boot": {"secure_boot": False}}, id="a rule that demands nothing"),
         pytest.param({"runtime": {"excludes": ["/var/log/"]}}, id="nothing may run"),
         pytest.param({"unknown": 1}, id="an unknown key"),

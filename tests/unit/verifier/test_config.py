@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +28,35 @@ def test_what_init_writes_is_accepted_and_paths_are_relative_to_it(tmp_path: Pat
     config = load_config(path)
     assert config.trust_domain == "example.org"
     assert config.database == tmp_path / "verifier.sqlite"
-    assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: tuple(range(16))}
+    assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: (*range(16), 23)}
+    assert config.retired == ()
 
 
 def test_settings_of_an_older_version_are_accepted_and_mean_what_they_meant(tmp_path: Path) -> None:
     path = tmp_path / "verifier.yaml"
     older = "\n".join(line for line in GOOD.splitlines() if "ear.key" not in line).replace("9, 10, 11", "9, 11")
+    older = older.replace("  pcrs:", "  cap_pcr: 15\n  pcrs:")
     path.write_text(older)
     config = load_config(path)
     assert config.ear_key == tmp_path / "ear.key"
-    assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: (*range(10), *range(11, 16))}
+    assert dict(config.attestation.selection.banks) == {HashAlg.SHA256: (*range(10), *range(11, 16), 23)}
+    assert config.retired == ("attestation.cap_pcr",)
     assert config.attestation.max_waiting_log_bytes == 512 * 1024 * 1024
 
 
 def test_how_much_of_logs_may_wait_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "verifier.yaml"
-    path.write_text(GOOD.replace("cap_pcr: 15", "cap_pcr: 15\n  max_waiting_log_bytes: 100000000"))
+    path.write_text(GOOD.replace("  pcrs:", "  max_waiting_log_bytes: 100000000\n  pcrs:"))
     assert load_config(path).attestation.max_waiting_log_bytes == 100_000_000
+
+
+@pytest.mark.parametrize("pcrs", ["[0, 4]", "[0, 4, 23]"])
+def test_the_lease_epoch_is_quoted_in_every_bank_whatever_the_settings_name(tmp_path: Path, pcrs: str) -> None:
+    path = tmp_path / "verifier.yaml"
+    banks = f"    sha256: {pcrs}\n    sha384: {pcrs}"
+    path.write_text(re.sub(r"    sha256: \[.*\]", banks, GOOD))
+    expected = {HashAlg.SHA256: (0, 4, 23), HashAlg.SHA384: (0, 4, 23)}
+    assert dict(load_config(path).attestation.selection.banks) == expected
 
 
 PKCS11 = 'keys:\n  pkcs11:\n    module: "/usr/lib/vendor/p11.so"\n    token: "nodeseal"\n    pin: "pin"'
@@ -78,12 +91,11 @@ def test_a_long_answer_has_half_of_the_trust_time(tmp_path: Path) -> None:
     [
         ("trust_seconds: 120", "trust_seconds: 59", "line 24: trust_seconds is not an integer from 60"),
         (
-            "cap_pcr: 15",
-            "cap_pcr: 15\n  max_waiting_log_bytes: 70000000",
+            "  pcrs:",
+            "  max_waiting_log_bytes: 70000000\n  pcrs:",
             "max_waiting_log_bytes is not an integer from",
         ),
-        ("cap_pcr: 15", "cap_pcr: 16", "cap_pcr is not an integer from 15 to 15"),
-        ("13, 14, 15]", "13, 14]", "with the cap PCR 15 among them"),
+        ("[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]", "[]", "a list of different PCRs"),
         ("13, 14, 15]", "13, 14, 15, 15]", "a list of different PCRs"),
         ("13, 14, 15]", "13, 14, 15, 24]", "from 0 to 23"),
         ("    sha256: [0", "    sha1: [0", "one of the banks"),

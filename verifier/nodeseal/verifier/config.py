@@ -13,15 +13,17 @@ from typing import Final
 from nodeseal.documents import Fields
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA
-from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
 from nodeseal.tpm.algorithms import STRONG_HASHES_BY_NAME, HashAlg
 from nodeseal.tpm.pcr import LAST_PCR, PCR_COUNT, PcrSelection
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
+_CAP_PCR: Final = "cap_pcr"
+"""A setting of the first release, which means nothing."""
 _MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
@@ -73,8 +75,7 @@ class AttestationSettings:
         interval_seconds: from one verdict to the next challenge, shortened at random by up to a tenth.
         trust_seconds: how long a good round is believed, counted from its challenge.
         answer_within_seconds: a challenge's deadline, for the first message of the answer.
-        selection: the PCRs that every quote covers.
-        cap_pcr: the PCR that ends leases when a node extends it.
+        selection: the PCRs that every quote covers: those that the settings name, and the lease epoch in their banks.
         max_waiting_log_bytes: logs of all nodes in memory that wait to be judged.
     """
 
@@ -82,7 +83,6 @@ class AttestationSettings:
     trust_seconds: int
     answer_within_seconds: int
     selection: PcrSelection
-    cap_pcr: int
     max_waiting_log_bytes: int = DEFAULT_WAITING_LOG_BYTES
 
     @property
@@ -124,6 +124,7 @@ class Config:
         log_style: style of log lines.
         ear_key: the private key that tokens about nodes are signed with, in PEM.
         token: the PKCS#11 token for model keys, if there is one.
+        retired: settings of older versions that the file still has; they are ignored.
     """
 
     trust_domain: str
@@ -139,6 +140,7 @@ class Config:
     log_style: LogStyle
     ear_key: Path
     token: TokenSettings | None = None
+    retired: tuple[str, ...] = ()
 
 
 def load_config(path: Path) -> Config:
@@ -148,7 +150,8 @@ def load_config(path: Path) -> Config:
         MalformedInput: naming file, line and key.
     """
     fields, base = load_yaml(path), path.parent.absolute()
-    keys = fields.fields("keys")
+    keys, attestation = fields.fields("keys"), fields.fields("attestation")
+    retired = tuple(f"attestation.{key}" for key in attestation.drop(_CAP_PCR))
     config = Config(
         trust_domain=parse_trust_domain(fields.text("trust_domain")),
         listen=_address(fields, "listen"),
@@ -158,11 +161,12 @@ def load_config(path: Path) -> Config:
         key_folder=base / keys.text("folder"),
         kek=base / keys.text("kek"),
         enrolment=_enrolment(fields.fields("enrolment"), base),
-        attestation=_attestation(fields.fields("attestation")),
+        attestation=_attestation(attestation),
         releases_per_minute=_releases(fields.fields("release")),
         log_style=parse_log_style(fields, "log"),
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
         token=_token(keys.fields("pkcs11"), base) if keys.has("pkcs11") else None,
+        retired=retired,
     )
     keys.done()
     fields.done()
@@ -229,8 +233,7 @@ def _attestation(fields: Fields) -> AttestationSettings:
     answer = fields.integer("answer_within_seconds", low=1, high=600)
     # A good node must be asked, and have the time to answer, before its trust from the last round ends.
     trust = fields.integer("trust_seconds", low=interval + 2 * answer, high=24 * 3600)
-    cap = fields.integer("cap_pcr", low=DEFAULT_CAP_PCR, high=DEFAULT_CAP_PCR)
-    selection = _selection(fields, cap)
+    selection = _selection(fields)
     waiting = DEFAULT_WAITING_LOG_BYTES
     if fields.has("max_waiting_log_bytes"):
         waiting = fields.integer("max_waiting_log_bytes", low=MAX_BOOT_LOG + MAX_IMA_DELTA, high=2**40)
@@ -240,12 +243,11 @@ def _attestation(fields: Fields) -> AttestationSettings:
         trust_seconds=trust,
         answer_within_seconds=answer,
         selection=selection,
-        cap_pcr=cap,
         max_waiting_log_bytes=waiting,
     )
 
 
-def _selection(fields: Fields, cap: int) -> PcrSelection:
+def _selection(fields: Fields) -> PcrSelection:
     banks = fields.fields("pcrs")
     found: dict[HashAlg, list[int]] = {}
     names = banks.keys()
@@ -254,9 +256,9 @@ def _selection(fields: Fields, cap: int) -> PcrSelection:
             raise banks.wrong(name, f"one of the banks {', '.join(STRONG_HASHES_BY_NAME)}")
         pcrs = banks.items(name, max_items=PCR_COUNT)
         numbers = [pcr for pcr in pcrs if type(pcr) is int and 0 <= pcr <= LAST_PCR]
-        if len(set(numbers)) != len(pcrs) or cap not in numbers:
-            raise banks.wrong(name, f"a list of different PCRs from 0 to {LAST_PCR} with the cap PCR {cap} among them")
-        found[STRONG_HASHES_BY_NAME[name]] = sorted(numbers)
+        if not numbers or len(set(numbers)) != len(pcrs):
+            raise banks.wrong(name, f"a list of different PCRs from 0 to {LAST_PCR}")
+        found[STRONG_HASHES_BY_NAME[name]] = [*numbers, EPOCH_PCR]
     if not found:
         raise fields.wrong("pcrs", "a mapping with at least one bank")
     return PcrSelection.of(found)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import sqlalchemy as sa
+import structlog
 import typer
 import uvloop
 
@@ -143,6 +144,8 @@ def run_command(config: ConfigOption) -> None:
     gc.set_threshold(_COLLECT_AFTER)
     settings = load_config(config)
     configure_logs(settings.log_style)
+    for setting in settings.retired:
+        structlog.get_logger().warning("setting ignored", setting=setting, remedy=f"delete it from {config}")
     uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
 
 

@@ -52,7 +52,6 @@ attestation:
   interval_seconds: 30
   trust_seconds: 120
   answer_within_seconds: 15
-  cap_pcr: 15
   pcrs:
     sha256: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 release:

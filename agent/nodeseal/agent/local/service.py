@@ -143,7 +143,7 @@ class LocalKeysService:
                     "data_key": encode_base64(bytes(data_key)),
                     "model_digest": released.model_digest,
                     "lease_id": released.lease_id,
-                    "expires": self._wall_time(subscription.trusted_until_steady),
+                    "expires": self._wall_time(subscription.expires_steady),
                 },
                 continues=True,
             )
@@ -158,11 +158,11 @@ class LocalKeysService:
             finally:
                 changed.cancel()
             if subscription.revoked:
-                yield Reply(parameters={"revoked": subscription.revoked})
+                yield _end_reply(subscription)
                 return
             if gone.done():
                 return
-            yield Reply(parameters={"expires": self._wall_time(subscription.trusted_until_steady)}, continues=True)
+            yield Reply(parameters={"expires": self._wall_time(subscription.expires_steady)}, continues=True)
 
     def _status_reply(self, caller: LocalCaller) -> Reply:
         if caller.uid not in _own_users():
@@ -179,7 +179,7 @@ class LocalKeysService:
                         "lease_id": held.lease_id,
                         "model_digest": held.model_digest,
                         "key_id": held.key_id,
-                        "expires": until,
+                        "expires": self._wall_time(self._leases.expires_steady(held)),
                     }
                     for held in self._leases.held()
                 ],
@@ -189,6 +189,11 @@ class LocalKeysService:
     def _wall_time(self, steady: float) -> str:
         at = datetime.now(UTC) + timedelta(seconds=steady - self._clock())
         return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _end_reply(subscription: Subscription) -> Reply:
+    cause = {} if subscription.cause is None else {"cause": subscription.cause.value}
+    return Reply(parameters={"revoked": subscription.revoked, **cause})
 
 
 def _own_users() -> tuple[int, int]:

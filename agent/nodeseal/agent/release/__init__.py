@@ -1,5 +1,5 @@
 """Released keys on this node: how they come from the verifier, and how leases end.
 
-Calls the verifier and the TPM. ``leases`` is memory only and never holds a data key; ``revocation`` extends the cap PCR
-and runs programs.
+Calls the verifier and the TPM. ``leases`` is memory only and never holds a data key; ``epoch`` lets the TPM refuse the
+release keys of leases that ended; ``revocation`` runs programs.
 """

@@ -1,7 +1,8 @@
 """Key release: from a model's slots to a lease, and from a lease to the data key (DESIGN §7).
 
 The agent keeps no data key. For each loader, :meth:`Releaser.open` lets the TPM compute ECDH anew in a session that
-fulfils TPM2_PolicyPCR. So the TPM itself refuses as soon as a selected PCR has changed.
+fulfils TPM2_PolicyPCR. So the TPM itself refuses as soon as a selected PCR has changed. PCR 23, the lease epoch, is
+always one of them. A release key is wiped unless it becomes a lease's, and when its lease ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from nodeseal.agent.calls.channels import CALL_SECONDS, Link, receive, send, tra
 from nodeseal.agent.calls.messages import parse_challenge
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity
+from nodeseal.agent.release.epoch import LeaseEpoch
 from nodeseal.agent.release.leases import HeldLease, Leases
 from nodeseal.agent.tpm.connection import SavedKey
 from nodeseal.agent.tpm.device import SignedAttest
@@ -33,6 +35,7 @@ from nodeseal.ids import Digest, LeaseId
 from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.tpm.policy import policy_pcr
 from nodeseal.tpm.public import EccPublic, decode_public
 from nodeseal.v1 import key_release_pb2, key_release_pb2_grpc
@@ -73,14 +76,14 @@ class Releaser:
         tpm: the TPM.
         attester: makes evidence.
         leases: where leases are kept.
-        cap_pcr: the PCR that every release must depend on.
+        epoch: the lease epoch that release keys are bound to.
     """
 
-    def __init__(self, tpm: TpmOwner, attester: Attester, leases: Leases, cap_pcr: int) -> None:
+    def __init__(self, tpm: TpmOwner, attester: Attester, leases: Leases, epoch: LeaseEpoch) -> None:
         self._tpm: Final = tpm
         self._attester: Final = attester
         self._leases: Final = leases
-        self._cap_pcr: Final = cap_pcr
+        self._epoch: Final = epoch
         self._one_at_a_time: Final = asyncio.Lock()
         self.link: Link | None = None
         """The connection in use; None while there is none."""
@@ -99,10 +102,12 @@ class Releaser:
             if found is not None:
                 return found
             endings = self._leases.endings
-            released = await self._release(model_digest, slots)
+            with self._epoch_renewed():
+                released = await self._release(model_digest, slots)
             try:
                 self._leases.add(released, endings)
             except Unavailable:
+                released.release_key.wipe()
                 await self.tell_returned((released.lease_id,))
                 raise
             return released
@@ -112,7 +117,7 @@ class Releaser:
 
         Raises:
             PolicyRefused: ``release.tpm-refused``: a measured PCR moved since the release, or the TPM was reset.
-            Unavailable: the TPM cannot be reached.
+            Unavailable: the TPM cannot be reached, or the lease has ended.
             ProofFailed: what the verifier wrapped does not open with this key and context.
         """
         point = split_point(released.sealed.enc)
@@ -121,6 +126,8 @@ class Releaser:
                 lambda device: device.agree(released.release_key, released.policy_selection, point)
             )
         except TpmPolicyFailed as error:
+            if released.release_key.wiped:
+                raise Unavailable("the lease has ended", remedy="ask again") from error
             raise PolicyRefused(
                 Finding(
                     id=FindingId.RELEASE_TPM,
@@ -147,10 +154,21 @@ class Releaser:
         except NodesealError as error:
             _log.warning("lease not returned", leases=lease_ids, error=str(error))
 
+    @contextmanager
+    def _epoch_renewed(self) -> Iterator[None]:
+        """Begin a new epoch if the verifier saw none, because a suspend or another program has reset PCR 23."""
+        try:
+            yield
+        except PolicyRefused as error:
+            if any(finding.id is FindingId.RELEASE_EPOCH for finding in error.findings):
+                self._epoch.begin()
+            raise
+
     async def _release(self, model_digest: Digest, slots: tuple[Slot, ...]) -> HeldLease:
         link = self.link
         if link is None:
             raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
+        await self._epoch.ready()
         ask = key_release_pb2.Ask(slots=Slots(model_digest, slots).encode())
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
@@ -159,32 +177,57 @@ class Releaser:
                     await send(call, key_release_pb2.ReleaseRequest(ask=ask))
                     challenge = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).challenge
                 proved = await self._prove(challenge, link.identity)
-                for message in proved.messages():
-                    await send(call, message)
-                released = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).released
+                with _wiped_on_failure(proved.key):
+                    for message in proved.messages():
+                        await send(call, message)
+                    released = (await receive(call, key_release_pb2.ReleaseResponse, link.address)).released
+                    return _released(released, _checked_context(released, model_digest, link.identity), proved)
             finally:
                 call.cancel()
-        context = _checked_context(released, model_digest, link.identity)
-        return _released(released, context, proved)
 
     async def _prove(self, message: key_release_pb2.ReleaseChallenge, identity: Identity) -> _Proved:
         challenge = parse_challenge(message.challenge)
-        policy = self._policy_selection(message, challenge.selection)
+        policy = _policy_selection(message, challenge.selection)
         made = await self._attester.answer(Purpose.RELEASE, challenge, identity, self._leases.ids())
         values = dict(zip(challenge.selection.indices(), made.quoted.values, strict=True))
         digest = policy_pcr(policy, pcr_digest(HashAlg.SHA256, (values[each] for each in policy.indices())))
+        self._leases.use_epoch()
         key = await self._tpm.call(lambda device: device.create_release_key(digest))
-        certified = await self._tpm.call(lambda device: device.certify(key, made.binding))
+        with _wiped_on_failure(key):
+            certified = await self._tpm.call(lambda device: device.certify(key, made.binding))
         return _Proved(key=key, selection=policy, evidence=made.evidence(with_values=True), certified=certified)
 
-    def _policy_selection(self, message: key_release_pb2.ReleaseChallenge, quoted: PcrSelection) -> PcrSelection:
-        policy = selection_from_proto(message.policy_selection)
-        asked = set(policy.indices())
-        if not asked <= set(quoted.indices()):
-            raise MalformedInput("release challenge: the policy names PCRs that the quote does not cover")
-        if self._cap_pcr not in {index for _, index in asked}:
-            raise MalformedInput(f"release challenge: the policy leaves out the cap PCR {self._cap_pcr}")
-        return policy
+
+def _policy_selection(message: key_release_pb2.ReleaseChallenge, quoted: PcrSelection) -> PcrSelection:
+    """Return the PCRs of a release key's policy: quoted ones, and the lease epoch in each of their banks.
+
+    Raises:
+        MalformedInput: others, or no lease epoch, as from verifiers of the first release.
+    """
+    if not message.policy_selection.banks:
+        raise _without_epoch("names no PCRs")
+    policy = selection_from_proto(message.policy_selection)
+    if not set(policy.indices()) <= set(quoted.indices()):
+        raise MalformedInput("release challenge: the policy names PCRs that the quote does not cover")
+    for bank, indices in policy.banks:
+        if EPOCH_PCR not in indices:
+            raise _without_epoch(f"leaves out {bank.hashlib_name} PCR {EPOCH_PCR}, the lease epoch")
+    return policy
+
+
+def _without_epoch(how: str) -> MalformedInput:
+    remedy = "update nodeseal-verifier, which is older than this agent"
+    return MalformedInput(f"release challenge: the policy {how}: {remedy}", remedy=remedy)
+
+
+@contextmanager
+def _wiped_on_failure(key: SavedKey) -> Iterator[None]:
+    """Wipe a release key if the block fails."""
+    try:
+        yield
+    except BaseException:
+        key.wipe()
+        raise
 
 
 @contextmanager
@@ -222,4 +265,5 @@ def _released(message: key_release_pb2.Released, context: ReleaseContext, proved
         release_key=proved.key,
         release_point=uncompressed_point(public.x, public.y),
         policy_selection=proved.selection,
+        silence_seconds=message.silence_seconds,
     )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_CAP, TPMA_SESSION
 from tpm2_pytss.types import (
     TPM2B_ECC_POINT,
     TPM2B_ENCRYPTED_SECRET,
+    TPM2B_EVENT,
     TPM2B_ID_OBJECT,
     TPMS_ECC_POINT,
     TPMT_SIG_SCHEME,
@@ -29,18 +31,22 @@ from nodeseal.agent.tpm.endorsement import (
     make_endorsement_key,
 )
 from nodeseal.agent.tpm.failures import TpmBusy, TpmFailed, TpmForgot, TpmLost, TpmPolicyFailed, wrapped
+from nodeseal.crypto.secret import wipe
 from nodeseal.errors import Unavailable
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 
-CAP_LABEL: Final = b"nodeseal cap v1\0"
 _PCRS_PER_READ: Final = 8
 """TPML_DIGEST holds eight digests (Part 2), so TPM2_PCR_Read answers at most that many."""
 _PT_MANUFACTURER: Final = 0x105
 _PT_FIRMWARE_VERSION_1: Final = 0x10B
 """TPM_PT (Part 2)."""
 _QUOTE_ATTEMPTS: Final = 8
+_EPOCH_BYTES: Final = 32
+_RANDOM: Final = Path("/dev/urandom")
+"""Read straight into memory that is wiped; Python's own functions return bytes that cannot be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +218,24 @@ class Device:
                 raise TpmPolicyFailed(f"the release key is gone: {error}", error.code) from error
         return bytes(shared.point.x)
 
-    def extend_cap(self, pcr: int) -> None:
-        """Extend a PCR by a constant in every bank, so that nothing bound to it opens before a reboot."""
-        with wrapped("TPM2_PCR_Event"):
-            self._tpm.esys.pcr_event(ESYS_TR(pcr), CAP_LABEL)
+    def begin_epoch(self) -> None:
+        """Begin a new lease epoch: give PCR 23 a value that nobody can give it again (TPM2_PCR_Reset, TPM2_PCR_Event).
+
+        Every active bank is extended with a digest of random bytes, which are wiped at once and encrypted on the bus.
+        From then on the TPM refuses all release keys that were made before.
+        """
+        event, esys = TPM2B_EVENT(bytes(_EPOCH_BYTES)), self._tpm.esys
+        try:
+            with _RANDOM.open("rb", buffering=0) as random:
+                random.readinto(event.buffer)
+            with self._tpm.session(self._endorsement_key().key, policy=False, hash_alg=TPM2_ALG.SHA256) as session:
+                with wrapped("TPM2_PCR_Reset"):
+                    esys.pcr_reset(ESYS_TR(EPOCH_PCR))
+                with wrapped("TPM2_PCR_Event"):
+                    esys.trsess_set_attributes(session, TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT)
+                    esys.pcr_event(ESYS_TR(EPOCH_PCR), event, session)
+        finally:
+            wipe(event.buffer)
 
     def _matches(self, signed: SignedAttest, values: tuple[bytes, ...]) -> bool:
         return pcr_digest(HashAlg.SHA256, values) == decode_attest(signed.attest).quoted.pcr_digest

@@ -57,6 +57,7 @@ def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks:
     story.open_on_good_node(stage, narrator, nodes.good, model, sealed)
     if attacks:
         story.refuse_bad_node(stage, narrator, nodes.other)
+        story.end_by_force(stage, narrator, nodes.busy, ids[nodes.busy.name])
         story.run_unknown(stage, narrator, nodes.busy, ids[nodes.busy.name])
         story.tamper(stage, narrator, nodes.good, ids[nodes.good.name])
     story.show_records(stage, narrator)

@@ -17,9 +17,9 @@ from subprocess import Popen
 from nodeseal.cli.demo.machines import DemoNode, Nodes
 from nodeseal.cli.demo.narrator import Narrator
 from nodeseal.cli.demo.stage import DemoFailed, Stage, free_port
-from nodeseal.golden.model import DEFAULT_CAP_PCR
 from nodeseal.loader import AgentKeys, open_model, open_tensors
 from nodeseal.loader.safetensors import decode_header
+from nodeseal.tpm.pcr_usage import EPOCH_PCR
 
 _INTERVAL_SECONDS = 6
 _TRUST_SECONDS = 120
@@ -205,11 +205,28 @@ def tamper(stage: Stage, narrator: Narrator, node: DemoNode, node_id: str) -> No
     narrator.proved("the lease still runs, nobody knows yet, and the TPM already refuses to use the key")
     _await_loss(stage, narrator, node, holder)
     narrator.proved("the next round ended the lease, and the loader was told")
-    stage.until("the agent has capped its PCR", lambda: "0x" + "0" * 64 not in _cap_pcr(stage, node, shown=False))
-    _cap_pcr(stage, node, shown=True)
-    narrator.proved("the agent extended the cap PCR: no key that was released to this boot works before a reboot")
     stage.until("node-1 is shown as untrusted", lambda: _states(stage)[node_id] == "untrusted")
     stage.type("nodeseal", "node", "list")
+
+
+def end_by_force(stage: Stage, narrator: Narrator, node: DemoNode, node_id: str) -> None:
+    """Take the model away from node-3 while a loader holds it, then let the node open it again."""
+    narrator.act("node-3 loses the model, and needs no reboot to open it again")
+    holder = _hold(stage, narrator, node)
+    narrator.say("Every release key is bound to PCR 23, the lease epoch. This is its value while the lease runs:")
+    before = _epoch(stage, node, shown=True).lower()
+    stage.type("nodeseal", "node", "quarantine", node_id, "--reason", "chassis opened", "--json", shown=False)
+    narrator.say("A person puts node-3 in quarantine. The agent wipes the key and begins a new epoch:")
+    _await_loss(stage, narrator, node, holder)
+    gone = {before, f"0x{bytes(32).hex()}"}
+    stage.until("a new epoch has begun", lambda: _epoch(stage, node, shown=False).lower() not in gone)
+    _epoch(stage, node, shown=True)
+    narrator.proved("nobody can give PCR 23 its old value, so the TPM refuses every key of the lease, copied ones too")
+    stage.type("nodeseal", "node", "admit", node_id, "--json", shown=False)
+    narrator.say("The chassis was fine. The person admits node-3 again.")
+    stage.until("node-3 is trusted again", lambda: _states(stage)[node_id] == "trusted")
+    stage.type("nodeseal", "open", "sealed", "--socket", str(node.socket))
+    narrator.proved("node-3 opens the model again without a reboot")
 
 
 def run_unknown(stage: Stage, narrator: Narrator, node: DemoNode, node_id: str) -> None:
@@ -244,8 +261,10 @@ def _holder(node: DemoNode) -> str:
     return f"{node.name}-loader"
 
 
-def _cap_pcr(stage: Stage, node: DemoNode, *, shown: bool) -> str:
-    return stage.type("tpm2_pcrread", "-T", node.tcti, f"sha256:{DEFAULT_CAP_PCR}", shown=shown)
+def _epoch(stage: Stage, node: DemoNode, *, shown: bool) -> str:
+    """Return the value of PCR 23 in hex."""
+    said = stage.type("tpm2_pcrread", "-T", node.tcti, f"sha256:{EPOCH_PCR}", shown=shown)
+    return said.split()[-1]
 
 
 def _await_round(stage: Stage, node_id: str) -> None:
@@ -282,7 +301,7 @@ def tell_where(stage: Stage, narrator: Narrator, node: DemoNode, *, running: boo
         narrator.result(f"cd {stage.directory}")
         narrator.result("nodeseal node list; nodeseal audit list; nodeseal golden list")
         narrator.result(f"nodeseal open sealed --socket {node.socket}")
-        narrator.result(f"tpm2_pcrread -T {node.tcti} sha256:4,8,15")
+        narrator.result(f"tpm2_pcrread -T {node.tcti} sha256:4,8,23")
         narrator.say("Ctrl-C ends it.")
     else:
         narrator.say("Everything is stopped. --keep leaves it running, so that you can look around.")

@@ -39,10 +39,11 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.ima.log import boot_aggregate_candidates
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.tpm.pcr_usage import IDENTITY_PCR, IMA_PCR, STATIC_PCRS
 from nodeseal.uefi.event_log import EventLog, decode_event_log
 
-BOOT_PCRS: Final = frozenset({*range(10), *range(11, 15)})
-"""PCRs that a boot log may explain: all static ones except IMA's and the cap PCR."""
+BOOT_PCRS: Final = frozenset(STATIC_PCRS) - {IMA_PCR, IDENTITY_PCR}
+"""PCRs that a boot log may explain: all static ones, without those of IMA and of systemd, which keep other logs."""
 _REGISTER: Final = struct.Struct(">HB")
 _UNEXPLAINED: Final = "the boot log does not account for this PCR"
 

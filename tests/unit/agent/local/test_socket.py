@@ -24,6 +24,7 @@ from nodeseal.agent.local.service import LocalKeysService
 from nodeseal.agent.local.socket import KeySocket
 from nodeseal.agent.release.leases import HeldLease, Leases
 from nodeseal.agent.release.release import Releaser
+from nodeseal.causes import EndCause
 from nodeseal.documents import encode_base64
 from nodeseal.errors import Unavailable
 from nodeseal.findings import Finding, FindingId
@@ -59,7 +60,7 @@ class Bench:
         self.path = folder / "s"
         self.releaser = NoVerifier()
         self.status = AgentStatus()
-        self.leases = Leases(lambda: 0.0, lambda _reason: None)
+        self.leases = Leases(lambda: 0.0, lambda _end: None)
         releaser = cast("Releaser", self.releaser)
         self.service = LocalKeysService(rules, releaser, self.leases, self.status, lambda: 0.0)
         self._open: list[asyncio.StreamWriter] = []
@@ -237,7 +238,7 @@ def test_the_data_key_is_wiped_once_it_is_on_its_way() -> None:
 def test_a_key_is_not_handed_over_when_its_lease_ended_while_the_tpm_opened_it() -> None:
     async def scenario(bench: Bench) -> None:
         def open_late() -> bytearray:
-            bench.leases.end("revoked meanwhile")
+            bench.leases.end(EndCause.REVOCATION, "revoked meanwhile")
             return bytearray(32)
 
         bench.lend(open_late)

@@ -1,64 +1,84 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import pytest
+
+from nodeseal.agent.release.epoch import LeaseEpoch
+from nodeseal.agent.release.leases import ForcedEnd
 from nodeseal.agent.release.revocation import Revoker
-from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.errors import Unavailable
+from nodeseal.causes import EndCause
+from support.leases import ONE
+
+END = ForcedEnd(cause=EndCause.DISTRUST, reason="the verdict is untrusted", lease_ids=(ONE,), ends_epoch=True)
 
 
-class Tpm:
-    """Counts the caps it is asked for; with ``fails`` it is not there."""
+class Epoch:
+    """Counts the epochs that it is asked for."""
 
-    def __init__(self, *, fails: bool = False) -> None:
-        self.caps: list[int] = []
-        self._fails = fails
+    def __init__(self) -> None:
+        self.asked = 0
 
-    async def call(self, operation: Callable[[Any], None]) -> None:
-        if self._fails:
-            raise Unavailable("no TPM")
-        operation(self)
-
-    def extend_cap(self, pcr: int) -> None:
-        self.caps.append(pcr)
+    def begin(self) -> None:
+        self.asked += 1
 
 
-def revoke(tpm: Tpm, *commands: tuple[str, ...], timeout: float = 5.0) -> None:
+def revoke(*commands: tuple[str, ...], end: ForcedEnd = END, timeout: float = 5.0) -> int:
+    """Let leases end; return how many epochs began."""
+    epoch = Epoch()
+
     async def scenario() -> None:
-        revoker = Revoker(cast("TpmOwner", tpm), 15, commands, timeout)
-        revoker.begin("test")
+        revoker = Revoker(cast("LeaseEpoch", epoch), commands, timeout)
+        revoker.begin(end)
         await revoker.finished()
 
     asyncio.run(scenario())
+    return epoch.asked
 
 
-def test_the_cap_is_extended_and_every_command_runs(tmp_path: Path) -> None:
-    tpm = Tpm()
-    revoke(tpm, ("touch", str(tmp_path / "a")), ("touch", str(tmp_path / "b")))
-    assert tpm.caps == [15]
+def test_a_new_epoch_begins_and_every_command_runs(tmp_path: Path) -> None:
+    assert revoke(("touch", str(tmp_path / "a")), ("touch", str(tmp_path / "b"))) == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_while_a_lease_is_left_commands_run_in_the_same_epoch(tmp_path: Path) -> None:
+    assert revoke(("touch", str(tmp_path / "a")), end=replace(END, ends_epoch=False)) == 0
+    assert (tmp_path / "a").exists()
+
+
+def test_without_a_lease_that_ended_no_command_runs(tmp_path: Path) -> None:
+    assert revoke(("touch", str(tmp_path / "a")), end=replace(END, lease_ids=())) == 1
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("cause", EndCause)
+def test_a_command_hears_cause_and_reason(tmp_path: Path, cause: EndCause) -> None:
+    said = tmp_path / "said"
+    script = f'printf "%s: %s" "$NODESEAL_CAUSE" "$NODESEAL_REASON" > {said}'
+    revoke(("/bin/sh", "-c", script), end=replace(END, cause=cause))
+    assert said.read_text() == f"{cause.value}: the verdict is untrusted"
+
+
+def test_a_reason_of_others_is_inert_and_cut(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    reason = "stolen\0\n\x1b[2J" + "x" * 5000
+    revoke(("/bin/sh", "-c", f'printf "%s" "$NODESEAL_REASON" > {said}'), end=replace(END, reason=reason))
+    assert said.read_text() == r"stolen\x00\n\x1b[2J".ljust(1000, "x")
+
+
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
-    revoke(Tpm(), ("touch", f"{tmp_path}/a; touch {tmp_path}/b"), ("echo", "$(touch", f"{tmp_path}/c)"))
+    revoke(("touch", f"{tmp_path}/a; touch {tmp_path}/b"), ("echo", "$(touch", f"{tmp_path}/c)"))
     assert not (tmp_path / "b").exists()
     assert not (tmp_path / "c").exists()
 
 
-def test_a_tpm_that_is_gone_does_not_keep_commands_from_running(tmp_path: Path) -> None:
-    revoke(Tpm(fails=True), ("touch", str(tmp_path / "a")))
-    assert (tmp_path / "a").exists()
-
-
 def test_a_command_that_cannot_start_or_fails_does_not_keep_others_from_running(tmp_path: Path) -> None:
-    tpm = Tpm()
-    revoke(tpm, ("/nonexistent/program",), ("false",), ("touch", str(tmp_path / "a")))
+    assert revoke(("/nonexistent/program",), ("false",), ("touch", str(tmp_path / "a"))) == 1
     assert (tmp_path / "a").exists()
-    assert tpm.caps == [15]
 
 
 def test_a_command_that_takes_too_long_is_killed() -> None:
-    revoke(Tpm(), ("sleep", "1000000"), timeout=0.1)  # which ends when the command has
+    revoke(("sleep", "1000000"), timeout=0.1)  # which ends when the command has

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from nodeseal.appraisal.appraise import appraise
 from nodeseal.appraisal.model import Appraisal
+from nodeseal.causes import EndCause
 from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
@@ -47,10 +48,8 @@ from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, p
 from nodeseal.verifier.trust.goldens import Goldens
 
 T = TypeVar("T")
-SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15]})
-SETTINGS = AttestationSettings(
-    interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION, cap_pcr=15
-)
+SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15, 23]})
+SETTINGS = AttestationSettings(interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION)
 CHANGED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
 LEASE = LeaseId("l-" + "a" * 26)
 
@@ -191,6 +190,71 @@ def test_steady_rounds_write_nothing(play: Play) -> None:
         for _ in range(5):
             assert (await scene.round()).verdict.state is NodeState.TRUSTED
         assert scene.store.writes == written
+
+    play(case)
+
+
+def test_a_round_in_a_new_lease_epoch_is_as_steady_as_any_other(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        written = scene.store.writes
+        for _ in range(3):
+            scene.tpm.begin_epoch()
+            outcome = await scene.round((LEASE,))
+            assert (outcome.verdict.state, outcome.again) == (NodeState.TRUSTED, False)
+        assert (scene.store.writes, list(scene.node.leases)) == (written, [LEASE])
+
+    play(case)
+
+
+class Hears:
+    """The stream of a node that hears of the ends of its leases."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[tuple[LeaseId, ...], EndCause]] = []
+
+    def revoke(self, leases: tuple[LeaseId, ...], _reason: str, cause: EndCause) -> None:
+        self.heard.append((leases, cause))
+
+
+async def _found_changed(scene: Scene) -> None:
+    scene.tpm.extend(4, CHANGED)
+    await scene.round((LEASE,))
+
+
+async def _not_heard_from(scene: Scene) -> None:
+    scene.times.pass_seconds(200)
+    await scene.fleet.sweep()
+
+
+async def _given_up(scene: Scene) -> None:
+    await scene.round(())
+
+
+async def _quarantined(scene: Scene) -> None:
+    await NodeAdmin(scene.fleet).quarantine(scene.node.record.node_id, "odd", "person/kim")
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        pytest.param(_found_changed, EndCause.DISTRUST, id="evidence that speaks against the node"),
+        pytest.param(_quarantined, EndCause.DISTRUST, id="a person who quarantines it"),
+        pytest.param(_not_heard_from, EndCause.SILENCE, id="no good round in time"),
+        pytest.param(_given_up, EndCause.REVOCATION, id="a lease that the node does not hold any more"),
+    ],
+)
+def test_a_node_hears_why_its_leases_end(
+    play: Play, event: Callable[[Scene], Coroutine[Any, Any, None]], cause: EndCause
+) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        scene.lend()
+        stream: Any = Hears()
+        scene.node.stream = stream
+        await event(scene)
+        assert stream.heard == [((LEASE,), cause)]
 
     play(case)
 

@@ -49,9 +49,7 @@ def approve(appraisal: Appraisal) -> NodesealError:
     """Try to approve a release on ``appraisal`` and return why it is refused."""
     steps = Round()
     node: Any = TrustedNode()
-    fleet: Any = SimpleNamespace(
-        clock=SimpleNamespace(steady=lambda: 0.0), settings=SimpleNamespace(cap_pcr=15), policy=steps.policy
-    )
+    fleet: Any = SimpleNamespace(clock=SimpleNamespace(steady=lambda: 0.0), policy=steps.policy)
     unused: Any = None
     asked: Any = SimpleNamespace(challenge=CHALLENGE, known=KnownNode(keys=steps.keys, baseline=None))
     request = Request(node=node, wanted=unused, asked=asked, policy=POLICY)

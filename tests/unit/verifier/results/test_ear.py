@@ -119,7 +119,6 @@ def test_hardware_is_not_affirmed_without_a_certificate_of_its_maker() -> None:
         (finding(FindingId.QUOTE_SIGNATURE), "instance-identity", Claim.INVALID),
         (finding(FindingId.QUOTE_BINDING), "instance-identity", Claim.INVALID),
         (finding(FindingId.CLOCK_RESET), "instance-identity", Claim.CONTRAINDICATED),
-        (finding(FindingId.PCR_CAPPED), "instance-identity", Claim.CONTRAINDICATED),
         (finding(FindingId.PCR_MISMATCH, "sha256 PCR 0, golden rack-a"), "hardware", Claim.UNRECOGNISED),
         (finding(FindingId.PCR_MISMATCH, "sha256 PCR 4, golden rack-a"), "executables", Claim.CONTRAINDICATED),
         (finding(FindingId.PCR_MISMATCH, "sha256 PCR 7, golden rack-a"), "configuration", Claim.CONTRAINDICATED),

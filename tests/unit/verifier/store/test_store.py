@@ -185,7 +185,10 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
         "node_id": RECORD.node_id,
         "state": "trusted",
         "reason": "",
-        "findings": b'[{"expected":"on","id":"clock.rollback","seen":"back","where":"clock"}]',
+        "findings": (
+            b'[{"expected":"on","id":"clock.rollback","seen":"back","where":"clock"},'
+            b'{"expected":"00","id":"pcr.capped","seen":"ff","where":"sha256 PCR 15"}]'
+        ),
         "ek_name": b"ek",
         "ak_name": b"ak",
         "ak_public": b"public",

@@ -59,7 +59,7 @@ class Fleet:
         self.store: Final = store
         self.clock: Final = clock
         self.settings: Final = settings
-        self.policy = Policy(goldens=(), trust_seconds=settings.trust_seconds, cap_pcr=settings.cap_pcr)
+        self.policy = Policy(goldens=(), trust_seconds=settings.trust_seconds)
         self._nodes: dict[NodeId, Node] = {}
         self._unsaved: set[Node] = set()
         self._changing: Final = asyncio.Lock()

@@ -1,8 +1,8 @@
 """Whether a node's proof lets a data key go to it: pure, on the appraisal of the same exchange.
 
-Three things must hold at once: the node is trusted, this very evidence is good and matches a golden, and the release
-key is one that only this TPM can use while the measured PCRs keep their values. Whether the node may have the model at
-all is :mod:`nodeseal.verifier.release.entitlement`.
+Four things must hold at once: the node is trusted, this very evidence is good and matches a golden, the release key is
+one that only this TPM can use while the measured PCRs keep their values, and a lease epoch has begun there. Whether the
+node may have the model at all is :mod:`nodeseal.verifier.release.entitlement`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nodeseal.appraisal.model import Appraisal
 from nodeseal.appraisal.release import (
     Certification,
     check_certify,
+    check_epoch,
     check_policy,
     check_release_key,
     policy_selection,
@@ -83,14 +84,13 @@ class Approved:
     trusted_for_ms: int
 
 
-def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, cap_pcr: int, now: float) -> Approved:
+def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, now: float) -> Approved:
     """Check everything that a proof must prove.
 
     Args:
         request: what was asked.
         proof: the answer.
         outcome: of the round that the evidence made.
-        cap_pcr: the PCR that ends leases.
         now: steady time.
 
     Raises:
@@ -108,7 +108,8 @@ def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, cap_pc
         raise ProofFailed(*dict.fromkeys((*findings, _VALUES_MISSING)))
     if not appraisal.trusted and not appraisal.findings:
         findings.append(_UNMATCHED)
-    release_key, wrong = _check_key(request, proof, appraisal.pcrs, _policy(request, appraisal, cap_pcr))
+    findings += check_epoch(appraisal.pcrs, appraisal.claims.agent_version)
+    release_key, wrong = _check_key(request, proof, appraisal.pcrs, _policy(request, appraisal))
     findings += wrong
     if findings or release_key is None:
         raise PolicyRefused(*dict.fromkeys(findings))
@@ -129,11 +130,18 @@ def state_findings(node: Node, now: float) -> Iterator[Finding]:
         yield from node.findings
 
 
-def _policy(request: Request, appraisal: Appraisal, cap_pcr: int) -> PcrSelection:
+def epoch_findings(node: Node) -> Iterator[Finding]:
+    """Yield that the node's last round showed no lease epoch, which tells a node whose agent must be updated."""
+    baseline = node.baseline
+    if baseline is not None and baseline.judgement is not None and baseline.claims is not None:
+        yield from check_epoch(baseline.judgement.facts.pcrs, baseline.claims.agent_version)
+
+
+def _policy(request: Request, appraisal: Appraisal) -> PcrSelection:
     """Return what the key's policy must cover: goldens that match now may differ from those that matched before."""
     if not appraisal.goldens:
         return request.policy
-    return policy_selection(appraisal.goldens, cap_pcr, request.asked.challenge.selection)
+    return policy_selection(appraisal.goldens, request.asked.challenge.selection)
 
 
 def _check_key(

@@ -29,7 +29,14 @@ from nodeseal.verifier.fleet.transition import record_ends
 from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
 from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.limits import RateLimit
-from nodeseal.verifier.release.approval import Approved, ReleaseProof, Request, approve, state_findings
+from nodeseal.verifier.release.approval import (
+    Approved,
+    ReleaseProof,
+    Request,
+    approve,
+    epoch_findings,
+    state_findings,
+)
 from nodeseal.verifier.release.entitlement import Choice, Entitlement, Wanted, entitle, lease_rule
 from nodeseal.verifier.release.lease_start import golden_digests, lease_start
 from nodeseal.verifier.rounds.rounds import Rounds
@@ -51,6 +58,7 @@ class Released:
         sealed: the data key, wrapped to the release key.
         trusted_until: end of the node's trust.
         trusted_for_ms: the same, counted from when the node received the challenge.
+        silence_seconds: how long the lease outlives the node's trust while nothing is heard; 0: not at all.
     """
 
     lease_id: LeaseId
@@ -58,6 +66,7 @@ class Released:
     sealed: Wrapped
     trusted_until: datetime | None
     trusted_for_ms: int
+    silence_seconds: int = 0
 
 
 class Releases:
@@ -78,14 +87,14 @@ class Releases:
             Unavailable: the store cannot be asked now, or the verifier has just started and knows no values.
         """
         self._limit.take(node.record.node_id, self._fleet.clock.steady())
-        findings = [*state_findings(node, self._fleet.clock.steady())]
+        findings = [*state_findings(node, self._fleet.clock.steady()), *epoch_findings(node)]
         findings += (await self._entitlement(node, wanted)).findings
         if findings:
             raise await self._denied(node, wanted, PolicyRefused(*findings))
         if not node.goldens:
             raise Unavailable("the node has not proved its state since the verifier started", remedy="ask again")
         asked = self._rounds.ask(node, Purpose.RELEASE, channel)
-        selection = policy_selection(node.goldens, self._fleet.settings.cap_pcr, asked.challenge.selection)
+        selection = policy_selection(node.goldens, asked.challenge.selection)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
 
     async def finish(self, request: Request, proof: ReleaseProof, began: float | None = None) -> Released:
@@ -145,7 +154,7 @@ class Releases:
 
     async def _approve(self, request: Request, proof: ReleaseProof, began: float | None) -> Approved:
         outcome = await self._rounds.conclude(request.node, proof.evidence, request.asked, began)
-        return approve(request, proof, outcome, self._fleet.settings.cap_pcr, self._fleet.clock.steady())
+        return approve(request, proof, outcome, self._fleet.clock.steady())
 
     async def _open(self, choice: Choice, model: Digest) -> bytearray:
         held = HeldKey(choice.key.model_key, choice.key.place)

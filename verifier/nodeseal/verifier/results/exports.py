@@ -43,7 +43,7 @@ class Exports:
         """
         node = self._fleet.get(node_id)
         answered = await self._answer(node)
-        files = _files(node, answered, self._fleet.settings.cap_pcr)
+        files = _files(node, answered)
         record = audit.Record(
             time=answered.received,
             actor=actor,
@@ -68,7 +68,7 @@ class Exports:
         raise Unavailable(f"{node.record.node_id} did not answer in time", remedy="see its agent's log")
 
 
-def _files(node: Node, answered: Answered, cap_pcr: int) -> Mapping[str, bytes]:
+def _files(node: Node, answered: Answered) -> Mapping[str, bytes]:
     challenge, evidence, record = answered.asked.challenge, answered.evidence, node.record
     if evidence.pcr_values is None:
         raise OutOfOrder(f"{record.node_id} sent no PCR values, although it was asked to", remedy="update its agent")
@@ -85,7 +85,6 @@ def _files(node: Node, answered: Answered, cap_pcr: int) -> Mapping[str, bytes]:
             labels=record.labels,
             manufacturer=record.tpm.manufacturer,
             ek_algorithm=record.tpm.ek_algorithm,
-            cap_pcr=cap_pcr,
         )
         return folder.encode()
     except MalformedInput as error:

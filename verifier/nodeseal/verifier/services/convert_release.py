@@ -62,6 +62,7 @@ def released_to_proto(released: Released) -> key_release_pb2.ReleaseResponse:
         enc=released.sealed.enc,
         wrapped=released.sealed.wrapped,
         trusted_for_ms=released.trusted_for_ms,
+        silence_seconds=released.silence_seconds,
     )
     if released.trusted_until is not None:
         fill_timestamp(message.trusted_until, released.trusted_until)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from nodeseal.appraisal.kinds.ima import ImaMark
 from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
 from nodeseal.documents import Fields, decode_json, encode_json
-from nodeseal.findings import Finding
+from nodeseal.findings import BY_CODE, Finding
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HASHES_BY_NAME
 from nodeseal.tpm.attest import ClockInfo
@@ -176,8 +176,10 @@ def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
 
 
 def _decode_findings(raw: bytes) -> tuple[Finding, ...]:
+    """Return the findings without those whose id this version has retired; the next round judges anew."""
     found = decode_json(raw, "findings")
-    items = [Fields(item, "finding") for item in found] if isinstance(found, list) else []
+    plain = found if isinstance(found, list) else []
+    items = [Fields(item, "finding") for item in plain if isinstance(item, dict) and item.get("id") in BY_CODE]
     return tuple(parse_finding(item, partial(_any_text, item)) for item in items)
 
 
