@@ -22,7 +22,7 @@ MUTANTS ?= 300
 PARTS ?=
 KEY ?=
 
-.PHONY: help setup demo test test-integrations check check-slow bench fuzz mutants proto findings lock clean
+.PHONY: help setup demo test test-integrations check check-slow bench fuzz mutants proto findings acts lock clean
 
 help: ## List these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ proto: $(STAMPS)/nodeseal ## Regenerate the protobuf modules
 
 findings: $(STAMPS)/nodeseal ## Regenerate docs/findings.md
 	$(BIN)/python tools/generate_findings.py
+
+acts: $(STAMPS)/nodeseal ## Regenerate docs/acts.md
+	$(BIN)/python tools/generate_acts.py
 
 # Hashes come from the public index alone, whatever mirror this machine is set up with; no address is written.
 COMPILE = env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile \

@@ -10,6 +10,7 @@
     ├── OutOfOrder                a call that does not fit the state: late answers, repeated messages
     ├── TooManyRequests           a limit was reached; try again later
     └── Unavailable               TPM, store, verifier or agent cannot be reached now
+        └── NotRecorded           a restriction is in force, and its record waits for the store
 
 There is a class for each way in which a caller reacts. Messages start in lower case, end without a period and never
 quote a secret. A module wraps exceptions of libraries with ``from`` and lets none out.
@@ -81,3 +82,7 @@ class TooManyRequests(NodesealError):
 
 class Unavailable(NodesealError):
     """A TPM, store, verifier or agent that cannot be reached now."""
+
+
+class NotRecorded(Unavailable):
+    """A restriction that is in force, and whose record waits for the store."""

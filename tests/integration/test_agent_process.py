@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 from nodeseal.v1 import admin_pb2
-from support.agents import Loader, eventually, loader, trusted
+from support.agents import Loader, eventually, heard, loader, trusted
 from support.hosts import REFUSED, Host, a_host, a_newcomer, a_site, first_verdict
 
 
@@ -84,7 +84,7 @@ def test_a_node_that_changes_while_it_runs_loses_its_leases() -> None:
             await eventually(lambda: host.epoch not in {epoch, bytes(32)})
             await eventually(lambda: host.actions)
             assert host.actions[0].startswith("distrust: ")
-            assert (await host.status())["state"] == "untrusted"
+            await heard(host.agent, lambda status: status["state"] == "untrusted")
         async with loader(host.agent) as client:
             assert (await host.ask(client)).error == REFUSED
 

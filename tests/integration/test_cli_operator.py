@@ -128,15 +128,49 @@ def test_a_registered_model_is_retired_and_comes_back_on_purpose(admin: Terminal
     assert "retired" not in admin.json("model", "register", "sealed", "--again")
 
 
-def test_the_audit_trail_is_listed_with_its_leaf_hashes(node: FakeNode, admin: Terminal) -> None:
+def test_the_log_is_listed_with_its_leaf_hashes(node: FakeNode, admin: Terminal) -> None:
     records = admin.json("audit", "list")
     assert [record["sequence"] for record in records] == list(range(1, len(records) + 1))
     assert all(len(bytes.fromhex(record["leaf_hash"])) == 32 for record in records)
-    enrolled = [record["content"]["subject"] for record in records if record["content"]["action"] == "node.enrolled"]
-    assert f"node/{node.node_id}" in enrolled
+    assert records[0]["content"]["kind"] == "log.opened"
+    enrolled = [record["content"]["subjects"] for record in records if record["content"]["kind"] == "node.enrolled"]
+    assert any(f"node/{node.node_id}" in subjects for subjects in enrolled)
     later = admin.json("audit", "list", "--after", "2", "--limit", "1")
     assert [record["sequence"] for record in later] == [3]
-    assert "person.added" in admin.type("audit", "list").stdout
+    printed = admin.type("audit", "list").stdout
+    assert "Person alice was added with the roles approver, auditor, operator, viewer." in printed
+    assert admin.type("audit", "list", "--closed").stdout == "no records\n"
+
+
+def test_the_log_is_searched_by_subject_actor_and_kind(node: FakeNode, admin: Terminal) -> None:
+    admin.type("node", "label", node.node_id, "rack=a")
+    filters = ("--subject", f"node/{node.node_id}"), ("--actor", "person/alice"), ("--kind", "node.labelled")
+    (found,) = admin.json("audit", "list", "--limit", "1", *(text for pair in filters for text in pair))
+    assert found["body"]["fields"]["node_id"] == node.node_id
+    sequence = found["sequence"]
+    for option, wanted in filters:
+        assert sequence in [record["sequence"] for record in admin.json("audit", "list", option, wanted)]
+        assert admin.json("audit", "list", option, f"{wanted}x") == []
+
+
+def test_an_act_is_shown_whole_with_the_labels_that_it_names(node: FakeNode, admin: Terminal) -> None:
+    admin.type("node", "label", node.node_id, "rack=b")
+    (listed,) = admin.json("audit", "list", "--kind", "node.labelled", "--limit", "1")
+    sequence = str(listed["sequence"])
+    shown = admin.json("audit", "show", sequence)
+    documents = shown.pop("documents")
+    assert shown == listed
+    assert documents[listed["body"]["fields"]["labels"]]["rack"] == "b"
+    printed = admin.type("audit", "show", sequence).stdout
+    assert listed["leaf_hash"] in printed
+    assert listed["text"] in printed
+
+
+@pytest.mark.parametrize("sequence", ["999999", str(2**64 - 1)])
+def test_an_act_that_is_not_there_is_not_shown(admin: Terminal, sequence: str) -> None:
+    refusal = admin.type("audit", "show", sequence, exit_code=1).stderr
+    assert f"there is no act {sequence}" in refusal
+    assert "nodeseal audit list" in refusal
 
 
 def sequences(printed: str) -> list[int]:
@@ -152,14 +186,14 @@ def test_the_newest_records_are_listed_in_the_order_of_the_log_and_the_way_to_ol
     shown = admin.type("audit", "list", "--limit", "1")
     (newest,) = sequences(shown.stdout)
     assert newest >= len(sequences(everything.stdout)) >= 3
-    assert shown.stderr == f"older records: nodeseal audit list --after {newest - 2} --limit 1\n"
+    assert shown.stderr == f"older acts: nodeseal audit list --after {newest - 2} --limit 1\n"
     read_on = shown.stderr.split()[3:]
     assert [record["sequence"] for record in admin.json(*read_on)] == [newest - 1]
-    assert admin.type(*read_on).stderr == f"older records: nodeseal audit list --after {newest - 3} --limit 1\n"
+    assert admin.type(*read_on).stderr == f"older acts: nodeseal audit list --after {newest - 3} --limit 1\n"
     most = admin.type("audit", "list", "--limit", str(newest - 1))
     shown_first, *others = sequences(most.stdout)
     assert others == list(range(shown_first + 1, shown_first + newest - 1))
-    assert most.stderr == f"older records: nodeseal audit list --after 0 --limit {shown_first - 1}\n"
+    assert most.stderr == f"older acts: nodeseal audit list --after 0 --limit {shown_first - 1}\n"
 
 
 @pytest.mark.parametrize(

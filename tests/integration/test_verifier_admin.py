@@ -346,5 +346,6 @@ def test_a_golden_that_was_edited_in_the_database_stops_the_start(fresh: Running
     with sqlite3.connect(fresh.folder / "verifier.sqlite") as database:
         (document,) = database.execute("SELECT document FROM goldens").fetchone()
         database.execute("UPDATE goldens SET document = ?", (document.replace(b'"rack-a"', b'"rack-b"'),))
+    fresh.tampered = True
     with pytest.raises(AssertionError, match="its document was changed in the database"):
         fresh.start()

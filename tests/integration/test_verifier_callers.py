@@ -15,10 +15,8 @@ from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2
-from nodeseal.verifier.people.persons import remove_person
 from nodeseal.verifier.people.roles import ALLOWED
 from nodeseal.verifier.states import PEOPLE, Role
-from nodeseal.verifier.store.database import open_engine
 from support.fake_node import FakeNode
 from support.verifier import TRUST_DOMAIN, Refusal, RunningVerifier, a_verifier, refusal_of, refused
 
@@ -124,9 +122,7 @@ def test_a_removed_person_may_do_nothing_from_the_next_call_on(tmp_path: Path) -
         verifier.add_person("kim", Role.VIEWER)
         async with verifier.person("kim") as kim:
             await kim.nodes.ListNodes(admin_pb2.ListNodesRequest())
-            engine = open_engine(verifier.folder / "verifier.sqlite")
-            remove_person(engine, PersonId("kim"), "test", datetime.now(UTC))
-            engine.dispose()
+            verifier.remove_person("kim")
             refusal = await refused(kim.nodes.ListNodes(admin_pb2.ListNodesRequest()))
         assert refusal.findings == ("person.unknown",)
         assert verifier.actions("person/kim") == ["person.added", "person.removed"]

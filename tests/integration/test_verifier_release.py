@@ -58,8 +58,9 @@ def test_a_trusted_node_gets_a_key_that_only_its_tpm_opens_after_the_record_was_
         leaves = [leaf async for leaf in scene.admin.audit.ListRecords(admin_pb2.ListRecordsRequest())]
         (leaf,) = (leaf for leaf in leaves if leaf.leaf_hash.hex() == context.audit_leaf)
         assert hashlib.sha256(b"\0" + leaf.content).digest() == leaf.leaf_hash
-        record = json.loads(leaf.content)
-        assert (record["action"], record["subject"]) == ("lease.issued", f"lease/{released.lease_id}")
+        envelope = json.loads(leaf.content)
+        assert hashlib.sha256(leaf.body).hexdigest() == envelope["body"]
+        assert (envelope["kind"], envelope["subjects"][f"lease/{released.lease_id}"]) == ("lease.issued", 1)
         scene.node.tpm.begin_epoch()
         with pytest.raises(OutOfOrder):
             scene.node.open(released)
@@ -280,7 +281,7 @@ def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself
         subject = f"node/{scene.node.node_id}"
         for _ in range(100):
             states = [
-                record["details"].get("to") for record in scene.verifier.records() if record["subject"] == subject
+                record["details"].get("state") for record in scene.verifier.records() if record["subject"] == subject
             ]
             if states[-1] == "untrusted":
                 break

@@ -102,8 +102,9 @@ def test_a_rotation_is_on_record_before_its_slots_are_known(verifier: RunningVer
         record = scene.rewrapped()[-1]
         assert (record["actor"], record["subject"]) == ("person/admin", f"model/{scene.model.digest}")
         assert record["details"] == {
-            "from": {"key_id": scene.name, "key_version": 1},
-            "to": [{"key_id": slot.key_id, "key_version": 1}],
+            "digest": scene.model.digest,
+            "opened": f"{scene.name} version 1",
+            "made": [f"{slot.key_id} version 1"],
         }
 
     play(verifier, case)

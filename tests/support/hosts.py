@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import json
 import os
 import secrets
 import signal
@@ -31,6 +29,7 @@ from nodeseal.v1 import admin_pb2
 from nodeseal.wire.varlink import KEYS_INTERFACE, Reply
 from support.admin import Sealed, a_sealed_model, activate, golden_from_evidence, grant
 from support.agents import AgentProcess, Loader, eventually, heard, loader, trusted
+from support.log import acts_of
 from support.machines import a_machine, a_vendor
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
@@ -40,11 +39,11 @@ _HEALS_SECONDS = 40.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Audit records, leases and nodes of a verifier, read from its database in one transaction.
+    """Acts, leases and nodes of a verifier, read from its database in one transaction.
 
     Attributes:
-        sequences: numbers of the audit records, in order.
-        leaves: their leaf hashes.
+        indices: places in the log of those acts that are numbered, in the order in which acts were written.
+        leaves: leaf hashes of all acts, in that order.
         issued: leases whose begin was recorded.
         ended: leases whose end was recorded.
         begun: leases that have a row.
@@ -53,7 +52,7 @@ class Records:
         nodes: nodes that have a row.
     """
 
-    sequences: tuple[int, ...]
+    indices: tuple[int, ...]
     leaves: tuple[bytes, ...]
     issued: frozenset[str]
     ended: frozenset[str]
@@ -64,7 +63,7 @@ class Records:
 
     def check(self, before: Records | None = None) -> None:
         """Check that no record is missing or has changed, and that each change has a record."""
-        assert self.sequences == tuple(range(1, len(self.sequences) + 1))
+        assert self.indices == tuple(range(len(self.indices)))
         assert self.begun == self.issued
         assert self.begun - self.running == self.ended
         assert self.nodes == self.enrolled
@@ -76,17 +75,15 @@ def records_of(verifier: RunningVerifier) -> Records:
     """Read a verifier's database, whether the verifier runs or was killed."""
     with closing(sqlite3.connect(verifier.folder / "verifier.sqlite", isolation_level=None)) as database:
         database.execute("BEGIN")
-        rows = list(database.execute("SELECT sequence, leaf_hash, content FROM audit ORDER BY sequence"))
+        acts = list(acts_of(database))
         leases = list(database.execute("SELECT lease_id, ended FROM leases"))
         nodes = [node for (node,) in database.execute("SELECT node_id FROM nodes")]
-    assert all(leaf == hashlib.sha256(b"\0" + content).digest() for _, leaf, content in rows)
     named: dict[str, set[str]] = defaultdict(set)
-    for _, _, content in rows:
-        record = json.loads(content)
-        named[record["action"]].add(record["subject"].partition("/")[2])
+    for act in acts:
+        named[act.plain["action"]].add(act.plain["subject"].partition("/")[2])
     return Records(
-        sequences=tuple(sequence for sequence, *_ in rows),
-        leaves=tuple(leaf for _, leaf, _ in rows),
+        indices=tuple(act.place for act in acts if act.place is not None),
+        leaves=tuple(act.leaf for act in acts),
         issued=frozenset(named["lease.issued"]),
         ended=frozenset(named["lease.ended"]),
         begun=frozenset(lease for lease, _ in leases),

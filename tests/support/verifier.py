@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -34,10 +33,13 @@ from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
-from nodeseal.verifier.people.persons import Newcomer, add_person
+from nodeseal.verifier.ledger.log import load_mac_key
+from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
+from support.log import read_log
+from support.replay import replay
 
 TRUST_DOMAIN = "test.example"
 FAST: Mapping[str, object] = {"interval_seconds": 1, "trust_seconds": 30, "answer_within_seconds": 5}
@@ -53,12 +55,14 @@ class RunningVerifier:
         vendor: the only TPM vendor it trusts.
         listen: address for nodes and people.
         listen_enrol: address for enrolment.
+        tampered: whether a test has changed the database behind its back, so that its acts explain it no longer.
     """
 
     def __init__(self, folder: Path, vendor: TpmVendor) -> None:
         self.folder = folder
         self.vendor = vendor
         self.listen = self.listen_enrol = ""
+        self.tampered = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -124,12 +128,11 @@ class RunningVerifier:
         return path.read_text().splitlines() if path.exists() else []
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the audit log's documents straight from the database, oldest first."""
-        with sqlite3.connect(f"file:{self.folder / 'verifier.sqlite'}?mode=ro", uri=True) as database:
-            return [json.loads(row[0]) for row in database.execute("SELECT content FROM audit ORDER BY sequence")]
+        """Return the log's acts straight from the database, oldest first."""
+        return [act.plain for act in read_log(self.folder / "verifier.sqlite")]
 
     def actions(self, subject: str) -> list[str]:
-        """Return the audited actions on one subject, oldest first."""
+        """Return the kinds of the acts about one subject, oldest first."""
         return [record["action"] for record in self.records() if record["subject"] == subject]
 
     def authority(self) -> CertificateAuthority:
@@ -146,9 +149,17 @@ class RunningVerifier:
             actor="test",
         )
         engine = open_engine(self.folder / "verifier.sqlite")
-        add_person(engine, self.authority(), newcomer, folder, datetime.now(UTC))
+        mac_key = load_mac_key(self.folder / "acts.key")
+        People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).add(self.authority(), newcomer, folder)
         engine.dispose()
         return folder
+
+    def remove_person(self, name: str) -> None:
+        """Take a person's access away."""
+        engine = open_engine(self.folder / "verifier.sqlite")
+        mac_key = load_mac_key(self.folder / "acts.key")
+        People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).remove(PersonId(name), "test")
+        engine.dispose()
 
     @asynccontextmanager
     async def person(self, name: str = "admin") -> AsyncIterator[Stubs]:
@@ -192,7 +203,10 @@ class Stubs:
 def a_verifier(
     folder: Path, vendor: TpmVendor | None = None, *, start: bool = True, **attestation: object
 ) -> Iterator[RunningVerifier]:
-    """Set a verifier up below ``folder`` and run it; ``attestation`` overrides :data:`FAST`."""
+    """Set a verifier up below ``folder`` and run it; ``attestation`` overrides :data:`FAST`.
+
+    At the end, rows and memory made anew from its acts must be what it has.
+    """
     vendor = vendor or TpmVendor.create(folder / "vendor")
     verifier = RunningVerifier(folder / "verifier", vendor)
     plan = SetupPlan(
@@ -212,6 +226,8 @@ def a_verifier(
         yield verifier
     finally:
         verifier.kill()
+    if not verifier.tampered:
+        replay(verifier.folder / "verifier.sqlite", folder / "replayed.sqlite")
 
 
 def set_config(verifier: RunningVerifier, **values: object) -> None:

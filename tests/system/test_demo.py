@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.log import acts_of
 from support.machines import need
 from support.sealed import PLAIN_WEIGHTS
 
@@ -70,7 +70,7 @@ def _play(model: Path, stage: Path) -> str:
 
 def _released_to_the_good_nodes_alone(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
-        records = [json.loads(row) for (row,) in connection.execute("SELECT content FROM audit ORDER BY sequence")]
+        records = [act.plain for act in acts_of(connection)]
         running = connection.execute("SELECT count(*) FROM leases WHERE ended IS NULL").fetchone()
     names = {
         record["subject"]: record["details"]["hostname"] for record in records if record["action"] == "node.enrolled"

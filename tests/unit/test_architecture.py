@@ -203,6 +203,17 @@ def _reached(body: ast.AST) -> Iterator[tuple[str, str, int]]:
                     yield "", each.id, each.lineno
 
 
+def _tabled(module: str, body: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Return the functions of those tables of a module that a body mentions, in the form of :func:`_reached`."""
+    tables: dict[str, ast.Dict] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Dict):
+            tables[node.target.id] = node.value
+    for name in ast.walk(body):
+        if isinstance(name, ast.Name) and name.id in tables:
+            yield from (("", each.id, name.lineno) for each in tables[name.id].values if isinstance(each, ast.Name))
+
+
 def _lines(call: Call) -> list[int]:
     """Return the lines of the caller at which it makes a call of the page."""
     body = _definition(call.caller.module, call.caller.name)
@@ -214,7 +225,8 @@ def _lines(call: Call) -> list[int]:
         before = call.step.through or ("self" if own else None)
         return sorted(line for expression, name, line in _reached(body) if (expression, name) == (before, last))
     module, wanted = call.caller.module, (call.step.module, last)
-    return sorted(line for before, name, line in _reached(body) if _names(module, before, name) == wanted)
+    reached = (*_reached(body), *_tabled(module, body))
+    return sorted(line for before, name, line in reached if _names(module, before, name) == wanted)
 
 
 def _names(module: str, before: str, name: str) -> tuple[str, str] | None:
@@ -274,6 +286,16 @@ def _attribute(init: Definition, expression: str) -> str | None:
             if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
                 return node.value.func.id
     return None
+
+
+def test_a_function_in_a_table_is_reached_from_where_the_table_is_read() -> None:
+    module = "nodeseal.verifier.fleet.fold"
+    readers = {
+        node.name
+        for node in _tree(module).body
+        if isinstance(node, ast.FunctionDef) and "_judged" in {name for _, name, _ in _tabled(module, node)}
+    }
+    assert readers == {"fold"}
 
 
 def test_the_page_has_three_journeys() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_a_process_without_the_mark_of_the_run_is_left_alone(
 ) -> None:
     environment = os.environ | {keeper.VARIABLE: "a run"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as program:
+        while keeper.VARIABLE.encode() not in Path(f"/proc/{program.pid}/environ").read_bytes():
+            time.sleep(0.01)  # Popen returns a moment before the kernel shows the new program's environment
         keeper.end(program.pid, mark)
         assert program.communicate(b"\n")[0] is None
     assert program.returncode == (-signal.SIGKILL if ended else 0)

@@ -1,4 +1,4 @@
-"""``nodeseal audit``: what happened, in the order in which it was recorded."""
+"""``nodeseal audit``: what happened, in the order of the verifier's log."""
 
 from __future__ import annotations
 
@@ -11,61 +11,146 @@ import typer
 from rich.text import Text
 
 from nodeseal.cli import output
-from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
+from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.client.connection import connect
+from nodeseal.client.verifier import RecordQuery
 from nodeseal.v1 import admin_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{40,}")
 _SHOWN_DIGITS = 12
+_TO_SECONDS = len("2026-01-01T00:00:00")
 
-app = typer.Typer(no_args_is_help=True, help="Read the verifier's records.")
-
-
-@app.callback()
-def _group() -> None:
-    """Read the verifier's records."""
+app = typer.Typer(no_args_is_help=True, help="Read the verifier's log: what was decided, by whom, and why.")
 
 
 @app.command(
-    "list", epilog="Example: nodeseal audit list --limit 20. To follow: nodeseal audit list --after 120 --json"
+    "list",
+    epilog="Example: nodeseal audit list --subject node/n-4xk2…. To follow: nodeseal audit list --after 120 --json",
 )
-def list_records(
+def list_records(  # noqa: PLR0913, PLR0917 - one parameter per option
     after: Annotated[
-        int | None, typer.Option(min=0, help="Show the first records behind this sequence number, not the newest.")
+        int | None, typer.Option(min=0, help="Show the first acts behind this sequence number, not the newest.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Largest number of records.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Largest number of acts.")] = 1000,
+    subject: Annotated[
+        str,
+        typer.Option(metavar="SUBJECT", help="Only what concerns this: node/ID, key/NAME, model/DIGEST, lease/ID…."),
+    ] = "",
+    actor: Annotated[str, typer.Option(metavar="ACTOR", help="Only what this one did: person/NAME, node/ID….")] = "",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="Only acts of this kind, such as lease.issued.")] = "",
+    client: ClientOption = CLIENT,
+    *,
+    closed: Annotated[bool, typer.Option("--closed", help="Read the log of the releases before 0.2.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest acts in the order of the log: who did what to whom.
+
+    Digests are cut short; nodeseal audit show SEQUENCE and --json show them whole. To follow the log, name the last
+    sequence number that you saw with --after; --after 0 reads from the first act on.
+    """
+    if closed and (subject or actor or kind):
+        raise typer.BadParameter("the closed log knows no filters", param_hint="--closed")
+    wanted = RecordQuery(after=after, limit=limit, subject=subject, actor=actor, kind=kind, closed=closed)
+    with connect(client) as verifier:
+        records = verifier.list_records(wanted)
+    lines = _closed_lines(records) if closed else _act_lines(records)
+    output.show(lambda: list(map(_plain_record, records)), lines, as_json=as_json)
+    if not as_json and records and (older := records[0].sequence - 1) and not (subject or actor or kind):
+        what = "records" if closed else "acts"
+        said = f"older {what}: nodeseal audit list --after {max(older - limit, 0)} --limit {min(limit, older)}"
+        output.show_parts([Text(said + " --closed" * closed)], output.errors)
+    elif not as_json and len(records) == limit and (subject or actor or kind):
+        output.show_note("more acts may match: set a larger --limit")
+
+
+@app.command("show", epilog="Example: nodeseal audit show 12")
+def show_record(
+    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", min=1, help="Its number, as audit list shows it.")],
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest records in the order of the log: who did what to whom.
+    """Show one act whole: what was decided, on which versions, and the findings or labels that it names.
 
-    Digests are cut short; --json shows all, with the leaf hashes. To follow the log, name the last sequence number that
-    you saw with --after; --after 0 reads from the first record on.
+    docs/acts.md says what the fields of each kind mean.
     """
     with connect(client) as verifier:
-        records = verifier.list_records(after, limit)
-    output.show(lambda: list(map(_plain_record, records)), _record_lines(records), as_json=as_json)
-    if not as_json and records and (older := records[0].sequence - 1):
-        said = f"older records: nodeseal audit list --after {max(older - limit, 0)} --limit {min(limit, older)}"
-        output.show_parts([Text(said)], output.errors)
+        record = verifier.get_record(sequence)
+    output.show(lambda: _plain_whole(record), _act_parts(record), as_json=as_json)
 
 
 def _plain_record(record: pb.AuditRecord) -> dict[str, object]:
-    return {
+    plain: dict[str, object] = {
         "sequence": record.sequence,
         "leaf_hash": record.leaf_hash.hex(),
         "content": json.loads(record.content),
     }
+    return {**plain, "body": json.loads(record.body), "text": record.text} if record.body else plain
 
 
-def _record_lines(records: list[pb.AuditRecord]) -> Iterator[Text]:
+def _plain_whole(record: pb.AuditRecord) -> dict[str, object]:
+    documents = {document.digest: json.loads(document.content) for document in record.documents}
+    return {**_plain_record(record), "documents": documents}
+
+
+def _act_parts(record: pb.AuditRecord) -> Iterator[Block]:
+    envelope, body = json.loads(record.content), json.loads(record.body)
+    subjects, fields = envelope["subjects"], body["fields"]
+    yield Text(record.text)
+    yield BLANK_LINE
+    yield FactList(
+        (
+            ("sequence", str(record.sequence)),
+            ("kind", envelope["kind"]),
+            ("time", envelope["at"]),
+            ("actor", body["actor"]),
+            ("leaf hash", record.leaf_hash.hex()),
+        )
+    )
+    for facts in filter(None, ({name: f"version {version}" for name, version in subjects.items()}, fields)):
+        yield BLANK_LINE
+        yield FactList((name, _whole(value)) for name, value in facts.items())
+    for document in record.documents:
+        yield BLANK_LINE
+        yield Text(f"{', '.join(name for name, value in fields.items() if value == document.digest)}:")
+        yield _document_parts(json.loads(document.content))
+
+
+def _document_parts(content: list[dict[str, str]] | dict[str, str]) -> Iterator[Block]:
+    """Yield what findings or labels say."""
+    if isinstance(content, dict):
+        yield FactList((f"  {label}", value) for label, value in content.items()) if content else Text("  none")
+        return
+    for finding in content:
+        yield Text.assemble("  ", (finding["id"], "bold"), " ", finding["where"])
+        event = (("    event", finding["event"]),) if finding["event"] else ()
+        yield FactList((("    expected", finding["expected"]), ("    seen", finding["seen"]), *event))
+
+
+def _whole(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_whole, value)) or "-"
+    return "-" if value in {"", None} else str(value)
+
+
+def _act_lines(records: list[pb.AuditRecord]) -> Iterator[Text]:
+    """Yield one line for each act: number, time, kind and actor, then what happened in plain words."""
+    if not records:
+        yield Text("no acts")
+    for record in records:
+        envelope, body = json.loads(record.content), json.loads(record.body)
+        time = envelope["at"][:_TO_SECONDS]
+        yield Text(f"{record.sequence:>4}  {time}Z  {envelope['kind']}  by {body['actor']}")
+        yield Text(f"      {_short(record.text)}")
+
+
+def _closed_lines(records: list[pb.AuditRecord]) -> Iterator[Text]:
     """Yield one line that says what happened, and one with the details, which a table would squeeze into a column."""
     if not records:
         yield Text("no records")
     for record in records:
         content = json.loads(record.content)
-        time = content["time"][: len("2026-01-01T00:00:00")]
+        time = content["time"][:_TO_SECONDS]
         subject = _short(content["subject"])
         yield Text(f"{record.sequence:>4}  {time}Z  {content['action']}  {subject}  by {content['actor']}")
         known = {name: text for name, value in content["details"].items() if (text := _short(value))}

@@ -19,10 +19,14 @@ KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.")
 ]
 PublicOption = Annotated[Path | None, typer.Option("--public", "-o", help="Write the public key to this file.")]
+SilenceOption = Annotated[
+    int,
+    typer.Option(min=0, max=86_400, help="How long leases of this key survive when the verifier cannot be reached."),
+]
 
 
 @app.command("create", epilog="Example: nodeseal key create llama-70b --public llama-70b.pub")
-def create_key(  # noqa: PLR0913 - a command's options
+def create_key(  # noqa: PLR0913, PLR0917 - a command's options
     key: KeyArgument,
     public: PublicOption = None,
     suite: Annotated[
@@ -31,13 +35,14 @@ def create_key(  # noqa: PLR0913 - a command's options
     store: Annotated[
         str, typer.Option(metavar="STORE", help="file, or 'pkcs11:token=…;object=…' for the verifier's hardware token.")
     ] = "file",
+    silence_seconds: SilenceOption = 0,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Create a model key. Its public half is enough to seal."""
     with connect(client) as verifier:
-        created = verifier.create_key(key, suite, store)
+        created = verifier.create_key(key, suite, store, silence_seconds)
     _write_and_show(created, public, as_json=as_json)
 
 
@@ -77,6 +82,19 @@ def grant_key(
     output.show(found, _key_facts(found), as_json=as_json)
 
 
+@app.command("policy", epilog="Example: nodeseal key policy llama-70b --silence-seconds 3600")
+def set_policy(
+    key: KeyArgument, silence_seconds: SilenceOption, client: ClientOption = CLIENT, *, as_json: JsonOption = False
+) -> None:
+    """Set what holds for leases of a key that start from now on.
+
+    Silence of the verifier ends a lease so many seconds after the node's trust. Distrust and revocation end it at once.
+    """
+    with connect(client) as verifier:
+        found = verifier.set_key_policy(key, silence_seconds)
+    output.show(found, _key_facts(found), as_json=as_json)
+
+
 @app.command("revoke", epilog="Example: nodeseal key revoke llama-70b --node n-4xk2… --reason 'job ended'")
 def revoke_key(
     key: KeyArgument,
@@ -91,7 +109,7 @@ def revoke_key(
 ) -> None:
     """Take a key away from one node or from all; running leases end at once.
 
-    By force: a node that had one needs a reboot before it opens any model again.
+    By force: the loaders are told why. The node needs no reboot: it opens again with another key, or with a new grant.
     """
     holder = output.argument(parse_node_id)(node) if node else ""
     with connect(client) as verifier:
@@ -123,6 +141,7 @@ def _key_facts(key: pb.Key, public: Path | None = None) -> FactList:
             ("store", key.store),
             ("status", _status(key)),
             ("created", output.show_time(key.created)),
+            ("survives silence", f"{key.silence_seconds} seconds" if key.silence_seconds else "no"),
             *(("granted to", f"{g.node_id}, leases at once: {g.max_leases}") for g in key.grants),
             *([("public key", str(public))] if public else []),
         ]

@@ -182,7 +182,8 @@ def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
         ("goldens", ", ".join(node.goldens) or "-"),
         ("leases", ", ".join(node.leases) or "-"),
     ]
-    return [*facts, *_boot_facts(node), *([("reason", node.reason)] if node.reason else [])]
+    held = (("in force, not recorded yet", sentence) for sentence in node.unrecorded)
+    return [*facts, *_boot_facts(node), *([("reason", node.reason)] if node.reason else []), *held]
 
 
 def _boot_facts(node: pb.Node) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -20,6 +21,27 @@ _CALL_SECONDS: Final = 30.0
 _TRANSFER_SECONDS: Final = 300.0
 """For calls that move whole evidence or goldens: a node with a long log takes its time."""
 _PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuery:
+    """Which acts are wanted.
+
+    Attributes:
+        after: the first ones behind this sequence number; None: the newest.
+        limit: at most so many.
+        subject: only about this subject; empty: all.
+        actor: only by this actor; empty: all.
+        kind: only of this kind; empty: all.
+        closed: those of the log of the releases before 0.2, which knows no filters.
+    """
+
+    after: int | None
+    limit: int
+    subject: str = ""
+    actor: str = ""
+    kind: str = ""
+    closed: bool = False
 
 
 class Verifier:
@@ -112,16 +134,22 @@ class Verifier:
         """Stop trusting nodes because of a golden."""
         return self._goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest), timeout=_CALL_SECONDS)
 
-    def create_key(self, key_id: str, suite: str, store: str) -> admin_pb2.Key:
+    def create_key(self, key_id: str, suite: str, store: str, silence_seconds: int = 0) -> admin_pb2.Key:
         """Create a model key.
 
         Args:
             key_id: its name.
             suite: HPKE suite; empty: what the store prefers.
             store: ``file``, or a PKCS#11 URI.
+            silence_seconds: how long its leases survive silence of the verifier.
         """
-        request = admin_pb2.CreateKeyRequest(key_id=key_id, suite=suite, store=store)
+        request = admin_pb2.CreateKeyRequest(key_id=key_id, suite=suite, store=store, silence_seconds=silence_seconds)
         return self._keys.CreateKey(request, timeout=_CALL_SECONDS)
+
+    def set_key_policy(self, key_id: str, silence_seconds: int) -> admin_pb2.Key:
+        """Set how long leases of a key that start from now on survive silence of the verifier."""
+        request = admin_pb2.SetKeyPolicyRequest(key_id=key_id, silence_seconds=silence_seconds)
+        return self._keys.SetKeyPolicy(request, timeout=_CALL_SECONDS)
 
     def list_keys(self) -> list[admin_pb2.Key]:
         """Return all model keys."""
@@ -169,10 +197,22 @@ class Verifier:
         """Return one model."""
         return self._models.GetModel(admin_pb2.GetModelRequest(digest=digest), timeout=_CALL_SECONDS)
 
-    def list_records(self, after: int | None, limit: int) -> list[admin_pb2.AuditRecord]:
-        """Return records of the audit log: the first ones behind sequence number ``after``, or the newest if None."""
-        request = admin_pb2.ListRecordsRequest(after=after or 0, limit=limit, newest=after is None)
+    def list_records(self, wanted: RecordQuery) -> list[admin_pb2.AuditRecord]:
+        """Return acts of the log, or records of the closed log."""
+        request = admin_pb2.ListRecordsRequest(
+            after=wanted.after or 0,
+            limit=wanted.limit,
+            newest=wanted.after is None,
+            subject=wanted.subject,
+            actor=wanted.actor,
+            kind=wanted.kind,
+            closed=wanted.closed,
+        )
         return list(self._audit.ListRecords(request, timeout=_CALL_SECONDS))
+
+    def get_record(self, sequence: int) -> admin_pb2.AuditRecord:
+        """Return one act of the log with the documents that it names."""
+        return self._audit.GetRecord(admin_pb2.GetRecordRequest(sequence=sequence), timeout=_CALL_SECONDS)
 
 
 def _files(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 """The release context: the facts that a released data key is bound to, besides the TPM key that it is wrapped for.
 
 Its canonical JSON is the HPKE ``info`` of the release, so a reply opens only for this node, key, model, lease, goldens
-and audit record. Verifier and agent share this module, and both decode the other's bytes with it.
+and act. Verifier and agent share this module, and both decode the other's bytes with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReleaseContext:
     """The facts of one release.
 
     Attributes:
-        audit_leaf: hash of the audit record that was written before the release.
+        audit_leaf: leaf hash of the act that was recorded before the release.
         goldens: digests of the goldens that the node matches, ascending.
         key_id: the model key that opened the slot.
         key_version: its version.

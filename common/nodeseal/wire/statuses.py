@@ -18,6 +18,7 @@ from nodeseal.errors import (
     MalformedInput,
     NodesealError,
     NotFound,
+    NotRecorded,
     OutOfOrder,
     PolicyRefused,
     ProofFailed,
@@ -67,6 +68,11 @@ TABLE: Final = (
     StatusRow(PolicyRefused, grpc.StatusCode.PERMISSION_DENIED, "your role does not allow it, or policy refuses it"),
     StatusRow(NotFound, grpc.StatusCode.NOT_FOUND),
     StatusRow(OutOfOrder, grpc.StatusCode.FAILED_PRECONDITION),
+    StatusRow(
+        NotRecorded,
+        grpc.StatusCode.ABORTED,
+        "it holds already and needs no second call; once the disk allows it, nodeseal audit list shows it",
+    ),
     StatusRow(TooManyRequests, grpc.StatusCode.RESOURCE_EXHAUSTED, "wait a moment, then try again"),
     StatusRow(
         Unavailable,

@@ -64,6 +64,7 @@ class Node(_message.Message):
     IMA_JUDGED_BYTES_FIELD_NUMBER: _builtins.int
     CERTIFIED_MANUFACTURER_FIELD_NUMBER: _builtins.int
     EK_ALGORITHM_FIELD_NUMBER: _builtins.int
+    UNRECORDED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     state: _attestation_pb2.NodeState.ValueType
     hostname: _builtins.str
@@ -100,6 +101,10 @@ class Node(_message.Message):
     def boot(self) -> Global___Boot:
         """What its boot log proved; absent: it has sent none since the verifier started, or none that parses."""
 
+    @_builtins.property
+    def unrecorded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was taken away and holds already, and waits to be recorded: one sentence each."""
+
     def __init__(
         self,
         *,
@@ -123,10 +128,11 @@ class Node(_message.Message):
         ima_judged_bytes: _builtins.int = ...,
         certified_manufacturer: _builtins.str = ...,
         ek_algorithm: _builtins.str = ...,
+        unrecorded: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until", "unrecorded", b"unrecorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -572,6 +578,7 @@ class Key(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     version: _builtins.int
     suite: _builtins.str
@@ -580,6 +587,8 @@ class Key(_message.Message):
     revoked: _builtins.bool
     store: _builtins.str
     """Where the private half is: "file", or the PKCS#11 URI (RFC 7512) of an object in the verifier's token."""
+    silence_seconds: _builtins.int
+    """How long leases of this key survive silence of the verifier; 0: they end with the node's trust."""
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -595,10 +604,11 @@ class Key(_message.Message):
         revoked: _builtins.bool = ...,
         grants: _abc.Iterable[Global___Grant] | None = ...,
         store: _builtins.str = ...,
+        silence_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "store", b"store", "suite", b"suite", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "silence_seconds", b"silence_seconds", "store", b"store", "suite", b"suite", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,25 +644,50 @@ class CreateKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     SUITE_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     suite: _builtins.str
     """Empty: what the store prefers."""
     store: _builtins.str
     """"file" or empty, or a PKCS#11 URI with token and object, both optional."""
+    silence_seconds: _builtins.int
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         suite: _builtins.str = ...,
         store: _builtins.str = ...,
+        silence_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "store", b"store", "suite", b"suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "silence_seconds", b"silence_seconds", "store", b"store", "suite", b"suite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateKeyRequest: _TypeAlias = CreateKeyRequest  # noqa: Y015
+
+@_typing.final
+class SetKeyPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    silence_seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        silence_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "silence_seconds", b"silence_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKeyPolicyRequest: _TypeAlias = SetKeyPolicyRequest  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):
@@ -954,21 +989,37 @@ class ListRecordsRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """Records with a greater sequence number."""
     limit: _builtins.int
     newest: _builtins.bool
     """The last `limit` of them instead of the first, in the same order."""
+    subject: _builtins.str
+    """Only acts about this subject, such as "node/ID" or "key/NAME"; empty: all."""
+    actor: _builtins.str
+    """Only acts by this actor, such as "person/NAME"; empty: all."""
+    kind: _builtins.str
+    """Only acts of this kind, such as "lease.issued"; empty: all."""
+    closed: _builtins.bool
+    """The log of the releases before 0.2, which is closed. It knows no filters."""
     def __init__(
         self,
         *,
         after: _builtins.int = ...,
         limit: _builtins.int = ...,
         newest: _builtins.bool = ...,
+        subject: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        closed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "newest", b"newest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "closed", b"closed", "kind", b"kind", "limit", b"limit", "newest", b"newest", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -981,22 +1032,80 @@ class AuditRecord(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
+    """Counts from 1."""
     leaf_hash: _builtins.bytes
     """SHA-256 of 0x00 and content: the RFC 6962 leaf hash."""
     content: _builtins.bytes
-    """Canonical JSON: time, actor, action, subject, details."""
+    """Canonical JSON: the envelope of the act; in the closed log the whole record."""
+    body: _builtins.bytes
+    """Canonical JSON: actor, fields and salt of the act, whose digest the envelope holds."""
+    text: _builtins.str
+    """The act in plain words."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordDocument]:
+        """What the act names by digest: findings, labels. In GetRecord only."""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         leaf_hash: _builtins.bytes = ...,
         content: _builtins.bytes = ...,
+        body: _builtins.bytes = ...,
+        text: _builtins.str = ...,
+        documents: _abc.Iterable[Global___RecordDocument] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "leaf_hash", b"leaf_hash", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content", b"content", "documents", b"documents", "leaf_hash", b"leaf_hash", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditRecord: _TypeAlias = AuditRecord  # noqa: Y015
+
+@_typing.final
+class GetRecordRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecordRequest: _TypeAlias = GetRecordRequest  # noqa: Y015
+
+@_typing.final
+class RecordDocument(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of content, as the body of the act has it."""
+    content: _builtins.bytes
+    """Canonical JSON."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordDocument: _TypeAlias = RecordDocument  # noqa: Y015

@@ -643,6 +643,11 @@ class KeysStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.GrantKeyRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
                 _registered_method=True)
+        self.SetKeyPolicy = channel.unary_unary(
+                '/nodeseal.v1.Keys/SetKeyPolicy',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.SetKeyPolicyRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+                _registered_method=True)
         self.RevokeKey = channel.unary_unary(
                 '/nodeseal.v1.Keys/RevokeKey',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
@@ -678,6 +683,13 @@ class KeysServicer:
 
     def GrantKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetKeyPolicy(self, request, context):
+        """Sets what holds for leases of the key that start from now on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -718,6 +730,11 @@ def add_KeysServicer_to_server(servicer, server):
             'GrantKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantKey,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.GrantKeyRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
+            ),
+            'SetKeyPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKeyPolicy,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.SetKeyPolicyRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
             ),
             'RevokeKey': grpc.unary_unary_rpc_method_handler(
@@ -838,6 +855,33 @@ class Keys:
             target,
             '/nodeseal.v1.Keys/GrantKey',
             nodeseal_dot_v1_dot_admin__pb2.GrantKeyRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetKeyPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Keys/SetKeyPolicy',
+            nodeseal_dot_v1_dot_admin__pb2.SetKeyPolicyRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
             options,
             channel_credentials,
@@ -1120,6 +1164,11 @@ class AuditStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ListRecordsRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.AuditRecord.FromString,
                 _registered_method=True)
+        self.GetRecord = channel.unary_unary(
+                '/nodeseal.v1.Audit/GetRecord',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.GetRecordRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.AuditRecord.FromString,
+                _registered_method=True)
 
 
 class AuditServicer:
@@ -1131,12 +1180,24 @@ class AuditServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRecord(self, request, context):
+        """One act of the log with the documents that it names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ListRecords': grpc.unary_stream_rpc_method_handler(
                     servicer.ListRecords,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ListRecordsRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.AuditRecord.SerializeToString,
+            ),
+            'GetRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecord,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.GetRecordRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.AuditRecord.SerializeToString,
             ),
     }
@@ -1166,6 +1227,33 @@ class Audit:
             target,
             '/nodeseal.v1.Audit/ListRecords',
             nodeseal_dot_v1_dot_admin__pb2.ListRecordsRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.AuditRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Audit/GetRecord',
+            nodeseal_dot_v1_dot_admin__pb2.GetRecordRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.AuditRecord.FromString,
             options,
             channel_credentials,

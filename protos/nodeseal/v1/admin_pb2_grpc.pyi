@@ -199,6 +199,8 @@ class KeysStub:
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
     GetKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetKeyRequest, _admin_pb2.Key]
     GrantKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GrantKeyRequest, _admin_pb2.Key]
+    SetKeyPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetKeyPolicyRequest, _admin_pb2.Key]
+    """Sets what holds for leases of the key that start from now on."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
     RewrapSlots: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]
@@ -213,6 +215,8 @@ class KeysAsyncStub(KeysStub):
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
     GetKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     GrantKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.GrantKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
+    SetKeyPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetKeyPolicyRequest, _admin_pb2.Key]  # type: ignore[assignment]
+    """Sets what holds for leases of the key that start from now on."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
     RewrapSlots: _aio.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]  # type: ignore[assignment]
@@ -248,6 +252,14 @@ class KeysServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GrantKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]: ...
+
+    @_abc_1.abstractmethod
+    def SetKeyPolicy(
+        self,
+        request: _admin_pb2.SetKeyPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]:
+        """Sets what holds for leases of the key that start from now on."""
 
     @_abc_1.abstractmethod
     def RevokeKey(
@@ -327,11 +339,15 @@ class AuditStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditAsyncStub: ...
     ListRecords: _grpc.UnaryStreamMultiCallable[_admin_pb2.ListRecordsRequest, _admin_pb2.AuditRecord]
+    GetRecord: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRecordRequest, _admin_pb2.AuditRecord]
+    """One act of the log with the documents that it names."""
 
 @_typing.type_check_only
 class AuditAsyncStub(AuditStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListRecords: _aio.UnaryStreamMultiCallable[_admin_pb2.ListRecordsRequest, _admin_pb2.AuditRecord]  # type: ignore[assignment]
+    GetRecord: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRecordRequest, _admin_pb2.AuditRecord]  # type: ignore[assignment]
+    """One act of the log with the documents that it names."""
 
 class AuditServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -340,5 +356,13 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.AuditRecord], _abc.AsyncIterator[_admin_pb2.AuditRecord]]: ...
+
+    @_abc_1.abstractmethod
+    def GetRecord(
+        self,
+        request: _admin_pb2.GetRecordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AuditRecord, _abc.Awaitable[_admin_pb2.AuditRecord]]:
+        """One act of the log with the documents that it names."""
 
 def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -105,7 +105,7 @@ def test_d11_a_quarantine_ends_leases_on_the_node_whatever_has_become_of_the_age
                 output.fail()
                 await quarantine(admin, host.agent)
                 assert "quarantined" in await client.revoked()
-            await eventually(lambda: host.action_ran)
+            await eventually(lambda: bool(host.actions))
             await heard(host.agent, lambda status: status["state"] == "quarantined")
             async with loader(host.agent) as client:
                 assert (await host.ask(client)).error == REFUSED

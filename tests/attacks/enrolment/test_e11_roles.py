@@ -30,13 +30,11 @@ from nodeseal.ids import NodeId, PersonId
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
 from nodeseal.v1.attestation_pb2 import RenewRequest
 from nodeseal.v1.attestation_pb2_grpc import AttestationStub
-from nodeseal.verifier.people.persons import remove_person
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.states import Role
-from nodeseal.verifier.store.database import open_engine
 from support.admin import trusted_node
 from support.attackers import record_contents, twin_of
 from support.fake_node import FakeNode, a_node
@@ -69,6 +67,7 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Keys/ListKeys": ANYBODY,
     "nodeseal.v1.Keys/GetKey": ANYBODY,
     "nodeseal.v1.Keys/GrantKey": {"approver"},
+    "nodeseal.v1.Keys/SetKeyPolicy": {"approver"},
     "nodeseal.v1.Keys/RevokeKey": {"operator", "approver"},
     "nodeseal.v1.Keys/RewrapSlots": {"approver"},
     "nodeseal.v1.Models/RegisterModel": {"approver"},
@@ -76,6 +75,7 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Models/ListModels": ANYBODY,
     "nodeseal.v1.Models/GetModel": ANYBODY,
     "nodeseal.v1.Audit/ListRecords": {"auditor"},
+    "nodeseal.v1.Audit/GetRecord": {"auditor"},
     "grpc.health.v1.Health/Check": {"anonymous", "node", *ANYBODY},
     "grpc.health.v1.Health/List": {"anonymous", "node", *ANYBODY},
     "grpc.health.v1.Health/Watch": {"anonymous", "node", *ANYBODY},
@@ -165,9 +165,7 @@ async def _certificates(verifier: RunningVerifier) -> dict[str, tuple[bytes, byt
     for role in (Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR):
         found[role.value] = _person(verifier, role.value, role)
     found["removed person"] = _person(verifier, "kim", *Role)
-    engine = open_engine(verifier.folder / "verifier.sqlite")
-    remove_person(engine, PersonId("kim"), "test", datetime.now(UTC))
-    engine.dispose()
+    verifier.remove_person("kim")
     return found | _forged(verifier, NodeId(node.node_id))
 
 
@@ -464,9 +462,7 @@ def test_e11_what_a_caller_may_do_changes_while_the_connection_lasts(tmp_path: P
                     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT  # the handler's word on an empty request
                 await FakeNode(verifier, twin_of(nodes[0].tpm, verifier.vendor)).enrol()
                 await admin.nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=nodes[1].node_id, reason="sold"))
-                engine = open_engine(verifier.folder / "verifier.sqlite")
-                remove_person(engine, PersonId("kim"), "test", datetime.now(UTC))
-                engine.dispose()
+                verifier.remove_person("kim")
                 before = await record_contents(admin)
                 expected = ((again, renew, "node.unknown"), (retired, renew, "node.retired"))
                 for channel, method, finding in (*expected, (person, listing, "person.unknown")):

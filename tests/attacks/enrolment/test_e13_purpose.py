@@ -50,4 +50,4 @@ def test_e13_what_is_tolerated_is_on_record(verifier: RunningVerifier) -> None:
     facts = replace(EK, extensions=(_BASIC, made.usage(2), PURPOSE, NAME))
     asyncio.run(node.enrol(certified(node, facts)))
     (record,) = (each for each in verifier.records() if each["subject"] == f"node/{node.node_id}")
-    assert (record["action"], record["details"]["ek_oddities"]) == ("node.enrolled", "ec-key-encipherment")
+    assert (record["action"], record["details"]["ek_oddities"]) == ("node.enrolled", ["ec-key-encipherment"])

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import grpc
 import pytest
-import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.ek_template import template
 from nodeseal.tpm.public import EccPublic, RsaPublic, TpmPublic
 from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, enrollment_pb2_grpc
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
-from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.ledger.ledger import Ledger
 from support.admin import a_sealed_model, grant, trusted_node
 from support.attackers import enrolling, nothing_enrolled, refused_release, seen_by, twin_of
 from support.damage import flipped
@@ -288,14 +286,13 @@ def test_e08_a_proof_that_waits_for_the_database_behind_an_enrolment_releases_no
 ) -> None:
     """The old key's answer is judged good while the enrolment of the new key is being written."""
     reached, go_on = asyncio.Event(), asyncio.Event()
-    write = Store.write
+    write = Ledger._write_some
 
-    async def slow(store: Store, change: Callable[[sa.Connection], Any]) -> Any:
-        if reached.is_set():
-            return await write(store, change)
-        reached.set()
-        await go_on.wait()
-        return await write(store, change)
+    async def slow(ledger: Ledger) -> None:
+        if not reached.is_set():
+            reached.set()
+            await go_on.wait()
+        await write(ledger)
 
     async def case(verifier: RunningVerifier) -> None:
         async with in_process(verifier), verifier.person() as admin:
@@ -305,7 +302,7 @@ def test_e08_a_proof_that_waits_for_the_database_behind_an_enrolment_releases_no
             node.leases = ("l-" + "a" * 26,)  # a lease that nobody knows: the round is no steady one
 
             async def race(node: FakeNode, challenge: ReleaseChallenge) -> Proof:
-                monkeypatch.setattr(Store, "write", slow)
+                monkeypatch.setattr(Ledger, "_write_some", slow)
                 tasks.append(asyncio.create_task(FakeNode(verifier, twin_of(node.tpm, verifier.vendor)).enrol()))
                 await asyncio.wait_for(reached.wait(), 10)
                 asyncio.get_running_loop().call_later(0.3, go_on.set)

@@ -314,10 +314,11 @@ def clocks() -> MovableClocks:
 
 
 async def stale_and_lost(admin: Stubs, node: FakeNode, lease: str) -> None:
-    """Wait until a node is stale, and see to it that its lease has ended."""
+    """Wait until a node is stale, which holds before it is recorded, and see to it that its lease has ended."""
     for _ in range(600):
         known = await seen_by(admin, node)
-        if known.state == NODE_STATE_STALE and not known.leases:
+        recorded = "lease.ended" in node.verifier.actions(f"lease/{lease}")
+        if known.state == NODE_STATE_STALE and not known.leases and recorded:
             break
         await asyncio.sleep(0.1)
     else:

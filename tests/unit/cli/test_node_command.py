@@ -40,3 +40,11 @@ def test_a_files_name_is_no_markup(path: str, monkeypatch: pytest.MonkeyPatch) -
     result = CliRunner().invoke(app, ["node", "show", NODE])
     assert result.exit_code == 0, result.exception
     assert result.stdout.replace("\n", "").count(path) == len(("where", "expected", "seen", "event"))
+
+
+def test_what_holds_and_is_not_recorded_yet_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [f"Node {NODE} was quarantined: chassis opened.", f"Node {NODE} was retired: sold."]
+    answer(monkeypatch, get_node=lambda _node_id: admin_pb2.Node(node_id=NODE, unrecorded=said))
+    shown = CliRunner().invoke(app, ["node", "show", NODE], env={"COLUMNS": "200"}).stdout
+    told = [line.removeprefix("in force, not recorded yet").strip() for line in shown.splitlines()[-2:]]
+    assert told == said

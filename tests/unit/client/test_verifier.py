@@ -8,7 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from nodeseal.client.verifier import Verifier
+from nodeseal.client.verifier import RecordQuery, Verifier
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import digest_of
 from nodeseal.sealed.slots import Slots
@@ -35,13 +35,15 @@ CALLS: dict[str, Callable[[Verifier], object]] = {
     "list_keys": lambda verifier: verifier.list_keys(),
     "get_key": lambda verifier: verifier.get_key("k"),
     "grant_key": lambda verifier: verifier.grant_key("k", "n", 1),
+    "set_key_policy": lambda verifier: verifier.set_key_policy("k", 60),
     "revoke_key": lambda verifier: verifier.revoke_key("k", "", "why"),
     "rewrap_slots": lambda verifier: verifier.rewrap_slots(SLOTS, [KEY]),
     "register_model": lambda verifier: verifier.register_model(b"{}", again=False),
     "retire_model": lambda verifier: verifier.retire_model("d", "why"),
     "list_models": lambda verifier: verifier.list_models(),
     "get_model": lambda verifier: verifier.get_model("d"),
-    "list_records": lambda verifier: verifier.list_records(None, 10),
+    "list_records": lambda verifier: verifier.list_records(RecordQuery(after=None, limit=10)),
+    "get_record": lambda verifier: verifier.get_record(1),
 }
 
 
@@ -115,6 +117,22 @@ def test_a_golden_goes_in_parts() -> None:
 
     a_verifier(ActivateGolden=take).activate_golden(bytes(PART_SIZE + 1))
     assert list(map(len, sent)) == [PART_SIZE, 1]
+
+
+def test_what_people_want_of_the_log_is_asked_for() -> None:
+    asked: list[admin_pb2.ListRecordsRequest] = []
+
+    def take(request: admin_pb2.ListRecordsRequest) -> Iterator[admin_pb2.AuditRecord]:
+        asked.append(request)
+        return iter(())
+
+    verifier = a_verifier(ListRecords=take)
+    verifier.list_records(RecordQuery(after=None, limit=10, subject="key/k", actor="person/ada", kind="key.granted"))
+    verifier.list_records(RecordQuery(after=0, limit=10, closed=True))
+    assert asked == [
+        admin_pb2.ListRecordsRequest(newest=True, limit=10, subject="key/k", actor="person/ada", kind="key.granted"),
+        admin_pb2.ListRecordsRequest(limit=10, closed=True),
+    ]
 
 
 @pytest.mark.parametrize(

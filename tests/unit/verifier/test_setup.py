@@ -18,8 +18,9 @@ from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import load_config
 from nodeseal.verifier.enrolment.vendors import load_vendors
+from nodeseal.verifier.ledger.log import load_mac_key
 from nodeseal.verifier.main import app
-from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
+from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import PEOPLE, Role
@@ -204,6 +205,14 @@ def test_an_upgrade_makes_the_key_that_older_versions_lack_and_keeps_one_that_is
     assert "d" not in json.loads(shown.output)
 
 
+def test_an_upgrade_makes_no_second_key_for_a_log_that_has_begun(tmp_path: Path) -> None:
+    initialise(tmp_path / "v", PLAN, NOW)
+    (tmp_path / "v/acts.key").unlink()
+    upgraded = CliRunner().invoke(app, ["upgrade", "--config", str(tmp_path / "v/verifier.yaml")])
+    assert "keys.acts" in str(upgraded.exception)
+    assert not (tmp_path / "v/acts.key").exists()
+
+
 def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Path) -> None:
     initialise(tmp_path / "v", PLAN, NOW)
     engine = open_engine(tmp_path / "v/verifier.sqlite")
@@ -215,14 +224,15 @@ def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Pat
         verifier="localhost:7443",
         actor="test",
     )
-    add_person(engine, authority, kim, tmp_path / "kim", NOW)
+    people = People(engine=engine, mac_key=load_mac_key(tmp_path / "v/acts.key"), at=NOW)
+    people.add(authority, kim, tmp_path / "kim")
     with pytest.raises(OutOfOrder, match="somebody called kim already"):
-        add_person(engine, authority, kim, tmp_path / "again", NOW)
-    remove_person(engine, kim.name, "test", NOW)
+        people.add(authority, kim, tmp_path / "again")
+    people.remove(kim.name, "test")
     with pytest.raises(NotFound):
-        remove_person(engine, kim.name, "test", NOW)
+        people.remove(kim.name, "test")
     assert [person.name for person in run(engine, list_persons)] == ["admin"]
-    add_person(engine, authority, kim, tmp_path / "third", NOW)
+    people.add(authority, kim, tmp_path / "third")
     (person,) = (person for person in run(engine, list_persons) if person.name == "kim")
     assert person.certificate_sha256 == peer_identity(der_of(tmp_path / "third/person.pem")).certificate_sha256
 

@@ -27,6 +27,8 @@ _CAP_PCR: Final = "cap_pcr"
 _MAX_TOKEN_LABEL: Final = 32  # bytes of CK_TOKEN_INFO.label
 DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
+DEFAULT_ACTS_KEY: Final = "acts.key"
+DEFAULT_JOURNAL: Final = "journal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,8 @@ class Config:
         releases_per_minute: key releases that one node may ask for.
         log_style: style of log lines.
         ear_key: the private key that tokens about nodes are signed with, in PEM.
+        acts_key: the key that authenticates the rows of the log, unless systemd provides it.
+        journal: folder of restrictions that are in force and not recorded yet.
         token: the PKCS#11 token for model keys, if there is one.
         retired: settings of older versions that the file still has; they are ignored.
     """
@@ -139,6 +143,8 @@ class Config:
     releases_per_minute: int
     log_style: LogStyle
     ear_key: Path
+    acts_key: Path
+    journal: Path
     token: TokenSettings | None = None
     retired: tuple[str, ...] = ()
 
@@ -165,6 +171,8 @@ def load_config(path: Path) -> Config:
         releases_per_minute=_releases(fields.fields("release")),
         log_style=parse_log_style(fields, "log"),
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
+        acts_key=base / (keys.text("acts") if keys.has("acts") else DEFAULT_ACTS_KEY),
+        journal=base / (fields.text("journal") if fields.has("journal") else DEFAULT_JOURNAL),
         token=_token(keys.fields("pkcs11"), base) if keys.has("pkcs11") else None,
         retired=retired,
     )

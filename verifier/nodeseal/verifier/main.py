@@ -31,7 +31,8 @@ from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
 from nodeseal.verifier.enrolment.explanation import explain_chain, vendor_lines
 from nodeseal.verifier.enrolment.vendors import load_vendors
 from nodeseal.verifier.keys.stores import open_key_stores
-from nodeseal.verifier.people.persons import Newcomer, add_person, parse_roles, remove_person
+from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
+from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
 from nodeseal.verifier.store.database import open_engine, run
@@ -153,8 +154,12 @@ def run_command(config: ConfigOption) -> None:
 def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
     settings = load_config(config)
-    migrate(open_engine(settings.database))
+    engine = open_engine(settings.database)
+    migrate(engine)
     make_ear_key(settings.ear_key)
+    if not has_begun(engine):
+        make_mac_key(settings.acts_key)
+    open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")
@@ -188,7 +193,7 @@ def person_add(
         verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
         actor=_local_actor(),
     )
-    add_person(_engine(settings), authority, newcomer, output, datetime.now(UTC))
+    _people(settings).add(authority, newcomer, output)
 
 
 @person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
@@ -197,7 +202,7 @@ def person_remove(
     config: ConfigOption,
 ) -> None:
     """Remove a person: their next call is refused."""
-    remove_person(_engine(load_config(config)), parse_person_id(name), _local_actor(), datetime.now(UTC))
+    _people(load_config(config)).remove(parse_person_id(name), _local_actor())
 
 
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
@@ -247,6 +252,10 @@ def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
     if config is not None and ek_roots is None:
         return load_config(config).enrolment.ek_roots
     raise typer.BadParameter("give either --ek-roots or --config")
+
+
+def _people(config: Config) -> People:
+    return People(engine=_engine(config), mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
 
 
 def _engine(config: Config) -> sa.Engine:

@@ -16,10 +16,11 @@ from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import PUBLIC, read_file, sync_folder, write_file, write_new
 from nodeseal.ids import PersonId
-from nodeseal.verifier.config import DEFAULT_EAR_KEY, split_address
+from nodeseal.verifier.config import DEFAULT_ACTS_KEY, DEFAULT_EAR_KEY, DEFAULT_JOURNAL, split_address
 from nodeseal.verifier.enrolment.vendors import SUFFIXES, Vendors, load_vendors
-from nodeseal.verifier.ledger.audit import VERIFIER
-from nodeseal.verifier.people.persons import Newcomer, add_person
+from nodeseal.verifier.ledger.acts import VERIFIER
+from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log
+from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.states import PEOPLE
 from nodeseal.verifier.store.database import open_engine
 from nodeseal.verifier.store.migrate import migrate
@@ -38,10 +39,12 @@ tls:
   key: "server.key"
   node_hours: 24                      # how long a node's certificate is valid
 database: "verifier.sqlite"
+journal: "journal"                    # what was taken away and is not in the database yet
 keys:
   folder: "keys"
   kek: "kek"                          # systemd's credential nodeseal-kek goes before it
   ear: "ear.key"                      # signs tokens about nodes for relying parties
+  acts: "acts.key"                    # authenticates the log; systemd's credential nodeseal-acts-key goes before it
 enrolment:
   ek_roots: "ek-roots"                # certificates of the TPM vendors you trust, in folders as you like
   ek_allow: []                        # SHA-256 of endorsement keys you trust without a certificate
@@ -133,6 +136,8 @@ def _fill(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:
     write_new(folder / "server.key", key)
     write_new(folder / "kek", new_kek())
     make_ear_key(folder / DEFAULT_EAR_KEY)
+    make_mac_key(folder / DEFAULT_ACTS_KEY)
+    (folder / DEFAULT_JOURNAL).mkdir(mode=0o700)
     (folder / "keys").mkdir(mode=0o700)
     vendors = _copy_vendors(plan.ek_roots, folder / "ek-roots")
     listen = {"listen": plan.listen, "listen_enrol": plan.listen_enrol}
@@ -155,11 +160,13 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
     engine = open_engine(folder / "verifier.sqlite")
     try:
         migrate(engine)
+        mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
+        open_log(engine, mac_key, at)
         verifier = f"{plan.server_names[0]}:{split_address(plan.listen)[1]}"
         newcomer = Newcomer(
             name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
         )
-        add_person(engine, authority, newcomer, folder / "persons" / plan.admin, at)
+        People(engine=engine, mac_key=mac_key, at=at).add(authority, newcomer, folder / "persons" / plan.admin)
     finally:
         engine.dispose()
 

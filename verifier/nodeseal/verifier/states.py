@@ -25,6 +25,10 @@ class NodeState(Enum):
     """Gone for good."""
 
 
+STICKY: Final = frozenset({NodeState.PENDING, NodeState.QUARANTINED, NodeState.RETIRED})
+"""States that only a person ends."""
+
+
 class Role(Enum):
     """Role of a caller; people hold any number of the last four."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -24,6 +24,9 @@ from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
 from nodeseal.verifier.keys.stores import open_key_stores
+from nodeseal.verifier.ledger.journal import Journal
+from nodeseal.verifier.ledger.ledger import Ledger
+from nodeseal.verifier.ledger.log import check_log, load_mac_key
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
 from nodeseal.verifier.release.releases import Releases
@@ -62,21 +65,32 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
     keys = keys or open_key_stores(config)
     engine = open_engine(config.database)
     check_schema(engine)
+    mac_key = load_mac_key(config.acts_key)
+    check_log(engine, mac_key)
     store = Store(engine)
+    ledger = Ledger(store, mac_key, Journal(config.journal), clock)
     try:
-        fleet = Fleet(store, clock, config.attestation)
+        fleet = Fleet(ledger, config.attestation)
         await fleet.load(await active_goldens(store))
+        await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
-            keepers = [group.create_task(fleet.keep_sweeping()), group.create_task(fleet.keep_flushing())]
+            keepers = [group.create_task(work) for work in _chores(fleet)]
             try:
                 yield addresses
             finally:
                 for keeper in keepers:
                     keeper.cancel()
-        await fleet.settle()
+        await ledger.settle()
         await fleet.flush()
     finally:
+        await ledger.close()
         store.close()
+
+
+def _chores(fleet: Fleet) -> tuple[Coroutine[Any, Any, None], ...]:
+    """Return what goes on as long as the verifier serves."""
+    ledger = fleet.ledger
+    return fleet.keep_sweeping(), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
 
 
 async def serve(config: Config, keys: KeyStore) -> None:
@@ -120,7 +134,7 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
         goldens=GoldensService(Goldens(fleet)),
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
-        audit=AuditService(fleet.store),
+        audit=AuditService(fleet.ledger),
         enrolment=EnrolmentService(_enroller(config.enrolment, fleet, certificates), config.enrolment),
     )
 

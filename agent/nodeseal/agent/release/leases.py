@@ -133,6 +133,7 @@ class Leases:
         self._leases: dict[LeaseId, _Lease] = {}
         self._moved: Final = asyncio.Event()
         self._epoch_used = False
+        self._owed: ForcedEnd | None = None
         self.trusted_until_steady = 0.0
         self.endings = 0
         """Events that ended trust or leases; a release that began before one must not become a lease after it."""
@@ -206,11 +207,16 @@ class Leases:
             lease.subscriptions.discard(subscription)
 
     def give_back(self, lease_id: LeaseId) -> bool:
-        """Forget a lease that no loader follows any more; tell whether it was the last loader's."""
+        """Forget a lease that no loader follows any more; tell whether it was the last loader's.
+
+        If it is the last lease of an epoch in which others ended by force, the epoch ends now.
+        """
         lease = self._leases.get(lease_id)
         if lease is None or lease.subscriptions:
             return False
         self._leases.pop(lease_id).released.release_key.wipe()
+        if self._owed is not None and not self._leases:
+            self._end(self._owed.cause, self._owed.reason, (), trust_over=True)
         return True
 
     def end(self, cause: EndCause, reason: str, lease_ids: Iterable[LeaseId] | None = None) -> None:
@@ -233,6 +239,7 @@ class Leases:
 
     def close(self, reason: str) -> tuple[LeaseId, ...]:
         """Forget all leases without force, because the agent stops, and return their ids."""
+        self.endings += 1
         ids = self.ids()
         for lease in self._leases.values():
             lease.forget(reason, None)
@@ -273,6 +280,8 @@ class Leases:
         if ends_epoch:
             self._epoch_used = False
         ids = tuple(lease.released.lease_id for lease in ended)
-        self._on_end(ForcedEnd(cause=cause, reason=reason, lease_ids=ids, ends_epoch=ends_epoch))
+        end = ForcedEnd(cause=cause, reason=reason, lease_ids=ids, ends_epoch=ends_epoch)
+        self._owed = None if ends_epoch else end
+        self._on_end(end)
         if ids:
             _log.warning("leases ended", cause=cause.value, reason=reason, leases=ids)

@@ -16,6 +16,8 @@ CAUSE_VARIABLE: Final = "NODESEAL_CAUSE"
 REASON_VARIABLE: Final = "NODESEAL_REASON"
 _MAX_REASON: Final = 1000
 """Characters of a reason that programs get."""
+_NOWHERE: Final = asyncio.subprocess.DEVNULL
+"""A program that writes must not die of the agent's own output, which may be a pipe that nobody reads."""
 _log = structlog.get_logger("nodeseal.agent.revocation")
 
 
@@ -53,7 +55,9 @@ class Revoker:
 
     async def _run(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
         try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, env=environment)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=_NOWHERE, stdout=_NOWHERE, stderr=_NOWHERE, env=environment
+            )
         except OSError as error:
             _log.error("stop action not started", program=command[0], error=error.strerror)  # the line says it all
             return

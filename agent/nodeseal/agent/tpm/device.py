@@ -222,18 +222,21 @@ class Device:
         """Begin a new lease epoch: give PCR 23 a value that nobody can give it again (TPM2_PCR_Reset, TPM2_PCR_Event).
 
         Every active bank is extended with a digest of random bytes, which are wiped at once and encrypted on the bus.
-        From then on the TPM refuses all release keys that were made before.
+        From then on the TPM refuses all release keys that were made before. The reset alone ends them, so it comes
+        before the session, which a TPM whose sessions are all taken refuses. Nothing is released while PCR 23 is zero.
         """
         event, esys = TPM2B_EVENT(bytes(_EPOCH_BYTES)), self._tpm.esys
         try:
             with _RANDOM.open("rb", buffering=0) as random:
                 random.readinto(event.buffer)
-            with self._tpm.session(self._endorsement_key().key, policy=False, hash_alg=TPM2_ALG.SHA256) as session:
-                with wrapped("TPM2_PCR_Reset"):
-                    esys.pcr_reset(ESYS_TR(EPOCH_PCR))
-                with wrapped("TPM2_PCR_Event"):
-                    esys.trsess_set_attributes(session, TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT)
-                    esys.pcr_event(ESYS_TR(EPOCH_PCR), event, session)
+            with wrapped("TPM2_PCR_Reset"):
+                esys.pcr_reset(ESYS_TR(EPOCH_PCR))
+            with (
+                self._tpm.session(self._endorsement_key().key, policy=False, hash_alg=TPM2_ALG.SHA256) as session,
+                wrapped("TPM2_PCR_Event"),
+            ):
+                esys.trsess_set_attributes(session, TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT)
+                esys.pcr_event(ESYS_TR(EPOCH_PCR), event, session)
         finally:
             wipe(event.buffer)
 

@@ -218,6 +218,22 @@ def test_a_lease_is_given_back_by_its_last_follower_and_silently() -> None:
     play(scenario)
 
 
+def test_the_epoch_of_a_lease_that_ended_by_force_ends_when_the_last_other_is_given_back() -> None:
+    def scenario(bench: Bench) -> None:
+        leases = bench.holding(ONE, TWO)
+        leases.end(EndCause.REVOCATION, "revoked", (ONE,))
+        began = leases.endings
+        assert leases.give_back(TWO)
+        assert bench.ended() == [(EndCause.REVOCATION, (ONE,), False), (EndCause.REVOCATION, (), True)]
+        with pytest.raises(Unavailable):  # its key was made in the epoch that is over
+            leases.add(released(), began)
+        bench.holding(ONE)
+        assert leases.give_back(ONE)
+        assert len(bench.ends) == 2
+
+    play(scenario)
+
+
 def test_followers_hear_of_renewals_and_of_the_end() -> None:
     async def scenario(bench: Bench) -> None:
         leases = bench.holding(ONE)
@@ -267,6 +283,18 @@ def test_the_watch_follows_a_deadline_that_moves() -> None:
         await asyncio.sleep(0.2)
         assert leases.ids() == (ONE,)
         watch.cancel()
+
+    play(scenario)
+
+
+def test_a_release_during_which_the_agent_stops_is_no_lease() -> None:
+    """Nobody would give it back: the agent has told the verifier already which leases are over."""
+
+    def scenario(bench: Bench) -> None:
+        began = bench.holding(ONE).endings
+        bench.leases.close("the agent stops")
+        with pytest.raises(Unavailable):
+            bench.leases.add(released(TWO), began)
 
     play(scenario)
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -39,6 +42,23 @@ def revoke(*commands: tuple[str, ...], end: ForcedEnd = END, timeout: float = 5.
     return epoch.asked
 
 
+@contextmanager
+def broken_output() -> Iterator[None]:
+    """Let standard output and error be pipes whose reader has gone."""
+    kept = [os.dup(number) for number in (1, 2)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    for number in (1, 2):
+        os.dup2(writer, number)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+            os.close(before)
+
+
 def test_a_new_epoch_begins_and_every_command_runs(tmp_path: Path) -> None:
     assert revoke(("touch", str(tmp_path / "a")), ("touch", str(tmp_path / "b"))) == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
@@ -67,6 +87,13 @@ def test_a_reason_of_others_is_inert_and_cut(tmp_path: Path) -> None:
     reason = "stolen\0\n\x1b[2J" + "x" * 5000
     revoke(("/bin/sh", "-c", f'printf "%s" "$NODESEAL_REASON" > {said}'), end=replace(END, reason=reason))
     assert said.read_text() == r"stolen\x00\n\x1b[2J".ljust(1000, "x")
+
+
+def test_a_command_may_write_although_nobody_reads_what_the_agent_writes(tmp_path: Path) -> None:
+    script = f"echo noise; echo noise >&2; touch {tmp_path / 'a'}"
+    with broken_output():
+        revoke(("/bin/sh", "-c", script))
+    assert (tmp_path / "a").exists()
 
 
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import math
 import threading
 from collections.abc import Callable, Coroutine
@@ -23,10 +22,11 @@ from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavai
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.round import Evidence
+from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
-from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
+from nodeseal.ids import Digest, KeyId, LeaseId, ModelId, NodeId
 from nodeseal.swtpm.synthetic import SyntheticTpm
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.tpm.algorithms import HashAlg
@@ -35,23 +35,42 @@ from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import AttestationSettings
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import EvidenceExported, NodeAdmitted
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.journal import Journal
+from nodeseal.verifier.ledger.leaf import MacKey
+from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.limits import Turns
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.database import Store, open_engine
-from nodeseal.verifier.store.leases import LeaseRecord
+from nodeseal.verifier.store.leases import LeaseRecord, add_lease
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
+from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_model, find_key
 from nodeseal.verifier.trust.goldens import Goldens
+from support.log import read_log
 
 T = TypeVar("T")
 SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15, 23]})
 SETTINGS = AttestationSettings(interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION)
 CHANGED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
 LEASE = LeaseId("l-" + "a" * 26)
+KEY = KeyRecord(
+    key_id=KeyId("k"), version=1, suite="x", public=b"p", created=datetime(2026, 1, 1, tzinfo=UTC), place="file"
+)
+MODEL = ModelRecord(
+    digest=Digest("0" * 64),
+    model_id=ModelId("m"),
+    version=1,
+    size=1,
+    files=1,
+    content=b"{}",
+    registered=datetime(2026, 1, 1, tzinfo=UTC),
+)
+ACT = EvidenceExported(node_id=NodeId("n-" + "a" * 26), quote_sha256=bytes(32), codes=(), findings=Digest(""))
 
 
 class FlakyStore(Store):
@@ -117,18 +136,34 @@ class Scene:
         return await self.rounds.conclude(self.node, self.evidence(asked, leases, boot_id), asked)
 
     def actions(self) -> list[str]:
-        with open_engine(self.path).connect() as connection:
-            return [json.loads(content)["details"].get("to", "-") for _, _, content in audit.page(connection, 0, 100)]
+        return [act.plain["details"].get("state", "-") for act in read_log(self.path)]
 
-    def lend(self) -> None:
-        """Give the node a lease, in memory only."""
-        self.node.leases[LEASE] = LeaseRecord(
-            lease_id=LEASE,
-            node_id=self.node.record.node_id,
-            key_id=KeyId("k"),
-            model_digest=Digest("0" * 64),
-            issued=self.times.now - timedelta(days=1),
+    async def lend(self) -> None:
+        """Give the node a lease, as if it had got it yesterday."""
+        at = self.times.now - timedelta(days=1)
+        lease = LeaseRecord(
+            lease_id=LEASE, node_id=self.node.record.node_id, key_id=KEY.key_id, model_digest=MODEL.digest, issued=at
         )
+
+        def work(connection: sa.Connection) -> None:
+            if find_key(connection, KEY.key_id) is None:
+                add_key(connection, KEY)
+                add_model(connection, MODEL)
+            add_lease(connection, lease)
+
+        await self.store.write(work)
+        self.node.leases[LEASE] = lease
+
+    def use_golden(self, golden: Golden) -> None:
+        """Hold nodes against this golden alone."""
+        for active in self.fleet.policy.goldens:
+            self.fleet.memory.retire(active.digest)
+        self.fleet.memory.load_golden(golden, 0)
+
+    async def settle(self) -> None:
+        """Let what waits be recorded."""
+        self.fleet.ledger.wake()
+        await self.fleet.ledger.settle()
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +202,17 @@ async def _played(path: Path, vendor: TpmVendor, case: Callable[[Scene], Corouti
         enrolled=times.now,
     )
     await store.write(lambda connection: put_node(connection, record, NodeStanding(state=NodeState.STALE)))
-    fleet = await restarted(store, times, tpm)
+    fleet = await restarted(store, times, tpm, path.parent)
     try:
         await case(Scene(store, times, fleet, Rounds(fleet), tpm, path))
     finally:
-        await fleet.settle()
+        await fleet.ledger.close()
         store.close()
 
 
-async def restarted(store: Store, times: Times, tpm: SyntheticTpm) -> Fleet:
-    """Return a fleet that starts from the database, with a golden that the node matches."""
-    fleet = Fleet(store, times.clock, SETTINGS)
+async def restarted(store: Store, times: Times, tpm: SyntheticTpm, folder: Path) -> Fleet:
+    """Return a fleet that starts from database and journal, with a golden that the node matches."""
+    fleet = Fleet(Ledger(store, MacKey(raw=bytes(32)), Journal(folder / "journal"), times.clock), SETTINGS)
     pcrs = {pcr: frozenset({value}) for pcr, value in zip(range(8), tpm.read_pcrs(SELECTION), strict=False)}
     await fleet.load([Golden(name="g", pcrs={HashAlg.SHA256: pcrs})])
     return fleet
@@ -194,10 +229,34 @@ def test_steady_rounds_write_nothing(play: Play) -> None:
     play(case)
 
 
+def test_rounds_with_the_same_warning_are_steady_and_need_no_store(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firmware with a known deviation brings its warning with every round."""
+
+    def warned(*args: Any) -> Appraisal:
+        return appraise(*args)._replace(findings=tuple(warnings))
+
+    async def case(scene: Scene) -> None:
+        monkeypatch.setattr("nodeseal.verifier.rounds.rounds.appraise", warned)
+        warnings.append(Finding(id=FindingId.UEFI_QUIRK, expected="a", seen="b" * 1000, where="c"))
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        scene.store.gone = True
+        warnings[:] = [replace(warnings[0], seen="d")]
+        until = scene.node.trusted_until_steady
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        assert scene.node.trusted_until_steady > until
+        scene.store.gone = False
+        warnings.clear()
+        await scene.round()
+        assert scene.node.findings == ()
+
+    warnings: list[Finding] = []
+    play(case)
+
+
 def test_a_round_in_a_new_lease_epoch_is_as_steady_as_any_other(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         written = scene.store.writes
         for _ in range(3):
             scene.tpm.begin_epoch()
@@ -214,7 +273,7 @@ class Hears:
     def __init__(self) -> None:
         self.heard: list[tuple[tuple[LeaseId, ...], EndCause]] = []
 
-    def revoke(self, leases: tuple[LeaseId, ...], _reason: str, cause: EndCause) -> None:
+    def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, _reason: str) -> None:
         self.heard.append((leases, cause))
 
 
@@ -228,10 +287,6 @@ async def _not_heard_from(scene: Scene) -> None:
     await scene.fleet.sweep()
 
 
-async def _given_up(scene: Scene) -> None:
-    await scene.round(())
-
-
 async def _quarantined(scene: Scene) -> None:
     await NodeAdmin(scene.fleet).quarantine(scene.node.record.node_id, "odd", "person/kim")
 
@@ -242,7 +297,6 @@ async def _quarantined(scene: Scene) -> None:
         pytest.param(_found_changed, EndCause.DISTRUST, id="evidence that speaks against the node"),
         pytest.param(_quarantined, EndCause.DISTRUST, id="a person who quarantines it"),
         pytest.param(_not_heard_from, EndCause.SILENCE, id="no good round in time"),
-        pytest.param(_given_up, EndCause.REVOCATION, id="a lease that the node does not hold any more"),
     ],
 )
 def test_a_node_hears_why_its_leases_end(
@@ -250,7 +304,7 @@ def test_a_node_hears_why_its_leases_end(
 ) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         stream: Any = Hears()
         scene.node.stream = stream
         await event(scene)
@@ -291,19 +345,18 @@ def test_without_a_store_no_node_becomes_trusted(play: Play) -> None:
 def test_without_a_store_distrust_holds_at_once_and_is_recorded_later(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         scene.store.gone = True
         scene.tpm.extend(4, CHANGED)
         outcome = await scene.round()
         assert (outcome.verdict.state, outcome.verdict.trusted_for_ms) == (NodeState.UNTRUSTED, 0)
         assert not scene.node.trusted(scene.times.steady)
-        await scene.fleet.sweep()
+        await scene.settle()
         assert scene.actions()[-1] == "trusted"
         scene.store.gone = False
-        await scene.fleet.sweep()
-        assert scene.actions()[-2] == "untrusted"
-        assert scene.node.leases == {}
-        assert scene.node.unrecorded is None
+        await scene.settle()
+        assert scene.actions()[-2:] == ["untrusted", "-"]
+        assert (scene.node.leases, scene.node.overlay, scene.node.ending) == ({}, (), frozenset())
 
     play(case)
 
@@ -424,11 +477,11 @@ def test_long_logs_that_come_too_often_are_refused_and_say_nothing_about_the_nod
         for _ in range(12 + regular):
             assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
         node = scene.node
-        before = (node.standing(), node.trusted_until_steady, node.refused_at, node.answered)
+        before = (node.standing, node.trusted_until_steady, node.refused_at, node.answered)
         with pytest.raises(TooManyRequests, match="too many rounds with long logs of n-") as caught:
             await long_round(scene)
         assert "try again in" in caught.value.remedy
-        assert (node.standing(), node.trusted_until_steady, node.refused_at, node.answered) == before
+        assert (node.standing, node.trusted_until_steady, node.refused_at, node.answered) == before
         assert (await scene.round()).verdict.state is NodeState.TRUSTED
         scene.times.pass_seconds(60)
         assert (await long_round(scene)).verdict.state is NodeState.TRUSTED
@@ -473,7 +526,7 @@ def test_another_golden_that_matches_alone_is_taken_note_of_by_a_round_that_is_s
     async def case(scene: Scene) -> None:
         await scene.round()
         (golden,) = scene.node.goldens
-        scene.fleet.use_goldens([replace(golden, name="renamed")])
+        scene.use_golden(replace(golden, name="renamed"))
         assert (await scene.round()).verdict.state is NodeState.TRUSTED
         assert [each.name for each in scene.node.goldens] == ["renamed"]
 
@@ -495,6 +548,21 @@ def test_rounds_that_overtake_each_other_are_no_clock_that_ran_backwards(play: P
     play(case)
 
 
+def test_a_node_whose_trust_ran_out_a_moment_ago_is_stale_and_not_distrusted(play: Play) -> None:
+    """Leases that survive silence would end if the verdict were distrust."""
+
+    async def case(scene: Scene) -> None:
+        first, second = scene.ask(), scene.ask()
+        earlier = scene.evidence(first)
+        scene.times.pass_seconds(1)
+        await scene.rounds.conclude(scene.node, scene.evidence(second), second)
+        scene.node.trusted_until_steady = scene.times.steady
+        verdict = (await scene.rounds.conclude(scene.node, earlier, first)).verdict
+        assert (verdict.state, verdict.trusted_for_ms) == (NodeState.STALE, 0)
+
+    play(case)
+
+
 @pytest.mark.parametrize("store_gone", [False, True], ids=["recorded", "not-yet-recorded"])
 def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, store_gone: bool) -> None:
     async def case(scene: Scene) -> None:
@@ -511,7 +579,7 @@ def test_a_good_quote_that_was_held_back_brings_no_trust_back(play: Play, *, sto
         assert not outcome.verdict.trusted_for_ms
         assert not scene.node.trusted(scene.times.steady)
         scene.store.gone = False
-        await scene.fleet.sweep()
+        await scene.settle()
         assert scene.node.state is NodeState.UNTRUSTED
 
     play(case)
@@ -528,7 +596,7 @@ def test_a_quote_of_the_boot_before_that_was_held_back_changes_nothing(play: Pla
         scene.tpm._reset_count = resets
         outcome = await scene.rounds.conclude(scene.node, scene.evidence(second, boot_id="another boot"), second)
         assert outcome.verdict.state is NodeState.TRUSTED
-        scene.lend()
+        await scene.lend()
         await scene.rounds.conclude(scene.node, held_back, first)
         assert scene.node.leases.keys() == {LEASE}
         assert scene.node.baseline is not None
@@ -567,7 +635,7 @@ def test_a_good_answer_brings_no_trust_back_after_one_that_was_not_authentic(pla
 def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         before = dict(zip(range(10), scene.tpm.read_pcrs(SELECTION), strict=False))
         scene.tpm.reset()
         for pcr in range(10):
@@ -584,7 +652,7 @@ def test_a_reset_of_the_tpm_ends_the_leases_of_a_trusted_node(play: Play) -> Non
 def test_an_honest_reboot_keeps_trust_and_ends_leases(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         scene.tpm.reset()
         for pcr in range(10):
             scene.tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
@@ -599,11 +667,28 @@ def test_an_honest_reboot_keeps_trust_and_ends_leases(play: Play) -> None:
 def test_a_lease_that_the_node_stopped_claiming_ends(play: Play) -> None:
     async def case(scene: Scene) -> None:
         await scene.round()
-        scene.lend()
+        await scene.lend()
         assert (await scene.round(leases=(LEASE,))).unknown == ()
         assert LEASE in scene.node.leases
         await scene.round()
         assert scene.node.leases == {}
+
+    play(case)
+
+
+def test_without_a_store_a_node_that_gave_a_lease_up_stays_trusted(play: Play) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await scene.lend()
+        await scene.round(leases=(LEASE,))
+        scene.store.gone = True
+        until = scene.node.trusted_until_steady
+        assert (await scene.round()).verdict.state is NodeState.TRUSTED
+        assert scene.node.trusted_until_steady > until
+        assert LEASE in scene.node.leases
+        scene.store.gone = False
+        await scene.round()
+        assert not scene.node.leases
 
     play(case)
 
@@ -613,11 +698,11 @@ def test_a_restarted_fleet_trusts_for_what_is_left_and_no_longer_than_a_round(pl
         await scene.round()
         await scene.fleet.flush()
         scene.times.pass_seconds(100)
-        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        (node,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
         assert node.trusted(scene.times.steady)
         assert node.trusted_until_steady - scene.times.steady == pytest.approx(19)
         scene.times.now -= timedelta(days=1)
-        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        (node,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
         assert node.trusted_until_steady - scene.times.steady == pytest.approx(120)
 
     play(case)
@@ -633,7 +718,25 @@ def test_clocks_that_could_not_be_stored_are_stored_later(play: Play) -> None:
             await scene.fleet.flush()
         scene.store.gone = False
         await scene.fleet.flush()
-        (node,) = await restarted(scene.store, scene.times, scene.tpm)
+        (node,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
+        assert node.baseline is not None
+        assert node.baseline.clock_info == scene.tpm.clock_info()
+
+    play(case)
+
+
+def test_clocks_that_a_cancelled_flush_took_along_are_stored_later(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await scene.round()
+        with monkeypatch.context() as patch:
+            patch.setattr(FlakyStore, "write", lambda *_: asyncio.Event().wait())
+            flushing = asyncio.create_task(scene.fleet.flush())
+            await asyncio.sleep(0)
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+        await scene.fleet.flush()
+        (node,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
         assert node.baseline is not None
         assert node.baseline.clock_info == scene.tpm.clock_info()
 
@@ -661,10 +764,10 @@ def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Pla
         await admin.label(node_id, {"rack": "b", "role": ""}, "person/kim")
         assert dict(scene.node.record.labels) == {"rack": "b"}
         assert scene.node.known.labels == {"rack": "b"}
-        (after,) = await restarted(scene.store, scene.times, scene.tpm)
+        (after,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
         assert after.record == scene.node.record
         golden = replace(scene.fleet.policy.goldens[0], nodes={"rack": "b"})
-        scene.fleet.use_goldens([golden])
+        scene.use_golden(golden)
         outcome = await scene.rounds.conclude(scene.node, scene.evidence(asked), asked)
         assert outcome.verdict.state is NodeState.TRUSTED  # although it was asked before it had the label
 
@@ -674,10 +777,9 @@ def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Pla
 @pytest.mark.parametrize("changes", [{"Rack": "a"}, {"rack": "a b"}, {"": ""}, {f"k{n}": "v" for n in range(65)}])
 def test_labels_that_are_no_names_or_too_many_change_nothing(play: Play, changes: dict[str, str]) -> None:
     async def case(scene: Scene) -> None:
-        written = scene.store.writes
         with pytest.raises(MalformedInput):
             await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, "person/kim")
-        assert (dict(scene.node.record.labels), scene.store.writes) == ({}, written)
+        assert (dict(scene.node.record.labels), read_log(scene.path)) == ({}, [])
 
     play(case)
 
@@ -725,29 +827,25 @@ def test_an_answer_by_a_key_that_was_replaced_while_a_thread_judged_it_does_not_
 
 def test_a_caller_that_goes_away_interrupts_no_transaction(play: Play) -> None:
     async def case(scene: Scene) -> None:
-        done: list[str] = []
-
-        def prepare() -> Transaction[None]:
-            return Transaction(work=lambda _: None, effect=lambda _: done.append("effect"))
-
-        task = asyncio.create_task(scene.fleet.transact(prepare))
+        task = asyncio.create_task(scene.fleet.ledger.commit("person/kim", lambda _: Decided(None, (ACT,))))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await scene.fleet.settle()
-        assert done == ["effect"]
+        await scene.fleet.ledger.settle()
+        assert [act.plain["action"] for act in read_log(scene.path)] == [ACT.kind]
 
     play(case)
 
 
-def test_a_transaction_that_fails_has_no_effect(play: Play) -> None:
+def test_a_decision_that_cannot_be_recorded_has_no_effect(play: Play) -> None:
     async def case(scene: Scene) -> None:
-        done: list[str] = []
         scene.store.gone = True
+        admit = NodeAdmitted(node_id=scene.node.record.node_id, before=NodeState.PENDING, forget_clock=True)
+        before = scene.node.standing
         with pytest.raises(Unavailable):
-            await scene.fleet.transact(lambda: Transaction(work=lambda _: None, effect=lambda _: done.append("x")))
-        assert done == []
+            await scene.fleet.ledger.commit("person/kim", lambda _: Decided(None, (admit,)))
+        assert (scene.node.standing, read_log(scene.path)) == (before, [])
 
     play(case)

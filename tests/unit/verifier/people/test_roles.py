@@ -41,11 +41,13 @@ def test_anonymous_callers_may_enrol_and_ask_for_health_only() -> None:
 
 
 def test_what_widens_trust_takes_an_approver() -> None:
-    for name in ("AdmitNode", "LabelNode", "ActivateGolden", "CreateKey", "GrantKey", "RegisterModel"):
+    widening = "AdmitNode", "LabelNode", "ActivateGolden", "CreateKey", "GrantKey", "SetKeyPolicy", "RegisterModel"
+    for name in widening:
         (roles,) = (roles for method, roles in ALLOWED.items() if method.endswith(f"/{name}"))
         assert roles == {Role.APPROVER}
 
 
 def test_only_auditors_read_the_audit_log() -> None:
-    assert ALLOWED["/nodeseal.v1.Audit/ListRecords"] == {Role.AUDITOR}
+    for method in ("ListRecords", "GetRecord"):
+        assert ALLOWED[f"/nodeseal.v1.Audit/{method}"] == {Role.AUDITOR}
     assert Role.NODE not in PEOPLE

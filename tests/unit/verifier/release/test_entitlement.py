@@ -42,7 +42,7 @@ def database() -> Iterator[sa.Connection]:
 def decided(
     connection: sa.Connection, running: Mapping[str, int] | None = None, *, rule: Rule | None = None
 ) -> Entitlement:
-    facts = read_facts(connection, WANTED.model_digest, WANTED.key_ids)
+    facts = read_facts(connection, WANTED.model_digest, WANTED.key_ids, NODE)
     counts = {KeyId(name): count for name, count in (running or {}).items()}
     return entitle(facts, WANTED, rule or lease_rule(NODE, counts))
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from nodeseal.appraisal.model import Appraisal, Baseline, KnownNode
 from nodeseal.appraisal.release import Certification
 from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.ids import LeaseId
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.fleet.exchange import RoundOutcome, Verdict
+from nodeseal.verifier.ledger.acts import Act
+from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.release.approval import ReleaseProof, Request
 from nodeseal.verifier.release.entitlement import Entitlement
-from nodeseal.verifier.release.lease_start import lease_start
+from nodeseal.verifier.release.lease_start import LeaseStart
 from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.leases import LeaseRecord, add_lease
+from nodeseal.verifier.store.schema import METADATA
+from support.acts import AT, KEY, MODEL, NODE
 from support.rounds import CHALLENGE, GOLDEN, PCRS, SHA256, Round
 
 POLICY = PcrSelection.of({SHA256: [*range(8), 15]})
@@ -92,20 +98,14 @@ def test_evidence_that_no_golden_matches_refuses_even_if_nothing_was_found() -> 
 
 
 def test_a_golden_that_was_retired_since_the_evidence_was_judged_refuses_the_lease() -> None:
-    steps = Round()
-    appraisal = steps.appraise()
-    node: Any = SimpleNamespace(trusted=lambda _now: True, findings=(), leases={})
-    lease: Any = SimpleNamespace(model_digest="")
-    choice: Any = SimpleNamespace(slot=None)
-    fleet: Any = SimpleNamespace(
-        clock=SimpleNamespace(steady=lambda: 0.0),
-        policy=replace(steps.policy, goldens=(replace(GOLDEN, name="other"),)),
-    )
+    approved: Any = SimpleNamespace(appraisal=Round().appraise())
     unused: Any = None
-    request = Request(node=node, wanted=unused, asked=unused, policy=POLICY)
-    approved: Any = SimpleNamespace(appraisal=appraisal)
-    with pytest.raises(PolicyRefused, match="retired meanwhile") as caught:
-        lease_start(fleet, request, approved, choice, lease)
+    start = LeaseStart(lease_id=LeaseId("l-" + "a" * 26), request=unused, approved=approved, choice=unused)
+    engine = sa.create_engine("sqlite://")
+    METADATA.create_all(engine)
+    with engine.begin() as connection, pytest.raises(PolicyRefused, match="retired meanwhile") as caught:
+        start.require_goldens(connection)
+    engine.dispose()
     assert [finding.where for finding in caught.value.findings] == [GOLDEN.digest]
 
 
@@ -130,3 +130,40 @@ def test_the_data_key_is_wiped_even_when_the_lease_cannot_be_recorded(monkeypatc
     with pytest.raises(Unavailable):
         asyncio.run(Releases(nothing, nothing, nothing, nothing).finish(request, nothing))
     assert not any(data_key)
+
+
+def test_a_lease_that_a_restriction_overtook_ends_since_no_restriction_may_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that is retired at this moment ends no lease, nor does silence end one that survives it."""
+
+    class Ledger:
+        async def commit(self, _actor: str, decide: Any, **_: object) -> Any:
+            acts.extend(decide(connection).acts)
+            return SimpleNamespace(recorded=())
+
+    def start(self: LeaseStart, connection: sa.Connection) -> Decided[None]:
+        add_lease(
+            connection,
+            LeaseRecord(lease_id=self.lease_id, node_id=NODE, key_id=KEY, model_digest=MODEL, issued=AT),
+        )
+        return Decided(None)
+
+    acts: list[Act] = []
+    monkeypatch.setattr(LeaseStart, "decide", start)
+    fleet: Any = SimpleNamespace(ledger=Ledger(), clock=SimpleNamespace(steady=lambda: 0.0))
+    node: Any = SimpleNamespace(
+        record=SimpleNamespace(node_id=NODE),
+        actor="node",
+        leases={},
+        trusted=lambda _: True,
+        state_at=lambda _: NodeState.TRUSTED,
+    )
+    request: Any = SimpleNamespace(node=node, wanted=SimpleNamespace(model_digest=MODEL))
+    unused: Any = SimpleNamespace(key=None)
+    engine = sa.create_engine("sqlite://")
+    METADATA.create_all(engine)
+    with engine.begin() as connection, pytest.raises(PolicyRefused):
+        asyncio.run(Releases(fleet, unused, unused, unused)._release(request, unused, unused, bytearray()))
+    engine.dispose()
+    assert [act.kind for act in acts] == ["lease.ended", "release.denied"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -12,14 +11,18 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 
+from nodeseal.appraisal.model import Policy
 from nodeseal.crypto.hpke import Wrapped
-from nodeseal.errors import NodesealError, NotFound, PolicyRefused
+from nodeseal.errors import NodesealError, NotFound, OutOfOrder, PolicyRefused
 from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.model_key import ModelKey
-from nodeseal.verifier.fleet.fleet import Transaction
+from nodeseal.verifier.fleet.memory import Memory
 from nodeseal.verifier.keys.keystore import HeldKey
+from nodeseal.verifier.ledger.acts import Act, key_subject
+from nodeseal.verifier.ledger.decided import Decide
+from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.release.rotation import Rewrap, Rotation
-from nodeseal.verifier.store.schema import AUDIT, KEYS, METADATA, MODELS
+from nodeseal.verifier.store.schema import KEYS, METADATA, MODELS
 from support.sealed import DATA_KEY, model_key
 
 T = TypeVar("T")
@@ -34,23 +37,28 @@ class Bench:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self.clock = SimpleNamespace(wall=lambda: NOW)
-        self.store = SimpleNamespace(read=self._run, write=self._run)
+        self.store = SimpleNamespace(read=self._run)
+        self.ledger = SimpleNamespace(commit=self._commit)
+        self.memory = Memory(Policy(goldens=(), trust_seconds=120))
+        self.acts: list[Act] = []
         self.data_key = bytearray(DATA_KEY)
         self.meanwhile: Callable[[], object] = lambda: None
+        self.afterwards: Callable[[], object] = lambda: None
 
     async def _run(self, work: Callable[[sa.Connection], T]) -> T:
         return work(self.connection)
 
-    async def transact(self, prepare: Callable[[], Transaction[T]]) -> T:
-        return prepare().work(self.connection)
+    async def _commit(self, actor: str, decide: Decide[T]) -> None:
+        assert actor == REWRAP.actor
+        self.acts += decide(self.connection).acts
+        self.afterwards()
 
     def open_slot(self, _held: HeldKey, _model: Digest, _slot: Wrapped) -> bytearray:
         self.meanwhile()
         return self.data_key
 
     def actions(self) -> list[str]:
-        return [json.loads(raw)["action"] for raw in self.connection.scalars(sa.select(AUDIT.c.content))]
+        return [act.kind for act in self.acts]
 
     def rewrap(self) -> object:
         fleet: Any = self
@@ -104,3 +112,11 @@ def test_nothing_is_given_out_when_meanwhile(
     assert "model.rewrapped" not in bench.actions()
     assert bench.actions() == (["model.rewrap-denied"] if error is PolicyRefused else [])
     assert not any(bench.data_key)
+
+
+def test_nothing_is_given_out_once_a_key_was_taken_away_although_the_record_of_that_waits(bench: Bench) -> None:
+    restriction: Any = SimpleNamespace()
+    taken: Restriction = restriction
+    bench.afterwards = lambda: bench.memory.withhold(key_subject(NEW.key_id), taken)
+    with pytest.raises(OutOfOrder, match="was taken away"):
+        bench.rewrap()

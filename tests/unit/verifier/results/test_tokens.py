@@ -144,7 +144,8 @@ def test_a_token_about_a_node_whose_time_has_passed_says_so() -> None:
 
 def test_a_decision_against_a_node_that_is_not_recorded_yet_counts() -> None:
     node = a_node()
-    node.unrecorded = lambda _: None
+    restriction: Any = None
+    node.overlay = ((restriction, NodeStanding(state=NodeState.UNTRUSTED)),)
     claims = claims_about(node)
     assert claims["submods"][NODE]["ear.status"] == "contraindicated"
     assert "ear.appraisal-policy-id" not in claims["submods"][NODE]

@@ -20,7 +20,7 @@ from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.rounds.log_collector import MAX_ANSWER, LogBudget
 from nodeseal.verifier.rounds.rounds import Rounds
-from nodeseal.verifier.rounds.session import Peer, Session
+from nodeseal.verifier.rounds.session import Peer, Revoked, Session
 from nodeseal.verifier.states import NodeState
 
 EVIDENCE = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None)
@@ -138,11 +138,11 @@ def test_what_is_waiting_is_sent_before_a_stream_ends() -> None:
     async def case() -> None:
         session = a_session(SlowRounds(30))
         await session.instruction()
-        session.revoke((), "key revoked", EndCause.REVOCATION)
+        session.revoke((), EndCause.REVOCATION, "key revoked")
         session.close(OutOfOrder("enough"))
         last = await session.instruction()
         assert last is not None
-        assert last.revoked == ((), "key revoked", EndCause.REVOCATION)
+        assert last.revoked == Revoked((), EndCause.REVOCATION, "key revoked")
         assert last.asked is None
         assert await session.instruction() is None
         session.detach()

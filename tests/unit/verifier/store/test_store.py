@@ -22,20 +22,22 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Digest, KeyId, NodeId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
-from nodeseal.verifier.ledger import audit
 from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.acts import ActRow, add_act
 from nodeseal.verifier.store.database import Store, open_engine, run
-from nodeseal.verifier.store.migrate import check_schema, migrate
+from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
+    NodeProgress,
     NodeRecord,
     NodeStanding,
     load_nodes,
     put_node,
+    put_progress,
     save_labels,
 )
 from nodeseal.verifier.store.policy import find_key, find_model
-from nodeseal.verifier.store.schema import AUDIT, METADATA, Instant
+from nodeseal.verifier.store.schema import ACTS, METADATA, Instant
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 RECORD = NodeRecord(
@@ -60,7 +62,10 @@ STANDING = NodeStanding(
     state=NodeState.QUARANTINED,
     reason="odd",
     findings=(Finding(id=FindingId.CLOCK_ROLLBACK, expected="on", seen="back\nwards", where="clock", event="tick"),),
+    goldens=(Digest("ab" * 32),),
     trusted_until=None,
+)
+PROGRESS = NodeProgress(
     last_seen=NOW,
     baseline=Baseline(
         clock_info=ClockInfo(clock=2**63, reset_count=2**32 - 1, restart_count=3, safe=True),
@@ -78,14 +83,25 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def record(action: str) -> audit.Record:
-    return audit.Record(time=NOW, actor="verifier", action=action, subject="x", details={})
+def put(connection: sa.Connection, record: NodeRecord, progress: NodeProgress) -> None:
+    """Write a node."""
+    put_node(connection, record, STANDING)
+    put_progress(connection, record.node_id, progress)
+
+
+def add(connection: sa.Connection, salt: bytes) -> None:
+    """Write a row."""
+    add_act(connection, ActRow(salt=salt, kind="k", actor="a", envelope=b"{}", body=b"{}", mac=bytes(32)), ("x",))
 
 
 def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), METADATA)
     assert [each for each in differences if not _same_type(each)] == []
+
+
+def test_the_program_works_with_the_last_migration() -> None:
+    assert max(path.name[:4] for path in (SCRIPTS / "versions").glob("0*.py")) == SCHEMA
 
 
 def _same_type(difference: Any) -> bool:
@@ -128,7 +144,7 @@ def test_commits_reach_the_disk_before_they_are_reported(engine: sa.Engine) -> N
 
 def test_a_transaction_that_fails_leaves_no_trace(engine: sa.Engine) -> None:
     def work(connection: sa.Connection) -> None:
-        audit.append(connection, record("first"))
+        add(connection, b"first")
         raise RuntimeError("half way")
 
     store = Store(engine)
@@ -136,9 +152,9 @@ def test_a_transaction_that_fails_leaves_no_trace(engine: sa.Engine) -> None:
     async def case() -> int:
         with pytest.raises(RuntimeError, match="half way"):
             await store.write(work)
-        await store.write(lambda connection: audit.append(connection, record("second")))
+        await store.write(lambda connection: add(connection, b"second"))
         return await store.read(
-            lambda connection: connection.execute(sa.select(sa.func.count()).select_from(AUDIT)).scalar_one()
+            lambda connection: connection.execute(sa.select(sa.func.count()).select_from(ACTS)).scalar_one()
         )
 
     assert asyncio.run(case()) == 1
@@ -152,29 +168,29 @@ def test_a_locked_database_is_unavailable_and_comes_back(engine: sa.Engine, tmp_
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 10")
     with pytest.raises(Unavailable, match="locked"):
-        run(writer, lambda connection: audit.append(connection, record("first")))
+        run(writer, lambda connection: add(connection, b"first"))
     blocker.execute("ROLLBACK")
     blocker.close()
-    run(writer, lambda connection: audit.append(connection, record("second")))
+    run(writer, lambda connection: add(connection, b"second"))
 
 
 def test_a_node_comes_back_from_the_database_as_it_was(engine: sa.Engine) -> None:
-    run(engine.execution_options(writes=True), lambda connection: put_node(connection, RECORD, STANDING))
-    assert run(engine, load_nodes) == [(RECORD, STANDING)]
+    run(engine.execution_options(writes=True), lambda connection: put(connection, RECORD, PROGRESS))
+    assert run(engine, load_nodes) == [(RECORD, STANDING, PROGRESS)]
 
 
 def test_a_node_without_labels_certificate_or_ima_comes_back_without_them(engine: sa.Engine) -> None:
     bare = replace(RECORD, tpm=UNKNOWN_TPM, labels={})
-    standing = replace(STANDING, baseline=STANDING.baseline._replace(kept=())) if STANDING.baseline else STANDING
-    run(engine.execution_options(writes=True), lambda connection: put_node(connection, bare, standing))
-    assert run(engine, load_nodes) == [(bare, standing)]
+    progress = replace(PROGRESS, baseline=PROGRESS.baseline._replace(kept=())) if PROGRESS.baseline else PROGRESS
+    run(engine.execution_options(writes=True), lambda connection: put(connection, bare, progress))
+    assert run(engine, load_nodes) == [(bare, STANDING, progress)]
 
 
 def test_labels_are_kept(engine: sa.Engine) -> None:
     writer = engine.execution_options(writes=True)
     run(writer, lambda connection: put_node(connection, RECORD, STANDING))
     run(writer, lambda connection: save_labels(connection, RECORD.node_id, {"rack": "b"}))
-    ((record, _),) = run(engine, load_nodes)
+    ((record, *_),) = run(engine, load_nodes)
     assert record == replace(RECORD, labels={"rack": "b"})
 
 
@@ -208,11 +224,11 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
         check_schema(engine)
     migrate(engine)
     check_schema(engine)
-    ((record, standing),) = run(engine, load_nodes)
+    ((record, standing, progress),) = run(engine, load_nodes)
     assert record == replace(RECORD, tpm=UNKNOWN_TPM, labels={})
     assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
     clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
-    assert standing.baseline == Baseline(clock_info=clock, boot_id="boot")
+    assert progress.baseline == Baseline(clock_info=clock, boot_id="boot")
     engine.dispose()
 
 
@@ -241,19 +257,3 @@ def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: P
     assert found is not None
     assert (found.version, found.registered, found.retired) == (2, NOW, None)
     engine.dispose()
-
-
-def test_audit_records_are_canonical_numbered_leaves(engine: sa.Engine) -> None:
-    def work(connection: sa.Connection) -> None:
-        audit.append(connection, record("first"))
-        audit.append(connection, record("second"))
-
-    run(engine.execution_options(writes=True), work)
-    pages = run(engine, lambda connection: audit.page(connection, 0, 10))
-    assert [sequence for sequence, _, _ in pages] == [1, 2]
-    assert pages[0][2] == (
-        b'{"action":"first","actor":"verifier","details":{},"subject":"x","time":"2026-01-02T03:04:05.678901+00:00"}'
-    )
-    assert all(leaf == audit.leaf_hash(content) for _, leaf, content in pages)
-    # RFC 6962's own vector: the leaf hash of an empty leaf
-    assert audit.leaf_hash(b"").hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"

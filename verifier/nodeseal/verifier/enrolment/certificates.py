@@ -6,7 +6,6 @@ whose renewal got lost on the way is not locked out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from hmac import compare_digest
@@ -18,10 +17,12 @@ from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.store.nodes import NodeRecord, save_certificates
+from nodeseal.verifier.ledger.acts import CertificateRenewed, CertificateReplaced
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.nodes import find_node
 
 
 class Certificates:
@@ -51,16 +52,16 @@ class Certificates:
             PolicyRefused: the node is not trusted now.
             Unavailable: it cannot be recorded now.
         """
-        chain = self.issue(node.record.node_id, request_der)
+        node_id = node.record.node_id
+        chain = self.issue(node_id, request_der)
         following = sha256(chain[0]).digest()
 
-        def prepare() -> Transaction[None]:
-            if not node.trusted(self._fleet.clock.steady()):
-                seen = node.state_at(self._fleet.clock.steady()).value
-                raise PolicyRefused(Finding(id=FindingId.NODE_NOT_TRUSTED, expected="a trusted node", seen=seen))
-            return self._replacement(node, "node.renewed", node.record.certificate_sha256, following)
-
-        await self._fleet.transact(prepare)
+        now = self._fleet.clock.steady()
+        if not node.trusted(now):
+            raise PolicyRefused(_untrusted(node.state_at(now)))
+        await self._fleet.ledger.commit(
+            node.actor, lambda connection: _renewal(connection, node_id, following), share=node_id
+        )
         return chain
 
     async def speaks_for(self, node: Node, certificate_sha256: bytes) -> bool:
@@ -75,25 +76,37 @@ class Certificates:
         following = record.next_certificate_sha256
         if following is None or not compare_digest(following, certificate_sha256):
             return False
-        await self._fleet.transact(
-            lambda: self._replacement(node, "node.certificate-replaced", certificate_sha256, None)
+        node_id = record.node_id
+        committed = await self._fleet.ledger.commit(
+            node.actor, lambda connection: _first_use(connection, node_id, certificate_sha256), share=node_id
         )
-        return True
-
-    def _replacement(self, node: Node, action: str, current: bytes, following: bytes | None) -> Transaction[None]:
-        at = self._fleet.clock.wall()
-        details = {"certificate_sha256": current.hex(), "next_certificate_sha256": following.hex() if following else ""}
-        record = audit.Record(time=at, actor=node.actor, action=action, subject=node.actor, details=details)
-
-        def work(connection: sa.Connection) -> None:
-            save_certificates(connection, node.record.node_id, current, following)
-            audit.append(connection, record)
-
-        def effect(_: None) -> None:
-            node.record = _with(node.record, current, following)
-
-        return Transaction(work=work, effect=effect)
+        return committed.result
 
 
-def _with(record: NodeRecord, current: bytes, following: bytes | None) -> NodeRecord:
-    return replace(record, certificate_sha256=current, next_certificate_sha256=following)
+def _renewal(connection: sa.Connection, node_id: NodeId, following: bytes) -> Decided[None]:
+    stored = find_node(connection, node_id)
+    if stored is None or stored.standing.state is not NodeState.TRUSTED:
+        raise PolicyRefused(_untrusted(stored.standing.state if stored else NodeState.RETIRED))
+    record = stored.record
+    act = CertificateRenewed(
+        node_id=node_id,
+        ak_name=record.ak_name,
+        certificate_sha256=record.certificate_sha256,
+        next_certificate_sha256=following,
+    )
+    return Decided(None, (act,))
+
+
+def _first_use(connection: sa.Connection, node_id: NodeId, used: bytes) -> Decided[bool]:
+    """Decide on the rows of the moment whether a certificate counts: another call or enrolment may be first."""
+    stored = find_node(connection, node_id)
+    if stored is None or stored.record.next_certificate_sha256 != used:
+        return Decided(stored is not None and stored.record.certificate_sha256 == used)
+    act = CertificateReplaced(
+        node_id=node_id, ak_name=stored.record.ak_name, certificate_sha256=used, next_certificate_sha256=b""
+    )
+    return Decided(True, (act,))
+
+
+def _untrusted(state: NodeState) -> Finding:
+    return Finding(id=FindingId.NODE_NOT_TRUSTED, expected="a trusted node", seen=state.value)

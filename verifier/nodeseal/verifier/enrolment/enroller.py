@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -19,26 +20,26 @@ import sqlalchemy as sa
 import structlog
 
 from nodeseal.causes import EndCause
-from nodeseal.errors import MalformedInput, OutOfOrder, PolicyRefused
+from nodeseal.errors import MalformedInput, PolicyRefused
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.credential import SECRET_SIZE, CredentialChallenge
 from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.identity import Candidate, ClaimedIdentity, check_identity
-from nodeseal.verifier.fleet.change import STICKY
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
-from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import drop_leases, record_ends
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.fold import AGAIN
+from nodeseal.verifier.ledger.acts import NodeEnrolled, node_subject
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.restrictions import lease_ends
 from nodeseal.verifier.limits import RateLimit, Turns
-from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
+from nodeseal.verifier.states import STICKY, NodeState
+from nodeseal.verifier.store.leases import LeaseRecord, running_leases
+from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, StoredNode, find_node
 
 _CHECKS_AT_ONCE: Final = 2
 """Identities of strangers that are checked at once, each in a thread: their signatures cost time, and OpenSSL runs
 beside the event loop."""
-_AGAIN: Final = "the node has enrolled again"
 _LENGTHS: Final = {"hostname": 253, "boot_id": 64, "tpm_manufacturer": 64, "tpm_firmware": 64}
 _log: Final = structlog.get_logger()
 
@@ -126,7 +127,12 @@ class Enroller:
         self._limit.take(node_id, self._fleet.clock.steady())
         chain = self._certificates.issue(node_id, candidate.certificate_request)
         record = self._record(candidate, attempt.facts, sha256(chain[0]).digest())
-        await self._fleet.transact(lambda: self._enrolment(record, candidate))
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            stored, running = find_node(connection, node_id), running_leases(connection, node_id)
+            return _enrolment(stored, running, record, candidate)
+
+        await self._fleet.ledger.commit(node_subject(node_id), decide, share=node_id)
         _log.info("node enrolled", node=node_id, ak=record.ak_name.hex())
         return Enrolled(node_id=node_id, trust_domain=self._certificates.trust_domain, certificate_chain=chain)
 
@@ -140,9 +146,7 @@ class Enroller:
     def _refuse_retired(self, node_id: NodeId) -> None:
         node = self._fleet.find(node_id)
         if node is not None and node.state is NodeState.RETIRED:
-            raise PolicyRefused(
-                Finding(id=FindingId.NODE_RETIRED, expected="a node in service", seen="a retired one", where=node_id)
-            )
+            raise PolicyRefused(_retired(node_id))
 
     def _record(self, candidate: Candidate, facts: NodeFacts, certificate_sha256: bytes) -> NodeRecord:
         return NodeRecord(
@@ -157,60 +161,47 @@ class Enroller:
             tpm=candidate.tpm,
         )
 
-    def _enrolment(self, record: NodeRecord, candidate: Candidate) -> Transaction[None]:
-        self._refuse_retired(record.node_id)
-        known = self._fleet.find(record.node_id)
-        record = replace(record, labels=known.record.labels) if known else record
-        standing = _standing(known)
-        ended = tuple(known.leases.values()) if known else ()
-        entry = _entry(record, known, candidate)
 
-        def work(connection: sa.Connection) -> None:
-            put_node(connection, record, standing)
-            audit.append(connection, entry)
-            record_ends(connection, ended, entry.actor, _AGAIN, record.enrolled)
-
-        def effect(_: None) -> None:
-            if known is None:
-                self._fleet.add(Node(record, standing))
-                return
-            known.enrol(record)
-            known.stand(standing)
-            drop_leases(known, ended, _AGAIN, EndCause.DISTRUST)
-            if known.stream is not None:
-                known.stream.close(OutOfOrder(_AGAIN))
-
-        return Transaction(work=work, effect=effect)
+def _enrolment(
+    stored: StoredNode | None, running: Iterable[LeaseRecord], record: NodeRecord, candidate: Candidate
+) -> Decided[None]:
+    """Decide on the rows of the moment what an enrolment changes."""
+    if stored is not None and stored.standing.state is NodeState.RETIRED:
+        raise PolicyRefused(_retired(record.node_id))
+    standing = _standing(stored)
+    ended = lease_ends(running, EndCause.DISTRUST, AGAIN)
+    return Decided(None, (_act(record, stored, standing, candidate), *ended))
 
 
-def _standing(known: Node | None) -> NodeStanding:
-    if known is None:
+def _standing(stored: StoredNode | None) -> NodeStanding:
+    if stored is None:
         return NodeStanding(state=NodeState.PENDING)
-    if known.state in STICKY:
-        return known.standing()
-    return replace(known.standing(), state=NodeState.STALE, reason="enrolled again", trusted_until=None)
+    if stored.standing.state in STICKY:
+        return stored.standing
+    return NodeStanding(state=NodeState.STALE, reason=AGAIN)
 
 
-def _entry(record: NodeRecord, known: Node | None, candidate: Candidate) -> audit.Record:
+def _act(record: NodeRecord, stored: StoredNode | None, standing: NodeStanding, candidate: Candidate) -> NodeEnrolled:
     facts = record.facts
-    return audit.Record(
-        time=record.enrolled,
-        actor=f"node/{record.node_id}",
-        action="node.enrolled",
-        subject=f"node/{record.node_id}",
-        details={
-            "ek_name": record.ek_name.hex(),
-            "ek_template": candidate.ek_template,
-            "ek_oddities": " ".join(oddity.word for oddity in candidate.endorsement.oddities),
-            "ak_name": record.ak_name.hex(),
-            "previous_ak_name": known.record.ak_name.hex() if known else "",
-            "certificate_sha256": record.certificate_sha256.hex(),
-            "state": _standing(known).state.value,
-            "hostname": facts.hostname,
-            "boot_id": facts.boot_id,
-            "tpm_manufacturer": facts.tpm_manufacturer,
-            "tpm_firmware": facts.tpm_firmware,
-            "certified_manufacturer": record.tpm.manufacturer,
-            "ek_algorithm": record.tpm.ek_algorithm,
-        },
+    return NodeEnrolled(
+        node_id=record.node_id,
+        ek_name=record.ek_name,
+        ek_template=candidate.ek_template,
+        ek_oddities=tuple(oddity.word for oddity in candidate.endorsement.oddities),
+        ek_algorithm=record.tpm.ek_algorithm,
+        ak_name=record.ak_name,
+        ak_public=record.ak_public,
+        previous_ak_name=stored.record.ak_name if stored else b"",
+        certificate_sha256=record.certificate_sha256,
+        hostname=facts.hostname,
+        boot_id=facts.boot_id,
+        tpm_manufacturer=facts.tpm_manufacturer,
+        tpm_firmware=facts.tpm_firmware,
+        certified_manufacturer=record.tpm.manufacturer,
+        state=standing.state,
+        reason=standing.reason,
     )
+
+
+def _retired(node_id: NodeId) -> Finding:
+    return Finding(id=FindingId.NODE_RETIRED, expected="a node in service", seen="a retired one", where=node_id)

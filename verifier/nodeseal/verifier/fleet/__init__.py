@@ -1,6 +1,5 @@
-"""All nodes in memory while the verifier runs, and the one way to change a node.
+"""All nodes in memory while the verifier runs: a fold over the acts of the ledger.
 
-Other rooms read nodes, and change them one at a time. ``Fleet.change`` and ``Fleet.transact`` record the change in
-database and ledger before it takes effect. ``Fleet.restrict`` takes trust away at once, and records that as soon as the
-database can take it. No gRPC, no private keys.
+Other rooms read nodes here and change them through the ledger. ``fold`` follows what is recorded, ``overlay`` holds
+restrictions until they are. No gRPC, no private keys.
 """

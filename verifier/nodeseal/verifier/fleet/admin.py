@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.errors import MalformedInput, OutOfOrder
+from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.ids import NodeId, parse_labels, parse_name
-from nodeseal.verifier.fleet.change import Change
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import restricted
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import NodeAdmitted, NodeLabelled, NodeQuarantined, NodeRetired
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import labels_document
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.nodes import save_labels
+from nodeseal.verifier.store.nodes import StoredNode, find_node
 
 _MAX_REASON: Final = 500
 _ADMISSIBLE: Final = frozenset({NodeState.PENDING, NodeState.QUARANTINED})
 
 
 class NodeAdmin:
-    """Decisions of people about nodes. Each is recorded before it holds."""
+    """Decisions of people about nodes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
@@ -40,16 +39,14 @@ class NodeAdmin:
         """
         node = self._fleet.get(node_id)
 
-        def decide(node: Node) -> Change:
-            if node.state not in _ADMISSIBLE:
-                raise OutOfOrder(f"{node_id} is {node.state.value}, neither pending nor quarantined")
-            baseline = None if node.state is NodeState.QUARANTINED else node.baseline
-            standing = replace(node.standing(), state=NodeState.STALE, reason="admitted", baseline=baseline)
-            return Change(standing=standing, actor=actor)
+        def decide(connection: sa.Connection) -> Decided[None]:
+            before = _stored(connection, node_id).standing.state
+            if before not in _ADMISSIBLE:
+                raise OutOfOrder(f"{node_id} is {before.value}, neither pending nor quarantined")
+            forget = before is NodeState.QUARANTINED
+            return Decided(None, (NodeAdmitted(node_id=node_id, before=before, forget_clock=forget),))
 
-        await self._fleet.change(node, decide)
-        if node.stream is not None:
-            node.stream.challenge_now()
+        await self._fleet.ledger.commit(actor, decide)
         return node
 
     async def label(self, node_id: NodeId, changes: Mapping[str, str], actor: str) -> Node:
@@ -61,26 +58,15 @@ class NodeAdmin:
             Unavailable: it cannot be recorded now.
         """
         node = self._fleet.get(node_id)
-        await self._fleet.transact(lambda: self._labelling(node, changes, actor))
-        if node.stream is not None:
-            node.stream.challenge_now()
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            known = _stored(connection, node_id).record.labels
+            before, after = labels_document(known), labels_document(_with_changes(known, changes))
+            act = NodeLabelled(node_id=node_id, labels=after.digest, previous=before.digest)
+            return Decided(None, (act,), (before, after))
+
+        await self._fleet.ledger.commit(actor, decide)
         return node
-
-    def _labelling(self, node: Node, changes: Mapping[str, str], actor: str) -> Transaction[None]:
-        labels = _with_changes(node.record.labels, changes)
-        details = {"labels": labels, "previous_labels": dict(node.record.labels)}
-        record = audit.Record(
-            time=self._fleet.clock.wall(), actor=actor, action="node.labelled", subject=node.actor, details=details
-        )
-
-        def work(connection: sa.Connection) -> None:
-            save_labels(connection, node.record.node_id, labels)
-            audit.append(connection, record)
-
-        def effect(_: None) -> None:
-            node.record = replace(node.record, labels=labels)
-
-        return Transaction(work=work, effect=effect)
 
     async def quarantine(self, node_id: NodeId, reason: str, actor: str) -> Node:
         """Take trust and leases from a node until somebody admits it again.
@@ -89,10 +75,10 @@ class NodeAdmin:
             NotFound: it is not enrolled.
             OutOfOrder: it was retired.
             MalformedInput: the reason does not print or is too long.
-            Unavailable: it cannot be recorded now.
+            NotRecorded: it is in force, and its record waits for the store.
         """
-        node, why = self._fleet.get(node_id), parse_reason(reason)
-        await self._fleet.change(node, lambda node: _decided(node, NodeState.QUARANTINED, why, actor))
+        node = self._in_service(node_id)
+        await self._fleet.restrict(NodeQuarantined(node_id=node_id, reason=parse_reason(reason)), actor)
         return node
 
     async def retire(self, node_id: NodeId, reason: str, actor: str) -> Node:
@@ -102,13 +88,24 @@ class NodeAdmin:
             NotFound: it is not enrolled.
             OutOfOrder: it was retired before.
             MalformedInput: the reason does not print or is too long.
-            Unavailable: it cannot be recorded now.
+            NotRecorded: it is in force, and its record waits for the store.
         """
-        node, why = self._fleet.get(node_id), parse_reason(reason)
-        await self._fleet.change(node, lambda node: _decided(node, NodeState.RETIRED, why, actor))
-        if node.stream is not None:
-            node.stream.close(OutOfOrder("the node was retired"))
+        node = self._in_service(node_id)
+        await self._fleet.restrict(NodeRetired(node_id=node_id, reason=parse_reason(reason)), actor)
         return node
+
+    def _in_service(self, node_id: NodeId) -> Node:
+        node = self._fleet.get(node_id)
+        if node.state is NodeState.RETIRED:
+            raise OutOfOrder(f"{node_id} was retired")
+        return node
+
+
+def _stored(connection: sa.Connection, node_id: NodeId) -> StoredNode:
+    stored = find_node(connection, node_id)
+    if stored is None:
+        raise NotFound(f"there is no node {node_id}", remedy="nodeseal node list")
+    return stored
 
 
 def _with_changes(labels: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
@@ -117,18 +114,12 @@ def _with_changes(labels: Mapping[str, str], changes: Mapping[str, str]) -> dict
     return parse_labels({label: value for label, value in {**labels, **changes}.items() if value})
 
 
-def _decided(node: Node, state: NodeState, reason: str, actor: str) -> Change:
-    if node.state is NodeState.RETIRED:
-        raise OutOfOrder(f"{node.record.node_id} was retired")
-    return restricted(node, state, reason, node.findings, actor)
-
-
 def parse_reason(text: str) -> str:
     """Return the reason that a person gave, if it prints.
 
     Raises:
-        MalformedInput: more than 500 characters, or one that does not print.
+        MalformedInput: more than 500 bytes of UTF-8, or a character that does not print.
     """
-    if len(text) > _MAX_REASON or not text.isprintable():
-        raise MalformedInput(f"reason: not printable text of at most {_MAX_REASON} characters")
+    if not text.isprintable() or len(text.encode()) > _MAX_REASON:
+        raise MalformedInput(f"reason: not printable text of at most {_MAX_REASON} bytes")
     return text

@@ -1,88 +1,113 @@
-"""All nodes of one verifier, and the one way to change a node.
+"""All nodes of one verifier, as a fold over its acts.
 
-Two rules order everything here. What *restricts* a node holds in memory at once, even while the store is down; what
-*widens* trust is recorded first. And no lease starts or ends, and nobody is told, before the audit record is on disk.
-Transactions are serialised by one lock, so each is prepared on the state that the one before left, and a caller that
-goes away interrupts none.
-
-Steady rounds touch memory only; clock and end of trust reach the database in batches (:meth:`Fleet.flush`).
+Nothing changes a node but an act: the ledger records one and memory follows. :meth:`Fleet.restrict` takes trust away at
+once. Steady rounds are not acts: clock, time of the last evidence and end of trust reach the database in batches
+(:meth:`Fleet.flush`), and only while the decision about the node is the one that they belong to.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, TypeVar
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
 
 import sqlalchemy as sa
 import structlog
 
 from nodeseal.appraisal.model import Policy
-from nodeseal.errors import NotFound, Unavailable
+from nodeseal.causes import EndCause
+from nodeseal.errors import NotFound, NotRecorded, OutOfOrder, Unavailable
+from nodeseal.findings import Finding
 from nodeseal.golden.model import Golden
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import Clock
 from nodeseal.verifier.config import AttestationSettings
-from nodeseal.verifier.fleet.change import Change
-from nodeseal.verifier.fleet.node import Decision, Node
-from nodeseal.verifier.fleet.transition import is_news, record_change, restricted, take_effect
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.fleet.fold import fold
+from nodeseal.verifier.fleet.memory import Memory
+from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.fleet.overlay import lift, put_in_force
+from nodeseal.verifier.ledger.acts import (
+    VERIFIER,
+    certificate_subject,
+    golden_subject,
+    identity_subject,
+    labels_subject,
+    node_subject,
+)
+from nodeseal.verifier.ledger.decided import Decided, Recorded
+from nodeseal.verifier.ledger.documents import Document, findings_document
+from nodeseal.verifier.ledger.leaf import SALT_SIZE
+from nodeseal.verifier.ledger.ledger import Ledger
+from nodeseal.verifier.ledger.restrictions import Restricting, Restriction, judged, lease_ends
 from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.acts import all_versions
 from nodeseal.verifier.store.database import Store
-from nodeseal.verifier.store.leases import running_leases
-from nodeseal.verifier.store.nodes import load_nodes, save_standings
+from nodeseal.verifier.store.leases import LeaseRecord, running_leases
+from nodeseal.verifier.store.nodes import NodeStanding, load_nodes, save_progress
 
-T = TypeVar("T")
 _SWEEP_SECONDS: Final = 0.5
 _FLUSH_SECONDS: Final = 5.0
+_SILENT: Final = "not heard from in time"
 _log: Final = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction(Generic[T]):
-    """A change of the database and what follows from it in memory.
+class Fleet:
+    """The nodes and the policy they are held against.
 
     Attributes:
-        work: runs in the database's thread.
-        effect: runs after the commit, with what ``work`` returned.
+        ledger: where every change goes.
+        memory: what the acts so far mean.
     """
 
-    work: Callable[[sa.Connection], T]
-    effect: Callable[[T], None]
-
-
-class Fleet:
-    """The nodes and the policy they are held against."""
-
-    def __init__(self, store: Store, clock: Clock, settings: AttestationSettings) -> None:
-        self.store: Final = store
-        self.clock: Final = clock
+    def __init__(self, ledger: Ledger, settings: AttestationSettings) -> None:
+        self.ledger: Final = ledger
+        self.clock: Final[Clock] = ledger.clock
+        self.store: Final[Store] = ledger.store
         self.settings: Final = settings
-        self.policy = Policy(goldens=(), trust_seconds=settings.trust_seconds)
-        self._nodes: dict[NodeId, Node] = {}
+        self.memory: Final = Memory(Policy(goldens=(), trust_seconds=settings.trust_seconds))
         self._unsaved: set[Node] = set()
-        self._changing: Final = asyncio.Lock()
-        self._tasks: Final[set[asyncio.Task[Any]]] = set()
+        ledger.follow(self)
+
+    @property
+    def policy(self) -> Policy:
+        """What nodes are held against now."""
+        return self.memory.policy
 
     async def load(self, goldens: Iterable[Golden]) -> None:
-        """Load the nodes from the database. Running trust goes on until its end, at most for ``trust_seconds``."""
-        self.policy = replace(self.policy, goldens=tuple(goldens))
-        nodes = await self.store.read(load_nodes)
+        """Read the nodes from the database, then the restrictions that the journal holds.
+
+        Running trust goes on until its end, at most for ``trust_seconds``.
+
+        Raises:
+            MalformedInput: a file of the journal does not parse.
+            Unavailable: database or journal cannot be read.
+        """
+        versions = await self.store.read(all_versions)
+        for golden in goldens:
+            self.memory.load_golden(golden, versions.get(golden_subject(golden.digest), 0))
         now, steady = self.clock.wall(), self.clock.steady()
-        for record, standing in nodes:
-            node = self._nodes[record.node_id] = Node(record, standing)
+        for record, standing, progress in await self.store.read(load_nodes):
+            node = self.memory.nodes[record.node_id] = Node(record, standing, progress)
+            node.version, node.identity_version, node.certificate_version, node.labels_version = (
+                versions.get(subject(record.node_id), 0)
+                for subject in (node_subject, identity_subject, certificate_subject, labels_subject)
+            )
+            node.findings_version = node.version
+            node.goldens = self.memory.active_of(standing.goldens)
             left = (standing.trusted_until - now).total_seconds() if standing.trusted_until else 0.0
             node.trusted_until_steady = steady + min(left, self.settings.trust_seconds)
         for lease in await self.store.read(running_leases):
-            self._nodes[lease.node_id].leases[lease.lease_id] = lease
+            self.memory.nodes[lease.node_id].leases[lease.lease_id] = lease
+        await self.ledger.resume()
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(tuple(self._nodes.values()))
+        return iter(tuple(self.memory.nodes.values()))
 
     def find(self, node_id: NodeId) -> Node | None:
         """Return a node, if it is enrolled."""
-        return self._nodes.get(node_id)
+        return self.memory.nodes.get(node_id)
 
     def get(self, node_id: NodeId) -> Node:
         """Return a node.
@@ -90,45 +115,45 @@ class Fleet:
         Raises:
             NotFound: it is not enrolled.
         """
-        node = self._nodes.get(node_id)
+        node = self.memory.nodes.get(node_id)
         if node is None:
             raise NotFound(f"there is no node {node_id}", remedy="nodeseal node list")
         return node
 
-    def add(self, node: Node) -> None:
-        """Take in a node whose enrolment is recorded."""
-        self._nodes[node.record.node_id] = node
+    def fold(self, recorded: Recorded) -> None:
+        """Take over an act that is recorded."""
+        fold(self.memory, recorded)
 
-    def use_goldens(self, goldens: Iterable[Golden]) -> None:
-        """Replace the active goldens, and challenge all connected nodes at once."""
-        self.policy = replace(self.policy, goldens=tuple(goldens))
-        for node in self:
-            if node.stream is not None:
-                node.stream.challenge_now()
+    def put_in_force(self, restriction: Restriction) -> None:
+        """Let a restriction hold, before it is recorded."""
+        put_in_force(self.memory, restriction)
 
-    async def transact(self, prepare: Callable[[], Transaction[T]]) -> T:
-        """Prepare a transaction on the state of the moment, commit it, and let it take effect.
+    def lift(self, restriction: Restriction) -> None:
+        """Let go of a restriction whose act was folded, or which has nothing to restrict any more."""
+        lift(self.memory, restriction)
 
-        Raises:
-            Unavailable: the store cannot take it now; nothing has changed.
-        """
-        return await self._uninterrupted(self._transact(prepare))
-
-    async def change(self, node: Node, decide: Decision) -> None:
-        """Change a node, once the change is recorded.
+    async def restrict(self, act: Restricting, actor: str, documents: tuple[Document, ...] = ()) -> None:
+        """Take trust away: at once, then in the journal, then in the log.
 
         Raises:
-            Unavailable: the store cannot take it now; nothing has changed.
+            NotFound: what it restricts does not exist.
+            OutOfOrder: it was taken away before.
+            NotRecorded: it is in force here, and its record waits for the store.
         """
-        await self._uninterrupted(self._change(node, decide))
+        salt = secrets.token_bytes(SALT_SIZE)
+        at = self.clock.wall()
+        await self.ledger.restrict(Restriction(act=act, actor=actor, at=at, salt=salt, documents=documents))
 
-    async def restrict(self, node: Node, decide: Decision) -> None:
-        """Take trust from a node: the change holds at once, and is recorded as soon as the store can take it."""
-        node.unrecorded = decide
+    async def distrust(self, node: Node, after: NodeStanding) -> None:
+        """Let a judgement against a node hold at once; it is recorded as soon as the store can take it."""
+        codes, document = findings_document(after.findings)
+        act = judged(node.record.node_id, node.state, after, codes, document.digest)
         try:
-            await self.change(node, decide)
-        except Unavailable as error:
+            await self.restrict(act, VERIFIER, (document,))
+        except NotRecorded as error:
             _log.error("a decision could not be recorded yet", node=node.record.node_id, error=str(error))
+        except (NotFound, OutOfOrder) as error:  # somebody decided more at the same moment
+            _log.warning("a decision was overtaken", node=node.record.node_id, error=str(error))
 
     def touch(self, node: Node) -> None:
         """Note that clock or end of trust of a node have moved."""
@@ -141,22 +166,40 @@ class Fleet:
             Unavailable: the store cannot take it now; the next flush tries again.
         """
         moved, self._unsaved = self._unsaved, set()
-        standings = {node.record.node_id: node.standing() for node in moved}
+        progress = [node.moved() for node in moved]
         try:
-            if standings:
-                await self.store.write(lambda connection: save_standings(connection, standings))
-        except Unavailable:
+            if progress:
+                await self.store.write(lambda connection: save_progress(connection, progress))
+        except BaseException:  # a flush that is cancelled may not have begun
             self._unsaved |= moved
             raise
 
     async def sweep(self) -> None:
-        """End the trust of nodes whose time has passed, and record what could not be recorded before."""
+        """End the trust of nodes whose time has passed, and leases that outlasted it for their time."""
         now = self.clock.steady()
-        for node in self:
-            if node.unrecorded is not None:
-                await self.restrict(node, node.unrecorded)
-            elif node.state is NodeState.TRUSTED and now >= node.trusted_until_steady:
-                await self.restrict(node, self._gone_stale)
+        overdue = [node for node in self if node.state is NodeState.TRUSTED and now >= node.trusted_until_steady]
+        await asyncio.gather(*(self.distrust(node, _stale(node)) for node in overdue))
+        outlasted = [
+            lease
+            for node in self
+            if node.state is NodeState.STALE
+            for lease in node.leases.values()
+            if _over(node, lease, now)
+        ]
+        if outlasted:
+            await self._end(outlasted)
+
+    async def _end(self, leases: Iterable[LeaseRecord]) -> None:
+        wanted = {lease.lease_id for lease in leases}
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            running = [lease for lease in running_leases(connection) if lease.lease_id in wanted]
+            return Decided(None, tuple(lease_ends(running, EndCause.SILENCE, _SILENT)))
+
+        try:
+            await self.ledger.commit(VERIFIER, decide)
+        except Unavailable as error:
+            _log.error("ends of leases could not be recorded yet", error=str(error))
 
     async def keep_sweeping(self) -> None:
         """Sweep until cancelled."""
@@ -173,48 +216,16 @@ class Fleet:
             except Unavailable as error:
                 _log.error("clocks and ends of trust could not be stored yet", error=str(error))
 
-    async def settle(self) -> None:
-        """Wait for transactions whose callers have gone."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _gone_stale(self, node: Node) -> Change | None:
-        if node.state is not NodeState.TRUSTED or self.clock.steady() < node.trusted_until_steady:
-            return None
-        return restricted(node, NodeState.STALE, "not heard from in time", (), audit.VERIFIER)
-
-    async def _transact(self, prepare: Callable[[], Transaction[T]]) -> T:
-        async with self._changing:
-            transaction = prepare()
-            result = await self.store.write(transaction.work)
-            transaction.effect(result)
-            return result
-
-    async def _change(self, node: Node, decide: Decision) -> None:
-        async with self._changing:
-            change = decide(node)
-            if change is None:
-                node.unrecorded = None
-                return
-            if is_news(node, change):
-                at = self.clock.wall()
-                await self.store.write(lambda connection: record_change(connection, node, change, at))
-                _log_change(node, change)
-            take_effect(node, change)
-
-    async def _uninterrupted(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+    def note_findings(self, node: Node, findings: tuple[Finding, ...]) -> None:
+        """Show findings of a round that the log does not tell, because the node has used up its share of it."""
+        node.recorded = replace(node.recorded, findings=findings)
 
 
-def _log_change(node: Node, change: Change) -> None:
-    _log.info(
-        "node state",
-        node=node.record.node_id,
-        before=node.state.value,
-        after=change.standing.state.value,
-        findings=[finding.id.code for finding in change.standing.findings],
-        leases_ended=len(change.ended),
-        actor=change.actor,
-    )
+def _stale(node: Node) -> NodeStanding:
+    known = node.standing
+    return NodeStanding(state=NodeState.STALE, reason=_SILENT, goldens=known.goldens, trusted_until=known.trusted_until)
+
+
+def _over(node: Node, lease: LeaseRecord, now: float) -> bool:
+    """Tell whether a lease has survived silence for its time."""
+    return now >= node.trusted_until_steady + lease.silence_seconds

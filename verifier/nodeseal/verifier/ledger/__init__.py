@@ -1,5 +1,6 @@
-"""What happened: audit records, appended in the transaction that makes them true.
+"""What happened and what changes: acts, the one way to record them, and the log that they make.
 
-It writes to the database with the connection that the caller's transaction gives it, and reads pages of records back.
-Nothing here changes or deletes a record.
+``Ledger.commit`` runs a decision in a transaction and records its acts; projectors write their rows.
+``Ledger.restrict`` takes trust away at once, and keeps it in the journal until it is recorded. Nothing else writes rows
+that decisions rest on. No gRPC, no node in memory.
 """

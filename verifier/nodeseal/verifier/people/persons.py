@@ -17,10 +17,12 @@ from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
 from nodeseal.files import PUBLIC, write_new
 from nodeseal.ids import PersonId
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import PersonAdded, PersonRemoved
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.leaf import MacKey
+from nodeseal.verifier.ledger.log import record_alone
 from nodeseal.verifier.states import PEOPLE, Role
-from nodeseal.verifier.store.database import run
-from nodeseal.verifier.store.persons import Person, find_person, mark_removed, put_person
+from nodeseal.verifier.store.persons import find_person
 
 PERSON_DAYS: Final = 365
 
@@ -34,7 +36,7 @@ class Newcomer:
         roles: what they may do.
         trust_domain: SPIFFE trust domain.
         verifier: address that their client calls, ``host:port``.
-        actor: who adds them, for the audit log.
+        actor: who adds them, for the log.
     """
 
     name: PersonId
@@ -59,58 +61,65 @@ def parse_roles(texts: Iterable[str]) -> frozenset[Role]:
     return frozenset(known[name] for name in names)
 
 
-def add_person(
-    engine: sa.Engine, authority: CertificateAuthority, newcomer: Newcomer, folder: Path, at: datetime
-) -> None:
-    """Write a new client certificate with its key and ``client.yaml`` to ``folder``, and record who it is for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Where people are recorded, by a command on the verifier's host.
 
-    Raises:
-        OutOfOrder: there is a person of that name.
-        MalformedInput: the folder holds such files already.
-        Unavailable: database or folder cannot be written.
-    """
-    key = new_tls_key()
-    request = certificate_request(key, newcomer.name)
-    days = timedelta(days=PERSON_DAYS)
-    certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, at, days)
-    person = Person(name=newcomer.name, roles=newcomer.roles, certificate_sha256=sha256(certificate).digest(), added=at)
-    run(engine.execution_options(writes=True), lambda connection: _record(connection, person, newcomer.actor))
-    _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
-
-
-def remove_person(engine: sa.Engine, name: PersonId, actor: str, at: datetime) -> None:
-    """Remove a person: their next call is refused.
-
-    Raises:
-        NotFound: there is nobody of that name.
-        Unavailable: the database cannot be written.
+    Attributes:
+        engine: of the database.
+        mac_key: of act rows.
+        at: now.
     """
 
-    def change(connection: sa.Connection) -> None:
-        person = find_person(connection, name)
-        if person is None or person.removed is not None:
-            raise NotFound(f"there is nobody called {name}")
-        mark_removed(connection, name, at)
-        _append(connection, "person.removed", person, actor, at)
+    engine: sa.Engine
+    mac_key: MacKey
+    at: datetime
 
-    run(engine.execution_options(writes=True), change)
+    def add(self, authority: CertificateAuthority, newcomer: Newcomer, folder: Path) -> None:
+        """Write a new client certificate with its key and ``client.yaml`` to ``folder``, and record who it is for.
+
+        Raises:
+            OutOfOrder: there is a person of that name.
+            MalformedInput: the folder holds such files already.
+            Unavailable: database or folder cannot be written.
+        """
+        key = new_tls_key()
+        request = certificate_request(key, newcomer.name)
+        days = timedelta(days=PERSON_DAYS)
+        certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, self.at, days)
+        added = PersonAdded(
+            name=newcomer.name, roles=_spelled(newcomer.roles), certificate_sha256=sha256(certificate).digest()
+        )
+        record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _adding(rows, added))
+        _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
+
+    def remove(self, name: PersonId, actor: str) -> None:
+        """Remove a person: their next call is refused.
+
+        Raises:
+            NotFound: there is nobody of that name.
+            Unavailable: the database cannot be written.
+        """
+        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name))
 
 
-def _record(connection: sa.Connection, person: Person, actor: str) -> None:
-    existing = find_person(connection, person.name)
+def _adding(connection: sa.Connection, added: PersonAdded) -> Decided[None]:
+    existing = find_person(connection, added.name)
     if existing is not None and existing.removed is None:
-        raise OutOfOrder(f"there is somebody called {person.name} already", remedy="remove them first")
-    put_person(connection, person)
-    _append(connection, "person.added", person, actor, person.added)
+        raise OutOfOrder(f"there is somebody called {added.name} already", remedy="remove them first")
+    return Decided(None, (added,))
 
 
-def _append(connection: sa.Connection, action: str, person: Person, actor: str, at: datetime) -> None:
-    details = {
-        "roles": sorted(role.value for role in person.roles),
-        "certificate_sha256": person.certificate_sha256.hex(),
-    }
-    record = audit.Record(time=at, actor=actor, action=action, subject=f"person/{person.name}", details=details)
-    audit.append(connection, record)
+def _removing(connection: sa.Connection, name: PersonId) -> Decided[None]:
+    person = find_person(connection, name)
+    if person is None or person.removed is not None:
+        raise NotFound(f"there is nobody called {name}")
+    removed = PersonRemoved(name=name, roles=_spelled(person.roles), certificate_sha256=person.certificate_sha256)
+    return Decided(None, (removed,))
+
+
+def _spelled(roles: Iterable[Role]) -> tuple[str, ...]:
+    return tuple(sorted(role.value for role in roles))
 
 
 def _write_bundle(folder: Path, verifier: str, ca: bytes, certificate: bytes, key: bytes) -> None:

@@ -41,6 +41,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Keys/ListKeys": PEOPLE,
     "/nodeseal.v1.Keys/GetKey": PEOPLE,
     "/nodeseal.v1.Keys/GrantKey": _APPROVERS,
+    "/nodeseal.v1.Keys/SetKeyPolicy": _APPROVERS,
     "/nodeseal.v1.Keys/RevokeKey": _RESTRICTING,
     "/nodeseal.v1.Keys/RewrapSlots": _APPROVERS,
     "/nodeseal.v1.Models/RegisterModel": _APPROVERS,
@@ -48,6 +49,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
+    "/nodeseal.v1.Audit/GetRecord": _AUDITORS,
     # Load balancers and supervisors ask for health; it says nothing about nodes, keys or people.
     "/grpc.health.v1.Health/Check": _EVERYBODY,
     "/grpc.health.v1.Health/List": _EVERYBODY,

@@ -74,13 +74,13 @@ class Approved:
     Attributes:
         release_key: the key to wrap to.
         appraisal: of the evidence.
-        quote_sha256: digest of the quote, for the audit log.
+        quote_sha256: digest of the quote, for the log.
         trusted_for_ms: the node's trust, counted from when it received the challenge.
     """
 
     release_key: EccPublic
     appraisal: Appraisal
-    quote_sha256: str
+    quote_sha256: bytes
     trusted_for_ms: int
 
 
@@ -116,7 +116,7 @@ def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, now: f
     return Approved(
         release_key=release_key,
         appraisal=appraisal,
-        quote_sha256=sha256(proof.evidence.attest).hexdigest(),
+        quote_sha256=sha256(proof.evidence.attest).digest(),
         trusted_for_ms=outcome.verdict.trusted_for_ms,
     )
 

@@ -2,7 +2,7 @@
 
 Whether the node may have the key is decided three times by one function: when it asks, so that a hopeless request
 costs no TPM time; when its proof holds, to choose the slot; and in the transaction that records the lease, because
-people may have changed their minds by then. The audit record is on disk before the answer is made. Denials are
+people may have changed their minds by then. The act is on disk before the answer is made. Denials are
 recorded too, with all their findings.
 """
 
@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import sqlalchemy as sa
 import structlog
 
 from nodeseal.appraisal.release import policy_selection
 from nodeseal.crypto.hpke import Wrapped, uncompressed_point, wrap_for_release
 from nodeseal.crypto.secret import wipe
-from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, TooManyRequests, Unavailable
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.release_context import ReleaseContext, encode_release_context
-from nodeseal.ids import Digest, LeaseId, lease_id_of
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.findings import Finding, FindingId
+from nodeseal.ids import Digest, LeaseId, NodeId, lease_id_of
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import record_ends
 from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import VERIFIER, LeaseIssued, ReleaseDenied
+from nodeseal.verifier.ledger.decided import Decided, Recorded
+from nodeseal.verifier.ledger.documents import findings_document
+from nodeseal.verifier.ledger.restrictions import lease_ends
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.release.approval import (
     Approved,
@@ -38,13 +42,13 @@ from nodeseal.verifier.release.approval import (
     state_findings,
 )
 from nodeseal.verifier.release.entitlement import Choice, Entitlement, Wanted, entitle, lease_rule
-from nodeseal.verifier.release.lease_start import golden_digests, lease_start
+from nodeseal.verifier.release.lease_start import LeaseStart, golden_digests
 from nodeseal.verifier.rounds.rounds import Rounds
-from nodeseal.verifier.store.leases import LeaseRecord
-from nodeseal.verifier.store.policy import KeyRecord, read_facts
-from nodeseal.wire.findings import plain_findings
+from nodeseal.verifier.store.leases import running_leases
+from nodeseal.verifier.store.policy import read_facts
 
 _LEASE_RANDOM: Final = 32
+_NO_GOLDEN: Final = Finding(id=FindingId.GOLDEN_NONE, expected="at least one active golden", seen="none")
 _log: Final = structlog.get_logger()
 
 
@@ -66,7 +70,7 @@ class Released:
     sealed: Wrapped
     trusted_until: datetime | None
     trusted_for_ms: int
-    silence_seconds: int = 0
+    silence_seconds: int
 
 
 class Releases:
@@ -77,6 +81,7 @@ class Releases:
         self._rounds: Final = rounds
         self._keys: Final = keys
         self._limit: Final = limit
+        self._unrecorded: dict[NodeId, int] = {}
 
     async def begin(self, node: Node, channel: Channel, wanted: Wanted) -> Request:
         """Check that the node may have the key, and challenge the node.
@@ -84,15 +89,17 @@ class Releases:
         Raises:
             TooManyRequests: the node asks too often.
             PolicyRefused: it may not have the key; carries every finding.
-            Unavailable: the store cannot be asked now, or the verifier has just started and knows no values.
+            Unavailable: the store cannot be asked now, or the golden that the node matched was retired a moment ago.
         """
         self._limit.take(node.record.node_id, self._fleet.clock.steady())
         findings = [*state_findings(node, self._fleet.clock.steady()), *epoch_findings(node)]
         findings += (await self._entitlement(node, wanted)).findings
+        if not self._fleet.policy.goldens:
+            findings.append(_NO_GOLDEN)
         if findings:
             raise await self._denied(node, wanted, PolicyRefused(*findings))
         if not node.goldens:
-            raise Unavailable("the node has not proved its state since the verifier started", remedy="ask again")
+            raise Unavailable("the node has not proved its state by a golden that is active now", remedy="ask again")
         asked = self._rounds.ask(node, Purpose.RELEASE, channel)
         selection = policy_selection(node.goldens, asked.challenge.selection)
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
@@ -131,26 +138,19 @@ class Releases:
         if node.leases.keys().isdisjoint(lease_ids):
             return
 
-        def prepare() -> Transaction[None]:
-            ended = tuple(node.leases[lease] for lease in dict.fromkeys(lease_ids) if lease in node.leases)
-            at = self._fleet.clock.wall()
+        def decide(connection: sa.Connection) -> Decided[None]:
+            running = running_leases(connection, node.record.node_id)
+            returned = [lease for lease in running if lease.lease_id in set(lease_ids)]
+            return Decided(None, tuple(lease_ends(returned, None, "returned")))
 
-            def effect(_: None) -> None:
-                for lease in ended:
-                    node.leases.pop(lease.lease_id, None)
-
-            return Transaction(
-                work=lambda connection: record_ends(connection, ended, node.actor, "returned", at), effect=effect
-            )
-
-        await self._fleet.transact(prepare)
+        await self._fleet.ledger.commit(node.actor, decide)
 
     async def _entitlement(self, node: Node, wanted: Wanted) -> Entitlement:
-        rule = lease_rule(node.record.node_id)
+        node_id = node.record.node_id
         facts = await self._fleet.store.read(
-            lambda connection: read_facts(connection, wanted.model_digest, wanted.key_ids)
+            lambda connection: read_facts(connection, wanted.model_digest, wanted.key_ids, node_id)
         )
-        return entitle(facts, wanted, rule)
+        return entitle(facts, wanted, lease_rule(node_id))
 
     async def _approve(self, request: Request, proof: ReleaseProof, began: float | None) -> Approved:
         outcome = await self._rounds.conclude(request.node, proof.evidence, request.asked, began)
@@ -162,51 +162,77 @@ class Releases:
 
     async def _release(self, request: Request, approved: Approved, choice: Choice, data_key: bytearray) -> Released:
         node, key = request.node, choice.key
-        lease = LeaseRecord(
-            lease_id=lease_id_of(secrets.token_bytes(_LEASE_RANDOM)),
-            node_id=node.record.node_id,
-            key_id=key.key_id,
-            model_digest=request.wanted.model_digest,
-            issued=self._fleet.clock.wall(),
-        )
+        lease_id = lease_id_of(secrets.token_bytes(_LEASE_RANDOM))
+        start = LeaseStart(lease_id=lease_id, request=request, approved=approved, choice=choice)
         try:
-            leaf = await self._fleet.transact(lambda: lease_start(self._fleet, request, approved, choice, lease))
+            committed = await self._fleet.ledger.commit(node.actor, start.decide, share=node.record.node_id)
+            await self._require_running(node, lease_id)
         except PolicyRefused as error:
             raise await self._denied(node, request.wanted, error) from error
-        context = _context(approved, key, lease, leaf)
+        issued = committed.recorded[-1]
+        context = _context(approved, request.wanted.model_digest, choice, issued)
         point = uncompressed_point(approved.release_key.x, approved.release_key.y)
         released = Released(
-            lease_id=lease.lease_id,
+            lease_id=lease_id,
             context=context,
             sealed=wrap_for_release(point, context, data_key),
             trusted_until=node.trusted_until,
             trusted_for_ms=approved.trusted_for_ms,
+            silence_seconds=node.leases[lease_id].silence_seconds,
         )
-        _log.info("key released", node=lease.node_id, lease=lease.lease_id, model=lease.model_digest, key=key.key_id)
+        _log.info("key released", node=node.record.node_id, lease=lease_id, key=key.key_id)
         return released
 
-    async def _denied(self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused) -> NodesealError:
-        record = audit.Record(
-            time=self._fleet.clock.wall(),
-            actor=node.actor,
-            action="release.denied",
-            subject=f"model/{wanted.model_digest}",
-            details={"findings": plain_findings(error.findings)},
+    async def _require_running(self, node: Node, lease_id: LeaseId) -> None:
+        """Refuse, and end, a lease that a restriction overtook as it was recorded: its data key goes nowhere."""
+        now = self._fleet.clock.steady()
+        if lease_id in node.leases and node.trusted(now):
+            return
+        await self._end(node, lease_id)
+        found = Finding(
+            id=FindingId.RELEASE_STATE, expected="trusted", seen=node.state_at(now).value, where=node.record.node_id
         )
-        await self._fleet.store.write(lambda connection: audit.append(connection, record))
+        raise PolicyRefused(found)
+
+    async def _end(self, node: Node, lease_id: LeaseId) -> None:
+        def decide(connection: sa.Connection) -> Decided[None]:
+            running = [lease for lease in running_leases(connection, node.record.node_id) if lease.lease_id == lease_id]
+            return Decided(None, tuple(lease_ends(running, None, "its data key was not released")))
+
+        await self._fleet.ledger.commit(VERIFIER, decide)
+
+    async def _denied(self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused) -> NodesealError:
+        node_id = node.record.node_id
+        codes, findings = findings_document(error.findings)
+        act = ReleaseDenied(
+            node_id=node_id,
+            model_digest=wanted.model_digest,
+            codes=codes,
+            findings=findings.digest,
+            unrecorded=self._unrecorded.get(node_id, 0),
+        )
+        try:
+            await self._fleet.ledger.commit(node.actor, lambda _: Decided(None, (act,), (findings,)), share=node_id)
+        except TooManyRequests:
+            self._unrecorded[node_id] = self._unrecorded.get(node_id, 0) + 1
+        else:
+            self._unrecorded.pop(node_id, None)
         return error
 
 
-def _context(approved: Approved, key: KeyRecord, lease: LeaseRecord, leaf: bytes) -> bytes:
+def _context(approved: Approved, model_digest: Digest, choice: Choice, issued: Recorded) -> bytes:
     """Return what the wrapping is bound to."""
+    act = issued.entry.act
+    if not isinstance(act, LeaseIssued):
+        raise TypeError(f"{act.kind} starts no lease")
     return encode_release_context(
         ReleaseContext(
-            audit_leaf=Digest(leaf.hex()),
+            audit_leaf=issued.leaf,
             goldens=golden_digests(approved.appraisal),
-            key_id=key.key_id,
-            key_version=key.version,
-            lease_id=lease.lease_id,
-            model_digest=lease.model_digest,
-            node_id=lease.node_id,
+            key_id=choice.key.key_id,
+            key_version=choice.key.version,
+            lease_id=act.lease_id,
+            model_digest=model_digest,
+            node_id=act.node_id,
         )
     )

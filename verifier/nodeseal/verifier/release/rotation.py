@@ -1,31 +1,33 @@
 """Rotation of model keys: the data key of a sealed model, sealed to other keys of the same verifier.
 
 The data key stays in memory here for as long as that takes; the caller gets slots. The model must be registered and not
-retired. No revoked key is used, neither to open a slot nor to seal one, since that would undo the revocation. The audit
-record, also of a refusal, is on disk before the answer.
+retired. No revoked key is used, neither to open a slot nor to seal one, since that would undo the revocation. The act,
+also that of a refusal, is on disk before the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 
 from nodeseal.crypto.secret import wipe
-from nodeseal.errors import NotFound, PolicyRefused, ProofFailed
+from nodeseal.errors import NotFound, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slot
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import RewrapDenied, SlotsRewrapped, key_subject, model_subject
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import findings_document
 from nodeseal.verifier.release.entitlement import ROTATION, Choice, Wanted, entitle
 from nodeseal.verifier.store.policy import find_key, read_facts
-from nodeseal.wire.findings import plain_findings
+
+_SLOTS_OF_AN_ACT: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,9 @@ class Rotation:
         try:
             return await self._rewrap(rewrap)
         except (PolicyRefused, ProofFailed) as error:
-            denied = _record(rewrap, "model.rewrap-denied", {"findings": plain_findings(error.findings)}, self._now())
-            await self._fleet.store.write(lambda connection: audit.append(connection, denied))
+            codes, findings = findings_document(error.findings)
+            act = RewrapDenied(digest=rewrap.model_digest, codes=codes, findings=findings.digest)
+            await self._fleet.ledger.commit(rewrap.actor, lambda _: Decided(None, (act,), (findings,)))
             raise
 
     async def _rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
@@ -74,14 +77,14 @@ class Rotation:
             made = tuple(target.slot(rewrap.model_digest, data_key) for target in rewrap.keys)
         finally:
             wipe(data_key)
-        facts = {"from": _named(slot), "to": [_named(each) for each in made]}
-        record = _record(rewrap, "model.rewrapped", facts, self._now())
+        acts = tuple(_acts(rewrap.model_digest, slot, made))
 
-        def work(connection: sa.Connection) -> None:
+        def decide(connection: sa.Connection) -> Decided[None]:
             _allowed(connection, rewrap)  # people may have changed their minds
-            audit.append(connection, record)
+            return Decided(None, acts)
 
-        await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        await self._fleet.ledger.commit(rewrap.actor, decide)
+        self._refuse_withheld(rewrap)
         return made
 
     async def _open(self, rewrap: Rewrap) -> tuple[Slot, bytearray]:
@@ -89,8 +92,13 @@ class Rotation:
         held = HeldKey(key.model_key, key.place)
         return slot, await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
 
-    def _now(self) -> datetime:
-        return self._fleet.clock.wall()
+    def _refuse_withheld(self, rewrap: Rewrap) -> None:
+        """Refuse what a person has taken away a moment ago, whose record waits."""
+        keys = {key.key_id for key in rewrap.keys} | {slot.key_id for slot in rewrap.slots}
+        subjects = (model_subject(rewrap.model_digest), *map(key_subject, keys))
+        if self._fleet.memory.withheld(subjects) is not None:
+            remedy = "nodeseal audit list says by whom"
+            raise OutOfOrder(f"model {rewrap.model_digest}, or one of its keys, was taken away", remedy=remedy)
 
 
 def _allowed(connection: sa.Connection, rewrap: Rewrap) -> Choice:
@@ -110,10 +118,12 @@ def _require_current(connection: sa.Connection, key: ModelKey) -> None:
         )
 
 
-def _named(slot: Slot) -> dict[str, object]:
-    return {"key_id": slot.key_id, "key_version": slot.key_version}
+def _acts(model: Digest, opened: Slot, made: tuple[Slot, ...]) -> Iterator[SlotsRewrapped]:
+    """Yield acts that together name all slots that were made."""
+    for start in range(0, len(made), _SLOTS_OF_AN_ACT):
+        part = tuple(map(_named, made[start : start + _SLOTS_OF_AN_ACT]))
+        yield SlotsRewrapped(digest=model, opened=_named(opened), made=part)
 
 
-def _record(rewrap: Rewrap, action: str, details: Mapping[str, object], at: datetime) -> audit.Record:
-    subject = f"model/{rewrap.model_digest}"
-    return audit.Record(time=at, actor=rewrap.actor, action=action, subject=subject, details=details)
+def _named(slot: Slot) -> str:
+    return f"{slot.key_id} version {slot.key_version}"

@@ -1,4 +1,4 @@
-"""Whole evidence of a node, for people: a fresh round that is recorded in the audit log and returned as a folder."""
+"""Whole evidence of a node, for people: a fresh round that is recorded and returned as a folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from nodeseal.ids import NodeId
 from nodeseal.verifier.fleet.exchange import Answered
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import EvidenceExported
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import findings_document
 from nodeseal.verifier.limits import Seats
-from nodeseal.wire.findings import plain_findings
 
 _AT_ONCE: Final = 2
 """Exports whose evidence, up to 80 MiB each, is in memory at once."""
@@ -39,22 +40,19 @@ class Exports:
         Raises:
             NotFound: it is not enrolled.
             OutOfOrder: it is not connected, or its answer is not what was asked for.
-            Unavailable: it did not answer in time, or the audit record cannot be written now.
+            Unavailable: it did not answer in time, or the export cannot be recorded now.
         """
         node = self._fleet.get(node_id)
         answered = await self._answer(node)
         files = _files(node, answered)
-        record = audit.Record(
-            time=answered.received,
-            actor=actor,
-            action="node.evidence-exported",
-            subject=node.actor,
-            details={
-                "quote_sha256": sha256(answered.evidence.attest).hexdigest(),
-                "findings": plain_findings(answered.outcome.verdict.findings),
-            },
+        codes, findings = findings_document(answered.outcome.verdict.findings)
+        act = EvidenceExported(
+            node_id=node_id,
+            quote_sha256=sha256(answered.evidence.attest).digest(),
+            codes=codes,
+            findings=findings.digest,
         )
-        await self._fleet.store.write(lambda connection: audit.append(connection, record))
+        await self._fleet.ledger.commit(actor, lambda _: Decided(None, (act,), (findings,)))
         return files
 
     async def _answer(self, node: Node) -> Answered:

@@ -6,65 +6,120 @@ the newer knowledge of the node, since rounds on two streams may overtake each o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from nodeseal.appraisal.model import Appraisal, Baseline, Continuity
 from nodeseal.boot.claims import BootClaims
+from nodeseal.causes import EndCause
+from nodeseal.findings import Finding
 from nodeseal.ids import LeaseId
 from nodeseal.verifier.fleet.boot_brief import BootBrief, brief
-from nodeseal.verifier.fleet.change import STICKY, Change
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import restricted
-from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.ledger.acts import LeaseEnded
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import cut_findings, findings_document
+from nodeseal.verifier.ledger.restrictions import MAX_GOLDENS, is_news, judged, kinds_of, lease_ends
+from nodeseal.verifier.states import STICKY, NodeState
 from nodeseal.verifier.store.leases import LeaseRecord
+from nodeseal.verifier.store.nodes import NodeProgress, NodeStanding, StoredNode
+
+_CLOCK: str = "the clock ran backwards"
+
+
+class Good(NamedTuple):
+    """A round that speaks for a node.
+
+    Attributes:
+        appraisal: its outcome.
+        ak_name: TPM name of the attestation key that proved it.
+        settled: the node must know of leases that started before this time.
+        progress: what it has moved.
+    """
+
+    appraisal: Appraisal
+    ak_name: bytes
+    settled: datetime
+    progress: NodeProgress
 
 
 def is_steady(node: Node, appraisal: Appraisal) -> bool:
-    """Tell whether a round changes nothing but the end of trust: the hot path of a healthy fleet."""
+    """Tell whether a round changes nothing about the node but the end of trust: the hot path of a healthy fleet."""
     return (
         node.state is NodeState.TRUSTED
-        and node.unrecorded is None
-        and not node.findings
-        and not appraisal.findings
+        and not node.overlay
+        and _finds_the_same(node, appraisal)
         and appraisal.keeps_leases
-        and appraisal.goldens == node.goldens
-        and node.leases.keys() == set(appraisal.claims.leases)
+        and appraisal.goldens[:MAX_GOLDENS] == node.goldens
     )
 
 
-def change_after(node: Node, appraisal: Appraisal, trusted_until_steady: float, settled: datetime) -> Change:
-    """Return what becomes of a node.
+def claims_its_leases(node: Node, appraisal: Appraisal) -> bool:
+    """Tell whether a node claims the leases that it is known to hold."""
+    return node.leases.keys() == set(appraisal.claims.leases)
 
-    Args:
-        node: as it is now.
-        appraisal: of the round.
-        trusted_until_steady: end of trust if the round is good.
-        settled: the node must know of leases that started before this time.
-    """
-    state = _state_after(node.state, appraisal)
-    if state is not NodeState.TRUSTED:
-        reason = "the clock ran backwards" if appraisal.quarantined and state is not node.state else node.reason
-        return replace(
-            restricted(node, state, reason if state in STICKY else "", appraisal.findings, audit.VERIFIER),
-            goldens=appraisal.goldens,
-        )
-    standing = replace(
-        node.standing(), state=state, reason="", findings=appraisal.findings, trusted_until=appraisal.good_until
+
+def _finds_the_same(node: Node, appraisal: Appraisal) -> bool:
+    """Tell whether a round brings the warnings that are recorded, or none as before."""
+    if not node.findings and not appraisal.findings:
+        return True
+    return kinds_of(node.findings) == kinds_of(cut_findings(appraisal.findings))
+
+
+def standing_after(before: NodeStanding, appraisal: Appraisal) -> NodeStanding:
+    """Return how a node stands after a round."""
+    state = _state_after(before.state, appraisal)
+    goldens = tuple(golden.digest for golden in appraisal.goldens)[:MAX_GOLDENS]
+    findings = cut_findings(appraisal.findings)
+    if state is NodeState.TRUSTED:
+        return NodeStanding(state=state, findings=findings, goldens=goldens, trusted_until=appraisal.good_until)
+    reason = _CLOCK if appraisal.quarantined and state is not before.state else before.reason
+    return NodeStanding(state=state, reason=reason if state in STICKY else "", findings=findings, goldens=goldens)
+
+
+def refused(before: NodeStanding, findings: tuple[Finding, ...]) -> NodeStanding:
+    """Return how a node stands after evidence that is not authentic."""
+    sticky = before.state in STICKY
+    return NodeStanding(
+        state=before.state if sticky else NodeState.UNTRUSTED,
+        reason=before.reason if sticky else "",
+        findings=cut_findings(findings),
     )
-    if not appraisal.keeps_leases:
-        ended, reason = tuple(node.leases.values()), "the node has rebooted"
-    else:
-        ended, reason = _not_held(node, appraisal.claims.leases, settled), "the node does not hold it any more"
-    return Change(
-        standing=standing,
-        ended=ended,
-        end_reason=reason,
-        trusted_until_steady=trusted_until_steady,
-        goldens=appraisal.goldens,
-    )
+
+
+def takes_trust(before: NodeStanding, after: NodeStanding) -> bool:
+    """Tell whether a judgement takes something away, so that it must hold before it is recorded."""
+    if after.state is NodeState.TRUSTED or before.state is NodeState.RETIRED:
+        return False
+    if after.state is NodeState.QUARANTINED:
+        return before.state is not NodeState.QUARANTINED
+    return before.state in {NodeState.TRUSTED, NodeState.STALE, NodeState.REBOOTING} and after.state is not before.state
+
+
+def decide_good(stored: StoredNode | None, running: Iterable[LeaseRecord], round_: Good) -> Decided[bool]:
+    """Decide on the rows of the moment what a good round changes; the result tells whether the node is trusted."""
+    if stored is None or stored.record.ak_name != round_.ak_name:  # it enrolled again while this waited
+        return Decided(False)
+    appraisal = round_.appraisal
+    before, after = stored.standing, standing_after(stored.standing, appraisal)
+    ended = tuple(_ends(tuple(running), round_)) if after.state is NodeState.TRUSTED else ()
+    trusted = after.state is NodeState.TRUSTED
+    if not ended and not is_news(before, after):
+        return Decided(trusted)
+    codes, document = findings_document(after.findings)
+    act = judged(stored.record.node_id, before.state, after, codes, document.digest)
+    progress = ((stored.record.node_id, round_.progress),)
+    return Decided(trusted, (act, *ended), (document,), progress=progress)
+
+
+def _ends(running: tuple[LeaseRecord, ...], round_: Good) -> Iterator[LeaseEnded]:
+    if not round_.appraisal.keeps_leases:
+        yield from lease_ends(running, EndCause.DISTRUST, "the node has rebooted")
+        return
+    claimed: set[LeaseId] = set(round_.appraisal.claims.leases)
+    gone = [lease for lease in running if lease.lease_id not in claimed and lease.issued < round_.settled]
+    yield from lease_ends(gone, None, "the node does not hold it any more")
 
 
 def _state_after(state: NodeState, appraisal: Appraisal) -> NodeState:
@@ -77,12 +132,6 @@ def _state_after(state: NodeState, appraisal: Appraisal) -> NodeState:
     if appraisal.values_required:
         return NodeState.REBOOTING
     return NodeState.TRUSTED if appraisal.trusted else NodeState.UNTRUSTED
-
-
-def _not_held(node: Node, claimed: Iterable[LeaseId], settled: datetime) -> tuple[LeaseRecord, ...]:
-    """Return leases that the node does not claim although it must have heard of them long ago."""
-    held = set(claimed)
-    return tuple(lease for lease in node.leases.values() if lease.lease_id not in held and lease.issued < settled)
 
 
 def boot_after(node: Node, appraisal: Appraisal) -> BootBrief | None:

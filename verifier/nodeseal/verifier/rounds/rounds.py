@@ -5,7 +5,7 @@ Rounds of one node are judged one after the other, in the order in which their a
 arrives after a later quote was judged, or after the node was refused, changes nothing: it must not undo what was found
 since. Trust comes back with a later challenge.
 
-A steady round (same state, same goldens, no findings, leases as expected) touches memory only and allocates little.
+A steady round (same state, goldens and warnings, leases as expected) touches memory only and allocates little.
 
 Rounds with long logs are judged in threads, few at once. A node has one of them at a time, and a limited number a
 minute; a round beyond the limit speaks neither for nor against it. Next comes the node whose last such round is longest
@@ -22,29 +22,44 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+import sqlalchemy as sa
+
 from nodeseal.appraisal.appraise import appraise, known_logs
 from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
-from nodeseal.errors import MalformedInput, ProofFailed
+from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
 from nodeseal.evidence.binding import NONCE_SIZE, Channel, Purpose, qualifying_data
 from nodeseal.evidence.logs import NOTHING_KNOWN
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Nonce
 from nodeseal.tpm.attest import decode_attest
-from nodeseal.verifier.fleet.change import STICKY, Change
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import restricted
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger.acts import VERIFIER
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import findings_document
+from nodeseal.verifier.ledger.restrictions import is_news, judged
 from nodeseal.verifier.limits import RateLimit, Turns
-from nodeseal.verifier.rounds.decision import boot_after, change_after, is_steady, later_baseline
+from nodeseal.verifier.rounds.decision import (
+    Good,
+    boot_after,
+    claims_its_leases,
+    decide_good,
+    is_steady,
+    later_baseline,
+    refused,
+    standing_after,
+    takes_trust,
+)
 from nodeseal.verifier.rounds.log_collector import LogBudget, log_size
-from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.leases import running_leases
+from nodeseal.verifier.store.nodes import NodeStanding, find_node
 
 T = TypeVar("T")
 _LONG_LOG: Final = 16 * 1024
@@ -153,14 +168,33 @@ class Rounds:
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> RoundOutcome:
         node.refused_at = self.clock.steady()
+        after = refused(node.standing, findings)
+        await self._hold(node, after)
+        return RoundOutcome(verdict=Verdict(state=after.state, trusted_until=None, trusted_for_ms=0, findings=findings))
 
-        def decide(node: Node) -> Change:
-            state = node.state if node.state in STICKY else NodeState.UNTRUSTED
-            return restricted(node, state, node.reason, findings, audit.VERIFIER)
+    async def _hold(self, node: Node, after: NodeStanding) -> None:
+        """Let a judgement that does not trust a node hold: at once if it takes something away."""
+        before = node.standing
+        if takes_trust(before, after) or node.leases:
+            await self._fleet.distrust(node, after)
+        elif not node.overlay and is_news(before, after):
+            await self._tell(node, after)
 
-        await self._fleet.restrict(node, decide)
-        state = node.state if node.state in STICKY else NodeState.UNTRUSTED
-        return RoundOutcome(verdict=Verdict(state=state, trusted_until=None, trusted_for_ms=0, findings=findings))
+    async def _tell(self, node: Node, after: NodeStanding) -> None:
+        """Record findings of a node that is not trusted anyway, as far as its share of the log goes."""
+        codes, document = findings_document(after.findings)
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            stored = find_node(connection, node.record.node_id)
+            if stored is None or stored.standing.state is not after.state:
+                return Decided(None)
+            act = judged(node.record.node_id, stored.standing.state, after, codes, document.digest)
+            return Decided(None, (act,), (document,))
+
+        try:
+            await self._fleet.ledger.commit(VERIFIER, decide, share=node.record.node_id)
+        except (TooManyRequests, Unavailable):
+            self._fleet.note_findings(node, after.findings)
 
     def _settle(self, node: Node, appraisal: Appraisal, asked: Asked) -> bool:
         """Take over what needs no record, the end of trust above all; tell whether a round changes nothing else."""
@@ -171,31 +205,45 @@ class Rounds:
             node.refused_at = self.clock.steady()
         elif appraisal.baseline is not node.baseline or asked.at < node.refused_at:  # held back
             return True
-        steady, trusted_until_steady = is_steady(node, appraisal), asked.at + self.settings.trust_seconds
-        if steady and trusted_until_steady > node.trusted_until_steady:
-            node.trusted_until_steady, node.trusted_until = trusted_until_steady, appraisal.good_until
-        return steady
+        if not is_steady(node, appraisal):
+            return False
+        node.proved_until_steady = asked.at + self.settings.trust_seconds
+        self._extend(node, appraisal)
+        return claims_its_leases(node, appraisal)
 
     async def _change_state(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
-        trusted_until_steady = asked.at + self.settings.trust_seconds
+        if not appraisal.trusted:
+            await self._hold(node, standing_after(node.standing, appraisal))
+            return
+        node_id, settled = node.record.node_id, asked.challenge.issued - self._answer_within
+        good = Good(appraisal, asked.known.keys.ak_name, settled, node.moved().progress)
 
-        def decide(node: Node) -> Change | None:
-            if not _still_enrolled(node, asked):  # while this waited for its turn
-                return None
-            return change_after(node, appraisal, trusted_until_steady, asked.challenge.issued - self._answer_within)
+        def decide(connection: sa.Connection) -> Decided[bool]:
+            return decide_good(find_node(connection, node_id), running_leases(connection, node_id), good)
 
-        if appraisal.trusted and node.unrecorded is None:
-            await self._fleet.change(node, decide)
-        else:
-            await self._fleet.restrict(node, decide)
+        node.proved_until_steady = asked.at + self.settings.trust_seconds
+        try:
+            committed = await self._fleet.ledger.commit(VERIFIER, decide, share=node_id)
+        except (TooManyRequests, Unavailable):
+            if is_steady(node, appraisal):  # only ends of leases that it gave up wait for the next round
+                return
+            raise
+        if committed.result and not committed.recorded:
+            self._extend(node, appraisal)
+
+    def _extend(self, node: Node, appraisal: Appraisal) -> None:
+        """Let trust that is recorded go on for longer."""
+        if node.proved_until_steady > node.trusted_until_steady and not node.overlay:
+            node.trusted_until_steady = node.proved_until_steady
+            node.recorded = replace(node.recorded, trusted_until=appraisal.good_until)
 
     def _verdict(self, node: Node, appraisal: Appraisal, asked: Asked) -> Verdict:
-        trusted = node.trusted(self.clock.steady())
+        now = self.clock.steady()
+        trusted = node.trusted(now)
         # The node counts from when it received the challenge, at most so long after it was made: so it ends first.
         left = node.trusted_until_steady - asked.at - self.settings.answer_within_seconds
-        state = node.state if trusted or node.state is not NodeState.TRUSTED else NodeState.UNTRUSTED
         return Verdict(
-            state=state,
+            state=node.state_at(now),
             trusted_until=node.trusted_until if trusted else None,
             trusted_for_ms=max(0, round(left * 1000)) if trusted else 0,
             findings=appraisal.findings,

@@ -39,17 +39,17 @@ _HURRIES: Final = 3
 
 
 class Revoked(NamedTuple):
-    """Leases that a node must forget.
+    """Leases whose keys a node must forget.
 
     Attributes:
-        leases: their ids.
+        leases: the leases.
+        cause: kind of reason.
         reason: for people.
-        cause: what the node acts by.
     """
 
     leases: tuple[LeaseId, ...]
-    reason: str
     cause: EndCause
+    reason: str
 
 
 class Instruction(NamedTuple):
@@ -130,9 +130,9 @@ class Session:
         """Why the stream ends, once it does."""
         return self._failure
 
-    def revoke(self, leases: tuple[LeaseId, ...], reason: str, cause: EndCause) -> None:
+    def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
-        self._revoked.append(Revoked(leases, reason, cause))
+        self._revoked.append(Revoked(leases, cause, reason))
         self._notify()
 
     def challenge_now(self) -> None:
@@ -207,7 +207,7 @@ class Session:
         if asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:
-            self._revoked.append(Revoked(outcome.unknown, "no such lease is running", EndCause.REVOCATION))
+            self._revoked.append(Revoked(outcome.unknown, EndCause.REVOCATION, "no such lease is running"))
         self._verdict = outcome.verdict
         self._schedule(again=outcome.again)
         self._notify()

@@ -8,7 +8,10 @@ them.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from grpc import aio
@@ -21,12 +24,16 @@ from nodeseal.v1 import admin_pb2, admin_pb2_grpc
 from nodeseal.verifier.fleet.admin import NodeAdmin, parse_reason
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.ledger import first_log
+from nodeseal.verifier.ledger.ledger import Ledger
+from nodeseal.verifier.ledger.log import read_whole
 from nodeseal.verifier.release.rotation import Rotation
 from nodeseal.verifier.results.exports import Exports
 from nodeseal.verifier.results.tokens import Tokens
 from nodeseal.verifier.services.convert_admin import (
+    act_to_proto,
     evidence_parts,
+    filter_from_proto,
     first_page,
     golden_parts,
     golden_to_proto,
@@ -38,7 +45,7 @@ from nodeseal.verifier.services.convert_admin import (
     rewrap_from_proto,
 )
 from nodeseal.verifier.services.interceptor import caller
-from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.store.acts import first_of_newest, log_page
 from nodeseal.verifier.trust.goldens import Goldens
 from nodeseal.verifier.trust.keys import ModelKeys, Revocation
 from nodeseal.verifier.trust.models import Models
@@ -134,7 +141,7 @@ class KeysService(admin_pb2_grpc.KeysServicer):
         self._rotation: Final = rotation
 
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
-        return key_to_proto(await self._keys.create(*new_key_from_proto(request), caller().actor))
+        return key_to_proto(await self._keys.create(new_key_from_proto(request), caller().actor))
 
     async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
         return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))
@@ -144,6 +151,10 @@ class KeysService(admin_pb2_grpc.KeysServicer):
 
     async def GrantKey(self, request: admin_pb2.GrantKeyRequest, context: _Context) -> admin_pb2.Key:
         return key_to_proto(await self._keys.grant(*grant_from_proto(request), caller().actor))
+
+    async def SetKeyPolicy(self, request: admin_pb2.SetKeyPolicyRequest, context: _Context) -> admin_pb2.Key:
+        key_id = parse_key_id(request.key_id)
+        return key_to_proto(await self._keys.set_silence(key_id, request.silence_seconds, caller().actor))
 
     async def RevokeKey(self, request: admin_pb2.RevokeKeyRequest, context: _Context) -> admin_pb2.Key:
         revocation = Revocation(
@@ -185,22 +196,49 @@ class ModelsService(admin_pb2_grpc.ModelsServicer):
 
 
 class AuditService(admin_pb2_grpc.AuditServicer):
-    """Returns records of the audit log."""
+    """Returns acts of the log, and records of the closed log before it."""
 
-    def __init__(self, store: Store) -> None:
-        self._store: Final = store
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger: Final = ledger
+        self._store: Final = ledger.store
 
     async def ListRecords(  # type: ignore[override]  # the generated stubs know no handlers that write
         self, request: admin_pb2.ListRecordsRequest, context: aio.ServicerContext[Any, admin_pb2.AuditRecord]
     ) -> None:
-        after, left = request.after, request.limit
-        if request.newest and left:
-            after = max(after, await self._store.read(lambda connection: audit.before_newest(connection, left)))
-        while left or not request.limit:
-            start, size = after, min(left, _PAGE) if request.limit else _PAGE
-            rows = await self._store.read(lambda connection: audit.page(connection, start, size))  # noqa: B023 - awaited here
-            for sequence, leaf_hash, content in rows:
-                await context.write(admin_pb2.AuditRecord(sequence=sequence, leaf_hash=leaf_hash, content=content))
+        await self._ledger.sequence()  # so that people see what they did a moment ago
+        pages = self._closed_pages(request) if request.closed else self._pages(request)
+        async for page in pages:
+            for record in page:
+                await context.write(record)
+
+    async def GetRecord(self, request: admin_pb2.GetRecordRequest, context: _Context) -> admin_pb2.AuditRecord:
+        await self._ledger.sequence()
+        return act_to_proto(*await self._store.read(partial(read_whole, sequence=request.sequence)))
+
+    async def _pages(self, request: admin_pb2.ListRecordsRequest) -> AsyncIterator[list[admin_pb2.AuditRecord]]:
+        wanted, left = filter_from_proto(request), request.limit or sys.maxsize
+        if request.newest and request.limit:
+            first = await self._store.read(partial(first_of_newest, wanted=wanted, count=left))
+            wanted = replace(wanted, after=first)
+        while left:
+            rows = await self._store.read(partial(log_page, wanted=wanted, limit=min(left, _PAGE)))
+            if not rows:
+                return
+            yield list(map(act_to_proto, rows))
+            left -= len(rows)
+            wanted = replace(wanted, after=(rows[-1].leaf_index or 0) + 1)
+
+    async def _closed_pages(self, request: admin_pb2.ListRecordsRequest) -> AsyncIterator[list[admin_pb2.AuditRecord]]:
+        after, left = filter_from_proto(request).after, request.limit or sys.maxsize
+        if request.newest and request.limit:
+            after = max(after, await self._store.read(partial(first_log.before_newest, count=left)))
+        while left:
+            size = min(left, _PAGE)
+            rows = await self._store.read(partial(first_log.page, after=after, limit=size))
+            yield [
+                admin_pb2.AuditRecord(sequence=sequence, leaf_hash=leaf, content=content)
+                for sequence, leaf, content in rows
+            ]
             if len(rows) < size:
                 return
             after, left = rows[-1][0], left - len(rows)

@@ -14,8 +14,12 @@ from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.fleet.boot_brief import BootBrief
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.keys.keystore import FILE_PLACE
+from nodeseal.verifier.ledger.documents import Document
+from nodeseal.verifier.ledger.leaf import leaf_hash, read_entry
 from nodeseal.verifier.release.rotation import Rewrap
+from nodeseal.verifier.store.acts import ActRow, Filter
 from nodeseal.verifier.store.policy import GoldenRecord, KeyRecord, ModelRecord
+from nodeseal.verifier.trust.keys import NewKey
 from nodeseal.wire.messages import (
     fill_timestamp,
     findings_to_proto,
@@ -28,6 +32,8 @@ from nodeseal.wire.transfer import in_parts
 
 MAX_PAGE = 4 << 20
 """Bytes of nodes in one message: a node with very many findings has a megabyte, and must not hide the others."""
+_LAST = 2**63 - 1
+"""The highest number that the database can hold."""
 DEFAULT_SUITE = Suite.MLKEM768_X25519
 
 
@@ -53,6 +59,7 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         ima_judged_bytes=progress.mark.offset if progress else 0,
         certified_manufacturer=record.tpm.manufacturer,
         ek_algorithm=record.tpm.ek_algorithm,
+        unrecorded=[shown_text(restriction.act.sentence()) for restriction, _ in node.overlay],
     )
     if node.trusted(now) and node.trusted_until is not None:
         fill_timestamp(message.trusted_until, node.trusted_until)
@@ -109,15 +116,20 @@ def golden_to_proto(golden: GoldenRecord) -> admin_pb2.Golden:
     return message
 
 
-def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> tuple[KeyId, Suite, str]:
-    """Return name, suite and place of a new key. The default place is the file store, the default suite the store's.
+def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> NewKey:
+    """Return the key to make. The default place is the file store, the default suite the store's.
 
     Raises:
         MalformedInput: a bad key id, or no such suite.
     """
     place = message.store or FILE_PLACE
     preferred = DEFAULT_SUITE if place == FILE_PLACE else Suite.P384
-    return parse_key_id(message.key_id), parse_suite(message.suite) if message.suite else preferred, place
+    return NewKey(
+        key_id=parse_key_id(message.key_id),
+        suite=parse_suite(message.suite) if message.suite else preferred,
+        place=place,
+        silence_seconds=message.silence_seconds,
+    )
 
 
 def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewrap:
@@ -154,6 +166,7 @@ def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
         revoked=key.revoked is not None,
         grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],
         store=key.place,
+        silence_seconds=key.silence_seconds,
     )
 
 
@@ -171,3 +184,24 @@ def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model
     if model.retired is not None:
         fill_timestamp(message.retired, model.retired)
     return message
+
+
+def filter_from_proto(message: admin_pb2.ListRecordsRequest) -> Filter:
+    """Return which acts are wanted."""
+    return Filter(after=min(message.after, _LAST), subject=message.subject, actor=message.actor, kind=message.kind)
+
+
+def act_to_proto(row: ActRow, documents: Iterable[Document] = ()) -> admin_pb2.AuditRecord:
+    """Return an act's message, with documents that it names.
+
+    Raises:
+        MalformedInput: the row does not parse.
+    """
+    return admin_pb2.AuditRecord(
+        sequence=(row.leaf_index or 0) + 1,
+        leaf_hash=bytes.fromhex(leaf_hash(row.envelope)),
+        content=row.envelope,
+        body=row.body,
+        text=shown_text(read_entry(row.envelope, row.body).act.sentence()),
+        documents=[admin_pb2.RecordDocument(digest=digest, content=content) for digest, content in documents],
+    )

@@ -1,4 +1,4 @@
-"""The database behind one worker thread: transactions are functions of a connection.
+"""The database behind two worker threads: transactions are functions of a connection.
 
 SQLite in WAL mode with ``synchronous=FULL``: a transaction is on disk when :meth:`Store.write` returns. A database that
 is locked, read-only, full or gone raises :class:`~nodeseal.errors.Unavailable`. The next call tries again, so the store
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import disk_usage
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -47,12 +48,13 @@ def _begin(connection: sa.Connection) -> None:
 
 
 class Store:
-    """Runs all transactions in turn on a thread of its own, so that the event loop never waits for a disk."""
+    """Runs transactions on two threads, so that the event loop never waits for a disk, nor a reader for a writer."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine: Final = engine
         self._writer: Final = engine.execution_options(writes=True)
-        self._thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._reads: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-reads")
+        self._writes: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writes")
 
     async def read(self, query: Callable[[sa.Connection], T]) -> T:
         """Run ``query`` in a transaction that changes nothing.
@@ -60,7 +62,7 @@ class Store:
         Raises:
             Unavailable: the database cannot be used now.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run, self._engine, query)
+        return await asyncio.get_running_loop().run_in_executor(self._reads, run, self._engine, query)
 
     async def write(self, change: Callable[[sa.Connection], T]) -> T:
         """Run ``change`` in one transaction, which is durable when this returns and leaves no trace if it raises.
@@ -68,11 +70,23 @@ class Store:
         Raises:
             Unavailable: the database cannot be used now.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run, self._writer, change)
+        return await asyncio.get_running_loop().run_in_executor(self._writes, run, self._writer, change)
+
+    def free_bytes(self) -> int:
+        """Return how much room is left for the database.
+
+        Raises:
+            Unavailable: its disk does not say.
+        """
+        try:
+            return disk_usage(Path(str(self._engine.url.database)).parent).free
+        except OSError as error:
+            raise Unavailable(f"store: {error.strerror}") from error
 
     def close(self) -> None:
         """Finish the transactions that have begun, then close the database."""
-        self._thread.shutdown(wait=True)
+        self._writes.shutdown(wait=True)
+        self._reads.shutdown(wait=True)
         self._engine.dispose()
 
 
@@ -86,6 +100,7 @@ def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.begin() as connection:
             return work(connection)
     except sa.exc.DBAPIError as error:
+        engine.dispose()  # a connection that was made while the disk was read-only stays so
         raise Unavailable(
             f"store: {error.orig}", remedy="check the database's disk: space, permissions, load"
         ) from error

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from nodeseal.appraisal.kinds.ima import ImaMark
 from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
 from nodeseal.documents import Fields, decode_json, encode_json
+from nodeseal.errors import MalformedInput
 from nodeseal.findings import BY_CODE, Finding
-from nodeseal.ids import NodeId
+from nodeseal.ids import Digest, NodeId, parse_digest
 from nodeseal.tpm.algorithms import HASHES_BY_NAME
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.schema import NODES
+from nodeseal.verifier.store.schema import NODES, VERSIONS
 from nodeseal.wire.findings import parse_finding, plain_findings
+
+# Most decisions run this; SQLAlchemy takes longer to build a statement than to run it.
+_FIND: Final = sa.select(NODES).where(NODES.c.node_id == sa.bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +67,75 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStanding:
-    """The standing of a node: its state, and the reasons.
+    """What was decided about a node; acts change it.
 
     Attributes:
         state: one of the seven.
         reason: why, where a person or an event decided.
         findings: of the last round.
+        goldens: digests of the goldens that it matched.
         trusted_until: end of trust, while trusted.
-        last_seen: last authentic evidence.
-        baseline: clock, boot id and IMA mark of the last believable round; all that the database keeps of a baseline.
     """
 
     state: NodeState
     reason: str = ""
     findings: tuple[Finding, ...] = ()
+    goldens: tuple[Digest, ...] = ()
     trusted_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProgress:
+    """What steady rounds move, and no act.
+
+    Attributes:
+        last_seen: last authentic evidence.
+        baseline: clock, boot id and IMA mark of the last believable round; all that the database keeps of a baseline.
+    """
+
     last_seen: datetime | None = None
     baseline: Baseline | None = None
 
 
-def load_nodes(connection: sa.Connection) -> list[tuple[NodeRecord, NodeStanding]]:
+class StoredNode(NamedTuple):
+    """A node as the database has it."""
+
+    record: NodeRecord
+    standing: NodeStanding
+    progress: NodeProgress
+
+
+class Moved(NamedTuple):
+    """Progress of a node, valid while its decision is the one that was seen.
+
+    Attributes:
+        node_id: the node.
+        version: of the decision that was seen.
+        state: that was seen.
+        trusted_until: end of trust.
+        progress: the rest.
+    """
+
+    node_id: NodeId
+    version: int
+    state: NodeState
+    trusted_until: datetime | None
+    progress: NodeProgress
+
+
+def load_nodes(connection: sa.Connection) -> list[StoredNode]:
     """Return all nodes."""
-    return [(_record(row), _standing(row)) for row in connection.execute(sa.select(NODES))]
+    return [_stored(row) for row in connection.execute(sa.select(NODES))]
+
+
+def find_node(connection: sa.Connection, node_id: NodeId) -> StoredNode | None:
+    """Return a node, if it is enrolled."""
+    row = connection.execute(_FIND, {"id": node_id}).one_or_none()
+    return None if row is None else _stored(row)
 
 
 def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStanding) -> None:
-    """Add a node, or replace its record and standing."""
+    """Add a node, or replace its record and standing. Its progress stays."""
     values = {**_record_values(record), **_standing_values(standing)}
     changed = connection.execute(NODES.update().where(NODES.c.node_id == record.node_id).values(**values))
     if changed.rowcount == 0:
@@ -95,15 +143,35 @@ def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStandi
 
 
 def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStanding) -> None:
-    """Store the standing of a node."""
+    """Store what was decided about a node."""
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**_standing_values(standing)))
 
 
-def save_standings(connection: sa.Connection, standings: Mapping[NodeId, NodeStanding]) -> None:
-    """Store the standings of many nodes at once, which is far faster than one by one."""
-    rows = [{"id": node_id, **_standing_values(standing)} for node_id, standing in standings.items()]
-    if rows:
-        connection.execute(NODES.update().where(NODES.c.node_id == sa.bindparam("id")), rows)
+def forget_clock(connection: sa.Connection, node_id: NodeId) -> None:
+    """Forget what the next round must continue."""
+    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(clock=None, ima_mark=None))
+
+
+def put_progress(connection: sa.Connection, node_id: NodeId, progress: NodeProgress) -> None:
+    """Store a node's progress, beside the decision that was made on it."""
+    values = _progress_values(progress)
+    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
+
+
+def save_progress(connection: sa.Connection, moved: Iterable[Moved]) -> None:
+    """Store the progress of many nodes at once, except of those about which something else was decided since."""
+    rows = [_moved_values(each) for each in moved]
+    if not rows:
+        return
+    subject = sa.literal("node/").concat(NODES.c.node_id)
+    version = sa.select(VERSIONS.c.version).where(VERSIONS.c.subject == subject).scalar_subquery()
+    seen = sa.and_(
+        NODES.c.node_id == sa.bindparam("id"),
+        NODES.c.state == sa.bindparam("seen_state"),
+        sa.func.coalesce(version, 0) == sa.bindparam("seen_version"),
+    )
+    columns = ("trusted_until", "last_seen", "clock", "ima_mark")
+    connection.execute(NODES.update().where(seen).values({name: sa.bindparam(f"new_{name}") for name in columns}), rows)
 
 
 def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes, following: bytes | None) -> None:
@@ -115,6 +183,35 @@ def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes
 def save_labels(connection: sa.Connection, node_id: NodeId, labels: Mapping[str, str]) -> None:
     """Store the labels of a node."""
     connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(labels=encode_json(labels).decode()))
+
+
+def decode_findings(raw: bytes) -> tuple[Finding, ...]:
+    """Return stored findings without those whose id this version has retired; the next round judges anew.
+
+    Raises:
+        MalformedInput: they do not parse.
+    """
+    found = decode_json(raw, "findings")
+    if not isinstance(found, list):
+        raise MalformedInput("findings: not a list")
+    known = (item for item in found if not isinstance(item, dict) or item.get("id") in BY_CODE)
+    items = [Fields(item, "finding") for item in known]
+    return tuple(parse_finding(item, partial(_any_text, item)) for item in items)
+
+
+def decode_labels(raw: bytes) -> Mapping[str, str]:
+    """Return stored labels.
+
+    Raises:
+        MalformedInput: they do not parse.
+    """
+    labels = Fields(decode_json(raw, "labels"), "labels")
+    names = labels.keys()
+    return {name: labels.text(name) for name in names}
+
+
+def _stored(row: sa.Row[tuple[object, ...]]) -> StoredNode:
+    return StoredNode(_record(row), _standing(row), _progress(row))
 
 
 def _record_values(record: NodeRecord) -> dict[str, object]:
@@ -132,14 +229,31 @@ def _record_values(record: NodeRecord) -> dict[str, object]:
 
 
 def _standing_values(standing: NodeStanding) -> dict[str, object]:
-    mark = standing.baseline.kept_of(ImaMark) if standing.baseline else None
     return {
         "state": standing.state,
         "reason": standing.reason,
         "findings": encode_json(plain_findings(standing.findings)),
+        "goldens": encode_json(list(standing.goldens)).decode(),
         "trusted_until": standing.trusted_until,
-        "last_seen": standing.last_seen,
-        "clock": None if standing.baseline is None else _encode_clock(standing.baseline),
+    }
+
+
+def _moved_values(moved: Moved) -> dict[str, object]:
+    return {
+        "id": moved.node_id,
+        "seen_version": moved.version,
+        "seen_state": moved.state,
+        "new_trusted_until": moved.trusted_until,
+        **{f"new_{name}": value for name, value in _progress_values(moved.progress).items()},
+    }
+
+
+def _progress_values(progress: NodeProgress) -> dict[str, object]:
+    baseline = progress.baseline
+    mark = baseline.kept_of(ImaMark) if baseline else None
+    return {
+        "last_seen": progress.last_seen,
+        "clock": None if baseline is None else _encode_clock(baseline),
         "ima_mark": _encode_mark(mark) if mark else None,
     }
 
@@ -160,7 +274,7 @@ def _record(row: sa.Row[tuple[object, ...]]) -> NodeRecord:
         ),
         enrolled=row.enrolled,
         tpm=TpmFacts(manufacturer=row.certified_manufacturer, ek_algorithm=row.ek_algorithm),
-        labels=_decode_labels(row.labels),
+        labels=decode_labels(row.labels.encode()),
     )
 
 
@@ -168,19 +282,20 @@ def _standing(row: sa.Row[tuple[object, ...]]) -> NodeStanding:
     return NodeStanding(
         state=row.state,
         reason=row.reason,
-        findings=_decode_findings(row.findings),
+        findings=decode_findings(row.findings),
+        goldens=_decode_goldens(row.goldens),
         trusted_until=row.trusted_until,
-        last_seen=row.last_seen,
-        baseline=None if row.clock is None else _decode_baseline(row.clock, row.ima_mark),
     )
 
 
-def _decode_findings(raw: bytes) -> tuple[Finding, ...]:
-    """Return the findings without those whose id this version has retired; the next round judges anew."""
-    found = decode_json(raw, "findings")
-    plain = found if isinstance(found, list) else []
-    items = [Fields(item, "finding") for item in plain if isinstance(item, dict) and item.get("id") in BY_CODE]
-    return tuple(parse_finding(item, partial(_any_text, item)) for item in items)
+def _progress(row: sa.Row[tuple[object, ...]]) -> NodeProgress:
+    baseline = None if row.clock is None else _decode_baseline(row.clock, row.ima_mark)
+    return NodeProgress(last_seen=row.last_seen, baseline=baseline)
+
+
+def _decode_goldens(text: str) -> tuple[Digest, ...]:
+    found = decode_json(text.encode(), "goldens")
+    return tuple(parse_digest(str(item), "golden") for item in found) if isinstance(found, list) else ()
 
 
 def _any_text(fields: Fields, key: str) -> str:
@@ -240,9 +355,3 @@ def _decode_mark(raw: bytes) -> ImaMark:
         first_at=datetime.fromisoformat(fields.text("first_at")),
         last_at=datetime.fromisoformat(fields.text("last_at")),
     )
-
-
-def _decode_labels(text: str) -> Mapping[str, str]:
-    labels = Fields(decode_json(text.encode(), "labels"), "labels")
-    names = labels.keys()
-    return {name: labels.text(name) for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -13,6 +14,14 @@ from nodeseal.ids import Digest, KeyId, ModelId, NodeId
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.verifier.store.rows import find_record, read_records
 from nodeseal.verifier.store.schema import GOLDENS, GRANTS, KEYS, MODELS
+
+# Every release runs these; SQLAlchemy takes longer to build a statement than to run it.
+_ACTIVE_DIGESTS: Final = sa.select(GOLDENS.c.digest).where(GOLDENS.c.retired.is_(None))
+_FIND_KEY: Final = sa.select(KEYS).where(KEYS.c.key_id == sa.bindparam("id"))
+_FIND_GRANT: Final = sa.select(GRANTS.c.max_leases).where(
+    GRANTS.c.key_id == sa.bindparam("key"), GRANTS.c.node_id == sa.bindparam("node")
+)
+_FIND_MODEL: Final = sa.select(MODELS).where(MODELS.c.digest == sa.bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,7 @@ class KeyRecord:
         revoked: when it was revoked for good, or None.
         grants: how many leases each node may hold at once.
         place: where the private half is, in the spelling of :class:`nodeseal.verifier.keys.keystore.HeldKey`.
+        silence_seconds: how long its leases survive silence of the verifier.
     """
 
     key_id: KeyId
@@ -57,6 +67,7 @@ class KeyRecord:
     revoked: datetime | None = None
     grants: tuple[tuple[NodeId, int], ...] = ()
     place: str
+    silence_seconds: int = 0
 
     @property
     def model_key(self) -> ModelKey:
@@ -119,6 +130,11 @@ def read_active_goldens(connection: sa.Connection) -> list[GoldenRecord]:
     return read_records(connection, query, GoldenRecord)
 
 
+def active_digests(connection: sa.Connection) -> frozenset[Digest]:
+    """Return the digests of the active goldens."""
+    return frozenset(Digest(row.digest) for row in connection.execute(_ACTIVE_DIGESTS))
+
+
 def find_golden(connection: sa.Connection, digest: Digest) -> GoldenRecord | None:
     """Return one golden, active or not."""
     return find_record(connection, sa.select(GOLDENS).where(GOLDENS.c.digest == digest), GoldenRecord)
@@ -149,19 +165,39 @@ def list_keys(connection: sa.Connection) -> list[KeyRecord]:
 
 
 def find_key(connection: sa.Connection, key_id: KeyId) -> KeyRecord | None:
-    """Return one model key with its grants."""
-    key = find_record(connection, sa.select(KEYS).where(KEYS.c.key_id == key_id), KeyRecord)
+    """Return one model key, without its grants, which may be many."""
+    return find_record(connection, _FIND_KEY, KeyRecord, {"id": key_id})
+
+
+def find_key_with_grants(connection: sa.Connection, key_id: KeyId) -> KeyRecord | None:
+    """Return one model key with all its grants."""
+    key = find_key(connection, key_id)
     if key is None:
         return None
     query = sa.select(GRANTS).where(GRANTS.c.key_id == key_id).order_by(GRANTS.c.node_id)
-    grants = tuple((grant.node_id, grant.max_leases) for grant in connection.execute(query))
-    return replace(key, grants=grants)
+    return replace(key, grants=tuple((grant.node_id, grant.max_leases) for grant in connection.execute(query)))
 
 
-def read_facts(connection: sa.Connection, digest: Digest, key_ids: Iterable[KeyId]) -> ReleaseFacts:
-    """Return what a decision about releasing the model ``digest`` by one of the keys depends on."""
-    keys = (find_key(connection, key_id) for key_id in key_ids)
-    return ReleaseFacts(find_model(connection, digest), {key.key_id: key for key in keys if key is not None})
+def read_facts(
+    connection: sa.Connection, digest: Digest, key_ids: Iterable[KeyId], node_id: NodeId | None = None
+) -> ReleaseFacts:
+    """Return what a decision about releasing the model ``digest`` by one of the keys depends on.
+
+    Args:
+        connection: of the transaction.
+        digest: the model.
+        key_ids: the keys.
+        node_id: the node whose grants count; None: no grant counts.
+    """
+    keys = [key for key_id in key_ids if (key := find_key(connection, key_id)) is not None]
+    if node_id is not None:
+        keys = [replace(key, grants=_grant(connection, key.key_id, node_id)) for key in keys]
+    return ReleaseFacts(find_model(connection, digest), {key.key_id: key for key in keys})
+
+
+def _grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> tuple[tuple[NodeId, int], ...]:
+    granted = find_grant(connection, key_id, node_id)
+    return ((node_id, granted),) if granted else ()
 
 
 def add_key(connection: sa.Connection, key: KeyRecord) -> None:
@@ -174,8 +210,19 @@ def add_key(connection: sa.Connection, key: KeyRecord) -> None:
             public=key.public,
             created=key.created,
             place=key.place,
+            silence_seconds=key.silence_seconds,
         )
     )
+
+
+def set_silence(connection: sa.Connection, key_id: KeyId, seconds: int) -> None:
+    """Store how long leases of a key survive silence."""
+    connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(silence_seconds=seconds))
+
+
+def find_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> int:
+    """Return how many leases of a key a node may hold at once; 0: it is not granted."""
+    return connection.scalar(_FIND_GRANT, {"key": key_id, "node": node_id}) or 0
 
 
 def revoke_key(connection: sa.Connection, key_id: KeyId, at: datetime) -> None:
@@ -204,7 +251,7 @@ def list_models(connection: sa.Connection) -> list[ModelRecord]:
 
 def find_model(connection: sa.Connection, digest: Digest) -> ModelRecord | None:
     """Return one model, retired or not."""
-    return find_record(connection, sa.select(MODELS).where(MODELS.c.digest == digest), ModelRecord)
+    return find_record(connection, _FIND_MODEL, ModelRecord, {"id": digest})
 
 
 def latest_version(connection: sa.Connection, model_id: ModelId) -> int | None:

@@ -2,7 +2,7 @@
 
 Times are microseconds since 1970 (UTC). Documents are stored as the exact bytes that arrived. Rows that ended (retired,
 revoked, removed) stay with the time of their end, until the same golden or person is added again. Grants are deleted
-when they are withdrawn. Rows of the audit log are never deleted; they say who did it, and when.
+when they are withdrawn. Acts and their documents are never deleted; they say who did it, and when.
 """
 
 from __future__ import annotations
@@ -48,6 +48,48 @@ AUDIT: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 
+"""The log of the releases before 0.2. It is closed: nothing is added to it."""
+
+ACTS: Final = sa.Table(
+    "acts",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("salt", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False),
+    sa.Column("leaf_index", sa.Integer, unique=True),
+    sqlite_autoincrement=True,
+)
+"""Acts in the order in which they were written. The sequencer gives each its index in the log."""
+
+ACT_SUBJECTS: Final = sa.Table(
+    "act_subjects",
+    METADATA,
+    sa.Column("subject", sa.String(160), primary_key=True),
+    sa.Column("act_id", sa.Integer, sa.ForeignKey("acts.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+VERSIONS: Final = sa.Table(
+    "versions",
+    METADATA,
+    sa.Column("subject", sa.String(160), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The version of each subject that an act has raised."""
+
+DOCUMENTS: Final = sa.Table(
+    "documents",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""What acts name by digest: findings and labels, each once."""
+
 PERSONS: Final = sa.Table(
     "persons",
     METADATA,
@@ -82,6 +124,7 @@ NODES: Final = sa.Table(
     sa.Column("ek_algorithm", sa.String(16), nullable=False),
     sa.Column("labels", sa.Text, nullable=False),
     sa.Column("ima_mark", sa.LargeBinary),
+    sa.Column("goldens", sa.Text, nullable=False, server_default="[]"),
 )
 
 GOLDENS: Final = sa.Table(
@@ -104,6 +147,7 @@ KEYS: Final = sa.Table(
     sa.Column("created", Instant, nullable=False),
     sa.Column("revoked", Instant),
     sa.Column("place", sa.Text, nullable=False),
+    sa.Column("silence_seconds", sa.Integer, nullable=False, server_default="0"),
 )
 
 GRANTS: Final = sa.Table(
@@ -138,5 +182,7 @@ LEASES: Final = sa.Table(
     sa.Column("issued", Instant, nullable=False),
     sa.Column("ended", Instant),
     sa.Column("end_reason", sa.Text),
+    sa.Column("cause", sa.String(16)),
+    sa.Column("silence_seconds", sa.Integer, nullable=False, server_default="0"),
     sa.Index("leases_of_node", "node_id", "ended"),
 )

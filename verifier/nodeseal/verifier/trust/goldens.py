@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -17,22 +15,21 @@ from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.tpm.pcr_usage import IMA_PCR
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
-from nodeseal.verifier.ledger import audit
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.ledger.acts import GoldenActivated, GoldenRetired
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import document_of
 from nodeseal.verifier.limits import Seats
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import (
     GoldenRecord,
-    activate_golden,
     find_golden,
     list_goldens,
     read_active_goldens,
-    retire_golden,
 )
 
 _AT_ONCE: Final = 2
 """Documents each way, up to 64 MiB each, that are in memory at once."""
-"""Whose value proves the IMA log."""
 
 
 class Goldens:
@@ -58,44 +55,35 @@ class Goldens:
         """
         golden = await asyncio.to_thread(_prepared, document)
         self._require_quoted(golden)
-        at = self._fleet.clock.wall()
-        record = GoldenRecord(digest=golden.digest, name=golden.name, document=document, activated=at)
+        self._fleet.memory.prepared[golden.digest] = golden
+        name, content = golden.name, document_of(document)
 
-        def prepare() -> Transaction[None]:
-            if golden.digest in {active.digest for active in self._fleet.policy.goldens}:
-                raise OutOfOrder(f"golden {golden.name} is active already")
+        def decide(connection: sa.Connection) -> Decided[None]:
+            known = find_golden(connection, golden.digest)
+            if known is not None and known.retired is None:
+                raise OutOfOrder(f"golden {name} is active already")
+            act = GoldenActivated(digest=golden.digest, name=name, document=content.digest)
+            return Decided(None, (act,), contents=(content,))
 
-            def work(connection: sa.Connection) -> None:
-                activate_golden(connection, record)
-                audit.append(connection, _entry("golden.activated", record, actor, at))
-
-            goldens = (*self._fleet.policy.goldens, golden)
-            return Transaction(work=work, effect=lambda _: self._fleet.use_goldens(goldens))
-
-        await self._fleet.transact(prepare)
-        return record
+        try:
+            await self._fleet.ledger.commit(actor, decide)
+        finally:
+            self._fleet.memory.prepared.pop(golden.digest, None)
+        return await self.get(golden.digest)
 
     async def retire(self, digest: Digest, actor: str) -> GoldenRecord:
         """Retire a golden.
 
         Raises:
             NotFound: no golden of that digest is active.
-            Unavailable: it cannot be recorded now.
+            NotRecorded: it is in force, and its record waits for the store.
+            Unavailable: the store cannot be asked now.
         """
-        at = self._fleet.clock.wall()
-
-        def work(connection: sa.Connection) -> GoldenRecord:
-            record = find_golden(connection, digest)
-            if record is None or record.retired is not None:
-                raise NotFound(f"no golden {digest} is active", remedy="nodeseal golden list")
-            retire_golden(connection, digest, at)
-            audit.append(connection, _entry("golden.retired", record, actor, at))
-            return replace(record, retired=at)
-
-        def effect(_: GoldenRecord) -> None:
-            self._fleet.use_goldens(golden for golden in self._fleet.policy.goldens if golden.digest != digest)
-
-        return await self._fleet.transact(lambda: Transaction(work=work, effect=effect))
+        record = await self.get(digest)
+        if record.retired is not None:
+            raise NotFound(f"no golden {digest} is active", remedy="nodeseal golden list")
+        await self._fleet.restrict(GoldenRetired(digest=digest, name=record.name), actor)
+        return await self.get(digest)
 
     async def list(self, *, include_retired: bool) -> Sequence[GoldenRecord]:
         """Return goldens by digest, without their documents.
@@ -157,8 +145,3 @@ async def active_goldens(store: Store) -> Iterable[Golden]:
         Unavailable: the store cannot be asked now.
     """
     return map(load_golden, await store.read(read_active_goldens))
-
-
-def _entry(action: str, golden: GoldenRecord, actor: str, at: datetime) -> audit.Record:
-    subject, details = f"golden/{golden.digest}", {"name": golden.name}
-    return audit.Record(time=at, actor=actor, action=action, subject=subject, details=details)

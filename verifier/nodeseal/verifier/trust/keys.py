@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.causes import EndCause
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
-from nodeseal.ids import KeyId, NodeId, digest_of
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
-from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.fleet.transition import drop_leases, record_ends
+from nodeseal.ids import KeyId, NodeId
+from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
-from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.store.leases import LeaseRecord
-from nodeseal.verifier.store.policy import (
-    KeyRecord,
-    add_key,
-    find_key,
-    grant_key,
-    list_keys,
-    revoke_key,
-    withdraw_grant,
-)
+from nodeseal.verifier.ledger.acts import GrantWithdrawn, KeyCreated, KeyGranted, KeyPolicySet, KeyRevoked
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.restrictions import require_key, require_revocable
+from nodeseal.verifier.store.policy import KeyRecord, find_key, find_key_with_grants, list_keys
 
 MAX_LEASES: Final = 1024
+MAX_SILENCE_SECONDS: Final = 24 * 3600
+"""The longest time for which leases survive silence: a day."""
 _FIRST_VERSION: Final = 1
 
 
@@ -41,14 +32,38 @@ class Revocation:
     Attributes:
         key_id: the key.
         node_id: the node that loses its grant; None: the key is revoked for all nodes, for good.
-        reason: for the audit log and the nodes.
-        actor: who decided, as the audit log spells it.
+        reason: for the log and the nodes.
+        actor: who decided, as the log spells it.
     """
 
     key_id: KeyId
     node_id: NodeId | None
     reason: str
     actor: str
+
+    @property
+    def act(self) -> KeyRevoked | GrantWithdrawn:
+        """What is recorded."""
+        if self.node_id is None:
+            return KeyRevoked(key_id=self.key_id, reason=self.reason)
+        return GrantWithdrawn(key_id=self.key_id, node_id=self.node_id, reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A model key to make.
+
+    Attributes:
+        key_id: its name.
+        suite: its HPKE suite.
+        place: the store that makes it.
+        silence_seconds: how long its leases survive silence of the verifier.
+    """
+
+    key_id: KeyId
+    suite: Suite
+    place: str
+    silence_seconds: int = 0
 
 
 class ModelKeys:
@@ -58,39 +73,50 @@ class ModelKeys:
         self._fleet: Final = fleet
         self._keys: Final = keys
 
-    async def create(self, key_id: KeyId, suite: Suite, place: str, actor: str) -> KeyRecord:
-        """Make a key pair that nobody is granted yet, in the store that ``place`` names.
+    async def create(self, new: NewKey, actor: str) -> KeyRecord:
+        """Make a key pair that nobody is granted yet, in the store that ``new`` names.
 
         Raises:
-            MalformedInput: no such store here, or it has no keys of that suite.
+            MalformedInput: no such store here, it has no keys of that suite, or silence is longer than a day.
             OutOfOrder: there is a key of that name.
             Unavailable: it cannot be made, stored or recorded now.
         """
-        await self._fleet.store.read(lambda connection: _refuse_second(connection, key_id))
-        held = await asyncio.to_thread(self._keys.create, key_id, _FIRST_VERSION, suite, place)
-        at, key = self._fleet.clock.wall(), held.key
-        record = KeyRecord(
-            key_id=key_id,
-            version=key.key_version,
-            suite=suite.value,
-            public=key.public.raw,
-            created=at,
+        _refuse_long(new.silence_seconds)
+        await self._fleet.store.read(lambda connection: _refuse_second(connection, new.key_id))
+        held = await asyncio.to_thread(self._keys.create, new.key_id, _FIRST_VERSION, new.suite, new.place)
+        act = KeyCreated(
+            key_id=new.key_id,
+            key_version=held.key.key_version,
+            suite=new.suite.value,
+            public=held.key.public.raw,
             place=held.place,
+            silence_seconds=new.silence_seconds,
         )
-        details = {
-            "version": record.version,
-            "suite": record.suite,
-            "public": digest_of(record.public),
-            "place": record.place,
-        }
 
-        def work(connection: sa.Connection) -> KeyRecord:
-            _refuse_second(connection, key_id)
-            add_key(connection, record)
-            audit.append(connection, _entry("key.created", key_id, actor, at, details))
-            return record
+        def decide(connection: sa.Connection) -> Decided[None]:
+            _refuse_second(connection, new.key_id)
+            return Decided(None, (act,))
 
-        return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        await self._fleet.ledger.commit(actor, decide)
+        return await self.get(new.key_id)
+
+    async def set_silence(self, key_id: KeyId, seconds: int, actor: str) -> KeyRecord:
+        """Set how long leases of a key that start from now on survive silence of the verifier.
+
+        Raises:
+            MalformedInput: longer than a day.
+            NotFound: no such key.
+            OutOfOrder: the key was revoked.
+            Unavailable: it cannot be recorded now.
+        """
+        _refuse_long(seconds)
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            require_key(connection, key_id)
+            return Decided(None, (KeyPolicySet(key_id=key_id, silence_seconds=seconds),))
+
+        await self._fleet.ledger.commit(actor, decide)
+        return await self.get(key_id)
 
     async def grant(self, key_id: KeyId, node_id: NodeId, max_leases: int, actor: str) -> KeyRecord:
         """Let a node hold up to ``max_leases`` leases of a key.
@@ -104,16 +130,13 @@ class ModelKeys:
         if not 1 <= max_leases <= MAX_LEASES:
             raise MalformedInput(f"a grant is for 1 to {MAX_LEASES} leases")
         self._fleet.get(node_id)
-        at = self._fleet.clock.wall()
 
-        def work(connection: sa.Connection) -> KeyRecord:
-            _require(find_key(connection, key_id), key_id)
-            grant_key(connection, key_id, node_id, max_leases)
-            details = {"node_id": node_id, "max_leases": max_leases}
-            audit.append(connection, _entry("key.granted", key_id, actor, at, details))
-            return _require(find_key(connection, key_id), key_id)
+        def decide(connection: sa.Connection) -> Decided[None]:
+            require_key(connection, key_id)
+            return Decided(None, (KeyGranted(key_id=key_id, node_id=node_id, max_leases=max_leases),))
 
-        return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        await self._fleet.ledger.commit(actor, decide)
+        return await self.get(key_id)
 
     async def revoke(self, revocation: Revocation) -> KeyRecord:
         """Take a key from one node or from all; running leases end and the nodes are told at once.
@@ -121,9 +144,13 @@ class ModelKeys:
         Raises:
             NotFound: no such key, or the node has no grant of it.
             OutOfOrder: the key was revoked before.
-            Unavailable: it cannot be recorded now.
+            NotRecorded: it is in force, and its record waits for the store.
+            Unavailable: the store cannot be asked now.
         """
-        return await self._fleet.transact(lambda: self._revocation(revocation))
+        act = revocation.act
+        await self._fleet.store.read(lambda connection: require_revocable(connection, act))
+        await self._fleet.restrict(act, revocation.actor)
+        return await self.get(revocation.key_id)
 
     async def list(self) -> Sequence[KeyRecord]:
         """Return all keys by id.
@@ -140,40 +167,10 @@ class ModelKeys:
             NotFound: there is none of that name.
             Unavailable: the store cannot be asked now.
         """
-        record = await self._fleet.store.read(lambda connection: find_key(connection, key_id))
+        record = await self._fleet.store.read(lambda connection: find_key_with_grants(connection, key_id))
         if record is None:
             raise NotFound(f"there is no key {key_id}", remedy="nodeseal key list")
         return record
-
-    def _revocation(self, revocation: Revocation) -> Transaction[KeyRecord]:
-        key_id, at = revocation.key_id, self._fleet.clock.wall()
-        ended = [(node, self._held(node, key_id)) for node in self._affected(revocation.node_id)]
-        reason = f"key {key_id} revoked: {revocation.reason}"
-
-        def work(connection: sa.Connection) -> KeyRecord:
-            before = _require(find_key(connection, key_id), key_id)
-            if revocation.node_id is None:
-                revoke_key(connection, key_id, at)
-            elif not withdraw_grant(connection, key_id, revocation.node_id):
-                raise NotFound(f"key {key_id} is not granted to {revocation.node_id}", remedy="nodeseal key show")
-            details = {"node_id": revocation.node_id or "", "reason": revocation.reason}
-            audit.append(connection, _entry("key.revoked", key_id, revocation.actor, at, details))
-            for _, leases in ended:
-                record_ends(connection, leases, revocation.actor, reason, at)
-            after = find_key(connection, key_id)
-            return after if after is not None else replace(before, revoked=at)
-
-        def effect(_: KeyRecord) -> None:
-            for node, leases in ended:
-                drop_leases(node, leases, reason, EndCause.REVOCATION)
-
-        return Transaction(work=work, effect=effect)
-
-    def _affected(self, node_id: NodeId | None) -> Sequence[Node]:
-        return tuple(self._fleet) if node_id is None else (self._fleet.get(node_id),)
-
-    def _held(self, node: Node, key_id: KeyId) -> tuple[LeaseRecord, ...]:
-        return tuple(lease for lease in node.leases.values() if lease.key_id == key_id)
 
 
 def _refuse_second(connection: sa.Connection, key_id: KeyId) -> None:
@@ -182,13 +179,6 @@ def _refuse_second(connection: sa.Connection, key_id: KeyId) -> None:
         raise OutOfOrder(f"there is a key {key_id} already", remedy=remedy)
 
 
-def _require(record: KeyRecord | None, key_id: KeyId) -> KeyRecord:
-    if record is None:
-        raise NotFound(f"there is no key {key_id}", remedy="nodeseal key list")
-    if record.revoked is not None:
-        raise OutOfOrder(f"key {key_id} was revoked")
-    return record
-
-
-def _entry(action: str, key_id: KeyId, actor: str, at: datetime, details: Mapping[str, object]) -> audit.Record:
-    return audit.Record(time=at, actor=actor, action=action, subject=f"key/{key_id}", details=details)
+def _refuse_long(seconds: int) -> None:
+    if not 0 <= seconds <= MAX_SILENCE_SECONDS:
+        raise MalformedInput(f"silence of 0 to {MAX_SILENCE_SECONDS} seconds")

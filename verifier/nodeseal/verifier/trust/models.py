@@ -5,7 +5,7 @@ Retiring ends no lease: a node that has opened the model keeps it until its leas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -13,19 +13,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.errors import NotFound, OutOfOrder
-from nodeseal.ids import Digest, digest_of
+from nodeseal.ids import Digest
 from nodeseal.sealed.content import parse_content
-from nodeseal.verifier.fleet.fleet import Fleet, Transaction
-from nodeseal.verifier.ledger import audit
-from nodeseal.verifier.store.policy import (
-    ModelRecord,
-    add_model,
-    find_model,
-    latest_version,
-    list_models,
-    restore_model,
-    retire_model,
-)
+from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.ledger.acts import ModelRegistered, ModelRetired
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import document_of
+from nodeseal.verifier.store.policy import ModelRecord, find_model, latest_version, list_models
 
 
 class Models:
@@ -48,53 +42,44 @@ class Models:
                 retired and ``again`` is not set.
             Unavailable: it cannot be recorded now.
         """
-        parsed = parse_content(content)
-        at = self._fleet.clock.wall()
-        record = ModelRecord(
-            digest=digest_of(content),
+        parsed, document = parse_content(content), document_of(content)
+        act = ModelRegistered(
+            digest=document.digest,
             model_id=parsed.model_id,
-            version=parsed.version,
+            model_version=parsed.version,
             size=parsed.size,
             files=len(parsed.files),
-            content=content,
-            registered=at,
+            again=False,
         )
 
-        def work(connection: sa.Connection) -> ModelRecord:
-            known = find_model(connection, record.digest)
+        def decide(connection: sa.Connection) -> Decided[None]:
+            known = find_model(connection, act.digest)
             if known is None:
-                _refuse_rollback(connection, record)
-                add_model(connection, record)
-            elif known.retired is None:
-                return known
-            elif again:
-                restore_model(connection, record.digest, at)
-            else:
-                raise _retired(record, known.retired)
-            details = {"size": record.size, "again": known is not None}
-            audit.append(connection, _entry("model.registered", record, actor, at, details))
-            return record
+                _refuse_rollback(connection, act)
+                return Decided(None, (act,), contents=(document,))
+            if known.retired is None:
+                return Decided(None)
+            if not again:
+                raise _retired(known, known.retired)
+            return Decided(None, (replace(act, again=True),))
 
-        return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        await self._fleet.ledger.commit(actor, decide)
+        return await self.get(act.digest)
 
     async def retire(self, digest: Digest, reason: str, actor: str) -> ModelRecord:
         """Retire a model: from now on no key is released and no slot is rewrapped for it. Running leases go on.
 
         Raises:
             NotFound: no model of that digest is registered.
-            Unavailable: it cannot be recorded now.
+            NotRecorded: it is in force, and its record waits for the store.
+            Unavailable: the store cannot be asked now.
         """
-        at = self._fleet.clock.wall()
-
-        def work(connection: sa.Connection) -> ModelRecord:
-            record = find_model(connection, digest)
-            if record is None or record.retired is not None:
-                raise NotFound(f"no model {digest} is registered", remedy="nodeseal model list")
-            retire_model(connection, digest, at)
-            audit.append(connection, _entry("model.retired", record, actor, at, {"reason": reason}))
-            return replace(record, retired=at)
-
-        return await self._fleet.transact(lambda: Transaction(work=work, effect=lambda _: None))
+        record = await self.get(digest)
+        if record.retired is not None:
+            raise NotFound(f"no model {digest} is registered", remedy="nodeseal model list")
+        act = ModelRetired(digest=digest, model_id=record.model_id, model_version=record.version, reason=reason)
+        await self._fleet.restrict(act, actor)
+        return await self.get(digest)
 
     async def list(self) -> Sequence[ModelRecord]:
         """Return all models by name and version, retired or not.
@@ -117,11 +102,11 @@ class Models:
         return record
 
 
-def _refuse_rollback(connection: sa.Connection, record: ModelRecord) -> None:
-    latest = latest_version(connection, record.model_id)
-    if latest is not None and record.version <= latest:
+def _refuse_rollback(connection: sa.Connection, act: ModelRegistered) -> None:
+    latest = latest_version(connection, act.model_id)
+    if latest is not None and act.model_version <= latest:
         raise OutOfOrder(
-            f"model {record.model_id}: version {latest} was registered, so version {record.version} is not accepted",
+            f"model {act.model_id}: version {latest} was registered, so version {act.model_version} is not accepted",
             remedy=f"seal it again with --version {latest + 1}",
         )
 
@@ -131,8 +116,3 @@ def _retired(record: ModelRecord, at: datetime) -> OutOfOrder:
         f"model {record.model_id}: {record.digest} is retired since {at.isoformat(timespec='seconds')}",
         remedy="nodeseal audit list says why; if it may be opened after all: nodeseal model register DIR --again",
     )
-
-
-def _entry(action: str, model: ModelRecord, actor: str, at: datetime, details: Mapping[str, object]) -> audit.Record:
-    facts = {"model_id": model.model_id, "version": model.version, **details}
-    return audit.Record(time=at, actor=actor, action=action, subject=f"model/{model.digest}", details=facts)

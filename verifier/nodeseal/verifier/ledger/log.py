@@ -1,0 +1,174 @@
+"""The log as a whole: how it begins, what a start must prove of it, and pages of it for people."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import sqlalchemy as sa
+
+from nodeseal.errors import MalformedInput, NotFound, Unavailable
+from nodeseal.files import read_private, write_new
+from nodeseal.ids import Digest
+from nodeseal.verifier.keys.credentials import read_credential
+from nodeseal.verifier.ledger import first_log
+from nodeseal.verifier.ledger.acts import VERIFIER, LogOpened
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import Document, document_of, named_documents
+from nodeseal.verifier.ledger.leaf import Entry, MacKey, read_entry
+from nodeseal.verifier.ledger.record import Authorship, checked_entry, record
+from nodeseal.verifier.store.acts import ActRow, Filter, all_versions, every_act, find_document, log_page, log_size
+from nodeseal.verifier.store.database import run
+
+T = TypeVar("T")
+MAC_KEY_SIZE: Final = 32
+MAC_KEY_CREDENTIAL: Final = "nodeseal-acts-key"
+_CHANGED: Final = "restore the last backup that starts, and find out who can write to the database"
+
+
+def make_mac_key(path: Path) -> None:
+    """Make the key of act rows, unless there is one.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    if not path.exists() and read_credential(MAC_KEY_CREDENTIAL) is None:
+        write_new(path, secrets.token_bytes(MAC_KEY_SIZE))
+
+
+def load_mac_key(path: Path) -> MacKey:
+    """Return the key of act rows: from systemd's credential, else from the file.
+
+    Raises:
+        MalformedInput: it cannot be read, others may read it, or it is no key.
+    """
+    raw = read_credential(MAC_KEY_CREDENTIAL)
+    if raw is None and not path.exists():
+        remedy = "put back the one of this database; only for a database of 0.1: run nodeseal-verifier upgrade"
+        raise MalformedInput(f"keys.acts: {path}: not there", remedy=remedy)
+    raw = read_private(path, "keys.acts") if raw is None else raw
+    if len(raw) != MAC_KEY_SIZE:
+        raise MalformedInput(f"keys.acts: {path}: {len(raw)} bytes, not {MAC_KEY_SIZE}")
+    return MacKey(raw=raw)
+
+
+def has_begun(engine: sa.Engine) -> bool:
+    """Tell whether there are acts, whose key no other can replace.
+
+    Raises:
+        Unavailable: the database cannot be read.
+    """
+    return run(engine, _first_act) is not None
+
+
+def _first_act(connection: sa.Connection) -> ActRow | None:
+    return next(every_act(connection, page=1), None)
+
+
+def open_log(engine: sa.Engine, mac_key: MacKey, at: datetime) -> None:
+    """Begin the log with a leaf that names the closed log before it, unless it has begun.
+
+    Raises:
+        MalformedInput: it has begun under another key.
+        Unavailable: the database cannot be written.
+    """
+
+    def decide(connection: sa.Connection) -> Decided[None]:
+        if _first_act(connection) is not None:
+            return Decided(None)
+        size, root = first_log.head(connection)
+        return Decided(None, (LogOpened(closed_size=size, closed_root=root),))
+
+    record_alone(engine, mac_key, VERIFIER, at, decide)
+
+
+def record_alone(
+    engine: sa.Engine, mac_key: MacKey, actor: str, at: datetime, decide: Callable[[sa.Connection], Decided[T]]
+) -> T:
+    """Record a decision in a process that keeps nothing in memory, such as a command on the verifier's host.
+
+    Raises:
+        NodesealError: the refusal of ``decide``; nothing was recorded.
+        MalformedInput: the key is not the one of this log, so no verifier would start on what it records.
+        Unavailable: the database cannot be written.
+    """
+
+    def work(connection: sa.Connection) -> T:
+        _require_own(_first_act(connection), mac_key)
+        return record(connection, decide(connection), Authorship(actor=actor, at=at), mac_key).result
+
+    return run(engine.execution_options(writes=True), work)
+
+
+def _require_own(row: ActRow | None, mac_key: MacKey) -> None:
+    if row is not None and not mac_key.holds(row.envelope, row.body, row.mac):
+        remedy = "put back the acts.key, or the credential, that the verifier of this database starts with"
+        raise MalformedInput("keys.acts: not the key of this database's log", remedy=remedy)
+
+
+def read_whole(connection: sa.Connection, sequence: int) -> tuple[ActRow, tuple[Document, ...]]:
+    """Return the act with a number, counted from 1, and the documents that it names.
+
+    Raises:
+        NotFound: there is none of that number.
+        MalformedInput: row or document does not parse, or a document is missing or was changed in the database.
+    """
+    if not 1 <= sequence <= log_size(connection):
+        raise NotFound(f"there is no act {sequence}", remedy="nodeseal audit list")
+    (row,) = log_page(connection, Filter(after=sequence - 1), 1)
+    names = named_documents(read_entry(row.envelope, row.body).act)
+    return row, tuple(_document(connection, digest) for digest in names)
+
+
+def _document(connection: sa.Connection, digest: Digest) -> Document:
+    content = find_document(connection, digest)
+    if content is None or document_of(content).digest != digest:
+        raise MalformedInput(f"store: document {digest} is missing, or was changed by hand", remedy=_CHANGED)
+    return Document(digest, content)
+
+
+def check_log(engine: sa.Engine, mac_key: MacKey) -> None:
+    """Make sure that this verifier wrote every act, and that each follows the ones before it about its subjects.
+
+    Raises:
+        MalformedInput: a row was inserted, edited, moved or removed; the message names it.
+        Unavailable: the log has not begun, or cannot be read.
+    """
+    run(engine, lambda connection: _check(connection, mac_key))
+
+
+def _check(connection: sa.Connection, mac_key: MacKey) -> None:
+    numbered, versions = 0, dict[str, int]()
+    for row in every_act(connection):
+        entry = checked_entry(row, mac_key)
+        if not _follows(entry, versions):
+            raise _missing(f"act {row.id} does not follow the acts about the same subjects before it")
+        if row.leaf_index not in {None, numbered}:
+            raise _missing(f"act {row.id} is number {row.leaf_index} of the log, where {numbered} must stand")
+        numbered += row.leaf_index is not None
+    if not versions:
+        raise Unavailable("store: the log has not begun", remedy="run nodeseal-verifier upgrade")
+    stored = all_versions(connection)
+    for subject in {**stored, **versions}:
+        if stored.get(subject, 0) > versions.get(subject, 0):
+            raise _missing(f"the last act about {subject} is not there")
+        if stored.get(subject, 0) < versions.get(subject, 0):
+            raise _missing(f"the version of {subject} is not the one of its last act")
+
+
+def _follows(entry: Entry, versions: dict[str, int]) -> bool:
+    """Tell whether an act carries the versions that its subjects have then, and raise those that it raises."""
+    raised = dict.fromkeys(entry.act.raises, 1)
+    follows = all(
+        version == versions.get(subject, 0) + raised.get(subject, 0) for subject, version in entry.versions.items()
+    )
+    versions.update(entry.versions)
+    return follows and entry.versions.keys() == {*raised, *entry.act.rests_on}
+
+
+def _missing(what: str) -> MalformedInput:
+    remedy = "acts were removed or moved by hand: restore the last backup that starts"
+    return MalformedInput(f"store: {what}", remedy=remedy)
