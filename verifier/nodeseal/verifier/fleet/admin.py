@@ -7,15 +7,15 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
+from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.ids import NodeId, parse_labels, parse_name
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.acts import NodeAdmitted, NodeLabelled, NodeQuarantined, NodeRetired
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import labels_document
+from nodeseal.verifier.ledger.restrictions import require_node
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.nodes import StoredNode, find_node
 
 _MAX_REASON: Final = 500
 _ADMISSIBLE: Final = frozenset({NodeState.PENDING, NodeState.QUARANTINED})
@@ -40,7 +40,7 @@ class NodeAdmin:
         node = self._fleet.get(node_id)
 
         def decide(connection: sa.Connection) -> Decided[None]:
-            before = _stored(connection, node_id).standing.state
+            before = require_node(connection, node_id).standing.state
             if before not in _ADMISSIBLE:
                 raise OutOfOrder(f"{node_id} is {before.value}, neither pending nor quarantined")
             forget = before is NodeState.QUARANTINED
@@ -60,7 +60,7 @@ class NodeAdmin:
         node = self._fleet.get(node_id)
 
         def decide(connection: sa.Connection) -> Decided[None]:
-            known = _stored(connection, node_id).record.labels
+            known = require_node(connection, node_id).record.labels
             before, after = labels_document(known), labels_document(_with_changes(known, changes))
             act = NodeLabelled(node_id=node_id, labels=after.digest, previous=before.digest)
             return Decided(None, (act,), (before, after))
@@ -99,13 +99,6 @@ class NodeAdmin:
         if node.state is NodeState.RETIRED:
             raise OutOfOrder(f"{node_id} was retired")
         return node
-
-
-def _stored(connection: sa.Connection, node_id: NodeId) -> StoredNode:
-    stored = find_node(connection, node_id)
-    if stored is None:
-        raise NotFound(f"there is no node {node_id}", remedy="nodeseal node list")
-    return stored
 
 
 def _with_changes(labels: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:

@@ -84,7 +84,7 @@ class Fleet:
             MalformedInput: a file of the journal does not parse.
             Unavailable: database or journal cannot be read.
         """
-        versions = await self.store.read(all_versions)
+        versions = await self.store.read(lambda connection: all_versions(connection, "golden", "node"))
         for golden in goldens:
             self.memory.load_golden(golden, versions.get(golden_subject(golden.digest), 0))
         now, steady = self.clock.wall(), self.clock.steady()

@@ -63,14 +63,12 @@ class Memory:
     def withhold(self, subject: str, restriction: Restriction) -> None:
         """Let a restriction of a key, grant, model or golden hold before it is recorded."""
         self._withheld.append((subject, restriction))
-        self._policy_changed(subject)
+        self._policy_changed()
 
     def release(self, restriction: Restriction) -> None:
         """Let go of a restriction; its act speaks for itself."""
-        gone = [subject for subject, held in self._withheld if held is restriction]
         self._withheld = [each for each in self._withheld if each[1] is not restriction]
-        for subject in gone:
-            self._policy_changed(subject)
+        self._policy_changed()
 
     def withheld(self, subjects: Iterable[str]) -> Restriction | None:
         """Return a restriction in force of one of these subjects."""
@@ -84,9 +82,7 @@ class Memory:
             node.goldens = self.active_of(node.recorded.goldens)
         self._policy_changed()
 
-    def _policy_changed(self, subject: str = "golden/") -> None:
-        if not subject.startswith("golden/"):
-            return
+    def _policy_changed(self) -> None:
         active = sorted(self._active.items())
         goldens = [golden for digest, golden in active if not self.withheld((golden_subject(digest),))]
         if tuple(goldens) == self.policy.goldens:

@@ -41,14 +41,15 @@ def record(connection: sa.Connection, decided: Decided[T], authorship: Authorshi
         MalformedInput: an act is larger than its bounds allow.
     """
     size = _store(connection, decided.documents)
-    documents, contents = dict(decided.documents), dict(decided.contents)
+    contents = dict(decided.contents)
+    documents = dict(decided.documents) | contents
     recorded, salt = [], authorship.salt
     for act in decided.acts:
         entry = _entry(connection, act, authorship, salt or secrets.token_bytes(SALT_SIZE))
         row = _row(entry, mac_key)
         add_act(connection, row, entry.versions)
         project(connection, entry, contents)
-        recorded.append(Recorded(entry, leaf_hash(row.envelope), documents | contents))
+        recorded.append(Recorded(entry, leaf_hash(row.envelope), documents))
         size += len(row.envelope) + len(row.body)
         salt = b""
     for node_id, progress in decided.progress:

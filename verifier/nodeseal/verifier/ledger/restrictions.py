@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 import sqlalchemy as sa
 
@@ -33,8 +33,8 @@ from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, codes_of
 from nodeseal.verifier.states import STICKY, NodeState
 from nodeseal.verifier.store.leases import LeaseRecord, running_leases
-from nodeseal.verifier.store.nodes import NodeStanding, find_node
-from nodeseal.verifier.store.policy import find_golden, find_grant, find_key, find_model
+from nodeseal.verifier.store.nodes import NodeStanding, StoredNode, find_node
+from nodeseal.verifier.store.policy import active_digests, find_grant, find_key, find_model
 
 Restricting: TypeAlias = (
     NodeJudged | NodeQuarantined | NodeRetired | KeyRevoked | GrantWithdrawn | GoldenRetired | ModelRetired
@@ -97,24 +97,41 @@ def decide_restriction(connection: sa.Connection, restriction: Restriction) -> D
 
 def ended_by(connection: sa.Connection, act: Act) -> Iterator[LeaseEnded]:
     """Yield the ends of running leases that follow from a restricting act."""
+    ending = ending_of(act)
+    if ending is not None:
+        running = running_leases(connection, getattr(act, "node_id", None), getattr(act, "key_id", None))
+        yield from lease_ends((lease for lease in running if ending.takes(lease)), ending.cause, ending.reason)
+
+
+class Ending(NamedTuple):
+    """The leases that a restricting act ends, in the rows as in memory.
+
+    Attributes:
+        cause: of the end.
+        reason: for people.
+        takes: tells whether a lease of the node and key that the act names ends with it.
+    """
+
+    cause: EndCause
+    reason: str
+    takes: Callable[[LeaseRecord], bool] = lambda _: True
+
+
+def ending_of(act: Act) -> Ending | None:
+    """Return which leases end with an act, and why; None: it ends none."""
     match act:
         case NodeJudged(state=NodeState.STALE):
-            leases = [each for each in running_leases(connection, act.node_id) if not each.silence_seconds]
-            yield from lease_ends(leases, EndCause.SILENCE, f"stale: {act.reason}")
+            return Ending(EndCause.SILENCE, f"stale: {act.reason}", lambda lease: not lease.silence_seconds)
         case NodeJudged():
-            why = "; ".join(act.codes) or act.reason
-            leases = running_leases(connection, act.node_id)
-            yield from lease_ends(leases, EndCause.DISTRUST, f"{act.state.value}: {why}")
-        case NodeQuarantined() | NodeRetired():
-            state = "quarantined" if isinstance(act, NodeQuarantined) else "retired"
-            leases = running_leases(connection, act.node_id)
-            yield from lease_ends(leases, EndCause.DISTRUST, f"{state}: {act.reason}")
-        case KeyRevoked():
-            leases = running_leases(connection, key_id=act.key_id)
-            yield from lease_ends(leases, EndCause.REVOCATION, f"key {act.key_id} revoked: {act.reason}")
-        case GrantWithdrawn():
-            leases = running_leases(connection, act.node_id, act.key_id)
-            yield from lease_ends(leases, EndCause.REVOCATION, f"key {act.key_id} revoked: {act.reason}")
+            return Ending(EndCause.DISTRUST, f"{act.state.value}: {'; '.join(act.codes) or act.reason}")
+        case NodeQuarantined():
+            return Ending(EndCause.DISTRUST, f"quarantined: {act.reason}")
+        case NodeRetired():
+            return Ending(EndCause.DISTRUST, f"retired: {act.reason}")
+        case KeyRevoked(key_id=key_id) | GrantWithdrawn(key_id=key_id):
+            reason = f"key {key_id} revoked: {act.reason}"
+            return Ending(EndCause.REVOCATION, reason, lambda lease: lease.key_id == key_id)
+    return None
 
 
 def lease_ends(leases: Iterable[LeaseRecord], cause: EndCause | None, reason: str) -> Iterator[LeaseEnded]:
@@ -159,7 +176,7 @@ def kinds_of(findings: Iterable[Finding]) -> set[tuple[str, str]]:
 
 
 def _judged(connection: sa.Connection, act: NodeJudged) -> NodeJudged | None:
-    known = _node(connection, act.node_id)
+    known = require_node(connection, act.node_id).standing
     if known.state is NodeState.RETIRED or (act.state is NodeState.STALE and known.state is not NodeState.TRUSTED):
         return None
     keeps = known.state in STICKY and act.state is not NodeState.QUARANTINED
@@ -171,16 +188,21 @@ def _judged(connection: sa.Connection, act: NodeJudged) -> NodeJudged | None:
 
 
 def _node_taken(connection: sa.Connection, act: NodeQuarantined | NodeRetired) -> Act:
-    if _node(connection, act.node_id).state is NodeState.RETIRED:
+    if require_node(connection, act.node_id).standing.state is NodeState.RETIRED:
         raise OutOfOrder(f"{act.node_id} was retired")
     return act
 
 
-def _node(connection: sa.Connection, node_id: NodeId) -> NodeStanding:
-    known = find_node(connection, node_id)
-    if known is None:
+def require_node(connection: sa.Connection, node_id: NodeId) -> StoredNode:
+    """Return a node.
+
+    Raises:
+        NotFound: it is not enrolled.
+    """
+    stored = find_node(connection, node_id)
+    if stored is None:
         raise NotFound(f"there is no node {node_id}", remedy="nodeseal node list")
-    return known.standing
+    return stored
 
 
 def require_key(connection: sa.Connection, key_id: KeyId) -> None:
@@ -215,8 +237,7 @@ def _key_taken(connection: sa.Connection, act: KeyRevoked | GrantWithdrawn) -> A
 
 
 def _golden_retired(connection: sa.Connection, act: GoldenRetired) -> Act:
-    golden = find_golden(connection, act.digest)
-    if golden is None or golden.retired is not None:
+    if act.digest not in active_digests(connection):
         raise NotFound(f"no golden {act.digest} is active", remedy="nodeseal golden list")
     return act
 

@@ -138,12 +138,7 @@ class Releases:
         if node.leases.keys().isdisjoint(lease_ids):
             return
 
-        def decide(connection: sa.Connection) -> Decided[None]:
-            running = running_leases(connection, node.record.node_id)
-            returned = [lease for lease in running if lease.lease_id in set(lease_ids)]
-            return Decided(None, tuple(lease_ends(returned, None, "returned")))
-
-        await self._fleet.ledger.commit(node.actor, decide)
+        await self._end(node, lease_ids, node.actor, "returned")
 
     async def _entitlement(self, node: Node, wanted: Wanted) -> Entitlement:
         node_id = node.record.node_id
@@ -188,18 +183,21 @@ class Releases:
         now = self._fleet.clock.steady()
         if lease_id in node.leases and node.trusted(now):
             return
-        await self._end(node, lease_id)
+        await self._end(node, (lease_id,), VERIFIER, "its data key was not released")
         found = Finding(
             id=FindingId.RELEASE_STATE, expected="trusted", seen=node.state_at(now).value, where=node.record.node_id
         )
         raise PolicyRefused(found)
 
-    async def _end(self, node: Node, lease_id: LeaseId) -> None:
-        def decide(connection: sa.Connection) -> Decided[None]:
-            running = [lease for lease in running_leases(connection, node.record.node_id) if lease.lease_id == lease_id]
-            return Decided(None, tuple(lease_ends(running, None, "its data key was not released")))
+    async def _end(self, node: Node, lease_ids: tuple[LeaseId, ...], actor: str, reason: str) -> None:
+        """Record the end of those leases that the node holds, without force."""
 
-        await self._fleet.ledger.commit(VERIFIER, decide)
+        def decide(connection: sa.Connection) -> Decided[None]:
+            running = running_leases(connection, node.record.node_id)
+            ended = (lease for lease in running if lease.lease_id in lease_ids)
+            return Decided(None, tuple(lease_ends(ended, None, reason)))
+
+        await self._fleet.ledger.commit(actor, decide)
 
     async def _denied(self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused) -> NodesealError:
         node_id = node.record.node_id

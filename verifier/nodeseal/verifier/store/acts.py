@@ -98,9 +98,12 @@ def set_versions(connection: sa.Connection, versions: Mapping[str, int]) -> None
         connection.execute(_SET_VERSIONS, rows)
 
 
-def all_versions(connection: sa.Connection) -> dict[str, int]:
-    """Return the version of every subject."""
-    return {row.subject: row.version for row in connection.execute(sa.select(VERSIONS))}
+def all_versions(connection: sa.Connection, *kinds: str) -> dict[str, int]:
+    """Return the version of every subject, or of those of some kinds, such as ``node``: leases are many."""
+    query = sa.select(VERSIONS)
+    if kinds:
+        query = query.where(sa.or_(*(VERSIONS.c.subject.startswith(f"{kind}/") for kind in kinds)))
+    return {row.subject: row.version for row in connection.execute(query)}
 
 
 def unnumbered(connection: sa.Connection, limit: int) -> list[ActRow]:

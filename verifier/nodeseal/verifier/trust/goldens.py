@@ -23,6 +23,7 @@ from nodeseal.verifier.limits import Seats
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import (
     GoldenRecord,
+    active_digests,
     find_golden,
     list_goldens,
     read_active_goldens,
@@ -59,17 +60,16 @@ class Goldens:
         name, content = golden.name, document_of(document)
 
         def decide(connection: sa.Connection) -> Decided[None]:
-            known = find_golden(connection, golden.digest)
-            if known is not None and known.retired is None:
+            if golden.digest in active_digests(connection):
                 raise OutOfOrder(f"golden {name} is active already")
             act = GoldenActivated(digest=golden.digest, name=name, document=content.digest)
             return Decided(None, (act,), contents=(content,))
 
         try:
-            await self._fleet.ledger.commit(actor, decide)
+            (recorded,) = (await self._fleet.ledger.commit(actor, decide)).recorded
         finally:
             self._fleet.memory.prepared.pop(golden.digest, None)
-        return await self.get(golden.digest)
+        return GoldenRecord(digest=golden.digest, name=name, document=document, activated=recorded.entry.at)
 
     async def retire(self, digest: Digest, actor: str) -> GoldenRecord:
         """Retire a golden.
