@@ -49,9 +49,9 @@ def retire_model(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a registration back: no more keys are released for this model, and no more slots made.
+    """Take a registration back: leases of this model end at once, and no more keys are released or slots made for it.
 
-    Running leases go on until they end; nodeseal key revoke ends a key's leases at once.
+    In a rollout, move the readers to the new version first.
     """
     with connect(client) as verifier:
         model = verifier.retire_model(digest, reason)

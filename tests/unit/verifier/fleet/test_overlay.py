@@ -229,6 +229,16 @@ def test_leases_of_a_key_end_and_others_go_on(memory: Memory, act: Any) -> None:
     assert bool(memory.nodes[OTHER_NODE].leases) == (act is WITHDRAWN)
 
 
+def test_leases_of_a_retired_model_end_on_every_node_and_others_go_on(memory: Memory) -> None:
+    other = replace(lease(OTHER), model_digest=Digest("sha256:" + "77" * 32))
+    memory.nodes[NODE].leases = {PLAIN: lease(PLAIN), OTHER: other}
+    memory.nodes[OTHER_NODE].leases = {SILENT: lease(SILENT)}
+    put_in_force(memory, restriction_of(WITHHELD[f"model/{MODEL}"]))
+    assert (set(memory.nodes[NODE].leases), set(memory.nodes[OTHER_NODE].leases)) == ({OTHER}, set())
+    assert told(memory) == [f"{PLAIN} revocation model m version 1 retired: "]
+    assert memory.nodes[NODE].trusted(99.0)
+
+
 WITHHELD = {
     f"key/{KEY}": REVOKED,
     f"grant/{KEY}/{NODE}": WITHDRAWN,

@@ -35,9 +35,11 @@ from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, GOLDEN, KEY, NODE, OTHER_NODE
 
 MODEL = document_of(b"{}")
+OTHER_MODEL = document_of(b"[]")
 FILE = document_of(b"golden")
 OTHER_KEY = KeyId("other")
-LEASES = tuple(LeaseId("l-" + letter * 26) for letter in "abcd")
+OF_MODEL = LEASES = tuple(LeaseId("l-" + letter * 26) for letter in "abcd")
+OF_OTHER_MODEL = LeaseId("l-" + "e" * 26)
 FINDINGS = findings_document([Finding(id=FindingId.PCR_MISMATCH, expected="a", seen="b")])
 UNTRUSTED = acts.NodeJudged(
     node_id=NODE,
@@ -60,7 +62,8 @@ MODEL_RETIRED = acts.ModelRetired(digest=MODEL.digest, model_id=ModelId("m"), mo
 
 
 def lease(lease_id: LeaseId, **changes: Any) -> acts.Act:
-    made: acts.Act = replace(EXAMPLES["lease.issued"], lease_id=lease_id, model_digest=MODEL.digest, **changes)
+    changes = {"model_digest": MODEL.digest, **changes}
+    made: acts.Act = replace(EXAMPLES["lease.issued"], lease_id=lease_id, **changes)
     return made
 
 
@@ -77,6 +80,9 @@ PRIOR: tuple[acts.Act, ...] = (
     key(KEY),
     key(OTHER_KEY),
     acts.ModelRegistered(digest=MODEL.digest, model_id=ModelId("m"), model_version=1, size=1, files=1, again=False),
+    acts.ModelRegistered(
+        digest=OTHER_MODEL.digest, model_id=ModelId("o"), model_version=1, size=1, files=1, again=False
+    ),
     acts.GoldenActivated(digest=GOLDEN, name="g", document=FILE.digest),
     enrolled(NODE),
     enrolled(OTHER_NODE),
@@ -86,6 +92,7 @@ PRIOR: tuple[acts.Act, ...] = (
     lease(LEASES[1], silence_seconds=60),
     lease(LEASES[2], key_id=OTHER_KEY),
     lease(LEASES[3], node_id=OTHER_NODE),
+    lease(OF_OTHER_MODEL, node_id=OTHER_NODE, key_id=OTHER_KEY, model_digest=OTHER_MODEL.digest),
 )
 
 
@@ -101,7 +108,7 @@ def connection(tmp_path: Path) -> Iterator[sa.Connection]:
 
 
 def happened(connection: sa.Connection, *these: acts.Act) -> None:
-    decided = Decided(None, these, (FINDINGS.document,), (MODEL, FILE))
+    decided = Decided(None, these, (FINDINGS.document,), (MODEL, OTHER_MODEL, FILE))
     record(connection, decided, Authorship(actor="x", at=AT), MacKey(raw=bytes(32)))
 
 
@@ -124,7 +131,7 @@ def ends(decision: tuple[acts.Act, ...]) -> dict[LeaseId, tuple[EndCause | None,
         (REVOKED, (LEASES[0], LEASES[1], LEASES[3]), EndCause.REVOCATION, "key llama revoked: leaked"),
         (WITHDRAWN, LEASES[:2], EndCause.REVOCATION, "key llama revoked: moved"),
         (GOLDEN_RETIRED, (), None, ""),
-        (MODEL_RETIRED, (), None, ""),
+        (MODEL_RETIRED, OF_MODEL, EndCause.REVOCATION, "model m version 1 retired: old"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )

@@ -28,8 +28,10 @@ def put_in_force(memory: Memory, restriction: Restriction) -> None:
                 _end_leases(memory.nodes[act.node_id], act)
         case acts.GoldenRetired(digest=digest):
             memory.withhold(acts.golden_subject(digest), restriction)
-        case acts.ModelRetired(digest=digest):
-            memory.withhold(acts.model_subject(digest), restriction)
+        case acts.ModelRetired() as act:
+            memory.withhold(acts.model_subject(act.digest), restriction)
+            for node in memory.nodes.values():
+                _end_leases(node, act)
 
 
 def lift(memory: Memory, restriction: Restriction) -> None:

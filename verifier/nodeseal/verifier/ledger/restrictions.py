@@ -124,13 +124,15 @@ def ending_of(act: Act) -> Ending | None:
             return Ending(EndCause.SILENCE, f"stale: {act.reason}", lambda lease: not lease.silence_seconds)
         case NodeJudged():
             return Ending(EndCause.DISTRUST, f"{act.state.value}: {'; '.join(act.codes) or act.reason}")
-        case NodeQuarantined():
-            return Ending(EndCause.DISTRUST, f"quarantined: {act.reason}")
-        case NodeRetired():
-            return Ending(EndCause.DISTRUST, f"retired: {act.reason}")
+        case NodeQuarantined() | NodeRetired():
+            word = NodeState.RETIRED if isinstance(act, NodeRetired) else NodeState.QUARANTINED
+            return Ending(EndCause.DISTRUST, f"{word.value}: {act.reason}")
         case KeyRevoked(key_id=key_id) | GrantWithdrawn(key_id=key_id):
             reason = f"key {key_id} revoked: {act.reason}"
             return Ending(EndCause.REVOCATION, reason, lambda lease: lease.key_id == key_id)
+        case ModelRetired(digest=digest):
+            reason = f"model {act.model_id} version {act.model_version} retired: {act.reason}"
+            return Ending(EndCause.REVOCATION, reason, lambda lease: lease.model_digest == digest)
     return None
 
 

@@ -1,6 +1,6 @@
 """Registered models: keys are released for them until somebody retires them. A model's version never goes back.
 
-Retiring ends no lease: a node that has opened the model keeps it until its lease ends.
+Retiring a model ends the leases of it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Models:
         return await self.get(act.digest)
 
     async def retire(self, digest: Digest, reason: str, actor: str) -> ModelRecord:
-        """Retire a model: from now on no key is released and no slot is rewrapped for it. Running leases go on.
+        """Retire a model: from now on no key is released and no slot is rewrapped for it, and its leases end.
 
         Raises:
             NotFound: no model of that digest is registered.
