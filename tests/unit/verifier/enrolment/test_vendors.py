@@ -185,6 +185,11 @@ def test_vendors_are_counted_by_maker() -> None:
     )
 
 
+def test_an_authority_without_an_organisation_counts_for_its_issuers() -> None:
+    vendors = sort_vendors({"i": made.intermediate(replace(INTERMEDIATE, issuer=of("Zeta AG")))})
+    assert makers(vendors) == ("Zeta AG (0 roots, 1 intermediate)",)
+
+
 def test_certificates_that_end_within_a_year_are_named_first_the_first_one() -> None:
     assert ending(some_vendors(), AT) == ("2025-12-31 Zeta AG (i)", "2026-04-01 Zeta AG (r)")
     assert ending(some_vendors(), datetime(2024, 1, 1, tzinfo=UTC)) == ()

@@ -152,4 +152,4 @@ def _plural(count: int, word: str) -> str:
 
 
 def _maker(authority: Certificate) -> str:
-    return organisation(authority.subject) or name_text(authority.subject)
+    return organisation(authority.subject) or organisation(authority.issuer) or name_text(authority.subject)
