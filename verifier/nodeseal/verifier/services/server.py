@@ -42,7 +42,7 @@ _COMMON: Final[tuple[tuple[str, int], ...]] = (
     # Memory that every connection keeps: a buffer for a sealed TLS record (16 KiB by default), and channelz's counts.
     # With 1 KiB, one new connection in ten broke with TSI_DATA_CORRUPTED at its first answer of 3 KiB (gRPC 1.85): what
     # TLS sends after the handshake, session tickets with the client's certificates, is larger than such a record.
-    ("grpc.tsi.max_frame_size", 8192),
+    ("grpc.tsi.max_frame_size", 4096),
     ("grpc.enable_channelz", 0),
 )
 _MAIN: Final = (*_COMMON, ("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.max_concurrent_streams", 64))
