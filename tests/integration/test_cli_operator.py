@@ -258,9 +258,11 @@ def test_without_a_verifier_the_error_says_so(client: Path, tmp_path: Path) -> N
 def test_every_command_explains_itself_with_an_example() -> None:
     from typer.main import get_command  # noqa: PLC0415 - as above
 
+    from nodeseal.cli.later import Later  # noqa: PLC0415 - as above
     from nodeseal.cli.main import app  # noqa: PLC0415 - as above
 
-    def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    def walk(named: Any, path: str) -> Iterator[tuple[str, Any]]:
+        command = named.loaded() if isinstance(named, Later) else named
         children = getattr(command, "commands", {})
         if not children:
             yield path, command

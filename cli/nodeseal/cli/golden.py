@@ -14,6 +14,7 @@ from nodeseal.cli.golden_explain import explain_node
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import load_golden
+from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
@@ -45,7 +46,7 @@ def activate(
     parse_golden(document, str(file))
     with connect(client) as verifier:
         golden = verifier.activate_golden(document)
-    output.show(golden, _golden_facts(golden), as_json=as_json)
+    output.show(lambda: plain_message(golden), _golden_facts(golden), as_json=as_json)
 
 
 @app.command("retire", epilog="Example: nodeseal golden retire DIGEST")
@@ -53,7 +54,7 @@ def retire_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_j
     """Stop trusting nodes because of this golden."""
     with connect(client) as verifier:
         golden = verifier.retire_golden(digest)
-    output.show(golden, _golden_facts(golden), as_json=as_json)
+    output.show(lambda: plain_message(golden), _golden_facts(golden), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal golden list --retired")
@@ -67,11 +68,13 @@ def list_goldens(
     with connect(client) as verifier:
         goldens = verifier.list_goldens(include_retired=retired)
     columns = ("golden", "status", "digest", "activated", "retired")
-    output.show(goldens, Rows(columns, map(_golden_row, goldens), empty="no goldens"), as_json=as_json)
+    output.show(
+        lambda: plain_messages(goldens), Rows(columns, map(_golden_row, goldens), empty="no goldens"), as_json=as_json
+    )
 
 
 def _golden_row(golden: pb.Golden) -> tuple[str, ...]:
-    times = output.show_time(golden.activated), output.show_time(golden.retired)
+    times = show_time(golden.activated), show_time(golden.retired)
     return golden.name, _status(golden), golden.digest, *times
 
 
@@ -80,7 +83,7 @@ def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_jso
     """Print a golden as YAML."""
     with connect(client) as verifier:
         golden = verifier.get_golden(digest)
-    output.show(golden, golden.document.decode(), as_json=as_json)
+    output.show(lambda: plain_message(golden), golden.document.decode(), as_json=as_json)
 
 
 @app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")
@@ -157,7 +160,7 @@ def _golden_facts(golden: pb.Golden) -> FactList:
             ("golden", golden.name),
             ("status", _status(golden)),
             ("digest", golden.digest),
-            ("activated", output.show_time(golden.activated)),
-            ("retired", output.show_time(golden.retired)),
+            ("activated", show_time(golden.activated)),
+            ("retired", show_time(golden.retired)),
         )
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
+from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.ids import parse_key_id, parse_node_id
@@ -52,7 +53,7 @@ def list_keys(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> 
     with connect(client) as verifier:
         keys = verifier.list_keys()
     columns = ("key", "version", "suite", "status", "grants", "created")
-    output.show(keys, Rows(columns, map(_key_row, keys), empty="no keys"), as_json=as_json)
+    output.show(lambda: plain_messages(keys), Rows(columns, map(_key_row, keys), empty="no keys"), as_json=as_json)
 
 
 @app.command("show", epilog="Example: nodeseal key show llama-70b --public llama-70b.pub")
@@ -79,7 +80,7 @@ def grant_key(
     """Allow a node to open models that are sealed to a key."""
     with connect(client) as verifier:
         found = verifier.grant_key(key, node, max_leases)
-    output.show(found, _key_facts(found), as_json=as_json)
+    output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 
 
 @app.command("policy", epilog="Example: nodeseal key policy llama-70b --silence-seconds 3600")
@@ -92,7 +93,7 @@ def set_policy(
     """
     with connect(client) as verifier:
         found = verifier.set_key_policy(key, silence_seconds)
-    output.show(found, _key_facts(found), as_json=as_json)
+    output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 
 
 @app.command("revoke", epilog="Example: nodeseal key revoke llama-70b --node n-4xk2… --reason 'job ended'")
@@ -114,7 +115,7 @@ def revoke_key(
     holder = output.argument(parse_node_id)(node) if node else ""
     with connect(client) as verifier:
         found = verifier.revoke_key(key, holder, reason)
-    output.show(found, _key_facts(found), as_json=as_json)
+    output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 
 
 def _status(key: pb.Key) -> str:
@@ -122,14 +123,14 @@ def _status(key: pb.Key) -> str:
 
 
 def _key_row(key: pb.Key) -> tuple[str, ...]:
-    created = output.show_time(key.created)
+    created = show_time(key.created)
     return key.key_id, str(key.version), key.suite, _status(key), str(len(key.grants)), created
 
 
 def _write_and_show(key: pb.Key, public: Path | None, *, as_json: bool) -> None:
     if public is not None:
         output.write_file(public, key.public)
-    output.show(key, _key_facts(key, public), as_json=as_json)
+    output.show(lambda: plain_message(key), _key_facts(key, public), as_json=as_json)
 
 
 def _key_facts(key: pb.Key, public: Path | None = None) -> FactList:
@@ -140,7 +141,7 @@ def _key_facts(key: pb.Key, public: Path | None = None) -> FactList:
             ("suite", key.suite),
             ("store", key.store),
             ("status", _status(key)),
-            ("created", output.show_time(key.created)),
+            ("created", show_time(key.created)),
             ("survives silence", f"{key.silence_seconds} seconds" if key.silence_seconds else "no"),
             *(("granted to", f"{g.node_id}, leases at once: {g.max_leases}") for g in key.grants),
             *([("public key", str(public))] if public else []),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nodeseal.cli import output
+from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.ids import parse_digest
@@ -38,7 +39,7 @@ def register_model(
     content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     with connect(client) as verifier:
         model = verifier.register_model(content, again=again)
-    output.show(model, _model_facts(model), as_json=as_json)
+    output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
 
 
 @app.command("retire", epilog="Example: nodeseal model retire DIGEST --reason 'replaced by version 3'")
@@ -55,7 +56,7 @@ def retire_model(
     """
     with connect(client) as verifier:
         model = verifier.retire_model(digest, reason)
-    output.show(model, _model_facts(model), as_json=as_json)
+    output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal model list")
@@ -64,7 +65,9 @@ def list_models(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -
     with connect(client) as verifier:
         models = verifier.list_models()
     columns = ("model", "version", "status", "digest", "bytes", "registered", "retired")
-    output.show(models, Rows(columns, map(_model_row, models), empty="no models"), as_json=as_json)
+    output.show(
+        lambda: plain_messages(models), Rows(columns, map(_model_row, models), empty="no models"), as_json=as_json
+    )
 
 
 def _model_row(model: pb.Model) -> tuple[str, ...]:
@@ -74,8 +77,8 @@ def _model_row(model: pb.Model) -> tuple[str, ...]:
         _status(model),
         model.digest,
         f"{model.size:,}",
-        output.show_time(model.registered),
-        output.show_time(model.retired),
+        show_time(model.registered),
+        show_time(model.retired),
     )
 
 
@@ -88,7 +91,7 @@ def show_model(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json
     """Show one model, registered or retired."""
     with connect(client) as verifier:
         model = verifier.get_model(digest)
-    output.show(model, _model_facts(model), as_json=as_json)
+    output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
 
 
 def _model_facts(model: pb.Model) -> FactList:
@@ -100,7 +103,7 @@ def _model_facts(model: pb.Model) -> FactList:
             ("digest", model.digest),
             ("files", str(model.files)),
             ("bytes", f"{model.size:,}"),
-            ("registered", output.show_time(model.registered)),
-            ("retired", output.show_time(model.retired)),
+            ("registered", show_time(model.registered)),
+            ("retired", show_time(model.retired)),
         )
     )

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.evidence import write_folder
+from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput
@@ -42,7 +43,7 @@ def list_nodes(client: ClientOption = CLIENT, *, as_json: JsonOption = False) ->
     with connect(client) as verifier:
         nodes = verifier.list_nodes()
     columns = ("node", "state", "trusted until", "host", "leases", "findings")
-    output.show(nodes, Rows(columns, map(_node_row, nodes), empty="no nodes"), as_json=as_json)
+    output.show(lambda: plain_messages(nodes), Rows(columns, map(_node_row, nodes), empty="no nodes"), as_json=as_json)
 
 
 def _node_row(node: pb.Node) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def _node_row(node: pb.Node) -> tuple[str, ...]:
     return (
         node.node_id,
         state_from_proto(node.state),
-        output.show_time(node.trusted_until),
+        show_time(node.trusted_until),
         node.hostname,
         str(len(node.leases)),
         findings,
@@ -155,7 +156,7 @@ def node_token(
 
 
 def _show_node(node: pb.Node, *, as_json: bool) -> None:
-    output.show(node, FactList(_node_facts(node)), _finding_parts(node), as_json=as_json)
+    output.show(lambda: plain_message(node), FactList(_node_facts(node)), _finding_parts(node), as_json=as_json)
 
 
 def _finding_parts(node: pb.Node) -> Iterator[Text | FactList]:
@@ -169,7 +170,7 @@ def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
     facts = [
         ("node", node.node_id),
         ("state", state_from_proto(node.state)),
-        ("trusted until", output.show_time(node.trusted_until)),
+        ("trusted until", show_time(node.trusted_until)),
         ("host", node.hostname),
         ("boot", node.boot_id),
         ("labels", " ".join(f"{label}={value}" for label, value in sorted(node.labels.items())) or "-"),
@@ -177,8 +178,8 @@ def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
         ("certified maker", node.certified_manufacturer or "-"),
         ("endorsement key", node.ek_name),
         ("attestation key", node.ak_name),
-        ("enrolled", output.show_time(node.enrolled)),
-        ("last seen", output.show_time(node.last_seen)),
+        ("enrolled", show_time(node.enrolled)),
+        ("last seen", show_time(node.last_seen)),
         ("goldens", ", ".join(node.goldens) or "-"),
         ("leases", ", ".join(node.leases) or "-"),
     ]

@@ -10,22 +10,18 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import typer
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nodeseal.client.connection import DEFAULT_CLIENT, Refused
+from nodeseal.client.config import DEFAULT_CLIENT
+from nodeseal.client.refusal import Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
-from nodeseal.wire.messages import describe_finding, state_from_proto
 
 SHOWN_DIGITS: Final = 16
 """Hex digits of a digest where a whole one has no room."""
@@ -106,7 +102,7 @@ def report(error: NodesealError) -> int:
 
 def _findings(error: NodesealError) -> list[tuple[str, str]]:
     if isinstance(error, Refused):
-        return [(describe_finding(finding), finding.remedy) for finding in error.findings]
+        return list(error.findings)
     if isinstance(error, PolicyRefused | ProofFailed):
         return [(str(finding), finding.remedy) for finding in error.findings]
     return []
@@ -116,13 +112,13 @@ def show(value: object, *parts: Block, as_json: bool, to: Console = console) -> 
     """Print what a command found: for programs as one JSON document, for people part by part.
 
     Args:
-        value: a protobuf message, a list of messages, plain values, or a function that makes plain values.
+        value: plain values, or a function that makes them.
         parts: facts, tables, lines and texts, in the order in which people read them. Generators are not run for JSON.
         as_json: whether a program reads it.
         to: where people read it.
     """
     if as_json:
-        print_json(plain(value))
+        print_json(value() if callable(value) else value)
     else:
         show_parts(parts, to)
 
@@ -144,29 +140,10 @@ def show_parts(parts: Iterable[Block], to: Console) -> None:
                 show_parts(part, to)
 
 
-def plain(value: object) -> object:
-    """Return a value of :func:`show` as plain values."""
-    match value:
-        case Message():
-            return message_json(value)
-        case list():
-            return [plain(each) for each in value]
-        case _:
-            return value() if callable(value) else value
-
-
 def print_json(value: object) -> None:
     """Print one JSON document."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=True)
     sys.stdout.write("\n")
-
-
-def message_json(message: Message) -> dict[str, object]:
-    """Return a protobuf message as plain values; absent fields are shown with their defaults."""
-    found = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    if "state" in found:
-        found["state"] = state_from_proto(message.state)  # type: ignore[attr-defined]  # the field just found
-    return dict(found)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -184,13 +161,6 @@ def write_file(path: Path, content: bytes) -> None:
 def show_note(text: str) -> None:
     """Tell the reader something beside the result, on stderr."""
     errors.print(Text.assemble(("note:", "yellow"), " ", text), soft_wrap=True)
-
-
-def show_time(timestamp: Timestamp) -> str:
-    """Return a time in UTC to the second, or ``-`` if it is unset."""
-    if timestamp.seconds == 0:
-        return "-"
-    return timestamp.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def short_digest(digest: bytes) -> str:
