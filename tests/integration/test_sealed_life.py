@@ -39,7 +39,7 @@ def admin(host: Host, tmp_path: Path) -> Terminal:
     host.verifier.add_person("alice", *PEOPLE)
     plain_model(tmp_path / "plain")
     asyncio.run(_grant_keys(host, tmp_path))
-    return Terminal(host.verifier.folder / "persons" / "alice", tmp_path)
+    return Terminal(host.verifier.folder / "persons" / "alice", tmp_path, processes=True)
 
 
 async def _grant_keys(host: Host, folder: Path) -> None:

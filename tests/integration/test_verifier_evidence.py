@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from support.admin import activate
 from support.answering import Answer, answering
 from support.attackers import altered
 from support.logged import LoggedNode, admitted_logged_node
+from support.terminal import Terminal
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refused
 
 TRUSTED = attestation_pb2.NODE_STATE_TRUSTED
@@ -191,15 +191,7 @@ def test_only_few_ask_at_once(verifier: RunningVerifier, tmp_path: Path) -> None
 
 def typed(verifier: RunningVerifier, *argv: str, exit_code: int = 0) -> str:
     """Type a command as the first person; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from nodeseal.cli.main import main; main()", *argv],
-        env={**os.environ, "NODESEAL_CLIENT": str(verifier.folder / "persons/admin"), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == exit_code, done.stdout + done.stderr
+    done = Terminal(verifier.folder / "persons/admin", verifier.folder).type(*argv, exit_code=exit_code)
     return done.stdout + done.stderr
 
 
