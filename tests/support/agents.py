@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -25,6 +23,7 @@ from nodeseal.logs import LogStyle
 from nodeseal.swtpm.machine import Machine
 from nodeseal.tpm.pcr_usage import EPOCH_PCR
 from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+from support import programs
 from support.scripted_verifier import ScriptedVerifier, scripted_verifier
 
 SLOT = {
@@ -141,7 +140,7 @@ class AgentProcess:
     def __init__(self, folder: Path, tcti: str, verifier: VerifierConfig, *, on_revocation: str = "") -> None:
         self.folder = folder
         self.socket = folder / "keys.sock"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: programs.Program | None = None
         (folder / "boot_id").write_text("0d5a3a1e-8d8d-4d0a-9f5e-0a6f5b1c2d3e\n")
         self.config.write_text(
             f'verifier: {{address: "{verifier.address}", enrol_address: "{verifier.enrol_address}", '
@@ -177,10 +176,8 @@ class AgentProcess:
 
     def start_silent(self, output: int) -> None:
         """Start it, with its log going to the descriptor ``output``."""
-        command = [str(Path(sys.executable).with_name("nodeseal-agent")), "run", "--config", str(self.config)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder
-        )
+        arguments = "run", "--config", str(self.config)
+        self._process = programs.start(programs.AGENT, *arguments, output=output, folder=self.folder)
 
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""

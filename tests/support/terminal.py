@@ -48,7 +48,7 @@ class Terminal:
             redirect_stderr(errors),
         ):
             code = _exit_code()
-        shown = (stream.buffer.getvalue().decode() for stream in (output, errors))  # type: ignore[attr-defined]
+        shown = (stream.buffer.getvalue().decode() for stream in (output, errors))
         return CompletedProcess(argv, code, *shown)
 
     def _in_a_process(self, argv: tuple[str, ...]) -> CompletedProcess[str]:

@@ -15,15 +15,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -34,10 +32,12 @@ from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
 from nodeseal.v1 import admin_pb2_grpc, attestation_pb2, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
 from nodeseal.verifier.ledger.log import load_mac_key
+from nodeseal.verifier.main import GRPC_VARIABLES
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.database import open_engine
+from support import programs
 from support.log import read_log
 from support.replay import replay
 
@@ -63,14 +63,14 @@ class RunningVerifier:
         self.vendor = vendor
         self.listen = self.listen_enrol = ""
         self.tampered = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: programs.Program | None = None
 
     @property
     def ca(self) -> bytes:
         return (self.folder / "ca.pem").read_bytes()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> programs.Program:
         assert self._process is not None
         return self._process
 
@@ -79,7 +79,7 @@ class RunningVerifier:
         log = self.folder / "log"
         seen = len(self._lines())
         with log.open("ab") as stream:
-            self._start(stream)
+            self._start(stream.fileno())
         end = time.monotonic() + _READY_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
             ready = [line for line in self._lines()[seen:] if '"event": "ready"' in line]
@@ -104,9 +104,9 @@ class RunningVerifier:
             assert time.monotonic() < end, "the verifier does not listen"
             time.sleep(0.02)
 
-    def _start(self, output: int | IO[bytes]) -> None:
-        program = [sys.executable, "-m", "nodeseal.verifier", "run", "--config", str(self.folder / "verifier.yaml")]
-        self._process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    def _start(self, output: int) -> None:
+        arguments = "run", "--config", str(self.folder / "verifier.yaml")
+        self._process = programs.start(programs.VERIFIER, *arguments, output=output, loaded_with=GRPC_VARIABLES)
 
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -52,8 +52,12 @@ app.add_typer(person_app, name="person")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
 
-_NO_THREAD_HOPS = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
-"""With these experiments, threads of gRPC's own read sockets and hand over what they read to the one that waits."""
+GRPC_VARIABLES: Final = {
+    "GRPC_VERBOSITY": "NONE",  # peers can cause its lines; they are not JSON, and wait
+    "GRPC_EXPERIMENTS": "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints",
+}
+"""What gRPC reads when it is loaded. With these experiments, threads of its own would read sockets and hand over what
+they read to the one that waits."""
 _COLLECT_AFTER = 50_000
 """New objects between two searches for cycles. Rounds leave none, so Python's 700 would search too often."""
 
@@ -138,11 +142,11 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 @app.command("run", epilog="Example: nodeseal-verifier run --config /etc/nodeseal/verifier/verifier.yaml")
 def run_command(config: ConfigOption) -> None:
     """Serve nodes and people until SIGTERM."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # peers can cause its lines; they are not JSON, and wait
-    os.environ.setdefault("GRPC_EXPERIMENTS", _NO_THREAD_HOPS)
+    for name, value in GRPC_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    gc.set_threshold(_COLLECT_AFTER)
     from nodeseal.verifier.wiring import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
 
-    gc.set_threshold(_COLLECT_AFTER)
     settings = load_config(config)
     configure_logs(settings.log_style)
     for setting in settings.retired:
