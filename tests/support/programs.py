@@ -26,8 +26,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-VERIFIER: Final = "nodeseal.verifier.main", "nodeseal.verifier.wiring"
-AGENT: Final = "nodeseal.agent.main", "nodeseal.agent.service"
+VERIFIER: Final = (
+    "nodeseal.verifier.main",
+    "nodeseal.logs",
+    "nodeseal.verifier.keys.stores",
+    "nodeseal.verifier.wiring",
+    "uvloop",
+)
+AGENT: Final = "nodeseal.agent.main", "nodeseal.agent.config", "nodeseal.agent.service", "nodeseal.logs"
 """The module of a program's ``main``, and what its command ``run`` imports."""
 _REQUEST: Final = 1 << 17
 _ASKING: Final = Lock()

@@ -1,4 +1,7 @@
-"""``nodeseal-agent``: enrol, run, status."""
+"""``nodeseal-agent``: enrol, run, status.
+
+A command imports what it needs when it is called, since help and mistakes need none of it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,16 @@ import os
 import signal
 import socket
 import sys
-from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import structlog
 import typer
 
-from nodeseal.agent.config import AgentConfig, load_config
-from nodeseal.agent.service import Agent
-from nodeseal.documents import Fields
 from nodeseal.errors import NodesealError, Unavailable
-from nodeseal.logs import configure_logs
-from nodeseal.wire.findings import MAX_FINDING_TEXT
-from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, Reply, decode_reply, encode_call
+
+if TYPE_CHECKING:
+    from nodeseal.agent.config import AgentConfig
+    from nodeseal.wire.varlink import Reply
 
 _STATUS_SECONDS: Final = 10
 _CHUNK: Final = 64 * 1024
@@ -70,7 +69,9 @@ def status(
 
     Example: nodeseal-agent status --json
     """
-    reply = _ask(load_config(config).socket, Call(method=f"{KEYS_INTERFACE}.Status"))
+    from nodeseal.agent.config import load_config
+
+    reply = _status(load_config(config).socket)
     print(json.dumps(reply.parameters, indent=2) if as_json else _as_text(reply))  # noqa: T201  # the result
     if "trusted_until" not in reply.parameters:
         raise typer.Exit(1)
@@ -88,6 +89,8 @@ def main() -> None:
 
 
 async def _enrol(settings: AgentConfig) -> str:
+    from nodeseal.agent.service import Agent
+
     agent = Agent(settings)
     try:
         return (await agent.enrol()).node_id
@@ -96,6 +99,8 @@ async def _enrol(settings: AgentConfig) -> str:
 
 
 async def _run(settings: AgentConfig) -> None:
+    from nodeseal.agent.service import Agent
+
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
@@ -103,22 +108,31 @@ async def _run(settings: AgentConfig) -> None:
 
 
 def _settings(path: Path) -> AgentConfig:
+    from importlib.metadata import version
+
+    import structlog
+
+    from nodeseal.agent.config import load_config
+    from nodeseal.logs import configure_logs
+
     settings = load_config(path)
     configure_logs(settings.log_style, colors=True)
     log = structlog.get_logger("nodeseal.agent")
-    log.info("nodeseal-agent", version=distribution_version("nodeseal"))
+    log.info("nodeseal-agent", version=version("nodeseal"))
     for setting in settings.retired:
         log.warning("setting ignored", setting=setting, remedy=f"delete it from {path}")
     return settings
 
 
-def _ask(path: Path, call: Call) -> Reply:
+def _status(path: Path) -> Reply:
+    from nodeseal.wire.varlink import KEYS_INTERFACE, Call, Frames, decode_reply, encode_call
+
     frames = Frames()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_STATUS_SECONDS)
             connection.connect(str(path))
-            connection.sendall(encode_call(call))
+            connection.sendall(encode_call(Call(method=f"{KEYS_INTERFACE}.Status")))
             while data := connection.recv(_CHUNK):
                 for message in frames.feed(data):
                     return _checked(decode_reply(message))
@@ -134,6 +148,8 @@ def _checked(reply: Reply) -> Reply:
 
 
 def _as_text(reply: Reply) -> str:
+    from nodeseal.documents import Fields
+
     facts = {name: value for name, value in reply.parameters.items() if name != "findings"}
     findings = Fields(dict(reply.parameters), "answer of the agent").items("findings")
     lines = [f"{name:14} {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
@@ -141,6 +157,9 @@ def _as_text(reply: Reply) -> str:
 
 
 def _finding_text(item: object) -> str:
+    from nodeseal.documents import Fields
+    from nodeseal.wire.findings import MAX_FINDING_TEXT
+
     fields = Fields(item, "finding of the agent")
     found, where, expected, seen, event, remedy = (
         fields.text(key, max_length=MAX_FINDING_TEXT) for key in ("id", "where", "expected", "seen", "event", "remedy")

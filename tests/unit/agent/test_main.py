@@ -134,7 +134,7 @@ asyncio.run(fail())
 
 
 @pytest.mark.parametrize(
-    ("first", "said"), [("", True), ("import nodeseal.agent.main", False)], ids=["without the agent", "in the agent"]
+    ("first", "said"), [("", True), ("import nodeseal.agent.service", False)], ids=["without the agent", "in the agent"]
 )
 def test_grpc_writes_no_lines_of_its_own(first: str, *, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRPC_VERBOSITY", raising=False)

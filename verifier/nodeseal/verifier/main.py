@@ -1,6 +1,7 @@
 """``nodeseal-verifier``: sets up and runs a verifier, and manages the people who operate it.
 
-Exit codes: 0 done, 1 refused or failed, 2 misused.
+Exit codes: 0 done, 1 refused or failed, 2 misused. A command imports what it needs when it is called, since help and
+mistakes need none of it.
 """
 
 from __future__ import annotations
@@ -14,31 +15,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-import sqlalchemy as sa
-import structlog
 import typer
-import uvloop
 
-from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import NodesealError
-from nodeseal.files import read_file, read_private, read_small
 from nodeseal.ids import parse_person_id, parse_trust_domain
-from nodeseal.logs import configure_logs
-from nodeseal.verifier.config import Config, load_config, split_address
-from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
-from nodeseal.verifier.enrolment.explanation import explain_chain, vendor_lines
-from nodeseal.verifier.enrolment.vendors import load_vendors
-from nodeseal.verifier.keys.stores import open_key_stores
-from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
-from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
-from nodeseal.verifier.results.tokens import EarSigner
-from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
-from nodeseal.verifier.store.database import open_engine, run
-from nodeseal.verifier.store.migrate import check_schema, migrate
-from nodeseal.verifier.store.persons import list_persons
-from nodeseal.x509.certificate import decode_certificate_file
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from nodeseal.verifier.config import Config
+    from nodeseal.verifier.people.persons import People
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -75,6 +63,8 @@ def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def _address(text: str) -> str:
+    from nodeseal.verifier.config import split_address
+
     split_address(text)
     return text
 
@@ -119,6 +109,9 @@ def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     server_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
 ) -> None:
     """Make a folder with certificates, database, keys, settings and the first person's client."""
+    from nodeseal.verifier.enrolment.explanation import vendor_lines
+    from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
+
     own = OwnCertificates(
         authority=_pair(ca_cert, ca_key, "--ca-cert and --ca-key"),
         server=_pair(server_cert, server_key, "--server-cert and --server-key"),
@@ -145,7 +138,13 @@ def run_command(config: ConfigOption) -> None:
     for name, value in GRPC_VARIABLES.items():
         os.environ.setdefault(name, value)
     gc.set_threshold(_COLLECT_AFTER)
-    from nodeseal.verifier.wiring import serve  # noqa: PLC0415 - gRPC is slow to load, and only this needs it
+    import structlog
+    import uvloop
+
+    from nodeseal.logs import configure_logs
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.keys.stores import open_key_stores
+    from nodeseal.verifier.wiring import serve
 
     settings = load_config(config)
     configure_logs(settings.log_style)
@@ -157,6 +156,12 @@ def run_command(config: ConfigOption) -> None:
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
+    from nodeseal.verifier.setup import make_ear_key
+    from nodeseal.verifier.store.database import open_engine
+    from nodeseal.verifier.store.migrate import migrate
+
     settings = load_config(config)
     engine = open_engine(settings.database)
     migrate(engine)
@@ -169,6 +174,10 @@ def upgrade_command(config: ConfigOption) -> None:
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")
 def ear_key_command(config: ConfigOption) -> None:
     """Print the public key that tokens about nodes are verified with, as a JSON Web Key."""
+    from nodeseal.files import read_private
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.results.tokens import EarSigner
+
     typer.echo(EarSigner(read_private(load_config(config).ear_key, "keys.ear")).public_jwk)
 
 
@@ -186,6 +195,11 @@ def person_add(
     ] = None,
 ) -> None:
     """Make a client certificate for a person."""
+    from nodeseal.crypto.authority import CertificateAuthority
+    from nodeseal.files import read_file
+    from nodeseal.verifier.config import load_config, split_address
+    from nodeseal.verifier.people.persons import Newcomer, parse_roles
+
     settings = load_config(config)
     authority = CertificateAuthority.load(
         read_file(settings.tls.ca, "authority"), read_file(settings.tls.ca_key, "authority's key")
@@ -206,6 +220,8 @@ def person_remove(
     config: ConfigOption,
 ) -> None:
     """Remove a person: their next call is refused."""
+    from nodeseal.verifier.config import load_config
+
     _people(load_config(config)).remove(parse_person_id(name), _local_actor())
 
 
@@ -215,6 +231,10 @@ def person_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show who may operate the verifier."""
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.store.database import run
+    from nodeseal.verifier.store.persons import list_persons
+
     persons = run(_engine(load_config(config)), list_persons)
     rows = [{"name": p.name, "roles": sorted(role.value for role in p.roles)} for p in persons]
     if as_json:
@@ -241,6 +261,12 @@ def ek_check(
     ] = None,
 ) -> None:
     """Explain how a certificate chains to a vendor you trust, or why it does not; exit code 1 if it is refused."""
+    from nodeseal.files import read_small
+    from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
+    from nodeseal.verifier.enrolment.explanation import explain_chain
+    from nodeseal.verifier.enrolment.vendors import load_vendors
+    from nodeseal.x509.certificate import decode_certificate_file
+
     vendors = load_vendors(_vendor_folder(ek_roots, config), "vendors")
     files = [decode_certificate_file(read_small(path, MAX_CHAIN), str(path)) for path in certificates]
     leaf, *others = chain.from_iterable(files)
@@ -254,15 +280,23 @@ def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
     if ek_roots is not None and config is None:
         return ek_roots
     if config is not None and ek_roots is None:
+        from nodeseal.verifier.config import load_config
+
         return load_config(config).enrolment.ek_roots
     raise typer.BadParameter("give either --ek-roots or --config")
 
 
 def _people(config: Config) -> People:
+    from nodeseal.verifier.ledger.log import load_mac_key
+    from nodeseal.verifier.people.persons import People
+
     return People(engine=_engine(config), mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
 
 
 def _engine(config: Config) -> sa.Engine:
+    from nodeseal.verifier.store.database import open_engine
+    from nodeseal.verifier.store.migrate import check_schema
+
     engine = open_engine(config.database)
     check_schema(engine)
     return engine
