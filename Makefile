@@ -32,8 +32,12 @@ setup: $(STAMPS)/nodeseal ## Install system packages and a Python environment; s
 demo: $(STAMPS)/nodeseal $(STAMPS)/demo ## Three software-TPM nodes, good until tampered with (DEMO_ARGS=--keep leaves it running)
 	$(BIN)/nodeseal demo $(DEMO_ARGS)
 
+# All tests but those of "check", which has just run them, and of "test-integrations", which follows. A worker keeps the tests
+# of a module together, since they share a verifier, and takes some from the other one only when it has none left.
+REST := --ignore tests/integrations_optional --ignore tests/unit/test_repository.py
+
 test: check ## Everything CI runs: check, then all tests, with PyTorch where it installs (PYTEST_ARGS=… picks some)
-	$(BIN)/python -m pytest -n $(JOBS) $(or $(PYTEST_ARGS),--ignore tests/integrations_optional)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(or $(PYTEST_ARGS),$(REST))
 	$(if $(PYTEST_ARGS),,@$(MAKE) --no-print-directory test-integrations)
 
 test-integrations: $(STAMPS)/integrations ## Tests of the loader in PyTorch, transformers and, if you installed it, vLLM
