@@ -1,19 +1,23 @@
 """Who is at the other end of the local key socket, and whether the rules let it ask (DESIGN §7).
 
 The kernel says it: SO_PEERCRED (unix(7)) gives process, user and group as they were at connect(2); ``/proc/PID``
-gives the executable's bytes and the control group. A process may hand its connected socket to another one or call
+gives the control group and the executable's bytes. A process may hand its connected socket to another one or call
 exec(2). Any process of the allowed user can do that, so every rule names a user; executable and unit only narrow it. A
 pidfd pins the pid while ``/proc`` is read, so that a pid that is reused then is noticed; one that was reused before
 gains no more than exec(2) would.
+
+User, group and unit cost nothing and come first. An executable, which may take long, is hashed only where a rule that
+fits in all else asks for it (:mod:`nodeseal.agent.local.executables`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,8 +28,6 @@ from nodeseal.findings import Finding, FindingId
 _UCRED: Final = struct.Struct("iII")
 _PROC: Final = Path("/proc")
 _MAX_CGROUP: Final = 64 * 1024
-_MAX_EXECUTABLE: Final = 1 << 30
-"""Bytes; hashing more would let a caller keep the agent busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,13 @@ class CallerRule:
 
     def fits(self, caller: LocalCaller) -> bool:
         """Tell whether ``caller`` is of this kind."""
+        return self.may_fit(caller) and self.executable_sha256 in (None, caller.executable_sha256)
+
+    def may_fit(self, caller: LocalCaller) -> bool:
+        """Tell whether ``caller`` is of this kind as far as cheap facts go: all but the executable."""
         return (
             caller.uid == self.uid
             and self.gid in (None, caller.gid)
-            and self.executable_sha256 in (None, caller.executable_sha256)
             and (self.unit is None or self.unit in caller.units)
         )
 
@@ -63,8 +68,7 @@ class LocalCaller:
         pid: process id.
         uid: effective user id at connect(2).
         gid: effective group id at connect(2).
-        executable_sha256: SHA-256 of its executable, or None where it was not looked at, or the kernel does not let the
-            agent read it.
+        executable_sha256: SHA-256 of its executable, or None where no rule asked for it, or it cannot be read.
         units: the components of its control group path; empty where it cannot be read.
     """
 
@@ -84,15 +88,15 @@ def peer_user(connection: socket.socket) -> int:
     return _peer(connection)[1]
 
 
-def identify(connection: socket.socket, *, stranger: bool = False) -> LocalCaller:
-    """Return the process that connected; it blocks for as long as hashing its executable takes.
+@contextmanager
+def pinned_peer(connection: socket.socket) -> Iterator[LocalCaller]:
+    """Yield the process that connected, by facts that take no time; its pid means this process while the block runs.
 
     Args:
         connection: accepted.
-        stranger: no rule can fit this user, so its executable, which may be made to take long, is not looked at.
 
     Raises:
-        PolicyRefused: the process is gone, so nothing can be said of it.
+        PolicyRefused: the process is gone, now or at the end of the block, so nothing can be said of it.
     """
     pid, uid, gid = _peer(connection)
     try:
@@ -100,13 +104,17 @@ def identify(connection: socket.socket, *, stranger: bool = False) -> LocalCalle
     except OSError as error:
         raise _refusal("a running process", f"process {pid}: {error.strerror}") from error
     try:
-        executable = None if stranger else _executable(pid)
-        caller = LocalCaller(pid=pid, uid=uid, gid=gid, executable_sha256=executable, units=_units(pid))
+        yield LocalCaller(pid=pid, uid=uid, gid=gid, executable_sha256=None, units=_units(pid))
         if select.select([pinned], [], [], 0)[0]:
             raise _refusal("a running process", f"process {pid} ended")
-        return caller
     finally:
         os.close(pinned)
+
+
+def asks_executable(caller: LocalCaller, rules: tuple[CallerRule, ...]) -> bool:
+    """Tell whether it takes the executable of ``caller`` to know whether one of ``rules`` describes it."""
+    may_fit = [rule for rule in rules if rule.may_fit(caller)]
+    return bool(may_fit) and all(rule.executable_sha256 is not None for rule in may_fit)
 
 
 def check_caller(caller: LocalCaller, rules: tuple[CallerRule, ...]) -> None:
@@ -126,16 +134,6 @@ def _peer(connection: socket.socket) -> tuple[int, int, int]:
 
 def _refusal(expected: str, seen: str) -> PolicyRefused:
     return PolicyRefused(Finding(id=FindingId.CALLER_REFUSED, expected=expected, seen=seen, where="callers"))
-
-
-def _executable(pid: int) -> bytes | None:
-    try:
-        with (_PROC / str(pid) / "exe").open("rb") as file:
-            if os.fstat(file.fileno()).st_size > _MAX_EXECUTABLE:
-                return None
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return None
 
 
 def _units(pid: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ import structlog
 
 from nodeseal.agent.attest import AgentStatus
 from nodeseal.agent.evidence.attester import agent_version
-from nodeseal.agent.local.callers import CallerRule, LocalCaller, check_caller
+from nodeseal.agent.local.callers import CallerRule, LocalCaller, asks_executable, check_caller
 from nodeseal.agent.release.leases import HeldLease, Leases, Subscription
 from nodeseal.agent.release.release import Releaser
 from nodeseal.crypto.secret import wipe
@@ -25,6 +26,7 @@ from nodeseal.documents import Fields, encode_base64
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.findings import Finding
 from nodeseal.ids import Digest, parse_digest
+from nodeseal.line_limit import LineLimit
 from nodeseal.sealed.slots import MAX_SLOTS, Slot, parse_slot_list
 from nodeseal.wire import varlink
 from nodeseal.wire.findings import plain_finding
@@ -46,6 +48,8 @@ error InvalidParameter (parameter: string)
 error PermissionDenied ()
 error ExpectedMore ()
 """
+_LINES_PER_MINUTE: Final = 30
+"""About calls of one user that are not fulfilled."""
 _log = structlog.get_logger("nodeseal.agent.keys")
 
 
@@ -73,10 +77,15 @@ class LocalKeysService:
         self._leases: Final = leases
         self._status: Final = status
         self._clock: Final = clock
+        self._lines: Final = LineLimit(_LINES_PER_MINUTE)
 
-    def expects(self, uid: int) -> bool:
-        """Tell whether a user is one that a rule names, root, or the agent's own."""
-        return uid in _own_users() or any(rule.uid == uid for rule in self._rules)
+    def asks_executable(self, caller: LocalCaller) -> bool:
+        """Tell whether it takes the executable of ``caller`` to know whether a rule describes it."""
+        return asks_executable(caller, self._rules)
+
+    def expects(self, caller: LocalCaller) -> bool:
+        """Tell whether a process is one that a rule may fit, or of root or the agent's own user."""
+        return caller.uid in _own_users() or any(rule.may_fit(caller) for rule in self._rules)
 
     async def open(self, call: Call, caller: LocalCaller, gone: asyncio.Future[bytes]) -> AsyncGenerator[Reply, None]:
         """Yield the replies to ``Open``: key, renewals, end.
@@ -90,14 +99,14 @@ class LocalKeysService:
             async for reply in self._open(call, caller, gone):
                 yield reply
         except NodesealError as error:
-            yield _error_reply(error, call, caller)
+            yield self._error_reply(error, call, caller)
 
     def answer(self, call: Call, caller: LocalCaller) -> Reply:
         """Return the reply to any other call."""
         try:
             return self._answer(call, caller)
         except NodesealError as error:
-            return _error_reply(error, call, caller)
+            return self._error_reply(error, call, caller)
 
     def _answer(self, call: Call, caller: LocalCaller) -> Reply:
         match call.method:
@@ -186,6 +195,17 @@ class LocalKeysService:
             }
         )
 
+    def _error_reply(self, error: NodesealError, call: Call, caller: LocalCaller) -> Reply:
+        left_out = self._lines.left_out(str(caller.uid), time.monotonic())
+        if left_out is not None:
+            facts = {"method": call.method, "pid": caller.pid, "caller": str(caller), "left_out": left_out}
+            _log.warning("call not fulfilled", **facts, error=str(error))
+        if isinstance(error, PolicyRefused | ProofFailed):
+            return Reply(
+                error=f"{KEYS_INTERFACE}.Refused", parameters={"findings": list(map(_finding, error.findings))}
+            )
+        return Reply(error=f"{KEYS_INTERFACE}.Unavailable", parameters={"reason": str(error)})
+
     def _wall_time(self, steady: float) -> str:
         at = datetime.now(UTC) + timedelta(seconds=steady - self._clock())
         return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -198,13 +218,6 @@ def _end_reply(subscription: Subscription) -> Reply:
 
 def _own_users() -> tuple[int, int]:
     return 0, os.geteuid()
-
-
-def _error_reply(error: NodesealError, call: Call, caller: LocalCaller) -> Reply:
-    _log.warning("call not fulfilled", method=call.method, pid=caller.pid, caller=str(caller), error=str(error))
-    if isinstance(error, PolicyRefused | ProofFailed):
-        return Reply(error=f"{KEYS_INTERFACE}.Refused", parameters={"findings": list(map(_finding, error.findings))})
-    return Reply(error=f"{KEYS_INTERFACE}.Unavailable", parameters={"reason": str(error)})
 
 
 def _parse_open(call: Call) -> tuple[Digest, tuple[Slot, ...]]:

@@ -1,33 +1,41 @@
 """The local key socket: connections, limits and framing (DESIGN §7). ``service`` answers the calls.
 
 The socket is open to all users, and the kernel says who connects; callers that no rule describes are refused. All
-users that no rule names share one limit, and no executable of theirs is hashed, so they can neither keep loaders out
-nor the agent busy. A connection is dropped when a message is too long or makes no sense, or when sending a call or
-taking a reply takes too long. ``Open`` is the last call of its connection: anything that the caller does next ends it.
+processes that no rule can fit share one limit, whatever their user. An executable is hashed only where a rule asks for
+it that fits in all else, beside everything that the agent does for others. So callers can neither keep loaders out nor
+the agent busy. Each user causes so many log lines a minute. A connection is dropped when a message is too long or makes
+no sense, or when sending a call or taking a reply takes too long. ``Open`` is the last call of its connection: anything
+that the caller does next ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from nodeseal.agent.local.callers import LocalCaller, identify, peer_user
+from nodeseal.agent.local.callers import LocalCaller, peer_user, pinned_peer
+from nodeseal.agent.local.executables import Executables
 from nodeseal.agent.local.service import OPEN, LocalKeysService
-from nodeseal.errors import MalformedInput, PolicyRefused, Unavailable
+from nodeseal.errors import MalformedInput, PolicyRefused, TooManyRequests, Unavailable
+from nodeseal.line_limit import LineLimit
 from nodeseal.wire.varlink import Call, Frames, Reply, decode_call, encode_reply
 
 MAX_CONNECTIONS: Final = 256
 MAX_CONNECTIONS_PER_USER: Final = 64
 _STRANGERS: Final = -1
-"""Stands for all users that no rule names; no user id is negative."""
+"""Stands for all processes that no rule can fit, of whatever user; no user id is negative."""
 CALL_SECONDS: Final = 10.0
 """How long a caller may take to send a call, and to take a reply."""
+_LINES_PER_MINUTE: Final = 30
 _CHUNK: Final = 64 * 1024
 _log = structlog.get_logger("nodeseal.agent.socket")
 
@@ -46,6 +54,8 @@ class KeySocket:
         self._service: Final = service
         self._seconds: Final = call_seconds
         self._by_user: Final[Counter[int]] = Counter()
+        self._executables: Final = Executables()
+        self._lines: Final = LineLimit(_LINES_PER_MINUTE)
 
     async def serve(self) -> None:
         """Accept connections until cancelled.
@@ -66,31 +76,57 @@ class KeySocket:
             self._path.unlink(missing_ok=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        uid = peer_user(writer.get_extra_info("socket"))
-        stranger = not self._service.expects(uid)
-        user = _STRANGERS if stranger else uid
-        if self._by_user.total() >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
-            writer.close()
-            _log.warning("too many connections", uid=uid)
-            return
+        connection = writer.get_extra_info("socket")
+        uid = peer_user(connection)
         try:
-            with self._counted(user, writer):
-                caller = await asyncio.to_thread(identify, writer.get_extra_info("socket"), stranger=stranger)
-                await self._converse(caller, reader, writer)
+            with self._counted(self._user(connection)):
+                await self._converse(await self._identified(connection), reader, writer)
         except ConnectionError:
-            _log.info("caller hung up", uid=uid)
-        except (MalformedInput, PolicyRefused, TimeoutError, OSError) as error:
-            _log.warning("connection dropped", uid=uid, error=str(error) or type(error).__name__)
+            self._tell("caller hung up", uid)
+        except (MalformedInput, PolicyRefused, TooManyRequests, TimeoutError, OSError) as error:
+            self._tell("connection dropped", uid, error=str(error) or type(error).__name__)
+        finally:
+            writer.close()
+
+    def _user(self, connection: socket.socket) -> int:
+        """Return whose share a connection uses: of the user for whom a rule may let it ask, or of strangers."""
+        with pinned_peer(connection) as caller:
+            return caller.uid if self._service.expects(caller) else _STRANGERS
+
+    async def _identified(self, connection: socket.socket) -> LocalCaller:
+        """Return who connected, with as much as the rules ask for.
+
+        Raises:
+            PolicyRefused: the process is gone.
+            TimeoutError: its executable takes long to hash; when that is done, it is known for the next time.
+        """
+        with pinned_peer(connection) as caller:
+            if not self._service.asks_executable(caller):
+                return caller
+            async with asyncio.timeout(self._seconds):
+                digest = await self._executables.digest(caller.pid, caller.uid)
+        return replace(caller, executable_sha256=digest)
+
+    def _tell(self, event: str, uid: int, **facts: str) -> None:
+        """Log what a user did, unless it has caused many lines in this minute."""
+        left_out = self._lines.left_out(str(uid), time.monotonic())
+        if left_out is not None:
+            _log.warning(event, uid=uid, left_out=left_out, **facts)
 
     @contextmanager
-    def _counted(self, user: int, writer: asyncio.StreamWriter) -> Iterator[None]:
-        """Count a connection of a user while the block runs, then close it."""
+    def _counted(self, user: int) -> Iterator[None]:
+        """Count a connection of a user while the block runs.
+
+        Raises:
+            TooManyRequests: there are too many already.
+        """
+        if self._by_user.total() >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
+            raise TooManyRequests("too many connections")
         self._by_user[user] += 1
         try:
             yield
         finally:
             self._by_user[user] -= 1
-            writer.close()
 
     async def _converse(self, caller: LocalCaller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = Frames()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.agent.local import callers
-from nodeseal.agent.local.callers import CallerRule, LocalCaller, check_caller, identify
+from nodeseal.agent.local.callers import CallerRule, LocalCaller, asks_executable, check_caller, pinned_peer
 from nodeseal.errors import PolicyRefused
 from nodeseal.findings import FindingId
 
@@ -60,12 +59,26 @@ def test_facts_of_two_rules_do_not_add_up() -> None:
 
 def test_the_kernel_says_who_connected() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        caller = identify(ours)
-    assert (caller.pid, caller.uid, caller.gid) == (os.getpid(), os.geteuid(), os.getegid())
-    assert caller.executable_sha256 == hashlib.sha256(Path("/proc/self/exe").read_bytes()).digest()
+    with ours, theirs, pinned_peer(ours) as caller:
+        assert (caller.pid, caller.uid, caller.gid) == (os.getpid(), os.geteuid(), os.getegid())
+        assert caller.executable_sha256 is None
     groups = Path("/proc/self/cgroup").read_text()
     assert all(f"/{unit}" in groups for unit in caller.units)
+
+
+@pytest.mark.parametrize(
+    ("rules", "asks"),
+    [
+        pytest.param((), False, id="there is none"),
+        pytest.param((FULL,), True, id="it fits in all else"),
+        pytest.param((replace(FULL, unit="cron.service"),), False, id="it names another unit"),
+        pytest.param((replace(FULL, uid=1),), False, id="it names another user"),
+        pytest.param((replace(FULL, gid=1),), False, id="it names another group"),
+        pytest.param((FULL, CallerRule(uid=1000)), False, id="another one fits already"),
+    ],
+)
+def test_k11_a_rule_asks_for_the_executable_only_when(rules: tuple[CallerRule, ...], asks: bool) -> None:  # noqa: FBT001 - a case
+    assert asks_executable(replace(CALLER, executable_sha256=None), rules) is asks
 
 
 def test_a_process_that_is_gone_is_refused(tmp_path: Path) -> None:
@@ -76,11 +89,11 @@ def test_a_process_that_is_gone_is_refused(tmp_path: Path) -> None:
         code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r})"
         subprocess.run([sys.executable, "-c", code], check=True)
         connection, _ = server.accept()
-        with connection, pytest.raises(PolicyRefused, match=r"caller\.refused"):
-            identify(connection)
+        with connection, pytest.raises(PolicyRefused, match=r"caller\.refused"), pinned_peer(connection):
+            pytest.fail("nothing can be said of it")
 
 
-def test_a_process_that_ends_while_it_is_looked_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_while_it_is_looked_at_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -88,27 +101,10 @@ def test_a_process_that_ends_while_it_is_looked_at_is_refused(tmp_path: Path, mo
         code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); input()"
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
             connection, _ = server.accept()
-
-            def units(_pid: int) -> tuple[str, ...]:
-                process.kill()
-                process.wait()
-                return ()
-
-            monkeypatch.setattr(callers, "_units", units)
-            with connection, pytest.raises(PolicyRefused, match="ended"):
-                identify(connection)
+            with connection, pytest.raises(PolicyRefused, match="ended"), pinned_peer(connection):
+                _end(process)
 
 
-def test_k07_the_executable_of_a_stranger_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "_executable", lambda _: pytest.fail("was hashed"))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        caller = identify(ours, stranger=True)
-    assert (caller.pid, caller.executable_sha256) == (os.getpid(), None)
-
-
-def test_an_executable_too_large_to_hash_counts_as_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "_MAX_EXECUTABLE", 1)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert identify(ours).executable_sha256 is None
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

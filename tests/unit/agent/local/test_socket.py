@@ -309,19 +309,20 @@ def test_one_user_has_a_limit_of_connections(monkeypatch: pytest.MonkeyPatch) ->
     play(scenario)
 
 
-def test_k07_users_that_no_rule_names_share_one_limit_and_cost_no_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
-    users, me = count(20_000), os.geteuid()
+def test_k07_users_that_no_rule_names_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    users, expects = count(20_000), LocalKeysService.expects
     monkeypatch.setattr(key_socket, "MAX_CONNECTIONS_PER_USER", 2)
-    monkeypatch.setattr(key_socket, "peer_user", lambda _: next(users))
-    monkeypatch.setattr("nodeseal.agent.local.callers._executable", lambda _: pytest.fail("was hashed"))
+
+    def is_stranger(service: LocalKeysService, caller: LocalCaller) -> bool:
+        return expects(service, replace(caller, uid=next(users)))
 
     async def scenario(bench: Bench) -> None:
-        for _ in range(2):
-            assert not (await bench.call(f"{SERVICE}.GetInfo")).error
-        with pytest.raises((EOFError, ConnectionError)):
-            await bench.call(f"{SERVICE}.GetInfo")
-        monkeypatch.setattr("nodeseal.agent.local.callers._executable", lambda _: None)
-        monkeypatch.setattr(key_socket, "peer_user", lambda _: me)
+        with monkeypatch.context() as strangers:
+            strangers.setattr(LocalKeysService, "expects", is_stranger)
+            for _ in range(2):
+                assert not (await bench.call(f"{SERVICE}.GetInfo")).error
+            with pytest.raises((EOFError, ConnectionError)):
+                await bench.call(f"{SERVICE}.GetInfo")
         assert not (await bench.call(f"{SERVICE}.GetInfo")).error
 
     play(scenario)
