@@ -111,6 +111,12 @@ class FindingId(Enum):
         "the TLS certificate does not name exactly one node, person or verifier of this system",
         "use the certificate that the verifier issued",
     )
+    RENEWAL_QUOTE = (
+        "renewal.quote",
+        Severity.UNTRUSTED,
+        "a certificate is renewed for a fresh quote that names the new key, and there was none",
+        "update nodeseal-agent; until then the node enrols again when its certificate ends, which ends its leases",
+    )
     NODE_UNKNOWN = (
         "node.unknown",
         Severity.UNTRUSTED,

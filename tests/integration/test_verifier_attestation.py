@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from nodeseal.crypto.tls_key import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import new_tls_key
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.v1 import admin_pb2, attestation_pb2, attestation_pb2_grpc
+from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.admin import entitled, trusted_node
 from support.attackers import seen_by
 from support.fake_node import FakeNode, a_node
@@ -198,19 +198,16 @@ def test_a_node_renews_its_certificate_and_the_old_one_ends_with_the_first_use(n
         old_key, old_chain, key = node.key, node.chain, new_tls_key()
         async with node.attesting() as stream:
             await stream.round_until(TRUSTED)
-            async with node.channel() as channel:
-                stub = attestation_pb2_grpc.AttestationStub(channel)
-                request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, "node"))
-                renewed = await stub.Renew(request)
+            renewed = await node.renew(key)
         async with node.attesting() as stream:
             assert (await stream.round()).state == TRUSTED
-        node.key, node.chain = key, tuple(renewed.certificate_chain)
+        node.key, node.chain = key, renewed
         async with node.attesting() as stream:
             assert (await stream.round()).state == TRUSTED
         node.key, node.chain = old_key, old_chain
         async with node.attesting() as stream:
             assert (await stream.end()).findings == ("node.unknown",)
-        node.key, node.chain = key, tuple(renewed.certificate_chain)
+        node.key, node.chain = key, renewed
 
     asyncio.run(case())
 
@@ -219,9 +216,7 @@ def test_a_node_that_is_not_trusted_gets_no_new_certificate(verifier: RunningVer
     async def case() -> None:
         pending = a_node(verifier)
         await pending.enrol()
-        async with pending.channel() as channel:
-            request = attestation_pb2.RenewRequest(certificate_request=certificate_request(new_tls_key(), "node"))
-            refusal = await refused(attestation_pb2_grpc.AttestationStub(channel).Renew(request))
+        refusal = await refused(pending.renew(new_tls_key()))
         assert refusal.findings == ("node.not-trusted",)
 
     asyncio.run(case())

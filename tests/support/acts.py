@@ -60,7 +60,12 @@ EXAMPLES: dict[str, Any] = {
         acts.NodeRetired(node_id=NODE, reason="sold"),
         acts.NodeLabelled(node_id=NODE, labels=DOCUMENT, previous=GOLDEN),
         acts.CertificateRenewed(
-            node_id=NODE, ak_name=AK, certificate_sha256=CERTIFICATE, next_certificate_sha256=bytes(32)
+            node_id=NODE,
+            ak_name=AK,
+            certificate_sha256=CERTIFICATE,
+            next_certificate_sha256=bytes(32),
+            request_sha256=bytes(32),
+            quote_sha256=QUOTE,
         ),
         acts.CertificateReplaced(node_id=NODE, ak_name=AK, certificate_sha256=CERTIFICATE, next_certificate_sha256=b""),
         acts.EvidenceExported(node_id=NODE, quote_sha256=QUOTE, codes=(), findings=Digest("")),

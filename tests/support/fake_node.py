@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from grpc import aio
@@ -106,17 +107,18 @@ class FakeNode:
         leases = tuple(LeaseId(lease) for lease in self.leases)
         return encode_claims(Claims(boot_id=self.boot_id, kernel="6.1.0", agent_version="0.1.0", leases=leases))
 
-    def qualifying(self, challenge: attestation_pb2.Challenge, purpose: Purpose) -> bytes:
-        """Return the qualifying data for a challenge."""
-        return qualifying_data(purpose, Nonce(challenge.nonce), self.binding, self.claims())
+    def qualifying(self, challenge: attestation_pb2.Challenge, purpose: Purpose, request: bytes = b"") -> bytes:
+        """Return the qualifying data for a challenge; ``request`` is the one that a renewal is about."""
+        channel = replace(self.binding, request_sha256=hashlib.sha256(request).digest() if request else b"")
+        return qualifying_data(purpose, Nonce(challenge.nonce), channel, self.claims())
 
     def evidence(
-        self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST
+        self, challenge: attestation_pb2.Challenge, purpose: Purpose = Purpose.ATTEST, request: bytes = b""
     ) -> attestation_pb2.Evidence:
         """Return honest evidence, values included."""
         self._begin_epoch()
         selection = selection_of(challenge.pcr_selection)
-        quote = self.tpm.quote(self.qualifying(challenge, purpose), selection)
+        quote = self.tpm.quote(self.qualifying(challenge, purpose, request), selection)
         return attestation_pb2.Evidence(
             claims=self.claims(),
             attest=quote.attest,
@@ -169,6 +171,20 @@ class FakeNode:
         self.leases = (*self.leases, released.lease_id)
         return released
 
+    @asynccontextmanager
+    async def renewing(self, request: bytes) -> AsyncIterator[FakeRenewal]:
+        """Ask for a certificate and wait for the challenge; raises ``AioRpcError`` when refused."""
+        async with self.channel() as channel:
+            call = Stubs(channel).attestation.Renew(timeout=20)
+            await call.write(attestation_pb2.RenewRequest(certificate_request=request))
+            yield FakeRenewal(call, (await received(call)).challenge)
+
+    async def renew(self, key: bytes) -> tuple[bytes, ...]:
+        """Prove the node's state for a new TLS key and return its certificates, leaf first."""
+        request = certificate_request(key, "node")
+        async with self.renewing(request) as renewal:
+            return await renewal.prove(self.evidence(renewal.challenge, Purpose.RENEW, request))
+
     def open(self, released: key_release_pb2.Released) -> bytes:
         """Return the data key of a release, opened by the TPM under its policy."""
         x, y = split_point(released.enc)
@@ -210,6 +226,24 @@ class FakeRelease:
         await self.call.write(key_release_pb2.ReleaseRequest(proof=proof))
         released: key_release_pb2.Released = (await received(self.call)).released
         return released
+
+
+class FakeRenewal:
+    """The node's end of one renewal, which the verifier has challenged.
+
+    Attributes:
+        call: the stream.
+        challenge: the verifier's challenge.
+    """
+
+    def __init__(self, call: Any, challenge: attestation_pb2.Challenge) -> None:
+        self.call = call
+        self.challenge = challenge
+
+    async def prove(self, evidence: attestation_pb2.Evidence) -> tuple[bytes, ...]:
+        """Send evidence and wait for the certificates; raises ``AioRpcError`` when refused."""
+        await self.call.write(attestation_pb2.RenewRequest(evidence=evidence))
+        return tuple((await received(self.call)).certificate_chain)
 
 
 def boot_log_stretches(log: bytes) -> Iterator[attestation_pb2.Evidence]:

@@ -72,7 +72,7 @@ class Observed:
     async def _keep(self, selection: PcrSelection) -> EvidenceFolder:
         nonce = Nonce(secrets.token_bytes(32))
         asked = AgentChallenge(nonce=nonce, selection=selection, values_required=True, known=NOTHING_KNOWN)
-        made = await self._attester.answer(Purpose.ATTEST, asked, self._identity, ())
+        made = await self._attester.answer(Purpose.ATTEST, asked, self._identity.channel, ())
         folder = EvidenceFolder(
             evidence=made.evidence(with_values=True),
             nonce=nonce,

@@ -72,6 +72,7 @@ class ScriptedVerifier:
         releases: proofs of releases.
         returned: leases given back.
         renewals: how often a certificate was renewed.
+        renewed: the request and the evidence of each renewal.
         peers: client certificates of attestation streams, PEM.
         pause: the point of an exchange where the verifier stops: ``identity``, ``activation``, ``enrolled``, ``ask``,
             ``proof``, ``released``.
@@ -98,6 +99,7 @@ class ScriptedVerifier:
     enrolments: list[enrollment_pb2.Identity] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     renewals: int = 0
+    renewed: list[tuple[bytes, attestation_pb2.Evidence]] = field(default_factory=list)
     peers: list[bytes] = field(default_factory=list)
     pause: str = ""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -212,10 +214,20 @@ class _Attestation(attestation_pb2_grpc.AttestationServicer):
         finally:
             sender.cancel()
 
-    async def Renew(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's
+    async def Renew(self, _requests: object, context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's
+        request = (await context.read()).certificate_request
+        await context.write(attestation_pb2.RenewResponse(challenge=self._script.challenge()))
+
+        async def read() -> attestation_pb2.Evidence:
+            part: attestation_pb2.Evidence = (await context.read()).evidence
+            return part
+
+        evidence, _ = await read_round(read)
+        assert evidence is not None
+        self._script.renewed.append((request, evidence))
         self._script.renewals += 1
-        der = self._script.certify(request.certificate_request, _node(context))
-        return attestation_pb2.RenewResponse(certificate_chain=[der])
+        der = self._script.certify(request, _node(context))
+        await context.write(attestation_pb2.RenewResponse(certificate_chain=[der]))
 
 
 class _KeyRelease(key_release_pb2_grpc.KeyReleaseServicer):

@@ -114,7 +114,7 @@ class AttestationStream:
 
     async def _answer(self, message: attestation_pb2.Challenge) -> Evidence:
         challenge = parse_challenge(message)
-        made = await self._attester.answer(Purpose.ATTEST, challenge, self._link.identity, self._leases.ids())
+        made = await self._attester.answer(Purpose.ATTEST, challenge, self._link.identity.channel, self._leases.ids())
         self._sent = made.quoted.values
         known = challenge.known.boot_id == made.boot_id and self._sent == self._accepted
         return made.evidence(with_values=challenge.values_required or not known)

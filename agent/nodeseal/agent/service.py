@@ -13,7 +13,7 @@ import structlog
 
 from nodeseal.agent.attest import AgentStatus, AttestationStream
 from nodeseal.agent.backoff import Backoff
-from nodeseal.agent.calls.channels import CALL_SECONDS, Link, node_channel, translated
+from nodeseal.agent.calls.channels import Link, node_channel
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.enrol import each_identity, enrol
 from nodeseal.agent.evidence.attester import Attester
@@ -24,14 +24,13 @@ from nodeseal.agent.release.epoch import LeaseEpoch
 from nodeseal.agent.release.leases import Leases
 from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.release.revocation import Revoker
+from nodeseal.agent.renew import renew
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.crypto.tls_key import certificate_request, new_tls_key
-from nodeseal.errors import MalformedInput, NodesealError, NotFound, PolicyRefused, ProofFailed
+from nodeseal.errors import NodesealError, NotFound, PolicyRefused, ProofFailed
 from nodeseal.files import read_file, read_private
 from nodeseal.ids import NodeId, node_id_of
 from nodeseal.tpm.ek_template import identity_name
 from nodeseal.tpm.public import decode_public
-from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 
 _FIRST_DELAY_SECONDS: Final = 0.5
 _LONGEST_DELAY_SECONDS: Final = 30.0
@@ -193,14 +192,7 @@ class Agent:
             await asyncio.sleep(_TRUST_POLL_SECONDS)
 
     async def _renew(self, link: Link) -> None:
-        key = new_tls_key()
-        request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, self._attester.hostname))
-        with translated(link.address):
-            stub = attestation_pb2_grpc.AttestationStub(link.channel)
-            response = await stub.Renew(request, timeout=CALL_SECONDS)
-        renewed = Identity.of(key, tuple(response.certificate_chain))
-        if renewed.channel.node_id != link.identity.node_id:
-            raise MalformedInput("renewal: the certificate names another node")
+        renewed = await renew(link, self._attester, self._leases)
         self._state.save_identity(renewed)
         _log.info("certificate renewed", node=renewed.node_id, until=renewed.peer.not_after.isoformat())
 

@@ -40,7 +40,7 @@ class AttestationStub:
                 request_serializer=nodeseal_dot_v1_dot_attestation__pb2.Evidence.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_attestation__pb2.Instruction.FromString,
                 _registered_method=True)
-        self.Renew = channel.unary_unary(
+        self.Renew = channel.stream_stream(
                 '/nodeseal.v1.Attestation/Renew',
                 request_serializer=nodeseal_dot_v1_dot_attestation__pb2.RenewRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_attestation__pb2.RenewResponse.FromString,
@@ -58,8 +58,9 @@ class AttestationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Renew(self, request, context):
-        """A fresh client certificate for a node that is trusted now.
+    def Renew(self, request_iterator, context):
+        """A fresh client certificate for a node that is trusted now. One stream is one renewal:
+        node -> certificate request, verifier -> challenge, node -> evidence for this request, verifier -> certificates.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +74,7 @@ def add_AttestationServicer_to_server(servicer, server):
                     request_deserializer=nodeseal_dot_v1_dot_attestation__pb2.Evidence.FromString,
                     response_serializer=nodeseal_dot_v1_dot_attestation__pb2.Instruction.SerializeToString,
             ),
-            'Renew': grpc.unary_unary_rpc_method_handler(
+            'Renew': grpc.stream_stream_rpc_method_handler(
                     servicer.Renew,
                     request_deserializer=nodeseal_dot_v1_dot_attestation__pb2.RenewRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_attestation__pb2.RenewResponse.SerializeToString,
@@ -118,7 +119,7 @@ class Attestation:
             _registered_method=True)
 
     @staticmethod
-    def Renew(request,
+    def Renew(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -128,8 +129,8 @@ class Attestation:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/nodeseal.v1.Attestation/Renew',
             nodeseal_dot_v1_dot_attestation__pb2.RenewRequest.SerializeToString,

@@ -35,8 +35,10 @@ class AttestationStub:
     def __new__(cls, channel: _aio.Channel) -> AttestationAsyncStub: ...
     Attest: _grpc.StreamStreamMultiCallable[_attestation_pb2.Evidence, _attestation_pb2.Instruction]
     """One stream per node for as long as both live; the verifier leads."""
-    Renew: _grpc.UnaryUnaryMultiCallable[_attestation_pb2.RenewRequest, _attestation_pb2.RenewResponse]
-    """A fresh client certificate for a node that is trusted now."""
+    Renew: _grpc.StreamStreamMultiCallable[_attestation_pb2.RenewRequest, _attestation_pb2.RenewResponse]
+    """A fresh client certificate for a node that is trusted now. One stream is one renewal:
+      node -> certificate request, verifier -> challenge, node -> evidence for this request, verifier -> certificates.
+    """
 
 @_typing.type_check_only
 class AttestationAsyncStub(AttestationStub):
@@ -45,8 +47,10 @@ class AttestationAsyncStub(AttestationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attest: _aio.StreamStreamMultiCallable[_attestation_pb2.Evidence, _attestation_pb2.Instruction]  # type: ignore[assignment]
     """One stream per node for as long as both live; the verifier leads."""
-    Renew: _aio.UnaryUnaryMultiCallable[_attestation_pb2.RenewRequest, _attestation_pb2.RenewResponse]  # type: ignore[assignment]
-    """A fresh client certificate for a node that is trusted now."""
+    Renew: _aio.StreamStreamMultiCallable[_attestation_pb2.RenewRequest, _attestation_pb2.RenewResponse]  # type: ignore[assignment]
+    """A fresh client certificate for a node that is trusted now. One stream is one renewal:
+      node -> certificate request, verifier -> challenge, node -> evidence for this request, verifier -> certificates.
+    """
 
 class AttestationServicer(metaclass=_abc_1.ABCMeta):
     """Continuous attestation (DESIGN section 5). Called by nodes over mTLS."""
@@ -62,9 +66,11 @@ class AttestationServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Renew(
         self,
-        request: _attestation_pb2.RenewRequest,
+        request_iterator: _MaybeAsyncIterator[_attestation_pb2.RenewRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_attestation_pb2.RenewResponse, _abc.Awaitable[_attestation_pb2.RenewResponse]]:
-        """A fresh client certificate for a node that is trusted now."""
+    ) -> _typing.Union[_abc.Iterator[_attestation_pb2.RenewResponse], _abc.AsyncIterator[_attestation_pb2.RenewResponse]]:
+        """A fresh client certificate for a node that is trusted now. One stream is one renewal:
+          node -> certificate request, verifier -> challenge, node -> evidence for this request, verifier -> certificates.
+        """
 
 def add_AttestationServicer_to_server(servicer: AttestationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

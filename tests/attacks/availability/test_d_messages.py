@@ -43,7 +43,7 @@ async def sent(stage: Stage, node: FakeNode, method: str, message: bytes, *, gzi
     compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
     async with stage.verifier.enrolment_channel() if method == ENROL else node.channel() as channel:
         try:
-            if method in (RETURN, RENEW):
+            if method == RETURN:
                 unary: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
                 await unary(message, timeout=5, compression=compression)
             stream: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)

@@ -9,10 +9,9 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from nodeseal.crypto.tls_key import certificate_request, new_tls_key
+from nodeseal.crypto.tls_key import new_tls_key
 from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.ids import NodeId, Nonce
-from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Challenge, Evidence
 from nodeseal.v1.key_release_pb2 import Proof, ReleaseChallenge
 from support.attackers import Forge, altered, evidence_claiming, proof_with, refused_release, seen_by
@@ -128,10 +127,8 @@ def test_q08_a_stolen_certificate_does_not_carry_the_nodes_own_answers(scene: Sc
             await stream.round()
         stolen, key = FakeNode(scene.verifier, node.tpm), new_tls_key()
         stolen.key, stolen.chain, stolen.node_id = node.key, node.chain, node.node_id
-        async with node.channel() as channel:
-            request = attestation_pb2.RenewRequest(certificate_request=certificate_request(key, "node"))
-            renewed = await attestation_pb2_grpc.AttestationStub(channel).Renew(request)
-        node.key, node.chain = key, tuple(renewed.certificate_chain)
+        renewed = await node.renew(key)
+        node.key, node.chain = key, renewed
         async with stolen.attesting() as thief:  # both certificates count until the new one is used
             await thief.send(node.evidence(await thief.challenge()))
             verdict = await thief.verdict()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.crypto.tls_key import certificate_request
 from nodeseal.swtpm.machine import Machine
 from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
@@ -26,10 +25,8 @@ from nodeseal.v1.attestation_pb2 import (
     NODE_STATE_TRUSTED,
     NODE_STATE_UNTRUSTED,
     NodeState,
-    RenewRequest,
     Verdict,
 )
-from nodeseal.v1.attestation_pb2_grpc import AttestationStub
 from support.admin import Entitled, Sealed, activate, entitled, grant, trusted_node
 from support.attackers import admitted_node, last_finding_ids, seen_by
 from support.fake_node import FakeNode, FakeStream, a_node, golden_of
@@ -393,10 +390,7 @@ def test_t04_a_stale_node_gets_no_key_and_no_certificate_until_it_proves_itself(
             refusal = await scene.denied()
             assert refusal.findings == ("release.node-state",)
             assert "seen stale" in refusal.details
-            async with node.channel() as channel:
-                request = RenewRequest(certificate_request=certificate_request(node.key, "node"))
-                renewal = AttestationStub(channel).Renew(request)
-                assert (await refused(renewal)).findings == ("node.not-trusted",)
+            assert (await refused(node.renew(node.key))).findings == ("node.not-trusted",)
             async with node.attesting() as stream:
                 assert (await stream.round()).state == NODE_STATE_TRUSTED
             assert await scene.lease()

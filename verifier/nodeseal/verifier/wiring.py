@@ -19,6 +19,7 @@ from nodeseal.verifier.config import Config, EnrolmentSettings
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.enroller import Enroller
+from nodeseal.verifier.enrolment.renewal import Renewals
 from nodeseal.verifier.enrolment.vendors import Vendors, ending, load_vendors, makers
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
@@ -128,7 +129,7 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
     tokens = Tokens(fleet, EarSigner(read_private(config.ear_key, "keys.ear")), config.trust_domain)
     return Services(
-        attestation=AttestationService(fleet, rounds, certificates),
+        attestation=AttestationService(fleet, rounds, Renewals(rounds, certificates)),
         key_release=KeyReleaseService(releases, rounds),
         nodes=NodesService(fleet, NodeAdmin(fleet), Exports(fleet), tokens),
         goldens=GoldensService(Goldens(fleet)),

@@ -11,10 +11,9 @@ from typing import Final
 
 from nodeseal.agent.evidence.host import HostFiles, read_boot_id, read_firmware
 from nodeseal.agent.evidence.logs import MeasuredLogs, NewLogs
-from nodeseal.agent.identity import Identity
 from nodeseal.agent.tpm.device import QuotedState
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.evidence.binding import Purpose, qualifying_data
+from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import KnownLogs
 from nodeseal.evidence.round import Evidence
@@ -96,9 +95,15 @@ class Attester:
         return read_boot_id(self._boot_id_file)
 
     async def answer(
-        self, purpose: Purpose, challenge: AgentChallenge, identity: Identity, leases: tuple[LeaseId, ...]
+        self, purpose: Purpose, challenge: AgentChallenge, channel: Channel, leases: tuple[LeaseId, ...]
     ) -> Answer:
         """Quote for one challenge, then read the logs, so that they hold at least what was quoted.
+
+        Args:
+            purpose: of the challenge.
+            challenge: of the verifier.
+            channel: on which it came.
+            leases: what the claims name.
 
         Raises:
             MalformedInput: the boot id is none.
@@ -106,7 +111,7 @@ class Attester:
         """
         boot_id = self.boot_id()
         claims = self._claims(boot_id, leases)
-        binding = qualifying_data(purpose, challenge.nonce, identity.channel, claims)
+        binding = qualifying_data(purpose, challenge.nonce, channel, claims)
         quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
         measured = _values_of(IMA_PCR, challenge.selection, quoted)
         logs = await asyncio.to_thread(self._logs.beyond, challenge.known, boot_id, measured)

@@ -13,8 +13,9 @@ import os
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 _PROC: Final = Path("/proc")
 _MAX_EXECUTABLE: Final = 1 << 30
@@ -36,7 +37,7 @@ class _Stamp(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, file: BinaryIO) -> _Stamp:
+    def of(cls, file: BufferedReader) -> _Stamp:
         """Return the stamp of an opened file."""
         seen = os.fstat(file.fileno())
         return cls(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
@@ -70,7 +71,7 @@ class Executables:
         except OSError:
             return None
 
-    def _of_file(self, file: BinaryIO) -> bytes | None:
+    def _of_file(self, file: BufferedReader) -> bytes | None:
         stamp, began = _Stamp.of(file), time.time_ns()
         if stamp.size > _MAX_EXECUTABLE:
             return None

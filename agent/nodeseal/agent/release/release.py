@@ -188,7 +188,7 @@ class Releaser:
     async def _prove(self, message: key_release_pb2.ReleaseChallenge, identity: Identity) -> _Proved:
         challenge = parse_challenge(message.challenge)
         policy = _policy_selection(message, challenge.selection)
-        made = await self._attester.answer(Purpose.RELEASE, challenge, identity, self._leases.ids())
+        made = await self._attester.answer(Purpose.RELEASE, challenge, identity.channel, self._leases.ids())
         values = dict(zip(challenge.selection.indices(), made.quoted.values, strict=True))
         digest = policy_pcr(policy, pcr_digest(HashAlg.SHA256, (values[each] for each in policy.indices())))
         self._leases.use_epoch()

@@ -103,9 +103,7 @@ def test_a_stream_that_ended_before_a_message_was_sent_says_why(
 class RefusingVerifier(attestation_pb2_grpc.AttestationServicer):
     """Reads one message of an answer and refuses; the node goes on writing."""
 
-    async def Renew(  # noqa: N802 - gRPC's spelling
-        self, request: attestation_pb2.RenewRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> attestation_pb2.RenewResponse:
+    async def Renew(self, requests: AsyncIterator[object], context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]  # noqa: N802 - gRPC's spelling
         raise NotImplementedError
 
     async def Attest(self, requests: AsyncIterator[object], context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]  # noqa: N802 - gRPC's spelling

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,11 @@ def _hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     plain = hashlib.file_digest
 
-    def noted(file: object, name: str) -> object:
+    def noted(file: BufferedReader, name: str) -> object:
         files.append(name)
-        return plain(file, name)  # type: ignore[call-overload]
+        return plain(file, name)
 
-    monkeypatch.setattr(executables.hashlib, "file_digest", noted)
+    monkeypatch.setattr("hashlib.file_digest", noted)
     return files
 
 

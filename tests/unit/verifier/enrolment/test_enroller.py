@@ -46,7 +46,7 @@ def play(
 
 async def refused(enroller: Enroller, size: int) -> None:
     with pytest.raises(OutOfOrder):
-        await enroller.begin(claimed(size), FACTS)
+        await enroller.begin(claimed(size), FACTS, "192.0.2.1")
 
 
 def test_the_event_loop_runs_on_while_an_identity_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_the_event_loop_runs_on_while_an_identity_is_checked(monkeypatch: pytest
         raise OutOfOrder("answered" if loop_ran.wait(PATIENCE_SECONDS) else "blocked")
 
     async def case(enroller: Enroller) -> None:
-        running = asyncio.create_task(enroller.begin(claimed(1), FACTS))
+        running = asyncio.create_task(enroller.begin(claimed(1), FACTS, "192.0.2.1"))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
         loop_ran.set()
         with pytest.raises(OutOfOrder, match="answered"):
@@ -112,7 +112,7 @@ def test_a_check_whose_caller_went_away_counts_until_it_ends(monkeypatch: pytest
     gate = Gate()
 
     async def case(enroller: Enroller) -> None:
-        gone = [asyncio.create_task(enroller.begin(claimed(1), FACTS)) for _ in range(2)]
+        gone = [asyncio.create_task(enroller.begin(claimed(1), FACTS, "192.0.2.1")) for _ in range(2)]
         assert [await gate.begun() for _ in gone] == [True, True]
         for task in gone:
             task.cancel()

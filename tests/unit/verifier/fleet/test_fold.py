@@ -130,7 +130,7 @@ CONCURRENT: dict[str, Any] = {
     "retired": acts.NodeRetired(node_id=NODE, reason="sold"),
     "labelled b": labelled("b"),
     "labelled c": labelled("c"),
-    "renewed": acts.CertificateRenewed(**certified(1, 2)),
+    "renewed": acts.CertificateRenewed(**certified(1, 2), request_sha256=bytes(32), quote_sha256=bytes(32)),
     "certificate used": acts.CertificateReplaced(**certified(2)),
     "lease issued": issued(SECOND),
     "that lease ended": ended(SECOND, EndCause.REVOCATION),
@@ -352,6 +352,8 @@ def test_enrolling_again_keeps_labels_and_takes_a_new_key(recorded_on: Any) -> N
 
 class FakeStream:
     """Writes down what the node is told."""
+
+    proved_on = "ipv4:192.0.2.1:5000"
 
     def __init__(self) -> None:
         self.told: list[str] = []

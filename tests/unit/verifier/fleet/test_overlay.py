@@ -51,6 +51,8 @@ STALE = replace(UNTRUSTED, state=NodeState.STALE, reason="late", codes=(), findi
 class FakeStream:
     """Writes down what the node is told."""
 
+    proved_on = "ipv4:192.0.2.1:5000"
+
     def __init__(self) -> None:
         self.told: list[str] = []
 

@@ -57,10 +57,10 @@ class SlowRounds:
 
 
 def a_session(rounds: SlowRounds, valid_for: timedelta = timedelta(days=1)) -> Session:
-    node = cast("Node", SimpleNamespace(stream=None))
+    node = cast("Node", SimpleNamespace(stream=None, state=NodeState.TRUSTED))
     channel = Channel(trust_domain="x", node_id=NodeId("n-" + "a" * 26), certificate_sha256=bytes(32))
     peer = Peer(channel=channel, not_after=datetime.now(UTC) + valid_for)
-    return Session(node, peer, cast("Rounds", rounds), lambda: None)
+    return Session(node, peer, cast("Rounds", rounds), lambda: None, lambda: None)
 
 
 async def _challenged_while_judging(interval_seconds: int) -> tuple[int, bool]:

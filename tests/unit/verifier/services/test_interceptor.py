@@ -10,6 +10,7 @@ import pytest
 from grpc import aio
 
 from nodeseal.errors import NotFound
+from nodeseal.line_limit import LineLimit
 from nodeseal.verifier.services.interceptor import _abort
 from support.failing_logs import let_logs_fail
 
@@ -39,5 +40,5 @@ def test_a_call_has_its_status_before_a_word_is_said_of_it(error: Exception, sta
     call: Any = Call()
     let_logs_fail()
     with pytest.raises(BrokenPipeError):
-        asyncio.run(_abort("/a/B", call, error))
+        asyncio.run(_abort("/a/B", call, error, LineLimit(1), "somebody"))
     assert call.status is status

@@ -45,8 +45,13 @@ class Certificates:
         leaf = self._authority.issue_node(request_der, self.trust_domain, node_id, now, self._lifetime)
         return leaf, self._authority.certificate_der
 
-    async def renew(self, node: Node, request_der: bytes) -> tuple[bytes, ...]:
-        """Return a fresh certificate for a node that is trusted now; it counts from its first use on.
+    async def renew(self, node: Node, request_der: bytes, attest: bytes) -> tuple[bytes, ...]:
+        """Return a fresh certificate for a node that has proved itself for it; it counts from its first use on.
+
+        Args:
+            node: the node.
+            request_der: PKCS #10.
+            attest: the quote (TPMS_ATTEST) that is bound to the request.
 
         Raises:
             PolicyRefused: the node is not trusted now.
@@ -54,13 +59,13 @@ class Certificates:
         """
         node_id = node.record.node_id
         chain = self.issue(node_id, request_der)
-        following = sha256(chain[0]).digest()
+        following, request, quote = (sha256(each).digest() for each in (chain[0], request_der, attest))
 
         now = self._fleet.clock.steady()
         if not node.trusted(now):
-            raise PolicyRefused(_untrusted(node.state_at(now)))
+            raise PolicyRefused(untrusted(node.state_at(now)))
         await self._fleet.ledger.commit(
-            node.actor, lambda connection: _renewal(connection, node_id, following), share=node_id
+            node.actor, lambda connection: _renewal(connection, node_id, following, request, quote), share=node_id
         )
         return chain
 
@@ -83,16 +88,20 @@ class Certificates:
         return committed.result
 
 
-def _renewal(connection: sa.Connection, node_id: NodeId, following: bytes) -> Decided[None]:
+def _renewal(
+    connection: sa.Connection, node_id: NodeId, following: bytes, request: bytes, quote: bytes
+) -> Decided[None]:
     stored = find_node(connection, node_id)
     if stored is None or stored.standing.state is not NodeState.TRUSTED:
-        raise PolicyRefused(_untrusted(stored.standing.state if stored else NodeState.RETIRED))
+        raise PolicyRefused(untrusted(stored.standing.state if stored else NodeState.RETIRED))
     record = stored.record
     act = CertificateRenewed(
         node_id=node_id,
         ak_name=record.ak_name,
         certificate_sha256=record.certificate_sha256,
         next_certificate_sha256=following,
+        request_sha256=request,
+        quote_sha256=quote,
     )
     return Decided(None, (act,))
 
@@ -108,5 +117,6 @@ def _first_use(connection: sa.Connection, node_id: NodeId, used: bytes) -> Decid
     return Decided(True, (act,))
 
 
-def _untrusted(state: NodeState) -> Finding:
+def untrusted(state: NodeState) -> Finding:
+    """Return the finding that a node is not trusted."""
     return Finding(id=FindingId.NODE_NOT_TRUSTED, expected="a trusted node", seen=state.value)

@@ -40,6 +40,8 @@ from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, S
 _CHECKS_AT_ONCE: Final = 2
 """Identities of strangers that are checked at once, each in a thread: their signatures cost time, and OpenSSL runs
 beside the event loop."""
+_MAX_ADDRESSES: Final = 10_000
+"""Addresses whose last check is remembered."""
 _LENGTHS: Final = {"hostname": 253, "boot_id": 64, "tpm_manufacturer": 64, "tpm_firmware": 64}
 _log: Final = structlog.get_logger()
 
@@ -99,16 +101,22 @@ class Enroller:
         self._policy: Final = policy
         self._limit: Final = limit
         self._turns: Final = Turns(_CHECKS_AT_ONCE)
+        self._checked_at: dict[str, float] = {}
         self._threads: Final = ThreadPoolExecutor(_CHECKS_AT_ONCE, "enrolment")
 
-    async def begin(self, identity: ClaimedIdentity, facts: NodeFacts) -> Attempt:
+    async def begin(self, identity: ClaimedIdentity, facts: NodeFacts, address: str) -> Attempt:
         """Check an identity and challenge it.
+
+        Args:
+            identity: as it arrived.
+            facts: what the node says of itself.
+            address: it comes from; the address whose last check is longest ago comes next.
 
         Raises:
             MalformedInput: something in it does not parse.
             PolicyRefused: it is not acceptable; carries every finding. Or the node was retired.
         """
-        candidate = await self._checked(identity)
+        candidate = await self._checked(identity, address)
         self._refuse_retired(candidate.node_id)
         return Attempt(CredentialChallenge(candidate, secrets.token_bytes(SECRET_SIZE)), facts)
 
@@ -136,12 +144,18 @@ class Enroller:
         _log.info("node enrolled", node=node_id, ak=record.ak_name.hex())
         return Enrolled(node_id=node_id, trust_domain=self._certificates.trust_domain, certificate_chain=chain)
 
-    async def _checked(self, identity: ClaimedIdentity) -> Candidate:
-        """Check an identity in a thread, the smallest of those that wait first."""
-        async with self._turns.one(-math.inf, identity.size):
+    async def _checked(self, identity: ClaimedIdentity, address: str) -> Candidate:
+        """Check an identity in a thread; of addresses that wait equally long, the smallest identity first."""
+        async with self._turns.one(self._checked_at.get(address, -math.inf), identity.size):
+            self._note_check(address)
             now = self._fleet.clock.wall()
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, check_identity, identity, self._policy, now)
+
+    def _note_check(self, address: str) -> None:
+        if len(self._checked_at) >= _MAX_ADDRESSES:
+            self._checked_at.clear()
+        self._checked_at[address] = self._fleet.clock.steady()
 
     def _refuse_retired(self, node_id: NodeId) -> None:
         node = self._fleet.find(node_id)

@@ -26,6 +26,10 @@ from nodeseal.verifier.store.nodes import Moved, NodeProgress, NodeRecord, NodeS
 class Stream(Protocol):
     """The open attestation stream of a node, as other rooms may use it."""
 
+    @property
+    def proved_on(self) -> str:
+        """The connection on which the node's TPM has answered; empty: it has not answered yet."""
+
     def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
 

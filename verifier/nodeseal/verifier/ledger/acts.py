@@ -319,19 +319,24 @@ class _OfCertificate(_Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRenewed(_OfCertificate):
-    """A trusted node got a fresh certificate, which counts from its first use on.
+    """A trusted node proved itself for a request and got a fresh certificate, which counts from its first use on.
 
     Attributes:
         node_id: the node.
         ak_name: TPM name of its attestation key.
         certificate_sha256: the certificate that counts.
         next_certificate_sha256: the fresh one.
+        request_sha256: digest of the request for it, which the quote is bound to.
+        quote_sha256: digest of the quote.
     """
 
     kind: ClassVar[str] = "node.renewed"
     words: ClassVar[str] = (
-        "Node {node_id} got a fresh certificate, {next_certificate_sha256}, which counts from its first use."
+        "Node {node_id} got a fresh certificate, {next_certificate_sha256}, which counts from its first use. "
+        "It asked with quote {quote_sha256} by attestation key {ak_name}."
     )
+    request_sha256: Hash
+    quote_sha256: Hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

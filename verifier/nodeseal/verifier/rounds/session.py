@@ -5,6 +5,9 @@ is open (a second answer, an answer out of turn) ends the stream with ``quote.no
 node's end of trust where it was. Long logs come in stretches before the quote: they begin the answer to the
 open challenge, which then has longer to be complete (see :mod:`nodeseal.verifier.rounds.rounds`).
 
+A stream speaks for its node once a quote on it was authentic: only then does it end the stream before it, and only its
+connection may give leases back. So a thief of the node's TLS key displaces nothing.
+
 Reading and writing are separate, so a revocation never waits for an answer. This module knows neither gRPC nor
 protobuf: :mod:`nodeseal.verifier.services.attestation` moves the messages.
 """
@@ -19,7 +22,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from nodeseal.causes import EndCause
-from nodeseal.errors import NodesealError, ProofFailed, Unavailable
+from nodeseal.errors import NodesealError, OutOfOrder, ProofFailed, Unavailable
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
@@ -30,6 +33,7 @@ from nodeseal.verifier.fleet.exchange import Answered, Asked, Verdict
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds, unasked
+from nodeseal.verifier.states import NodeState
 
 _JITTER: Final = 0.1
 DRAIN_SECONDS: Final = 5.0
@@ -73,14 +77,26 @@ class Peer:
     Attributes:
         channel: what quotes are bound to.
         not_after: when its certificate ends.
+        address: whose share its connection uses.
+        connection: names its connection among those that are open.
     """
 
     channel: Channel
     not_after: datetime
+    address: str = ""
+    connection: str = ""
 
 
 class Session:
-    """The stream of one node. All methods run on the event loop; ``cancel`` ends the task that reads."""
+    """A stream of one node. All methods run on the event loop.
+
+    Args:
+        node: whose stream it is.
+        peer: its other end.
+        rounds: judge the answers.
+        cancel: ends the task that reads.
+        settle: called when the stream has proved itself, and so keeps its place.
+    """
 
     __slots__ = (
         "_asked",
@@ -94,9 +110,11 @@ class Session:
         "_loop",
         "_node",
         "_peer",
+        "_proved",
         "_revoked",
         "_rounds",
         "_settings",
+        "_settle",
         "_timer",
         "_verdict",
         "_waiting",
@@ -104,13 +122,17 @@ class Session:
         "_wake",
     )
 
-    def __init__(self, node: Node, peer: Peer, rounds: Rounds, cancel: Callable[[], object]) -> None:
+    def __init__(
+        self, node: Node, peer: Peer, rounds: Rounds, cancel: Callable[[], object], settle: Callable[[], object]
+    ) -> None:
         self._node: Final = node
         self._peer: Final = peer
         self._rounds: Final = rounds
         self._clock: Final[Clock] = rounds.clock
         self._settings: Final[AttestationSettings] = rounds.settings
         self._cancel: Final = cancel
+        self._settle: Final = settle
+        self._proved = False
         self._loop: Final = asyncio.get_running_loop()
         self._asked: Asked | None = None
         self._began: float | None = None
@@ -129,6 +151,26 @@ class Session:
     def failure(self) -> NodesealError | None:
         """Why the stream ends, once it does."""
         return self._failure
+
+    @property
+    def proved_on(self) -> str:
+        """The connection on which the node's TPM has answered; empty: it has not answered yet."""
+        return self._peer.connection if self._proved else ""
+
+    def begin(self) -> None:
+        """Take the node's place for streams, if nobody has it."""
+        if self._node.stream is None:
+            self._node.stream = self
+
+    def _take_over(self) -> None:
+        """Be the node's stream, instead of an earlier one, and keep the place that the call has."""
+        if self._proved:
+            return
+        self._proved = True
+        self._settle()
+        before, self._node.stream = self._node.stream, self
+        if before is not None and before is not self:
+            before.close(OutOfOrder("the node has opened another attestation stream"))
 
     def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
@@ -204,6 +246,10 @@ class Session:
             raise
         finally:
             self._logs.clear()
+        if self._node.state is NodeState.RETIRED:
+            self.close(OutOfOrder("the node was retired"))
+        elif outcome.appraisal is not None:
+            self._take_over()
         if asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:

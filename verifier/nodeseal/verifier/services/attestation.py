@@ -1,71 +1,100 @@
-"""``nodeseal.v1.Attestation``: moves messages between a node's stream and its session."""
+"""``nodeseal.v1.Attestation``: moves messages between a node and its session, or its renewal."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final, Literal
 
 from grpc import aio
 
-from nodeseal.errors import OutOfOrder
+from nodeseal.errors import OutOfOrder, PolicyRefused
 from nodeseal.evidence.binding import Channel
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
-from nodeseal.verifier.enrolment.certificates import Certificates
+from nodeseal.verifier.enrolment.renewal import UNQUOTED, Renewals
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Caller
+from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.rounds.session import DRAIN_SECONDS, Peer, Session
-from nodeseal.verifier.services.convert import instruction_to_proto
-from nodeseal.verifier.services.interceptor import caller
+from nodeseal.verifier.services.bounds import REQUEST_SECONDS, address_of
+from nodeseal.verifier.services.convert import fill_challenge, instruction_to_proto
+from nodeseal.verifier.services.interceptor import caller, seat
 from nodeseal.wire.evidence import evidence_from_proto
 
 _STREAMS_PER_MINUTE: Final = 60
-_RENEWALS_PER_MINUTE: Final = 10
+_Renewing = aio.ServicerContext[attestation_pb2.RenewRequest, attestation_pb2.RenewResponse]
 _Stream = aio.ServicerContext[attestation_pb2.Evidence, attestation_pb2.Instruction]
 
 
 class AttestationService(attestation_pb2_grpc.AttestationServicer):
     """Serves the attestation streams of nodes."""
 
-    def __init__(self, fleet: Fleet, rounds: Rounds, certificates: Certificates) -> None:
+    def __init__(self, fleet: Fleet, rounds: Rounds, renewals: Renewals) -> None:
         self._fleet: Final = fleet
         self._rounds: Final = rounds
-        self._certificates: Final = certificates
+        self._renewals: Final = renewals
         self._limit: Final = RateLimit(_STREAMS_PER_MINUTE, "attestation streams")
-        self._renewals: Final = RateLimit(_RENEWALS_PER_MINUTE, "renewals")
 
     async def Attest(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
         self, _requests: AsyncIterator[attestation_pb2.Evidence], context: _Stream
     ) -> None:
-        """Lead a node's stream until one side ends it; a node's new stream replaces its old one."""
-        node, peer = node_of(caller())
-        self._limit.take(node.record.node_id, self._fleet.clock.steady())
+        """Lead a node's stream until one side ends it; it replaces an older one once it has proved itself."""
+        node, peer = node_of(caller(), context.peer())
+        self._limit.take(f"{node.record.node_id} at {peer.address}", self._fleet.clock.steady())
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - handlers run in tasks
-        session = Session(node, peer, self._rounds, task.cancel)
-        if node.stream is not None:
-            node.stream.close(OutOfOrder("the node has opened another attestation stream"))
-        node.stream = session
+        session = Session(node, peer, self._rounds, task.cancel, seat().settle)
+        session.begin()
         await _serve(session, context)
 
-    async def Renew(  # noqa: N802 - gRPC's spelling
-        self,
-        request: attestation_pb2.RenewRequest,
-        context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - gRPC's
-    ) -> attestation_pb2.RenewResponse:
-        """Return a fresh certificate for a node that is trusted now."""
+    async def Renew(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
+        self, _requests: AsyncIterator[attestation_pb2.RenewRequest], context: _Renewing
+    ) -> None:
+        """Return a fresh certificate for a node that is trusted now and proves it for the new key."""
         node, _ = node_of(caller())
-        self._renewals.take(node.record.node_id, self._fleet.clock.steady())
-        chain = await self._certificates.renew(node, request.certificate_request)
-        return attestation_pb2.RenewResponse(certificate_chain=chain)
+        logs = LogCollector(node.record.node_id, self._rounds.budget)
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS + self._rounds.settings.complete_within_seconds):
+                await self._renew(context, logs)
+        except TimeoutError as error:
+            raise OutOfOrder("the renewal took too long") from error
+        finally:
+            logs.clear()
+
+    async def _renew(self, context: _Renewing, logs: LogCollector) -> None:
+        node, peer = node_of(caller(), context.peer())
+        async with asyncio.timeout(REQUEST_SECONDS):
+            request = (await _step(context, "certificate_request")).certificate_request
+        renewal = self._renewals.begin(node, peer.channel, request, peer.address)
+        response = attestation_pb2.RenewResponse()
+        fill_challenge(response.challenge, renewal.asked)
+        await context.write(response)
+        message, began = (await _step(context, "evidence")).evidence, self._rounds.clock.steady()
+        while (evidence := logs.add(evidence_from_proto(message), more=message.more)) is None:
+            message = (await _step(context, "evidence")).evidence
+        chain = await self._renewals.finish(renewal, evidence, began)
+        await context.write(attestation_pb2.RenewResponse(certificate_chain=chain))
 
 
-def node_of(who: Caller) -> tuple[Node, Peer]:
+async def _step(context: _Renewing, step: Literal["certificate_request", "evidence"]) -> attestation_pb2.RenewRequest:
+    message: object = await context.read()  # or the end of the stream, whatever the stubs say
+    if not isinstance(message, attestation_pb2.RenewRequest):
+        raise PolicyRefused(UNQUOTED)
+    if message.WhichOneof("step") != step:
+        raise OutOfOrder(f"{step} was expected")
+    return message
+
+
+def node_of(who: Caller, connection: str = "") -> tuple[Node, Peer]:
     """Return the calling node and its end of the channel.
+
+    Args:
+        who: calls.
+        connection: gRPC's name of the peer.
 
     Raises:
         OutOfOrder: the caller is no node; the table of roles refuses that before.
@@ -77,7 +106,8 @@ def node_of(who: Caller) -> tuple[Node, Peer]:
         node_id=who.node.record.node_id,
         certificate_sha256=who.identity.certificate_sha256,
     )
-    return who.node, Peer(channel=channel, not_after=who.identity.not_after)
+    address = address_of(connection)
+    return who.node, Peer(channel=channel, not_after=who.identity.not_after, address=address, connection=connection)
 
 
 async def _serve(session: Session, context: _Stream) -> None:

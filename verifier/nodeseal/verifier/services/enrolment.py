@@ -1,4 +1,10 @@
-"""``nodeseal.v1.Enrollment``: one stream is one attempt, with one deadline over all of it."""
+"""``nodeseal.v1.Enrollment``: one stream is one attempt, with one deadline over all of it.
+
+Nobody has proved anything here, so room is shared by address (:class:`~nodeseal.verifier.limits.SharedSeats`). Streams
+that have said nothing wait in a lobby, for a few seconds, and a newcomer takes the place of the oldest one. Whoever has
+shown an identity holds a seat, which silence of others never takes; addresses with many give way to addresses with few.
+Of one endorsement key at one address, the newest attempts count.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +19,12 @@ from nodeseal.v1 import enrollment_pb2, enrollment_pb2_grpc
 from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.enroller import Attempt, Enrolled, Enroller, parse_facts
 from nodeseal.verifier.enrolment.identity import ClaimedIdentity
-from nodeseal.verifier.limits import Seats
+from nodeseal.verifier.limits import SharedSeats
+from nodeseal.verifier.services.bounds import REQUEST_SECONDS, address_of
 from nodeseal.verifier.store.nodes import NodeFacts
 
+_ATTEMPTS: Final = 2
+"""Of one endorsement key at one address that wait for the TPM."""
 _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
 
 
@@ -25,24 +34,38 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
     def __init__(self, enroller: Enroller, settings: EnrolmentSettings) -> None:
         self._enroller: Final = enroller
         self._settings: Final = settings
-        self._seats: Final = Seats(settings.concurrent, "enrolments")
+        most = settings.concurrent
+        self._lobby: Final = SharedSeats(most, most, "silent enrolments", renews=True)
+        self._seats: Final = SharedSeats(most, most, "enrolments")
+        self._attempts: Final = SharedSeats(most, _ATTEMPTS, "enrolments of one node", renews=True)
 
     async def Enroll(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
         self, _requests: AsyncIterator[enrollment_pb2.EnrollRequest], context: _Stream
     ) -> None:
         """Enrol one node."""
         try:
-            async with self._seats.one(), asyncio.timeout(self._settings.deadline_seconds):
-                await self._enrol(context)
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                await self._enrol(context, address_of(context.peer()))
         except TimeoutError as error:
             raise OutOfOrder(f"enrolment took longer than {self._settings.deadline_seconds} seconds") from error
 
-    async def _enrol(self, context: _Stream) -> None:
-        identity = (await _expect(context, "identity")).identity
-        attempt = await self._enroller.begin(_claimed(identity), _facts(identity))
-        await context.write(_challenge(attempt))
-        activation = (await _expect(context, "activation")).activation
-        await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))
+    async def _enrol(self, context: _Stream, address: str) -> None:
+        identity = await self._identity(context, address)
+        with self._seats.one(address) as seat:
+            attempt = await self._enroller.begin(_claimed(identity), _facts(identity), address)
+            with self._attempts.one(f"{attempt.challenge.candidate.node_id} at {address}"):
+                await context.write(_challenge(attempt))
+                activation = (await _expect(context, "activation")).activation
+            seat.settle()
+            await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))
+
+    async def _identity(self, context: _Stream, address: str) -> enrollment_pb2.Identity:
+        try:
+            with self._lobby.one(address):
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    return (await _expect(context, "identity")).identity
+        except TimeoutError as error:
+            raise OutOfOrder(f"no identity within {REQUEST_SECONDS:.0f} seconds") from error
 
 
 async def _expect(context: _Stream, step: Literal["identity", "activation"]) -> enrollment_pb2.EnrollRequest:

@@ -16,6 +16,7 @@ from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
+from nodeseal.verifier.services.bounds import REQUEST_SECONDS
 from nodeseal.verifier.services.convert_release import (
     leases_from_proto,
     proof_from_proto,
@@ -27,6 +28,7 @@ from nodeseal.verifier.services.interceptor import caller
 from nodeseal.wire.evidence import evidence_from_proto
 
 _ASK_SECONDS: Final = 10
+_ATTEST_FIRST: Final = "attest on it; claims without these leases end them too"
 _Stream = aio.ServicerContext[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
 
 
@@ -54,16 +56,24 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
     async def Return(  # noqa: N802 - gRPC's spelling
         self,
         request: key_release_pb2.ReturnRequest,
-        context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - gRPC's
+        context: aio.ServicerContext[Any, Any],
     ) -> key_release_pb2.ReturnResponse:
-        """End leases that the node has closed."""
-        node, _ = node_of(caller())
-        await self._releases.give_back(node, leases_from_proto(request.lease_ids))
+        """End leases that the node has closed; only the connection on which its TPM has answered may say so.
+
+        Of leases that are not returned so, the node's next claims say that they are over.
+        """
+        node, peer = node_of(caller(), context.peer())
+        leases = leases_from_proto(request.lease_ids)
+        if node.stream is None or node.stream.proved_on != peer.connection:
+            raise OutOfOrder("the node's TPM has not answered on this connection", remedy=_ATTEST_FIRST)
+        await self._releases.give_back(node, leases)
         return key_release_pb2.ReturnResponse()
 
     async def _release(self, context: _Stream, logs: LogCollector, deadline: asyncio.Timeout) -> None:
         node, peer = node_of(caller())
-        wanted = wanted_from_proto((await _expect(context, "ask")).ask)
+        async with asyncio.timeout(REQUEST_SECONDS):
+            ask = (await _expect(context, "ask")).ask
+        wanted = wanted_from_proto(ask)
         request = await self._releases.begin(node, peer.channel, wanted)
         await context.write(request_to_proto(request))
         message, began = await _expect(context, "logs", "proof"), self._rounds.clock.steady()

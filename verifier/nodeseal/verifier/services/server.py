@@ -51,6 +51,7 @@ _ENROL: Final = (
     ("grpc.max_receive_message_length", _MAX_ENROLMENT),
     ("grpc.max_concurrent_streams", 8),
     ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
 )
 
 

@@ -1,0 +1,96 @@
+"""How many calls of each method run at once, of one caller and of all: one table, and no call without a row.
+
+A caller is a person, or a node at one address, or, where nobody has shown a certificate, an address. So a thief of a
+node's TLS key uses up a share of its own. A test compares the table with the descriptors of all services, and
+docs/limits.md with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+REQUEST_SECONDS: Final = 5.0
+"""Within which the first message of a call must arrive; streams have a deadline of their own for the others."""
+LINES_PER_MINUTE: Final = 60
+"""Lines in the log about refused calls of one caller."""
+_PREFIX: Final = 64
+"""Bits of an IPv6 address that name a subscriber: one machine has all addresses of such a network."""
+
+
+class Bound(NamedTuple):
+    """Bound on one method.
+
+    Attributes:
+        each: calls at once of one caller.
+        at_once: calls at once of all; beyond that, a newcomer takes the place of the oldest of whoever has most.
+        renews: whether a caller's newest call ends its oldest, rather than being refused.
+    """
+
+    each: int
+    at_once: int
+    renews: bool = False
+
+
+_PERSON: Final = Bound(64, 1024)
+_TRANSFER: Final = Bound(4, 64)
+"""Of what is long: large documents, whole logs, streams."""
+_MANY: Final = 100_000
+"""More than nodes that a verifier has; file descriptors end before."""
+
+BOUNDS: Final[Mapping[str, Bound]] = {
+    # Calls that say nothing; what speaks is bounded by `enrolment.concurrent` (services/enrolment.py).
+    "/nodeseal.v1.Enrollment/Enroll": Bound(20_000, 20_000),
+    "/nodeseal.v1.Attestation/Attest": Bound(4, _MANY, renews=True),
+    "/nodeseal.v1.Attestation/Renew": Bound(2, _MANY, renews=True),
+    "/nodeseal.v1.KeyRelease/Release": Bound(16, 4096),
+    "/nodeseal.v1.KeyRelease/Return": Bound(16, 4096),
+    "/nodeseal.v1.Nodes/ListNodes": _PERSON,
+    "/nodeseal.v1.Nodes/GetNode": _PERSON,
+    "/nodeseal.v1.Nodes/AdmitNode": _PERSON,
+    "/nodeseal.v1.Nodes/QuarantineNode": _PERSON,
+    "/nodeseal.v1.Nodes/RetireNode": _PERSON,
+    "/nodeseal.v1.Nodes/LabelNode": _PERSON,
+    "/nodeseal.v1.Nodes/GetEvidence": _TRANSFER,
+    "/nodeseal.v1.Nodes/GetToken": _PERSON,
+    "/nodeseal.v1.Goldens/ActivateGolden": _TRANSFER,
+    "/nodeseal.v1.Goldens/RetireGolden": _PERSON,
+    "/nodeseal.v1.Goldens/ListGoldens": _PERSON,
+    "/nodeseal.v1.Goldens/GetGolden": _TRANSFER,
+    "/nodeseal.v1.Keys/CreateKey": _PERSON,
+    "/nodeseal.v1.Keys/ListKeys": _PERSON,
+    "/nodeseal.v1.Keys/GetKey": _PERSON,
+    "/nodeseal.v1.Keys/GrantKey": _PERSON,
+    "/nodeseal.v1.Keys/SetKeyPolicy": _PERSON,
+    "/nodeseal.v1.Keys/RevokeKey": _PERSON,
+    "/nodeseal.v1.Keys/RewrapSlots": _PERSON,
+    "/nodeseal.v1.Models/RegisterModel": _PERSON,
+    "/nodeseal.v1.Models/RetireModel": _PERSON,
+    "/nodeseal.v1.Models/ListModels": _PERSON,
+    "/nodeseal.v1.Models/GetModel": _PERSON,
+    "/nodeseal.v1.Audit/ListRecords": _TRANSFER,
+    "/nodeseal.v1.Audit/GetRecord": _PERSON,
+    "/grpc.health.v1.Health/Check": Bound(16, 256),
+    "/grpc.health.v1.Health/List": Bound(16, 256),
+    "/grpc.health.v1.Health/Watch": Bound(4, 64),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _TRANSFER,
+}
+
+
+def address_of(peer: str) -> str:
+    """Return whose share a connection uses: its IPv4 address, or the /64 network of its IPv6 address.
+
+    Args:
+        peer: in gRPC's spelling, such as ``ipv4:192.0.2.1:5000`` or ``ipv6:%5B2001:db8::1%5D:5000``. All peers that are
+            spelled otherwise share one name.
+    """
+    text = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((address, _PREFIX), strict=False))
+    return str(address)
