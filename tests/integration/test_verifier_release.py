@@ -127,9 +127,7 @@ def test_the_limit_of_a_grant_counts_what_the_node_claims_to_hold(verifier: Runn
 def test_a_returned_lease_makes_room(verifier: RunningVerifier) -> None:
     async def case(scene: Entitled) -> None:
         first = await scene.release()
-        async with scene.node.channel() as channel:
-            request = key_release_pb2.ReturnRequest(lease_ids=[first.lease_id, "l-" + "a" * 26])
-            await key_release_pb2_grpc.KeyReleaseStub(channel).Return(request)
+        await scene.node.give_back(first.lease_id, "l-" + "a" * 26)
         scene.node.leases = ()
         await scene.release()
         assert scene.verifier.actions(f"lease/{first.lease_id}") == ["lease.issued", "lease.ended"]

@@ -171,6 +171,15 @@ class FakeNode:
         self.leases = (*self.leases, released.lease_id)
         return released
 
+    async def give_back(self, *lease_ids: str) -> None:
+        """Return leases, on a connection on which the node's TPM has answered."""
+        async with self.channel() as channel:
+            stubs = Stubs(channel)
+            call = stubs.attestation.Attest()
+            await FakeStream(self, call).round()
+            await stubs.release.Return(key_release_pb2.ReturnRequest(lease_ids=lease_ids))
+            call.cancel()
+
     @asynccontextmanager
     async def renewing(self, request: bytes) -> AsyncIterator[FakeRenewal]:
         """Ask for a certificate and wait for the challenge; raises ``AioRpcError`` when refused."""

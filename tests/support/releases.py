@@ -17,7 +17,7 @@ from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.evidence.binding import Purpose
 from nodeseal.swtpm.synthetic import Attestation
 from nodeseal.tpm.public import EccPublic
-from nodeseal.v1 import attestation_pb2, key_release_pb2, key_release_pb2_grpc
+from nodeseal.v1 import attestation_pb2, key_release_pb2
 from support.admin import Sealed, a_sealed_model, activate, admitted, grant, trusted_node
 from support.fake_node import FakeNode, a_node, golden_of, selection_of
 from support.verifier import Refusal, RunningVerifier, Stubs, a_verifier, refused
@@ -50,9 +50,7 @@ async def attest(node: FakeNode) -> None:
 
 async def give_back(node: FakeNode) -> None:
     """Return every lease that the node holds."""
-    async with node.channel() as channel:
-        request = key_release_pb2.ReturnRequest(lease_ids=node.leases)
-        await key_release_pb2_grpc.KeyReleaseStub(channel).Return(request)
+    await node.give_back(*node.leases)
     node.leases = ()
 
 
