@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,7 @@ class FakeNode:
 
     Attributes:
         tpm: its TPM.
+        enrolment_channel: how it reaches the port for enrolment.
         node_id: its id, once enrolled.
         leases: ids of the leases in its claims.
         boot_log: its firmware's log; empty: no log.
@@ -53,6 +54,7 @@ class FakeNode:
 
     def __init__(self, verifier: RunningVerifier, tpm: SyntheticTpm) -> None:
         self.verifier = verifier
+        self.enrolment_channel: Callable[[], aio.Channel] = verifier.enrolment_channel
         self.tpm = tpm
         self.key = new_tls_key()
         self.chain: tuple[bytes, ...] = ()
@@ -80,7 +82,7 @@ class FakeNode:
 
     async def enrol(self, identity: enrollment_pb2.Identity | None = None) -> None:
         """Enrol; raises ``AioRpcError`` when refused."""
-        async with self.verifier.enrolment_channel() as channel:
+        async with self.enrolment_channel() as channel:
             call = Stubs(channel).enrollment.Enroll(timeout=20)
             await call.write(enrollment_pb2.EnrollRequest(identity=identity or self.identity()))
             challenge = (await received(call)).challenge
