@@ -196,7 +196,8 @@ def test_d10_a_node_that_nobody_admitted_holds_few_release_streams(stage: Stage)
 
 
 def _watch(channel: aio.Channel) -> Call:
-    return health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    return stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
 
 
 def test_d10_watches_of_health_are_shared_by_addresses(stage: Stage) -> None:

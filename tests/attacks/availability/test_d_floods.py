@@ -180,7 +180,7 @@ def test_d03_a_flood_of_releases_is_limited_and_serves_others(stage: Stage) -> N
                 flood = asyncio.gather(*(ask(stubs) for _ in range(300)))
                 await scene.opens()
                 codes = await flood
-        assert 200 <= _limited(codes) <= 240
+        assert 200 <= _limited(codes) <= 290  # sixty a minute, and sixteen at once
         denied = [record for record in stage.verifier.records() if record["actor"] == f"node/{flooder.node_id}"]
         assert sum(record["action"] == "release.denied" for record in denied) == 300 - _limited(codes)
 

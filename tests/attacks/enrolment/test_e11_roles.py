@@ -457,7 +457,7 @@ def test_e11_what_a_caller_may_do_changes_while_the_connection_lasts(tmp_path: P
                 for channel in (again, retired):
                     refusal = await call(channel, renew)
                     assert refusal is not None
-                    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT  # the handler's word on an empty request
+                    assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION  # the handler's word on an empty request
                 await FakeNode(verifier, twin_of(nodes[0].tpm, verifier.vendor)).enrol()
                 await admin.nodes.RetireNode(admin_pb2.RetireNodeRequest(node_id=nodes[1].node_id, reason="sold"))
                 verifier.remove_person("kim")

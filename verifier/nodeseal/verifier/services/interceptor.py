@@ -13,6 +13,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from traceback import clear_frames
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -166,6 +167,7 @@ async def _abort(method: str, context: _Context, error: Exception, lines: LineLi
         await context.abort(status, details_of(error), metadata_of(error))
     finally:
         _tell(method, context, error, lines, holder)
+        clear_frames(error.__traceback__)  # else the request stays in memory until the garbage collector's turn
 
 
 def _tell(method: str, context: _Context, error: Exception, lines: LineLimit, holder: str) -> None:
