@@ -20,8 +20,8 @@ _PREFIX: Final = 64
 """Bits of an IPv6 address that name a subscriber: one machine has all addresses of such a network."""
 
 
-class Bound(NamedTuple):
-    """Bound on one method.
+class CallBound(NamedTuple):
+    """CallBound on one method.
 
     Attributes:
         each: calls at once of one caller.
@@ -34,19 +34,19 @@ class Bound(NamedTuple):
     renews: bool = False
 
 
-_PERSON: Final = Bound(64, 1024)
-_TRANSFER: Final = Bound(4, 64)
+_PERSON: Final = CallBound(64, 1024)
+_TRANSFER: Final = CallBound(4, 64)
 """Of what is long: large documents, whole logs, streams."""
 _MANY: Final = 100_000
 """More than nodes that a verifier has; file descriptors end before."""
 
-BOUNDS: Final[Mapping[str, Bound]] = {
+BOUNDS: Final[Mapping[str, CallBound]] = {
     # Calls that say nothing; what speaks is bounded by `enrolment.concurrent` (services/enrolment.py).
-    "/nodeseal.v1.Enrollment/Enroll": Bound(20_000, 20_000),
-    "/nodeseal.v1.Attestation/Attest": Bound(4, _MANY, renews=True),
-    "/nodeseal.v1.Attestation/Renew": Bound(2, _MANY, renews=True),
-    "/nodeseal.v1.KeyRelease/Release": Bound(16, 4096),
-    "/nodeseal.v1.KeyRelease/Return": Bound(16, 4096),
+    "/nodeseal.v1.Enrollment/Enroll": CallBound(20_000, 20_000),
+    "/nodeseal.v1.Attestation/Attest": CallBound(4, _MANY, renews=True),
+    "/nodeseal.v1.Attestation/Renew": CallBound(2, _MANY, renews=True),
+    "/nodeseal.v1.KeyRelease/Release": CallBound(16, 4096),
+    "/nodeseal.v1.KeyRelease/Return": CallBound(16, 4096),
     "/nodeseal.v1.Nodes/ListNodes": _PERSON,
     "/nodeseal.v1.Nodes/GetNode": _PERSON,
     "/nodeseal.v1.Nodes/AdmitNode": _PERSON,
@@ -72,9 +72,9 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "/nodeseal.v1.Models/GetModel": _PERSON,
     "/nodeseal.v1.Audit/ListRecords": _TRANSFER,
     "/nodeseal.v1.Audit/GetRecord": _PERSON,
-    "/grpc.health.v1.Health/Check": Bound(16, 256),
-    "/grpc.health.v1.Health/List": Bound(16, 256),
-    "/grpc.health.v1.Health/Watch": Bound(4, 64),
+    "/grpc.health.v1.Health/Check": CallBound(16, 256),
+    "/grpc.health.v1.Health/List": CallBound(16, 256),
+    "/grpc.health.v1.Health/Watch": CallBound(4, 64),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _TRANSFER,
 }
 

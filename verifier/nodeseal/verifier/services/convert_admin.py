@@ -32,6 +32,8 @@ from nodeseal.wire.transfer import in_parts
 
 MAX_PAGE = 4 << 20
 """Bytes of nodes in one message: a node with very many findings has a megabyte, and must not hide the others."""
+_MAX_FILTER = 256
+"""Characters of a text that acts are looked up by."""
 _LAST = 2**63 - 1
 """The highest number that the database can hold."""
 DEFAULT_SUITE = Suite.MLKEM768_X25519
@@ -187,7 +189,14 @@ def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model
 
 
 def filter_from_proto(message: admin_pb2.ListRecordsRequest) -> Filter:
-    """Return which acts are wanted."""
+    """Return which acts are wanted.
+
+    Raises:
+        MalformedInput: a text that is longer than any that an act has; names the field.
+    """
+    for field in ("subject", "actor", "kind"):
+        if len(getattr(message, field)) > _MAX_FILTER:
+            raise MalformedInput(f"{field}: longer than {_MAX_FILTER} characters")
     return Filter(after=min(message.after, _LAST), subject=message.subject, actor=message.actor, kind=message.kind)
 
 
