@@ -56,6 +56,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
     from benchmarks import (  # noqa: PLC0415 - gRPC reads its environment when it is loaded
         appraisal,
         boot_log,
+        floods,
         ima,
         latency,
         ledger,
@@ -89,6 +90,8 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "load_peak_memory_over_model": loading.peak_memory_over_model,
         "seal_over_openssl_gcm": sealing.over_openssl_gcm,
         "first_tensor_ms": loading.first_tensor,
+        "person_p99_ms_flood": floods.person_p99,
+        "honest_p99_ms_flood": floods.honest_p99,
         "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }
 

@@ -78,7 +78,7 @@ class LoadNode:
     async def enrol(self, channel: aio.Channel) -> None:
         """Enrol over a channel that others may share."""
         call = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(timeout=_CALL_SECONDS)
-        await call.write(enrollment_pb2.EnrollRequest(identity=self._identity()))
+        await call.write(enrollment_pb2.EnrollRequest(identity=self.identity()))
         challenge = (await _received(call)).challenge
         secret = self._node.tpm.activate(challenge.id_object, challenge.encrypted_secret)
         await call.write(enrollment_pb2.EnrollRequest(activation=enrollment_pb2.Activation(secret=secret)))
@@ -121,7 +121,8 @@ class LoadNode:
         (message,) = evidence_to_proto(made)
         return message
 
-    def _identity(self) -> enrollment_pb2.Identity:
+    def identity(self) -> enrollment_pb2.Identity:
+        """Return what the node shows of itself when it enrols."""
         return enrollment_pb2.Identity(
             ek_public=self._node.tpm.ek.encode(),
             ek_certificates=[self._node.tpm.ek_certificate],
