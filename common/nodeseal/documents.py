@@ -18,6 +18,9 @@ from nodeseal.errors import MalformedInput
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Moment from which stored and sent times are counted."""
 
+_LARGEST: Final = 2**53 - 1
+_COMMON: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
+
 
 class Located(dict[str, object]):
     """A mapping that remembers the line of each key, for errors about files that people write."""
@@ -43,9 +46,28 @@ def encode_json(value: object) -> bytes:
             or text with a lone surrogate), or is nested too deep.
     """
     try:
+        if _is_common(value):
+            return _COMMON.encode(value).encode()
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # the library refuses what does not fit
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedInput(f"no canonical JSON form: {error}") from error
+
+
+def _is_common(value: object) -> bool:
+    """Tell whether the standard encoder spells a value as RFC 8785 does: no floats, small integers, ASCII keys."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is dict:
+        return all(map(_is_common_item, value.items()))  # type: ignore[attr-defined]  # the line above says so
+    if kind is list or kind is tuple:
+        return all(map(_is_common, value))  # type: ignore[call-overload]  # the line above says so
+    return kind is int and -_LARGEST <= value <= _LARGEST  # type: ignore[operator]  # the line above says so
+
+
+def _is_common_item(item: tuple[object, object]) -> bool:
+    key, value = item
+    return type(key) is str and key.isascii() and _is_common(value)
 
 
 def decode_json(raw: bytes, source: str) -> object:

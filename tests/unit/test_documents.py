@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,12 @@ JSON = st.recursive(
 @given(JSON)
 def test_what_is_encoded_decodes_to_the_same_value(value: object) -> None:
     assert decode_json(encode_json(value), "test") == value
+
+
+@given(JSON | st.recursive(JSON | st.floats(allow_nan=False, allow_infinity=False), st.lists))
+def test_every_value_is_spelled_as_the_reference_spells_it(value: object) -> None:
+    """What is common takes a faster way."""
+    assert encode_json(value) == rfc8785.dumps(value)  # type: ignore[arg-type]  # JSON values
 
 
 @given(st.binary(max_size=60))

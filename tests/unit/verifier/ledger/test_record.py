@@ -14,11 +14,11 @@ from nodeseal.ids import Digest
 from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.decided import Committed, Decided
 from nodeseal.verifier.ledger.documents import Document, document_of
-from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash
-from nodeseal.verifier.ledger.record import Authorship, checked_entry, record
+from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
+from nodeseal.verifier.ledger.record import Authorship, Recorder, checked_versions, record
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import Filter, all_versions, every_act, find_document, log_page, number_acts
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import Savepoint, open_engine
 from nodeseal.verifier.store.nodes import NodeProgress, find_node
 from nodeseal.verifier.store.schema import DOCUMENTS, METADATA
 from support.acts import AT, EXAMPLES, NODE
@@ -57,7 +57,8 @@ def test_versions_rise_with_every_act_and_those_that_it_rests_on_stay(connection
 def test_rows_say_what_was_recorded(connection: sa.Connection) -> None:
     committed = keep(connection, Decided(None, (ENROLLED, QUARANTINED)))
     rows = list(every_act(connection))
-    assert [checked_entry(row, KEY) for row in rows] == [recorded.entry for recorded in committed.recorded]
+    assert [read_entry(row.envelope, row.body) for row in rows] == [recorded.entry for recorded in committed.recorded]
+    assert [checked_versions(row, KEY) for row in rows] == [each.entry.versions for each in committed.recorded]
     assert [leaf_hash(row.envelope) for row in rows] == [recorded.leaf for recorded in committed.recorded]
     assert committed.size == sum(len(row.envelope) + len(row.body) for row in rows)
     assert [(row.kind, row.actor) for row in rows] == [
@@ -123,6 +124,22 @@ def test_columns_that_do_not_say_what_the_leaf_says_are_refused(connection: sa.C
     (row,) = every_act(connection)
     for changed in (replace(row, kind="node.admitted"), replace(row, actor="x"), replace(row, salt=bytes(16))):
         with pytest.raises(MalformedInput, match="columns of act 1 do not say what its leaf says"):
-            checked_entry(changed, KEY)
+            checked_versions(changed, KEY)
     with pytest.raises(MalformedInput, match="act 1 was not written by this verifier"):
-        checked_entry(replace(row, mac=bytes(32)), KEY)
+        checked_versions(replace(row, mac=bytes(32)), KEY)
+
+
+def test_decisions_of_one_transaction_see_the_versions_of_those_before_and_of_none_that_was_undone(
+    connection: sa.Connection,
+) -> None:
+    recorder, authorship = Recorder(connection, KEY), Authorship(actor="person/kim", at=AT)
+    recorder.record(Decided(None, (ENROLLED,)), authorship)
+    undone = Savepoint(connection)
+    with pytest.raises(MalformedInput):
+        recorder.record(Decided(None, (QUARANTINED, EXAMPLES["node.judged"])), authorship)
+    undone.undo()
+    last = recorder.record(Decided(None, (QUARANTINED,)), authorship)
+    recorder.write()
+    assert last.recorded[0].entry.versions == {f"node/{NODE}": 2}
+    assert [row.kind for row in every_act(connection)] == ["node.enrolled", "node.quarantined"]
+    assert all_versions(connection)[f"node/{NODE}"] == 2

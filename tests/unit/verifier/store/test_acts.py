@@ -13,7 +13,7 @@ from nodeseal.verifier.store.acts import (
     PAGE_BYTES,
     ActRow,
     Filter,
-    add_act,
+    add_acts,
     all_versions,
     every_act,
     find_document,
@@ -48,7 +48,7 @@ def row(salt: int, *, kind: str = "node.judged", actor: str = "verifier", size: 
 
 def fill(connection: sa.Connection, count: int, size: int = 10) -> None:
     for number in range(count):
-        add_act(connection, row(number, size=size), [])
+        add_acts(connection, [(row(number, size=size), [])])
     number_acts(connection, unnumbered(connection, count), log_size(connection))
 
 
@@ -57,7 +57,7 @@ def salts(rows: list[ActRow]) -> list[int]:
 
 
 def test_an_act_comes_back_as_it_was_with_place_and_id(connection: sa.Connection) -> None:
-    add_act(connection, row(1), ["node/a", "key/b"])
+    add_acts(connection, [(row(1), ["node/a", "key/b"])])
     (found,) = unnumbered(connection, 10)
     assert (found.salt, found.kind, found.actor, found.envelope, found.body, found.mac) == (
         (1).to_bytes(16, "big"),
@@ -71,11 +71,11 @@ def test_an_act_comes_back_as_it_was_with_place_and_id(connection: sa.Connection
 
 
 def test_a_salt_is_used_once(connection: sa.Connection) -> None:
-    add_act(connection, row(1), [])
+    add_acts(connection, [(row(1), [])])
     assert has_act(connection, row(1).salt)
     assert not has_act(connection, row(2).salt)
     with pytest.raises(sa.exc.IntegrityError):
-        add_act(connection, row(1), [])
+        add_acts(connection, [(row(1), [])])
 
 
 def test_versions_of_subjects_are_kept_apart(connection: sa.Connection) -> None:
@@ -90,7 +90,7 @@ def test_numbers_go_on_from_the_last_one(connection: sa.Connection) -> None:
     assert log_size(connection) == 0
     number_acts(connection, [], 0)
     fill(connection, 3)
-    add_act(connection, row(10), [])
+    add_acts(connection, [(row(10), [])])
     assert [each.leaf_index for each in every_act(connection)] == [0, 1, 2, None]
     assert log_size(connection) == 3
     number_acts(connection, unnumbered(connection, 10), log_size(connection))
@@ -100,7 +100,7 @@ def test_numbers_go_on_from_the_last_one(connection: sa.Connection) -> None:
 
 def test_unnumbered_acts_come_in_the_order_of_writing_and_no_more_than_asked_for(connection: sa.Connection) -> None:
     for salt in (5, 3, 4):
-        add_act(connection, row(salt), [])
+        add_acts(connection, [(row(salt), [])])
     assert salts(unnumbered(connection, 2)) == [5, 3]
 
 
@@ -132,7 +132,7 @@ def test_an_act_that_is_larger_than_a_page_comes_alone(connection: sa.Connection
 
 def test_acts_without_a_number_are_in_no_page(connection: sa.Connection) -> None:
     fill(connection, 1)
-    add_act(connection, row(9), [])
+    add_acts(connection, [(row(9), [])])
     assert salts(log_page(connection, Filter(), 10)) == [0]
 
 
@@ -144,7 +144,7 @@ def test_filters(connection: sa.Connection) -> None:
         (3, "lease.issued", "node/a", ["lease/x", "node/a"]),
         (4, "node.judged", "verifier", ["node/a_b", "node/axb/labels"]),
     ):
-        add_act(connection, row(salt, kind=kind, actor=actor), subjects)
+        add_acts(connection, [(row(salt, kind=kind, actor=actor), subjects)])
     number_acts(connection, unnumbered(connection, 10), 0)
 
     def found(**wanted: str) -> list[int]:

@@ -23,7 +23,7 @@ from nodeseal.ids import Digest, KeyId, NodeId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.acts import ActRow, add_act
+from nodeseal.verifier.store.acts import ActRow, add_acts
 from nodeseal.verifier.store.database import Store, open_engine, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
@@ -91,7 +91,8 @@ def put(connection: sa.Connection, record: NodeRecord, progress: NodeProgress) -
 
 def add(connection: sa.Connection, salt: bytes) -> None:
     """Write a row."""
-    add_act(connection, ActRow(salt=salt, kind="k", actor="a", envelope=b"{}", body=b"{}", mac=bytes(32)), ("x",))
+    row = ActRow(salt=salt, kind="k", actor="a", envelope=b"{}", body=b"{}", mac=bytes(32))
+    add_acts(connection, [(row, ("x",))])
 
 
 def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> None:

@@ -31,11 +31,11 @@ from nodeseal.verifier.ledger.acts import NodeJudged
 from nodeseal.verifier.ledger.decided import Committed, Decide, Decided, Recorded, T
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.leaf import MacKey
-from nodeseal.verifier.ledger.record import Authorship, checked_entry, record
+from nodeseal.verifier.ledger.record import Authorship, Recorder, checked_versions
 from nodeseal.verifier.ledger.restrictions import Restriction, decide_restriction
 from nodeseal.verifier.ledger.shares import Shares
 from nodeseal.verifier.store.acts import has_act, log_size, number_acts, unnumbered
-from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.store.database import Savepoint, Store
 
 RESERVED_BYTES: Final = 64 * 1024 * 1024
 """Room on the disk that only restrictions by people may use."""
@@ -249,7 +249,7 @@ class Ledger:
         size = log_size(connection)
         while rows := unnumbered(connection, _NUMBERED_AT_ONCE):
             for row in rows:
-                checked_entry(row, self._mac_key)
+                checked_versions(row, self._mac_key)
             number_acts(connection, rows, size)
             size += len(rows)
 
@@ -291,26 +291,27 @@ class Ledger:
             proposal.settle(_nearly_full())
 
     def _record(self, connection: sa.Connection, batch: Sequence[_Proposal]) -> Sequence[_Outcome]:
+        recorder = Recorder(connection, self._mac_key)
         outcomes: list[_Outcome] = []
         stuck: Unavailable | None = None
         for proposal in batch:
-            outcome = stuck if stuck and not proposal.restriction else self._record_one(connection, proposal)
+            outcome = stuck if stuck and not proposal.restriction else self._record_one(connection, recorder, proposal)
             if proposal.restriction and not _is_over(outcome):
                 outcome = stuck = Unavailable(f"a restriction cannot be recorded: {outcome}")
             outcomes.append(outcome)
+        recorder.write()
         return outcomes
 
-    def _record_one(self, connection: sa.Connection, proposal: _Proposal) -> _Outcome:
-        savepoint = connection.begin_nested()
+    def _record_one(self, connection: sa.Connection, recorder: Recorder, proposal: _Proposal) -> _Outcome:
+        savepoint = Savepoint(connection)
         try:
-            authorship = proposal.authorship(self.clock.wall())
-            committed = record(connection, proposal.decide(connection), authorship, self._mac_key)
+            committed = recorder.record(proposal.decide(connection), proposal.authorship(self.clock.wall()))
         except Exception as error:  # the failure of one decision is not the failure of the others
             if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError):
                 raise  # the store's own failure: nothing of the batch is on the disk
-            savepoint.rollback()
+            savepoint.undo()
             return error
-        savepoint.commit()
+        savepoint.keep()
         return committed
 
     def _take_effect(self, batch: Sequence[_Proposal], outcomes: Sequence[_Outcome]) -> None:

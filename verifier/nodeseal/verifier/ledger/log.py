@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
@@ -18,8 +18,8 @@ from nodeseal.verifier.ledger import first_log
 from nodeseal.verifier.ledger.acts import VERIFIER, LogOpened
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, document_of, named_documents
-from nodeseal.verifier.ledger.leaf import Entry, MacKey, read_entry
-from nodeseal.verifier.ledger.record import Authorship, checked_entry, record
+from nodeseal.verifier.ledger.leaf import MacKey, read_entry
+from nodeseal.verifier.ledger.record import Authorship, checked_versions, record
 from nodeseal.verifier.store.acts import ActRow, Filter, all_versions, every_act, find_document, log_page, log_size
 from nodeseal.verifier.store.database import run
 
@@ -142,9 +142,12 @@ def check_log(engine: sa.Engine, mac_key: MacKey) -> None:
 
 def _check(connection: sa.Connection, mac_key: MacKey) -> None:
     numbered, versions = 0, dict[str, int]()
+    roles: dict[str, _Roles] = {}
     for row in every_act(connection):
-        entry = checked_entry(row, mac_key)
-        if not _follows(entry, versions):
+        carried = checked_versions(row, mac_key)
+        if row.kind not in roles:
+            roles[row.kind] = _roles(row)
+        if not _follows(carried, roles[row.kind], versions):
             raise _missing(f"act {row.id} does not follow the acts about the same subjects before it")
         if row.leaf_index not in {None, numbered}:
             raise _missing(f"act {row.id} is number {row.leaf_index} of the log, where {numbered} must stand")
@@ -159,14 +162,29 @@ def _check(connection: sa.Connection, mac_key: MacKey) -> None:
             raise _missing(f"the version of {subject} is not the one of its last act")
 
 
-def _follows(entry: Entry, versions: dict[str, int]) -> bool:
+_Roles: TypeAlias = Mapping[tuple[str, ...], int]
+"""By how much acts of a kind raise each of their subjects: 1, or 0 where they only rest on it."""
+
+
+def _roles(row: ActRow) -> _Roles:
+    """Return the roles of subjects in acts of one kind, which are the same in all of them."""
+    act = read_entry(row.envelope, row.body).act
+    return {_place(subject): 0 for subject in act.rests_on} | {_place(subject): 1 for subject in act.raises}
+
+
+def _place(subject: str) -> tuple[str, ...]:
+    """Return a subject without the names in it: ``node/ID/identity`` is a node's identity."""
+    first, *rest = subject.split("/")
+    return (first, *rest[1:]) if first == "node" else (first,)
+
+
+def _follows(carried: Mapping[str, int], roles: _Roles, versions: dict[str, int]) -> bool:
     """Tell whether an act carries the versions that its subjects have then, and raise those that it raises."""
-    raised = dict.fromkeys(entry.act.raises, 1)
-    follows = all(
-        version == versions.get(subject, 0) + raised.get(subject, 0) for subject, version in entry.versions.items()
-    )
-    versions.update(entry.versions)
-    return follows and entry.versions.keys() == {*raised, *entry.act.rests_on}
+    follows = True
+    for subject, version in carried.items():
+        follows = follows and version == versions.get(subject, 0) + roles[_place(subject)]
+        versions[subject] = version
+    return follows
 
 
 def _missing(what: str) -> MalformedInput:

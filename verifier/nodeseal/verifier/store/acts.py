@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from nodeseal.ids import Digest
+from nodeseal.verifier.store.prepared import Prepared
 from nodeseal.verifier.store.rows import read_records
 from nodeseal.verifier.store.schema import ACT_SUBJECTS, ACTS, DOCUMENTS, VERSIONS
 
@@ -17,14 +19,44 @@ PAGE_BYTES: Final = 1024 * 1024
 """Bytes of acts that are read at once."""
 
 
-# Every act runs these; SQLAlchemy takes longer to build a statement than to run it.
-_ADD_ACT: Final = ACTS.insert()
-_ADD_SUBJECTS: Final = ACT_SUBJECTS.insert()
-_VERSIONS_OF: Final = sa.select(VERSIONS).where(VERSIONS.c.subject.in_(sa.bindparam("subjects", expanding=True)))
-_NEW_VERSION: Final = insert(VERSIONS)
-_SET_VERSIONS: Final = _NEW_VERSION.on_conflict_do_update(
-    index_elements=[VERSIONS.c.subject], set_={"version": _NEW_VERSION.excluded.version}
+_COLUMNS: Final = ("salt", "kind", "actor", "envelope", "body", "mac")
+_NAMES: Final = ("id", *_COLUMNS, "leaf_index")
+_PAGE: Final = Prepared(
+    sa.select(*(ACTS.c[name] for name in _NAMES))
+    .where(ACTS.c.id > sa.bindparam("after"))
+    .order_by(ACTS.c.id)
+    .limit(sa.bindparam("page"))
+    .offset(sa.literal_column("0"))  # as SQLAlchemy would add it, with a parameter
 )
+_ADD_ACT: Final = Prepared(ACTS.insert(), *_COLUMNS)
+_ADD_SUBJECT: Final = Prepared(
+    ACT_SUBJECTS.insert().from_select(
+        ["subject", "act_id"],
+        sa.select(sa.bindparam("named", type_=sa.String), ACTS.c.id).where(ACTS.c.salt == sa.bindparam("of")),
+    )
+)
+_HAS_ACT: Final = Prepared(sa.select(ACTS.c.id).where(ACTS.c.salt == sa.bindparam("of")))
+_PUT_DOCUMENT: Final = Prepared(
+    insert(DOCUMENTS).on_conflict_do_nothing().returning(DOCUMENTS.c.digest), "digest", "content"
+)
+_FIND_DOCUMENT: Final = Prepared(sa.select(DOCUMENTS.c.content).where(DOCUMENTS.c.digest == sa.bindparam("named")))
+_NEW_VERSION: Final = insert(VERSIONS)
+_SET_VERSION: Final = Prepared(
+    _NEW_VERSION.on_conflict_do_update(
+        index_elements=[VERSIONS.c.subject], set_={"version": _NEW_VERSION.excluded.version}
+    ),
+    "subject",
+    "version",
+)
+_NUMBER: Final = Prepared(
+    ACTS.update().where(ACTS.c.id == sa.bindparam("row")).values(leaf_index=sa.bindparam("place"))
+)
+
+
+@cache
+def _versions_of(count: int) -> Prepared:
+    names = [sa.bindparam(f"subject_{number}", type_=sa.String) for number in range(count)]
+    return Prepared(sa.select(VERSIONS.c.subject, VERSIONS.c.version).where(VERSIONS.c.subject.in_(names)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,33 +101,30 @@ class Filter:
     kind: str = ""
 
 
-def add_act(connection: sa.Connection, row: ActRow, subjects: Iterable[str]) -> None:
-    """Add an act that is not numbered yet."""
-    values = {name: getattr(row, name) for name in ("salt", "kind", "actor", "envelope", "body", "mac")}
-    added = connection.execute(_ADD_ACT, values).inserted_primary_key
-    act_id = added[0] if added else None
-    named = [{"subject": subject, "act_id": act_id} for subject in subjects]
-    if named:
-        connection.execute(_ADD_SUBJECTS, named)
+def add_acts(connection: sa.Connection, acts: Sequence[tuple[ActRow, Iterable[str]]]) -> None:
+    """Add acts that are not numbered yet, in this order, each with its subjects."""
+    _ADD_ACT.run_all(connection, [{name: getattr(row, name) for name in _COLUMNS} for row, _ in acts])
+    subjects = [{"named": subject, "of": row.salt} for row, named in acts for subject in named]
+    _ADD_SUBJECT.run_all(connection, subjects)
 
 
 def has_act(connection: sa.Connection, salt: bytes) -> bool:
     """Tell whether the act with this salt was recorded."""
-    return connection.execute(sa.select(ACTS.c.id).where(ACTS.c.salt == salt)).first() is not None
+    return bool(_HAS_ACT.run(connection, {"of": salt}))
 
 
 def versions_of(connection: sa.Connection, subjects: Iterable[str]) -> dict[str, int]:
     """Return the version of each subject; 0: no act has raised it."""
-    asked = list(subjects)
-    known = {row.subject: row.version for row in connection.execute(_VERSIONS_OF, {"subjects": asked})}
-    return {subject: known.get(subject, 0) for subject in asked}
+    versions = dict.fromkeys(subjects, 0)
+    if versions:
+        asked = {f"subject_{number}": subject for number, subject in enumerate(versions)}
+        versions.update(_versions_of(len(asked)).run(connection, asked))
+    return versions
 
 
 def set_versions(connection: sa.Connection, versions: Mapping[str, int]) -> None:
     """Store the versions of subjects."""
-    rows = [{"subject": subject, "version": version} for subject, version in versions.items()]
-    if rows:
-        connection.execute(_SET_VERSIONS, rows)
+    _SET_VERSION.run_all(connection, [{"subject": name, "version": version} for name, version in versions.items()])
 
 
 def all_versions(connection: sa.Connection, *kinds: str) -> dict[str, int]:
@@ -119,10 +148,7 @@ def log_size(connection: sa.Connection) -> int:
 
 def number_acts(connection: sa.Connection, rows: Iterable[ActRow], first: int) -> None:
     """Give acts the indices from ``first`` on."""
-    numbers = [{"row": row.id, "place": first + place} for place, row in enumerate(rows)]
-    if numbers:
-        given = ACTS.update().where(ACTS.c.id == sa.bindparam("row")).values(leaf_index=sa.bindparam("place"))
-        connection.execute(given, numbers)
+    _NUMBER.run_all(connection, [{"row": row.id, "place": first + place} for place, row in enumerate(rows)])
 
 
 def log_page(connection: sa.Connection, wanted: Filter, limit: int) -> list[ActRow]:
@@ -160,20 +186,17 @@ def _chosen(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
 def every_act(connection: sa.Connection, page: int = 1000) -> Iterator[ActRow]:
     """Yield all acts, numbered or not, in the order in which they were written."""
     after = 0
-    while rows := read_records(
-        connection, sa.select(ACTS).where(ACTS.c.id > after).order_by(ACTS.c.id).limit(page), ActRow
-    ):
-        yield from rows
-        after = rows[-1].id
+    while rows := _PAGE.run(connection, {"after": after, "page": page}):
+        for values in rows:
+            yield ActRow(**dict(zip(_NAMES, values, strict=True)))
+        after = rows[-1][0]
 
 
 def put_document(connection: sa.Connection, digest: Digest, content: bytes) -> bool:
     """Store a document, unless it is there; tell whether it was added."""
-    added = insert(DOCUMENTS).values(digest=digest, content=content).on_conflict_do_nothing()
-    return connection.execute(added).rowcount > 0
+    return bool(_PUT_DOCUMENT.run(connection, {"digest": digest, "content": content}))
 
 
 def find_document(connection: sa.Connection, digest: Digest) -> bytes | None:
     """Return a document."""
-    content: bytes | None = connection.scalar(sa.select(DOCUMENTS.c.content).where(DOCUMENTS.c.digest == digest))
-    return content
+    return next((content for (content,) in _FIND_DOCUMENT.run(connection, {"named": digest})), None)

@@ -19,9 +19,13 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from nodeseal.errors import Unavailable
+from nodeseal.verifier.store.prepared import Prepared
 
 T = TypeVar("T")
 BUSY_SECONDS: Final = 2.0
+_SAVE: Final = Prepared(sa.text("SAVEPOINT decision"))
+_UNDO: Final = Prepared(sa.text("ROLLBACK TO SAVEPOINT decision"))
+_KEEP: Final = Prepared(sa.text("RELEASE SAVEPOINT decision"))
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
 
 
@@ -45,6 +49,23 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
 def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class Savepoint:
+    """A place in a transaction to which what is written after it can be undone."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection: Final = connection
+        _SAVE.run(connection)
+
+    def undo(self) -> None:
+        """Undo what was written since."""
+        _UNDO.run(self._connection)
+        self.keep()
+
+    def keep(self) -> None:
+        """Let what was written since be part of the transaction."""
+        _KEEP.run(self._connection)
 
 
 class Store:

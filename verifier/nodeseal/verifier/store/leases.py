@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId
+from nodeseal.verifier.store.prepared import Prepared
 from nodeseal.verifier.store.rows import read_records
 from nodeseal.verifier.store.schema import LEASES
 
@@ -19,8 +20,8 @@ _RUNNING: Final = (
 _OF_NODE: Final = _RUNNING.where(LEASES.c.node_id == sa.bindparam("node"))
 _OF_KEY: Final = _RUNNING.where(LEASES.c.key_id == sa.bindparam("key"))
 _OF_BOTH: Final = _OF_NODE.where(LEASES.c.key_id == sa.bindparam("key"))
-_ADD_LEASE: Final = LEASES.insert()
-_END_LEASE: Final = (
+_ADD_LEASE: Final = Prepared(LEASES.insert(), *_NAMES)
+_END_LEASE: Final = Prepared(
     LEASES.update()
     .where(LEASES.c.lease_id == sa.bindparam("lease"), LEASES.c.ended.is_(None))
     .values(ended=sa.bindparam("at"), cause=sa.bindparam("why"), end_reason=sa.bindparam("text"))
@@ -63,9 +64,9 @@ def running_leases(
 
 def add_lease(connection: sa.Connection, lease: LeaseRecord) -> None:
     """Start a lease."""
-    connection.execute(_ADD_LEASE, {field.name: getattr(lease, field.name) for field in fields(lease)})
+    _ADD_LEASE.run(connection, {name: getattr(lease, name) for name in _NAMES})
 
 
 def end_lease(connection: sa.Connection, lease_id: LeaseId, at: datetime, cause: str | None, reason: str) -> None:
     """Mark a lease as ended."""
-    connection.execute(_END_LEASE, {"lease": lease_id, "at": at, "why": cause, "text": reason})
+    _END_LEASE.run(connection, {"lease": lease_id, "at": at, "why": cause, "text": reason})

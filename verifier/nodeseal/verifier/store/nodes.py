@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
 
 from nodeseal.appraisal.kinds.ima import ImaMark
 from nodeseal.appraisal.model import UNKNOWN_TPM, Baseline, TpmFacts
@@ -19,11 +20,45 @@ from nodeseal.ids import Digest, NodeId, parse_digest
 from nodeseal.tpm.algorithms import HASHES_BY_NAME
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
+from nodeseal.verifier.store.prepared import Prepared
 from nodeseal.verifier.store.schema import NODES, VERSIONS
 from nodeseal.wire.findings import parse_finding, plain_findings
 
-# Most decisions run this; SQLAlchemy takes longer to build a statement than to run it.
-_FIND: Final = sa.select(NODES).where(NODES.c.node_id == sa.bindparam("id"))
+# Most decisions run these; SQLAlchemy takes longer to build a statement than to run it.
+_OF_NODE: Final = NODES.c.node_id == sa.bindparam("id")
+_FIND: Final = sa.select(NODES).where(_OF_NODE)
+_STANDING: Final = ("state", "reason", "findings", "goldens", "trusted_until")
+_PROGRESS: Final = ("last_seen", "clock", "ima_mark")
+_RECORD: Final = tuple(column.name for column in NODES.c if column.name not in _PROGRESS)
+
+
+def _put() -> Prepared:
+    added = insert(NODES)
+    replaced = {name: added.excluded[name] for name in _RECORD if name not in {"node_id", "ek_name"}}
+    return Prepared(added.on_conflict_do_update(index_elements=[NODES.c.node_id], set_=replaced), *_RECORD)
+
+
+def _setting(*columns: str) -> sa.Update:
+    return NODES.update().where(_OF_NODE).values({name: sa.bindparam(f"new_{name}") for name in columns})
+
+
+def _moving() -> sa.Update:
+    version = sa.select(VERSIONS.c.version).where(
+        VERSIONS.c.subject == sa.literal_column("'node/'").concat(NODES.c.node_id)
+    )
+    return _setting("trusted_until", *_PROGRESS).where(
+        NODES.c.state == sa.bindparam("seen_state"),
+        sa.func.coalesce(version.scalar_subquery(), sa.literal_column("0")) == sa.bindparam("seen_version"),
+    )
+
+
+_PUT: Final = _put()
+_SET_STANDING: Final = Prepared(_setting(*_STANDING))
+_SET_PROGRESS: Final = Prepared(_setting(*_PROGRESS))
+_SET_CLOCK: Final = Prepared(_setting("clock", "ima_mark"))
+_SET_CERTIFICATES: Final = Prepared(_setting("certificate_sha256", "next_certificate_sha256"))
+_SET_LABELS: Final = Prepared(_setting("labels"))
+_MOVE: Final = Prepared(_moving())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,53 +171,43 @@ def find_node(connection: sa.Connection, node_id: NodeId) -> StoredNode | None:
 
 def put_node(connection: sa.Connection, record: NodeRecord, standing: NodeStanding) -> None:
     """Add a node, or replace its record and standing. Its progress stays."""
-    values = {**_record_values(record), **_standing_values(standing)}
-    changed = connection.execute(NODES.update().where(NODES.c.node_id == record.node_id).values(**values))
-    if changed.rowcount == 0:
-        connection.execute(NODES.insert().values(node_id=record.node_id, ek_name=record.ek_name, **values))
+    names = {"node_id": record.node_id, "ek_name": record.ek_name}
+    _PUT.run(connection, {**names, **_record_values(record), **_standing_values(standing)})
 
 
 def save_standing(connection: sa.Connection, node_id: NodeId, standing: NodeStanding) -> None:
     """Store what was decided about a node."""
-    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**_standing_values(standing)))
+    _set(connection, _SET_STANDING, node_id, _standing_values(standing))
 
 
 def forget_clock(connection: sa.Connection, node_id: NodeId) -> None:
     """Forget what the next round must continue."""
-    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(clock=None, ima_mark=None))
+    _set(connection, _SET_CLOCK, node_id, {"clock": None, "ima_mark": None})
 
 
 def put_progress(connection: sa.Connection, node_id: NodeId, progress: NodeProgress) -> None:
     """Store a node's progress, beside the decision that was made on it."""
-    values = _progress_values(progress)
-    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
+    _set(connection, _SET_PROGRESS, node_id, _progress_values(progress))
+
+
+def _set(connection: sa.Connection, statement: Prepared, node_id: NodeId, values: Mapping[str, object]) -> None:
+    statement.run(connection, {"id": node_id, **{f"new_{name}": value for name, value in values.items()}})
 
 
 def save_progress(connection: sa.Connection, moved: Iterable[Moved]) -> None:
     """Store the progress of many nodes at once, except of those about which something else was decided since."""
-    rows = [_moved_values(each) for each in moved]
-    if not rows:
-        return
-    subject = sa.literal("node/").concat(NODES.c.node_id)
-    version = sa.select(VERSIONS.c.version).where(VERSIONS.c.subject == subject).scalar_subquery()
-    seen = sa.and_(
-        NODES.c.node_id == sa.bindparam("id"),
-        NODES.c.state == sa.bindparam("seen_state"),
-        sa.func.coalesce(version, 0) == sa.bindparam("seen_version"),
-    )
-    columns = ("trusted_until", "last_seen", "clock", "ima_mark")
-    connection.execute(NODES.update().where(seen).values({name: sa.bindparam(f"new_{name}") for name in columns}), rows)
+    _MOVE.run_all(connection, [_moved_values(each) for each in moved])
 
 
 def save_certificates(connection: sa.Connection, node_id: NodeId, current: bytes, following: bytes | None) -> None:
     """Store the certificates that speak for a node."""
     values = {"certificate_sha256": current, "next_certificate_sha256": following}
-    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(**values))
+    _set(connection, _SET_CERTIFICATES, node_id, values)
 
 
 def save_labels(connection: sa.Connection, node_id: NodeId, labels: Mapping[str, str]) -> None:
     """Store the labels of a node."""
-    connection.execute(NODES.update().where(NODES.c.node_id == node_id).values(labels=encode_json(labels).decode()))
+    _set(connection, _SET_LABELS, node_id, {"labels": encode_json(labels).decode()})
 
 
 def decode_findings(raw: bytes) -> tuple[Finding, ...]:
