@@ -13,8 +13,11 @@ coroutine under :func:`asyncio.run`::
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -44,6 +47,7 @@ from support.replay import replay
 TRUST_DOMAIN = "test.example"
 FAST: Mapping[str, object] = {"interval_seconds": 1, "trust_seconds": 30, "answer_within_seconds": 5}
 _READY_SECONDS = 90.0
+_TESTS = (str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")]))
 _LOCAL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
 
 
@@ -55,6 +59,8 @@ class RunningVerifier:
         vendor: the only TPM vendor it trusts.
         listen: address for nodes and people.
         listen_enrol: address for enrolment.
+        program: module that is run in place of the verifier's, and what comes before ``run`` in its arguments; empty:
+            the verifier's.
         tampered: whether a test has changed the database behind its back, so that its acts explain it no longer.
     """
 
@@ -63,7 +69,8 @@ class RunningVerifier:
         self.vendor = vendor
         self.listen = self.listen_enrol = ""
         self.tampered = False
-        self._process: programs.Program | None = None
+        self.program: tuple[str, ...] = ()
+        self._process: programs.Program | subprocess.Popen[bytes] | None = None
 
     @property
     def ca(self) -> bytes:
@@ -106,7 +113,16 @@ class RunningVerifier:
 
     def _start(self, output: int) -> None:
         arguments = "run", "--config", str(self.folder / "verifier.yaml")
-        self._process = programs.start(programs.VERIFIER, *arguments, output=output, loaded_with=GRPC_VARIABLES)
+        if not self.program:
+            self._process = programs.start(programs.VERIFIER, *arguments, output=output, loaded_with=GRPC_VARIABLES)
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *self.program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_TESTS)},
+        )
 
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""

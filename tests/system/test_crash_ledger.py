@@ -13,7 +13,7 @@ import random
 import shutil
 import signal
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from nodeseal.errors import NodesealError
 from nodeseal.ids import ModelId, NodeId, lease_id_of
@@ -42,16 +41,16 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import check_log, open_log, record_alone
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store import database
 from nodeseal.verifier.store.database import Store, open_engine
 from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, KEY, NODE, OTHER_NODE
 from support.replay import replay
+from support.stepping import Steps
 
 KILLS = int(os.environ.get("NODESEAL_CRASH_KILLS", "12")) * 8
-STEPS = 160
+STEPS = 220
 """Steps that a child takes at most until it is killed."""
 MAC_KEY = MacKey(raw=bytes(range(32)))
 SELECTION = PcrSelection.of({HashAlg.SHA256: range(10)})
@@ -83,63 +82,9 @@ def prepare(path: Path) -> None:
 # The child
 
 
-class _Steps:
-    """Counts steps of all threads and ends the process at one of them."""
-
-    def __init__(self, last: int) -> None:
-        self._steps = count(1)
-        self._last = last
-
-    def take(self) -> None:
-        if next(self._steps) == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, holder: Any, name: str) -> None:
-        """Let every call of a function be two steps."""
-        original = getattr(holder, name)
-
-        def stepping(*arguments: Any, **named: Any) -> Any:
-            self.take()
-            result = original(*arguments, **named)
-            self.take()
-            return result
-
-        setattr(holder, name, stepping)
-
-    def install(self) -> None:
-        for holder, name in (
-            (Journal, "write"),
-            (Journal, "discard"),
-            (Ledger, "_take_effect"),
-            (Ledger, "_fold"),
-            (Ledger, "_let_go"),
-            (Fleet, "put_in_force"),
-            (os, "link"),
-            (os, "fsync"),
-        ):
-            self.around(holder, name)
-        transaction = database.run
-
-        def run(engine: sa.Engine, work: Callable[[sa.Connection], Any]) -> Any:
-            if not engine.get_execution_options().get("writes"):
-                return transaction(engine, work)
-            self.take()
-
-            def stepping(connection: sa.Connection) -> Any:
-                result = work(connection)
-                self.take()
-                return result
-
-            result = transaction(engine, stepping)
-            self.take()
-            return result
-
-        database.run = run
-
-
 def child(folder: Path, last: int, seed: int, told: Connection) -> None:
     """Act until a step ends this process."""
-    _Steps(last).install()
+    Steps(last).install()
     asyncio.run(_act(folder, random.Random(seed), told))  # noqa: S311 - the same in every run
 
 
