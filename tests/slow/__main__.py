@@ -1,7 +1,8 @@
 """``make check-slow``: what ``make test`` cannot show, since it takes a machine in another state.
 
 ``fresh``: tests pass on a machine that was started a minute ago. ``busy``: they pass beside ten busy processes.
-``leftovers``: what the demo or a test run started ends with it, whatever ends it. Arguments pick some of the three.
+``leftovers``: what the demo or a test run started ends with it, whatever ends it. ``kills``: nothing is lost when
+verifier, agent and ledger are killed hundreds of times. Arguments pick some of the four.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from slow import busy, fresh, leftovers
+from slow import busy, fresh, kills, leftovers
 from slow.run import Skipped, say
 
 PARTS: Final[dict[str, Callable[[], list[str]]]] = {
     "fresh": fresh.check,
     "busy": busy.check,
     "leftovers": leftovers.check,
+    "kills": kills.check,
 }
 
 
