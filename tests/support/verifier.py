@@ -77,7 +77,7 @@ class RunningVerifier:
         return (self.folder / "ca.pem").read_bytes()
 
     @property
-    def process(self) -> programs.Program:
+    def process(self) -> programs.Program | subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
 

@@ -207,7 +207,7 @@ def _start(verifier: RunningVerifier, step: int) -> bool:
         assert verifier.process.returncode == -signal.SIGKILL
         return False
     finally:
-        verifier.program = ("nodeseal.verifier",)
+        verifier.program = ()
     return True
 
 
