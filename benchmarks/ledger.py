@@ -12,7 +12,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_model
@@ -114,16 +114,15 @@ class _Bench:
 
 @contextmanager
 def _bench() -> Iterator[_Bench]:
-    with TemporaryDirectory(prefix="nodeseal-bench-") as name:
-        engine = open_engine(Path(name) / "acts.sqlite")
+    with (
+        TemporaryDirectory(prefix="nodeseal-bench-") as name,
+        opened_engine(Path(name) / "acts.sqlite") as engine,
+        closing(Store(engine)) as store,
+    ):
         migrate(engine)
         with engine.execution_options(writes=True).begin() as connection:
             _prepare(connection)
-        store = Store(engine)
-        try:
-            yield _Bench(Path(name), store, [], [])
-        finally:
-            store.close()
+        yield _Bench(Path(name), store, [], [])
 
 
 def _prepare(connection: sa.Connection) -> None:

@@ -38,7 +38,7 @@ from nodeseal.wire.evidence import evidence_to_proto
 _TOGETHER: Final = 64
 """Nodes that connect at once."""
 _ENROL_TOGETHER: Final = 4
-"""Half of what a verifier takes on one connection: at its limit, it may refuse a stream that follows one it just ended."""
+"""Half of what a verifier takes on one connection: at its limit, a stream right after another may be refused."""
 _CALL_SECONDS: Final = 60
 _SETTLE_SECONDS: Final = 0.3
 _FACTS: Final = enrollment_pb2.NodeFacts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import closing
 
 import grpc
 import pytest
@@ -343,7 +344,7 @@ def test_a_stopped_verifier_tells_its_streams_and_exits_with_zero(fresh: Running
 def test_a_golden_that_was_edited_in_the_database_stops_the_start(fresh: RunningVerifier) -> None:
     asyncio.run(trusted_node(fresh))
     fresh.stop()
-    with sqlite3.connect(fresh.folder / "verifier.sqlite") as database:
+    with closing(sqlite3.connect(fresh.folder / "verifier.sqlite")) as database, database:
         (document,) = database.execute("SELECT document FROM goldens").fetchone()
         database.execute("UPDATE goldens SET document = ?", (document.replace(b'"rack-a"', b'"rack-b"'),))
     fresh.tampered = True

@@ -18,7 +18,7 @@ from nodeseal.verifier.ledger.decided import Recorded
 from nodeseal.verifier.ledger.leaf import Entry, leaf_hash, read_entry
 from nodeseal.verifier.ledger.projectors import project
 from nodeseal.verifier.store.acts import all_versions, every_act, put_document
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import opened_engine, run
 from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, METADATA, MODELS
 
 DECIDED = {
@@ -42,12 +42,9 @@ def replay(database: Path, scratch: Path) -> int:
     Databases of the first release have rows that no act made; they are not for this.
     """
     entries, documents, contents = _read(database)
-    engine = open_engine(scratch)
-    try:
+    with opened_engine(scratch) as engine:
         METADATA.create_all(engine)
         run(engine.execution_options(writes=True), lambda made: _project(made, entries, documents, contents))
-    finally:
-        engine.dispose()
     for table, columns in DECIDED.items():
         assert _rows(scratch, table, columns) == _rows(database, table, columns), table
     _compare(_folded(entries, documents, contents), database)
@@ -56,8 +53,6 @@ def replay(database: Path, scratch: Path) -> int:
 
 
 def _read(database: Path) -> tuple[list[Entry], Mapping[Digest, bytes], Mapping[Digest, bytes]]:
-    engine = open_engine(database)
-
     def work(rows: sa.Connection) -> tuple[list[Entry], Mapping[Digest, bytes], Mapping[Digest, bytes]]:
         entries = [read_entry(row.envelope, row.body) for row in every_act(rows)]
         documents = {row.digest: row.content for row in rows.execute(sa.select(DOCUMENTS))}
@@ -65,10 +60,8 @@ def _read(database: Path) -> tuple[list[Entry], Mapping[Digest, bytes], Mapping[
         contents += [row.content for row in rows.execute(sa.select(MODELS.c.content))]
         return entries, documents, {digest_of(content): content for content in contents}
 
-    try:
+    with opened_engine(database) as engine:
         return run(engine, work)
-    finally:
-        engine.dispose()
 
 
 def _project(
@@ -97,11 +90,8 @@ def _folded(entries: list[Entry], documents: Mapping[Digest, bytes], contents: M
 
 
 def _compare(memory: Memory, database: Path) -> None:
-    engine = open_engine(database)
-    try:
+    with opened_engine(database) as engine:
         versions = run(engine, all_versions)
-    finally:
-        engine.dispose()
     nodes = {
         row[0]: row[1:]
         for row in _rows(database, "nodes", "node_id state reason ak_name certificate_sha256 next_certificate_sha256")

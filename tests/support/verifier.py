@@ -39,7 +39,7 @@ from nodeseal.verifier.main import GRPC_VARIABLES
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import Role
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import opened_engine
 from support import programs
 from support.log import read_log
 from support.replay import replay
@@ -164,18 +164,16 @@ class RunningVerifier:
             verifier=self.listen,
             actor="test",
         )
-        engine = open_engine(self.folder / "verifier.sqlite")
-        mac_key = load_mac_key(self.folder / "acts.key")
-        People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).add(self.authority(), newcomer, folder)
-        engine.dispose()
+        with opened_engine(self.folder / "verifier.sqlite") as engine:
+            mac_key = load_mac_key(self.folder / "acts.key")
+            People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).add(self.authority(), newcomer, folder)
         return folder
 
     def remove_person(self, name: str) -> None:
         """Take a person's access away."""
-        engine = open_engine(self.folder / "verifier.sqlite")
-        mac_key = load_mac_key(self.folder / "acts.key")
-        People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).remove(PersonId(name), "test")
-        engine.dispose()
+        with opened_engine(self.folder / "verifier.sqlite") as engine:
+            mac_key = load_mac_key(self.folder / "acts.key")
+            People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).remove(PersonId(name), "test")
 
     @asynccontextmanager
     async def person(self, name: str = "admin") -> AsyncIterator[Stubs]:

@@ -24,7 +24,7 @@ from nodeseal.errors import Unavailable
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.ledger.log import check_log, load_mac_key
 from nodeseal.verifier.states import Role
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import opened_engine
 from support.admin import Sealed, a_sealed_model, activate, content_of, grant
 from support.fake_node import FakeNode, a_node, golden_of
 from support.hosts import Records, records_of
@@ -215,9 +215,8 @@ def _check(verifier: RunningVerifier, before: Records, scratch: Path) -> Records
     """See what is left on the disk."""
     records = records_of(verifier)
     records.check(before)
-    engine = open_engine(verifier.folder / "verifier.sqlite")
-    check_log(engine, load_mac_key(verifier.folder / "acts.key"))
-    engine.dispose()
+    with opened_engine(verifier.folder / "verifier.sqlite") as engine:
+        check_log(engine, load_mac_key(verifier.folder / "acts.key"))
     replay(verifier.folder / "verifier.sqlite", scratch)
     return records
 

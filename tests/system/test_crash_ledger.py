@@ -13,8 +13,8 @@ import random
 import shutil
 import signal
 import sqlite3
-from collections.abc import Awaitable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -41,7 +41,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import check_log, open_log, record_alone
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
@@ -67,16 +67,15 @@ def enrolled(node_id: NodeId, state: NodeState) -> acts.NodeEnrolled:
 
 def prepare(path: Path) -> None:
     """Make a database with three nodes, a key and a model, all of it by acts."""
-    engine = open_engine(path)
-    METADATA.create_all(engine)
-    open_log(engine, MAC_KEY, AT)
     made: tuple[acts.Act, ...] = (
         acts.KeyCreated(key_id=KEY, key_version=1, suite="x", public=b"p", place="file", silence_seconds=0),
         acts.ModelRegistered(digest=MODEL.digest, model_id=ModelId("m"), model_version=1, size=1, files=1, again=False),
         *(enrolled(node_id, NodeState.STALE) for node_id in (NODE, OTHER_NODE, LENDING)),
     )
-    record_alone(engine, MAC_KEY, "test", AT, lambda _: Decided(None, made, contents=(MODEL,)))
-    engine.dispose()
+    with opened_engine(path) as engine:
+        METADATA.create_all(engine)
+        open_log(engine, MAC_KEY, AT)
+        record_alone(engine, MAC_KEY, "test", AT, lambda _: Decided(None, made, contents=(MODEL,)))
 
 
 # The child
@@ -89,11 +88,11 @@ def child(folder: Path, last: int, seed: int, told: Connection) -> None:
 
 
 async def _act(folder: Path, chance: random.Random, told: Connection) -> None:
-    fleet, _ = await _fleet(folder)
-    load = _Load(fleet, chance, told)
-    await asyncio.gather(
-        load.decide_about(NODE), load.decide_about(OTHER_NODE), load.lend(), load.enrol(), load.flush()
-    )
+    async with _fleet(folder) as (fleet, _):
+        load = _Load(fleet, chance, told)
+        await asyncio.gather(
+            load.decide_about(NODE), load.decide_about(OTHER_NODE), load.lend(), load.enrol(), load.flush()
+        )
 
 
 class _Load:
@@ -154,11 +153,15 @@ class _Load:
             await asyncio.sleep(0.001)
 
 
-async def _fleet(folder: Path) -> tuple[Fleet, Store]:
-    store = Store(open_engine(folder / "db.sqlite"))
-    fleet = Fleet(Ledger(store, MAC_KEY, Journal(folder / "journal"), SYSTEM), SETTINGS)
-    await fleet.load([])
-    return fleet, store
+@asynccontextmanager
+async def _fleet(folder: Path) -> AsyncIterator[tuple[Fleet, Store]]:
+    with opened_engine(folder / "db.sqlite") as engine, closing(Store(engine)) as store:
+        fleet = Fleet(Ledger(store, MAC_KEY, Journal(folder / "journal"), SYSTEM), SETTINGS)
+        try:
+            await fleet.load([])
+            yield fleet, store
+        finally:
+            await fleet.ledger.close()
 
 
 # What is left
@@ -193,11 +196,9 @@ def states_allowed(said: list[tuple[str, ...]], node_id: str) -> set[str]:
 
 async def check(folder: Path, said: list[tuple[str, ...]]) -> None:
     """See what a start finds, before and after it has recorded what the journal holds."""
-    engine = open_engine(folder / "db.sqlite")
-    check_log(engine, MAC_KEY)
-    engine.dispose()
-    fleet, store = await _fleet(folder)
-    try:
+    with opened_engine(folder / "db.sqlite") as engine:
+        check_log(engine, MAC_KEY)
+    async with _fleet(folder) as (fleet, store):
         for node_id in (NODE, OTHER_NODE):
             assert fleet.get(node_id).state.value in states_allowed(said, node_id), said
         await fleet.ledger.settle()
@@ -209,9 +210,6 @@ async def check(folder: Path, said: list[tuple[str, ...]]) -> None:
         assert enrolled_ <= {node.record.node_id for node in fleet}
         running = {lease.lease_id for lease in await store.read(running_leases)}
         assert running == set(fleet.get(LENDING).leases)
-    finally:
-        await fleet.ledger.close()
-        store.close()
     assert list((folder / "journal").iterdir()) == []
 
 

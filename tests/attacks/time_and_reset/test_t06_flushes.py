@@ -29,7 +29,7 @@ from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import check_log, load_mac_key
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.store.policy import find_key
 from nodeseal.verifier.trust.goldens import active_goldens
 from support.admin import a_sealed_model, activate, admitted, grant, trusted_node
@@ -117,26 +117,29 @@ async def check(verifier: RunningVerifier, folder: Path, told: Told) -> None:
     """Start from a copy and compare; then record what the journal held, and compare again."""
     config = load_config(verifier.folder / "verifier.yaml")
     mac_key = load_mac_key(config.acts_key)
-    engine = open_engine(folder / "verifier.sqlite")
-    check_log(engine, mac_key)
-    store = Store(engine)
-    fleet = Fleet(Ledger(store, mac_key, Journal(folder / "journal"), SYSTEM), config.attestation)
-    try:
-        await fleet.load(await active_goldens(store))
-        for node in fleet:
-            wanted = told.states.get(node.record.node_id)
-            assert (node.state.value == wanted) if wanted else (node.state.value != "quarantined"), node.record
-            if wanted:
-                assert not node.trusted(SYSTEM.steady())
-        active = {golden.digest for golden in fleet.policy.goldens}
-        assert {digest: digest in active for digest in told.goldens} == told.goldens
-        for name in told.revoked:
-            key = await store.read(lambda made, name=name: find_key(made, name))  # type: ignore[misc]
-            assert key is not None
-            assert key.revoked is not None
-    finally:
-        await fleet.ledger.close()
-        store.close()
+    with opened_engine(folder / "verifier.sqlite") as engine, closing(Store(engine)) as store:
+        check_log(engine, mac_key)
+        fleet = Fleet(Ledger(store, mac_key, Journal(folder / "journal"), SYSTEM), config.attestation)
+        try:
+            await compare(store, fleet, told)
+        finally:
+            await fleet.ledger.close()
+
+
+async def compare(store: Store, fleet: Fleet, told: Told) -> None:
+    """See that a start finds what was told."""
+    await fleet.load(await active_goldens(store))
+    for node in fleet:
+        wanted = told.states.get(node.record.node_id)
+        assert (node.state.value == wanted) if wanted else (node.state.value != "quarantined"), node.record
+        if wanted:
+            assert not node.trusted(SYSTEM.steady())
+    active = {golden.digest for golden in fleet.policy.goldens}
+    assert {digest: digest in active for digest in told.goldens} == told.goldens
+    for name in told.revoked:
+        key = await store.read(lambda made, name=name: find_key(made, name))  # type: ignore[misc]
+        assert key is not None
+        assert key.revoked is not None
 
 
 @pytest.mark.timeout(120 + 3 * TRIES)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
@@ -24,7 +26,7 @@ from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.states import PEOPLE, Role
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import opened_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.persons import list_persons
 from support import certificates as made
@@ -49,7 +51,6 @@ def test_init_makes_everything_and_nothing_secret_is_readable_by_others(tmp_path
     folder = tmp_path / "v"
     initialise(folder, PLAN, NOW)
     config = load_config(folder / "verifier.yaml")
-    check_schema(open_engine(config.database))
     for secret in (config.tls.ca_key, config.tls.key, config.kek, config.ear_key, folder / "persons/admin/person.key"):
         assert secret.stat().st_mode & 0o077 == 0, secret
     assert folder.stat().st_mode & 0o077 == 0
@@ -57,7 +58,9 @@ def test_init_makes_everything_and_nothing_secret_is_readable_by_others(tmp_path
     admin = peer_identity(der_of(folder / "persons/admin/person.pem"))
     assert (admin.kind, admin.name, admin.trust_domain) == (PeerKind.PERSON, "admin", "example.org")
     assert 'verifier: "verifier.example.org:7443"' in (folder / "persons/admin/client.yaml").read_text()
-    (person,) = run(open_engine(config.database), list_persons)
+    with opened_engine(config.database) as engine:
+        check_schema(engine)
+        (person,) = run(engine, list_persons)
     assert (person.roles, person.certificate_sha256) == (PEOPLE, admin.certificate_sha256)
 
 
@@ -213,9 +216,15 @@ def test_an_upgrade_makes_no_second_key_for_a_log_that_has_begun(tmp_path: Path)
     assert not (tmp_path / "v/acts.key").exists()
 
 
-def test_people_come_and_go_and_come_back_with_another_certificate(tmp_path: Path) -> None:
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    """The database of a new verifier in ``v``."""
     initialise(tmp_path / "v", PLAN, NOW)
-    engine = open_engine(tmp_path / "v/verifier.sqlite")
+    with opened_engine(tmp_path / "v/verifier.sqlite") as engine:
+        yield engine
+
+
+def test_people_come_and_go_and_come_back_with_another_certificate(engine: sa.Engine, tmp_path: Path) -> None:
     authority = CertificateAuthority.load((tmp_path / "v/ca.pem").read_bytes(), (tmp_path / "v/ca.key").read_bytes())
     kim = Newcomer(
         name=PersonId("kim"),

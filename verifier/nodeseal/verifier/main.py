@@ -11,7 +11,8 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -159,16 +160,16 @@ def upgrade_command(config: ConfigOption) -> None:
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
     from nodeseal.verifier.setup import make_ear_key
-    from nodeseal.verifier.store.database import open_engine
+    from nodeseal.verifier.store.database import opened_engine
     from nodeseal.verifier.store.migrate import migrate
 
     settings = load_config(config)
-    engine = open_engine(settings.database)
-    migrate(engine)
-    make_ear_key(settings.ear_key)
-    if not has_begun(engine):
-        make_mac_key(settings.acts_key)
-    open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
+    with opened_engine(settings.database) as engine:
+        migrate(engine)
+        make_ear_key(settings.ear_key)
+        if not has_begun(engine):
+            make_mac_key(settings.acts_key)
+        open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")
@@ -211,7 +212,8 @@ def person_add(
         verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
         actor=_local_actor(),
     )
-    _people(settings).add(authority, newcomer, output)
+    with _people(settings) as people:
+        people.add(authority, newcomer, output)
 
 
 @person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
@@ -222,7 +224,8 @@ def person_remove(
     """Remove a person: their next call is refused."""
     from nodeseal.verifier.config import load_config
 
-    _people(load_config(config)).remove(parse_person_id(name), _local_actor())
+    with _people(load_config(config)) as people:
+        people.remove(parse_person_id(name), _local_actor())
 
 
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
@@ -235,7 +238,8 @@ def person_list(
     from nodeseal.verifier.store.database import run
     from nodeseal.verifier.store.persons import list_persons
 
-    persons = run(_engine(load_config(config)), list_persons)
+    with _database(load_config(config)) as engine:
+        persons = run(engine, list_persons)
     rows = [{"name": p.name, "roles": sorted(role.value for role in p.roles)} for p in persons]
     if as_json:
         typer.echo(json.dumps(rows))
@@ -286,20 +290,23 @@ def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
     raise typer.BadParameter("give either --ek-roots or --config")
 
 
-def _people(config: Config) -> People:
+@contextmanager
+def _people(config: Config) -> Iterator[People]:
     from nodeseal.verifier.ledger.log import load_mac_key
     from nodeseal.verifier.people.persons import People
 
-    return People(engine=_engine(config), mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
+    with _database(config) as engine:
+        yield People(engine=engine, mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
 
 
-def _engine(config: Config) -> sa.Engine:
-    from nodeseal.verifier.store.database import open_engine
+@contextmanager
+def _database(config: Config) -> Iterator[sa.Engine]:
+    from nodeseal.verifier.store.database import opened_engine
     from nodeseal.verifier.store.migrate import check_schema
 
-    engine = open_engine(config.database)
-    check_schema(engine)
-    return engine
+    with opened_engine(config.database) as engine:
+        check_schema(engine)
+        yield engine
 
 
 def _local_actor() -> str:

@@ -22,7 +22,7 @@ from nodeseal.verifier.ledger.acts import VERIFIER
 from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.states import PEOPLE
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import opened_engine
 from nodeseal.verifier.store.migrate import migrate
 
 _CA_DAYS: Final = 3650
@@ -157,8 +157,7 @@ def make_ear_key(path: Path) -> None:
 
 
 def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthority, at: datetime) -> None:
-    engine = open_engine(folder / "verifier.sqlite")
-    try:
+    with opened_engine(folder / "verifier.sqlite") as engine:
         migrate(engine)
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
         open_log(engine, mac_key, at)
@@ -167,8 +166,6 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
             name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
         )
         People(engine=engine, mac_key=mac_key, at=at).add(authority, newcomer, folder / "persons" / plan.admin)
-    finally:
-        engine.dispose()
 
 
 def _authority(plan: SetupPlan, at: datetime) -> CertificateAuthority:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.services.server import Addresses, Services, serving
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
 from nodeseal.verifier.trust.keys import ModelKeys
@@ -64,15 +64,9 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         Unavailable: the database has another schema or cannot be read, or a port is taken.
     """
     keys = keys or open_key_stores(config)
-    engine = open_engine(config.database)
-    check_schema(engine)
-    mac_key = load_mac_key(config.acts_key)
-    check_log(engine, mac_key)
-    store = Store(engine)
-    ledger = Ledger(store, mac_key, Journal(config.journal), clock)
-    try:
+    async with _ledger(config, clock) as ledger:
         fleet = Fleet(ledger, config.attestation)
-        await fleet.load(await active_goldens(store))
+        await fleet.load(await active_goldens(ledger.store))
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
             keepers = [group.create_task(work) for work in _chores(fleet)]
@@ -83,9 +77,21 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
                     keeper.cancel()
         await ledger.settle()
         await fleet.flush()
-    finally:
-        await ledger.close()
-        store.close()
+
+
+@asynccontextmanager
+async def _ledger(config: Config, clock: Clock) -> AsyncIterator[Ledger]:
+    """Open the database and prove that it is this verifier's own; then hold its ledger while the block runs."""
+    with opened_engine(config.database) as engine:
+        check_schema(engine)
+        mac_key = load_mac_key(config.acts_key)
+        check_log(engine, mac_key)
+        with closing(Store(engine)) as store:
+            ledger = Ledger(store, mac_key, Journal(config.journal), clock)
+            try:
+                yield ledger
+            finally:
+                await ledger.close()
 
 
 def _chores(fleet: Fleet) -> tuple[Coroutine[Any, Any, None], ...]:
@@ -119,12 +125,16 @@ async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterato
     lifetime = timedelta(hours=config.tls.node_hours)
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
-    services = _services(config, fleet, certificates, keys)
-    async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
-        yield addresses
+    with closing(_enroller(config.enrolment, fleet, certificates)) as enroller:
+        enrolment = EnrolmentService(enroller, config.enrolment)
+        services = _services(config, fleet, certificates, keys, enrolment)
+        async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
+            yield addresses
 
 
-def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: KeyStore) -> Services:
+def _services(
+    config: Config, fleet: Fleet, certificates: Certificates, keys: KeyStore, enrolment: EnrolmentService
+) -> Services:
     rounds = Rounds(fleet)
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
     tokens = Tokens(fleet, EarSigner(read_private(config.ear_key, "keys.ear")), config.trust_domain)
@@ -136,7 +146,7 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
         audit=AuditService(fleet.ledger),
-        enrolment=EnrolmentService(_enroller(config.enrolment, fleet, certificates), config.enrolment),
+        enrolment=enrolment,
     )
 
 

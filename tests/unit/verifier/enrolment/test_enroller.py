@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,7 +42,8 @@ def play(
     monkeypatch.setattr(enroller_module, "check_identity", check)
     policy = EnrolmentPolicy(vendors=Vendors(), ek_allow=frozenset())
     fleet, certificates = cast("Fleet", SimpleNamespace(clock=SYSTEM)), cast("Certificates", None)
-    asyncio.run(case(Enroller(fleet, certificates, policy, RateLimit(1, "enrolments"))))
+    with closing(Enroller(fleet, certificates, policy, RateLimit(1, "enrolments"))) as enroller:
+        asyncio.run(case(enroller))
 
 
 async def refused(enroller: Enroller, size: int) -> None:

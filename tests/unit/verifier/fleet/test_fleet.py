@@ -7,6 +7,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,7 +46,7 @@ from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.limits import Turns
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.store.leases import LeaseRecord, add_lease
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
@@ -188,9 +189,15 @@ async def _played(path: Path, vendor: TpmVendor, case: Callable[[Scene], Corouti
     tpm, times = SyntheticTpm(vendor, milliseconds=lambda: int(times.steady * 1000)), Times()
     for pcr in range(10):
         tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
-    engine = open_engine(path)
-    migrate(engine)
-    store = FlakyStore(engine)
+    with opened_engine(path) as engine:
+        migrate(engine)
+        with closing(FlakyStore(engine)) as store:
+            await _played_on(store, times, tpm, path, case)
+
+
+async def _played_on(
+    store: FlakyStore, times: Times, tpm: SyntheticTpm, path: Path, case: Callable[[Scene], Coroutine[Any, Any, None]]
+) -> None:
     record = NodeRecord(
         node_id=NodeId("n-" + "a" * 26),
         ek_name=tpm.ek.name(),
@@ -207,7 +214,6 @@ async def _played(path: Path, vendor: TpmVendor, case: Callable[[Scene], Corouti
         await case(Scene(store, times, fleet, Rounds(fleet), tpm, path))
     finally:
         await fleet.ledger.close()
-        store.close()
 
 
 async def restarted(store: Store, times: Times, tpm: SyntheticTpm, folder: Path) -> Fleet:

@@ -33,7 +33,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.record import Authorship, record
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import opened_engine, run
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, KEY, LEASE, MODEL, NODE, OTHER_NODE
 
@@ -180,24 +180,23 @@ def possible(names: Sequence[str]) -> bool:
 @pytest.fixture
 def recorded_on(tmp_path: Path) -> Any:
     """Record acts after :data:`PRIOR` on a database of their own, and roll them back; return all of both."""
-    engine = open_engine(tmp_path / "db.sqlite")
-    METADATA.create_all(engine)
-    contents = (*(document_of(raw) for raw in FILES.values()), (MODEL, b"{}"))
+    with opened_engine(tmp_path / "db.sqlite") as engine:
+        METADATA.create_all(engine)
+        contents = (*(document_of(raw) for raw in FILES.values()), (MODEL, b"{}"))
 
-    def keep(made: Any, these: Iterable[Act]) -> list[Recorded]:
-        decided = Decided(None, tuple(these), DOCUMENTS, contents)  # type: ignore[arg-type]  # pairs are documents
-        return list(record(made, decided, Authorship(actor="x", at=AT), MacKey(raw=bytes(32))).recorded)
+        def keep(made: Any, these: Iterable[Act]) -> list[Recorded]:
+            decided = Decided(None, tuple(these), DOCUMENTS, contents)  # type: ignore[arg-type]  # pairs are documents
+            return list(record(made, decided, Authorship(actor="x", at=AT), MacKey(raw=bytes(32))).recorded)
 
-    prior = run(engine.execution_options(writes=True), lambda made: keep(made, PRIOR))
+        prior = run(engine.execution_options(writes=True), lambda made: keep(made, PRIOR))
 
-    def recorded(names: Sequence[str]) -> tuple[list[Recorded], list[Recorded]]:
-        with engine.execution_options(writes=True).connect() as made, made.begin() as transaction:
-            after = keep(made, [CONCURRENT[name] for name in names])
-            transaction.rollback()
-        return prior, after
+        def recorded(names: Sequence[str]) -> tuple[list[Recorded], list[Recorded]]:
+            with engine.execution_options(writes=True).connect() as made, made.begin() as transaction:
+                after = keep(made, [CONCURRENT[name] for name in names])
+                transaction.rollback()
+            return prior, after
 
-    yield recorded
-    engine.dispose()
+        yield recorded
 
 
 def memory_of(prior: list[Recorded], later: Iterable[Recorded]) -> Memory:

@@ -29,7 +29,7 @@ from nodeseal.verifier.ledger.restrictions import (
     judged,
 )
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import opened_engine
 from nodeseal.verifier.store.nodes import NodeStanding
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, GOLDEN, KEY, NODE, OTHER_NODE
@@ -99,12 +99,11 @@ PRIOR: tuple[acts.Act, ...] = (
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
     """A database with two nodes, two keys, a model, a golden and four leases."""
-    engine = open_engine(tmp_path / "db.sqlite")
-    METADATA.create_all(engine)
-    with engine.execution_options(writes=True).begin() as made:
-        happened(made, *PRIOR)
-        yield made
-    engine.dispose()
+    with opened_engine(tmp_path / "db.sqlite") as engine:
+        METADATA.create_all(engine)
+        with engine.execution_options(writes=True).begin() as made:
+            happened(made, *PRIOR)
+            yield made
 
 
 def happened(connection: sa.Connection, *these: acts.Act) -> None:

@@ -27,17 +27,16 @@ from nodeseal.verifier.store.acts import (
     unnumbered,
     versions_of,
 )
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import opened_engine
 from nodeseal.verifier.store.schema import METADATA
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_engine(tmp_path / "db.sqlite")
-    METADATA.create_all(engine)
-    with engine.execution_options(writes=True).begin() as made:
-        yield made
-    engine.dispose()
+    with opened_engine(tmp_path / "db.sqlite") as engine:
+        METADATA.create_all(engine)
+        with engine.execution_options(writes=True).begin() as made:
+            yield made
 
 
 def row(salt: int, *, kind: str = "node.judged", actor: str = "verifier", size: int = 10) -> ActRow:

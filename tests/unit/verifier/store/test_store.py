@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_acts
-from nodeseal.verifier.store.database import Store, open_engine, run
+from nodeseal.verifier.store.database import Store, opened_engine, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -77,10 +77,16 @@ PROGRESS = NodeProgress(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = open_engine(tmp_path / "db.sqlite")
-    migrate(engine)
-    yield engine
-    engine.dispose()
+    with opened_engine(tmp_path / "db.sqlite") as engine:
+        migrate(engine)
+        yield engine
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[sa.Engine]:
+    """A database without a schema, for those that older versions made."""
+    with opened_engine(tmp_path / "empty.sqlite") as engine:
+        yield engine
 
 
 def put(connection: sa.Connection, record: NodeRecord, progress: NodeProgress) -> None:
@@ -93,6 +99,12 @@ def add(connection: sa.Connection, salt: bytes) -> None:
     """Write a row."""
     row = ActRow(salt=salt, kind="k", actor="a", envelope=b"{}", body=b"{}", mac=bytes(32))
     add_acts(connection, [(row, ("x",))])
+
+
+def stamp(engine: sa.Engine, version: str) -> None:
+    """Let the database be of another version."""
+    change = sa.text("UPDATE alembic_version SET version_num = :version")
+    run(engine.execution_options(writes=True), lambda connection: connection.execute(change, {"version": version}))
 
 
 def test_migrations_make_the_schema_that_the_program_uses(engine: sa.Engine) -> None:
@@ -111,27 +123,25 @@ def _same_type(difference: Any) -> bool:
     return bool(inner[0] == "modify_type" and isinstance(inner[-1], (Instant, sa.Enum)))
 
 
-def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_database_of_another_version_is_refused_with_a_remedy(engine: sa.Engine) -> None:
     check_schema(engine)
-    with sqlite3.connect(tmp_path / "db.sqlite") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    stamp(engine, "9999")
     with pytest.raises(Unavailable, match="schema 9999, this program needs") as caught:
         check_schema(engine)
     assert "upgrade" in caught.value.remedy
 
 
-def test_a_database_of_a_newer_version_is_not_upgraded_and_stays_as_it_is(engine: sa.Engine, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "db.sqlite") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_database_of_a_newer_version_is_not_upgraded_and_stays_as_it_is(engine: sa.Engine) -> None:
+    stamp(engine, "9999")
     with pytest.raises(Unavailable, match="schema that this program does not know"):
         migrate(engine)
     with pytest.raises(Unavailable, match="schema 9999"):
         check_schema(engine)
 
 
-def test_an_empty_database_is_refused(tmp_path: Path) -> None:
+def test_an_empty_database_is_refused(empty: sa.Engine) -> None:
     with pytest.raises(Unavailable, match="schema None"):
-        check_schema(open_engine(tmp_path / "empty.sqlite"))
+        check_schema(empty)
 
 
 def test_commits_reach_the_disk_before_they_are_reported(engine: sa.Engine) -> None:
@@ -195,9 +205,8 @@ def test_labels_are_kept(engine: sa.Engine) -> None:
     assert record == replace(RECORD, labels={"rack": "b"})
 
 
-def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
-    migrate(engine, "0001")
+def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(empty: sa.Engine) -> None:
+    migrate(empty, "0001")
     values = {
         "node_id": RECORD.node_id,
         "state": "trusted",
@@ -217,44 +226,39 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
         "enrolled": 1_767_323_045_678_901,
         "clock": b'{"boot_id":"boot","clock":"7","reset_count":1,"restart_count":2,"safe":true}',
     }
-    with engine.execution_options(writes=True).begin() as connection:
+    with empty.execution_options(writes=True).begin() as connection:
         columns = ", ".join(values)
         places = ", ".join(f":{name}" for name in values)
         connection.execute(sa.text(f"INSERT INTO nodes ({columns}) VALUES ({places})"), values)  # noqa: S608 - constants
     with pytest.raises(Unavailable, match="schema 0001"):
-        check_schema(engine)
-    migrate(engine)
-    check_schema(engine)
-    ((record, standing, progress),) = run(engine, load_nodes)
+        check_schema(empty)
+    migrate(empty)
+    check_schema(empty)
+    ((record, standing, progress),) = run(empty, load_nodes)
     assert record == replace(RECORD, tpm=UNKNOWN_TPM, labels={})
     assert (standing.state, [each.event for each in standing.findings]) == (NodeState.TRUSTED, [""])
     clock = ClockInfo(clock=7, reset_count=1, restart_count=2, safe=True)
     assert progress.baseline == Baseline(clock_info=clock, boot_id="boot")
-    engine.dispose()
 
 
-def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
-    migrate(engine, "0002")
+def test_keys_of_an_older_version_are_in_files_after_the_upgrade(empty: sa.Engine) -> None:
+    migrate(empty, "0002")
     insert = "INSERT INTO model_keys (key_id, version, suite, public, created) VALUES ('llama', 1, 'any', X'00', 0)"
-    with engine.execution_options(writes=True).begin() as connection:
+    with empty.execution_options(writes=True).begin() as connection:
         connection.execute(sa.text(insert))
-    migrate(engine)
-    found = run(engine, lambda connection: find_key(connection, KeyId("llama")))
+    migrate(empty)
+    found = run(empty, lambda connection: find_key(connection, KeyId("llama")))
     assert found is not None
     assert found.place == "file"
-    engine.dispose()
 
 
 @pytest.mark.parametrize("version", ["0001", "0003"])
-def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: Path, version: str) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
-    migrate(engine, version)
+def test_models_of_an_older_version_are_registered_after_the_upgrade(empty: sa.Engine, version: str) -> None:
+    migrate(empty, version)
     insert = "INSERT INTO models VALUES (:digest, 'llama', 2, 1, 1, X'7b7d', 1767323045678901)"
-    with engine.execution_options(writes=True).begin() as connection:
+    with empty.execution_options(writes=True).begin() as connection:
         connection.execute(sa.text(insert), {"digest": "ab" * 32})
-    migrate(engine)
-    found = run(engine, lambda connection: find_model(connection, Digest("ab" * 32)))
+    migrate(empty)
+    found = run(empty, lambda connection: find_model(connection, Digest("ab" * 32)))
     assert found is not None
     assert (found.version, found.registered, found.retired) == (2, NOW, None)
-    engine.dispose()

@@ -104,6 +104,10 @@ class Enroller:
         self._checked_at: dict[str, float] = {}
         self._threads: Final = ThreadPoolExecutor(_CHECKS_AT_ONCE, "enrolment")
 
+    def close(self) -> None:
+        """Finish the checks that have begun, and end the threads."""
+        self._threads.shutdown(wait=True)
+
     async def begin(self, identity: ClaimedIdentity, facts: NodeFacts, address: str) -> Attempt:
         """Check an identity and challenge it.
 

@@ -8,8 +8,9 @@ recovers when the disk does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage
 from typing import Final, TypeVar
@@ -29,12 +30,17 @@ _KEEP: Final = Prepared(sa.text("RELEASE SAVEPOINT decision"))
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
 
 
-def open_engine(path: Path) -> sa.Engine:
-    """Return an engine for the SQLite file ``path``; transactions that write say so before they read."""
+@contextmanager
+def opened_engine(path: Path) -> Iterator[sa.Engine]:
+    """Open the SQLite file ``path`` while the block runs; transactions that write say so before they read."""
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
-    return engine
+    sa.event.listen(engine, "handle_error", _distrust)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -68,8 +74,21 @@ class Savepoint:
         _KEEP.run(self._connection)
 
 
+def _distrust(context: sa.ExceptionContext) -> None:
+    """Use no connection again after an error: one that was made while the disk was read-only stays so.
+
+    Each is closed when it is next given back or asked for. To dispose of the engine here would lose those that another
+    thread uses, unclosed. A row that breaks a constraint says nothing about the disk, and its transaction may go on.
+    """
+    error = context.sqlalchemy_exception
+    context.is_disconnect = isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError)
+
+
 class Store:
-    """Runs transactions on two threads, so that the event loop never waits for a disk, nor a reader for a writer."""
+    """Runs transactions on two threads, so that the event loop never waits for a disk, nor a reader for a writer.
+
+    The engine belongs to whoever opened it, and must stay open longer.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine: Final = engine
@@ -105,10 +124,9 @@ class Store:
             raise Unavailable(f"store: {error.strerror}") from error
 
     def close(self) -> None:
-        """Finish the transactions that have begun, then close the database."""
+        """Finish the transactions that have begun, and end the threads."""
         self._writes.shutdown(wait=True)
         self._reads.shutdown(wait=True)
-        self._engine.dispose()
 
 
 def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
@@ -121,7 +139,6 @@ def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.begin() as connection:
             return work(connection)
     except sa.exc.DBAPIError as error:
-        engine.dispose()  # a connection that was made while the disk was read-only stays so
         raise Unavailable(
             f"store: {error.orig}", remedy="check the database's disk: space, permissions, load"
         ) from error
