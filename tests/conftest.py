@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from support import keeper
+from support.unclosed import warn_of_unclosed_databases
 
 # Shared machines stall at times; what a test may cost is bounded by pytest-timeout.
 settings.register_profile("nodeseal", deadline=None)
@@ -24,6 +25,8 @@ for _name in ("COLUMNS", "LINES", "FORCE_COLOR", "GITHUB_ACTIONS", "PYTHONIOENCO
 
 with suppress(ImportError):  # the loader's tests run without it
     import structlog
+
+warn_of_unclosed_databases()
 
 _KEEPER = pytest.StashKey[Popen[bytes]]()
 
