@@ -6,9 +6,10 @@ import asyncio
 import shutil
 import socket
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Never
@@ -37,19 +38,49 @@ PLAN = SetupPlan(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made since the test began, held here so that no collector closes it.
+
+    Attributes:
+        connections: to databases.
+        pools: of threads.
+    """
+
+    connections: list[sqlite3.Connection] = field(default_factory=list)
+    pools: list[ThreadPoolExecutor] = field(default_factory=list)
+
+    def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
+        self.connections.append(_connect(*args, **options))
+        return self.connections[-1]
+
+    def pool(self, pool: ThreadPoolExecutor, *args: Any, **options: Any) -> None:
+        _make_pool(pool, *args, **options)
+        self.pools.append(pool)
+
+    def open(self) -> list[object]:
+        """Return what nobody has closed."""
+        return [*filter(is_open, self.connections), *filter(works, self.pools)]
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        for pool in self.pools:
+            pool.shutdown()
+
+
+_connect, _make_pool = sqlite3.connect, ThreadPoolExecutor.__init__
+
+
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[sqlite3.Connection]]:
-    """All connections that were made since, held here so that no collector closes them."""
-    connect, held = sqlite3.connect, list[sqlite3.Connection]()
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    def pool(new: ThreadPoolExecutor, *args: Any, **options: Any) -> None:
+        held.pool(new, *args, **options)
 
-    def connecting(*args: Any, **options: Any) -> sqlite3.Connection:
-        held.append(connect(*args, **options))
-        return held[-1]
-
-    monkeypatch.setattr("sqlite3.dbapi2.connect", connecting)
-    yield held
-    for connection in held:
-        connection.close()
+    with closing(Made()) as held:
+        monkeypatch.setattr("sqlite3.dbapi2.connect", held.connect)
+        monkeypatch.setattr(ThreadPoolExecutor, "__init__", pool)
+        yield held
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +103,16 @@ def is_open(connection: sqlite3.Connection) -> bool:
     return False
 
 
-def left_open(made: list[sqlite3.Connection], folder: Path) -> list[str]:
+def works(pool: ThreadPoolExecutor) -> bool:
+    with suppress(RuntimeError):
+        return pool.submit(bool) is not None
+    return False
+
+
+def left(made: Made, folder: Path) -> list[object]:
     """Return what this process still has open of a verifier."""
     files = [str(path.resolve()) for path in Path("/proc/self/fd").iterdir()]
-    threads = [thread.name for thread in threading.enumerate()]
-    return [
-        *map(repr, filter(is_open, made)),
-        *(file for file in files if file.startswith(str(folder))),
-        *(name for name in threads if name.startswith(("store", "journal", "enrolment"))),
-    ]
+    return [*made.open(), *(file for file in files if file.startswith(str(folder)))]
 
 
 def stamped(folder: Path) -> None:
@@ -120,7 +152,7 @@ COMMANDS = {
 def test_a_command_closes_what_it_opened_whether_or_not_it_succeeds(
     command: list[str],
     change: Callable[[Path], None],
-    made: list[sqlite3.Connection],
+    made: Made,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,24 +160,22 @@ def test_a_command_closes_what_it_opened_whether_or_not_it_succeeds(
     monkeypatch.chdir(folder.parent)
     result = CliRunner().invoke(app, [*command, "--config", str(folder / "verifier.yaml")])
     assert result.exception is None or isinstance(result.exception, NodesealError)
-    assert made, "it opened the database"
-    assert left_open(made, folder) == []
+    assert made.connections, "it opened the database"
+    assert left(made, folder) == []
 
 
-def test_init_closes_the_database_that_it_makes(made: list[sqlite3.Connection], tmp_path: Path) -> None:
+def test_init_closes_the_database_that_it_makes(made: Made, tmp_path: Path) -> None:
     initialise(tmp_path / "v", PLAN, datetime.now(UTC))
-    assert made
-    assert left_open(made, tmp_path) == []
+    assert made.connections
+    assert left(made, tmp_path) == []
 
 
-def test_an_init_that_fails_closes_the_database(
-    made: list[sqlite3.Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_init_that_fails_closes_the_database(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(People, "add", disk_full)
     with pytest.raises(Unavailable):
         initialise(tmp_path / "v", PLAN, datetime.now(UTC))
-    assert made
-    assert left_open(made, tmp_path) == []
+    assert made.connections
+    assert left(made, tmp_path) == []
 
 
 def disk_full(*_: object) -> Never:
@@ -157,42 +187,40 @@ async def starts(folder: Path) -> None:
         pass
 
 
-def test_a_verifier_that_ends_closes_what_it_opened(made: list[sqlite3.Connection], folder: Path) -> None:
+def test_a_verifier_that_ends_closes_what_it_opened(made: Made, folder: Path) -> None:
     asyncio.run(starts(folder))
-    assert left_open(made, folder) == []
+    assert left(made, folder) == []
 
 
 @pytest.mark.parametrize("change", [stamped, another_key, no_key, no_ear_key])
 def test_a_verifier_that_refuses_to_start_closes_what_it_opened(
-    change: Callable[[Path], None], made: list[sqlite3.Connection], folder: Path
+    change: Callable[[Path], None], made: Made, folder: Path
 ) -> None:
     change(folder)
     with pytest.raises(NodesealError):
         asyncio.run(starts(folder))
-    assert left_open(made, folder) == []
+    assert left(made, folder) == []
 
 
-def test_a_verifier_whose_port_is_taken_closes_what_it_opened(made: list[sqlite3.Connection], folder: Path) -> None:
+def test_a_verifier_whose_port_is_taken_closes_what_it_opened(made: Made, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         path, port = folder / "verifier.yaml", taken.getsockname()[1]
         path.write_text(path.read_text().replace('enrol: "127.0.0.1:0"', f'enrol: "127.0.0.1:{port}"'))
         with pytest.raises(Unavailable):
             asyncio.run(starts(folder))
-    assert left_open(made, folder) == []
+    assert left(made, folder) == []
 
 
 def fails(connection: sa.Connection) -> None:
     connection.exec_driver_sql("SELECT * FROM nothing")
 
 
-def test_after_an_error_no_connection_is_used_again_and_none_is_lost(
-    made: list[sqlite3.Connection], tmp_path: Path
-) -> None:
+def test_after_an_error_no_connection_is_used_again_and_none_is_lost(made: Made, tmp_path: Path) -> None:
     with opened_engine(tmp_path / "db.sqlite") as engine:
         with engine.connect() as reading:
             reading.exec_driver_sql("SELECT 1")
             with pytest.raises(Unavailable):
                 run(engine, fails)
         with engine.connect(), engine.connect():
-            assert [is_open(connection) for connection in made] == [False, False, True, True]
-    assert left_open(made, tmp_path) == []
+            assert [is_open(connection) for connection in made.connections] == [False, False, True, True]
+    assert left(made, tmp_path) == []
