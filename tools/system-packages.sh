@@ -32,7 +32,7 @@ need python3-dev "$python" -c 'import pathlib, sysconfig; (pathlib.Path(sysconfi
 install="apt-get install --yes --no-install-recommends$missing"
 if ! command -v apt-get >/dev/null; then
     echo "nodeseal: missing:$missing" >&2
-    echo "  (names of Debian 12 and Ubuntu 24.04; install what carries them here, then run make again)" >&2
+    echo "  (names of Debian 12, 13 and Ubuntu 24.04; install what carries them here, then run make again)" >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then
