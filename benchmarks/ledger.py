@@ -31,7 +31,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, make_engine
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_model
@@ -115,7 +115,7 @@ class _Bench:
 @contextmanager
 def _bench() -> Iterator[_Bench]:
     with TemporaryDirectory(prefix="nodeseal-bench-") as name:
-        engine = open_engine(Path(name) / "acts.sqlite")
+        engine = make_engine(Path(name) / "acts.sqlite")
         migrate(engine)
         with engine.execution_options(writes=True).begin() as connection:
             _prepare(connection)

@@ -18,7 +18,7 @@ from nodeseal.verifier.ledger.decided import Recorded
 from nodeseal.verifier.ledger.leaf import Entry, leaf_hash, read_entry
 from nodeseal.verifier.ledger.projectors import project
 from nodeseal.verifier.store.acts import all_versions, every_act, put_document
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import make_engine, open_engine, run
 from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, METADATA, MODELS
 
 DECIDED = {
@@ -42,7 +42,7 @@ def replay(database: Path, scratch: Path) -> int:
     Databases of the first release have rows that no act made; they are not for this.
     """
     entries, documents, contents = _read(database)
-    engine = open_engine(scratch)
+    engine = make_engine(scratch)
     try:
         METADATA.create_all(engine)
         run(engine.execution_options(writes=True), lambda made: _project(made, entries, documents, contents))

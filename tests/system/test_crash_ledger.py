@@ -43,7 +43,7 @@ from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import check_log, open_log, record_alone
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store import database
-from nodeseal.verifier.store.database import Store, open_engine
+from nodeseal.verifier.store.database import Store, make_engine, open_engine
 from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
@@ -68,7 +68,7 @@ def enrolled(node_id: NodeId, state: NodeState) -> acts.NodeEnrolled:
 
 def prepare(path: Path) -> None:
     """Make a database with three nodes, a key and a model, all of it by acts."""
-    engine = open_engine(path)
+    engine = make_engine(path)
     METADATA.create_all(engine)
     open_log(engine, MAC_KEY, AT)
     made: tuple[acts.Act, ...] = (

@@ -7,7 +7,6 @@ certificates in one file, so that key and certificate always belong together). N
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
@@ -17,9 +16,9 @@ from typing import Final
 
 from nodeseal import documents
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput
 from nodeseal.evidence.binding import Channel
-from nodeseal.files import naming, replace_file
+from nodeseal.files import claim_folder, naming, replace_file
 from nodeseal.ids import NodeId, parse_node_id
 
 AK_UNIQUE_SIZE: Final = 64
@@ -100,14 +99,8 @@ class StateDirectory:
         Raises:
             Unavailable: another agent uses the directory.
         """
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            remedy = "stop the agent that runs, or give this one a state_directory of its own"
-            raise Unavailable(f"{self._path}: another agent uses it", remedy=remedy) from error
-        self._claim = descriptor
+        remedy = "stop the agent that runs, or give this one a state_directory of its own"
+        self._claim = claim_folder(self._path, remedy)
 
     def release(self) -> None:
         """Let other agents use the directory."""

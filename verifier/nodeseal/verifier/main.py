@@ -21,11 +21,13 @@ import structlog
 import typer
 import uvloop
 
+from nodeseal.checks.faults import report_lines
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import NodesealError
 from nodeseal.files import read_file, read_private, read_small
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.logs import configure_logs
+from nodeseal.verifier.checks.start import claimed, fault_of, faults_beside, proved
 from nodeseal.verifier.config import Config, load_config, split_address
 from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
 from nodeseal.verifier.enrolment.explanation import explain_chain, vendor_lines
@@ -35,7 +37,7 @@ from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, 
 from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import open_engine, require_database, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from nodeseal.verifier.store.persons import list_persons
 from nodeseal.x509.certificate import decode_certificate_file
@@ -58,6 +60,7 @@ _COLLECT_AFTER = 50_000
 """New objects between two searches for cycles. Rounds leave none, so Python's 700 would search too often."""
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -147,19 +150,43 @@ def run_command(config: ConfigOption) -> None:
     configure_logs(settings.log_style)
     for setting in settings.retired:
         structlog.get_logger().warning("setting ignored", setting=setting, remedy=f"delete it from {config}")
-    uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
+    with proved(settings, config, datetime.now(UTC)):
+        uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
+
+
+@app.command("check", epilog="Example: nodeseal-verifier check --config /etc/nodeseal/verifier/verifier.yaml --json")
+def check_command(config: ConfigOption, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Check everything that `run` checks before it is ready, and show all faults; exit code 1 if it would not start.
+
+    It changes nothing, and may run beside a running verifier.
+    """
+    holder = ""
+    try:
+        faults, holder = faults_beside(load_config(config), config, datetime.now(UTC))
+    except NodesealError as error:
+        faults = (fault_of(error),)
+    if as_json:
+        typer.echo(json.dumps({"faults": [fault.to_json() for fault in faults], "running": holder}, indent=2))
+    else:
+        typer.echo("\n".join(report_lines(faults)) or "no fault found")
+        if holder:
+            typer.echo(f"running  {holder}; its ports were not checked")
+    if any(fault.fatal for fault in faults):
+        raise typer.Exit(1)
 
 
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
     settings = load_config(config)
-    engine = open_engine(settings.database)
-    migrate(engine)
-    make_ear_key(settings.ear_key)
-    if not has_begun(engine):
-        make_mac_key(settings.acts_key)
-    open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
+    require_database(settings.database)
+    with claimed(settings):
+        engine = open_engine(settings.database)
+        migrate(engine)
+        make_ear_key(settings.ear_key)
+        if not has_begun(engine):
+            make_mac_key(settings.acts_key)
+        open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")
@@ -208,7 +235,7 @@ def person_remove(
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
 def person_list(
     config: ConfigOption,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show who may operate the verifier."""
     persons = run(_engine(load_config(config)), list_persons)
@@ -259,6 +286,7 @@ def _people(config: Config) -> People:
 
 
 def _engine(config: Config) -> sa.Engine:
+    require_database(config.database)
     engine = open_engine(config.database)
     check_schema(engine)
     return engine

@@ -22,7 +22,7 @@ from nodeseal.verifier.ledger.acts import VERIFIER
 from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.states import PEOPLE
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import make_engine
 from nodeseal.verifier.store.migrate import migrate
 
 _CA_DAYS: Final = 3650
@@ -157,7 +157,7 @@ def make_ear_key(path: Path) -> None:
 
 
 def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthority, at: datetime) -> None:
-    engine = open_engine(folder / "verifier.sqlite")
+    engine = make_engine(folder / "verifier.sqlite")
     try:
         migrate(engine)
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -19,14 +19,14 @@ from nodeseal.verifier.config import Config, EnrolmentSettings
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.enroller import Enroller
-from nodeseal.verifier.enrolment.vendors import Vendors, ending, load_vendors, makers
+from nodeseal.verifier.enrolment.vendors import load_vendors, makers
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
-from nodeseal.verifier.ledger.log import check_log, load_mac_key
+from nodeseal.verifier.ledger.log import load_mac_key
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
 from nodeseal.verifier.release.releases import Releases
@@ -41,7 +41,6 @@ from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.services.server import Addresses, Services, serving
 from nodeseal.verifier.store.database import Store, open_engine
-from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
 from nodeseal.verifier.trust.keys import ModelKeys
 from nodeseal.verifier.trust.models import Models
@@ -53,6 +52,8 @@ _log: Final = structlog.get_logger()
 async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None) -> AsyncIterator[Addresses]:
     """Run a verifier while the block runs; then end its streams, write what is pending, and close the store.
 
+    Its setup was proved before (:func:`nodeseal.verifier.checks.start.proved`).
+
     Args:
         config: its settings.
         clock: its source of time.
@@ -60,15 +61,11 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
-        Unavailable: the database has another schema or cannot be read, or a port is taken.
+        Unavailable: the database cannot be read, or a port is taken.
     """
     keys = keys or open_key_stores(config)
-    engine = open_engine(config.database)
-    check_schema(engine)
-    mac_key = load_mac_key(config.acts_key)
-    check_log(engine, mac_key)
-    store = Store(engine)
-    ledger = Ledger(store, mac_key, Journal(config.journal), clock)
+    store = Store(open_engine(config.database))
+    ledger = Ledger(store, load_mac_key(config.acts_key), Journal(config.journal), clock)
     try:
         fleet = Fleet(ledger, config.attestation)
         await fleet.load(await active_goldens(store))
@@ -98,7 +95,7 @@ async def serve(config: Config, keys: KeyStore) -> None:
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
-        Unavailable: the database has another schema or cannot be read, or a port is taken.
+        Unavailable: the database cannot be read, or a port is taken.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,18 +138,10 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
 
 def _enroller(settings: EnrolmentSettings, fleet: Fleet, certificates: Certificates) -> Enroller:
     vendors = load_vendors(settings.ek_roots, "enrolment.ek_roots")
-    _tell_vendors(vendors, fleet.clock.wall())
-    policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)
-    return Enroller(fleet, certificates, policy, RateLimit(settings.per_minute, "enrolments"))
-
-
-def _tell_vendors(vendors: Vendors, at: datetime) -> None:
     counts = {"roots": len(vendors.roots), "intermediates": len(vendors.intermediates)}
     _log.info("vendor certificates", **counts, makers=makers(vendors))
-    if soon := ending(vendors, at):
-        _log.warning("vendor certificates expire within a year", certificates=soon)
-    if vendors.left_out:
-        _log.warning("vendor files left out", files=tuple(map(str, vendors.left_out)))
+    policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)
+    return Enroller(fleet, certificates, policy, RateLimit(settings.per_minute, "enrolments"))
 
 
 def _tell_streams(fleet: Fleet) -> None:

@@ -33,7 +33,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.record import Authorship, record
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import open_engine, run
+from nodeseal.verifier.store.database import make_engine, run
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, KEY, LEASE, MODEL, NODE, OTHER_NODE
 
@@ -180,7 +180,7 @@ def possible(names: Sequence[str]) -> bool:
 @pytest.fixture
 def recorded_on(tmp_path: Path) -> Any:
     """Record acts after :data:`PRIOR` on a database of their own, and roll them back; return all of both."""
-    engine = open_engine(tmp_path / "db.sqlite")
+    engine = make_engine(tmp_path / "db.sqlite")
     METADATA.create_all(engine)
     contents = (*(document_of(raw) for raw in FILES.values()), (MODEL, b"{}"))
 

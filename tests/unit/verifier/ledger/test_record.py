@@ -18,7 +18,7 @@ from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash
 from nodeseal.verifier.ledger.record import Authorship, checked_entry, record
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import Filter, all_versions, every_act, find_document, log_page, number_acts
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import make_engine
 from nodeseal.verifier.store.nodes import NodeProgress, find_node
 from nodeseal.verifier.store.schema import DOCUMENTS, METADATA
 from support.acts import AT, EXAMPLES, NODE
@@ -31,7 +31,7 @@ EXPORTED = acts.EvidenceExported(node_id=NODE, quote_sha256=bytes(32), codes=(),
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_engine(tmp_path / "db.sqlite")
+    engine = make_engine(tmp_path / "db.sqlite")
     METADATA.create_all(engine)
     with engine.execution_options(writes=True).begin() as made:
         yield made

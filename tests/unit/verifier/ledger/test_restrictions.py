@@ -29,7 +29,7 @@ from nodeseal.verifier.ledger.restrictions import (
     judged,
 )
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import make_engine
 from nodeseal.verifier.store.nodes import NodeStanding
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, GOLDEN, KEY, NODE, OTHER_NODE
@@ -92,7 +92,7 @@ PRIOR: tuple[acts.Act, ...] = (
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
     """A database with two nodes, two keys, a model, a golden and four leases."""
-    engine = open_engine(tmp_path / "db.sqlite")
+    engine = make_engine(tmp_path / "db.sqlite")
     METADATA.create_all(engine)
     with engine.execution_options(writes=True).begin() as made:
         happened(made, *PRIOR)

@@ -27,13 +27,13 @@ from nodeseal.verifier.store.acts import (
     unnumbered,
     versions_of,
 )
-from nodeseal.verifier.store.database import open_engine
+from nodeseal.verifier.store.database import make_engine
 from nodeseal.verifier.store.schema import METADATA
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_engine(tmp_path / "db.sqlite")
+    engine = make_engine(tmp_path / "db.sqlite")
     METADATA.create_all(engine)
     with engine.execution_options(writes=True).begin() as made:
         yield made

@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_act
-from nodeseal.verifier.store.database import Store, open_engine, run
+from nodeseal.verifier.store.database import Store, make_engine, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -77,7 +77,7 @@ PROGRESS = NodeProgress(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = open_engine(tmp_path / "db.sqlite")
+    engine = make_engine(tmp_path / "db.sqlite")
     migrate(engine)
     yield engine
     engine.dispose()
@@ -130,7 +130,7 @@ def test_a_database_of_a_newer_version_is_not_upgraded_and_stays_as_it_is(engine
 
 def test_an_empty_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="schema None"):
-        check_schema(open_engine(tmp_path / "empty.sqlite"))
+        check_schema(make_engine(tmp_path / "empty.sqlite"))
 
 
 def test_commits_reach_the_disk_before_they_are_reported(engine: sa.Engine) -> None:
@@ -195,7 +195,7 @@ def test_labels_are_kept(engine: sa.Engine) -> None:
 
 
 def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
+    engine = make_engine(tmp_path / "old.sqlite")
     migrate(engine, "0001")
     values = {
         "node_id": RECORD.node_id,
@@ -233,7 +233,7 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_nodes(tmp_path: Pa
 
 
 def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
+    engine = make_engine(tmp_path / "old.sqlite")
     migrate(engine, "0002")
     insert = "INSERT INTO model_keys (key_id, version, suite, public, created) VALUES ('llama', 1, 'any', X'00', 0)"
     with engine.execution_options(writes=True).begin() as connection:
@@ -247,7 +247,7 @@ def test_keys_of_an_older_version_are_in_files_after_the_upgrade(tmp_path: Path)
 
 @pytest.mark.parametrize("version", ["0001", "0003"])
 def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: Path, version: str) -> None:
-    engine = open_engine(tmp_path / "old.sqlite")
+    engine = make_engine(tmp_path / "old.sqlite")
     migrate(engine, version)
     insert = "INSERT INTO models VALUES (:digest, 'llama', 2, 1, 1, X'7b7d', 1767323045678901)"
     with engine.execution_options(writes=True).begin() as connection:
