@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
 
 from nodeseal.errors import MalformedInput, NodesealError
 
@@ -35,7 +35,29 @@ class Fault:
         return {name: getattr(self, name) for name in ("fatal", "field", "file", "what", "remedy")}
 
 
-Check: TypeAlias = Callable[[], Iterable[Fault]]
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        field: the setting that it is about.
+        file: the file, folder or address that it is about.
+        find: gives faults; an error that it raises is one more.
+        remedy: what to do about an error that has no remedy of its own.
+    """
+
+    field: str
+    file: Path
+    find: Callable[[], Iterable[Fault]]
+    remedy: str
+
+    def faults(self) -> Iterator[Fault]:
+        """Give all faults; those that were found before an error stay."""
+        try:
+            yield from self.find()
+        except NodesealError as error:
+            what = str(error).removeprefix(f"{self.field}: ").removeprefix(f"{self.file}: ")
+            yield Fault(field=self.field, file=str(self.file), what=what, remedy=error.remedy or self.remedy)
 
 
 class Unfit(MalformedInput):
@@ -55,18 +77,8 @@ class Unfit(MalformedInput):
 
 
 def find_faults(checks: Iterable[Check]) -> tuple[Fault, ...]:
-    """Run all checks and return what they found; a check that fails is itself a fault."""
-    return tuple(fault for check in checks for fault in _faults_of(check))
-
-
-def _faults_of(check: Check) -> list[Fault]:
-    found: list[Fault] = []
-    try:
-        for fault in check():
-            found.append(fault)  # noqa: PERF402 - those found before an error stay
-    except NodesealError as error:
-        found.append(Fault(what=str(error), remedy=error.remedy))
-    return found
+    """Run all checks and return what they found."""
+    return tuple(fault for check in checks for fault in check.faults())
 
 
 def require_fit(faults: Sequence[Fault]) -> None:

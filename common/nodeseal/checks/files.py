@@ -72,8 +72,15 @@ def secret_faults(named: Named, owner: int) -> Iterator[Fault]:
         yield named.fault(what, f"chown {_user(owner)} {named.path}", fatal=False)
 
 
-def folder_faults(named: Named, *, private: bool = False) -> Iterator[Fault]:
-    """Check a folder that the program writes; ``private``: that nobody else may look into."""
+def private_folder_faults(named: Named) -> Iterator[Fault]:
+    """Check a folder that the program writes, and nobody else may look into."""
+    yield from folder_faults(named)
+    if named.path.is_dir() and (mode := stat.S_IMODE(named.path.stat().st_mode)) & _OTHERS:
+        yield named.fault(f"open to other users (mode {mode:o})", f"chmod 700 {named.path}")
+
+
+def folder_faults(named: Named) -> Iterator[Fault]:
+    """Check a folder that the program writes."""
     absent = _absent(named)
     if absent is not None:
         yield absent
@@ -82,9 +89,7 @@ def folder_faults(named: Named, *, private: bool = False) -> Iterator[Fault]:
         yield named.fault("not a folder", f"let {named.field} name a folder")
         return
     mode = stat.S_IMODE(named.path.stat().st_mode)
-    if private and mode & _OTHERS:
-        yield named.fault(f"open to other users (mode {mode:o})", f"chmod 700 {named.path}")
-    elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         yield named.fault("every user may change what is in it", f"chmod o-w {named.path}")
     if not os.access(named.path, os.W_OK | os.X_OK):
         yield named.fault("cannot be written", f"let {_user(os.geteuid())} write there; is its file system read-only?")

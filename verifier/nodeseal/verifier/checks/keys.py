@@ -10,16 +10,16 @@ from typing import Final
 
 from nodeseal.checks.faults import Fault
 from nodeseal.checks.files import Named, file_faults, secret_faults
-from nodeseal.errors import NodesealError
+from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, FileKeyStore, load_kek
 from nodeseal.verifier.keys.stores import PIN_CREDENTIAL
-from nodeseal.verifier.store.database import open_engine, require_database, run
+from nodeseal.verifier.store.database import open_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.policy import KeyRecord, list_keys
 
-_KEK: Final = "keys.kek"
+KEK: Final = "keys.kek"
 
 
 def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
@@ -30,9 +30,8 @@ def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
 
     Raises:
         MalformedInput: the key-encryption key cannot be read, or is none.
-        Unavailable: the database cannot be read.
     """
-    kek = Named(_KEK, config.kek)
+    kek = Named(KEK, config.kek)
     credential = read_credential(CREDENTIAL) is not None
     if not credential:
         found = list(secret_faults(kek, owner))
@@ -54,7 +53,7 @@ def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
 
 def _wrong(place: str, config: Config, said: str, count: int) -> Fault:
     return Fault(
-        field=_KEK,
+        field=KEK,
         file=place,
         what=f"opens none of the {count} model keys of this database in {config.key_folder}: {said}",
         remedy="put back the key-encryption key and the keys folder of this database; they are backed up apart from it",
@@ -70,11 +69,13 @@ def _damage(files: FileKeyStore, key: KeyRecord) -> str:
 
 
 def _recorded(config: Config) -> list[KeyRecord]:
-    require_database(config.database)
+    """Return all model keys; none if the database cannot be read, which its own check says."""
     engine = open_engine(config.database)
     try:
         check_schema(engine)
         return run(engine, list_keys)
+    except Unavailable:
+        return []
     finally:
         engine.dispose()
 

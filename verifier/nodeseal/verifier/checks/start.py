@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -13,13 +13,14 @@ from typing import Final
 import structlog
 
 from nodeseal.checks.faults import Check, Fault, find_faults, require_fit
-from nodeseal.checks.files import Named, file_faults, folder_faults, owner_of, secret_faults
+from nodeseal.checks.files import Named, file_faults, owner_of, private_folder_faults, secret_faults
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.files import claim_folder
 from nodeseal.verifier.checks import addresses, keys, store, tls, vendors
 from nodeseal.verifier.config import Config
 
 _REMEDY: Final = "stop the verifier that runs there, or give each verifier a folder of its own"
+_RESTORE: Final = "restore it from the backup, or correct the setting that names it"
 _log: Final = structlog.get_logger()
 
 
@@ -31,18 +32,23 @@ def checks_of(config: Config, file: Path, now: datetime) -> tuple[Check, ...]:
         file: where they stand.
         now: the current time.
     """
-    owner = owner_of(config.database)
+    owner, files = owner_of(config.database), config.tls
+    ear, folder = Named("keys.ear", config.ear_key), Named("keys.folder", config.key_folder)
+
+    def check(field: str, place: Path, find: Callable[..., Iterable[Fault]], *facts: object) -> Check:
+        return Check(field, place, partial(find, *facts), _RESTORE)
+
     return (
-        partial(file_faults, Named("--config", file)),
-        partial(store.database_faults, config, owner),
-        partial(store.journal_faults, config),
-        partial(tls.authority_faults, config, owner, now),
-        partial(tls.server_faults, config, owner, now),
-        partial(secret_faults, Named("keys.ear", config.ear_key), owner),
-        partial(keys.model_key_faults, config, owner),
-        partial(keys.token_faults, config, owner),
-        partial(folder_faults, Named("keys.folder", config.key_folder), private=True),
-        partial(vendors.vendor_faults, config.enrolment, now),
+        check("--config", file, file_faults, Named("--config", file)),
+        check("database", config.database, store.database_faults, config, owner),
+        check("journal", config.journal, store.journal_faults, config),
+        check("tls.ca", files.ca, tls.authority_faults, config, owner, now),
+        check("tls.certificate", files.certificate, tls.server_faults, config, owner, now),
+        check(ear.field, ear.path, secret_faults, ear, owner),
+        check(keys.KEK, config.kek, keys.model_key_faults, config, owner),
+        check("keys.pkcs11", config.key_folder, keys.token_faults, config, owner),
+        check(folder.field, folder.path, private_folder_faults, folder),
+        check(vendors.FIELD, config.enrolment.ek_roots, vendors.vendor_faults, config.enrolment, now),
     )
 
 
@@ -70,7 +76,7 @@ def proved(config: Config, file: Path, now: datetime) -> Iterator[None]:
         Unfit: a check found what the verifier must not start with.
     """
     with claimed(config):
-        faults = find_faults((*checks_of(config, file, now), partial(addresses.address_faults, config)))
+        faults = find_faults((*checks_of(config, file, now), _addresses(config, file)))
         for fault in faults:
             if not fault.fatal:
                 _log.warning("setup", field=fault.field, file=fault.file, what=fault.what, remedy=fault.remedy)
@@ -90,8 +96,12 @@ def faults_beside(config: Config, file: Path, now: datetime) -> tuple[tuple[Faul
             pass
     except Unavailable as error:
         holder = str(error)
-    others = () if holder else (partial(addresses.address_faults, config),)
+    others = () if holder else (_addresses(config, file),)
     return find_faults((*checks_of(config, file, now), *others)), holder
+
+
+def _addresses(config: Config, file: Path) -> Check:
+    return Check("listen", file, partial(addresses.address_faults, config), "correct it")
 
 
 def fault_of(error: NodesealError) -> Fault:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from nodeseal.checks.faults import Fault
-from nodeseal.checks.files import Named, file_faults, folder_faults, secret_faults, space_faults
+from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults, space_faults
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.ledger.journal import Journal
@@ -66,7 +66,7 @@ def journal_faults(config: Config) -> Iterator[Fault]:
     if not config.journal.exists() and not config.journal.is_symlink():
         yield from folder_faults(Named("journal", config.journal.parent))
         return
-    found = [*folder_faults(Named("journal", config.journal), private=True)]
+    found = [*private_folder_faults(Named("journal", config.journal))]
     yield from found
     if not any(fault.fatal for fault in found):
         Journal(config.journal).peek()

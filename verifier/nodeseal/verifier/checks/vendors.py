@@ -11,7 +11,7 @@ from nodeseal.checks.files import Named
 from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.vendors import ending, load_vendors
 
-_FIELD: Final = "enrolment.ek_roots"
+FIELD: Final = "enrolment.ek_roots"
 _SHOWN: Final = 5
 
 
@@ -21,7 +21,7 @@ def vendor_faults(settings: EnrolmentSettings, now: datetime) -> Iterator[Fault]
     Raises:
         MalformedInput: it is no folder.
     """
-    vendors, named = load_vendors(settings.ek_roots, _FIELD), Named(_FIELD, settings.ek_roots)
+    vendors, named = load_vendors(settings.ek_roots, FIELD), Named(FIELD, settings.ek_roots)
     if vendors.left_out:
         remedy = "take them out of the folder, or make them readable"
         yield named.fault(f"files left out: {_some(vendors.left_out)}", remedy, fatal=False)
