@@ -180,7 +180,9 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         sync_folder(path.parent)
 
 
-def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -> None:
+def replace_file(
+    path: Path, content: bytes, draft: Path, mode: int = PRIVATE, owner: tuple[int, int] | None = None
+) -> None:
     """Put a file with ``content`` in the place of the one that is there, whole and durable.
 
     Args:
@@ -188,6 +190,7 @@ def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -
         content: all of it.
         draft: a name in the same folder that no other process uses now; a file of that name is deleted.
         mode: permissions.
+        owner: ids of user and group that it shall belong to; None: those of this process.
 
     Raises:
         Unavailable: the disk refuses. The old file is intact, unless only the durability of the new name is in doubt.
@@ -196,6 +199,8 @@ def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -
         draft.unlink(missing_ok=True)
         try:
             _write(draft, content, mode)
+            if owner is not None:
+                os.chown(draft, *owner)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

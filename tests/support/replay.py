@@ -31,7 +31,7 @@ DECIDED = {
     "grants": "key_id node_id max_leases",
     "models": "digest model_id version size files content registered retired",
     "leases": "lease_id node_id key_id model_digest issued ended end_reason cause silence_seconds",
-    "persons": "name roles certificate_sha256 added removed",
+    "persons": "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires",
 }
 """The columns that acts decide, by table. Progress of steady rounds has columns of its own."""
 

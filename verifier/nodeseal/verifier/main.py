@@ -6,40 +6,35 @@ Exit codes: 0 done, 1 refused or failed, 2 misused.
 from __future__ import annotations
 
 import gc
-import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import sqlalchemy as sa
 import structlog
 import typer
 import uvloop
 
 from nodeseal.checks.faults import report_lines
-from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import NodesealError
-from nodeseal.files import read_file, read_private, read_small
+from nodeseal.files import read_private, read_small
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.logs import configure_logs
 from nodeseal.verifier.checks.start import claimed, fault_of, faults_beside, proved
-from nodeseal.verifier.config import Config, load_config, split_address
+from nodeseal.verifier.config import load_config, split_address
 from nodeseal.verifier.enrolment.endorsement import MAX_CHAIN
 from nodeseal.verifier.enrolment.explanation import explain_chain, vendor_lines
 from nodeseal.verifier.enrolment.vendors import load_vendors
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
-from nodeseal.verifier.people.persons import Newcomer, People, parse_roles
+from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
 from nodeseal.verifier.results.tokens import EarSigner
-from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key
-from nodeseal.verifier.store.database import open_engine, require_database, run
-from nodeseal.verifier.store.migrate import check_schema, migrate
-from nodeseal.verifier.store.persons import list_persons
+from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise, make_ear_key, renew_server
+from nodeseal.verifier.store.database import open_engine, require_database
+from nodeseal.verifier.store.migrate import migrate
 from nodeseal.x509.certificate import decode_certificate_file
 
 T = TypeVar("T")
@@ -49,7 +44,6 @@ app = typer.Typer(
     help="Appraise nodes and release model keys to those that have proved what they run.",
     epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
 )
-person_app = typer.Typer(no_args_is_help=True, help="Manage the people who may operate the verifier, and their roles.")
 app.add_typer(person_app, name="person")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
@@ -58,19 +52,6 @@ _NO_THREAD_HOPS = "-event_engine_listener,-event_engine_client,-event_engine_for
 """With these experiments, threads of gRPC's own read sockets and hand over what they read to the one that waits."""
 _COLLECT_AFTER = 50_000
 """New objects between two searches for cycles. Rounds leave none, so Python's 700 would search too often."""
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    def convert(text: str) -> T:
-        try:
-            return parse(text)
-        except NodesealError as error:
-            raise typer.BadParameter(str(error)) from error
-
-    return convert
 
 
 def _address(text: str) -> str:
@@ -94,23 +75,23 @@ def _pair(first: Path | None, second: Path | None, names: str) -> tuple[Path, Pa
 def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     trust_domain: Annotated[
-        str, typer.Option(parser=_parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
+        str, typer.Option(parser=parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
     ],
     server_name: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="DNS name or IP address of the verifier; repeat for more.")
     ] = None,
     listen: Annotated[
-        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for nodes and people.")
+        str, typer.Option(parser=parsed(_address), metavar="HOST:PORT", help="Address for nodes and people.")
     ] = "127.0.0.1:7443",
     listen_enrol: Annotated[
-        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
+        str, typer.Option(parser=parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
     ] = "127.0.0.1:7444",
     ek_roots: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust, in subfolders as you like."),
     ] = None,
     admin: Annotated[
-        str, typer.Option(parser=_parsed(parse_person_id), metavar="NAME", help="The first person.")
+        str, typer.Option(parser=parsed(parse_person_id), metavar="NAME", help="The first person.")
     ] = "admin",
     ca_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Your own certificate authority.")] = None,
     ca_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
@@ -175,6 +156,21 @@ def check_command(config: ConfigOption, as_json: JsonOption = False) -> None:  #
         raise typer.Exit(1)
 
 
+@app.command(
+    "renew-server", epilog="Example: nodeseal-verifier renew-server --config /etc/nodeseal/verifier/verifier.yaml"
+)
+def renew_server_command(
+    config: ConfigOption,
+    server_name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="DNS name or IP address; repeat; as before if left out.")
+    ] = None,
+) -> None:
+    """Make a new key and certificate for the server; a running verifier serves them from the next connection on."""
+    settings = load_config(config)
+    until = renew_server(settings, tuple(server_name or ()), datetime.now(UTC))
+    typer.echo(f"{settings.tls.certificate}: valid until {until:%Y-%m-%d}")
+
+
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
@@ -193,58 +189,6 @@ def upgrade_command(config: ConfigOption) -> None:
 def ear_key_command(config: ConfigOption) -> None:
     """Print the public key that tokens about nodes are verified with, as a JSON Web Key."""
     typer.echo(EarSigner(read_private(load_config(config).ear_key, "keys.ear")).public_jwk)
-
-
-@person_app.command(
-    "add",
-    epilog="Example: nodeseal-verifier person add kim --role operator --role viewer -o ./kim --config verifier.yaml",
-)
-def person_add(
-    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
-    role: Annotated[list[str], typer.Option(metavar="ROLE", help="viewer, operator, approver or auditor; repeatable.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where their client goes.")],
-    config: ConfigOption,
-    verifier: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; localhost if left out.")
-    ] = None,
-) -> None:
-    """Make a client certificate for a person."""
-    settings = load_config(config)
-    authority = CertificateAuthority.load(
-        read_file(settings.tls.ca, "authority"), read_file(settings.tls.ca_key, "authority's key")
-    )
-    newcomer = Newcomer(
-        name=parse_person_id(name),
-        roles=parse_roles(role),
-        trust_domain=settings.trust_domain,
-        verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
-        actor=_local_actor(),
-    )
-    _people(settings).add(authority, newcomer, output)
-
-
-@person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
-def person_remove(
-    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
-    config: ConfigOption,
-) -> None:
-    """Remove a person: their next call is refused."""
-    _people(load_config(config)).remove(parse_person_id(name), _local_actor())
-
-
-@person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
-def person_list(
-    config: ConfigOption,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Show who may operate the verifier."""
-    persons = run(_engine(load_config(config)), list_persons)
-    rows = [{"name": p.name, "roles": sorted(role.value for role in p.roles)} for p in persons]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        typer.echo(f"{row['name']:<24}{' '.join(row['roles'])}")
 
 
 @ek_app.command(
@@ -279,22 +223,6 @@ def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
     if config is not None and ek_roots is None:
         return load_config(config).enrolment.ek_roots
     raise typer.BadParameter("give either --ek-roots or --config")
-
-
-def _people(config: Config) -> People:
-    return People(engine=_engine(config), mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
-
-
-def _engine(config: Config) -> sa.Engine:
-    require_database(config.database)
-    engine = open_engine(config.database)
-    check_schema(engine)
-    return engine
-
-
-def _local_actor() -> str:
-    """Name who uses the command on the verifier's machine, for the audit log."""
-    return f"local/{getpass.getuser()}"
 
 
 def main() -> None:

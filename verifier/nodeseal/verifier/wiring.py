@@ -14,6 +14,7 @@ import structlog
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import Unavailable
 from nodeseal.files import read_file, read_private
+from nodeseal.verifier.checks.start import keep_warning
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config, EnrolmentSettings
 from nodeseal.verifier.enrolment.certificates import Certificates
@@ -29,6 +30,7 @@ from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import load_mac_key
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
+from nodeseal.verifier.people.renewals import PersonCertificates
 from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.release.rotation import Rotation
 from nodeseal.verifier.results.exports import Exports
@@ -39,6 +41,7 @@ from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
+from nodeseal.verifier.services.people import PeopleService
 from nodeseal.verifier.services.server import Addresses, Services, serving
 from nodeseal.verifier.store.database import Store, open_engine
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
@@ -71,7 +74,7 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         await fleet.load(await active_goldens(store))
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
-            keepers = [group.create_task(work) for work in _chores(fleet)]
+            keepers = [group.create_task(work) for work in (*_chores(fleet), keep_warning(config, clock))]
             try:
                 yield addresses
             finally:
@@ -115,12 +118,15 @@ async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterato
     lifetime = timedelta(hours=config.tls.node_hours)
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
-    services = _services(config, fleet, certificates, keys)
+    people = PersonCertificates(fleet, authority, config.trust_domain)
+    services = _services(config, fleet, certificates, people, keys)
     async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
         yield addresses
 
 
-def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: KeyStore) -> Services:
+def _services(
+    config: Config, fleet: Fleet, certificates: Certificates, people: PersonCertificates, keys: KeyStore
+) -> Services:
     rounds = Rounds(fleet)
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
     tokens = Tokens(fleet, EarSigner(read_private(config.ear_key, "keys.ear")), config.trust_domain)
@@ -132,6 +138,7 @@ def _services(config: Config, fleet: Fleet, certificates: Certificates, keys: Ke
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
         audit=AuditService(fleet.ledger),
+        people=PeopleService(people),
         enrolment=EnrolmentService(_enroller(config.enrolment, fleet, certificates), config.enrolment),
     )
 
