@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from nodeseal.cli import audit, golden, key, log, model, node, output, quote
+from nodeseal.cli import audit, golden, key, log, model, node, output, person, quote
 from nodeseal.cli.appraise import appraise
 from nodeseal.cli.demo.command import demo
+from nodeseal.cli.doctor import doctor
 from nodeseal.cli.inspect import inspect
 from nodeseal.cli.open import open_sealed
 from nodeseal.cli.reseal import reseal
@@ -55,6 +56,7 @@ for _name, _group in {
     "quote": quote.app,
     "log": log.app,
     "audit": audit.app,
+    "person": person.app,
 }.items():
     app.add_typer(_group, name=_name)
 
@@ -66,6 +68,7 @@ for _name, _command, _example in (
     ("verify", verify, "nodeseal verify ./llama"),
     ("reslot", reslot, "nodeseal reslot ./llama --key llama-2027.pub --drop llama-2026"),
     ("reseal", reseal, "nodeseal reseal ./llama -o ./llama-2 --key llama-2027.pub"),
+    ("doctor", doctor, "nodeseal doctor --client ./kim"),
     ("demo", demo, "nodeseal demo --keep"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_command)

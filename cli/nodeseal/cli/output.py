@@ -23,7 +23,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nodeseal.client.connection import DEFAULT_CLIENT, Refused
+from nodeseal.client.config import DEFAULT_CLIENT
+from nodeseal.client.connection import Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.wire.messages import describe_finding, state_from_proto
 

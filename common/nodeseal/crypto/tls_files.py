@@ -72,6 +72,11 @@ class CertificateFacts:
             certificate=certificate,
         )
 
+    @property
+    def der(self) -> bytes:
+        """The certificate in DER."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
     def issued_by(self, authority: CertificateFacts) -> bool:
         """Tell whether the key of ``authority`` signed it."""
         try:

@@ -22,19 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32i\n\x06People\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetSelfRequest\"\x94\x01\n\x04Self\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10verifier_version\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\xa4\x01\n\x06People\x12\x39\n\x07GetSelf\x12\x1b.nodeseal.v1.GetSelfRequest\x1a\x11.nodeseal.v1.Self\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nodeseal.v1.people_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=41
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=95
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=97
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=150
-  _globals['_PEOPLE']._serialized_start=152
-  _globals['_PEOPLE']._serialized_end=257
+  _globals['_GETSELFREQUEST']._serialized_start=74
+  _globals['_GETSELFREQUEST']._serialized_end=90
+  _globals['_SELF']._serialized_start=93
+  _globals['_SELF']._serialized_end=241
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=243
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=297
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=299
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=352
+  _globals['_PEOPLE']._serialized_start=355
+  _globals['_PEOPLE']._serialized_end=519
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,11 @@ class PeopleStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetSelf = channel.unary_unary(
+                '/nodeseal.v1.People/GetSelf',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.GetSelfRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.Self.FromString,
+                _registered_method=True)
         self.RenewCertificate = channel.unary_unary(
                 '/nodeseal.v1.People/RenewCertificate',
                 request_serializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateRequest.SerializeToString,
@@ -43,6 +48,13 @@ class PeopleStub:
 
 class PeopleServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def GetSelf(self, request, context):
+        """Who the verifier takes the caller for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def RenewCertificate(self, request, context):
         """A fresh certificate for the caller, with the same name and roles. It counts from its first use on, which ends the
@@ -55,6 +67,11 @@ class PeopleServicer:
 
 def add_PeopleServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetSelf': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSelf,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.GetSelfRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.Self.SerializeToString,
+            ),
             'RenewCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewCertificate,
                     request_deserializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateRequest.FromString,
@@ -70,6 +87,33 @@ def add_PeopleServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class People:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def GetSelf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/GetSelf',
+            nodeseal_dot_v1_dot_people__pb2.GetSelfRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.Self.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def RenewCertificate(request,

@@ -31,6 +31,8 @@ class PeopleStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PeopleAsyncStub: ...
+    GetSelf: _grpc.UnaryUnaryMultiCallable[_people_pb2.GetSelfRequest, _people_pb2.Self]
+    """Who the verifier takes the caller for."""
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_people_pb2.RenewCertificateRequest, _people_pb2.RenewCertificateResponse]
     """A fresh certificate for the caller, with the same name and roles. It counts from its first use on, which ends the
     one before; until then both count, so that an answer that got lost locks nobody out.
@@ -39,12 +41,22 @@ class PeopleStub:
 @_typing.type_check_only
 class PeopleAsyncStub(PeopleStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetSelf: _aio.UnaryUnaryMultiCallable[_people_pb2.GetSelfRequest, _people_pb2.Self]  # type: ignore[assignment]
+    """Who the verifier takes the caller for."""
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_people_pb2.RenewCertificateRequest, _people_pb2.RenewCertificateResponse]  # type: ignore[assignment]
     """A fresh certificate for the caller, with the same name and roles. It counts from its first use on, which ends the
     one before; until then both count, so that an answer that got lost locks nobody out.
     """
 
 class PeopleServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def GetSelf(
+        self,
+        request: _people_pb2.GetSelfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.Self, _abc.Awaitable[_people_pb2.Self]]:
+        """Who the verifier takes the caller for."""
+
     @_abc_1.abstractmethod
     def RenewCertificate(
         self,

@@ -183,7 +183,8 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
         migrate(engine)
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
         open_log(engine, mac_key, at)
-        verifier = f"{plan.server_names[0]}:{split_address(plan.listen)[1]}"
+        host = plan.server_names[0]
+        verifier = f"{f'[{host}]' if ':' in host else host}:{split_address(plan.listen)[1]}"
         newcomer = Newcomer(
             name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
         )

@@ -138,7 +138,7 @@ def _services(
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
         audit=AuditService(fleet.ledger),
-        people=PeopleService(people),
+        people=PeopleService(people, fleet.clock),
         enrolment=EnrolmentService(_enroller(config.enrolment, fleet, certificates), config.enrolment),
     )
 

@@ -48,6 +48,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Models/RetireModel": _RESTRICTING,
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,
+    "/nodeseal.v1.People/GetSelf": PEOPLE,
     "/nodeseal.v1.People/RenewCertificate": PEOPLE,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
     "/nodeseal.v1.Audit/GetRecord": _AUDITORS,
