@@ -31,6 +31,7 @@ from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, NodesealError, NotFound
 from nodeseal.files import read_file, read_private
 from nodeseal.ids import NodeId, node_id_of
+from nodeseal.service_manager import ServiceManager
 from nodeseal.tpm.ek_template import identity_name
 from nodeseal.tpm.public import decode_public
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
@@ -76,6 +77,8 @@ class Agent:
         self._template = ""
         self._diagnosis: Final = Diagnosis(config, _clock)
         self._enrolled_at = -math.inf
+        self._manager: Final = ServiceManager()
+        self._ready = False
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
     async def enrol(self) -> Identity:
@@ -109,12 +112,22 @@ class Agent:
         socket = KeySocket(self._config.socket, service)
         self._epoch.begin()
         async with asyncio.TaskGroup() as group:
-            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch())
+            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch(self._alive))
             parts = [group.create_task(part) for part in work]
             await stop.wait()
+            self._manager.stopping()
             await self._farewell()
             for part in parts:
                 part.cancel()
+
+    def _alive(self) -> None:
+        """Tell systemd that leases still end in time, how the node stands, and that the key socket is there."""
+        status = self._status
+        self._manager.alive()
+        self._manager.status(f"{status.state}: {status.problem}" if status.problem else status.state)
+        if not self._ready and self._config.socket.is_socket():
+            self._ready = True
+            self._manager.ready()
 
     async def close(self) -> None:
         """Wait for the consequences of ends that have begun, then close the TPM."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,25 @@ def test_k12_a_mistyped_database_is_named_and_not_made(stopped: RunningVerifier,
     assert done.returncode == 1
     assert "verifer.sqlite: no such file" in done.stdout + done.stderr
     assert not (stopped.folder / "verifer.sqlite").exists()
+
+
+def test_k12_systemd_hears_ready_only_from_a_folder_that_is_proved(
+    stopped: RunningVerifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "n"))
+        systemd.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+        stopped.start()
+        words = {systemd.recv(4096).decode().partition("=")[0] for _ in range(4)}
+        assert words == {"STATUS", "READY", "WATCHDOG"}
+        stopped.stop()
+        systemd.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                systemd.recv(4096)
+        another_kek(stopped)
+        assert command(stopped, "run").returncode == 1
+        with pytest.raises(BlockingIOError):
+            systemd.recv(4096)

@@ -14,6 +14,7 @@ import structlog
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import Unavailable
 from nodeseal.files import read_file, read_private
+from nodeseal.service_manager import ServiceManager
 from nodeseal.verifier.checks.start import keep_warning
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config, EnrolmentSettings
@@ -48,11 +49,14 @@ from nodeseal.verifier.trust.goldens import Goldens, active_goldens
 from nodeseal.verifier.trust.keys import ModelKeys
 from nodeseal.verifier.trust.models import Models
 
+_NOBODY: Final = ServiceManager({})
 _log: Final = structlog.get_logger()
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None) -> AsyncIterator[Addresses]:
+async def running(
+    config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None, manager: ServiceManager = _NOBODY
+) -> AsyncIterator[Addresses]:
     """Run a verifier while the block runs; then end its streams, write what is pending, and close the store.
 
     Its setup was proved before (:func:`nodeseal.verifier.checks.start.proved`).
@@ -61,6 +65,7 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         config: its settings.
         clock: its source of time.
         keys: the stores of private model keys; None: those that the settings name.
+        manager: hears that the verifier is alive.
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
@@ -74,7 +79,8 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         await fleet.load(await active_goldens(store))
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
-            keepers = [group.create_task(work) for work in (*_chores(fleet), keep_warning(config, clock))]
+            chores = (*_chores(fleet, manager), keep_warning(config, clock))
+            keepers = [group.create_task(work) for work in chores]
             try:
                 yield addresses
             finally:
@@ -87,10 +93,10 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         store.close()
 
 
-def _chores(fleet: Fleet) -> tuple[Coroutine[Any, Any, None], ...]:
+def _chores(fleet: Fleet, manager: ServiceManager) -> tuple[Coroutine[Any, Any, None], ...]:
     """Return what goes on as long as the verifier serves."""
     ledger = fleet.ledger
-    return fleet.keep_sweeping(), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
+    return fleet.keep_sweeping(manager.alive), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
 
 
 async def serve(config: Config, keys: KeyStore) -> None:
@@ -103,9 +109,13 @@ async def serve(config: Config, keys: KeyStore) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(config, keys=keys) as addresses:
+    manager = ServiceManager()
+    async with running(config, keys=keys, manager=manager) as addresses:
         _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol)
+        manager.status(f"serves nodes and people on {addresses.listen}, enrolment on {addresses.listen_enrol}")
+        manager.ready()
         await stop.wait()
+        manager.stopping()
         _log.info("stopping")
     _log.info("stopped")
 

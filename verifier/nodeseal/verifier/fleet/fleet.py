@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -201,10 +201,11 @@ class Fleet:
         except Unavailable as error:
             _log.error("ends of leases could not be recorded yet", error=str(error))
 
-    async def keep_sweeping(self) -> None:
-        """Sweep until cancelled."""
+    async def keep_sweeping(self, alive: Callable[[], None]) -> None:
+        """Sweep until cancelled, and say after each time that trust still ends in time."""
         while True:
             await self.sweep()
+            alive()
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def keep_flushing(self) -> None:
