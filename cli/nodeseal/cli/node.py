@@ -179,6 +179,7 @@ def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
         ("attestation key", node.ak_name),
         ("enrolled", output.show_time(node.enrolled)),
         ("last seen", output.show_time(node.last_seen)),
+        ("certificate until", output.show_time(node.certificate_expires)),
         ("goldens", ", ".join(node.goldens) or "-"),
         ("leases", ", ".join(node.leases) or "-"),
     ]

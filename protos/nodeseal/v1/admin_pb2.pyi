@@ -65,6 +65,7 @@ class Node(_message.Message):
     CERTIFIED_MANUFACTURER_FIELD_NUMBER: _builtins.int
     EK_ALGORITHM_FIELD_NUMBER: _builtins.int
     UNRECORDED_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     state: _attestation_pb2.NodeState.ValueType
     hostname: _builtins.str
@@ -105,6 +106,10 @@ class Node(_message.Message):
     def unrecorded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was taken away and holds already, and waits to be recorded: one sentence each."""
 
+    @_builtins.property
+    def certificate_expires(self) -> _timestamp_pb2.Timestamp:
+        """End of the certificate on its open connection; absent while it is not connected."""
+
     def __init__(
         self,
         *,
@@ -129,10 +134,11 @@ class Node(_message.Message):
         certified_manufacturer: _builtins.str = ...,
         ek_algorithm: _builtins.str = ...,
         unrecorded: _abc.Iterable[_builtins.str] | None = ...,
+        certificate_expires: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "certificate_expires", b"certificate_expires", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until", "unrecorded", b"unrecorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certificate_expires", b"certificate_expires", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until", "unrecorded", b"unrecorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -353,6 +353,8 @@ def test_enrolling_again_keeps_labels_and_takes_a_new_key(recorded_on: Any) -> N
 class FakeStream:
     """Writes down what the node is told."""
 
+    certificate_end = AT
+
     def __init__(self) -> None:
         self.told: list[str] = []
 

@@ -51,6 +51,8 @@ STALE = replace(UNTRUSTED, state=NodeState.STALE, reason="late", codes=(), findi
 class FakeStream:
     """Writes down what the node is told."""
 
+    certificate_end = AT
+
     def __init__(self) -> None:
         self.told: list[str] = []
 

@@ -26,6 +26,10 @@ from nodeseal.verifier.store.nodes import Moved, NodeProgress, NodeRecord, NodeS
 class Stream(Protocol):
     """The open attestation stream of a node, as other rooms may use it."""
 
+    @property
+    def certificate_end(self) -> datetime:
+        """When the certificate that the node showed ends."""
+
     def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
 

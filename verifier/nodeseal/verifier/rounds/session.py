@@ -126,6 +126,11 @@ class Session:
         self._wake: asyncio.Future[None] | None = None
 
     @property
+    def certificate_end(self) -> datetime:
+        """When the certificate that the node showed ends."""
+        return self._peer.not_after
+
+    @property
     def failure(self) -> NodesealError | None:
         """Why the stream ends, once it does."""
         return self._failure

@@ -65,6 +65,8 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         fill_timestamp(message.trusted_until, node.trusted_until)
     if node.last_seen is not None:
         fill_timestamp(message.last_seen, node.last_seen)
+    if node.stream is not None:
+        fill_timestamp(message.certificate_expires, node.stream.certificate_end)
     return message
 
 
