@@ -7,13 +7,15 @@ what a reader sees. Errors name file, line and key.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import yaml
 
 from nodeseal.documents import Fields, Located, LocatedList
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import naming, opened
 
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 16
@@ -35,13 +37,13 @@ def load_yaml(path: Path) -> Fields:
     """Read a YAML file into :class:`~nodeseal.documents.Fields`.
 
     Raises:
-        MalformedInput: the file cannot be read, is too large, or is not in the accepted part of YAML.
+        MalformedInput: the file cannot be read, is no regular file, is too large, or is not in the accepted part of YAML.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as descriptor, naming(path), os.fdopen(descriptor, "rb", closefd=False) as file:
             raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise MalformedInput(f"{path}: {error.strerror}") from error
+    except Unavailable as error:
+        raise MalformedInput(str(error)) from error
     return parse_yaml(raw, str(path))
 
 

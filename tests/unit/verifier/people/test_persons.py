@@ -58,7 +58,7 @@ def person(folder: Path, name: str) -> Person | None:
 
 def names(folder: Path) -> list[str]:
     engine = open_engine(folder / "verifier.sqlite")
-    found = [each.name for each in run(engine, list_persons)]
+    found: list[str] = [each.name for each in run(engine, list_persons)]
     engine.dispose()
     return found
 
