@@ -37,7 +37,7 @@ def load_yaml(path: Path) -> Fields:
     """Read a YAML file into :class:`~nodeseal.documents.Fields`.
 
     Raises:
-        MalformedInput: the file cannot be read, is no regular file, is too large, or is not in the accepted part of YAML.
+        MalformedInput: the file is not regular or cannot be read, is too large, or not in the accepted part of YAML.
     """
     try:
         with opened(path) as descriptor, naming(path), os.fdopen(descriptor, "rb", closefd=False) as file:
