@@ -196,7 +196,19 @@ class FindingId(Enum):
         "pcr.unextended-bank",
         Severity.UNTRUSTED,
         "a boot PCR still has its reset value, so firmware measured nothing into it",
-        "enable this PCR bank in the firmware's settings, or quote another bank",
+        "enable this PCR bank in the firmware's settings, or give the golden that asks for it labels",
+    )
+    PCR_NO_BANK = (
+        "pcr.no-bank",
+        Severity.UNTRUSTED,
+        "the TPM has no active PCR bank of SHA-2, so nothing that it quotes can be judged",
+        "activate the SHA-256 bank in the firmware's settings (TPM, PCR banks) or with tpm2_pcrallocate, then reboot",
+    )
+    PCR_BANK = (
+        "pcr.bank",
+        Severity.UNTRUSTED,
+        "the nearest golden judges by a PCR bank that this node does not quote",
+        "capture a golden on a node with this node's banks, or activate the golden's bank in the firmware's settings",
     )
     # Boot log
     UEFI_LOG_MISSING = (

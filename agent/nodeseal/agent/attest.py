@@ -113,7 +113,9 @@ class AttestationStream:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
 
     async def _answer(self, message: attestation_pb2.Challenge) -> Evidence:
-        challenge = parse_challenge(message)
+        challenge, banks = parse_challenge(message), await self._attester.banks()
+        if not {bank for bank, _ in challenge.selection.banks} <= set(banks):
+            return Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, banks=banks)
         made = await self._attester.answer(Purpose.ATTEST, challenge, self._link.identity, self._leases.ids())
         self._sent = made.quoted.values
         known = challenge.known.boot_id == made.boot_id and self._sent == self._accepted

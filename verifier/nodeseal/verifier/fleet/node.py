@@ -58,6 +58,7 @@ class Node:
         last_seen: last authentic evidence.
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
+        banks: the PCR banks that it last said its TPM has; empty: it has not said.
         boot: what the last boot log of this boot proved, for people.
         goldens: the active goldens among those that the last judgement names.
         round_lock: held while a round of this node is judged.
@@ -70,6 +71,7 @@ class Node:
     __slots__ = (
         "_keys",
         "answered",
+        "banks",
         "baseline",
         "boot",
         "certificate_version",
@@ -106,6 +108,7 @@ class Node:
         self.proved_until_steady = self.trusted_until_steady = 0.0
         self.refused_at = self.long_at = -math.inf
         self.baseline: Baseline | None = progress.baseline
+        self.banks: tuple[int, ...] = ()
         self.boot: BootBrief | None = None
         self.answered: Challenge | None = None
         self.last_seen: datetime | None = progress.last_seen

@@ -81,6 +81,8 @@ _OF_KINDS: Final[Mapping[str, tuple[str, Claim]]] = {
 _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.PCR_DIGEST: ("instance-identity", Claim.INVALID),
     FindingId.PCR_UNEXTENDED: ("hardware", Claim.UNRECOGNISED),
+    FindingId.PCR_NO_BANK: ("hardware", Claim.UNRECOGNISED),
+    FindingId.PCR_BANK: ("configuration", Claim.NONE),
     FindingId.UEFI_REPLAY: ("configuration", Claim.INVALID),
     FindingId.UEFI_EVENT: ("configuration", Claim.INVALID),
     FindingId.UEFI_LOG_MALFORMED: ("configuration", Claim.INVALID),

@@ -204,7 +204,9 @@ class Session:
             raise
         finally:
             self._logs.clear()
-        if asked.whole:
+        if evidence.without_quote and outcome.again:  # the next challenge asks for what the TPM has
+            self._waiting_next, self._waiting = [*self._waiting, *self._waiting_next], []
+        elif asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:
             self._revoked.append(Revoked(outcome.unknown, EndCause.REVOCATION, "no such lease is running"))

@@ -24,7 +24,7 @@ from nodeseal.verifier.services.convert_release import (
     wanted_from_proto,
 )
 from nodeseal.verifier.services.interceptor import caller
-from nodeseal.wire.evidence import evidence_from_proto
+from nodeseal.wire.evidence import banks_from_proto, evidence_from_proto
 
 _ASK_SECONDS: Final = 10
 _Stream = aio.ServicerContext[key_release_pb2.ReleaseRequest, key_release_pb2.ReleaseResponse]
@@ -63,8 +63,9 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
 
     async def _release(self, context: _Stream, logs: LogCollector, deadline: asyncio.Timeout) -> None:
         node, peer = node_of(caller())
-        wanted = wanted_from_proto((await _expect(context, "ask")).ask)
-        request = await self._releases.begin(node, peer.channel, wanted)
+        ask = (await _expect(context, "ask")).ask
+        banks = banks_from_proto(ask.pcr_banks)
+        request = await self._releases.begin(node, peer.channel, wanted_from_proto(ask), banks)
         await context.write(request_to_proto(request))
         message, began = await _expect(context, "logs", "proof"), self._rounds.clock.steady()
         if message.WhichOneof("step") == "logs":

@@ -9,6 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from nodeseal.appraisal.banks import pcrs_in
 from nodeseal.appraisal.kinds.ima import compile_runtime
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.golden.document import parse_golden
@@ -106,9 +107,9 @@ class Goldens:
         return record
 
     def _require_quoted(self, golden: Golden) -> None:
-        quoted = set(self._fleet.settings.selection.indices())
-        missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
-        if golden.runtime is not None and all(pcr != IMA_PCR for _, pcr in quoted):
+        asked = self._fleet.settings.selection
+        missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if pcr not in pcrs_in(asked, bank)]
+        if golden.runtime is not None and all(pcr != IMA_PCR for _, pcr in asked.indices()):
             missing.append(str(IMA_PCR))
         if missing:
             raise MalformedInput(
