@@ -253,6 +253,12 @@ class FindingId(Enum):
         "secure boot is required but is off, in setup or audit mode, or not proved",
         "turn secure boot on in the firmware's settings and enrol keys",
     )
+    UEFI_DMA = (
+        "uefi.dma-protection-off",
+        Severity.UNTRUSTED,
+        "a golden asks for DMA protection, but firmware measured that it was off, or PCR 7 is not proved",
+        "turn on the IOMMU and DMA protection (Kernel DMA Protection, Thunderbolt security) in the firmware's settings",
+    )
     UEFI_SIGNER = (
         "uefi.signer",
         Severity.UNTRUSTED,
@@ -300,6 +306,18 @@ class FindingId(Enum):
         Severity.UNTRUSTED,
         "the partition table is not one that the golden allows",
         "add the partition table to the golden if the change of disks was intended",
+    )
+    UEFI_LOADER_CONF = (
+        "uefi.loader-conf",
+        Severity.UNTRUSTED,
+        "the settings of systemd-boot (loader.conf, PCR 5) are not those that the golden allows",
+        "restore loader.conf, or add the digest shown to boot.loader_conf of the golden",
+    )
+    UEFI_ADDON = (
+        "uefi.addon",
+        Severity.UNTRUSTED,
+        "systemd-stub passed an add-on, credential or extension to the kernel that no golden allows (PCR 12)",
+        "remove it from the boot partition, or add the digest shown to boot.addons of the golden if you know it",
     )
     UEFI_QUIRK = (
         "uefi.quirk",

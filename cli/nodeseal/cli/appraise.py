@@ -13,6 +13,7 @@ from nodeseal.appraisal.kinds.ima import progress_of
 from nodeseal.appraisal.model import Appraisal
 from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.boot.claims import BootClaims
+from nodeseal.boot.secure_boot import secure_boot_word
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import read_golden
@@ -90,7 +91,8 @@ def _appraisal_facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[t
     yield "goldens matched", ", ".join(golden.name for golden in appraisal.goldens) or "none"
     boot = appraisal.detail(BootClaims)
     if boot is not None:
-        yield "secure boot", "on" if boot.secure_boot.enabled else "off or not proved"
+        yield "secure boot", secure_boot_word(boot.secure_boot)
+        yield from (("firmware says", word.text) for word in boot.secure_boot.words)
         for image in boot.chain.images:
             yield "boot image", f"{image.path} {image.digest.hex()}"
         for line in boot.command_lines:
@@ -116,6 +118,7 @@ def _plain_appraisal(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, 
 def _plain_boot(boot: BootClaims) -> dict[str, object]:
     return {
         "secure_boot": boot.secure_boot.enabled,
+        "firmware_words": [word.text for word in boot.secure_boot.words],
         "images": [{"path": image.path, "digest": image.digest.hex()} for image in boot.chain.images],
         "command_lines": [line.text for line in boot.command_lines],
     }

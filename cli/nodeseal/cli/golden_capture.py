@@ -110,6 +110,7 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
 def _comments(captured: Captured) -> bytes:
     """Return comments about each PCR, for the person who approves the golden."""
     lines = ("# What the evidence shows of each PCR:", *(f"# - {line}" for _, line in _lines(captured.notes)))
+    lines += tuple(f'# - firmware says in PCR 7: "{word}"' for word in captured.words)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -118,6 +119,7 @@ def _plain_capture(captured: Captured, document: bytes) -> dict[str, object]:
         "digest": captured.golden.digest,
         "name": captured.golden.name,
         "pcrs": list(map(_plain_note, captured.notes)),
+        "firmware_words": list(captured.words),
         "document": document.decode(),
     }
 
@@ -127,6 +129,8 @@ def _capture_parts(captured: Captured, out: Path) -> Iterator[Block]:
     yield FactList((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
     for judged, line in _lines(captured.notes):
         yield Text.assemble(("•", _STYLES[judged]), " ", line)
+    for word in captured.words:
+        yield Text.assemble(("•", "yellow"), f' firmware says in PCR 7: "{word}"')
 
 
 def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[PcrCoverage, str]]:

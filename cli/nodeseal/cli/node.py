@@ -190,6 +190,7 @@ def _boot_facts(node: pb.Node) -> Iterator[tuple[str, str]]:
     """Yield a summary of what the logs proved."""
     if node.HasField("boot"):
         yield "secure boot", node.boot.secure_boot
+        yield from (("firmware says", word) for word in node.boot.firmware_words)
         yield from (("boot image", image) for image in node.boot.images)
         yield from (("command line", line) for line in node.boot.command_lines)
         yield "firmware", node.boot.firmware_version or "-"

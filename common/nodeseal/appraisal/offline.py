@@ -90,13 +90,16 @@ def proved_values(folder: EvidenceFolder) -> QuotedPcrs:
     return _values(authenticate(folder.evidence, _challenge(folder), node, folder.received))
 
 
-def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None) -> ProvedLog | None:
+def proved_log(
+    folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None, phases: tuple[str, ...] = ()
+) -> ProvedLog | None:
     """Return the boot log held against proved values; None: there is none.
 
     Args:
         folder: the evidence.
         pcrs: the values that it proves.
         bank: the bank to prove the log in; None: the strongest that is quoted and in the log.
+        phases: words that a golden expects in PCR 11 beside those of systemd.
 
     Raises:
         MalformedInput: the boot log does not parse.
@@ -106,7 +109,7 @@ def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = 
         return None
     claims = decode_claims(folder.evidence.claims)
     facts = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version)
-    return prove_boot_log(decode_event_log(raw), pcrs, facts, bank)
+    return prove_boot_log(decode_event_log(raw), pcrs, facts, bank, phases)
 
 
 def _keys(folder: EvidenceFolder) -> NodeKeys:

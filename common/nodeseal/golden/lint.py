@@ -56,6 +56,7 @@ def _covered(golden: Golden) -> Iterator[str]:
 def _boot_rules(rules: BootRules) -> Iterator[str]:
     said = {
         "secure boot is on": rules.secure_boot,
+        "firmware says nothing against DMA protection": rules.dma_protection,
         "who signed what runs": rules.signers,
         "images from PCR 4": rules.images,
         "drivers from PCR 2": rules.drivers,
@@ -64,6 +65,9 @@ def _boot_rules(rules: BootRules) -> Iterator[str]:
         "sections of the unified kernel image": rules.sections,
         "files that the boot loader reads": rules.files,
         "partition table": rules.gpt,
+        "settings of systemd-boot": rules.loader_conf,
+        "add-ons and credentials (systemd-stub)": rules.addons,
+        f"words of the system in PCR 11 ({', '.join(rules.phases)})": rules.phases,
     }
     yield from (f"boot log, {rules.bank.hashlib_name}: {what}" for what, rule in said.items() if rule)
 

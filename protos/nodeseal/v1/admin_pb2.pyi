@@ -148,6 +148,7 @@ class Boot(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     COMMAND_LINES_FIELD_NUMBER: _builtins.int
     FIRMWARE_VERSION_FIELD_NUMBER: _builtins.int
+    FIRMWARE_WORDS_FIELD_NUMBER: _builtins.int
     secure_boot: _builtins.str
     """user, deployed, setup or audit; "off"; or "not proved"."""
     firmware_version: _builtins.str
@@ -157,6 +158,10 @@ class Boot(_message.Message):
 
     @_builtins.property
     def command_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def firmware_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What firmware measured into PCR 7 in words, such as "DMA Protection Disabled"."""
+
     def __init__(
         self,
         *,
@@ -164,10 +169,11 @@ class Boot(_message.Message):
         images: _abc.Iterable[_builtins.str] | None = ...,
         command_lines: _abc.Iterable[_builtins.str] | None = ...,
         firmware_version: _builtins.str = ...,
+        firmware_words: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_lines", b"command_lines", "firmware_version", b"firmware_version", "images", b"images", "secure_boot", b"secure_boot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_lines", b"command_lines", "firmware_version", b"firmware_version", "firmware_words", b"firmware_words", "images", b"images", "secure_boot", b"secure_boot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,7 +46,7 @@ def test_q12_a_trusted_node_that_says_it_has_no_sha2_bank_is_untrusted(
     asyncio.run(case())
 
 
-def test_q12_a_trusted_node_that_has_the_bank_and_does_not_quote_it_is_untrusted(scene: Scene, node: FakeNode) -> None:
+def test_q12_a_trusted_node_that_has_the_bank_and_does_not_quote_it_is_untrusted(node: FakeNode) -> None:
     async def case() -> None:
         async with node.attesting() as stream:
             await stream.round_until(NODE_STATE_TRUSTED)
@@ -57,7 +57,7 @@ def test_q12_a_trusted_node_that_has_the_bank_and_does_not_quote_it_is_untrusted
     asyncio.run(case())
 
 
-def test_q12_naming_other_banks_again_and_again_lengthens_no_trust(scene: Scene, node: FakeNode) -> None:
+def test_q12_naming_other_banks_again_and_again_lengthens_no_trust(node: FakeNode) -> None:
     async def case() -> None:
         async with node.attesting() as stream:
             ends = (await stream.round_until(NODE_STATE_TRUSTED)).trusted_until

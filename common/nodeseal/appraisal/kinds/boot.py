@@ -200,14 +200,19 @@ class _Proofs:
 
     def __init__(self, log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts) -> None:
         self._log, self._pcrs, self._firmware = log, pcrs, firmware
-        self._made: dict[HashAlg | None, tuple[ProvedLog, BootClaims]] = {}
+        self._made: dict[tuple[HashAlg | None, tuple[str, ...]], tuple[ProvedLog, BootClaims]] = {}
 
-    def of(self, bank: HashAlg | None) -> tuple[ProvedLog, BootClaims]:
-        """Return what is proved by ``bank``; None: by the strongest that is quoted and in the log."""
-        if bank not in self._made:
-            proved = prove_boot_log(self._log, self._pcrs, self._firmware, bank)
-            self._made[bank] = self._made.setdefault(proved.bank, (proved, boot_claims(proved)))
-        return self._made[bank]
+    def of(self, bank: HashAlg | None, phases: tuple[str, ...] = ()) -> tuple[ProvedLog, BootClaims]:
+        """Return what is proved by ``bank``; None: by the strongest that is quoted and in the log.
+
+        Args:
+            bank: the bank.
+            phases: words that a golden expects in PCR 11 beside those of systemd.
+        """
+        if (bank, phases) not in self._made:
+            proved = prove_boot_log(self._log, self._pcrs, self._firmware, bank, phases)
+            self._made[bank, phases] = self._made.setdefault((proved.bank, phases), (proved, boot_claims(proved)))
+        return self._made[bank, phases]
 
 
 def _state(
@@ -241,8 +246,8 @@ def _objections(golden: Golden, proofs: _Proofs) -> tuple[tuple[Finding, ...], i
     """
     if golden.boot is None:
         return (), 0
-    claims = proofs.of(golden.boot.bank)[1]
-    said = () if claims is proofs.of(None)[1] else claims.findings
+    claims = proofs.of(golden.boot.bank, golden.boot.phases)[1]
+    said = () if proofs.of(golden.boot.bank)[1] is proofs.of(None)[1] else claims.findings
     wrong = [finding for finding in said if finding.id.severity is not Severity.WARNING]
     objections = judge_boot(claims, golden.boot)
     found = [*wrong, *(objection.finding() for objection in objections[: MAX_FINDINGS - len(wrong)])]

@@ -85,6 +85,7 @@ def _boot(boot: BootBrief) -> admin_pb2.Boot:
         images=map(shown_text, boot.images),
         command_lines=map(shown_text, boot.command_lines),
         firmware_version=shown_text(boot.firmware_version),
+        firmware_words=map(shown_text, boot.firmware_words),
     )
 
 
