@@ -322,7 +322,7 @@ class FindingId(Enum):
     UEFI_QUIRK = (
         "uefi.quirk",
         Severity.WARNING,
-        "the boot log replays only with a known deviation of this firmware",
+        "a known deviation of this firmware is accepted: its log replays only with that, or is given up for a PCR",
         "update the firmware when its vendor fixes it",
     )
     # Runtime, as IMA measures it

@@ -16,7 +16,7 @@ from nodeseal.boot.claims import BootClaims
 from nodeseal.boot.secure_boot import secure_boot_word
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
-from nodeseal.cli.golden_source import read_golden
+from nodeseal.cli.golden_source import QuirksOption, quirks_of, read_golden
 from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.findings import Finding, Severity
@@ -36,13 +36,15 @@ EvidenceOption = Annotated[
 ]
 
 
-def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOption = False) -> None:
+def appraise(
+    golden: GoldenOption, evidence: EvidenceOption, quirks: QuirksOption = None, *, as_json: JsonOption = False
+) -> None:
     """Judge a folder of evidence as the verifier would have done when it arrived. Exit code 1: not trusted.
 
     The folder is worth what its ak.pub is worth: compare its name with `nodeseal node show NODE`.
     """
     folder = read_evidence(evidence)
-    appraisal = appraise_folder(folder, [read_golden(file) for file in golden])
+    appraisal = appraise_folder(folder, [read_golden(file) for file in golden], quirks_of(quirks))
     output.show(
         lambda: _plain_appraisal(folder, appraisal),
         FactList(_appraisal_facts(folder, appraisal)),

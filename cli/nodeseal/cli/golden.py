@@ -13,7 +13,7 @@ from nodeseal.cli.golden_check import check_golden
 from nodeseal.cli.golden_explain import explain_node
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
-from nodeseal.cli.golden_source import load_golden
+from nodeseal.cli.golden_source import QuirksOption, load_golden, quirks_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
@@ -118,13 +118,17 @@ def print_schema() -> None:
 @app.command("lint", epilog="Example: nodeseal golden lint rack-a.yaml")
 def lint(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file, or the digest of a golden of the verifier.")],
+    quirks: QuirksOption = None,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a golden judges and what it leaves open. Refuse a golden that the verifier would refuse."""
+    """Show what a golden judges and what it leaves open. Refuse a golden that the verifier would refuse.
+
+    With --quirks, also what each of them gives up.
+    """
     golden = load_golden(file, client)
-    found = lint_golden(golden)
+    found = lint_golden(golden, ((str(quirk), quirk.pcr) for quirk in quirks_of(quirks)))
     output.show(
         {"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)},
         FactList((("golden", golden.name), ("digest", golden.digest))),

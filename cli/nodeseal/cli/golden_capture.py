@@ -15,6 +15,7 @@ from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
+from nodeseal.cli.golden_source import QuirksOption, quirks_of
 from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.document import dump_golden
@@ -43,6 +44,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
     client: ClientOption = CLIENT,
     *,
+    quirks: QuirksOption = None,
     rules: Annotated[bool, typer.Option("--rules", help="Judge by rules instead of values where rules exist.")] = False,
     runtime: Annotated[
         bool, typer.Option("--runtime", help="Allow the files that IMA measured, and no others.")
@@ -56,6 +58,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     """
     wanted_pcrs = frozenset(output.argument(_parse_pcrs)(pcrs)) if pcrs else frozenset[int]()
     wanted_name = output.argument(_parse_name)(name)
+    known = quirks_of(quirks)
     folders = [load_evidence(source, client) for source in sources]
     observed = [observe(folder) for folder in folders]
     wanted = CaptureOptions(
@@ -68,7 +71,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     document = _comments(captured) + dump_golden(captured.golden)
     if out is not None:
         output.write_file(out, document)
-    findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,)).findings)
+    findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,), known).findings)
     plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
     output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
     if as_json:

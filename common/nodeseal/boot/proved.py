@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
+from nodeseal.boot.quirks import AppliedQuirk, Effect, FirmwareFacts, Quirk, quirks_for
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
@@ -45,6 +45,7 @@ class ProvedLog:
         bank: the replayed bank; the digests of other banks are not proved.
         proved: PCRs whose quoted value the log replays to, including PCRs that nothing extended.
         unexplained: quoted PCRs of 0 to 7 that the log does not replay to.
+        by_value: those of them that a quirk leaves to goldens that pin their values.
         phases: words of systemd that explain PCR 11 beyond the log, in order.
         separated: PCRs that systemd's separator explains beyond the log, with their values before the separator.
         quirks: known deviations of firmware without which a PCR would not have replayed.
@@ -55,6 +56,7 @@ class ProvedLog:
     bank: HashAlg
     proved: frozenset[int]
     unexplained: tuple[int, ...] = ()
+    by_value: frozenset[int] = frozenset()
     phases: tuple[str, ...] = ()
     separated: Mapping[int, bytes] = field(default_factory=dict)
     quirks: tuple[AppliedQuirk, ...] = ()
@@ -162,6 +164,7 @@ def _prove(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg, replayed: dict[int, b
         bank=bank,
         proved=frozenset(each.place.pcr for each in explained if each.proved),
         unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
+        by_value=frozenset(each.place.pcr for each in explained if each.quirk and not each.proved),
         phases=tuple(word for each in explained if each.place.pcr == STUB_PCR for word in each.words),
         separated={each.place.pcr: each.before for each in explained if each.words and each.place.pcr != STUB_PCR},
         quirks=tuple(each.quirk for each in explained if each.quirk),
@@ -179,6 +182,10 @@ def _explain(place: _Place, value: bytes, quoted: bytes, beyond: _Beyond) -> _Ex
         if words is not None:
             finding = _quirk_finding(quirk, place)
             return _Explained(place=place, proved=True, before=before, words=words, quirk=quirk, finding=finding)
+    for row in quirks_for(beyond.firmware, place.pcr):
+        if row.effect is Effect.VALUE_ALONE:
+            given_up = _applied(row)
+            return _Explained(place=place, quirk=given_up, finding=_quirk_finding(given_up, place))
     if place.pcr in FIRMWARE_PCRS:
         return _Explained(place=place, finding=_replay_finding(place, quoted, value))
     return _Explained(place=place)
@@ -188,8 +195,11 @@ def _explaining(firmware: FirmwareFacts, place: _Place, value: bytes) -> Iterato
     """Iterate over quirks, each with the value that it makes of the replayed one."""
     for quirk in quirks_for(firmware, place.pcr):
         for actions in quirk.effect.unlogged:
-            applied = AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
-            yield applied, _extended(place.bank, value, actions)
+            yield _applied(quirk), _extended(place.bank, value, actions)
+
+
+def _applied(quirk: Quirk) -> AppliedQuirk:
+    return AppliedQuirk(id=quirk.id, pcr=quirk.pcr, deviates=quirk.deviates, gives_up=quirk.gives_up)
 
 
 def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes:
@@ -234,6 +244,6 @@ def _quirk_finding(quirk: AppliedQuirk, place: _Place) -> Finding:
     return Finding(
         id=FindingId.UEFI_QUIRK,
         expected="a log that replays as it stands",
-        seen=f"{quirk.id}: {quirk.deviates}",
+        seen=f"{quirk.id}: {quirk.deviates}; {quirk.gives_up}",
         where=str(place),
     )

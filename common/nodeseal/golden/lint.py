@@ -5,7 +5,7 @@ Nothing here is an error: a golden may leave something open on purpose. Errors a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeseal.golden.model import NOT_PINNABLE, Golden
@@ -31,9 +31,20 @@ class Lint:
     open: tuple[str, ...]
 
 
-def lint_golden(golden: Golden) -> Lint:
-    """Return what ``golden`` covers and what it leaves open."""
-    return Lint(covered=tuple(_covered(golden)), open=tuple(_open(golden)))
+def lint_golden(golden: Golden, given_up: Iterable[tuple[str, int]] = ()) -> Lint:
+    """Return what ``golden`` covers and what it leaves open.
+
+    Args:
+        golden: the golden.
+        given_up: what quirks give up, in words, each with its PCR.
+    """
+    by_quirks = (_by_quirk(golden, words, pcr) for words, pcr in given_up)
+    return Lint(covered=tuple(_covered(golden)), open=(*_open(golden), *by_quirks))
+
+
+def _by_quirk(golden: Golden, words: str, pcr: int) -> str:
+    pinned = any(pcr == each for _, each, _ in golden.rows())
+    return words if pinned else f"{words}; this golden has no value for PCR {pcr}"
 
 
 def _covered(golden: Golden) -> Iterator[str]:

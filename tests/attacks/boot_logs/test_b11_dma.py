@@ -23,7 +23,7 @@ def dma_court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
     """A verifier with a golden that asks for DMA protection, and for nothing that a word of PCR 7 would break."""
     golden = rules_golden(LOG, "dma")
     assert golden.boot is not None
-    rules = replace(golden.boot, dma_protection=True, signers=None)
+    rules = replace(golden.boot, dma_protection=True, secure_boot=False, signers=None, dbx=frozenset())
     with a_court(tmp_path_factory.mktemp("dma"), replace(golden, boot=rules)) as made:
         yield made
 

@@ -66,7 +66,7 @@ class Fleet:
         self.clock: Final[Clock] = ledger.clock
         self.store: Final[Store] = ledger.store
         self.settings: Final = settings
-        self.memory: Final = Memory(Policy(goldens=(), trust_seconds=settings.trust_seconds))
+        self.memory: Final = Memory(Policy(goldens=(), trust_seconds=settings.trust_seconds, quirks=settings.quirks))
         self._unsaved: set[Node] = set()
         ledger.follow(self)
 
