@@ -18,6 +18,7 @@ from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_source import QuirksOption, quirks_of
 from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.errors import MalformedInput
+from nodeseal.findings import Severity
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
@@ -53,6 +54,8 @@ def capture_golden(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Write a golden that these machines match, and show which PCRs are the same on all machines and boots.
 
+    Exit code 1: it is written, but a machine would not be trusted by it, or PCRs that matter are left open.
+
     One boot does not show what the next one measures: keep evidence of a boot (nodeseal node evidence), reboot, and
     give that folder together with the node. Read the golden before you activate it.
     """
@@ -74,11 +77,23 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,), known).findings)
     plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
     output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
-    if as_json:
-        return
-    if out is not None and not captured.golden.reference:
-        output.show_note(_UNEXPLAINED)
-    output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted
+    if not as_json:
+        if out is not None and not captured.golden.reference:
+            output.show_note(_UNEXPLAINED)
+        for line in _open_lines(captured):
+            output.show_note(line)
+        output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted
+    if captured.left_open() or any(each.id.severity is not Severity.WARNING for each in findings):
+        raise typer.Exit(output.REFUSED)
+
+
+def _open_lines(captured: Captured) -> Iterator[str]:
+    """Yield what nothing judges although it matters, with what to do."""
+    for _, line in _lines(captured.left_open()):
+        yield (
+            f"{line}. If firmware or its settings were changed in between, capture boots after the change alone,"
+            " or make a golden of each; to leave these PCRs open on purpose, name the others with --pcrs"
+        )
 
 
 def _parse_pcrs(text: str) -> list[int]:
@@ -123,6 +138,7 @@ def _plain_capture(captured: Captured, document: bytes) -> dict[str, object]:
         "name": captured.golden.name,
         "pcrs": list(map(_plain_note, captured.notes)),
         "firmware_words": list(captured.words),
+        "left_open": [f"{note.bank.hashlib_name}:{note.pcr}" for note in captured.left_open()],
         "document": document.decode(),
     }
 

@@ -23,7 +23,7 @@ from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent, RuntimeRules, Signer
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IDENTITY_PCR, IMA_PCR, STATIC_PCRS, STUB_PCR
+from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IDENTITY_PCR, IMA_PCR, SECURE_BOOT_PCR, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log_types import EventType
 
 _RULE_PCRS: Final = frozenset({2, 4, 5, 7, 8, 9, 11, 12})
@@ -64,6 +64,10 @@ class CaptureOptions:
     pcrs: frozenset[int] = frozenset()
     rules: bool = False
     runtime: RuntimeRules | None = None
+
+
+_MATTERING: Final = frozenset({0, 1, 2, 3, 4, SECURE_BOOT_PCR})
+"""PCRs of firmware, its settings, what it ran and by whose keys; boots differ in them only after a change."""
 
 
 class Stability(Enum):
@@ -127,6 +131,10 @@ class Captured:
     golden: Golden
     notes: tuple[PcrNote, ...]
     words: tuple[str, ...] = ()
+
+    def left_open(self) -> tuple[PcrNote, ...]:
+        """Return the notes on PCRs that matter and that nothing judges, since they differ between boots."""
+        return tuple(note for note in self.notes if note.judged is PcrCoverage.OPEN and note.pcr in _MATTERING)
 
 
 def capture(observations: Sequence[Observation], wanted: CaptureOptions) -> Captured:
