@@ -348,7 +348,19 @@ class FindingId(Enum):
         "ima.replay",
         Severity.UNTRUSTED,
         "the IMA log does not replay to the quoted PCR 10: an entry is missing, was changed or does not follow on",
-        "treat the node as hostile; if the kernel's log was lost (kexec), reboot",
+        "reboot: a kexec that does not carry the log loses it; if it does not replay then, treat the node as hostile",
+    )
+    IMA_TRIMMED = (
+        "ima.log-trimmed",
+        Severity.UNTRUSTED,
+        "the IMA log begins late: its first entries are gone, so what ran before is not known",
+        "turn off what trims the log (a daemon, or a kernel that trims lists), then reboot: the log begins anew",
+    )
+    IMA_CARRIED = (
+        "ima.log-carried",
+        Severity.UNTRUSTED,
+        "the IMA log has a second boot_aggregate, of other PCR values: kexec started a kernel and carried the log on",
+        "reboot, and forbid kexec (kernel.kexec_load_disabled=1); if nobody used it, treat the node as hostile",
     )
     IMA_BOOT_AGGREGATE = (
         "ima.boot-aggregate",

@@ -131,8 +131,8 @@ def parse_quirks(raw: bytes, source: str) -> tuple[Quirk, ...]:
 
     Raises:
         MalformedInput: naming file, line and key: not the accepted subset of YAML, an unknown or missing key, a pattern
-            that may take long or does not compile, an unknown effect, a PCR that firmware does not extend, text that a
-            terminal might obey, or a repeated name.
+            that may take long or does not compile, an unknown effect, a PCR that firmware does not extend, or a
+            repeated name.
     """
     fields = parse_yaml(raw, source, MAX_BYTES)
     found: dict[str, Quirk] = {}
@@ -164,7 +164,7 @@ def quirks_for(firmware: FirmwareFacts, pcr: int) -> Iterator[Quirk]:
 
 
 def _quirk(row: Fields) -> Quirk:
-    text = {key: _text(row, key) for key in ("id", "deviates", "source")}
+    text = {key: row.text(key, max_length=_MAX_TEXT) for key in ("id", "deviates", "source")}
     vendor, firmware = _pattern(row, "vendor"), _pattern(row, "firmware")
     effect = _EFFECTS.get(row.text("effect", max_length=_MAX_TEXT))
     if effect is None:
@@ -180,13 +180,6 @@ def _quirk(row: Fields) -> Quirk:
         effect=effect,
         source=text["source"],
     )
-
-
-def _text(row: Fields, key: str) -> str:
-    text = row.text(key, max_length=_MAX_TEXT)
-    if not text.isprintable():
-        raise row.wrong(key, "printable text")
-    return text
 
 
 def _pattern(row: Fields, key: str) -> re.Pattern[str]:

@@ -94,6 +94,7 @@ _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.UEFI_SECTION: ("executables", Claim.CONTRAINDICATED),
     FindingId.UEFI_FILE: ("executables", Claim.CONTRAINDICATED),
     FindingId.IMA_REPLAY: ("executables", Claim.INVALID),
+    FindingId.IMA_TRIMMED: ("executables", Claim.INVALID),
     FindingId.IMA_BOOT_AGGREGATE: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_MALFORMED: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_TOO_LONG: ("executables", Claim.INVALID),
