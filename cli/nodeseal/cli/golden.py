@@ -11,13 +11,15 @@ from nodeseal.cli import output
 from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_check import check_golden
 from nodeseal.cli.golden_explain import explain_node
+from nodeseal.cli.golden_outlook import show_outlook
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import QuirksOption, load_golden, quirks_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
+from nodeseal.files import read_small
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
-from nodeseal.golden.document import parse_golden
+from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.lint import lint_golden
 from nodeseal.golden.schema import golden_schema
 from nodeseal.ids import parse_digest
@@ -33,16 +35,25 @@ DigestArgument = Annotated[
 ]
 
 
-@app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")
+@app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml --dry-run")
 def activate(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A golden in YAML.")],
     client: ClientOption = CLIENT,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what it would say of each node, and why.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let nodes that match this golden be trusted; other active goldens stay active."""
-    document = file.read_bytes()
+    """Let nodes that match this golden be trusted; other active goldens stay active.
+
+    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone.
+    """
+    document = read_small(file, MAX_GOLDEN)
     parse_golden(document, str(file))
+    if dry_run:
+        show_outlook(document, client, as_json=as_json)
+        return
     with connect(client) as verifier:
         golden = verifier.activate_golden(document)
     output.show(golden, _golden_facts(golden), as_json=as_json)

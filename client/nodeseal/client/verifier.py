@@ -130,6 +130,11 @@ class Verifier:
         parts = (admin_pb2.ActivateGoldenRequest(document=part) for part in in_parts(document))
         return self._goldens.ActivateGolden(parts, timeout=_TRANSFER_SECONDS)
 
+    def foresee_golden(self, document: bytes) -> list[admin_pb2.GoldenOutlook]:
+        """Return what a golden would say of each node. Nothing is changed."""
+        parts = (admin_pb2.ActivateGoldenRequest(document=part) for part in in_parts(document))
+        return list(self._goldens.ForeseeGolden(parts, timeout=_TRANSFER_SECONDS))
+
     def retire_golden(self, digest: str) -> admin_pb2.Golden:
         """Stop trusting nodes because of a golden."""
         return self._goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest), timeout=_CALL_SECONDS)

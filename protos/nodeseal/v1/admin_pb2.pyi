@@ -496,6 +496,41 @@ class ActivateGoldenRequest(_message.Message):
 Global___ActivateGoldenRequest: _TypeAlias = ActivateGoldenRequest  # noqa: Y015
 
 @_typing.final
+class GoldenOutlook(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FORESEEN_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    state: _attestation_pb2.NodeState.ValueType
+    """As people see it now."""
+    foreseen: _builtins.str
+    """matches, differs, open (its rules on logs were not held against the node's logs), unknown (nothing is known of the
+    node's present boot) or not-for-it (other labels, or its window is closed).
+    """
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_attestation_pb2.Finding]:
+        """What it would object to; the first of many."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        state: _attestation_pb2.NodeState.ValueType = ...,
+        foreseen: _builtins.str = ...,
+        findings: _abc.Iterable[_attestation_pb2.Finding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "foreseen", b"foreseen", "node_id", b"node_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoldenOutlook: _TypeAlias = GoldenOutlook  # noqa: Y015
+
+@_typing.final
 class RetireGoldenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

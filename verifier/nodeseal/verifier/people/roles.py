@@ -34,6 +34,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Nodes/GetEvidence": _OPERATORS | _APPROVERS | _AUDITORS,
     "/nodeseal.v1.Nodes/GetToken": PEOPLE,
     "/nodeseal.v1.Goldens/ActivateGolden": _APPROVERS,
+    "/nodeseal.v1.Goldens/ForeseeGolden": _RESTRICTING,
     "/nodeseal.v1.Goldens/RetireGolden": _RESTRICTING,
     "/nodeseal.v1.Goldens/ListGoldens": PEOPLE,
     "/nodeseal.v1.Goldens/GetGolden": PEOPLE,
