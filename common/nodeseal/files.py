@@ -107,6 +107,17 @@ def read_small(path: Path, limit: int) -> bytes:
     return bytes(buffer)
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return a file up to its end, or its first ``limit`` bytes. Files of the kernel say that they are empty.
+
+    Raises:
+        Unavailable: it is not there or cannot be read.
+        MalformedInput: it is not a regular file: a pipe may never end.
+    """
+    with opened(path) as descriptor, naming(path), os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(limit)
+
+
 def read_file(path: Path, what: str) -> bytes:
     """Return the content of a file that settings name; ``what`` is the setting.
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from nodeseal.documents import Fields, Located, LocatedList
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_regular
 
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 16
@@ -38,10 +39,9 @@ def load_yaml(path: Path) -> Fields:
         MalformedInput: the file cannot be read, is too large, or is not in the accepted part of YAML.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise MalformedInput(f"{path}: {error.strerror}") from error
+        raw = read_regular(path, MAX_BYTES + 1)
+    except Unavailable as error:
+        raise MalformedInput(str(error)) from error
     return parse_yaml(raw, str(path))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -19,11 +19,15 @@ from nodeseal.cli.evidence import read_evidence
 from nodeseal.cli.golden_source import QuirksOption, quirks_of, read_golden
 from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
-from nodeseal.findings import Finding, Severity
+from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.inert import inert
 from nodeseal.tpm.public import decode_public
 from nodeseal.wire import findings
 
+_EXPLAINED: Final = {
+    FindingId.PCR_MISMATCH: "activate a golden that allows it if the change was intended, else restore what changed",
+}
+"""Remedies where people see already what ``nodeseal golden explain`` shows."""
 GoldenOption = Annotated[
     list[Path],
     typer.Option("--golden", metavar="FILE", exists=True, dir_okay=False, help="A golden in YAML; may be repeated."),
@@ -55,9 +59,15 @@ def appraise(
         raise typer.Exit(output.REFUSED)
 
 
-def finding_lines(findings: Iterable[Finding]) -> Iterator[Text]:
-    """Yield findings as people read them: what is wrong, which event explains it, what to do."""
+def finding_lines(findings: Iterable[Finding], *, explained: bool = False) -> Iterator[Text]:
+    """Yield findings as people read them: what is wrong, which event explains it, what to do.
+
+    Args:
+        findings: the findings.
+        explained: whether the events that differ are shown beside them, so that no remedy says how to see them.
+    """
     for finding in findings:
+        remedy = _EXPLAINED.get(finding.id, finding.remedy) if explained else finding.remedy
         colour = "yellow" if finding.id.severity is Severity.WARNING else "red"
         place = (" ", (finding.where, "bold")) if finding.where else ()
         yield Text.assemble((finding.id.code, colour), *place)
@@ -65,7 +75,7 @@ def finding_lines(findings: Iterable[Finding]) -> Iterator[Text]:
             ("expected", finding.expected),
             ("seen", finding.seen),
             ("because", finding.event),
-            ("do", finding.remedy),
+            ("do", remedy),
         ):
             if text:
                 yield Text.assemble("  ", (f"{name:>8}", "dim"), " ", text)

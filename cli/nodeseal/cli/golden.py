@@ -17,7 +17,7 @@ from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import QuirksOption, load_golden, quirks_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
-from nodeseal.files import read_small
+from nodeseal.files import read_regular
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.lint import lint_golden
@@ -49,7 +49,7 @@ def activate(
 
     With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone.
     """
-    document = read_small(file, MAX_GOLDEN)
+    document = read_regular(file, MAX_GOLDEN + 1)
     parse_golden(document, str(file))
     if dry_run:
         show_outlook(document, client, as_json=as_json)

@@ -30,6 +30,10 @@ from nodeseal.tpm.pcr import LAST_PCR
 _UNEXPLAINED: Final = (
     "no boot log accounts for these PCRs: findings will name values, not events, and there are no rules to take"
 )
+_NOT_RUN_YET: Final = (
+    "the list has what ran on these machines, and nothing else: run once what they are to run, nodeseal open and your "
+    "programs, and capture again; or add trees and packages: nodeseal golden runtime --merge"
+)
 _STYLES: Final = {PcrCoverage.VALUE: "green", PcrCoverage.RULES: "cyan", PcrCoverage.OPEN: "yellow"}
 
 SourcesArgument = Annotated[
@@ -80,6 +84,8 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     if not as_json:
         if out is not None and not captured.golden.reference:
             output.show_note(_UNEXPLAINED)
+        if out is not None and runtime:
+            output.show_note(_NOT_RUN_YET)
         for line in _open_lines(captured):
             output.show_note(line)
         output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted

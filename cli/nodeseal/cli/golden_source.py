@@ -11,7 +11,7 @@ import typer
 from nodeseal.boot.quirks import MAX_BYTES, Quirk, parse_added_quirks
 from nodeseal.client.connection import connect
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import read_small
+from nodeseal.files import read_regular, read_small
 from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.model import Golden
 
@@ -53,7 +53,7 @@ def read_golden(file: Path) -> Golden:
         MalformedInput: the file cannot be read or does not parse.
     """
     try:
-        return parse_golden(read_small(file, MAX_GOLDEN), str(file))
+        return parse_golden(read_regular(file, MAX_GOLDEN + 1), str(file))
     except Unavailable as error:
         raise MalformedInput(str(error)) from error
 

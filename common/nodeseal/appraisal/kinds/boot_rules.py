@@ -55,7 +55,7 @@ def _secure_boot(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     state = claims.secure_boot
     faults = (
         (not state.proved, "PCR 7 is not proved, or has no separator"),
-        (not state.enabled, "off, or not measured"),
+        (not state.enabled, "off" if "SecureBoot" in state.values else "not measured"),
         (state.mode not in _SECURE_MODES, f"in {state.mode.value} mode"),
         (state.validation_off, "a debugger is allowed, or shim checks nothing (MokSBState)"),
     )
