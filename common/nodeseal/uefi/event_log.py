@@ -190,8 +190,8 @@ def _bank_sizes(reader: LogReader, table: bytes) -> dict[int, int]:
             raise reader.fault(f"a digest of bank 0x{number:04x} has {due} bytes, not {size}")
         sizes[number] = size
     if sizes.keys() <= _UNREAD.keys():
-        only = ", ".join(map(bank_name, sizes)) or "none"
-        raise reader.fault(f"has only banks that are not read: {only}", remedy=_ONLY_UNREAD)
+        only = ", ".join(map(bank_name, sizes))
+        raise reader.fault(f"has none of the banks that are read{only and f', only {only}'}", remedy=_ONLY_UNREAD)
     return sizes
 
 

@@ -20,9 +20,7 @@ _ACPI_TABLES: Final = {
 }
 """ACPI tables that point to a log. People take them for the log (ACPI 6.5 table 5.6)."""
 _TEXT_SAMPLE: Final = 64
-_TEXT: Final = (
-    "give the binary file: binary_bios_measurements of the firmware, or binary_runtime_measurements of IMA"
-)
+_TEXT: Final = "give the binary file: binary_bios_measurements of the firmware, or binary_runtime_measurements of IMA"
 _SPACES: Final = b"\t\n\r"
 
 

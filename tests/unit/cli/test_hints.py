@@ -57,7 +57,7 @@ def test_a_log_of_sm3_alone_is_called_so_with_a_remedy(tmp_path: Path) -> None:
     head = b"Spec ID Event03\0" + struct.pack("<IBBBBIHHB", 0, 0, 2, 0, 2, 1, 0x12, 32, 0)
     (tmp_path / "log").write_bytes(struct.pack("<II20xI", 0, 3, len(head)) + head)
     error = refused("log", "show", str(tmp_path / "log"))
-    assert "only banks that are not read: sm3_256" in str(error)
+    assert "none of the banks that are read, only sm3_256" in str(error)
     assert "SHA-256 bank" in error.remedy
 
 
