@@ -18,8 +18,12 @@ from nodeseal.evidence.binding import Channel
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
-from nodeseal.swtpm.sample_log import SampleBoot
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import decode_event_log, encode_event_log
+from nodeseal.uefi.event_log_types import EventType
+from support.boot_logs import appended
+from support.boot_logs import measured as event_of
 from support.evidence_folders import folder_of, write_folder
 from support.rounds import FILES, Round, measured, ran
 
@@ -157,6 +161,20 @@ def test_boots_before_and_after_a_firmware_update_leave_pcrs_open_and_that_is_no
     assert "capture boots after the change alone" in " ".join(result.stderr.split())
     (tmp_path / "on-purpose").mkdir()
     assert run(tmp_path / "on-purpose", boots, "--pcrs", "2,4,7").exit_code == 0
+
+
+def test_words_of_the_firmware_are_written_down_and_decide_on_dma_protection(tmp_path: Path) -> None:
+    golden, text = captured(tmp_path, [MACHINE], "--rules")
+    assert golden.boot is not None
+    assert golden.boot.dma_protection
+    assert "firmware says" not in text
+    (tmp_path / "unprotected").mkdir()
+    log = decode_event_log(sample_boot_log(SampleBoot()))
+    log = appended(log, event_of(7, EventType.EFI_ACTION, b"DMA Protection Disabled"))
+    golden, text = captured(tmp_path / "unprotected", [measured(boot_log=encode_event_log(log))], "--rules")
+    assert golden.boot is not None
+    assert not golden.boot.dma_protection
+    assert '# - firmware says in PCR 7: "DMA Protection Disabled"\n' in text
 
 
 def test_reference_events_explain_later_differences(tmp_path: Path) -> None:
