@@ -31,7 +31,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, opened_engine
+from nodeseal.verifier.store.database import Store, made_engine
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_model
@@ -116,7 +116,7 @@ class _Bench:
 def _bench() -> Iterator[_Bench]:
     with (
         TemporaryDirectory(prefix="nodeseal-bench-") as name,
-        opened_engine(Path(name) / "acts.sqlite") as engine,
+        made_engine(Path(name) / "acts.sqlite") as engine,
         closing(Store(engine)) as store,
     ):
         migrate(engine)

@@ -7,19 +7,22 @@ nobody reads yet. Only folders, names and bytes are known here, no formats.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput, NodesealError, Unavailable
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 _OTHERS: Final = 0o077
+_MAX_SETTING: Final = 16 << 20
+"""Bytes of a file that settings name: certificates and keys."""
 
 
 @contextmanager
@@ -107,16 +110,27 @@ def read_small(path: Path, limit: int) -> bytes:
     return bytes(buffer)
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return a file up to its end, or its first ``limit`` bytes. Files of the kernel say that they are empty.
+
+    Raises:
+        Unavailable: it is not there or cannot be read.
+        MalformedInput: it is not a regular file: a pipe may never end.
+    """
+    with opened(path) as descriptor, naming(path), os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(limit)
+
+
 def read_file(path: Path, what: str) -> bytes:
     """Return the content of a file that settings name; ``what`` is the setting.
 
     Raises:
-        MalformedInput: it cannot be read.
+        MalformedInput: it cannot be read, is no regular file, or is larger than such files are.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MalformedInput(f"{what}: {path}: {error.strerror}") from error
+        return read_small(path, _MAX_SETTING)
+    except NodesealError as error:
+        raise MalformedInput(f"{what}: {error}", remedy=error.remedy) from error
 
 
 def read_private(path: Path, what: str) -> bytes:
@@ -177,7 +191,9 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         sync_folder(path.parent)
 
 
-def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -> None:
+def replace_file(
+    path: Path, content: bytes, draft: Path, mode: int = PRIVATE, owner: tuple[int, int] | None = None
+) -> None:
     """Put a file with ``content`` in the place of the one that is there, whole and durable.
 
     Args:
@@ -185,6 +201,7 @@ def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -
         content: all of it.
         draft: a name in the same folder that no other process uses now; a file of that name is deleted.
         mode: permissions.
+        owner: ids of user and group that it shall belong to; None: those of this process.
 
     Raises:
         Unavailable: the disk refuses. The old file is intact, unless only the durability of the new name is in doubt.
@@ -193,10 +210,39 @@ def replace_file(path: Path, content: bytes, draft: Path, mode: int = PRIVATE) -
         draft.unlink(missing_ok=True)
         try:
             _write(draft, content, mode)
+            if owner is not None:
+                os.chown(draft, *owner)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def claim_folder(folder: Path, remedy: str) -> int:
+    """Keep other processes that claim a folder away, as long as the descriptor that this returns is open (flock(2)).
+
+    Raises:
+        Unavailable: another process has claimed it, or there is no such folder.
+    """
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = _claimant(os.fstat(descriptor))
+        os.close(descriptor)
+        raise Unavailable(f"{folder}: {holder} uses it", remedy=remedy) from error
+    return descriptor
+
+
+def _claimant(folder: os.stat_result) -> str:
+    """Name the process that has claimed a folder, as far as the kernel tells (proc(5), /proc/locks)."""
+    place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text("ascii").splitlines():
+            if "FLOCK" in line and place in line:
+                return f"process {line.split()[4]}"
+    return "another process"
 
 
 def sync_folder(folder: Path) -> None:

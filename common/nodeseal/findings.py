@@ -202,7 +202,19 @@ class FindingId(Enum):
         "pcr.unextended-bank",
         Severity.UNTRUSTED,
         "a boot PCR still has its reset value, so firmware measured nothing into it",
-        "enable this PCR bank in the firmware's settings, or quote another bank",
+        "enable this PCR bank in the firmware's settings, or give the golden that asks for it labels",
+    )
+    PCR_NO_BANK = (
+        "pcr.no-bank",
+        Severity.UNTRUSTED,
+        "the TPM has no active PCR bank of SHA-2, so nothing that it quotes can be judged",
+        "activate the SHA-256 bank in the firmware's settings (TPM, PCR banks) or with tpm2_pcrallocate, then reboot",
+    )
+    PCR_BANK = (
+        "pcr.bank",
+        Severity.UNTRUSTED,
+        "the nearest golden judges by a PCR bank that this node does not quote",
+        "capture a golden on a node with this node's banks, or activate the golden's bank in the firmware's settings",
     )
     # Boot log
     UEFI_LOG_MISSING = (
@@ -246,6 +258,12 @@ class FindingId(Enum):
         Severity.UNTRUSTED,
         "secure boot is required but is off, in setup or audit mode, or not proved",
         "turn secure boot on in the firmware's settings and enrol keys",
+    )
+    UEFI_DMA = (
+        "uefi.dma-protection-off",
+        Severity.UNTRUSTED,
+        "a golden asks for DMA protection, but firmware measured that it was off, or PCR 7 is not proved",
+        "turn on the IOMMU and DMA protection (Kernel DMA Protection, Thunderbolt security) in the firmware's settings",
     )
     UEFI_SIGNER = (
         "uefi.signer",
@@ -295,10 +313,22 @@ class FindingId(Enum):
         "the partition table is not one that the golden allows",
         "add the partition table to the golden if the change of disks was intended",
     )
+    UEFI_LOADER_CONF = (
+        "uefi.loader-conf",
+        Severity.UNTRUSTED,
+        "the settings of systemd-boot (loader.conf, PCR 5) are not those that the golden allows",
+        "restore loader.conf, or add the digest shown to boot.loader_conf of the golden",
+    )
+    UEFI_ADDON = (
+        "uefi.addon",
+        Severity.UNTRUSTED,
+        "systemd-stub passed an add-on, credential or extension to the kernel that no golden allows (PCR 12)",
+        "remove it from the boot partition, or add the digest shown to boot.addons of the golden if you know it",
+    )
     UEFI_QUIRK = (
         "uefi.quirk",
         Severity.WARNING,
-        "the boot log replays only with a known deviation of this firmware",
+        "a known deviation of this firmware is accepted: its log replays only with that, or is given up for a PCR",
         "update the firmware when its vendor fixes it",
     )
     # Runtime, as IMA measures it
@@ -324,7 +354,19 @@ class FindingId(Enum):
         "ima.replay",
         Severity.UNTRUSTED,
         "the IMA log does not replay to the quoted PCR 10: an entry is missing, was changed or does not follow on",
-        "treat the node as hostile; if the kernel's log was lost (kexec), reboot",
+        "reboot: a kexec that does not carry the log loses it; if it does not replay then, treat the node as hostile",
+    )
+    IMA_TRIMMED = (
+        "ima.log-trimmed",
+        Severity.UNTRUSTED,
+        "the IMA log begins late: its first entries are gone, so what ran before is not known",
+        "turn off what trims the log (a daemon, or a kernel that trims lists), then reboot: the log begins anew",
+    )
+    IMA_CARRIED = (
+        "ima.log-carried",
+        Severity.UNTRUSTED,
+        "the IMA log has a second boot_aggregate, of other PCR values: kexec started a kernel and carried the log on",
+        "reboot, and forbid kexec (kernel.kexec_load_disabled=1); if nobody used it, treat the node as hostile",
     )
     IMA_BOOT_AGGREGATE = (
         "ima.boot-aggregate",

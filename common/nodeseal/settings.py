@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from nodeseal.documents import Fields, Located, LocatedList
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_regular
 
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 16
@@ -35,13 +36,12 @@ def load_yaml(path: Path) -> Fields:
     """Read a YAML file into :class:`~nodeseal.documents.Fields`.
 
     Raises:
-        MalformedInput: the file cannot be read, is too large, or is not in the accepted part of YAML.
+        MalformedInput: the file is not regular or cannot be read, is too large, or not in the accepted part of YAML.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise MalformedInput(f"{path}: {error.strerror}") from error
+        raw = read_regular(path, MAX_BYTES + 1)
+    except Unavailable as error:
+        raise MalformedInput(str(error)) from error
     return parse_yaml(raw, str(path))
 
 

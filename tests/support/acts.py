@@ -102,6 +102,10 @@ EXAMPLES: dict[str, Any] = {
         acts.SlotsRewrapped(digest=MODEL, opened="llama version 1", made=("llama version 2", "other version 1")),
         acts.RewrapDenied(digest=MODEL, codes=("release.slot",), findings=DOCUMENT),
         acts.PersonAdded(name=PersonId("kim"), roles=("operator", "viewer"), certificate_sha256=CERTIFICATE),
+        acts.PersonRenewed(
+            name=PersonId("kim"), certificate_sha256=CERTIFICATE, next_certificate_sha256=CERTIFICATE, expires=AT
+        ),
+        acts.PersonCertificateReplaced(name=PersonId("kim"), certificate_sha256=CERTIFICATE, expires=AT),
         acts.PersonRemoved(name=PersonId("kim"), roles=("viewer",), certificate_sha256=CERTIFICATE),
     )
 }
@@ -125,6 +129,7 @@ _LONGEST: dict[Any, object] = {
     PersonId: PersonId("p" * 63),
     int: 2**53 - 1,
     bool: False,
+    datetime: AT,
     datetime | None: AT,
     NodeState: NodeState.QUARANTINED,
     EndCause | None: EndCause.REVOCATION,

@@ -29,6 +29,7 @@ pcrs:
     "7": ["{A.hex()}", "{B.hex()}"]
 boot:
   secure_boot: true
+  dma_protection: true
   signers:
     - {{sha256: "{A.hex()}", name: "a maker of systems"}}
   images:
@@ -41,6 +42,10 @@ boot:
   files:
     - {{name: "/grub/grub.cfg", digests: ["{A.hex()}"]}}
   gpt: ["{A.hex()}"]
+  loader_conf: ["{A.hex()}"]
+  addons:
+    - {{name: "token", digests: ["{A.hex()}"]}}
+  phases: ["enter-initrd", "start-the-world"]
 runtime:
   files:
     /usr/bin/bash: ["sha256:{A.hex()}"]

@@ -23,7 +23,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, opened_engine
+from nodeseal.verifier.store.database import Store, made_engine
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, NODE
@@ -167,7 +167,7 @@ def node_record(node_id: NodeId = NODE) -> NodeRecord:
 @asynccontextmanager
 async def a_ledger(folder: Path, state: NodeState = NodeState.STALE) -> AsyncIterator[Bench]:
     """Make a database with one node, and a ledger on it."""
-    with opened_engine(folder / "db.sqlite") as engine, closing(FlakyStore(engine)) as store:
+    with made_engine(folder / "db.sqlite") as engine, closing(FlakyStore(engine)) as store:
         METADATA.create_all(engine)
         await store.write(lambda connection: put_node(connection, node_record(), NodeStanding(state=state)))
         store.writes = 0

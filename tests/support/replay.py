@@ -18,7 +18,7 @@ from nodeseal.verifier.ledger.decided import Recorded
 from nodeseal.verifier.ledger.leaf import Entry, leaf_hash, read_entry
 from nodeseal.verifier.ledger.projectors import project
 from nodeseal.verifier.store.acts import all_versions, every_act, put_document
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, opened_engine, run
 from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, METADATA, MODELS
 
 DECIDED = {
@@ -31,7 +31,7 @@ DECIDED = {
     "grants": "key_id node_id max_leases",
     "models": "digest model_id version size files content registered retired",
     "leases": "lease_id node_id key_id model_digest issued ended end_reason cause silence_seconds",
-    "persons": "name roles certificate_sha256 added removed",
+    "persons": "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires",
 }
 """The columns that acts decide, by table. Progress of steady rounds has columns of its own."""
 
@@ -42,7 +42,7 @@ def replay(database: Path, scratch: Path) -> int:
     Databases of the first release have rows that no act made; they are not for this.
     """
     entries, documents, contents = _read(database)
-    with opened_engine(scratch) as engine:
+    with made_engine(scratch) as engine:
         METADATA.create_all(engine)
         run(engine.execution_options(writes=True), lambda made: _project(made, entries, documents, contents))
     for table, columns in DECIDED.items():

@@ -41,7 +41,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import check_log, open_log, record_alone
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, opened_engine
+from nodeseal.verifier.store.database import Store, made_engine, opened_engine
 from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
@@ -72,7 +72,7 @@ def prepare(path: Path) -> None:
         acts.ModelRegistered(digest=MODEL.digest, model_id=ModelId("m"), model_version=1, size=1, files=1, again=False),
         *(enrolled(node_id, NodeState.STALE) for node_id in (NODE, OTHER_NODE, LENDING)),
     )
-    with opened_engine(path) as engine:
+    with made_engine(path) as engine:
         METADATA.create_all(engine)
         open_log(engine, MAC_KEY, AT)
         record_alone(engine, MAC_KEY, "test", AT, lambda _: Decided(None, made, contents=(MODEL,)))

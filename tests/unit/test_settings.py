@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,8 +124,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
 
 
-def test_an_endless_file_is_refused() -> None:
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
     with pytest.raises(MalformedInput, match="more than"):
+        load_yaml(tmp_path / "huge.yaml")
+
+
+def test_an_endless_file_is_refused() -> None:
+    with pytest.raises(MalformedInput, match="not a regular file"):
         load_yaml(Path("/dev/zero"))
 
 
@@ -154,3 +162,10 @@ def test_plain_text_needs_no_quotes(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "true", "no", "12", "1.5", "a b", "a: b", "#", "'", "é", "-", "2026-01-01", "~"])
 def test_what_reads_as_something_else_needs_quotes(text: str) -> None:
     assert needs_quotes(text)
+
+
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(MalformedInput, match=f"{path}: not a regular file"):
+            load_yaml(path)

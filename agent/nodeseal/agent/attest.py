@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -17,9 +18,10 @@ from nodeseal.agent.calls.messages import parse_challenge, parse_lease_ids
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.release.leases import Leases
 from nodeseal.causes import EndCause
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed
 from nodeseal.evidence.binding import Purpose
 from nodeseal.evidence.round import Evidence
-from nodeseal.findings import Finding
+from nodeseal.findings import Finding, FindingId
 from nodeseal.v1 import attestation_pb2, attestation_pb2_grpc
 from nodeseal.wire.evidence import evidence_to_proto
 from nodeseal.wire.messages import cause_from_proto, findings_from_proto, state_from_proto
@@ -34,10 +36,37 @@ class AgentStatus:
     Attributes:
         state: one of the seven states, ``enrolling`` before the first verdict, ``disconnected`` without a stream.
         findings: of the last verdict.
+        since: when this state began.
+        heard: when the last verdict came, or None.
+        problem: why there is no connection; empty while there is one.
+        remedy: what to do about it, or empty.
     """
 
     state: str = "enrolling"
     findings: tuple[Finding, ...] = field(default=())
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    heard: datetime | None = None
+    problem: str = ""
+    remedy: str = ""
+
+    def judged(self, state: str, findings: tuple[Finding, ...]) -> bool:
+        """Take a verdict; return whether it says anything new."""
+        news = (state, findings) != (self.state, self.findings)
+        self._become(state)
+        self.findings, self.heard, self.problem, self.remedy = findings, datetime.now(UTC), "", ""
+        return news
+
+    def disconnected(self, error: NodesealError) -> None:
+        """Take note of why the connection ended; a verifier that knows the node as retired has said so."""
+        if isinstance(error, ProofFailed | PolicyRefused):
+            self.findings = error.findings
+        retired = any(finding.id is FindingId.NODE_RETIRED for finding in self.findings)
+        self._become("retired" if retired else "disconnected")
+        self.problem, self.remedy = str(error), error.remedy
+
+    def _become(self, state: str) -> None:
+        if state != self.state:
+            self.state, self.since = state, datetime.now(UTC)
 
 
 class AttestationStream:
@@ -99,8 +128,7 @@ class AttestationStream:
     def _take_verdict(self, verdict: attestation_pb2.Verdict) -> None:
         self.heard = True
         state, findings = state_from_proto(verdict.state), findings_from_proto(verdict.findings)
-        news = state != self._status.state or findings != self._status.findings
-        self._status.state, self._status.findings = state, findings
+        news = self._status.judged(state, findings)
         trusted = verdict.state == attestation_pb2.NODE_STATE_TRUSTED
         self._accepted = self._sent if trusted else ()
         if trusted:
@@ -113,7 +141,9 @@ class AttestationStream:
             _log.info("verdict", state=state, findings=[str(finding) for finding in findings])
 
     async def _answer(self, message: attestation_pb2.Challenge) -> Evidence:
-        challenge = parse_challenge(message)
+        challenge, banks = parse_challenge(message), await self._attester.banks()
+        if not {bank for bank, _ in challenge.selection.banks} <= set(banks):
+            return Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, banks=banks)
         made = await self._attester.answer(Purpose.ATTEST, challenge, self._link.identity.channel, self._leases.ids())
         self._sent = made.quoted.values
         known = challenge.known.boot_id == made.boot_id and self._sent == self._accepted

@@ -7,7 +7,6 @@ certificates in one file, so that key and certificate always belong together). N
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
@@ -17,15 +16,16 @@ from typing import Final
 
 from nodeseal import documents
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.binding import Channel
-from nodeseal.files import naming, replace_file
+from nodeseal.files import claim_folder, naming, replace_file
 from nodeseal.ids import NodeId, parse_node_id
 
 AK_UNIQUE_SIZE: Final = 64
 _FORMAT: Final = "nodeseal/identity/1"
 _MAX_BYTES: Final = 1 << 20
 _MAX_CHAIN: Final = 8
+_UNIQUE: Final = "ak-unique"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +100,8 @@ class StateDirectory:
         Raises:
             Unavailable: another agent uses the directory.
         """
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            remedy = "stop the agent that runs, or give this one a state_directory of its own"
-            raise Unavailable(f"{self._path}: another agent uses it", remedy=remedy) from error
-        self._claim = descriptor
+        remedy = "stop the agent that runs, or give this one a state_directory of its own"
+        self._claim = claim_folder(self._path, remedy)
 
     def release(self) -> None:
         """Let other agents use the directory."""
@@ -115,16 +109,27 @@ class StateDirectory:
             os.close(self._claim)
             self._claim = None
 
+    def peek(self) -> None:
+        """Make sure that what is there parses, and change nothing."""
+        self.identity()
+        found = self._read(_UNIQUE)
+        if found is not None:
+            self._require_whole(found)
+
     def ak_unique(self) -> bytes:
         """Return the random bytes that make this node's attestation key. New bytes mean a new identity."""
-        found = self._read("ak-unique")
+        found = self._read(_UNIQUE)
         if found is None:
             self.forget_identity()
             found = secrets.token_bytes(AK_UNIQUE_SIZE)
-            self._write("ak-unique", found)
-        if len(found) != AK_UNIQUE_SIZE:
-            raise MalformedInput(f"{self._path / 'ak-unique'}: {len(found)} bytes, not {AK_UNIQUE_SIZE}")
+            self._write(_UNIQUE, found)
+        self._require_whole(found)
         return found
+
+    def _require_whole(self, unique: bytes) -> None:
+        if len(unique) != AK_UNIQUE_SIZE:
+            remedy = "delete it: the node enrols again with a new attestation key"
+            raise MalformedInput(f"{self._path / _UNIQUE}: {len(unique)} bytes, not {AK_UNIQUE_SIZE}", remedy=remedy)
 
     def identity(self) -> Identity | None:
         """Return who this node is, or None before enrolment."""
@@ -132,12 +137,11 @@ class StateDirectory:
         if raw is None:
             return None
         source = str(self._path / "identity.json")
-        fields = documents.Fields(documents.decode_json(raw, source), source)
-        fields.constant("format", _FORMAT)
-        key = fields.base64("private_key", max_size=_MAX_BYTES)
-        certificates = fields.items("certificates", max_items=_MAX_CHAIN)
-        fields.done()
-        return Identity.of(key, tuple(_certificate(item, source) for item in certificates))
+        try:
+            return _parse(raw, source)
+        except (MalformedInput, ProofFailed) as error:
+            remedy = f"delete {source}: the node enrols again under the same id"
+            raise MalformedInput(f"{source}: {str(error).removeprefix(source)}", remedy=remedy) from error
 
     def save_identity(self, identity: Identity) -> None:
         """Replace the identity; durable when this returns."""
@@ -164,6 +168,15 @@ class StateDirectory:
 
     def _write(self, name: str, content: bytes) -> None:
         replace_file(self._path / name, content, self._path / f"{name}.new")
+
+
+def _parse(raw: bytes, source: str) -> Identity:
+    fields = documents.Fields(documents.decode_json(raw, source), source)
+    fields.constant("format", _FORMAT)
+    key = fields.base64("private_key", max_size=_MAX_BYTES)
+    certificates = fields.items("certificates", max_items=_MAX_CHAIN)
+    fields.done()
+    return Identity.of(key, tuple(_certificate(item, source) for item in certificates))
 
 
 def _certificate(item: object, source: str) -> bytes:

@@ -11,17 +11,26 @@ import os
 import signal
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nodeseal.errors import NodesealError, Unavailable
+from nodeseal.errors import MalformedInput, NodesealError, Unavailable
 
 if TYPE_CHECKING:
     from nodeseal.agent.config import AgentConfig
     from nodeseal.wire.varlink import Reply
 
+EXIT_UNFIT: Final = 78
+"""Exit status of `run` when waiting does not heal what is wrong (EX_CONFIG of sysexits.h)."""
+_REMEDIES: Final = {
+    "pending": "compare its endorsement key with your inventory, then: nodeseal node admit NODE",
+    "stale": "wait for a round; if it stays, see the agent's log",
+    "quarantined": "find out why (nodeseal node show NODE), then: nodeseal node admit NODE, or node retire",
+    "retired": "nothing: its endorsement key is not accepted again; stop the agent",
+}
 _STATUS_SECONDS: Final = 10
 _CHUNK: Final = 64 * 1024
 app = typer.Typer(
@@ -56,7 +65,40 @@ def run(config: _ConfigOption = _DEFAULT_CONFIG) -> None:
 
     Example: nodeseal-agent run --config /etc/nodeseal/agent.yaml
     """
-    asyncio.run(_run(_settings(config)))
+    try:
+        settings = _settings(config)
+        _prove(settings, config)
+        asyncio.run(_run(settings))
+    except MalformedInput as error:
+        _say(error)
+        raise typer.Exit(EXIT_UNFIT) from error
+
+
+@app.command()
+def check(
+    config: _ConfigOption = _DEFAULT_CONFIG,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything that `run` checks at its start, and whether the verifier can be reached; show all faults.
+
+    Exit status 1 when `run` would not start or has no verifier. It changes nothing, and may run beside a running agent.
+
+    Example: nodeseal-agent check --config /etc/nodeseal/agent.yaml
+    """
+    from nodeseal.agent.checks import checks_of, reach_checks
+    from nodeseal.agent.config import load_config
+    from nodeseal.checks.faults import Fault, find_faults, report_lines
+
+    try:
+        settings = load_config(config)
+        faults = find_faults((*checks_of(settings, config, datetime.now(UTC)), *reach_checks(settings)))
+    except NodesealError as error:
+        faults = (Fault(what=str(error), remedy=error.remedy),)
+    shown = {"faults": [fault.to_json() for fault in faults]}
+    print(json.dumps(shown, indent=2) if as_json else "\n".join(report_lines(faults)) or "no fault found")  # noqa: T201
+    if any(fault.fatal or fault.field.startswith("verifier.") for fault in faults):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -65,7 +107,9 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the agent answers as JSON.")] = False,
 ) -> None:
-    """Ask the running agent how this node stands. Exit status 1 when it is not trusted.
+    """Ask the running agent how this node stands: since when, what the verifier last said, and what to do.
+
+    Exit status 1 unless the node is connected and trusted.
 
     Example: nodeseal-agent status --json
     """
@@ -73,19 +117,40 @@ def status(
 
     reply = _status(load_config(config).socket)
     print(json.dumps(reply.parameters, indent=2) if as_json else _as_text(reply))  # noqa: T201  # the result
-    if "trusted_until" not in reply.parameters:
+    if reply.parameters.get("state") != "trusted" or "trusted_until" not in reply.parameters:
         raise typer.Exit(1)
 
 
 def main() -> None:
-    """Run the command; refusals and failures become one line on stderr and exit status 1."""
+    """Run the command; refusals and failures become one line on stderr and exit status 1.
+
+    `run` ends with exit status 78 where waiting does not heal what is wrong, and systemd does not start it again then.
+    """
     os.environ.setdefault("TSS2_LOG", "all+NONE")  # the TPM stack's log repeats what our errors say
     try:
         app()
     except NodesealError as error:
-        remedy = f"\n  {error.remedy}" if error.remedy else ""
-        print(f"nodeseal-agent: {error}{remedy}", file=sys.stderr)  # noqa: T201  # a command's error
+        _say(error)
         raise SystemExit(1) from None
+
+
+def _say(error: NodesealError) -> None:
+    remedy = f"\n  {error.remedy}" if error.remedy else ""
+    print(f"nodeseal-agent: {error}{remedy}", file=sys.stderr)  # noqa: T201  # a command's error
+
+
+def _prove(settings: AgentConfig, file: Path) -> None:
+    import structlog
+
+    from nodeseal.agent.checks import checks_of
+    from nodeseal.checks.faults import find_faults, require_fit
+
+    faults = find_faults(checks_of(settings, file, datetime.now(UTC)))
+    log = structlog.get_logger("nodeseal.agent")
+    for fault in faults:
+        if not fault.fatal:
+            log.warning("setup", field=fault.field, file=fault.file, what=fault.what, remedy=fault.remedy)
+    require_fit(faults)
 
 
 async def _enrol(settings: AgentConfig) -> str:
@@ -152,8 +217,10 @@ def _as_text(reply: Reply) -> str:
 
     facts = {name: value for name, value in reply.parameters.items() if name != "findings"}
     findings = Fields(dict(reply.parameters), "answer of the agent").items("findings")
+    remedy = facts.pop("remedy", "") or _REMEDIES.get(str(facts.get("state")), "")
     lines = [f"{name:14} {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
-    return "\n".join([*lines, *map(_finding_text, findings)])
+    do = [f"{'do':14} {remedy}"] if remedy else []
+    return "\n".join([*lines, *do, *map(_finding_text, findings)])
 
 
 def _finding_text(item: object) -> str:

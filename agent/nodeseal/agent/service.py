@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Coroutine
@@ -15,6 +16,7 @@ from nodeseal.agent.attest import AgentStatus, AttestationStream
 from nodeseal.agent.backoff import Backoff
 from nodeseal.agent.calls.channels import Link, node_channel
 from nodeseal.agent.config import AgentConfig
+from nodeseal.agent.diagnosis import Diagnosis, clock_fault
 from nodeseal.agent.enrol import each_identity, enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
@@ -26,9 +28,10 @@ from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.release.revocation import Revoker
 from nodeseal.agent.renew import renew
 from nodeseal.agent.tpm.owner import TpmOwner
-from nodeseal.errors import NodesealError, NotFound, PolicyRefused, ProofFailed
+from nodeseal.errors import NodesealError, NotFound
 from nodeseal.files import read_file, read_private
 from nodeseal.ids import NodeId, node_id_of
+from nodeseal.service_manager import ServiceManager
 from nodeseal.tpm.ek_template import identity_name
 from nodeseal.tpm.public import decode_public
 
@@ -38,6 +41,7 @@ _FAREWELL_SECONDS: Final = 5.0
 _EXPIRY_MARGIN: Final = timedelta(minutes=1)
 _RENEWAL_RETRY_SECONDS: Final = 30.0
 _TRUST_POLL_SECONDS: Final = 1.0
+_ENROL_SECONDS: Final = 60.0
 _log = structlog.get_logger("nodeseal.agent")
 
 
@@ -70,6 +74,10 @@ class Agent:
         self._releaser: Final = Releaser(self._tpm, self._attester, self._leases, self._epoch)
         self._status: Final = AgentStatus()
         self._template = ""
+        self._diagnosis: Final = Diagnosis(config, _clock)
+        self._enrolled_at = -math.inf
+        self._manager: Final = ServiceManager()
+        self._ready = False
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
     async def enrol(self) -> Identity:
@@ -81,6 +89,7 @@ class Agent:
         """
         identity = await enrol(self._config.verifier, self._tpm, self._attester, self._template)
         self._state.save_identity(identity)
+        self._enrolled_at = _clock()
         _log.info("enrolled", node=identity.node_id, until=identity.peer.not_after.isoformat())
         return identity
 
@@ -102,12 +111,22 @@ class Agent:
         socket = KeySocket(self._config.socket, service)
         self._epoch.begin()
         async with asyncio.TaskGroup() as group:
-            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch())
+            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch(self._alive))
             parts = [group.create_task(part) for part in work]
             await stop.wait()
+            self._manager.stopping()
             await self._farewell()
             for part in parts:
                 part.cancel()
+
+    def _alive(self) -> None:
+        """Tell systemd that leases still end in time, how the node stands, and that the key socket is there."""
+        status = self._status
+        self._manager.alive()
+        self._manager.status(f"{status.state}: {status.problem}" if status.problem else status.state)
+        if not self._ready and self._config.socket.is_socket():
+            self._ready = True
+            self._manager.ready()
 
     async def close(self) -> None:
         """Wait for the consequences of ends that have begun, then close the TPM."""
@@ -132,14 +151,16 @@ class Agent:
                 self._state.forget_identity()
                 _log.warning("the verifier does not know this node, enrolling again", error=str(error))
             except NodesealError as error:
-                self._disconnected(error)
+                await self._disconnected(error)
             await asyncio.sleep(self._backoff.next())
 
-    def _disconnected(self, error: NodesealError) -> None:
-        self._status.state = "disconnected"
-        if isinstance(error, ProofFailed | PolicyRefused):
-            self._status.findings = error.findings
-        _log.warning("not connected", error=str(error), remedy=error.remedy)
+    async def _disconnected(self, error: NodesealError) -> None:
+        self._status.disconnected(error)
+        fault = await self._diagnosis.explain(error, reached=self._status.heard is not None)
+        if fault is not None:
+            self._status.problem, self._status.remedy = str(fault), fault.remedy
+        said = {} if fault is None else {"reason": str(fault)}
+        _log.warning("not connected", error=str(error), **said, remedy=fault.remedy if fault else error.remedy)
 
     async def _connection(self) -> None:
         """Hold one connection until it breaks, which raises, or its certificate was renewed or ran out."""
@@ -159,13 +180,26 @@ class Agent:
     async def _identity(self) -> Identity:
         identity = self._state.identity()
         if identity is None:
-            return await self.enrol()
+            return self._timely(await self.enrol())
         if not await self._holds(identity.node_id):
             _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
-            return await self.enrol()
+            return self._timely(await self.enrol())
         if identity.peer.not_after - _EXPIRY_MARGIN <= datetime.now(UTC):
-            return await self.enrol()
+            return self._timely(await self._enrol_again(identity))
         return identity
+
+    async def _enrol_again(self, expired: Identity) -> Identity:
+        """Enrol because a certificate expired: at most once a minute, since a wrong clock makes each look expired."""
+        if _clock() < self._enrolled_at + _ENROL_SECONDS:
+            return expired
+        return await self.enrol()
+
+    def _timely(self, fresh: Identity) -> Identity:
+        """Refuse to go on by a wrong clock, which would end each certificate at once."""
+        fault = clock_fault(fresh, datetime.now(UTC))
+        if fault is not None:
+            raise fault
+        return fresh
 
     async def _holds(self, node_id: NodeId) -> bool:
         """Tell whether the TPM has the endorsement key of a node; if so, use it, and show it first from now on."""

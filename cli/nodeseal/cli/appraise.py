@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -13,16 +13,21 @@ from nodeseal.appraisal.kinds.ima import progress_of
 from nodeseal.appraisal.model import Appraisal
 from nodeseal.appraisal.offline import appraise_folder
 from nodeseal.boot.claims import BootClaims
+from nodeseal.boot.secure_boot import secure_boot_word
 from nodeseal.cli import output
 from nodeseal.cli.evidence import read_evidence
-from nodeseal.cli.golden_source import read_golden
+from nodeseal.cli.golden_source import QuirksOption, quirks_of, read_golden
 from nodeseal.cli.output import FactList, JsonOption
 from nodeseal.evidence.folder import EvidenceFolder
-from nodeseal.findings import Finding, Severity
+from nodeseal.findings import Finding, FindingId, Severity
 from nodeseal.inert import inert
 from nodeseal.tpm.public import decode_public
 from nodeseal.wire import findings
 
+_EXPLAINED: Final = {
+    FindingId.PCR_MISMATCH: "activate a golden that allows it if the change was intended, else restore what changed",
+}
+"""Remedies where people see already what ``nodeseal golden explain`` shows."""
 GoldenOption = Annotated[
     list[Path],
     typer.Option("--golden", metavar="FILE", exists=True, dir_okay=False, help="A golden in YAML; may be repeated."),
@@ -35,13 +40,15 @@ EvidenceOption = Annotated[
 ]
 
 
-def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOption = False) -> None:
+def appraise(
+    golden: GoldenOption, evidence: EvidenceOption, quirks: QuirksOption = None, *, as_json: JsonOption = False
+) -> None:
     """Judge a folder of evidence as the verifier would have done when it arrived. Exit code 1: not trusted.
 
     The folder is worth what its ak.pub is worth: compare its name with `nodeseal node show NODE`.
     """
     folder = read_evidence(evidence)
-    appraisal = appraise_folder(folder, [read_golden(file) for file in golden])
+    appraisal = appraise_folder(folder, [read_golden(file) for file in golden], quirks_of(quirks))
     output.show(
         lambda: _plain_appraisal(folder, appraisal),
         FactList(_appraisal_facts(folder, appraisal)),
@@ -52,9 +59,15 @@ def appraise(golden: GoldenOption, evidence: EvidenceOption, *, as_json: JsonOpt
         raise typer.Exit(output.REFUSED)
 
 
-def finding_lines(findings: Iterable[Finding]) -> Iterator[Text]:
-    """Yield findings as people read them: what is wrong, which event explains it, what to do."""
+def finding_lines(findings: Iterable[Finding], *, explained: bool = False) -> Iterator[Text]:
+    """Yield findings as people read them: what is wrong, which event explains it, what to do.
+
+    Args:
+        findings: the findings.
+        explained: whether the events that differ are shown beside them, so that no remedy says how to see them.
+    """
     for finding in findings:
+        remedy = _EXPLAINED.get(finding.id, finding.remedy) if explained else finding.remedy
         colour = "yellow" if finding.id.severity is Severity.WARNING else "red"
         place = (" ", (finding.where, "bold")) if finding.where else ()
         yield Text.assemble((finding.id.code, colour), *place)
@@ -62,7 +75,7 @@ def finding_lines(findings: Iterable[Finding]) -> Iterator[Text]:
             ("expected", finding.expected),
             ("seen", finding.seen),
             ("because", finding.event),
-            ("do", finding.remedy),
+            ("do", remedy),
         ):
             if text:
                 yield Text.assemble("  ", (f"{name:>8}", "dim"), " ", text)
@@ -90,7 +103,8 @@ def _appraisal_facts(folder: EvidenceFolder, appraisal: Appraisal) -> Iterator[t
     yield "goldens matched", ", ".join(golden.name for golden in appraisal.goldens) or "none"
     boot = appraisal.detail(BootClaims)
     if boot is not None:
-        yield "secure boot", "on" if boot.secure_boot.enabled else "off or not proved"
+        yield "secure boot", secure_boot_word(boot.secure_boot)
+        yield from (("firmware says", word.text) for word in boot.secure_boot.words)
         for image in boot.chain.images:
             yield "boot image", f"{image.path} {image.digest.hex()}"
         for line in boot.command_lines:
@@ -116,6 +130,7 @@ def _plain_appraisal(folder: EvidenceFolder, appraisal: Appraisal) -> dict[str, 
 def _plain_boot(boot: BootClaims) -> dict[str, object]:
     return {
         "secure_boot": boot.secure_boot.enabled,
+        "firmware_words": [word.text for word in boot.secure_boot.words],
         "images": [{"path": image.path, "digest": image.digest.hex()} for image in boot.chain.images],
         "command_lines": [line.text for line in boot.command_lines],
     }

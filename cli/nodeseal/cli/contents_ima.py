@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from nodeseal.cli.contents import Found, named
+from nodeseal.cli.contents import Found
 from nodeseal.cli.log_ima import read_ima
 from nodeseal.errors import MalformedInput
+from nodeseal.files import read_regular
 from nodeseal.golden.paths import path_text
 from nodeseal.ima.log import MAX_IMA_LOG, ImaEntry, check_template_digest
 from nodeseal.ima.template import parse_template
@@ -22,9 +23,7 @@ def ima_files(path: Path) -> Found:
     Raises:
         MalformedInput: no IMA log, one whose template digests do not hold, or one with digests by SHA-1 or weaker.
     """
-    with named(str(path)), path.open("rb") as file:
-        raw = file.read(MAX_IMA_LOG + 1)
-    log = read_ima(path, raw)
+    log = read_ima(path, read_regular(path, MAX_IMA_LOG + 1))
     if log is None:
         raise MalformedInput(f"{path}: is no IMA log", remedy="give binary_runtime_measurements of a node")
     for number, entry in enumerate(log.entries):

@@ -11,14 +11,16 @@ from nodeseal.cli import output
 from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_check import check_golden
 from nodeseal.cli.golden_explain import explain_node
+from nodeseal.cli.golden_outlook import show_outlook
 from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
-from nodeseal.cli.golden_source import load_golden
+from nodeseal.cli.golden_source import QuirksOption, load_golden, quirks_of
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
+from nodeseal.files import read_regular
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
-from nodeseal.golden.document import parse_golden
+from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.lint import lint_golden
 from nodeseal.golden.schema import golden_schema
 from nodeseal.ids import parse_digest
@@ -34,16 +36,25 @@ DigestArgument = Annotated[
 ]
 
 
-@app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml")
+@app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml --dry-run")
 def activate(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A golden in YAML.")],
     client: ClientOption = CLIENT,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what it would say of each node, and why.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let nodes that match this golden be trusted; other active goldens stay active."""
-    document = file.read_bytes()
+    """Let nodes that match this golden be trusted; other active goldens stay active.
+
+    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone.
+    """
+    document = read_regular(file, MAX_GOLDEN + 1)
     parse_golden(document, str(file))
+    if dry_run:
+        show_outlook(document, client, as_json=as_json)
+        return
     with connect(client) as verifier:
         golden = verifier.activate_golden(document)
     output.show(lambda: plain_message(golden), _golden_facts(golden), as_json=as_json)
@@ -121,13 +132,17 @@ def print_schema() -> None:
 @app.command("lint", epilog="Example: nodeseal golden lint rack-a.yaml")
 def lint(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file, or the digest of a golden of the verifier.")],
+    quirks: QuirksOption = None,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a golden judges and what it leaves open. Refuse a golden that the verifier would refuse."""
+    """Show what a golden judges and what it leaves open. Refuse a golden that the verifier would refuse.
+
+    With --quirks, also what each of them gives up.
+    """
     golden = load_golden(file, client)
-    found = lint_golden(golden)
+    found = lint_golden(golden, ((str(quirk), quirk.pcr) for quirk in quirks_of(quirks)))
     output.show(
         {"digest": golden.digest, "judged": list(found.covered), "open": list(found.open)},
         FactList((("golden", golden.name), ("digest", golden.digest))),

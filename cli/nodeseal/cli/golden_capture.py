@@ -15,8 +15,10 @@ from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
+from nodeseal.cli.golden_source import QuirksOption, quirks_of
 from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.errors import MalformedInput
+from nodeseal.findings import Severity
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.paths import path_text
 from nodeseal.golden.rules import RuntimeRules
@@ -27,6 +29,10 @@ from nodeseal.tpm.pcr import LAST_PCR
 
 _UNEXPLAINED: Final = (
     "no boot log accounts for these PCRs: findings will name values, not events, and there are no rules to take"
+)
+_NOT_RUN_YET: Final = (
+    "the list has what ran on these machines, and nothing else: run once what they are to run, nodeseal open and your "
+    "programs, and capture again; or add trees and packages: nodeseal golden runtime --merge"
 )
 _STYLES: Final = {PcrCoverage.VALUE: "green", PcrCoverage.RULES: "cyan", PcrCoverage.OPEN: "yellow"}
 
@@ -43,6 +49,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
     client: ClientOption = CLIENT,
     *,
+    quirks: QuirksOption = None,
     rules: Annotated[bool, typer.Option("--rules", help="Judge by rules instead of values where rules exist.")] = False,
     runtime: Annotated[
         bool, typer.Option("--runtime", help="Allow the files that IMA measured, and no others.")
@@ -51,11 +58,14 @@ def capture_golden(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Write a golden that these machines match, and show which PCRs are the same on all machines and boots.
 
+    Exit code 1: it is written, but a machine would not be trusted by it, or PCRs that matter are left open.
+
     One boot does not show what the next one measures: keep evidence of a boot (nodeseal node evidence), reboot, and
     give that folder together with the node. Read the golden before you activate it.
     """
     wanted_pcrs = frozenset(output.argument(_parse_pcrs)(pcrs)) if pcrs else frozenset[int]()
     wanted_name = output.argument(_parse_name)(name)
+    known = quirks_of(quirks)
     folders = [load_evidence(source, client) for source in sources]
     observed = [observe(folder) for folder in folders]
     wanted = CaptureOptions(
@@ -68,14 +78,28 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     document = _comments(captured) + dump_golden(captured.golden)
     if out is not None:
         output.write_file(out, document)
-    findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,)).findings)
+    findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,), known).findings)
     plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
     output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
-    if as_json:
-        return
-    if out is not None and not captured.golden.reference:
-        output.show_note(_UNEXPLAINED)
-    output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted
+    if not as_json:
+        if out is not None and not captured.golden.reference:
+            output.show_note(_UNEXPLAINED)
+        if out is not None and runtime:
+            output.show_note(_NOT_RUN_YET)
+        for line in _open_lines(captured):
+            output.show_note(line)
+        output.show_parts(finding_lines(findings), output.errors)  # why the golden does not make this evidence trusted
+    if captured.left_open() or any(each.id.severity is not Severity.WARNING for each in findings):
+        raise typer.Exit(output.REFUSED)
+
+
+def _open_lines(captured: Captured) -> Iterator[str]:
+    """Yield what nothing judges although it matters, with what to do."""
+    for _, line in _lines(captured.left_open()):
+        yield (
+            f"{line}. If firmware or its settings were changed in between, capture boots after the change alone,"
+            " or make a golden of each; to leave these PCRs open on purpose, name the others with --pcrs"
+        )
 
 
 def _parse_pcrs(text: str) -> list[int]:
@@ -110,6 +134,7 @@ def _runtime(observed: Iterable[Observed]) -> RuntimeRules:
 def _comments(captured: Captured) -> bytes:
     """Return comments about each PCR, for the person who approves the golden."""
     lines = ("# What the evidence shows of each PCR:", *(f"# - {line}" for _, line in _lines(captured.notes)))
+    lines += tuple(f'# - firmware says in PCR 7: "{word}"' for word in captured.words)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -118,6 +143,8 @@ def _plain_capture(captured: Captured, document: bytes) -> dict[str, object]:
         "digest": captured.golden.digest,
         "name": captured.golden.name,
         "pcrs": list(map(_plain_note, captured.notes)),
+        "firmware_words": list(captured.words),
+        "left_open": [f"{note.bank.hashlib_name}:{note.pcr}" for note in captured.left_open()],
         "document": document.decode(),
     }
 
@@ -127,6 +154,8 @@ def _capture_parts(captured: Captured, out: Path) -> Iterator[Block]:
     yield FactList((("golden", golden.name), ("digest", golden.digest), ("file", str(out))))
     for judged, line in _lines(captured.notes):
         yield Text.assemble(("•", _STYLES[judged]), " ", line)
+    for word in captured.words:
+        yield Text.assemble(("•", "yellow"), f' firmware says in PCR 7: "{word}"')
 
 
 def _lines(notes: Iterable[PcrNote]) -> Iterator[tuple[PcrCoverage, str]]:

@@ -105,7 +105,7 @@ def _explanation_parts(explanation: Explanation) -> Iterator[Block]:
     words, colour = verdict(explanation)
     golden = explanation.golden
     yield Text.assemble((golden.name, "bold"), (f"  {golden.digest}  ", "dim"), (words, colour))
-    yield finding_lines(explanation.findings)
+    yield finding_lines(explanation.findings, explained=True)
     if not explanation.matches:
         yield _difference_lines(explanation.pcrs)
     yield BLANK_LINE

@@ -11,7 +11,8 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.golden_source import read_golden
 from nodeseal.cli.output import Block, FactList, JsonOption, Rows
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_regular
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.predict import Prediction, predict
 from nodeseal.golden.predicted_events import Renaming, Replacement
@@ -79,10 +80,9 @@ def _pair(text: str) -> tuple[str, str]:
 def _replacement(text: str) -> Replacement:
     target, path = _pair(text) if "=" in text else (Path(text).name, text)
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_IMAGE + 1)
-    except OSError as error:
-        raise MalformedInput(f"{path}: {error.strerror}") from error
+        content = read_regular(Path(path), MAX_IMAGE + 1)
+    except Unavailable as error:
+        raise MalformedInput(str(error)) from error
     return Replacement(target=target, content=content)
 
 

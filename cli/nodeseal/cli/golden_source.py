@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import typer
+
+from nodeseal.boot.quirks import MAX_BYTES, Quirk, parse_added_quirks
 from nodeseal.client.connection import connect
-from nodeseal.errors import MalformedInput
-from nodeseal.golden.document import parse_golden
+from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_regular, read_small
+from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.model import Golden
 
+QuirksOption = Annotated[
+    Path | None,
+    typer.Option("--quirks", metavar="FILE", help="Quirks of your own, as attestation.quirks of the verifier names."),
+]
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,6 +53,16 @@ def read_golden(file: Path) -> Golden:
         MalformedInput: the file cannot be read or does not parse.
     """
     try:
-        return parse_golden(file.read_bytes(), str(file))
-    except OSError as error:
-        raise MalformedInput(f"{file}: {error.strerror}") from error
+        return parse_golden(read_regular(file, MAX_GOLDEN + 1), str(file))
+    except Unavailable as error:
+        raise MalformedInput(str(error)) from error
+
+
+def quirks_of(path: Path | None) -> tuple[Quirk, ...]:
+    """Return the rows of an operator's table of quirks, if one is named.
+
+    Raises:
+        MalformedInput: naming file, line and key.
+        Unavailable: it cannot be read.
+    """
+    return () if path is None else parse_added_quirks(read_small(path, MAX_BYTES), str(path))

@@ -17,6 +17,7 @@ from nodeseal.cli.log_boot import Grouping
 from nodeseal.cli.log_ima import ImaFile, read_ima, replay_ima_file, show_ima, show_ima_difference
 from nodeseal.cli.output import JsonOption
 from nodeseal.errors import MalformedInput
+from nodeseal.files import read_regular
 from nodeseal.ima.log import MAX_IMA_LOG
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import LAST_PCR
@@ -105,8 +106,7 @@ def diff_logs(first: LogArgument, second: LogArgument, bank: BankOption = None, 
 
 
 def _load(path: Path) -> EventLog | ImaFile:
-    with path.open("rb") as file:
-        raw = file.read(MAX_IMA_LOG + 1)
+    raw = read_regular(path, MAX_IMA_LOG + 1)
     with _naming(path, remedy=_WHICH_FILES):
         return read_ima(path, raw) or decode_event_log(raw)
 

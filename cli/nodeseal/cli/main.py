@@ -58,6 +58,12 @@ def _reseal() -> Callable[..., None]:
     return reseal
 
 
+def _doctor() -> Callable[..., None]:
+    from nodeseal.cli.doctor import doctor
+
+    return doctor
+
+
 def _demo() -> Callable[..., None]:
     from nodeseal.cli.demo.command import demo
 
@@ -106,6 +112,12 @@ def _audit() -> typer.Typer:
     return app
 
 
+def _person() -> typer.Typer:
+    from nodeseal.cli.person import app
+
+    return app
+
+
 COMMANDS: Final = (
     Later(
         "appraise",
@@ -150,6 +162,12 @@ COMMANDS: Final = (
         "nodeseal reseal ./llama -o ./llama-2 --key llama-2027.pub",
     ),
     Later(
+        "doctor",
+        "Check your own files, certificate and clock, then whether the verifier answers and what it lets you do.",
+        _doctor,
+        "nodeseal doctor --client ./kim",
+    ),
+    Later(
         "demo",
         "Show on this machine how an attested node opens sealed weights and a tampered one cannot.",
         _demo,
@@ -162,6 +180,7 @@ COMMANDS: Final = (
     Later("quote", "Verify TPM quotes from files, offline.", _quote),
     Later("log", "Read, replay and compare boot and IMA logs, offline.", _log),
     Later("audit", "Read the verifier's log: what was decided, by whom, and why.", _audit),
+    Later("person", "Look after your own certificate.", _person),
 )
 """What the list says is the first paragraph of the help of each, which is not loaded for it."""
 

@@ -180,6 +180,7 @@ def _node_facts(node: pb.Node) -> list[tuple[str, str]]:
         ("attestation key", node.ak_name),
         ("enrolled", show_time(node.enrolled)),
         ("last seen", show_time(node.last_seen)),
+        ("certificate until", show_time(node.certificate_expires)),
         ("goldens", ", ".join(node.goldens) or "-"),
         ("leases", ", ".join(node.leases) or "-"),
     ]
@@ -191,6 +192,7 @@ def _boot_facts(node: pb.Node) -> Iterator[tuple[str, str]]:
     """Yield a summary of what the logs proved."""
     if node.HasField("boot"):
         yield "secure boot", node.boot.secure_boot
+        yield from (("firmware says", word) for word in node.boot.firmware_words)
         yield from (("boot image", image) for image in node.boot.images)
         yield from (("command line", line) for line in node.boot.command_lines)
         yield "firmware", node.boot.firmware_version or "-"

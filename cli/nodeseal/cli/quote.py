@@ -14,6 +14,7 @@ from nodeseal.cli.output import Block, FactList, JsonOption, Rows
 from nodeseal.crypto.signatures import InsecureSha1Verifier, SignatureVerifier
 from nodeseal.errors import MalformedInput, NodesealError, ProofFailed
 from nodeseal.evidence.quote_files import QuoteFiles, VerifiedQuote, verify_quote_files
+from nodeseal.files import read_regular
 from nodeseal.findings import FindingId
 from nodeseal.tpm.algorithms import Alg, HashAlg, ObjectAttributes
 from nodeseal.tpm.buffer import MAX_NAME
@@ -43,8 +44,7 @@ def _group() -> None:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(_MAX_FILE + 1)
+    raw = read_regular(path, _MAX_FILE + 1)
     if len(raw) > _MAX_FILE:
         raise typer.BadParameter(f"{path} is larger than {_MAX_FILE} bytes")
     return raw

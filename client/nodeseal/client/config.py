@@ -6,6 +6,7 @@
     ca: "ca.pem"                # the verifier's certificate chains to this
     certificate: "person.pem"   # who you are
     key: "person.key"
+    server_name: "verifier"     # only where the verifier's certificate names another host than you call
 
 File names are relative to the folder. It is found by ``--client``, then ``NODESEAL_CLIENT``, then
 ``~/.config/nodeseal``.
@@ -32,12 +33,14 @@ class ClientConfig:
         ca: PEM of the authority that signed the verifier's certificate.
         certificate: PEM of the person's certificate.
         key: PEM of its private key.
+        server_name: name in the verifier's certificate if it differs from the host, or an empty string.
     """
 
     verifier: str
     ca: Path
     certificate: Path
     key: Path
+    server_name: str = ""
 
 
 def load_client(path: Path) -> ClientConfig:
@@ -59,6 +62,7 @@ def load_client(path: Path) -> ClientConfig:
         ca=file.parent / fields.text("ca"),
         certificate=file.parent / fields.text("certificate"),
         key=file.parent / fields.text("key"),
+        server_name=fields.text("server_name") if fields.has("server_name") else "",
     )
     fields.done()
     return config

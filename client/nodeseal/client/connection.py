@@ -19,7 +19,7 @@ def connect(path: Path) -> Iterator[Verifier]:
 
     Raises:
         Refused: the verifier refused a call.
-        Unavailable: the verifier did not answer.
+        Unavailable: the verifier did not answer; the message says why, as far as that can be seen from here.
         MalformedInput: the folder lacks ``client.yaml`` or a file that it names, or the file does not parse.
     """
     from nodeseal.client.channel import open_channel  # noqa: PLC0415 - gRPC is slow to load, and only calls need it

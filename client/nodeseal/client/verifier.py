@@ -13,7 +13,7 @@ from nodeseal.evidence.folder import SIZES
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slots
-from nodeseal.v1 import admin_pb2, admin_pb2_grpc
+from nodeseal.v1 import admin_pb2, admin_pb2_grpc, people_pb2, people_pb2_grpc
 from nodeseal.wire.messages import slots_from_proto
 from nodeseal.wire.transfer import Assembly, in_parts
 
@@ -59,6 +59,20 @@ class Verifier:
         self._keys: Final = admin_pb2_grpc.KeysStub(channel)
         self._models: Final = admin_pb2_grpc.ModelsStub(channel)
         self._audit: Final = admin_pb2_grpc.AuditStub(channel)
+        self._people: Final = people_pb2_grpc.PeopleStub(channel)
+
+    def get_self(self) -> people_pb2.Self:
+        """Return who the verifier takes the caller for."""
+        return self._people.GetSelf(people_pb2.GetSelfRequest(), timeout=_CALL_SECONDS)
+
+    def renew_certificate(self, request: bytes) -> tuple[bytes, ...]:
+        """Return a fresh certificate for the caller, leaf first, in DER.
+
+        Args:
+            request: PKCS #10 in DER.
+        """
+        message = people_pb2.RenewCertificateRequest(certificate_request=request)
+        return tuple(self._people.RenewCertificate(message, timeout=_CALL_SECONDS).certificate_chain)
 
     def list_nodes(self) -> list[admin_pb2.Node]:
         """Return all nodes, by id."""
@@ -129,6 +143,11 @@ class Verifier:
         """Let a golden count from now on."""
         parts = (admin_pb2.ActivateGoldenRequest(document=part) for part in in_parts(document))
         return self._goldens.ActivateGolden(parts, timeout=_TRANSFER_SECONDS)
+
+    def foresee_golden(self, document: bytes) -> list[admin_pb2.GoldenOutlook]:
+        """Return what a golden would say of each node. Nothing is changed."""
+        parts = (admin_pb2.ActivateGoldenRequest(document=part) for part in in_parts(document))
+        return list(self._goldens.ForeseeGolden(parts, timeout=_TRANSFER_SECONDS))
 
     def retire_golden(self, digest: str) -> admin_pb2.Golden:
         """Stop trusting nodes because of a golden."""

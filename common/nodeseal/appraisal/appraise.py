@@ -149,6 +149,7 @@ def _round(authentic: AuthenticEvidence, pcrs: QuotedPcrs, policy: Policy, carri
         goldens=_serving(policy, authentic.node),
         asked=named if named.boot_id == authentic.claims.boot_id else NOTHING_KNOWN,
         kept=carried.kept if carried is not None else (),
+        quirks=policy.quirks,
         settled_at=carried.proved_at if carried is not None and settled else None,
     )
 

@@ -23,7 +23,7 @@ from nodeseal.golden.patterns import pattern_fault
 from nodeseal.golden.rules import BootRules, Image, ReferenceEvent, RuntimeRules, Signer
 from nodeseal.ids import NodeId
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IDENTITY_PCR, IMA_PCR, STATIC_PCRS, STUB_PCR
+from nodeseal.tpm.pcr_usage import COMMAND_LINE_PCRS, IDENTITY_PCR, IMA_PCR, SECURE_BOOT_PCR, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log_types import EventType
 
 _RULE_PCRS: Final = frozenset({2, 4, 5, 7, 8, 9, 11, 12})
@@ -64,6 +64,10 @@ class CaptureOptions:
     pcrs: frozenset[int] = frozenset()
     rules: bool = False
     runtime: RuntimeRules | None = None
+
+
+_MATTERING: Final = frozenset({0, 1, 2, 3, 4, SECURE_BOOT_PCR})
+"""PCRs of firmware, its settings, what it ran and by whose keys; boots differ in them only after a change."""
 
 
 class Stability(Enum):
@@ -121,10 +125,16 @@ class Captured:
     Attributes:
         golden: the golden, not yet active anywhere.
         notes: one for each quoted PCR that could be pinned.
+        words: what firmware measured into PCR 7 in words, on any of the machines.
     """
 
     golden: Golden
     notes: tuple[PcrNote, ...]
+    words: tuple[str, ...] = ()
+
+    def left_open(self) -> tuple[PcrNote, ...]:
+        """Return the notes on PCRs that matter and that nothing judges, since they differ between boots."""
+        return tuple(note for note in self.notes if note.judged is PcrCoverage.OPEN and note.pcr in _MATTERING)
 
 
 def capture(observations: Sequence[Observation], wanted: CaptureOptions) -> Captured:
@@ -152,7 +162,8 @@ def capture(observations: Sequence[Observation], wanted: CaptureOptions) -> Capt
             f"golden capture: nothing that holds still judges what boots ({_about(notes, 4)})",
             remedy="give evidence with boot logs that replay, so that rules can judge the boot images",
         )
-    return Captured(golden=golden, notes=notes)
+    said = (word.text for each in observations if each.claims for word in each.claims.secure_boot.words)
+    return Captured(golden=golden, notes=notes, words=tuple(dict.fromkeys(said)))
 
 
 def _places(observations: Sequence[Observation], wanted: CaptureOptions) -> list[tuple[HashAlg, int]]:
@@ -227,6 +238,10 @@ def _knows_command_lines(claims: BootClaims) -> bool:
     return known and not any(map(pattern_fault, texts))
 
 
+def _words_on_dma(claims: BootClaims) -> list[str]:
+    return [word.text for word in claims.secure_boot.words if word.is_about_dma]
+
+
 def _texts(claims: BootClaims) -> list[str]:
     return [line.text for line in claims.command_lines if line.text is not None]
 
@@ -258,18 +273,23 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
     drivers = _by_name((image.path, image.digest) for each in claims for image in each.drivers)
     files = _by_name((file.name, file.digest) for each in claims for file in each.files)
     sections = _by_name((section.name, section.digest) for each in claims for section in each.sections)
+    addons = _by_name((addon.name, addon.digest) for each in claims for addon in each.addons)
+    settings = frozenset(conf.digest for each in claims for conf in each.loader_conf)
     lines = {text for each in claims for text in _texts(each)}
-    knows_lines = all(map(_knows_command_lines, claims))
+    knows_lines = all(map(_knows_command_lines, claims)) and not ruled.isdisjoint(COMMAND_LINE_PCRS)
     return BootRules(
         bank=claims[0].bank,
         secure_boot=7 in ruled,  # noqa: PLR2004 - PCR 7, as the numbers below
+        dma_protection=7 in ruled and not any(_words_on_dma(each) for each in claims),  # noqa: PLR2004
         signers=_signers(claims) if 7 in ruled else None,  # noqa: PLR2004
         images=_chain(claims) if 4 in ruled else None,  # noqa: PLR2004
         drivers=_images(drivers) if 2 in ruled else None,  # noqa: PLR2004
         files=_images(files) if 9 in ruled else None,  # noqa: PLR2004
         sections=sections if 11 in ruled else None,  # noqa: PLR2004
         gpt=frozenset(table.digest for each in claims for table in each.gpt) if 5 in ruled else None,  # noqa: PLR2004
-        command_lines=tuple(sorted(lines)) if knows_lines and not ruled.isdisjoint(COMMAND_LINE_PCRS) else None,
+        loader_conf=settings if settings and 5 in ruled else None,  # noqa: PLR2004
+        command_lines=tuple(sorted(lines)) if knows_lines else None,
+        addons=_images(addons) if addons and knows_lines else None,
     )
 
 

@@ -28,12 +28,21 @@ _SHOWN_NAMES: Final = 3
 
 
 class _Held(NamedTuple):
-    """One golden held against the facts; ``open``: a log that the node left out could still speak against it."""
+    """One golden held against the facts.
+
+    Attributes:
+        golden: the golden.
+        findings: the first objections.
+        more: how many others there are.
+        open: a log that the node left out could still speak against it.
+        elsewhere: it judges by a bank that was not quoted, so little is known of how near it is.
+    """
 
     golden: Golden
     findings: tuple[Finding, ...]
     more: int
     open: bool
+    elsewhere: bool = False
 
     @property
     def distance(self) -> int:
@@ -69,6 +78,8 @@ def _whatever_goldens_say(facts: Facts) -> Iterator[Finding]:
 
 
 def _hold(golden: Golden, facts: Facts) -> _Held:
+    if elsewhere := tuple(pcr_values.judge_banks(golden, facts)):
+        return _Held(golden, elsewhere, 0, open=False, elsewhere=True)
     verdicts = [kind.judge(proof, golden, facts) for kind, proof in zip(kinds.KINDS, facts.proofs, strict=True)]
     findings = list(pcr_values.judge(golden, facts))
     for verdict in verdicts:
@@ -79,7 +90,7 @@ def _hold(golden: Golden, facts: Facts) -> _Held:
 
 def _nearest_differs(held: Iterable[_Held], policy: Policy) -> Iterator[Finding]:
     """Yield how the nearest golden differs: nothing if it matches. If there is none, yield why."""
-    nearest = min(held, key=lambda one: (one.distance, one.golden.name), default=None)
+    nearest = min(held, key=lambda one: (one.elsewhere, one.distance, one.golden.name), default=None)
     if nearest is not None:
         yield from nearest.findings
         if nearest.more:

@@ -81,7 +81,7 @@ def explain_folder(folder: EvidenceFolder, golden: Golden) -> Explanation:
     """
     appraisal = appraise_folder(folder, (golden,))
     pcrs = proved_values(folder)
-    logs = {bank: _log(folder, pcrs, bank) for bank in golden.static_pcrs()}
+    logs = {bank: _log(folder, pcrs, golden, bank) for bank in golden.static_pcrs()}
     return Explanation(
         golden=golden,
         matches=golden in appraisal.goldens,
@@ -91,10 +91,10 @@ def explain_folder(folder: EvidenceFolder, golden: Golden) -> Explanation:
     )
 
 
-def _log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg) -> ProvedLog | None:
+def _log(folder: EvidenceFolder, pcrs: QuotedPcrs, golden: Golden, bank: HashAlg) -> ProvedLog | None:
     """Return the boot log held against the values; None: there is none, or it does not parse, as a finding says."""
     try:
-        return proved_log(folder, pcrs, bank)
+        return proved_log(folder, pcrs, bank, golden.boot.phases if golden.boot else ())
     except MalformedInput:
         return None
 

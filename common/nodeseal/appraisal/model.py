@@ -17,6 +17,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
+from nodeseal.boot.quirks import Quirk
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.claims import Claims
@@ -74,10 +75,12 @@ class Policy:
     Attributes:
         goldens: the active goldens; a node must match one of them whole. None active: nothing is trusted.
         trust_seconds: how long one good round is believed, counted from its challenge.
+        quirks: rows that operators added to the table of firmware's deviations.
     """
 
     goldens: tuple[Golden, ...]
     trust_seconds: int
+    quirks: tuple[Quirk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from nodeseal.appraisal.kinds.ima_log import ImaRound, judge_ima
 from nodeseal.appraisal.model import Appraisal, AuthenticEvidence, Challenge, KnownNode, NodeKeys, Policy, TpmFacts
 from nodeseal.boot.claims import boot_claims
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
-from nodeseal.boot.quirks import FirmwareFacts
+from nodeseal.boot.quirks import FirmwareFacts, Quirk
 from nodeseal.crypto.signatures import SignatureVerifier
 from nodeseal.errors import ProofFailed
 from nodeseal.evidence.claims import decode_claims
@@ -48,14 +48,19 @@ class Observed:
     findings: tuple[Finding, ...]
 
 
-def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden]) -> Appraisal:
+def appraise_folder(folder: EvidenceFolder, goldens: Iterable[Golden], quirks: tuple[Quirk, ...] = ()) -> Appraisal:
     """Appraise kept evidence as the verifier would have when it arrived.
+
+    Args:
+        folder: the evidence.
+        goldens: the goldens.
+        quirks: rows that operators added to the table of firmware's deviations.
 
     Raises:
         ProofFailed: the quote is not by the folder's attestation key, or not over what the folder holds.
         MalformedInput: claims or attestation key do not parse.
     """
-    policy = Policy(goldens=tuple(goldens), trust_seconds=_NO_TRUST_SECONDS)
+    policy = Policy(goldens=tuple(goldens), trust_seconds=_NO_TRUST_SECONDS, quirks=quirks)
     tpm = TpmFacts(manufacturer=folder.manufacturer, ek_algorithm=folder.ek_algorithm)
     node = KnownNode(keys=_keys(folder), baseline=None, labels=folder.labels, tpm=tpm)
     return appraise(folder.evidence, _challenge(folder), node, policy, folder.received)
@@ -90,13 +95,16 @@ def proved_values(folder: EvidenceFolder) -> QuotedPcrs:
     return _values(authenticate(folder.evidence, _challenge(folder), node, folder.received))
 
 
-def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None) -> ProvedLog | None:
+def proved_log(
+    folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = None, phases: tuple[str, ...] = ()
+) -> ProvedLog | None:
     """Return the boot log held against proved values; None: there is none.
 
     Args:
         folder: the evidence.
         pcrs: the values that it proves.
         bank: the bank to prove the log in; None: the strongest that is quoted and in the log.
+        phases: words that a golden expects in PCR 11 beside those of systemd.
 
     Raises:
         MalformedInput: the boot log does not parse.
@@ -106,7 +114,7 @@ def proved_log(folder: EvidenceFolder, pcrs: QuotedPcrs, bank: HashAlg | None = 
         return None
     claims = decode_claims(folder.evidence.claims)
     facts = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version)
-    return prove_boot_log(decode_event_log(raw), pcrs, facts, bank)
+    return prove_boot_log(decode_event_log(raw), pcrs, facts, bank, phases)
 
 
 def _keys(folder: EvidenceFolder) -> NodeKeys:

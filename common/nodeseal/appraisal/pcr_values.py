@@ -60,6 +60,18 @@ def check(pcrs: QuotedPcrs) -> Iterator[Finding]:
             )
 
 
+def judge_banks(golden: Golden, facts: Facts) -> Iterator[Finding]:
+    """Find banks by which a golden judges and that the quote does not cover: nothing in them can be compared."""
+    quoted = {bank for bank, _ in facts.pcrs.selection.banks}
+    for bank in sorted(golden.static_pcrs().keys() - quoted):
+        yield Finding(
+            id=FindingId.PCR_BANK,
+            expected=f"a quote of {bank.hashlib_name}",
+            seen=f"one of {', '.join(each.hashlib_name for each in sorted(quoted))}",
+            where=f"golden {golden.name}",
+        )
+
+
 def judge(golden: Golden, facts: Facts) -> Iterator[Finding]:
     """Find pinned PCRs whose value is not allowed or was not quoted; the boot log explains the first event."""
     for bank, index, allowed in golden.rows():

@@ -42,6 +42,8 @@ class BootClaims:
         sections: sections of unified kernel images (PCR 11).
         files: files that the boot loader read (PCR 9).
         gpt: partition tables (PCR 5).
+        loader_conf: what calls itself systemd-boot's settings (PCR 5).
+        addons: add-ons, credentials and extensions that systemd-stub passed on (PCR 12), by digest.
         sbat_level: shim's SbatLevel, or an empty string.
         firmware_version: the S-CRTM version, or an empty string; its event's type is not proved.
         findings: findings that do not depend on rules: ``uefi.replay``, ``uefi.firmware-error``, and used quirks.
@@ -57,6 +59,8 @@ class BootClaims:
     sections: tuple[MeasuredSection, ...]
     files: tuple[MeasuredFile, ...]
     gpt: tuple[MeasuredFile, ...]
+    loader_conf: tuple[MeasuredFile, ...]
+    addons: tuple[MeasuredFile, ...]
     sbat_level: str
     firmware_version: str
     findings: tuple[Finding, ...]
@@ -69,7 +73,7 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         measured.get(pcr, ()) for pcr in (0, 2, 4, 5, 7, 8, 9, 11, 12, 14)
     )
     said = read_policy(policy, shim)
-    loader = read_loader(grub, files, stub)
+    loader, tables = read_loader(grub, files, stub), read_partitions(partitions)
     return BootClaims(
         bank=proved.bank,
         proved=proved.proved,
@@ -80,7 +84,9 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         command_lines=loader.command_lines,
         sections=read_sections(unified),
         files=loader.files,
-        gpt=read_partitions(partitions),
+        gpt=tables.gpt,
+        loader_conf=tables.loader_conf,
+        addons=loader.addons,
         sbat_level=said.sbat_level,
         firmware_version=_firmware_version(crtm),
         findings=(*proved.findings, *_firmware_errors(measured)),

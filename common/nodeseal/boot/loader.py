@@ -19,10 +19,11 @@ from typing import Final
 
 from nodeseal.boot.measured import MeasuredContent, Measurement, describe_briefly, digests_of
 from nodeseal.uefi.pe import MEASURED_SECTIONS
-from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME
+from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME, loader_conf_event
 
 _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in MEASURED_SECTIONS)
 """What is measured before each section's content (UAPI group, "Unified Kernel Image")."""
+_LOADER_CONF: Final = loader_conf_event()
 _LOAD_OPTIONS: Final = LOAD_OPTIONS_NAME.encode()
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
@@ -76,15 +77,18 @@ class LoaderClaims:
     Attributes:
         command_lines: command lines, in this order of PCRs.
         files: files that were read: everything in PCR 9 except load options that equal one of the command lines.
+        addons: contents in PCR 12 of which only the digest is proved: add-ons, credentials, configuration extensions.
     """
 
     command_lines: tuple[KernelCommandLine, ...]
     files: tuple[MeasuredFile, ...]
+    addons: tuple[MeasuredFile, ...]
 
 
 def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]) -> LoaderClaims:
     """Return the command lines in PCR 8, 9 and 12, and the files in PCR 9."""
-    lines = (*_grub_lines(grub), *_stub_lines(stub))
+    passed = tuple(stub)
+    lines = (*_grub_lines(grub), *_stub_lines(passed))
     known = _load_options(lines)
     others = [each for each in files if each.digest not in known]
     unknown = (each for each in others if _LOAD_OPTIONS in each.event.data)
@@ -94,6 +98,7 @@ def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub:
             *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown),
         ),
         files=tuple(MeasuredFile(measurement=each) for each in others),
+        addons=tuple(MeasuredFile(measurement=each) for each in passed if each.proved_data() is None),
     )
 
 
@@ -102,13 +107,29 @@ def read_sections(measured: Iterable[Measurement]) -> tuple[MeasuredSection, ...
     return tuple(_sections(measured))
 
 
-def read_partitions(measured: Iterable[Measurement]) -> tuple[MeasuredFile, ...]:
-    """Return the partition tables in PCR 5, and events that may be one because no digest proves their data."""
-    return tuple(
-        MeasuredFile(measurement=each)
-        for each in measured
-        if (data := each.proved_data()) is None or data.startswith(b"EFI PART")
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionClaims:
+    """Claims of PCR 5.
+
+    Attributes:
+        gpt: partition tables, and events that may be one because no digest proves their data.
+        loader_conf: what calls itself systemd-boot's settings. Only its digest is proved, so it may be anything.
+    """
+
+    gpt: tuple[MeasuredFile, ...]
+    loader_conf: tuple[MeasuredFile, ...]
+
+
+def read_partitions(measured: Iterable[Measurement]) -> PartitionClaims:
+    """Return the partition tables and the settings of systemd-boot in PCR 5."""
+    tables, settings = list[MeasuredFile](), list[MeasuredFile]()
+    for each in measured:
+        data = each.proved_data()
+        if data is None and each.event.data == _LOADER_CONF:
+            settings.append(MeasuredFile(measurement=each))
+        elif data is None or data.startswith(b"EFI PART"):
+            tables.append(MeasuredFile(measurement=each))
+    return PartitionClaims(gpt=tuple(tables), loader_conf=tuple(settings))
 
 
 def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredSection]:
@@ -146,11 +167,11 @@ def _grub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
 
 
 def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
-    """Iterate over the texts in PCR 12, without what is proved to be something else."""
+    """Iterate over the texts in PCR 12."""
     for each in measured:
         data = each.proved_data()
         text = None if data is None else _utf16(data)
-        if data is None or text is not None:
+        if text is not None:
             yield KernelCommandLine(measurement=each, source="systemd-stub", text=text)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from nodeseal.boot.quirks import AppliedQuirk, FirmwareFacts, quirks_for
+from nodeseal.boot.quirks import AppliedQuirk, Effect, FirmwareFacts, Quirk, quirks_for
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
@@ -25,9 +25,12 @@ from nodeseal.tpm.algorithms import STRONG_HASHES, HashAlg
 from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS, STATIC_PCRS, STUB_PCR
 from nodeseal.uefi.event_log import EventLog, EventLogFormat, replay
 
-_PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
-_PHASE_STARTS: Final = (0, 2)
-"""Indices of possible first words: an initial RAM disk without systemd leaves out two."""
+_INITRD: Final = ("enter-initrd", "leave-initrd")
+"""An initial RAM disk without systemd (initramfs-tools) leaves these out; one by dracut measures them."""
+_UP: Final = ("sysinit", "ready", "shutdown", "final")
+"""A soft-reboot begins with the first of them again."""
+_MAX_STARTS: Final = 32
+"""Starts of userspace in one boot: soft-reboots and one."""
 _SEPARATOR: Final = "os-separator"
 _SEPARATED: Final = frozenset({*FIRMWARE_PCRS, 9, 12, 13, 14})
 """PCRs of systemd-pcrosseparator.service, which measures its word in the initial RAM disk."""
@@ -42,6 +45,7 @@ class ProvedLog:
         bank: the replayed bank; the digests of other banks are not proved.
         proved: PCRs whose quoted value the log replays to, including PCRs that nothing extended.
         unexplained: quoted PCRs of 0 to 7 that the log does not replay to.
+        by_value: those of them that a quirk leaves to goldens that pin their values.
         phases: words of systemd that explain PCR 11 beyond the log, in order.
         separated: PCRs that systemd's separator explains beyond the log, with their values before the separator.
         quirks: known deviations of firmware without which a PCR would not have replayed.
@@ -52,6 +56,7 @@ class ProvedLog:
     bank: HashAlg
     proved: frozenset[int]
     unexplained: tuple[int, ...] = ()
+    by_value: frozenset[int] = frozenset()
     phases: tuple[str, ...] = ()
     separated: Mapping[int, bytes] = field(default_factory=dict)
     quirks: tuple[AppliedQuirk, ...] = ()
@@ -75,6 +80,14 @@ class _Place:
         return f"{self.bank.hashlib_name} PCR {self.pcr}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Beyond:
+    """What may have been measured beyond the log: by this firmware, and by the system as it starts."""
+
+    firmware: FirmwareFacts
+    phases: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Explained:
     """The result of replaying one PCR."""
@@ -87,7 +100,13 @@ class _Explained:
     finding: Finding | None = None
 
 
-def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, bank: HashAlg | None = None) -> ProvedLog:
+def prove_boot_log(
+    log: EventLog,
+    pcrs: QuotedPcrs,
+    firmware: FirmwareFacts,
+    bank: HashAlg | None = None,
+    phases: tuple[str, ...] = (),
+) -> ProvedLog:
     """Replay ``log`` and compare it with the quoted values.
 
     Args:
@@ -95,6 +114,7 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
         pcrs: values that a quote proved.
         firmware: the node's claims about its firmware; they only choose quirks, and used quirks are reported.
         bank: the bank to replay; None: the strongest SHA-2 bank that is both quoted and in the log.
+        phases: words that a golden expects in PCR 11 beside those of systemd.
     """
     wanted = STRONG_HASHES[::-1] if bank is None else (bank,)
     chosen = next((each for each in wanted if each in STRONG_HASHES and _serves(log, pcrs, each)), None)
@@ -106,7 +126,7 @@ def prove_boot_log(log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts, ban
         replayed = replay(log, chosen)
     except MalformedInput as error:
         return _nothing(log, chosen, str(error))
-    return _prove(log, pcrs, chosen, replayed, firmware)
+    return _prove(log, pcrs, chosen, replayed, _Beyond(firmware, phases))
 
 
 def _serves(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg) -> bool:
@@ -133,11 +153,9 @@ def _nothing(log: EventLog, bank: HashAlg, why: str) -> ProvedLog:
     return ProvedLog(log=log, bank=bank, proved=frozenset(), findings=(finding,))
 
 
-def _prove(
-    log: EventLog, pcrs: QuotedPcrs, bank: HashAlg, replayed: dict[int, bytes], firmware: FirmwareFacts
-) -> ProvedLog:
+def _prove(log: EventLog, pcrs: QuotedPcrs, bank: HashAlg, replayed: dict[int, bytes], beyond: _Beyond) -> ProvedLog:
     explained = [
-        _explain(_Place(bank, pcr), replayed.get(pcr, bytes(bank.digest_size)), quoted, firmware)
+        _explain(_Place(bank, pcr), replayed.get(pcr, bytes(bank.digest_size)), quoted, beyond)
         for pcr in STATIC_PCRS
         if (quoted := pcrs.get(bank, pcr)) is not None
     ]
@@ -146,6 +164,7 @@ def _prove(
         bank=bank,
         proved=frozenset(each.place.pcr for each in explained if each.proved),
         unexplained=tuple(each.place.pcr for each in explained if not each.proved and each.place.pcr in FIRMWARE_PCRS),
+        by_value=frozenset(each.place.pcr for each in explained if each.quirk and not each.proved),
         phases=tuple(word for each in explained if each.place.pcr == STUB_PCR for word in each.words),
         separated={each.place.pcr: each.before for each in explained if each.words and each.place.pcr != STUB_PCR},
         quirks=tuple(each.quirk for each in explained if each.quirk),
@@ -153,18 +172,21 @@ def _prove(
     )
 
 
-def _explain(place: _Place, value: bytes, quoted: bytes, firmware: FirmwareFacts) -> _Explained:
+def _explain(place: _Place, value: bytes, quoted: bytes, beyond: _Beyond) -> _Explained:
     """Find words and quirks by which the replayed value leads to the quoted one."""
-    bank, pcr = place.bank, place.pcr
-    for words in _words(pcr):
-        said = tuple(word.encode() for word in words)
-        if _extended(bank, value, said) == quoted:
-            return _Explained(place=place, proved=True, before=value, words=words)
-        for quirk, before in _explaining(firmware, place, value):
-            if _extended(bank, before, said) == quoted:
-                finding = _quirk_finding(quirk, place)
-                return _Explained(place=place, proved=True, before=before, words=words, quirk=quirk, finding=finding)
-    if pcr in FIRMWARE_PCRS:
+    words = _said(place, value, quoted, beyond)
+    if words is not None:
+        return _Explained(place=place, proved=True, before=value, words=words)
+    for quirk, before in _explaining(beyond.firmware, place, value):
+        words = _said(place, before, quoted, beyond)
+        if words is not None:
+            finding = _quirk_finding(quirk, place)
+            return _Explained(place=place, proved=True, before=before, words=words, quirk=quirk, finding=finding)
+    for row in quirks_for(beyond.firmware, place.pcr):
+        if row.effect is Effect.VALUE_ALONE:
+            given_up = _applied(row)
+            return _Explained(place=place, quirk=given_up, finding=_quirk_finding(given_up, place))
+    if place.pcr in FIRMWARE_PCRS:
         return _Explained(place=place, finding=_replay_finding(place, quoted, value))
     return _Explained(place=place)
 
@@ -173,8 +195,11 @@ def _explaining(firmware: FirmwareFacts, place: _Place, value: bytes) -> Iterato
     """Iterate over quirks, each with the value that it makes of the replayed one."""
     for quirk in quirks_for(firmware, place.pcr):
         for actions in quirk.effect.unlogged:
-            applied = AppliedQuirk(id=quirk.id, pcr=place.pcr, deviates=quirk.deviates)
-            yield applied, _extended(place.bank, value, actions)
+            yield _applied(quirk), _extended(place.bank, value, actions)
+
+
+def _applied(quirk: Quirk) -> AppliedQuirk:
+    return AppliedQuirk(id=quirk.id, pcr=quirk.pcr, deviates=quirk.deviates, gives_up=quirk.gives_up)
 
 
 def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes:
@@ -183,13 +208,27 @@ def _extended(bank: HashAlg, value: bytes, contents: tuple[bytes, ...]) -> bytes
     return value
 
 
-def _words(pcr: int) -> Iterator[tuple[str, ...]]:
-    """Iterate over what systemd may have measured after the log's events; the first item is empty."""
-    yield ()
+def _said(place: _Place, value: bytes, quoted: bytes, beyond: _Beyond) -> tuple[str, ...] | None:
+    """Return the words that lead from ``value`` to the quoted one, in order; None: no words do."""
+    if value == quoted:
+        return ()
+    for words in _words(place.pcr, beyond.phases):
+        reached = value
+        for number, word in enumerate(words, start=1):
+            reached = _extended(place.bank, reached, (word.encode(),))
+            if reached == quoted:
+                return words[:number]
+    return None
+
+
+def _words(pcr: int, phases: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Iterate over what the system may have measured after the log's events: a beginning of one of these."""
     if pcr in _SEPARATED:
         yield (_SEPARATOR,)
     if pcr == STUB_PCR:
-        yield from (_PHASES[first:end] for first in _PHASE_STARTS for end in range(first + 1, len(_PHASES) + 1))
+        yield _UP * _MAX_STARTS
+        yield _INITRD + _UP * _MAX_STARTS
+        yield phases * _MAX_STARTS
 
 
 def _replay_finding(place: _Place, quoted: bytes, value: bytes) -> Finding:
@@ -205,6 +244,6 @@ def _quirk_finding(quirk: AppliedQuirk, place: _Place) -> Finding:
     return Finding(
         id=FindingId.UEFI_QUIRK,
         expected="a log that replays as it stands",
-        seen=f"{quirk.id}: {quirk.deviates}",
+        seen=f"{quirk.id}: {quirk.deviates}; {quirk.gives_up}",
         where=str(place),
     )

@@ -46,9 +46,27 @@ _DATABASES: Final = frozenset(
 _STATE: Final = _FLAGS | _DATABASES
 """Variables that make up the state (UEFI Specification 2.10, "Globally Defined Variables", "Signature Database")."""
 _DEBUGGER: Final = b"UEFI Debug Mode"
+_DMA: Final = b"dma protection"
+"""In the word by which firmware says that devices could read memory: ``DMA Protection Disabled``."""
+_MAX_WORD: Final = 128
 _SBAT: Final = "SbatLevel"
 _NO_VALIDATION: Final = b"MokSBState"
 _ON: Final = b"\1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareWord:
+    """A line of text that firmware measured into PCR 7, before or after the separator.
+
+    Attributes:
+        measurement: the event.
+        text: the line without NUL, inert, for people; its content is proved.
+        is_about_dma: whether it says that DMA protection was off. Firmware measures nothing while it is on.
+    """
+
+    measurement: Measurement
+    text: str
+    is_about_dma: bool
 
 
 class SecureBootMode(Enum):
@@ -71,12 +89,16 @@ class SecureBoot:
         validation_off: whether shim was told to check no signatures (MokSBState), or a firmware debugger was on.
         objections: findings for rules about secure boot: state that was measured too late or twice, or an event whose
             data is not proved, so that its effect is unknown.
+        words: lines of text of the firmware.
+        unread: objections to events whose data is not proved; any of them may be a line of text.
     """
 
     proved: bool = False
     values: Mapping[str, bytes] = field(default_factory=dict)
     validation_off: bool = False
     objections: tuple[Objection, ...] = ()
+    words: tuple[FirmwareWord, ...] = ()
+    unread: tuple[Objection, ...] = ()
 
     @property
     def enabled(self) -> bool:
@@ -152,6 +174,13 @@ class SecureBootPolicy:
     sbat_level: str
 
 
+def secure_boot_word(state: SecureBoot) -> str:
+    """Return the state of secure boot in a word or two, for people: its mode, ``off``, or ``not proved``."""
+    if not state.proved:
+        return "not proved"
+    return state.mode.value if state.enabled else "off"
+
+
 def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> SecureBootPolicy:
     """Read PCR 7, and what shim measured into PCR 14."""
     reader = _PolicyReader()
@@ -162,6 +191,8 @@ def read_policy(policy: Sequence[Measurement], shim: Iterable[Measurement]) -> S
         values=reader.values,
         validation_off=reader.debugger or any(map(_is_validation_off, shim)),
         objections=tuple(reader.objections),
+        words=tuple(reader.words),
+        unread=tuple(reader.unread),
     )
     return SecureBootPolicy(secure_boot=state, signers=tuple(reader.signers), sbat_level=reader.sbat_level)
 
@@ -175,6 +206,8 @@ class _PolicyReader:
         self.values: dict[str, bytes] = {}
         self.signers: list[Authority] = []
         self.objections: list[Objection] = []
+        self.unread: list[Objection] = []
+        self.words: list[FirmwareWord] = []
         self.sbat_level = ""
 
     def read(self, each: Measurement) -> None:
@@ -184,8 +217,11 @@ class _PolicyReader:
         data = each.proved_data()
         if data is None:
             self.objections.append(each.unread())
+            self.unread.append(each.unread())
             self.signers.append(Authority(measurement=each))
-        elif variable := _variable(data):
+            return
+        self._word(each, data)
+        if variable := _variable(data):
             self._variable(each, variable)
         elif is_action(data):
             self.debugger |= data.startswith(_DEBUGGER)
@@ -201,6 +237,13 @@ class _PolicyReader:
         elif not _is_setting(variable.data):
             signer = Authority(measurement=each, variable=inert(variable.name), entry=_entry(variable.data))
             self.signers.append(signer)
+
+    def _word(self, each: Measurement, data: bytes) -> None:
+        """Take a line of text, or anything that has a word on DMA protection in it, in UTF-16, too."""
+        word = data.replace(b"\0", b"")
+        if is_action(word) or _DMA in word.lower():
+            text = inert(word.decode("ascii", "backslashreplace"))[:_MAX_WORD]
+            self.words.append(FirmwareWord(measurement=each, text=text, is_about_dma=_DMA in word.lower()))
 
     def _state(self, each: Measurement, variable: EfiVariable) -> None:
         if self.separated or variable.name in self.values:

@@ -62,6 +62,10 @@ def public_of_key(key: PublicKeyTypes) -> TpmPublic:
     raise MalformedInput("public key: neither RSA nor on a NIST curve")
 
 
+_TPM_1_2 = (b"\0\0\0\1\0", b"\1\1\0\0")
+"""Beginnings of TPM_PUBKEY (TPM_ALG_RSA) and TPM_KEY (TPM_STRUCT_VER 1.1) of TPM 1.2."""
+
+
 def decode_public_key(raw: bytes) -> TpmPublic:
     """Decode a public key: PEM, DER SubjectPublicKeyInfo, TPM2B_PUBLIC or TPMT_PUBLIC.
 
@@ -74,6 +78,8 @@ def decode_public_key(raw: bytes) -> TpmPublic:
         return _load(serialization.load_pem_public_key, raw.lstrip())
     if raw.startswith(_DER_SEQUENCE):
         return _load(serialization.load_der_public_key, raw)
+    if raw.startswith(_TPM_1_2):
+        raise MalformedInput("public key: is a key of a TPM 1.2", remedy="nodeseal needs a TPM 2.0 and its keys")
     if raw.startswith(_TPMT_STARTS):
         return decode_public(raw)
     return decode_public_2b(raw)

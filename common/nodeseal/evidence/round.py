@@ -18,6 +18,7 @@ class Evidence(NamedTuple):
             since the last accepted round.
         boot_log: the boot event log as firmware left it; None: the verifier knows it, or there is none.
         ima: entries of the IMA log that the verifier does not know yet; None: there is no such log.
+        banks: numbers (TPM_ALG_ID) of the PCR banks that the node says are active in its TPM; empty: it does not say.
     """
 
     claims: bytes
@@ -26,3 +27,9 @@ class Evidence(NamedTuple):
     pcr_values: tuple[bytes, ...] | None
     boot_log: bytes | None = None
     ima: ImaDelta | None = None
+    banks: tuple[int, ...] = ()
+
+    @property
+    def without_quote(self) -> bool:
+        """Whether the node says only which banks its TPM has, because it cannot quote those that it was asked for."""
+        return bool(self.banks) and not self.attest

@@ -14,6 +14,8 @@ from nodeseal.tpm.algorithms import SHA256_SIZE, STRONG_HASHES_BY_NAME, HashAlg
 MAX_IMAGES = 256
 MAX_DBX = 4096
 """Entries that a golden may require in the forbidden list; the list of 2025 has some 500."""
+MAX_PHASES = 16
+_PHASE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _SECTION = re.compile(r"\.[a-z0-9]{1,7}")
 """A PE section's name: eight bytes (PE Format, "Section Table")."""
 
@@ -27,7 +29,8 @@ def parse_boot(fields: Fields) -> BootRules:
     bank = _take_bank(fields) if fields.has("bank") else HashAlg.SHA256
     rules = BootRules(
         bank=bank,
-        secure_boot=fields.has("secure_boot") and _take_true(fields, "secure_boot"),
+        secure_boot=fields.has("secure_boot") and _take_true(fields, "secure_boot", "secure boot may be off"),
+        dma_protection=fields.has("dma_protection") and _take_true(fields, "dma_protection", "it may be off"),
         signers=_take_signers(fields) if fields.has("signers") else None,
         images=_take_images(fields, "images", bank) if fields.has("images") else None,
         drivers=_take_images(fields, "drivers", bank) if fields.has("drivers") else None,
@@ -35,7 +38,10 @@ def parse_boot(fields: Fields) -> BootRules:
         command_lines=take_list(fields, "command_lines", _pattern) if fields.has("command_lines") else None,
         sections=_take_sections(take_fields(fields, "sections"), bank) if fields.has("sections") else None,
         files=_take_images(fields, "files", bank) if fields.has("files") else None,
-        gpt=frozenset(take_list(fields, "gpt", hex_of(bank.digest_size))) if fields.has("gpt") else None,
+        gpt=_take_digests(fields, "gpt", bank),
+        loader_conf=_take_digests(fields, "loader_conf", bank),
+        addons=_take_images(fields, "addons", bank) if fields.has("addons") else None,
+        phases=take_list(fields, "phases", _phase, MAX_PHASES) if fields.has("phases") else (),
     )
     fields.done()
     return rules
@@ -50,10 +56,14 @@ def _take_bank(fields: Fields) -> HashAlg:
     return STRONG_HASHES_BY_NAME[name]
 
 
-def _take_true(fields: Fields, key: str) -> bool:
+def _take_true(fields: Fields, key: str, otherwise: str) -> bool:
     if not fields.boolean(key):
-        raise fields.wrong(key, "true", remedy="leave the key out where secure boot may be off")
+        raise fields.wrong(key, "true", remedy=f"leave the key out where {otherwise}")
     return True
+
+
+def _take_digests(fields: Fields, key: str, bank: HashAlg) -> frozenset[bytes] | None:
+    return frozenset(take_list(fields, key, hex_of(bank.digest_size))) if fields.has(key) else None
 
 
 def _take_signers(fields: Fields) -> tuple[Signer, ...]:
@@ -90,6 +100,12 @@ def _take_sections(sections: Fields, bank: HashAlg) -> dict[str, frozenset[bytes
         if not _SECTION.fullmatch(name):
             raise sections.wrong(name, "the name of a section, such as .linux")
     return {name: frozenset(take_list(sections, name, hex_of(bank.digest_size))) for name in names}
+
+
+def _phase(item: Item) -> str:
+    if not isinstance(item.value, str) or not _PHASE.fullmatch(item.value):
+        raise item.wrong("a word of at most 64 letters, digits, points, colons, hyphens and underscores")
+    return item.value
 
 
 def _pattern(item: Item) -> str:

@@ -45,6 +45,7 @@ def boot_plain(rules: BootRules) -> Plain:
     return _said(
         bank=None if rules.bank is HashAlg.SHA256 else rules.bank.hashlib_name,
         secure_boot=rules.secure_boot or None,
+        dma_protection=rules.dma_protection or None,
         signers=_each(_signer, rules.signers, "sha256"),
         images=None if rules.images is None else [_image(image) for image in rules.images],
         drivers=_each(_image, rules.drivers, "name"),
@@ -53,6 +54,9 @@ def boot_plain(rules: BootRules) -> Plain:
         sections=None if rules.sections is None else {k: hexes(v) for k, v in sorted(rules.sections.items())},
         files=_each(_image, rules.files, "name"),
         gpt=None if rules.gpt is None else hexes(rules.gpt),
+        loader_conf=None if rules.loader_conf is None else hexes(rules.loader_conf),
+        addons=_each(_image, rules.addons, "name"),
+        phases=list(rules.phases) or None,
     )
 
 

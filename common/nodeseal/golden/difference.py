@@ -60,7 +60,8 @@ def _rows(golden: Golden) -> _Rows:
 
 def _boot(rules: BootRules) -> _Rows:
     plain = boot_plain(rules)
-    for key, images in (("images", rules.images), ("drivers", rules.drivers), ("files", rules.files)):
+    named = {"images": rules.images, "drivers": rules.drivers, "files": rules.files, "addons": rules.addons}
+    for key, images in named.items():
         plain.pop(key, None)
         yield from (("boot", f"{key} {image.name}", tuple(hexes(image.digests))) for image in images or ())
     for name, digests in (rules.sections or {}).items():

@@ -5,7 +5,7 @@ Nothing here is an error: a golden may leave something open on purpose. Errors a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeseal.golden.model import NOT_PINNABLE, Golden
@@ -31,9 +31,20 @@ class Lint:
     open: tuple[str, ...]
 
 
-def lint_golden(golden: Golden) -> Lint:
-    """Return what ``golden`` covers and what it leaves open."""
-    return Lint(covered=tuple(_covered(golden)), open=tuple(_open(golden)))
+def lint_golden(golden: Golden, given_up: Iterable[tuple[str, int]] = ()) -> Lint:
+    """Return what ``golden`` covers and what it leaves open.
+
+    Args:
+        golden: the golden.
+        given_up: what quirks give up, in words, each with its PCR.
+    """
+    by_quirks = (_by_quirk(golden, words, pcr) for words, pcr in given_up)
+    return Lint(covered=tuple(_covered(golden)), open=(*_open(golden), *by_quirks))
+
+
+def _by_quirk(golden: Golden, words: str, pcr: int) -> str:
+    pinned = any(pcr == each for _, each, _ in golden.rows())
+    return words if pinned else f"{words}; this golden has no value for PCR {pcr}"
 
 
 def _covered(golden: Golden) -> Iterator[str]:
@@ -56,6 +67,7 @@ def _covered(golden: Golden) -> Iterator[str]:
 def _boot_rules(rules: BootRules) -> Iterator[str]:
     said = {
         "secure boot is on": rules.secure_boot,
+        "firmware says nothing against DMA protection": rules.dma_protection,
         "who signed what runs": rules.signers,
         "images from PCR 4": rules.images,
         "drivers from PCR 2": rules.drivers,
@@ -64,6 +76,9 @@ def _boot_rules(rules: BootRules) -> Iterator[str]:
         "sections of the unified kernel image": rules.sections,
         "files that the boot loader reads": rules.files,
         "partition table": rules.gpt,
+        "settings of systemd-boot": rules.loader_conf,
+        "add-ons and credentials (systemd-stub)": rules.addons,
+        f"words of the system in PCR 11 ({', '.join(rules.phases)})": rules.phases,
     }
     yield from (f"boot log, {rules.bank.hashlib_name}: {what}" for what, rule in said.items() if rule)
 

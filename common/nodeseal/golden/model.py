@@ -37,6 +37,7 @@ from nodeseal.tpm.pcr_usage import (
     FILE_PCR,
     IMA_PCR,
     SECURE_BOOT_PCR,
+    STUB_COMMAND_LINE_PCR,
     STUB_PCR,
 )
 
@@ -47,6 +48,7 @@ MAX_VALUES = 64
 _IMAGES, _SECURE_BOOT = 4, 7
 _PCRS_OF_RULES = {
     "secure_boot": {SECURE_BOOT_PCR},
+    "dma_protection": {SECURE_BOOT_PCR},
     "signers": {SECURE_BOOT_PCR},
     "dbx": {SECURE_BOOT_PCR},
     "images": {4},
@@ -55,6 +57,8 @@ _PCRS_OF_RULES = {
     "sections": {STUB_PCR},
     "files": {FILE_PCR},
     "gpt": {5},
+    "loader_conf": {5},
+    "addons": {STUB_COMMAND_LINE_PCR},
 }
 """PCRs with the events of each boot rule (PC Client Platform Firmware Profile; GRUB; systemd-stub)."""
 NOT_PINNABLE = {

@@ -28,6 +28,7 @@ def predicted_rules(rules: BootRules, steps: Steps, renamings: Iterable[Renaming
         images=_images(rules.images, new, keep=keep),
         drivers=_images(rules.drivers, new, keep=keep),
         files=_images(rules.files, new, keep=keep),
+        addons=_images(rules.addons, new, keep=keep),
         command_lines=_command_lines(rules.command_lines, renamings, keep=keep),
         sections=_sections(rules, steps, keep=keep),
     )

@@ -70,6 +70,7 @@ class BootRules:
     Attributes:
         bank: the bank whose digests the rules name.
         secure_boot: whether secure boot must be on, in user or deployed mode.
+        dma_protection: whether firmware must not have said that DMA protection was off (PCR 7).
         signers: the only authorities that may have vouched for an image (EV_EFI_VARIABLE_AUTHORITY).
         images: the chain of images that ran from PCR 4 (boot loaders, UKIs, kernels): each once, in this order, and no
             other. A set would let a kernel start without the boot loader that measures how it is started.
@@ -80,10 +81,15 @@ class BootRules:
         sections: allowed digests of a unified kernel image's sections by name (PCR 11), such as ``.linux``.
         files: the only files that the boot loader may have read (GRUB, PCR 9).
         gpt: allowed digests of the partition table event (PCR 5).
+        loader_conf: allowed digests of systemd-boot's settings (PCR 5).
+        addons: the only add-ons, credentials and extensions that systemd-stub may have passed on (PCR 12), by digest.
+        phases: words of a system other than systemd that it measures into PCR 11 as it starts, in order. They let
+            PCR 11 be proved, and are no rule by themselves.
     """
 
     bank: HashAlg = HashAlg.SHA256
     secure_boot: bool = False
+    dma_protection: bool = False
     signers: tuple[Signer, ...] | None = None
     images: tuple[Image, ...] | None = None
     drivers: tuple[Image, ...] | None = None
@@ -92,6 +98,9 @@ class BootRules:
     sections: Mapping[str, frozenset[bytes]] | None = None
     files: tuple[Image, ...] | None = None
     gpt: frozenset[bytes] | None = None
+    loader_conf: frozenset[bytes] | None = None
+    addons: tuple[Image, ...] | None = None
+    phases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

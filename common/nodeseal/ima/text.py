@@ -43,8 +43,8 @@ _REMEDY: Final = "a file name with a newline breaks its line; take the binary li
 
 
 def looks_like_ima_text(raw: bytes) -> bool:
-    """Tell whether a file begins like an ASCII list."""
-    first, _, _ = raw[:MAX_TEMPLATE_DATA].partition(b"\n")
+    """Tell whether a file begins like an ASCII list, after empty lines."""
+    first, _, _ = raw[:MAX_TEMPLATE_DATA].lstrip(b"\r\n").partition(b"\n")
     return _HEAD.fullmatch(first) is not None
 
 

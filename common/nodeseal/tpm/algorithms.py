@@ -62,11 +62,19 @@ HASHES_BY_NUMBER: dict[int, HashAlg] = {alg.value: alg for alg in HashAlg}
 HASHES_BY_NAME = {alg.hashlib_name: alg for alg in HashAlg}
 HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in HashAlg}
 SHA256_SIZE = 32
+_UNSUPPORTED = {0x0012: "sm3_256", 0x0027: "sha3_256", 0x0028: "sha3_384", 0x0029: "sha3_512"}
+"""Banks that TPMs have and that nodeseal cannot judge (TCG Algorithm Registry)."""
 
 STRONG_HASHES = (HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512)
 """Hashes without known collisions, weakest first. Only these count in signatures, names and goldens."""
 STRONG_HASHES_BY_NAME = {alg.hashlib_name: alg for alg in STRONG_HASHES}
 STRONG_HASHES_BY_DIGEST_SIZE = {alg.digest_size: alg for alg in STRONG_HASHES}
+
+
+def bank_name(number: int) -> str:
+    """Return the name of a bank by its TPM_ALG_ID, for people; unknown ones are numbers."""
+    known = HASHES_BY_NUMBER.get(number)
+    return known.hashlib_name if known else _UNSUPPORTED.get(number, f"0x{number:04x}")
 
 
 class Alg(IntEnum):

@@ -19,7 +19,8 @@ LAST_PCR = 23
 """Last PCR of a PC client (PC Client Platform TPM Profile, "PCR Requirements"); higher ones are refused."""
 PCR_COUNT = LAST_PCR + 1
 _SELECT_SIZES = (3, 4)
-_MAX_ENTRIES = 16
+MAX_BANKS = 16
+"""Most entries of a selection (TPML_PCR_SELECTION)."""
 PCR_BITMAP_SIZE = 3
 """Bytes of the bitmap of one bank, as written: a bit for each PCR."""
 
@@ -82,8 +83,8 @@ def decode_pcr_selection(reader: Reader) -> PcrSelection | None:
             above 23, or more than 16 entries.
     """
     count = reader.u32("pcrSelections.count")
-    if count > _MAX_ENTRIES:
-        raise reader.fault("pcrSelections.count", f"is {count}, at most {_MAX_ENTRIES}")
+    if count > MAX_BANKS:
+        raise reader.fault("pcrSelections.count", f"is {count}, at most {MAX_BANKS}")
     banks = [_decode_bank(reader) for _ in range(count)]
     if len({bank for bank, _ in banks}) != count:
         raise reader.fault("pcrSelections", "name a bank twice")

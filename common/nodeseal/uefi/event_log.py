@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Final
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg
+from nodeseal.tpm.algorithms import HASHES_BY_NUMBER, HashAlg, bank_name
 from nodeseal.tpm.pcr import PCR_COUNT
 from nodeseal.tpm.pcr_usage import STARTUP_LOCALITIES
 from nodeseal.uefi.event_log_reader import U32, LogReader
@@ -41,6 +41,7 @@ _ALGORITHM: Final = struct.Struct("<HH")
 _HEADER: Final = struct.Struct("<III")
 _U16: Final = struct.Struct("<H")
 _UINTN_64_BIT: Final = 2
+_ONLY_UNREAD: Final = "activate the SHA-256 bank in the firmware's settings (TPM, PCR banks), then reboot"
 _UNREAD: Final = {0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
 """Digest sizes of registered banks that are skipped: SM3-256 and SHA3-256/384/512 (TCG Algorithm Registry)."""
 
@@ -189,7 +190,8 @@ def _bank_sizes(reader: LogReader, table: bytes) -> dict[int, int]:
             raise reader.fault(f"a digest of bank 0x{number:04x} has {due} bytes, not {size}")
         sizes[number] = size
     if sizes.keys() <= _UNREAD.keys():
-        raise reader.fault("has none of the banks that are read")
+        only = ", ".join(map(bank_name, sizes))
+        raise reader.fault(f"has none of the banks that are read{only and f', only {only}'}", remedy=_ONLY_UNREAD)
     return sizes
 
 

@@ -20,6 +20,7 @@ _ACPI_TABLES: Final = {
 }
 """ACPI tables that point to a log. People take them for the log (ACPI 6.5 table 5.6)."""
 _TEXT_SAMPLE: Final = 64
+_TEXT: Final = "give the binary file: binary_bios_measurements of the firmware, or binary_runtime_measurements of IMA"
 _SPACES: Final = b"\t\n\r"
 
 
@@ -43,9 +44,10 @@ class LogReader:
         self._end = len(raw.rstrip(raw[-1:])) if raw[-1:] in _FILLER else len(raw)
         self.event = 0
 
-    def fault(self, problem: str) -> MalformedInput:
+    def fault(self, problem: str, remedy: str = "") -> MalformedInput:
         """Return the error for a problem, with the current event and byte."""
-        return MalformedInput(f"event log: event {self.event} at byte {self._at} of {len(self._raw)}: {problem}")
+        place = f"event {self.event} at byte {self._at} of {len(self._raw)}"
+        return MalformedInput(f"event log: {place}: {problem}", remedy=remedy)
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Read neighbouring integers of fixed size."""
@@ -89,4 +91,4 @@ def refuse_what_is_no_log(raw: bytes) -> None:
         name = raw[:4]
         raise MalformedInput(f"event log: is the ACPI table {name.decode()}, no log", remedy=_ACPI_TABLES[name])
     if all(byte in _SPACES or byte in range(0x20, 0x7F) for byte in raw[:_TEXT_SAMPLE]):
-        raise MalformedInput("event log: is text, no log", remedy="give the binary log as the firmware left it")
+        raise MalformedInput("event log: is text, no log", remedy=_TEXT)

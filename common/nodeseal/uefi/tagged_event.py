@@ -23,10 +23,12 @@ LOAD_OPTIONS: Final = 0x8F3B22ED
 """Tags of what Linux' EFI stub measures (drivers/firmware/efi/libstub/efistub.h)."""
 LOAD_OPTIONS_NAME: Final = "LOADED_IMAGE::LoadOptions"
 """Name of the event of the load options (drivers/firmware/efi/libstub/efi-stub-helper.c)."""
+_LOADER_CONF: Final = 0xF5BC582A
+"""Tag of systemd-boot's settings in PCR 5 (src/fundamental/tpm-pcr.h)."""
 _NAMES: Final = {
     INITRD: "initrd (Linux EFI stub)",
     LOAD_OPTIONS: "load options (Linux EFI stub)",
-    0xF5BC582A: "loader.conf (systemd-boot)",
+    _LOADER_CONF: "loader.conf (systemd-boot)",
     0x6C46F751: "devicetree addon (systemd-stub)",
     0x49DFFE0F: "initrd addon (systemd-stub)",
     0xDAC08E1A: "microcode addon (systemd-stub)",
@@ -101,6 +103,12 @@ class TaggedEvent:
     def is_container(self) -> bool:
         """Whether the data is a sequence of tagged events."""
         return self.tag & _CONTAINER == _CONTAINER
+
+
+def loader_conf_event() -> bytes:
+    """Return the data of the event by which systemd-boot describes that it measured ``loader.conf``."""
+    name = "loader.conf\0".encode("utf-16-le")
+    return TAG_HEADER.pack(_LOADER_CONF, len(name)) + name
 
 
 def decode_tagged_event(raw: bytes) -> TaggedEvent:

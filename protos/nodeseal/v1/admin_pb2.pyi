@@ -65,6 +65,7 @@ class Node(_message.Message):
     CERTIFIED_MANUFACTURER_FIELD_NUMBER: _builtins.int
     EK_ALGORITHM_FIELD_NUMBER: _builtins.int
     UNRECORDED_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     state: _attestation_pb2.NodeState.ValueType
     hostname: _builtins.str
@@ -105,6 +106,10 @@ class Node(_message.Message):
     def unrecorded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was taken away and holds already, and waits to be recorded: one sentence each."""
 
+    @_builtins.property
+    def certificate_expires(self) -> _timestamp_pb2.Timestamp:
+        """End of the certificate on its open connection; absent while it is not connected."""
+
     def __init__(
         self,
         *,
@@ -129,10 +134,11 @@ class Node(_message.Message):
         certified_manufacturer: _builtins.str = ...,
         ek_algorithm: _builtins.str = ...,
         unrecorded: _abc.Iterable[_builtins.str] | None = ...,
+        certificate_expires: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "certificate_expires", b"certificate_expires", "enrolled", b"enrolled", "last_seen", b"last_seen", "trusted_until", b"trusted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until", "unrecorded", b"unrecorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ak_name", b"ak_name", "boot", b"boot", "boot_id", b"boot_id", "certificate_expires", b"certificate_expires", "certified_manufacturer", b"certified_manufacturer", "ek_algorithm", b"ek_algorithm", "ek_name", b"ek_name", "enrolled", b"enrolled", "findings", b"findings", "goldens", b"goldens", "hostname", b"hostname", "ima_judged_bytes", b"ima_judged_bytes", "labels", b"labels", "last_seen", b"last_seen", "leases", b"leases", "node_id", b"node_id", "reason", b"reason", "state", b"state", "tpm_firmware", b"tpm_firmware", "tpm_manufacturer", b"tpm_manufacturer", "trusted_until", b"trusted_until", "unrecorded", b"unrecorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,6 +154,7 @@ class Boot(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     COMMAND_LINES_FIELD_NUMBER: _builtins.int
     FIRMWARE_VERSION_FIELD_NUMBER: _builtins.int
+    FIRMWARE_WORDS_FIELD_NUMBER: _builtins.int
     secure_boot: _builtins.str
     """user, deployed, setup or audit; "off"; or "not proved"."""
     firmware_version: _builtins.str
@@ -157,6 +164,10 @@ class Boot(_message.Message):
 
     @_builtins.property
     def command_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def firmware_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What firmware measured into PCR 7 in words, such as "DMA Protection Disabled"."""
+
     def __init__(
         self,
         *,
@@ -164,10 +175,11 @@ class Boot(_message.Message):
         images: _abc.Iterable[_builtins.str] | None = ...,
         command_lines: _abc.Iterable[_builtins.str] | None = ...,
         firmware_version: _builtins.str = ...,
+        firmware_words: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_lines", b"command_lines", "firmware_version", b"firmware_version", "images", b"images", "secure_boot", b"secure_boot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_lines", b"command_lines", "firmware_version", b"firmware_version", "firmware_words", b"firmware_words", "images", b"images", "secure_boot", b"secure_boot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,6 +500,41 @@ class ActivateGoldenRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivateGoldenRequest: _TypeAlias = ActivateGoldenRequest  # noqa: Y015
+
+@_typing.final
+class GoldenOutlook(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FORESEEN_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    state: _attestation_pb2.NodeState.ValueType
+    """As people see it now."""
+    foreseen: _builtins.str
+    """matches, differs, open (its rules on logs were not held against the node's logs), unknown (nothing is known of the
+    node's present boot) or not-for-it (other labels, or its window is closed).
+    """
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_attestation_pb2.Finding]:
+        """What it would object to; the first of many."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        state: _attestation_pb2.NodeState.ValueType = ...,
+        foreseen: _builtins.str = ...,
+        findings: _abc.Iterable[_attestation_pb2.Finding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "foreseen", b"foreseen", "node_id", b"node_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoldenOutlook: _TypeAlias = GoldenOutlook  # noqa: Y015
 
 @_typing.final
 class RetireGoldenRequest(_message.Message):

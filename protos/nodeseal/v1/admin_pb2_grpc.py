@@ -425,6 +425,11 @@ class GoldensStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Golden.FromString,
                 _registered_method=True)
+        self.ForeseeGolden = channel.stream_stream(
+                '/nodeseal.v1.Goldens/ForeseeGolden',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.GoldenOutlook.FromString,
+                _registered_method=True)
         self.RetireGolden = channel.unary_unary(
                 '/nodeseal.v1.Goldens/RetireGolden',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RetireGoldenRequest.SerializeToString,
@@ -447,6 +452,13 @@ class GoldensServicer:
 
     def ActivateGolden(self, request_iterator, context):
         """The document comes in parts, in order: goldens may be larger than messages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForeseeGolden(self, request_iterator, context):
+        """Says what the golden would say of each node, by what the verifier knows. Nothing is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -478,6 +490,11 @@ def add_GoldensServicer_to_server(servicer, server):
                     servicer.ActivateGolden,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Golden.SerializeToString,
+            ),
+            'ForeseeGolden': grpc.stream_stream_rpc_method_handler(
+                    servicer.ForeseeGolden,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.GoldenOutlook.SerializeToString,
             ),
             'RetireGolden': grpc.unary_unary_rpc_method_handler(
                     servicer.RetireGolden,
@@ -522,6 +539,33 @@ class Goldens:
             '/nodeseal.v1.Goldens/ActivateGolden',
             nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Golden.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForeseeGolden(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/nodeseal.v1.Goldens/ForeseeGolden',
+            nodeseal_dot_v1_dot_admin__pb2.ActivateGoldenRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.GoldenOutlook.FromString,
             options,
             channel_credentials,
             insecure,

@@ -142,6 +142,8 @@ class GoldensStub:
     def __new__(cls, channel: _aio.Channel) -> GoldensAsyncStub: ...
     ActivateGolden: _grpc.StreamUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]
     """The document comes in parts, in order: goldens may be larger than messages."""
+    ForeseeGolden: _grpc.StreamStreamMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.GoldenOutlook]
+    """Says what the golden would say of each node, by what the verifier knows. Nothing is changed."""
     RetireGolden: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]
     ListGoldens: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]
     GetGolden: _grpc.UnaryStreamMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]
@@ -152,6 +154,8 @@ class GoldensAsyncStub(GoldensStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ActivateGolden: _aio.StreamUnaryMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
     """The document comes in parts, in order: goldens may be larger than messages."""
+    ForeseeGolden: _aio.StreamStreamMultiCallable[_admin_pb2.ActivateGoldenRequest, _admin_pb2.GoldenOutlook]  # type: ignore[assignment]
+    """Says what the golden would say of each node, by what the verifier knows. Nothing is changed."""
     RetireGolden: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetireGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
     ListGoldens: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGoldensRequest, _admin_pb2.ListGoldensResponse]  # type: ignore[assignment]
     GetGolden: _aio.UnaryStreamMultiCallable[_admin_pb2.GetGoldenRequest, _admin_pb2.Golden]  # type: ignore[assignment]
@@ -165,6 +169,14 @@ class GoldensServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Golden, _abc.Awaitable[_admin_pb2.Golden]]:
         """The document comes in parts, in order: goldens may be larger than messages."""
+
+    @_abc_1.abstractmethod
+    def ForeseeGolden(
+        self,
+        request_iterator: _MaybeAsyncIterator[_admin_pb2.ActivateGoldenRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.GoldenOutlook], _abc.AsyncIterator[_admin_pb2.GoldenOutlook]]:
+        """Says what the golden would say of each node, by what the verifier knows. Nothing is changed."""
 
     @_abc_1.abstractmethod
     def RetireGolden(

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnodeseal/v1/attestation.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x0cPcrSelection\x12-\n\x05\x62\x61nks\x18\x01 \x03(\x0b\x32\x1e.nodeseal.v1.PcrSelection.Bank\x1a\"\n\x04\x42\x61nk\x12\x0c\n\x04hash\x18\x01 \x01(\r\x12\x0c\n\x04pcrs\x18\x02 \x03(\r\"\xe4\x01\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x30\n\rpcr_selection\x18\x02 \x01(\x0b\x32\x19.nodeseal.v1.PcrSelection\x12\x18\n\x10\x61nswer_within_ms\x18\x03 \x01(\r\x12\x17\n\x0fvalues_required\x18\x04 \x01(\x08\x12\x15\n\rboot_id_known\x18\x05 \x01(\t\x12\x16\n\x0e\x62oot_log_known\x18\x06 \x01(\x0c\x12\x18\n\x10ima_offset_known\x18\x07 \x01(\x04\x12\x1a\n\x12\x63omplete_within_ms\x18\x08 \x01(\r\"\x97\x01\n\x08\x45vidence\x12\x0e\n\x06\x63laims\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61ttest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\npcr_values\x18\x04 \x03(\x0c\x12\x10\n\x08\x62oot_log\x18\x05 \x01(\x0c\x12$\n\x03ima\x18\x06 \x01(\x0b\x32\x17.nodeseal.v1.ImaStretch\x12\x0c\n\x04more\x18\x07 \x01(\x08\";\n\nImaStretch\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\r\"c\n\x07\x46inding\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05where\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0c\n\x04seen\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12\r\n\x05\x65vent\x18\x06 \x01(\t\"\xa3\x01\n\x07Verdict\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.nodeseal.v1.NodeState\x12\x31\n\rtrusted_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etrusted_for_ms\x18\x03 \x01(\r\x12&\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x14.nodeseal.v1.Finding\"U\n\nRevocation\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12$\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x15.nodeseal.v1.EndCause\"\x8c\x01\n\x0bInstruction\x12+\n\nrevocation\x18\x01 \x01(\x0b\x32\x17.nodeseal.v1.Revocation\x12%\n\x07verdict\x18\x02 \x01(\x0b\x32\x14.nodeseal.v1.Verdict\x12)\n\tchallenge\x18\x03 \x01(\x0b\x32\x16.nodeseal.v1.Challenge\"`\n\x0cRenewRequest\x12\x1d\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0cH\x00\x12)\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x15.nodeseal.v1.EvidenceH\x00\x42\x06\n\x04step\"U\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x12)\n\tchallenge\x18\x02 \x01(\x0b\x32\x16.nodeseal.v1.Challenge*\xd5\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_PENDING\x10\x01\x12\x16\n\x12NODE_STATE_TRUSTED\x10\x02\x12\x18\n\x14NODE_STATE_REBOOTING\x10\x03\x12\x14\n\x10NODE_STATE_STALE\x10\x04\x12\x18\n\x14NODE_STATE_UNTRUSTED\x10\x05\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x06\x12\x16\n\x12NODE_STATE_RETIRED\x10\x07*n\n\x08\x45ndCause\x12\x19\n\x15\x45ND_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45ND_CAUSE_DISTRUST\x10\x01\x12\x15\n\x11\x45ND_CAUSE_SILENCE\x10\x02\x12\x18\n\x14\x45ND_CAUSE_REVOCATION\x10\x03\x32\x90\x01\n\x0b\x41ttestation\x12=\n\x06\x41ttest\x12\x15.nodeseal.v1.Evidence\x1a\x18.nodeseal.v1.Instruction(\x01\x30\x01\x12\x42\n\x05Renew\x12\x19.nodeseal.v1.RenewRequest\x1a\x1a.nodeseal.v1.RenewResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnodeseal/v1/attestation.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x0cPcrSelection\x12-\n\x05\x62\x61nks\x18\x01 \x03(\x0b\x32\x1e.nodeseal.v1.PcrSelection.Bank\x1a\"\n\x04\x42\x61nk\x12\x0c\n\x04hash\x18\x01 \x01(\r\x12\x0c\n\x04pcrs\x18\x02 \x03(\r\"\xe4\x01\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x30\n\rpcr_selection\x18\x02 \x01(\x0b\x32\x19.nodeseal.v1.PcrSelection\x12\x18\n\x10\x61nswer_within_ms\x18\x03 \x01(\r\x12\x17\n\x0fvalues_required\x18\x04 \x01(\x08\x12\x15\n\rboot_id_known\x18\x05 \x01(\t\x12\x16\n\x0e\x62oot_log_known\x18\x06 \x01(\x0c\x12\x18\n\x10ima_offset_known\x18\x07 \x01(\x04\x12\x1a\n\x12\x63omplete_within_ms\x18\x08 \x01(\r\"\xaa\x01\n\x08\x45vidence\x12\x0e\n\x06\x63laims\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61ttest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\npcr_values\x18\x04 \x03(\x0c\x12\x10\n\x08\x62oot_log\x18\x05 \x01(\x0c\x12$\n\x03ima\x18\x06 \x01(\x0b\x32\x17.nodeseal.v1.ImaStretch\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12\x11\n\tpcr_banks\x18\x08 \x03(\r\";\n\nImaStretch\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\r\"c\n\x07\x46inding\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05where\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0c\n\x04seen\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12\r\n\x05\x65vent\x18\x06 \x01(\t\"\xa3\x01\n\x07Verdict\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.nodeseal.v1.NodeState\x12\x31\n\rtrusted_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etrusted_for_ms\x18\x03 \x01(\r\x12&\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x14.nodeseal.v1.Finding\"U\n\nRevocation\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12$\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x15.nodeseal.v1.EndCause\"\x8c\x01\n\x0bInstruction\x12+\n\nrevocation\x18\x01 \x01(\x0b\x32\x17.nodeseal.v1.Revocation\x12%\n\x07verdict\x18\x02 \x01(\x0b\x32\x14.nodeseal.v1.Verdict\x12)\n\tchallenge\x18\x03 \x01(\x0b\x32\x16.nodeseal.v1.Challenge\"`\n\x0cRenewRequest\x12\x1d\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0cH\x00\x12)\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x15.nodeseal.v1.EvidenceH\x00\x42\x06\n\x04step\"U\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x12)\n\tchallenge\x18\x02 \x01(\x0b\x32\x16.nodeseal.v1.Challenge*\xd5\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_PENDING\x10\x01\x12\x16\n\x12NODE_STATE_TRUSTED\x10\x02\x12\x18\n\x14NODE_STATE_REBOOTING\x10\x03\x12\x14\n\x10NODE_STATE_STALE\x10\x04\x12\x18\n\x14NODE_STATE_UNTRUSTED\x10\x05\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x06\x12\x16\n\x12NODE_STATE_RETIRED\x10\x07*n\n\x08\x45ndCause\x12\x19\n\x15\x45ND_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45ND_CAUSE_DISTRUST\x10\x01\x12\x15\n\x11\x45ND_CAUSE_SILENCE\x10\x02\x12\x18\n\x14\x45ND_CAUSE_REVOCATION\x10\x03\x32\x90\x01\n\x0b\x41ttestation\x12=\n\x06\x41ttest\x12\x15.nodeseal.v1.Evidence\x1a\x18.nodeseal.v1.Instruction(\x01\x30\x01\x12\x42\n\x05Renew\x12\x19.nodeseal.v1.RenewRequest\x1a\x1a.nodeseal.v1.RenewResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nodeseal.v1.attestation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=1307
-  _globals['_NODESTATE']._serialized_end=1520
-  _globals['_ENDCAUSE']._serialized_start=1522
-  _globals['_ENDCAUSE']._serialized_end=1632
+  _globals['_NODESTATE']._serialized_start=1326
+  _globals['_NODESTATE']._serialized_end=1539
+  _globals['_ENDCAUSE']._serialized_start=1541
+  _globals['_ENDCAUSE']._serialized_end=1651
   _globals['_PCRSELECTION']._serialized_start=79
   _globals['_PCRSELECTION']._serialized_end=176
   _globals['_PCRSELECTION_BANK']._serialized_start=142
@@ -43,21 +43,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGE']._serialized_start=179
   _globals['_CHALLENGE']._serialized_end=407
   _globals['_EVIDENCE']._serialized_start=410
-  _globals['_EVIDENCE']._serialized_end=561
-  _globals['_IMASTRETCH']._serialized_start=563
-  _globals['_IMASTRETCH']._serialized_end=622
-  _globals['_FINDING']._serialized_start=624
-  _globals['_FINDING']._serialized_end=723
-  _globals['_VERDICT']._serialized_start=726
-  _globals['_VERDICT']._serialized_end=889
-  _globals['_REVOCATION']._serialized_start=891
-  _globals['_REVOCATION']._serialized_end=976
-  _globals['_INSTRUCTION']._serialized_start=979
-  _globals['_INSTRUCTION']._serialized_end=1119
-  _globals['_RENEWREQUEST']._serialized_start=1121
-  _globals['_RENEWREQUEST']._serialized_end=1217
-  _globals['_RENEWRESPONSE']._serialized_start=1219
-  _globals['_RENEWRESPONSE']._serialized_end=1304
-  _globals['_ATTESTATION']._serialized_start=1635
-  _globals['_ATTESTATION']._serialized_end=1779
+  _globals['_EVIDENCE']._serialized_end=580
+  _globals['_IMASTRETCH']._serialized_start=582
+  _globals['_IMASTRETCH']._serialized_end=641
+  _globals['_FINDING']._serialized_start=643
+  _globals['_FINDING']._serialized_end=742
+  _globals['_VERDICT']._serialized_start=745
+  _globals['_VERDICT']._serialized_end=908
+  _globals['_REVOCATION']._serialized_start=910
+  _globals['_REVOCATION']._serialized_end=995
+  _globals['_INSTRUCTION']._serialized_start=998
+  _globals['_INSTRUCTION']._serialized_end=1138
+  _globals['_RENEWREQUEST']._serialized_start=1140
+  _globals['_RENEWREQUEST']._serialized_end=1236
+  _globals['_RENEWRESPONSE']._serialized_start=1238
+  _globals['_RENEWRESPONSE']._serialized_end=1323
+  _globals['_ATTESTATION']._serialized_start=1654
+  _globals['_ATTESTATION']._serialized_end=1798
 # @@protoc_insertion_point(module_scope)

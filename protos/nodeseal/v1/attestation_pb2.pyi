@@ -175,6 +175,7 @@ class Evidence(_message.Message):
     BOOT_LOG_FIELD_NUMBER: _builtins.int
     IMA_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    PCR_BANKS_FIELD_NUMBER: _builtins.int
     claims: _builtins.bytes
     """Canonical JSON, hashed as sent."""
     attest: _builtins.bytes
@@ -193,6 +194,12 @@ class Evidence(_message.Message):
     def ima(self) -> Global___ImaStretch:
         """A stretch of the IMA log, in order."""
 
+    @_builtins.property
+    def pcr_banks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """TPM_ALG_IDs of the PCR banks that are active in the TPM, so that the next challenge asks for no other. A node that
+        cannot quote what it was asked for, because a bank is missing, answers with these alone.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +210,11 @@ class Evidence(_message.Message):
         boot_log: _builtins.bytes = ...,
         ima: Global___ImaStretch | None = ...,
         more: _builtins.bool = ...,
+        pcr_banks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ima", b"ima"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attest", b"attest", "boot_log", b"boot_log", "claims", b"claims", "ima", b"ima", "more", b"more", "pcr_values", b"pcr_values", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attest", b"attest", "boot_log", b"boot_log", "claims", b"claims", "ima", b"ima", "more", b"more", "pcr_banks", b"pcr_banks", "pcr_values", b"pcr_values", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nodeseal.v1 import attestation_pb2 as nodeseal_dot_v1_dot_attestation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnodeseal/v1/key_release.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnodeseal/v1/attestation.proto\"\x85\x01\n\x0eReleaseRequest\x12\x1f\n\x03\x61sk\x18\x01 \x01(\x0b\x32\x10.nodeseal.v1.AskH\x00\x12#\n\x05proof\x18\x02 \x01(\x0b\x32\x12.nodeseal.v1.ProofH\x00\x12%\n\x04logs\x18\x03 \x01(\x0b\x32\x15.nodeseal.v1.EvidenceH\x00\x42\x06\n\x04step\" \n\x03\x41sk\x12\r\n\x05slots\x18\x03 \x01(\x0cJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\"r\n\x10ReleaseChallenge\x12)\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.nodeseal.v1.Challenge\x12\x33\n\x10policy_selection\x18\x02 \x01(\x0b\x32\x19.nodeseal.v1.PcrSelection\"{\n\x05Proof\x12\'\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x15.nodeseal.v1.Evidence\x12\x16\n\x0erelease_public\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x65rtify_attest\x18\x03 \x01(\x0c\x12\x19\n\x11\x63\x65rtify_signature\x18\x04 \x01(\x0c\"x\n\x0fReleaseResponse\x12\x32\n\tchallenge\x18\x01 \x01(\x0b\x32\x1d.nodeseal.v1.ReleaseChallengeH\x00\x12)\n\x08released\x18\x02 \x01(\x0b\x32\x15.nodeseal.v1.ReleasedH\x00\x42\x06\n\x04step\"\xaf\x01\n\x08Released\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nc\x18\x03 \x01(\x0c\x12\x0f\n\x07wrapped\x18\x04 \x01(\x0c\x12\x31\n\rtrusted_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etrusted_for_ms\x18\x06 \x01(\r\x12\x17\n\x0fsilence_seconds\x18\x07 \x01(\r\"\"\n\rReturnRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\t\"\x10\n\x0eReturnResponse2\x99\x01\n\nKeyRelease\x12H\n\x07Release\x12\x1b.nodeseal.v1.ReleaseRequest\x1a\x1c.nodeseal.v1.ReleaseResponse(\x01\x30\x01\x12\x41\n\x06Return\x12\x1a.nodeseal.v1.ReturnRequest\x1a\x1b.nodeseal.v1.ReturnResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnodeseal/v1/key_release.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnodeseal/v1/attestation.proto\"\x85\x01\n\x0eReleaseRequest\x12\x1f\n\x03\x61sk\x18\x01 \x01(\x0b\x32\x10.nodeseal.v1.AskH\x00\x12#\n\x05proof\x18\x02 \x01(\x0b\x32\x12.nodeseal.v1.ProofH\x00\x12%\n\x04logs\x18\x03 \x01(\x0b\x32\x15.nodeseal.v1.EvidenceH\x00\x42\x06\n\x04step\"3\n\x03\x41sk\x12\r\n\x05slots\x18\x03 \x01(\x0c\x12\x11\n\tpcr_banks\x18\x04 \x03(\rJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\"r\n\x10ReleaseChallenge\x12)\n\tchallenge\x18\x01 \x01(\x0b\x32\x16.nodeseal.v1.Challenge\x12\x33\n\x10policy_selection\x18\x02 \x01(\x0b\x32\x19.nodeseal.v1.PcrSelection\"{\n\x05Proof\x12\'\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x15.nodeseal.v1.Evidence\x12\x16\n\x0erelease_public\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x65rtify_attest\x18\x03 \x01(\x0c\x12\x19\n\x11\x63\x65rtify_signature\x18\x04 \x01(\x0c\"x\n\x0fReleaseResponse\x12\x32\n\tchallenge\x18\x01 \x01(\x0b\x32\x1d.nodeseal.v1.ReleaseChallengeH\x00\x12)\n\x08released\x18\x02 \x01(\x0b\x32\x15.nodeseal.v1.ReleasedH\x00\x42\x06\n\x04step\"\xaf\x01\n\x08Released\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nc\x18\x03 \x01(\x0c\x12\x0f\n\x07wrapped\x18\x04 \x01(\x0c\x12\x31\n\rtrusted_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etrusted_for_ms\x18\x06 \x01(\r\x12\x17\n\x0fsilence_seconds\x18\x07 \x01(\r\"\"\n\rReturnRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\t\"\x10\n\x0eReturnResponse2\x99\x01\n\nKeyRelease\x12H\n\x07Release\x12\x1b.nodeseal.v1.ReleaseRequest\x1a\x1c.nodeseal.v1.ReleaseResponse(\x01\x30\x01\x12\x41\n\x06Return\x12\x1a.nodeseal.v1.ReturnRequest\x1a\x1b.nodeseal.v1.ReturnResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEREQUEST']._serialized_start=111
   _globals['_RELEASEREQUEST']._serialized_end=244
   _globals['_ASK']._serialized_start=246
-  _globals['_ASK']._serialized_end=278
-  _globals['_RELEASECHALLENGE']._serialized_start=280
-  _globals['_RELEASECHALLENGE']._serialized_end=394
-  _globals['_PROOF']._serialized_start=396
-  _globals['_PROOF']._serialized_end=519
-  _globals['_RELEASERESPONSE']._serialized_start=521
-  _globals['_RELEASERESPONSE']._serialized_end=641
-  _globals['_RELEASED']._serialized_start=644
-  _globals['_RELEASED']._serialized_end=819
-  _globals['_RETURNREQUEST']._serialized_start=821
-  _globals['_RETURNREQUEST']._serialized_end=855
-  _globals['_RETURNRESPONSE']._serialized_start=857
-  _globals['_RETURNRESPONSE']._serialized_end=873
-  _globals['_KEYRELEASE']._serialized_start=876
-  _globals['_KEYRELEASE']._serialized_end=1029
+  _globals['_ASK']._serialized_end=297
+  _globals['_RELEASECHALLENGE']._serialized_start=299
+  _globals['_RELEASECHALLENGE']._serialized_end=413
+  _globals['_PROOF']._serialized_start=415
+  _globals['_PROOF']._serialized_end=538
+  _globals['_RELEASERESPONSE']._serialized_start=540
+  _globals['_RELEASERESPONSE']._serialized_end=660
+  _globals['_RELEASED']._serialized_start=663
+  _globals['_RELEASED']._serialized_end=838
+  _globals['_RETURNREQUEST']._serialized_start=840
+  _globals['_RETURNREQUEST']._serialized_end=874
+  _globals['_RETURNRESPONSE']._serialized_start=876
+  _globals['_RETURNRESPONSE']._serialized_end=892
+  _globals['_KEYRELEASE']._serialized_start=895
+  _globals['_KEYRELEASE']._serialized_end=1048
 # @@protoc_insertion_point(module_scope)

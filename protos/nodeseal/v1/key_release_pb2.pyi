@@ -57,16 +57,22 @@ class Ask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SLOTS_FIELD_NUMBER: _builtins.int
+    PCR_BANKS_FIELD_NUMBER: _builtins.int
     slots: _builtins.bytes
     """The document nodeseal.slots.json (docs/sealed-format.md): it names the model and holds its slots. At most 256 KiB."""
+    @_builtins.property
+    def pcr_banks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """TPM_ALG_IDs of the PCR banks that are active in the TPM."""
+
     def __init__(
         self,
         *,
         slots: _builtins.bytes = ...,
+        pcr_banks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pcr_banks", b"pcr_banks", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

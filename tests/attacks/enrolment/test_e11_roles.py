@@ -58,6 +58,7 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Nodes/GetEvidence": {"operator", "approver", "auditor"},
     "nodeseal.v1.Nodes/GetToken": ANYBODY,
     "nodeseal.v1.Goldens/ActivateGolden": {"approver"},
+    "nodeseal.v1.Goldens/ForeseeGolden": {"approver", "operator"},
     "nodeseal.v1.Goldens/RetireGolden": {"operator", "approver"},
     "nodeseal.v1.Goldens/ListGoldens": ANYBODY,
     "nodeseal.v1.Goldens/GetGolden": ANYBODY,

@@ -100,7 +100,7 @@ FILES: Final[dict[str, tuple[ImaEntry, str, str]]] = {
     ),
     "a file that calls itself the boot aggregate": (
         ran("boot_aggregate", "evil"),
-        "ima.unknown-file",
+        "ima.log-carried",
         "boot_aggregate",
     ),
 }

@@ -122,7 +122,7 @@ def test_the_private_key_is_not_shown() -> None:
 def test_a_second_agent_cannot_use_the_directory_until_the_first_lets_go(tmp_path: Path) -> None:
     first, second = StateDirectory(tmp_path / "state"), StateDirectory(tmp_path / "state")
     first.claim()
-    with pytest.raises(Unavailable, match="another agent uses it"):
+    with pytest.raises(Unavailable, match=f"process {os.getpid()} uses it"):
         second.claim()
     first.release()
     second.claim()

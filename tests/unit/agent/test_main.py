@@ -54,6 +54,8 @@ def answering(reply: Reply) -> Iterator[Path]:
     [
         pytest.param({"state": "trusted", "trusted_until": "2030-01-01T00:00:00Z"}, 0, id="trusted"),
         pytest.param({"state": "untrusted"}, 1, id="untrusted"),
+        pytest.param({"state": "retired", "trusted_until": "2030-01-01T00:00:00Z"}, 1, id="retired before its time"),
+        pytest.param({"state": "disconnected", "trusted_until": "2030-01-01T00:00:00Z"}, 1, id="disconnected"),
     ],
 )
 def test_status_prints_the_answer_and_its_exit_status_says_whether_it_is_trusted(
@@ -77,22 +79,35 @@ def test_status_for_people_names_the_state_and_every_finding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        pytest.param(["status", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", id="no configuration"),
-        pytest.param(["run", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", id="no configuration to run by"),
+        pytest.param(["status", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", 1, id="no configuration"),
+        pytest.param(["run", "--config", "/nonexistent.yaml"], "/nonexistent.yaml", 78, id="none to run by"),
     ],
 )
-def test_a_failure_is_one_line_on_stderr_and_exit_status_1(
-    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_failure_is_one_line_on_stderr_and_the_exit_status(
+    arguments: list[str],
+    message: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.argv", ["nodeseal-agent", *arguments])
     with pytest.raises(SystemExit) as caught:
         main.main()
-    assert caught.value.code == 1
+    assert caught.value.code == code
     shown = capsys.readouterr().err
     assert shown.startswith("nodeseal-agent: ")
     assert message in shown
+
+
+def test_status_for_people_says_since_when_what_the_verifier_said_and_what_to_do() -> None:
+    parameters = {"state": "retired", "since": "2026-01-01", "heard": "2026-01-02", "problem": "node.retired"}
+    with answering(Reply(parameters={**parameters, "findings": [], "leases": []})) as config:
+        result = CliRunner().invoke(main.app, ["status", "--config", str(config)])
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert {name: lines[name] for name in parameters} == parameters
+    assert "stop the agent" in lines["do"]
 
 
 def test_status_without_an_agent_says_what_to_do(

@@ -12,7 +12,9 @@ import pytest
 
 from nodeseal.agent.config import load_config
 from nodeseal.agent.service import Agent
-from nodeseal.errors import NodesealError, NotFound, Unavailable
+from nodeseal.checks.faults import Fault, Unfit
+from nodeseal.errors import NodesealError, NotFound, ProofFailed, Unavailable
+from nodeseal.findings import Finding, FindingId
 from support.failing_logs import let_logs_fail
 
 CONFIG = """\
@@ -53,8 +55,50 @@ def test_a_node_that_the_verifier_does_not_know_forgets_its_identity_before_a_wo
     assert not identity.exists()
 
 
+def test_a_node_that_the_verifier_calls_retired_shows_as_retired_with_the_reason(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = agent._status.since
+    lose(agent, ProofFailed(Finding(id=FindingId.NODE_RETIRED, expected="a node", seen="x")), monkeypatch)
+    assert (agent._status.state, agent._status.heard) == ("retired", None)
+    assert "node.retired" in agent._status.problem
+    assert agent._status.since > before
+
+
 def test_a_lost_connection_shows_in_the_status_before_a_word_is_said_of_it(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose(agent, Unavailable("gone"), monkeypatch)
     assert agent._status.state == "disconnected"
+
+
+def test_a_verifier_of_another_authority_ends_an_agent_that_was_never_connected(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Fault(what="another authority", remedy="take its ca.pem")
+    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
+    with pytest.raises(Unfit, match="another authority"):
+        asyncio.run(agent._disconnected(Unavailable("failed to connect")))
+
+
+def test_a_verifier_of_another_authority_ends_no_agent_that_was_connected(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Fault(what="another authority", remedy="take its ca.pem")
+    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
+    agent._status.judged("trusted", ())
+    asyncio.run(agent._disconnected(Unavailable("failed to connect")))
+    assert (agent._status.problem, agent._status.remedy) == ("another authority", "take its ca.pem")
+
+
+def test_the_verifier_is_looked_at_once_a_minute_at_most(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+
+    def look(checks: object) -> tuple[Fault, ...]:
+        looks.append(checks)
+        return ()
+
+    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", look)
+    for _ in range(5):
+        asyncio.run(agent._disconnected(Unavailable("failed to connect")))
+    assert len(looks) == 1

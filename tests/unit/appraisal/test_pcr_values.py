@@ -33,15 +33,19 @@ def test_any_allowed_value_of_a_pcr_will_do(value: bytes) -> None:
     assert judged_values({**PCRS, 4: value}, either).goldens == (either,)
 
 
-@pytest.mark.parametrize(
-    ("bank", "index"),
-    [pytest.param(SHA256, 17, id="a PCR"), pytest.param(HashAlg.SHA384, 4, id="a bank")],
-)
-def test_what_a_golden_pins_but_the_quote_does_not_cover_does_not_match(bank: HashAlg, index: int) -> None:
-    golden = Golden(name="rack-a", pcrs={bank: {index: frozenset({PCRS[4].ljust(bank.digest_size, b"\0")})}})
-    judgement = judged_values(PCRS, golden)
-    assert found(judgement) == [(FindingId.PCR_MISMATCH, f"{bank.hashlib_name} PCR {index}, golden rack-a")]
+def test_a_pcr_that_a_golden_pins_but_the_quote_does_not_cover_does_not_match() -> None:
+    judgement = judged_values(PCRS, Golden(name="rack-a", pcrs={SHA256: {17: frozenset({PCRS[4]})}}))
+    assert found(judgement) == [(FindingId.PCR_MISMATCH, "sha256 PCR 17, golden rack-a")]
     assert judgement.findings[0].seen == "not quoted"
+
+
+def test_a_golden_of_a_bank_that_the_quote_does_not_cover_does_not_match_and_is_not_the_nearest() -> None:
+    other = Golden(name="a-bank", pcrs={HashAlg.SHA384: {4: frozenset({bytes(48)})}})
+    judgement = judged_values(PCRS, other)
+    assert found(judgement) == [(FindingId.PCR_BANK, "golden a-bank")]
+    assert (judgement.findings[0].expected, judgement.findings[0].seen) == ("a quote of sha384", "one of sha256")
+    nearer = Golden(name="rack-a", pcrs={SHA256: {4: frozenset({OTHER}), 5: frozenset({OTHER})}})
+    assert {each for each, _ in found(judged_values(PCRS, other, nearer))} == {FindingId.PCR_MISMATCH}
 
 
 @pytest.mark.parametrize("index", range(8))

@@ -10,6 +10,7 @@ import pytest
 from nodeseal.swtpm.sample_log import SampleBoot
 from nodeseal.uefi.event_log import Event, EventLog
 from nodeseal.uefi.event_log_types import EventType
+from nodeseal.uefi.tagged_event import loader_conf_event
 from support.boot_logs import SHA256, appended, claims_of, good_log, measured, place_of, quote_of, replaced, without
 
 LINE = "/vmlinuz root=LABEL=root ro quiet"
@@ -113,8 +114,16 @@ def test_a_stub_measures_its_command_line_into_pcr_12() -> None:
     assert _lines(appended(UNIFIED, _stub("init=/bin/sh")))[1:] == [("systemd-stub", "init=/bin/sh")]
 
 
-def test_what_no_digest_covers_in_pcr_12_may_be_a_command_line() -> None:
-    assert (("systemd-stub", None)) in _lines(appended(UNIFIED, measured(12, IPL, b"credentials", b"cpio")))
+def test_what_no_digest_covers_in_pcr_12_is_known_by_its_digest() -> None:
+    log = appended(UNIFIED, measured(12, IPL, b"credentials", b"cpio"))
+    assert [(each.name, each.digest) for each in claims_of(log).addons] == [("credentials", SHA256.digest(b"cpio"))]
+    assert claims_of(UNIFIED).addons == ()
+
+
+def test_settings_of_systemd_boot_are_no_partition_table() -> None:
+    log = appended(LOG, measured(5, EventType.EVENT_TAG, loader_conf_event(), b"timeout 3"))
+    assert claims_of(log).gpt == claims_of(LOG).gpt
+    assert [each.digest for each in claims_of(log).loader_conf] == [SHA256.digest(b"timeout 3")]
 
 
 @pytest.mark.parametrize("text", ["\u6f22\u5b57 init=/bin/sh", "\ud800 init=/bin/sh", "\x01 init=/bin/sh"], ids=ascii)

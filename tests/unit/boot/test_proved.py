@@ -176,6 +176,8 @@ def test_pcr_0_starts_at_the_startup_locality(locality: int) -> None:
         ("enter-initrd", "leave-initrd", "sysinit", "ready"),
         ("sysinit", "ready"),
         ("sysinit", "ready", "shutdown", "final"),
+        ("sysinit", "ready", "shutdown", "final", "sysinit", "ready"),
+        ("enter-initrd", "leave-initrd", *("sysinit", "ready", "shutdown", "final") * 31, "sysinit", "ready"),
     ],
 )
 def test_systemd_phases_may_follow_the_log_in_pcr_11(words: tuple[str, ...]) -> None:
@@ -187,13 +189,41 @@ def test_systemd_phases_may_follow_the_log_in_pcr_11(words: tuple[str, ...]) -> 
     assert 11 in result.proved
 
 
-@pytest.mark.parametrize("words", [("ready",), ("leave-initrd",), ("sysinit", "enter-initrd"), ("sysinit", "evil")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ready",),
+        ("leave-initrd",),
+        ("sysinit", "enter-initrd"),
+        ("sysinit", "evil"),
+        ("sysinit", "ready", "shutdown", "final", "enter-initrd"),
+        ("sysinit", "ready", "shutdown", "final") * 32 + ("sysinit",),
+    ],
+)
 def test_other_words_do_not_explain_pcr_11(words: tuple[str, ...]) -> None:
     values = values_of(LOG)
     moved = _extended(values[11], *(word.encode() for word in words))
     result = proved(LOG, quoted_pcrs({SHA256: values | {11: moved}}))
     assert result.phases == ()
     assert 11 not in result.proved
+
+
+TALOS = ("enter-initrd", "leave-initrd", "enter-machined", "start-the-world")
+
+
+@pytest.mark.parametrize("words", [TALOS[:1], TALOS[:3], TALOS, TALOS + TALOS[:2], ("sysinit", "ready")])
+def test_words_of_another_system_explain_pcr_11_where_a_golden_expects_them(words: tuple[str, ...]) -> None:
+    values = values_of(LOG)
+    quoted = quoted_pcrs({SHA256: values | {11: _extended(values[11], *(word.encode() for word in words))}})
+    assert prove_boot_log(LOG, quoted, FirmwareFacts(), SHA256, TALOS).phases == words
+
+
+@pytest.mark.parametrize("words", [TALOS, ("start-the-world",), TALOS[1:]])
+def test_words_that_no_golden_expects_do_not(words: tuple[str, ...]) -> None:
+    values = values_of(LOG)
+    quoted = quoted_pcrs({SHA256: values | {11: _extended(values[11], *(word.encode() for word in words))}})
+    assert 11 not in prove_boot_log(LOG, quoted, FirmwareFacts(), SHA256).proved
+    assert words == TALOS or 11 not in prove_boot_log(LOG, quoted, FirmwareFacts(), SHA256, TALOS).proved
 
 
 @pytest.mark.parametrize("pcr", [*range(8), 9, 12, 13, 14])

@@ -18,8 +18,12 @@ from nodeseal.evidence.binding import Channel
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import node_id_of
-from nodeseal.swtpm.sample_log import SampleBoot
+from nodeseal.swtpm.sample_log import SampleBoot, sample_boot_log
 from nodeseal.tpm.algorithms import HashAlg
+from nodeseal.uefi.event_log import decode_event_log, encode_event_log
+from nodeseal.uefi.event_log_types import EventType
+from support.boot_logs import appended
+from support.boot_logs import measured as event_of
 from support.evidence_folders import folder_of, write_folder
 from support.rounds import FILES, Round, measured, ran
 
@@ -47,9 +51,9 @@ def captured(folder: Path, machines: Sequence[Round], *options: str) -> tuple[Go
     return parse_golden(result.stdout.encode(), "captured"), result.stdout
 
 
-def told(folder: Path, machines: Sequence[Round], *options: str) -> Any:
+def told(folder: Path, machines: Sequence[Round], *options: str, exit_code: int = 0) -> Any:
     result = run(folder, machines, *options, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     return json.loads(result.stdout)
 
 
@@ -139,11 +143,38 @@ def test_json_holds_document_and_notes(tmp_path: Path) -> None:
 
 def test_what_would_keep_the_machine_untrusted_all_the_same_is_told(tmp_path: Path) -> None:
     lying = replace(MACHINE, boot_log=measured(OTHER_KERNEL).boot_log)
-    assert {each["id"] for each in told(tmp_path, [lying])["findings"]} == {"uefi.replay"}
+    assert {each["id"] for each in told(tmp_path, [lying], exit_code=1)["findings"]} == {"uefi.replay"}
     (tmp_path / "again").mkdir()
     result = run(tmp_path / "again", [lying])
+    assert result.exit_code == 1
     assert "uefi.replay" in result.stderr
     assert "uefi.replay" not in result.stdout
+
+
+def test_boots_before_and_after_a_firmware_update_leave_pcrs_open_and_that_is_no_success(tmp_path: Path) -> None:
+    updated = measured(SampleBoot(firmware=b"the update"))
+    boots = [named(MACHINE, boot="0001"), named(updated, boot="0002")]
+    assert told(tmp_path, boots, exit_code=1)["left_open"] == ["sha256:0"]
+    (tmp_path / "again").mkdir()
+    result = run(tmp_path / "again", boots)
+    assert result.exit_code == 1
+    assert "capture boots after the change alone" in " ".join(result.stderr.split())
+    (tmp_path / "on-purpose").mkdir()
+    assert run(tmp_path / "on-purpose", boots, "--pcrs", "2,4,7").exit_code == 0
+
+
+def test_words_of_the_firmware_are_written_down_and_decide_on_dma_protection(tmp_path: Path) -> None:
+    golden, text = captured(tmp_path, [MACHINE], "--rules")
+    assert golden.boot is not None
+    assert golden.boot.dma_protection
+    assert "firmware says" not in text
+    (tmp_path / "unprotected").mkdir()
+    log = decode_event_log(sample_boot_log(SampleBoot()))
+    log = appended(log, event_of(7, EventType.EFI_ACTION, b"DMA Protection Disabled"))
+    golden, text = captured(tmp_path / "unprotected", [measured(boot_log=encode_event_log(log))], "--rules")
+    assert golden.boot is not None
+    assert not golden.boot.dma_protection
+    assert '# - firmware says in PCR 7: "DMA Protection Disabled"\n' in text
 
 
 def test_reference_events_explain_later_differences(tmp_path: Path) -> None:

@@ -10,16 +10,16 @@ import pytest
 
 from nodeseal.errors import MalformedInput
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.verifier.config import TokenSettings, load_config
+from nodeseal.verifier.config import Config, TokenSettings, load_config
 from nodeseal.verifier.setup import _CONFIG
 
 GOOD = _CONFIG.format(trust_domain="example.org", listen="127.0.0.1:7443", listen_enrol="[::1]:7444")
 
 
-def load(tmp_path: Path, text: str) -> None:
+def load(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "verifier.yaml"
     path.write_text(text)
-    load_config(path)
+    return load_config(path)
 
 
 def test_what_init_writes_is_accepted_and_paths_are_relative_to_it(tmp_path: Path) -> None:
@@ -57,6 +57,19 @@ def test_the_lease_epoch_is_quoted_in_every_bank_whatever_the_settings_name(tmp_
     path.write_text(re.sub(r"    sha256: \[.*\]", banks, GOOD))
     expected = {HashAlg.SHA256: (0, 4, 23), HashAlg.SHA384: (0, 4, 23)}
     assert dict(load_config(path).attestation.selection.banks) == expected
+
+
+def test_quirks_of_the_operator_are_read_and_bad_ones_are_refused_with_their_place(tmp_path: Path) -> None:
+    text = GOOD.replace("attestation:", 'attestation:\n  quirks: "own.yaml"')
+    row = '  - {id: "a", vendor: "M", firmware: "1", deviates: "d", effect: "value-alone", pcr: 0, source: "s"}'
+    (tmp_path / "own.yaml").write_text(f"quirks:\n{row}\n")
+    assert [(quirk.id, quirk.pcr) for quirk in load(tmp_path, text).attestation.quirks] == [("a", 0)]
+    (tmp_path / "own.yaml").write_text(f"quirks:\n{row.replace('value-alone', 'trust-it')}\n")
+    with pytest.raises(MalformedInput, match=r"own\.yaml, line 2: effect is not one of"):
+        load(tmp_path, text)
+    (tmp_path / "own.yaml").unlink()
+    with pytest.raises(MalformedInput, match=r"attestation\.quirks: .*own\.yaml"):
+        load(tmp_path, text)
 
 
 PKCS11 = 'keys:\n  pkcs11:\n    module: "/usr/lib/vendor/p11.so"\n    token: "nodeseal"\n    pin: "pin"'

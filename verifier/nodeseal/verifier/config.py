@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nodeseal.boot.quirks import MAX_BYTES, Quirk, parse_added_quirks
 from nodeseal.documents import Fields
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.logs import MAX_BOOT_LOG, MAX_IMA_DELTA
+from nodeseal.files import read_small
 from nodeseal.ids import Digest, parse_digest, parse_trust_domain
 from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
@@ -79,6 +81,7 @@ class AttestationSettings:
         answer_within_seconds: a challenge's deadline, for the first message of the answer.
         selection: the PCRs that every quote covers: those that the settings name, and the lease epoch in their banks.
         max_waiting_log_bytes: logs of all nodes in memory that wait to be judged.
+        quirks: rows that the operator added to the table of firmware's deviations.
     """
 
     interval_seconds: int
@@ -86,6 +89,7 @@ class AttestationSettings:
     answer_within_seconds: int
     selection: PcrSelection
     max_waiting_log_bytes: int = DEFAULT_WAITING_LOG_BYTES
+    quirks: tuple[Quirk, ...] = ()
 
     @property
     def complete_within_seconds(self) -> int:
@@ -167,7 +171,7 @@ def load_config(path: Path) -> Config:
         key_folder=base / keys.text("folder"),
         kek=base / keys.text("kek"),
         enrolment=_enrolment(fields.fields("enrolment"), base),
-        attestation=_attestation(attestation),
+        attestation=_attestation(attestation, base),
         releases_per_minute=_releases(fields.fields("release")),
         log_style=parse_log_style(fields, "log"),
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
@@ -236,7 +240,7 @@ def _enrolment(fields: Fields, base: Path) -> EnrolmentSettings:
     return enrolment
 
 
-def _attestation(fields: Fields) -> AttestationSettings:
+def _attestation(fields: Fields, base: Path) -> AttestationSettings:
     interval = fields.integer("interval_seconds", low=0, high=3600)
     answer = fields.integer("answer_within_seconds", low=1, high=600)
     # A good node must be asked, and have the time to answer, before its trust from the last round ends.
@@ -245,14 +249,23 @@ def _attestation(fields: Fields) -> AttestationSettings:
     waiting = DEFAULT_WAITING_LOG_BYTES
     if fields.has("max_waiting_log_bytes"):
         waiting = fields.integer("max_waiting_log_bytes", low=MAX_BOOT_LOG + MAX_IMA_DELTA, high=2**40)
+    quirks = _quirks(base / fields.text("quirks")) if fields.has("quirks") else ()
     fields.done()
     return AttestationSettings(
+        quirks=quirks,
         interval_seconds=interval,
         trust_seconds=trust,
         answer_within_seconds=answer,
         selection=selection,
         max_waiting_log_bytes=waiting,
     )
+
+
+def _quirks(path: Path) -> tuple[Quirk, ...]:
+    try:
+        return parse_added_quirks(read_small(path, MAX_BYTES), str(path))
+    except Unavailable as error:
+        raise MalformedInput(f"attestation.quirks: {error}") from error
 
 
 def _selection(fields: Fields) -> PcrSelection:

@@ -7,36 +7,26 @@ mistakes need none of it.
 from __future__ import annotations
 
 import gc
-import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
 from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
+from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
 
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-    from nodeseal.verifier.config import Config
-    from nodeseal.verifier.people.persons import People
-
-T = TypeVar("T")
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Appraise nodes and release model keys to those that have proved what they run.",
     epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
 )
-person_app = typer.Typer(no_args_is_help=True, help="Manage the people who may operate the verifier, and their roles.")
 app.add_typer(person_app, name="person")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
@@ -49,18 +39,6 @@ GRPC_VARIABLES: Final = {
 they read to the one that waits."""
 _COLLECT_AFTER = 50_000
 """New objects between two searches for cycles. Rounds leave none, so Python's 700 would search too often."""
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
-
-
-def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    def convert(text: str) -> T:
-        try:
-            return parse(text)
-        except NodesealError as error:
-            raise typer.BadParameter(str(error)) from error
-
-    return convert
 
 
 def _address(text: str) -> str:
@@ -86,23 +64,23 @@ def _pair(first: Path | None, second: Path | None, names: str) -> tuple[Path, Pa
 def init_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     trust_domain: Annotated[
-        str, typer.Option(parser=_parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
+        str, typer.Option(parser=parsed(parse_trust_domain), metavar="NAME", help="SPIFFE trust domain.")
     ],
     server_name: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="DNS name or IP address of the verifier; repeat for more.")
     ] = None,
     listen: Annotated[
-        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for nodes and people.")
+        str, typer.Option(parser=parsed(_address), metavar="HOST:PORT", help="Address for nodes and people.")
     ] = "127.0.0.1:7443",
     listen_enrol: Annotated[
-        str, typer.Option(parser=_parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
+        str, typer.Option(parser=parsed(_address), metavar="HOST:PORT", help="Address for enrolment.")
     ] = "127.0.0.1:7444",
     ek_roots: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Certificates of the TPM vendors you trust, in subfolders as you like."),
     ] = None,
     admin: Annotated[
-        str, typer.Option(parser=_parsed(parse_person_id), metavar="NAME", help="The first person.")
+        str, typer.Option(parser=parsed(parse_person_id), metavar="NAME", help="The first person.")
     ] = "admin",
     ca_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Your own certificate authority.")] = None,
     ca_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
@@ -143,6 +121,7 @@ def run_command(config: ConfigOption) -> None:
     import uvloop
 
     from nodeseal.logs import configure_logs
+    from nodeseal.verifier.checks.start import proved
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.keys.stores import open_key_stores
     from nodeseal.verifier.wiring import serve
@@ -151,20 +130,66 @@ def run_command(config: ConfigOption) -> None:
     configure_logs(settings.log_style)
     for setting in settings.retired:
         structlog.get_logger().warning("setting ignored", setting=setting, remedy=f"delete it from {config}")
-    uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
+    with proved(settings, config, datetime.now(UTC)):
+        uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
+
+
+@app.command("check", epilog="Example: nodeseal-verifier check --config /etc/nodeseal/verifier/verifier.yaml --json")
+def check_command(config: ConfigOption, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Check everything that `run` checks before it is ready, and show all faults; exit code 1 if it would not start.
+
+    It changes nothing, and may run beside a running verifier.
+    """
+    from nodeseal.checks.faults import report_lines
+    from nodeseal.verifier.checks.start import fault_of, faults_beside
+    from nodeseal.verifier.config import load_config
+
+    holder = ""
+    try:
+        faults, holder = faults_beside(load_config(config), config, datetime.now(UTC))
+    except NodesealError as error:
+        faults = (fault_of(error),)
+    if as_json:
+        typer.echo(json.dumps({"faults": [fault.to_json() for fault in faults], "running": holder}, indent=2))
+    else:
+        typer.echo("\n".join(report_lines(faults)) or "no fault found")
+        if holder:
+            typer.echo(f"running  {holder}; its ports were not checked")
+    if any(fault.fatal for fault in faults):
+        raise typer.Exit(1)
+
+
+@app.command(
+    "renew-server", epilog="Example: nodeseal-verifier renew-server --config /etc/nodeseal/verifier/verifier.yaml"
+)
+def renew_server_command(
+    config: ConfigOption,
+    server_name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="DNS name or IP address; repeat; as before if left out.")
+    ] = None,
+) -> None:
+    """Make a new key and certificate for the server; a running verifier serves them from the next connection on."""
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.setup import renew_server
+
+    settings = load_config(config)
+    until = renew_server(settings, tuple(server_name or ()), datetime.now(UTC))
+    typer.echo(f"{settings.tls.certificate}: valid until {until:%Y-%m-%d}")
 
 
 @app.command("upgrade", epilog="Example: nodeseal-verifier upgrade --config /etc/nodeseal/verifier/verifier.yaml")
 def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
+    from nodeseal.verifier.checks.start import claimed
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
     from nodeseal.verifier.setup import make_ear_key
-    from nodeseal.verifier.store.database import opened_engine
+    from nodeseal.verifier.store.database import opened_engine, require_database
     from nodeseal.verifier.store.migrate import migrate
 
     settings = load_config(config)
-    with opened_engine(settings.database) as engine:
+    require_database(settings.database)
+    with claimed(settings), opened_engine(settings.database) as engine:
         migrate(engine)
         make_ear_key(settings.ear_key)
         if not has_begun(engine):
@@ -180,72 +205,6 @@ def ear_key_command(config: ConfigOption) -> None:
     from nodeseal.verifier.results.tokens import EarSigner
 
     typer.echo(EarSigner(read_private(load_config(config).ear_key, "keys.ear")).public_jwk)
-
-
-@person_app.command(
-    "add",
-    epilog="Example: nodeseal-verifier person add kim --role operator --role viewer -o ./kim --config verifier.yaml",
-)
-def person_add(
-    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
-    role: Annotated[list[str], typer.Option(metavar="ROLE", help="viewer, operator, approver or auditor; repeatable.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where their client goes.")],
-    config: ConfigOption,
-    verifier: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; localhost if left out.")
-    ] = None,
-) -> None:
-    """Make a client certificate for a person."""
-    from nodeseal.crypto.authority import CertificateAuthority
-    from nodeseal.files import read_file
-    from nodeseal.verifier.config import load_config, split_address
-    from nodeseal.verifier.people.persons import Newcomer, parse_roles
-
-    settings = load_config(config)
-    authority = CertificateAuthority.load(
-        read_file(settings.tls.ca, "authority"), read_file(settings.tls.ca_key, "authority's key")
-    )
-    newcomer = Newcomer(
-        name=parse_person_id(name),
-        roles=parse_roles(role),
-        trust_domain=settings.trust_domain,
-        verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
-        actor=_local_actor(),
-    )
-    with _people(settings) as people:
-        people.add(authority, newcomer, output)
-
-
-@person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
-def person_remove(
-    name: Annotated[str, typer.Argument(parser=_parsed(parse_person_id), metavar="NAME", help="Who.")],
-    config: ConfigOption,
-) -> None:
-    """Remove a person: their next call is refused."""
-    from nodeseal.verifier.config import load_config
-
-    with _people(load_config(config)) as people:
-        people.remove(parse_person_id(name), _local_actor())
-
-
-@person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
-def person_list(
-    config: ConfigOption,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Show who may operate the verifier."""
-    from nodeseal.verifier.config import load_config
-    from nodeseal.verifier.store.database import run
-    from nodeseal.verifier.store.persons import list_persons
-
-    with _database(load_config(config)) as engine:
-        persons = run(engine, list_persons)
-    rows = [{"name": p.name, "roles": sorted(role.value for role in p.roles)} for p in persons]
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        typer.echo(f"{row['name']:<24}{' '.join(row['roles'])}")
 
 
 @ek_app.command(
@@ -288,30 +247,6 @@ def _vendor_folder(ek_roots: Path | None, config: Path | None) -> Path:
 
         return load_config(config).enrolment.ek_roots
     raise typer.BadParameter("give either --ek-roots or --config")
-
-
-@contextmanager
-def _people(config: Config) -> Iterator[People]:
-    from nodeseal.verifier.ledger.log import load_mac_key
-    from nodeseal.verifier.people.persons import People
-
-    with _database(config) as engine:
-        yield People(engine=engine, mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
-
-
-@contextmanager
-def _database(config: Config) -> Iterator[sa.Engine]:
-    from nodeseal.verifier.store.database import opened_engine
-    from nodeseal.verifier.store.migrate import check_schema
-
-    with opened_engine(config.database) as engine:
-        check_schema(engine)
-        yield engine
-
-
-def _local_actor() -> str:
-    """Name who uses the command on the verifier's machine, for the audit log."""
-    return f"local/{getpass.getuser()}"
 
 
 def main() -> None:

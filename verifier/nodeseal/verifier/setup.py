@@ -1,4 +1,7 @@
-"""``nodeseal-verifier init``: everything a verifier needs, in one folder that appears whole or not at all."""
+"""``nodeseal-verifier init``: everything a verifier needs, in one folder that appears whole or not at all.
+
+``renew-server`` replaces the server's certificate in it.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,36 @@ from typing import Final
 
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.keywrap import new_kek
-from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_files import certificates_in
+from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import PUBLIC, read_file, sync_folder, write_file, write_new
+from nodeseal.files import (
+    PRIVATE,
+    PUBLIC,
+    naming,
+    read_file,
+    read_private,
+    replace_file,
+    sync_folder,
+    write_file,
+    write_new,
+)
 from nodeseal.ids import PersonId
-from nodeseal.verifier.config import DEFAULT_ACTS_KEY, DEFAULT_EAR_KEY, DEFAULT_JOURNAL, split_address
+from nodeseal.verifier.config import (
+    DEFAULT_ACTS_KEY,
+    DEFAULT_EAR_KEY,
+    DEFAULT_JOURNAL,
+    Config,
+    TlsSettings,
+    split_address,
+)
 from nodeseal.verifier.enrolment.vendors import SUFFIXES, Vendors, load_vendors
 from nodeseal.verifier.ledger.acts import VERIFIER
 from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.states import PEOPLE
-from nodeseal.verifier.store.database import opened_engine
+from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.migrate import migrate
 
 _CA_DAYS: Final = 3650
@@ -157,11 +178,12 @@ def make_ear_key(path: Path) -> None:
 
 
 def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthority, at: datetime) -> None:
-    with opened_engine(folder / "verifier.sqlite") as engine:
+    with made_engine(folder / "verifier.sqlite") as engine:
         migrate(engine)
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
         open_log(engine, mac_key, at)
-        verifier = f"{plan.server_names[0]}:{split_address(plan.listen)[1]}"
+        host = plan.server_names[0]
+        verifier = f"{f'[{host}]' if ':' in host else host}:{split_address(plan.listen)[1]}"
         newcomer = Newcomer(
             name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
         )
@@ -183,6 +205,51 @@ def _server(authority: CertificateAuthority, plan: SetupPlan, at: datetime) -> t
     request = certificate_request(key, "verifier")
     lifetime = timedelta(days=_SERVER_DAYS)
     return to_pem(authority.issue_verifier(request, plan.trust_domain, plan.server_names, at, lifetime)), key
+
+
+def renew_server(config: Config, names: tuple[str, ...], at: datetime) -> datetime:
+    """Put a new key and a new certificate of the authority in the place of the server's; return when it ends.
+
+    The key comes first. A verifier that looks in between finds that they do not belong together, and goes on with
+    those of before; so does one that looks after a power cut, until this is repeated.
+
+    Args:
+        config: where they are.
+        names: DNS names and IP addresses; empty: those of the certificate that is there.
+        at: the current time.
+
+    Raises:
+        MalformedInput: a file does not parse, or the certificate that is there is of another authority.
+        Unavailable: they cannot be written.
+    """
+    authority = CertificateAuthority.load(
+        read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key")
+    )
+    names = names or _names_so_far(config.tls)
+    key = new_tls_key()
+    request = certificate_request(key, "verifier")
+    lifetime = timedelta(days=_SERVER_DAYS)
+    certificate = authority.issue_verifier(request, config.trust_domain, names, at, lifetime)
+    _put_instead(config.tls.key, key, PRIVATE, config.tls.certificate)
+    _put_instead(config.tls.certificate, to_pem(certificate), PUBLIC, config.tls.certificate)
+    return peer_identity(certificate).not_after
+
+
+def _names_so_far(files: TlsSettings) -> tuple[str, ...]:
+    served = certificates_in(read_file(files.certificate, "tls.certificate"))[0]
+    if not served.issued_by(certificates_in(read_file(files.ca, "tls.ca"))[0]):
+        remedy = "get a new one there; to change to this verifier's own authority, give its names: --server-name"
+        raise MalformedInput(f"tls.certificate: {files.certificate}: of another authority", remedy=remedy)
+    return served.hosts
+
+
+def _put_instead(path: Path, content: bytes, mode: int, like: Path) -> None:
+    """Replace a file; whoever runs the command, it belongs to the owner of ``like``."""
+    real = path.resolve()
+    with naming(like):
+        owner = like.stat()
+    draft = real.with_name(f".{real.name}.{secrets.token_hex(8)}")
+    replace_file(real, content, draft, mode, (owner.st_uid, owner.st_gid))
 
 
 def _copy_vendors(source: Path | None, folder: Path) -> Vendors:

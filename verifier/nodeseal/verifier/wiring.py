@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -14,22 +14,25 @@ import structlog
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.errors import Unavailable
 from nodeseal.files import read_file, read_private
+from nodeseal.service_manager import ServiceManager
+from nodeseal.verifier.checks.start import keep_warning
 from nodeseal.verifier.clock import SYSTEM, Clock
 from nodeseal.verifier.config import Config, EnrolmentSettings
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.enroller import Enroller
 from nodeseal.verifier.enrolment.renewal import Renewals
-from nodeseal.verifier.enrolment.vendors import Vendors, ending, load_vendors, makers
+from nodeseal.verifier.enrolment.vendors import load_vendors, makers
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
 from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
-from nodeseal.verifier.ledger.log import check_log, load_mac_key
+from nodeseal.verifier.ledger.log import load_mac_key
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
+from nodeseal.verifier.people.renewals import PersonCertificates
 from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.release.rotation import Rotation
 from nodeseal.verifier.results.exports import Exports
@@ -40,28 +43,34 @@ from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
+from nodeseal.verifier.services.people import PeopleService
 from nodeseal.verifier.services.server import Addresses, Services, serving
 from nodeseal.verifier.store.database import Store, opened_engine
-from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
 from nodeseal.verifier.trust.keys import ModelKeys
 from nodeseal.verifier.trust.models import Models
 
+_NOBODY: Final = ServiceManager({})
 _log: Final = structlog.get_logger()
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None) -> AsyncIterator[Addresses]:
+async def running(
+    config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None, manager: ServiceManager = _NOBODY
+) -> AsyncIterator[Addresses]:
     """Run a verifier while the block runs; then end its streams, write what is pending, and close the store.
+
+    Its setup was proved before (:func:`nodeseal.verifier.checks.start.proved`).
 
     Args:
         config: its settings.
         clock: its source of time.
         keys: the stores of private model keys; None: those that the settings name.
+        manager: hears that the verifier is alive.
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
-        Unavailable: the database has another schema or cannot be read, or a port is taken.
+        Unavailable: the database cannot be read, or a port is taken.
     """
     keys = keys or open_key_stores(config)
     async with _ledger(config, clock) as ledger:
@@ -69,7 +78,8 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
         await fleet.load(await active_goldens(ledger.store))
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
-            keepers = [group.create_task(work) for work in _chores(fleet)]
+            chores = (*_chores(fleet, manager), keep_warning(config, clock))
+            keepers = [group.create_task(work) for work in chores]
             try:
                 yield addresses
             finally:
@@ -81,23 +91,19 @@ async def running(config: Config, clock: Clock = SYSTEM, keys: KeyStore | None =
 
 @asynccontextmanager
 async def _ledger(config: Config, clock: Clock) -> AsyncIterator[Ledger]:
-    """Open the database and prove that it is this verifier's own; then hold its ledger while the block runs."""
-    with opened_engine(config.database) as engine:
-        check_schema(engine)
-        mac_key = load_mac_key(config.acts_key)
-        check_log(engine, mac_key)
-        with closing(Store(engine)) as store:
-            ledger = Ledger(store, mac_key, Journal(config.journal), clock)
-            try:
-                yield ledger
-            finally:
-                await ledger.close()
+    """Hold the ledger of a database while the block runs."""
+    with opened_engine(config.database) as engine, closing(Store(engine)) as store:
+        ledger = Ledger(store, load_mac_key(config.acts_key), Journal(config.journal), clock)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
 
 
-def _chores(fleet: Fleet) -> tuple[Coroutine[Any, Any, None], ...]:
+def _chores(fleet: Fleet, manager: ServiceManager) -> tuple[Coroutine[Any, Any, None], ...]:
     """Return what goes on as long as the verifier serves."""
     ledger = fleet.ledger
-    return fleet.keep_sweeping(), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
+    return fleet.keep_sweeping(manager.alive), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
 
 
 async def serve(config: Config, keys: KeyStore) -> None:
@@ -105,14 +111,18 @@ async def serve(config: Config, keys: KeyStore) -> None:
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
-        Unavailable: the database has another schema or cannot be read, or a port is taken.
+        Unavailable: the database cannot be read, or a port is taken.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(config, keys=keys) as addresses:
+    manager = ServiceManager()
+    async with running(config, keys=keys, manager=manager) as addresses:
         _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol)
+        manager.status(f"serves nodes and people on {addresses.listen}, enrolment on {addresses.listen_enrol}")
+        manager.ready()
         await stop.wait()
+        manager.stopping()
         _log.info("stopping")
     _log.info("stopped")
 
@@ -125,15 +135,21 @@ async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterato
     lifetime = timedelta(hours=config.tls.node_hours)
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
+    people = PersonCertificates(fleet, authority, config.trust_domain)
     with closing(_enroller(config.enrolment, fleet, certificates)) as enroller:
         enrolment = EnrolmentService(enroller, config.enrolment)
-        services = _services(config, fleet, certificates, keys, enrolment)
+        services = _services(config, fleet, certificates, PeopleService(people, fleet.clock), keys, enrolment)
         async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
             yield addresses
 
 
-def _services(
-    config: Config, fleet: Fleet, certificates: Certificates, keys: KeyStore, enrolment: EnrolmentService
+def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
+    config: Config,
+    fleet: Fleet,
+    certificates: Certificates,
+    people: PeopleService,
+    keys: KeyStore,
+    enrolment: EnrolmentService,
 ) -> Services:
     rounds = Rounds(fleet)
     releases = Releases(fleet, rounds, keys, RateLimit(config.releases_per_minute, "releases"))
@@ -146,24 +162,17 @@ def _services(
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
         audit=AuditService(fleet.ledger),
+        people=people,
         enrolment=enrolment,
     )
 
 
 def _enroller(settings: EnrolmentSettings, fleet: Fleet, certificates: Certificates) -> Enroller:
     vendors = load_vendors(settings.ek_roots, "enrolment.ek_roots")
-    _tell_vendors(vendors, fleet.clock.wall())
-    policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)
-    return Enroller(fleet, certificates, policy, RateLimit(settings.per_minute, "enrolments"))
-
-
-def _tell_vendors(vendors: Vendors, at: datetime) -> None:
     counts = {"roots": len(vendors.roots), "intermediates": len(vendors.intermediates)}
     _log.info("vendor certificates", **counts, makers=makers(vendors))
-    if soon := ending(vendors, at):
-        _log.warning("vendor certificates expire within a year", certificates=soon)
-    if vendors.left_out:
-        _log.warning("vendor files left out", files=tuple(map(str, vendors.left_out)))
+    policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)
+    return Enroller(fleet, certificates, policy, RateLimit(settings.per_minute, "enrolments"))
 
 
 def _tell_streams(fleet: Fleet) -> None:

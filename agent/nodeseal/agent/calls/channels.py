@@ -14,6 +14,7 @@ import grpc.aio
 
 from nodeseal.agent.identity import Identity
 from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.files import read_file
 from nodeseal.wire.statuses import error_of, refusal_of
 
 M = TypeVar("M")
@@ -123,9 +124,9 @@ def _closed(address: str) -> Unavailable:
 
 def _authority(config: VerifierConfig) -> bytes:
     try:
-        return config.ca_file.read_bytes()
-    except OSError as error:
-        raise MalformedInput(f"{config.ca_file}: {error.strerror}") from error
+        return read_file(config.ca_file, "verifier.ca_file")
+    except MalformedInput as error:
+        raise MalformedInput(str(error), remedy="put the verifier's ca.pem there") from error
 
 
 def _options(config: VerifierConfig) -> list[tuple[str, int | str]]:

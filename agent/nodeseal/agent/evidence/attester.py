@@ -49,6 +49,7 @@ class Answer:
         binding: qualifying data of everything the TPM signs for this answer.
         quoted: the quote and its values.
         logs: what the verifier has not seen of this boot's logs.
+        banks: the active banks of the TPM.
     """
 
     boot_id: str
@@ -56,6 +57,7 @@ class Answer:
     binding: bytes
     quoted: QuotedState
     logs: NewLogs
+    banks: tuple[int, ...]
 
     def evidence(self, *, with_values: bool) -> Evidence:
         """Return the evidence that is sent."""
@@ -66,6 +68,7 @@ class Answer:
             pcr_values=self.quoted.values if with_values else None,
             boot_log=self.logs.boot_log,
             ima=self.logs.ima,
+            banks=self.banks,
         )
 
 
@@ -94,6 +97,14 @@ class Attester:
         """
         return read_boot_id(self._boot_id_file)
 
+    async def banks(self) -> tuple[int, ...]:
+        """Return the numbers of the TPM's active banks.
+
+        Raises:
+            Unavailable: the TPM cannot be asked.
+        """
+        return await self._tpm.call(lambda device: device.banks())
+
     async def answer(
         self, purpose: Purpose, challenge: AgentChallenge, channel: Channel, leases: tuple[LeaseId, ...]
     ) -> Answer:
@@ -115,7 +126,8 @@ class Attester:
         quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
         measured = _values_of(IMA_PCR, challenge.selection, quoted)
         logs = await asyncio.to_thread(self._logs.beyond, challenge.known, boot_id, measured)
-        return Answer(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs)
+        banks = await self.banks()
+        return Answer(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs, banks=banks)
 
     def _claims(self, boot_id: str, leases: tuple[LeaseId, ...]) -> bytes:
         return encode_claims(

@@ -48,7 +48,8 @@ def read_boot_id(path: Path) -> str:
     try:
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"{path}: {error}") from error
+        remedy = "let boot_id_file name a file that the agent can read, or leave that key out"
+        raise Unavailable(f"{path}: boot_id_file: {error}", remedy=remedy) from error
     if not _is_uuid(text):
         remedy = "let boot_id_file name a file that holds one UUID in lower case, or leave that key out"
         raise MalformedInput(f"{path}: boot_id_file: not the id of a boot", remedy=remedy)

@@ -181,6 +181,10 @@ class LocalKeysService:
             parameters={
                 **({"node_id": link.identity.node_id} if link else {}),
                 "state": self._status.state,
+                "since": _spell(self._status.since),
+                **({"heard": _spell(self._status.heard)} if self._status.heard else {}),
+                **({"problem": self._status.problem} if self._status.problem else {}),
+                **({"remedy": self._status.remedy} if self._status.remedy else {}),
                 **({"trusted_until": until} if self._leases.trusted else {}),
                 "findings": list(map(_finding, self._status.findings)),
                 "leases": [
@@ -207,8 +211,11 @@ class LocalKeysService:
         return Reply(error=f"{KEYS_INTERFACE}.Unavailable", parameters={"reason": str(error)})
 
     def _wall_time(self, steady: float) -> str:
-        at = datetime.now(UTC) + timedelta(seconds=steady - self._clock())
-        return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return _spell(datetime.now(UTC) + timedelta(seconds=steady - self._clock()))
+
+
+def _spell(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _end_reply(subscription: Subscription) -> Reply:

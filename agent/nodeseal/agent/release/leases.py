@@ -246,15 +246,20 @@ class Leases:
         self._leases.clear()
         return ids
 
-    async def watch(self) -> None:
-        """End leases, and the epoch, when their time has passed; runs until cancelled."""
+    async def watch(self, alive: Callable[[], None]) -> None:
+        """End leases, and the epoch, when their time has passed; runs until cancelled.
+
+        Args:
+            alive: called each time that what had to end has ended; at least once a second.
+        """
         while True:
             self._moved.clear()
             if not self.trusted:
                 self._lapse("the node's trust ran out")
+            alive()
             left = self._next_end() - self._clock()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _LONGEST_SLEEP_SECONDS) if left > 0 else None):
+                async with asyncio.timeout(min(left, _LONGEST_SLEEP_SECONDS) if left > 0 else _LONGEST_SLEEP_SECONDS):
                     await self._moved.wait()
 
     def _lapse(self, reason: str) -> None:

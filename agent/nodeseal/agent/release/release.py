@@ -169,7 +169,8 @@ class Releaser:
         if link is None:
             raise Unavailable("no connection to the verifier", remedy="see nodeseal-agent status")
         await self._epoch.ready()
-        ask = key_release_pb2.Ask(slots=Slots(model_digest, slots).encode())
+        banks = await self._attester.banks()
+        ask = key_release_pb2.Ask(slots=Slots(model_digest, slots).encode(), pcr_banks=banks)
         with translated(link.address):
             call = key_release_pb2_grpc.KeyReleaseStub(link.channel).Release(timeout=CALL_SECONDS)
             try:

@@ -19,6 +19,7 @@ from tpm2_pytss.types import (
     TPM2B_EVENT,
     TPM2B_ID_OBJECT,
     TPMS_ECC_POINT,
+    TPMS_PCR_SELECTION,
     TPMT_SIG_SCHEME,
 )
 
@@ -36,7 +37,7 @@ from nodeseal.errors import Unavailable
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import decode_attest
 from nodeseal.tpm.pcr import PcrSelection, pcr_digest
-from nodeseal.tpm.pcr_usage import EPOCH_PCR
+from nodeseal.tpm.pcr_usage import EPOCH_PCR, STATIC_PCRS
 
 _PCRS_PER_READ: Final = 8
 """TPML_DIGEST holds eight digests (Part 2), so TPM2_PCR_Read answers at most that many."""
@@ -94,6 +95,7 @@ class Device:
         self._ek: EndorsementKey | None = None
         self._ak: SavedKey | None = None
         self._last_values: tuple[bytes, ...] = ()
+        self._banks: tuple[int, ...] = ()
 
     def close(self) -> None:
         """Close the connection."""
@@ -147,16 +149,29 @@ class Device:
             with wrapped("TPM2_ActivateCredential"):
                 return bytes(esys.activate_credential(ak, ek_handle, blob, secret, ESYS_TR.PASSWORD, session))
 
+    def banks(self) -> tuple[int, ...]:
+        """Return the numbers of the active banks that have the PCRs of a quote (TPM2_GetCapability, TPM_CAP_PCRS).
+
+        A TPM changes its banks only when it restarts, so it is asked once.
+        """
+        if not self._banks:
+            with wrapped("TPM2_GetCapability(PCRs)"):
+                _, found = self._tpm.esys.get_capability(TPM2_CAP.PCRS, 0, 1)
+            self._banks = tuple(int(each.hash) for each in found.data.assignedPCR if _is_active(each))
+        return self._banks
+
     def quote(self, selection: PcrSelection, qualifying_data: bytes) -> QuotedState:
         """Quote PCRs and return values that match the quote (TPM2_Quote, TPM2_PCR_Read).
 
         PCR 10 may move between the two commands, so this repeats both until they agree.
 
         Raises:
-            Unavailable: the PCRs would not hold still.
+            Unavailable: the PCRs would not hold still, or the TPM lacks one of the PCRs or banks.
         """
         for _ in range(_QUOTE_ATTEMPTS):
             signed = self._quote(selection, qualifying_data)
+            if decode_attest(signed.attest).quoted.selection != selection:
+                raise Unavailable(f"the TPM lacks a bank or PCR of {selection}", remedy="activate the bank, or reboot")
             if self._matches(signed, self._last_values):
                 return QuotedState(signed=signed, values=self._last_values)
             self._last_values = self.read_pcrs(selection)
@@ -285,6 +300,12 @@ class Device:
         with wrapped("TPM2_GetCapability(properties)"):
             _, found = self._tpm.esys.get_capability(TPM2_CAP.TPM_PROPERTIES, which, 1)
         return int(found.data.tpmProperties[0].value)
+
+
+def _is_active(bank: TPMS_PCR_SELECTION) -> bool:
+    """Tell whether a bank has PCR 0 to 15 and the lease epoch; a bank that is turned off has none."""
+    bits = int.from_bytes(bytes(bank.pcrSelect)[: bank.sizeofSelect], "little")
+    return all(bits >> pcr & 1 for pcr in (*STATIC_PCRS, EPOCH_PCR))
 
 
 def _text(word: int) -> str:

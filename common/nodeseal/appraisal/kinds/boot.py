@@ -29,7 +29,7 @@ from nodeseal.appraisal.model import AuthenticEvidence, Facts, Proof
 from nodeseal.boot.claims import BootClaims, boot_claims
 from nodeseal.boot.difference import first_difference
 from nodeseal.boot.proved import ProvedLog, prove_boot_log
-from nodeseal.boot.quirks import FirmwareFacts
+from nodeseal.boot.quirks import FirmwareFacts, Quirk
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.claims import Claims
 from nodeseal.evidence.logs import KnownLogs
@@ -78,6 +78,7 @@ class BootState:
         verdicts: verdict of each golden, by its digest.
         aggregates: algorithm and digest of IMA's boot aggregates over the values before systemd measured its separator;
             empty: there was no separator.
+        by_value: PCRs of whose log a quirk gives up, in any quoted bank: a golden must pin their values.
     """
 
     log_sha256: bytes
@@ -86,6 +87,7 @@ class BootState:
     proved: tuple[int, ...]
     verdicts: Mapping[Digest, BootVerdict]
     aggregates: tuple[tuple[str, bytes], ...] = ()
+    by_value: tuple[int, ...] = ()
 
     def covers(self, goldens: Sequence[Golden]) -> bool:
         """Tell whether the log was held against every one of these goldens."""
@@ -109,19 +111,33 @@ def prove(round_: Round, before: BootState | None, earlier: Sequence[Proof | Non
         before = None
     if log is None or (before is not None and _concluded(log, before, round_.goldens)):
         return Proved(before)
-    return Proved(*conclude_boot(log, round_.pcrs, round_.evidence.claims, round_.goldens))
+    return Proved(*conclude_boot(log, round_.pcrs, round_.evidence.claims, round_.goldens, round_.quirks))
 
 
 def judge(proof: BootState | None, golden: Golden, facts: Facts) -> KindVerdict:
     """Return what the golden's boot rules objected to when the log came."""
-    if golden.boot is None:
-        return NO_OBJECTION
+    by_value = tuple(_left_to_values(proof, golden)) if proof is not None else ()
+    if by_value or golden.boot is None:
+        return KindVerdict(by_value) if by_value else NO_OBJECTION
     verdict = proof.verdicts.get(golden.digest) if proof else None
     if verdict is not None:
         return KindVerdict(verdict.findings, verdict.more)
     if facts.asked.boot_log_sha256:
         return LEFT_OUT
     return missing(FindingId.UEFI_LOG_MISSING, "the boot log", "none", golden)
+
+
+def _left_to_values(proof: BootState, golden: Golden) -> Iterator[Finding]:
+    """Find PCRs whose log is given up and whose values the golden does not pin, so that nothing would judge them."""
+    pinned = {pcr for _, pcr, _ in golden.rows()}
+    for pcr in proof.by_value:
+        if pcr not in pinned:
+            yield Finding(
+                id=FindingId.UEFI_REPLAY,
+                expected="an exact value in the golden, since a quirk gives the log of this PCR up",
+                seen="no value",
+                where=f"PCR {pcr}, golden {golden.name}",
+            )
 
 
 def keep(proof: BootState | None, kept: Sequence[object]) -> None:
@@ -151,7 +167,7 @@ def boot_pcrs_sha256(pcrs: QuotedPcrs) -> bytes:
 
 
 def conclude_boot(
-    raw: bytes, pcrs: QuotedPcrs, claims: Claims, goldens: Sequence[Golden]
+    raw: bytes, pcrs: QuotedPcrs, claims: Claims, goldens: Sequence[Golden], quirks: tuple[Quirk, ...] = ()
 ) -> tuple[BootState, BootClaims | None]:
     """Hold a boot log against the quoted values and against goldens.
 
@@ -160,6 +176,7 @@ def conclude_boot(
         pcrs: values that the quote of this round proved.
         claims: maker and version of the firmware, as the agent claims them.
         goldens: the goldens that serve the node.
+        quirks: rows that operators added to the table of firmware's deviations.
 
     Returns:
         The conclusions, and what the log proves for people to read; None: it does not parse.
@@ -171,11 +188,22 @@ def conclude_boot(
         objecting = BootVerdict(findings=malformed)
         verdicts = {golden.digest: objecting if golden.boot else _CLEAN for golden in goldens}
         return _state(raw, pcrs, malformed, frozenset(), verdicts), None
-    proofs = _Proofs(log, pcrs, FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version))
+    firmware = FirmwareFacts(vendor=claims.firmware_vendor, version=claims.firmware_version, quirks=quirks)
+    proofs = _Proofs(log, pcrs, firmware)
     proved, judged = proofs.of(None)
     verdicts = {golden.digest: _verdict(golden, proofs, pcrs) for golden in goldens}
     state = _state(raw, pcrs, judged.findings, proved.proved, verdicts)
-    return replace(state, aggregates=tuple(_aggregates(proofs, pcrs))), judged
+    return replace(state, aggregates=tuple(_aggregates(proofs, pcrs)), by_value=_by_value(proofs, pcrs)), judged
+
+
+def _by_value(proofs: _Proofs, pcrs: QuotedPcrs) -> tuple[int, ...]:
+    """Return the PCRs whose log is given up in any bank: one bank says nothing of what another was extended with."""
+    if not proofs.firmware.left_to_values():
+        return ()
+    given_up: set[int] = set()
+    for bank, _ in pcrs.selection.banks:
+        given_up |= proofs.of(bank)[0].by_value
+    return tuple(sorted(given_up))
 
 
 def _aggregates(proofs: _Proofs, pcrs: QuotedPcrs) -> Iterator[tuple[str, bytes]]:
@@ -199,15 +227,20 @@ class _Proofs:
     """Proofs of one log, by bank: a golden's rules may name another bank than the strongest."""
 
     def __init__(self, log: EventLog, pcrs: QuotedPcrs, firmware: FirmwareFacts) -> None:
-        self._log, self._pcrs, self._firmware = log, pcrs, firmware
-        self._made: dict[HashAlg | None, tuple[ProvedLog, BootClaims]] = {}
+        self._log, self._pcrs, self.firmware = log, pcrs, firmware
+        self._made: dict[tuple[HashAlg | None, tuple[str, ...]], tuple[ProvedLog, BootClaims]] = {}
 
-    def of(self, bank: HashAlg | None) -> tuple[ProvedLog, BootClaims]:
-        """Return what is proved by ``bank``; None: by the strongest that is quoted and in the log."""
-        if bank not in self._made:
-            proved = prove_boot_log(self._log, self._pcrs, self._firmware, bank)
-            self._made[bank] = self._made.setdefault(proved.bank, (proved, boot_claims(proved)))
-        return self._made[bank]
+    def of(self, bank: HashAlg | None, phases: tuple[str, ...] = ()) -> tuple[ProvedLog, BootClaims]:
+        """Return what is proved by ``bank``; None: by the strongest that is quoted and in the log.
+
+        Args:
+            bank: the bank.
+            phases: words that a golden expects in PCR 11 beside those of systemd.
+        """
+        if (bank, phases) not in self._made:
+            proved = prove_boot_log(self._log, self._pcrs, self.firmware, bank, phases)
+            self._made[bank, phases] = self._made.setdefault((proved.bank, phases), (proved, boot_claims(proved)))
+        return self._made[bank, phases]
 
 
 def _state(
@@ -241,8 +274,8 @@ def _objections(golden: Golden, proofs: _Proofs) -> tuple[tuple[Finding, ...], i
     """
     if golden.boot is None:
         return (), 0
-    claims = proofs.of(golden.boot.bank)[1]
-    said = () if claims is proofs.of(None)[1] else claims.findings
+    claims = proofs.of(golden.boot.bank, golden.boot.phases)[1]
+    said = () if proofs.of(golden.boot.bank)[1] is proofs.of(None)[1] else claims.findings
     wrong = [finding for finding in said if finding.id.severity is not Severity.WARNING]
     objections = judge_boot(claims, golden.boot)
     found = [*wrong, *(objection.finding() for objection in objections[: MAX_FINDINGS - len(wrong)])]

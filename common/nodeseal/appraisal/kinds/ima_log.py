@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from nodeseal.appraisal.kinds.ima_proof import LogPart, ReplayPlan, ReplayProof, judged_bank, prove, unlisted_entries
@@ -45,6 +46,8 @@ from nodeseal.tpm.pcr_usage import IMA_PCR
 
 MAX_COUNTED: Final = 10_000
 """Findings of one golden that are counted; later entries are not held against it, since nothing depends on them."""
+_BEGINNING: Final = 16
+"""Entries among which the boot aggregate is looked for, to tell a log that begins late from one that was added to."""
 _REMEMBERED: Final = 32_768
 """Answers on entries that are remembered during a round: only a made-up log repeats an entry often, at the price of a
 look-up each."""
@@ -185,12 +188,29 @@ def judge_ima(round_: ImaRound) -> ImaOutcome:
     try:
         after = _after(_filled(round_))
     except ProofFailed as refused:
-        findings = refused.findings
+        findings = tuple(_explained(round_.delta, refused.findings))
     except MalformedInput as error:
         findings = (Finding(id=FindingId.IMA_LOG_MALFORMED, expected="whole entries of an IMA log", seen=str(error)),)
     else:
         return ImaOutcome(progress=after, findings=after.findings)
     return ImaOutcome(progress=progress, findings=(*progress.findings, *findings) if progress else findings)
+
+
+def _explained(delta: ImaDelta | None, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Say of a whole log that does not replay and does not begin with a boot aggregate that it was trimmed."""
+    for finding in findings:
+        trimmed = finding.id is FindingId.IMA_REPLAY and delta is not None and _begins_late(delta)
+        yield replace(finding, id=FindingId.IMA_TRIMMED) if trimmed else finding
+
+
+def _begins_late(delta: ImaDelta) -> bool:
+    if delta.offset or not delta.entries:
+        return False
+    beginning = islice(ima_entries(delta.entries, delta.bank), _BEGINNING)
+    try:
+        return all(file_fields(entry).path != BOOT_AGGREGATE for _, entry in beginning)
+    except MalformedInput:
+        return False
 
 
 def _filled(round_: ImaRound) -> _KnownRound:

@@ -166,6 +166,8 @@ class CompiledRuntime:
         return self._unlisted(fields, contents)
 
     def _unlisted(self, fields: ImaFields, contents: tuple[FileDigest, ...]) -> Finding:
+        if fields.path == BOOT_AGGREGATE:
+            return self._finding(FindingId.IMA_CARRIED, fields, "the aggregate of this boot's PCRs", _seen(fields))
         if not _is_strong(fields):
             expected = "a SHA-256 digest of the content, or better (boot with ima_hash=sha256)"
             return self._finding(FindingId.IMA_UNKNOWN_FILE, fields, expected, _seen(fields))

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from nodeseal.appraisal.model import AuthenticEvidence, Facts, Proof
+from nodeseal.boot.quirks import Quirk
 from nodeseal.evidence.logs import KnownLogs
 from nodeseal.evidence.quote import QuotedPcrs
 from nodeseal.findings import Finding, FindingId
@@ -33,6 +34,7 @@ class Round:
         goldens: those that serve the node, whether their windows are open or not.
         asked: the logs of this boot that the challenge named as known.
         kept: what the kinds kept of this boot.
+        quirks: rows that operators added to the table of firmware's deviations.
         settled_at: when the challenge was made of the last round of this boot that left no log open; None: not known.
     """
 
@@ -41,6 +43,7 @@ class Round:
     goldens: tuple[Golden, ...]
     asked: KnownLogs
     kept: tuple[object, ...]
+    quirks: tuple[Quirk, ...]
     settled_at: datetime | None
 
 

@@ -198,7 +198,7 @@ def test_status_shows_the_last_verdict_without_naming_times_of_a_trust_that_is_n
         finding = Finding(id=FindingId.PCR_MISMATCH, expected="a", seen="b", where="sha256:4", event="event 7")
         bench.status.findings = (finding,)
         reply = await bench.call(f"{KEYS_INTERFACE}.Status")
-        assert reply.parameters.keys() == {"state", "findings", "leases"}
+        assert reply.parameters.keys() == {"state", "since", "findings", "leases"}
         (shown,) = json.loads(json.dumps(reply.parameters["findings"]))
         assert shown == {
             "id": "pcr.mismatch",

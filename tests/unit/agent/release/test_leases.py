@@ -260,7 +260,7 @@ def test_a_lease_that_ended_cannot_be_followed() -> None:
 def test_the_watch_ends_leases_at_the_deadline_and_not_before() -> None:
     async def scenario(bench: Bench) -> None:
         leases = bench.holding(ONE, until=100.2)
-        watch = asyncio.create_task(leases.watch())
+        watch = asyncio.create_task(leases.watch(lambda: None))
         await asyncio.sleep(0.05)
         assert leases.ids() == (ONE,)
         bench.now = 100.3
@@ -276,7 +276,7 @@ def test_the_watch_ends_leases_at_the_deadline_and_not_before() -> None:
 def test_the_watch_follows_a_deadline_that_moves() -> None:
     async def scenario(bench: Bench) -> None:
         leases = bench.holding(ONE, until=100.1)
-        watch = asyncio.create_task(leases.watch())
+        watch = asyncio.create_task(leases.watch(lambda: None))
         await asyncio.sleep(0)
         leases.extend_trust(300.0)
         bench.now = 100.5
@@ -329,7 +329,7 @@ async def _at(bench: Bench, now: float) -> None:
 
 def watched(scenario: Callable[[Bench], Awaitable[None]]) -> None:
     async def whole(bench: Bench) -> None:
-        watch = asyncio.create_task(bench.leases.watch())
+        watch = asyncio.create_task(bench.leases.watch(lambda: None))
         try:
             await scenario(bench)
         finally:

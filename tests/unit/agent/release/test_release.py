@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import grpc.aio
 import pytest
@@ -19,6 +21,7 @@ from nodeseal.crypto.synthetic import SyntheticKey
 from nodeseal.errors import MalformedInput, PolicyRefused, Unavailable
 from nodeseal.ids import Digest, KeyId
 from nodeseal.sealed.slots import Slot
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import key_release_pb2_grpc
 from support.leases import released
 
@@ -49,7 +52,8 @@ async def ask() -> None:
     key_release_pb2_grpc.add_KeyReleaseServicer_to_server(FirstRelease(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    releaser = Releaser(UNUSED, UNUSED, Leases(lambda: 0.0, UNUSED), LeaseEpoch(UNUSED, 1.0))
+    attester = SimpleNamespace(banks=AsyncMock(return_value=(HashAlg.SHA256,)))
+    releaser = Releaser(UNUSED, cast("Any", attester), Leases(lambda: 0.0, UNUSED), LeaseEpoch(UNUSED, 1.0))
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             releaser.link = Link(channel=channel, identity=UNUSED, address="v:1")

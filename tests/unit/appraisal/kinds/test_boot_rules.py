@@ -97,7 +97,7 @@ SEPARATOR = place_of(LOG, 7, claimed_type=EventType.SEPARATOR)
     ("sentence", "log", "seen"),
     [
         ("off", good_log(SampleBoot(secure_boot=False)), "off"),
-        ("not measured", without(LOG, place_of(LOG, 7, "SecureBoot".encode("utf-16-le"))), "off, or not measured"),
+        ("not measured", without(LOG, place_of(LOG, 7, "SecureBoot".encode("utf-16-le"))), "not measured"),
         ("without a separator", without(LOG, SEPARATOR), "no separator"),
         ("audit mode", inserted(LOG, SEPARATOR, measured(7, CONFIG, variable("AuditMode", b"\1"))), "audit mode"),
         ("setup mode", inserted(LOG, SEPARATOR, measured(7, CONFIG, variable("SetupMode", b"\1"))), "setup mode"),

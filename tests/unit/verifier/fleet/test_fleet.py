@@ -46,7 +46,7 @@ from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.limits import Turns
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, opened_engine
+from nodeseal.verifier.store.database import Store, made_engine
 from nodeseal.verifier.store.leases import LeaseRecord, add_lease
 from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
@@ -189,7 +189,7 @@ async def _played(path: Path, vendor: TpmVendor, case: Callable[[Scene], Corouti
     tpm, times = SyntheticTpm(vendor, milliseconds=lambda: int(times.steady * 1000)), Times()
     for pcr in range(10):
         tpm.extend(pcr, {HashAlg.SHA256: bytes([pcr + 1]) * 32})
-    with opened_engine(path) as engine:
+    with made_engine(path) as engine:
         migrate(engine)
         with closing(FlakyStore(engine)) as store:
             await _played_on(store, times, tpm, path, case)

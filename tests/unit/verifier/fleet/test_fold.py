@@ -33,7 +33,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.record import Authorship, record
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, KEY, LEASE, MODEL, NODE, OTHER_NODE
 
@@ -180,7 +180,7 @@ def possible(names: Sequence[str]) -> bool:
 @pytest.fixture
 def recorded_on(tmp_path: Path) -> Any:
     """Record acts after :data:`PRIOR` on a database of their own, and roll them back; return all of both."""
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         METADATA.create_all(engine)
         contents = (*(document_of(raw) for raw in FILES.values()), (MODEL, b"{}"))
 
@@ -353,6 +353,7 @@ class FakeStream:
     """Writes down what the node is told."""
 
     proved_on = "ipv4:192.0.2.1:5000"
+    certificate_end = AT
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -52,6 +52,7 @@ class FakeStream:
     """Writes down what the node is told."""
 
     proved_on = "ipv4:192.0.2.1:5000"
+    certificate_end = AT
 
     def __init__(self) -> None:
         self.told: list[str] = []

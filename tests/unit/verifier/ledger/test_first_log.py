@@ -14,7 +14,7 @@ from nodeseal.verifier.ledger.first_log import before_newest, head, page, tree_r
 from nodeseal.verifier.ledger.leaf import MacKey, read_entry
 from nodeseal.verifier.ledger.log import check_log, open_log
 from nodeseal.verifier.store.acts import every_act
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.store.migrate import check_schema, migrate
 from support.acts import AT
 
@@ -68,7 +68,7 @@ def test_roots_are_those_of_the_definition(size: int) -> None:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     """A database of the first release, with records."""
-    with opened_engine(tmp_path / "db.sqlite") as made:
+    with made_engine(tmp_path / "db.sqlite") as made:
         migrate(made, "0004")
         yield made
 

@@ -24,7 +24,7 @@ from nodeseal.verifier.ledger.log import (
     record_alone,
 )
 from nodeseal.verifier.store.acts import every_act, number_acts, unnumbered
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT
 from support.damage import flipped
@@ -36,7 +36,7 @@ COUNT = 5
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    with opened_engine(tmp_path / "db.sqlite") as made:
+    with made_engine(tmp_path / "db.sqlite") as made:
         METADATA.create_all(made)
         yield made
 

@@ -17,7 +17,7 @@ from nodeseal.verifier.ledger.documents import Document, labels_document
 from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.log import open_log, read_whole, record_alone
 from nodeseal.verifier.store.acts import ActRow, number_acts, unnumbered
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.store.migrate import migrate
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -29,7 +29,7 @@ LABELLED = NodeLabelled(node_id=node_id_of(b"ek"), labels=AFTER.digest, previous
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     """Make a log of two acts, the second of which names two documents."""
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         migrate(engine)
         open_log(engine, KEY, NOW)
         record_alone(engine, KEY, "person/ada", NOW, lambda _: Decided(None, (LABELLED,), (BEFORE, AFTER)))

@@ -18,7 +18,7 @@ from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
 from nodeseal.verifier.ledger.record import Authorship, Recorder, checked_versions, record
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import Filter, all_versions, every_act, find_document, log_page, number_acts
-from nodeseal.verifier.store.database import Savepoint, opened_engine
+from nodeseal.verifier.store.database import Savepoint, made_engine
 from nodeseal.verifier.store.nodes import NodeProgress, find_node
 from nodeseal.verifier.store.schema import DOCUMENTS, METADATA
 from support.acts import AT, EXAMPLES, NODE
@@ -31,7 +31,7 @@ EXPORTED = acts.EvidenceExported(node_id=NODE, quote_sha256=bytes(32), codes=(),
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         METADATA.create_all(engine)
         with engine.execution_options(writes=True).begin() as made:
             yield made

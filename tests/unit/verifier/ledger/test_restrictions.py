@@ -29,7 +29,7 @@ from nodeseal.verifier.ledger.restrictions import (
     judged,
 )
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import opened_engine
+from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.nodes import NodeStanding
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, GOLDEN, KEY, NODE, OTHER_NODE
@@ -99,7 +99,7 @@ PRIOR: tuple[acts.Act, ...] = (
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
     """A database with two nodes, two keys, a model, a golden and four leases."""
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         METADATA.create_all(engine)
         with engine.execution_options(writes=True).begin() as made:
             happened(made, *PRIOR)

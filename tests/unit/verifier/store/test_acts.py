@@ -27,13 +27,13 @@ from nodeseal.verifier.store.acts import (
     unnumbered,
     versions_of,
 )
-from nodeseal.verifier.store.database import opened_engine
+from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.schema import METADATA
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         METADATA.create_all(engine)
         with engine.execution_options(writes=True).begin() as made:
             yield made

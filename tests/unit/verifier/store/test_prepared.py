@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from nodeseal.errors import Unavailable
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.store.prepared import Prepared
 from nodeseal.verifier.store.schema import METADATA, PERSONS
 
@@ -21,7 +21,7 @@ NAMES = Prepared(sa.select(PERSONS.c.name).where(PERSONS.c.added == sa.bindparam
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    with opened_engine(tmp_path / "db.sqlite") as made:
+    with made_engine(tmp_path / "db.sqlite") as made:
         METADATA.create_all(made)
         yield made
 

@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_acts
-from nodeseal.verifier.store.database import Store, opened_engine, run
+from nodeseal.verifier.store.database import Store, made_engine, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -77,7 +77,7 @@ PROGRESS = NodeProgress(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         migrate(engine)
         yield engine
 
@@ -85,7 +85,7 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[sa.Engine]:
     """A database without a schema, for those that older versions made."""
-    with opened_engine(tmp_path / "empty.sqlite") as engine:
+    with made_engine(tmp_path / "empty.sqlite") as engine:
         yield engine
 
 

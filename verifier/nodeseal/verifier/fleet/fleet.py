@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -66,7 +66,7 @@ class Fleet:
         self.clock: Final[Clock] = ledger.clock
         self.store: Final[Store] = ledger.store
         self.settings: Final = settings
-        self.memory: Final = Memory(Policy(goldens=(), trust_seconds=settings.trust_seconds))
+        self.memory: Final = Memory(Policy(goldens=(), trust_seconds=settings.trust_seconds, quirks=settings.quirks))
         self._unsaved: set[Node] = set()
         ledger.follow(self)
 
@@ -201,10 +201,11 @@ class Fleet:
         except Unavailable as error:
             _log.error("ends of leases could not be recorded yet", error=str(error))
 
-    async def keep_sweeping(self) -> None:
-        """Sweep until cancelled."""
+    async def keep_sweeping(self, alive: Callable[[], None]) -> None:
+        """Sweep until cancelled, and say after each time that trust still ends in time."""
         while True:
             await self.sweep()
+            alive()
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def keep_flushing(self) -> None:

@@ -30,6 +30,10 @@ class Stream(Protocol):
     def proved_on(self) -> str:
         """The connection on which the node's TPM has answered; empty: it has not answered yet."""
 
+    @property
+    def certificate_end(self) -> datetime:
+        """When the certificate that the node showed ends."""
+
     def revoke(self, leases: tuple[LeaseId, ...], cause: EndCause, reason: str) -> None:
         """Tell the node at once that it must forget the keys of these leases."""
 
@@ -62,6 +66,7 @@ class Node:
         last_seen: last authentic evidence.
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
+        banks: the PCR banks that it last said its TPM has; empty: it has not said.
         boot: what the last boot log of this boot proved, for people.
         goldens: the active goldens among those that the last judgement names.
         round_lock: held while a round of this node is judged.
@@ -74,6 +79,7 @@ class Node:
     __slots__ = (
         "_keys",
         "answered",
+        "banks",
         "baseline",
         "boot",
         "certificate_version",
@@ -110,6 +116,7 @@ class Node:
         self.proved_until_steady = self.trusted_until_steady = 0.0
         self.refused_at = self.long_at = -math.inf
         self.baseline: Baseline | None = progress.baseline
+        self.banks: tuple[int, ...] = ()
         self.boot: BootBrief | None = None
         self.answered: Challenge | None = None
         self.last_seen: datetime | None = progress.last_seen

@@ -82,13 +82,24 @@ class FileKeyStore:
             ProofFailed: ``release.slot``: the slot does not open with this key for this model.
         """
         key = held.key
-        secret = unwrap_private_key(self._kek, read_private(self._path(key), "model key"), key.encode())
+        secret = self._secret(key)
         private = ModelPrivateKey(key.public.suite, secret)
         try:
             return private.open_slot(model, key.key_id, slot)
         finally:
             wipe(secret)
             private.wipe()
+
+    def prove(self, key: ModelKey) -> None:
+        """Make sure that the private half is there and opens under the key-encryption key.
+
+        Raises:
+            MalformedInput: the key file is absent, altered, of another key, or under another key-encryption key.
+        """
+        wipe(self._secret(key))
+
+    def _secret(self, key: ModelKey) -> bytearray:
+        return unwrap_private_key(self._kek, read_private(self._path(key), "model key"), key.encode())
 
     def _path(self, key: ModelKey) -> Path:
         return self._folder / f"{key.key_id}.{key.key_version}.{digest_of(key.public.raw)[:16]}.key"

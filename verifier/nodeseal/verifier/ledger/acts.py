@@ -766,6 +766,54 @@ class PersonRemoved(_OfPerson):
     words: ClassVar[str] = "Person {name} was removed."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonRenewed(_Act):
+    """A person got a fresh certificate, which counts alone from its first use on.
+
+    Attributes:
+        name: as in the certificate's SPIFFE ID.
+        certificate_sha256: the certificate that they renewed.
+        next_certificate_sha256: the fresh one.
+        expires: when the fresh one ends.
+    """
+
+    kind: ClassVar[str] = "person.renewed"
+    words: ClassVar[str] = (
+        "Person {name} got a fresh certificate, {next_certificate_sha256}, which counts from its first use."
+    )
+    name: PersonId
+    certificate_sha256: Hash
+    next_certificate_sha256: Hash
+    expires: datetime
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The person."""
+        return (person_subject(self.name),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonCertificateReplaced(_Act):
+    """A person used a fresh certificate for the first time, or got it on the verifier's host; others of theirs ended.
+
+    Attributes:
+        name: as in the certificate's SPIFFE ID.
+        certificate_sha256: the certificate that speaks for them.
+        expires: when it ends.
+    """
+
+    kind: ClassVar[str] = "person.certificate-replaced"
+    words: ClassVar[str] = "Certificate {certificate_sha256} alone speaks for person {name}, until {expires}."
+    name: PersonId
+    certificate_sha256: Hash
+    expires: datetime
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The person."""
+        return (person_subject(self.name),)
+
+
 DecidesNode: TypeAlias = NodeJudged | NodeAdmitted | NodeQuarantined | NodeRetired
 """Acts that decide how a node stands."""
 
@@ -796,6 +844,8 @@ Act: TypeAlias = (
     | RewrapDenied
     | PersonAdded
     | PersonRemoved
+    | PersonRenewed
+    | PersonCertificateReplaced
 )
 """Every act."""
 

@@ -59,10 +59,25 @@ class Journal:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             for draft in self._folder.glob(".*"):  # a verifier was killed before this restriction was on the disk
                 draft.unlink()
+        except OSError as error:
+            raise self._refused(error) from error
+        return self.peek()
+
+    def peek(self) -> list[Restriction]:
+        """Return all restrictions, the oldest first, and change nothing.
+
+        Raises:
+            MalformedInput: a file does not parse; the message names it.
+            Unavailable: the folder cannot be read.
+        """
+        try:
             paths = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
         except OSError as error:
-            raise Unavailable(f"{self._folder}: {error.strerror}", remedy="let the verifier's user own it") from error
+            raise self._refused(error) from error
         return sorted(map(_read, paths), key=lambda restriction: restriction.at)
+
+    def _refused(self, error: OSError) -> Unavailable:
+        return Unavailable(f"{self._folder}: {error.strerror}", remedy="let the verifier's user own it")
 
     def _file(self, restriction: Restriction) -> Path:
         return self._folder / f"{restriction.salt.hex()}{_SUFFIX}"

@@ -206,8 +206,22 @@ def _person_added(connection: sa.Connection, entry: Entry, act: acts.PersonAdded
     roles = frozenset(map(Role, act.roles))
     persons.put_person(
         connection,
-        persons.Person(name=act.name, roles=roles, certificate_sha256=act.certificate_sha256, added=entry.at),
+        persons.Person(
+            name=act.name,
+            roles=roles,
+            certificate_sha256=act.certificate_sha256,
+            added=entry.at,
+            expires=entry.at + persons.PERSON_LIFETIME,
+        ),
     )
+
+
+def _person_renewed(connection: sa.Connection, _: Entry, act: acts.PersonRenewed) -> None:
+    persons.put_next_certificate(connection, act.name, act.next_certificate_sha256, act.expires)
+
+
+def _person_certificate(connection: sa.Connection, _: Entry, act: acts.PersonCertificateReplaced) -> None:
+    persons.replace_certificate(connection, act.name, act.certificate_sha256, act.expires)
 
 
 def _person_removed(connection: sa.Connection, entry: Entry, act: acts.PersonRemoved) -> None:
@@ -234,5 +248,7 @@ _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], No
     acts.ModelRetired: _model_retired,
     acts.PersonAdded: _person_added,
     acts.PersonRemoved: _person_removed,
+    acts.PersonRenewed: _person_renewed,
+    acts.PersonCertificateReplaced: _person_certificate,
 }
 """The projector of each kind that needs no content; acts that only tell something have none."""

@@ -7,21 +7,23 @@ call: the certificate's end, whether the node or person still exists, and whethe
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hmac import compare_digest
 from typing import Final
 
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity
-from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
+from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.people.renewals import first_use
 from nodeseal.verifier.people.roles import ALLOWED
 from nodeseal.verifier.states import NodeState, Role
-from nodeseal.verifier.store.persons import find_person
+from nodeseal.verifier.store.persons import Person, find_person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +104,23 @@ class Callers:
         person = await self._fleet.store.read(lambda connection: find_person(connection, name))
         if person is None or person.removed is not None:
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "a person who may operate this verifier", identity))
-        if not compare_digest(person.certificate_sha256, identity.certificate_sha256):
+        if not await self._speaks_for(person, identity.certificate_sha256):
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "the person's current certificate", identity))
         return Caller(roles=person.roles, actor=f"person/{name}", identity=identity)
+
+    async def _speaks_for(self, person: Person, used: bytes) -> bool:
+        """Tell whether a certificate counts; the first use of a renewed one ends the one before.
+
+        While the store takes no act, both count: whoever renewed must be able to take trust away.
+        """
+        if compare_digest(person.certificate_sha256, used):
+            return True
+        if person.next_certificate_sha256 is None or not compare_digest(person.next_certificate_sha256, used):
+            return False
+        name = person.name
+        with suppress(Unavailable):
+            await self._fleet.ledger.commit(f"person/{name}", lambda connection: first_use(connection, name, used))
+        return True
 
 
 def _certificate(expected: str, seen: str) -> Finding:

@@ -1,30 +1,32 @@
-"""Adds people, each with a client certificate, and removes them."""
+"""Adds people, each with a client certificate, gives them new ones, and removes them, on the verifier's host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
 
 import sqlalchemy as sa
 
 from nodeseal.crypto.authority import CertificateAuthority
-from nodeseal.crypto.tls_identity import to_pem
+from nodeseal.crypto.tls_files import certificates_in
+from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
-from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
-from nodeseal.files import PUBLIC, write_new
+from nodeseal.errors import MalformedInput, OutOfOrder, Unavailable
+from nodeseal.files import PRIVATE, PUBLIC, sync_folder, write_file
 from nodeseal.ids import PersonId
-from nodeseal.verifier.ledger.acts import PersonAdded, PersonRemoved
+from nodeseal.verifier.ledger.acts import PersonAdded, PersonCertificateReplaced, PersonRemoved
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.log import record_alone
+from nodeseal.verifier.people.renewals import require_person
 from nodeseal.verifier.states import PEOPLE, Role
-from nodeseal.verifier.store.persons import find_person
-
-PERSON_DAYS: Final = 365
+from nodeseal.verifier.store.persons import PERSON_LIFETIME, Person, find_person, list_persons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,42 +80,79 @@ class People:
     def add(self, authority: CertificateAuthority, newcomer: Newcomer, folder: Path) -> None:
         """Write a new client certificate with its key and ``client.yaml`` to ``folder``, and record who it is for.
 
+        Either the folder is there and the person may call, or neither.
+
         Raises:
             OutOfOrder: there is a person of that name.
-            MalformedInput: the folder holds such files already.
+            MalformedInput: the folder exists and is not empty.
             Unavailable: database or folder cannot be written.
         """
-        key = new_tls_key()
-        request = certificate_request(key, newcomer.name)
-        days = timedelta(days=PERSON_DAYS)
-        certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, self.at, days)
+        bundle, certificate = _bundle(authority, newcomer, self.at)
         added = PersonAdded(
             name=newcomer.name, roles=_spelled(newcomer.roles), certificate_sha256=sha256(certificate).digest()
         )
-        record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _adding(rows, added))
-        _write_bundle(folder, newcomer.verifier, authority.certificate_pem, to_pem(certificate), key)
+        with _new_folder(folder, bundle):
+            record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _adding(rows, added))
 
-    def remove(self, name: PersonId, actor: str) -> None:
-        """Remove a person: their next call is refused.
+    def renew(self, authority: CertificateAuthority, newcomer: Newcomer, folder: Path) -> None:
+        """Give a person a new client with a new certificate, which ends all others of theirs; the roles stay.
 
         Raises:
             NotFound: there is nobody of that name.
+            MalformedInput: the folder exists and is not empty.
+            Unavailable: database or folder cannot be written.
+        """
+        bundle, certificate = _bundle(authority, newcomer, self.at)
+        expires = peer_identity(certificate).not_after
+        replaced = PersonCertificateReplaced(
+            name=newcomer.name, certificate_sha256=sha256(certificate).digest(), expires=expires
+        )
+        with _new_folder(folder, bundle):
+            record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _renewing(rows, replaced))
+
+    def remove(self, name: PersonId, actor: str, *, even_last: bool = False) -> None:
+        """Remove a person: their next call is refused.
+
+        Args:
+            name: who.
+            actor: who removes them.
+            even_last: whether the last approver may go, after whom nobody can widen trust over the API.
+
+        Raises:
+            NotFound: there is nobody of that name.
+            OutOfOrder: they are the last approver.
             Unavailable: the database cannot be written.
         """
-        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name))
+        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name, even_last=even_last))
+
+
+def certificates_end(persons: Iterable[Person], ca_pem: bytes) -> tuple[tuple[Person, datetime], ...]:
+    """Return persons with the end of what they can log in with: the later of their certificates, or the authority."""
+    last = certificates_in(ca_pem)[0].not_after
+    return tuple((person, min(last, max(person.expires, person.next_expires or person.expires))) for person in persons)
 
 
 def _adding(connection: sa.Connection, added: PersonAdded) -> Decided[None]:
     existing = find_person(connection, added.name)
     if existing is not None and existing.removed is None:
-        raise OutOfOrder(f"there is somebody called {added.name} already", remedy="remove them first")
+        remedy = (
+            f"for a new certificate: nodeseal-verifier person renew {added.name}; for other roles, remove them first"
+        )
+        raise OutOfOrder(f"there is somebody called {added.name} already", remedy=remedy)
     return Decided(None, (added,))
 
 
-def _removing(connection: sa.Connection, name: PersonId) -> Decided[None]:
-    person = find_person(connection, name)
-    if person is None or person.removed is not None:
-        raise NotFound(f"there is nobody called {name}")
+def _renewing(connection: sa.Connection, replaced: PersonCertificateReplaced) -> Decided[None]:
+    require_person(connection, replaced.name)
+    return Decided(None, (replaced,))
+
+
+def _removing(connection: sa.Connection, name: PersonId, *, even_last: bool) -> Decided[None]:
+    person = require_person(connection, name)
+    approvers = [each.name for each in list_persons(connection) if Role.APPROVER in each.roles]
+    if approvers == [name] and not even_last:
+        remedy = "add another approver first, or say --last"
+        raise OutOfOrder(f"{name} is the last approver: nobody could widen trust any more", remedy=remedy)
     removed = PersonRemoved(name=name, roles=_spelled(person.roles), certificate_sha256=person.certificate_sha256)
     return Decided(None, (removed,))
 
@@ -122,13 +161,41 @@ def _spelled(roles: Iterable[Role]) -> tuple[str, ...]:
     return tuple(sorted(role.value for role in roles))
 
 
-def _write_bundle(folder: Path, verifier: str, ca: bytes, certificate: bytes, key: bytes) -> None:
+def _bundle(authority: CertificateAuthority, newcomer: Newcomer, at: datetime) -> tuple[dict[str, bytes], bytes]:
+    """Return the files of a person's client by name, and the new certificate in them."""
+    key = new_tls_key()
+    request = certificate_request(key, newcomer.name)
+    certificate = authority.issue_person(request, newcomer.trust_domain, newcomer.name, at, PERSON_LIFETIME)
+    client = f'verifier: "{newcomer.verifier}"\nca: "ca.pem"\ncertificate: "person.pem"\nkey: "person.key"\n'
+    files = {
+        "person.key": key,
+        "person.pem": to_pem(certificate),
+        "ca.pem": authority.certificate_pem,
+        "client.yaml": client.encode(),
+    }
+    return files, certificate
+
+
+@contextmanager
+def _new_folder(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
+    """Make a folder with files, whole or not at all, and remove it again if the block fails."""
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise MalformedInput(f"{folder}: exists already", remedy="name a folder that does not exist yet")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        for name, content in files.items():
+            write_file(draft / name, content, PRIVATE if name.endswith(".key") else PUBLIC)
+        sync_folder(draft)
+        draft.rename(folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise Unavailable(f"{folder}: {error.strerror}") from error
-    client = f'verifier: "{verifier}"\nca: "ca.pem"\ncertificate: "person.pem"\nkey: "person.key"\n'
-    write_new(folder / "person.key", key)
-    write_new(folder / "person.pem", certificate, PUBLIC)
-    write_new(folder / "ca.pem", ca, PUBLIC)
-    write_new(folder / "client.yaml", client.encode(), PUBLIC)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

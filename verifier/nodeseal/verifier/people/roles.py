@@ -34,6 +34,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Nodes/GetEvidence": _OPERATORS | _APPROVERS | _AUDITORS,
     "/nodeseal.v1.Nodes/GetToken": PEOPLE,
     "/nodeseal.v1.Goldens/ActivateGolden": _APPROVERS,
+    "/nodeseal.v1.Goldens/ForeseeGolden": _RESTRICTING,
     "/nodeseal.v1.Goldens/RetireGolden": _RESTRICTING,
     "/nodeseal.v1.Goldens/ListGoldens": PEOPLE,
     "/nodeseal.v1.Goldens/GetGolden": PEOPLE,
@@ -48,6 +49,8 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Models/RetireModel": _RESTRICTING,
     "/nodeseal.v1.Models/ListModels": PEOPLE,
     "/nodeseal.v1.Models/GetModel": PEOPLE,
+    "/nodeseal.v1.People/GetSelf": PEOPLE,
+    "/nodeseal.v1.People/RenewCertificate": PEOPLE,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
     "/nodeseal.v1.Audit/GetRecord": _AUDITORS,
     # Load balancers and supervisors ask for health; it says nothing about nodes, keys or people.

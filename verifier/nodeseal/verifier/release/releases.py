@@ -83,8 +83,14 @@ class Releases:
         self._limit: Final = limit
         self._unrecorded: dict[NodeId, int] = {}
 
-    async def begin(self, node: Node, channel: Channel, wanted: Wanted) -> Request:
+    async def begin(self, node: Node, channel: Channel, wanted: Wanted, banks: tuple[int, ...] = ()) -> Request:
         """Check that the node may have the key, and challenge the node.
+
+        Args:
+            node: who asks.
+            channel: what its quote is bound to.
+            wanted: the model and its slots.
+            banks: the PCR banks that the node says its TPM has; empty: it does not say.
 
         Raises:
             TooManyRequests: the node asks too often.
@@ -92,6 +98,7 @@ class Releases:
             Unavailable: the store cannot be asked now, or the golden that the node matched was retired a moment ago.
         """
         self._limit.take(node.record.node_id, self._fleet.clock.steady())
+        node.banks = banks or node.banks
         findings = [*state_findings(node, self._fleet.clock.steady()), *epoch_findings(node)]
         findings += (await self._entitlement(node, wanted)).findings
         if not self._fleet.policy.goldens:

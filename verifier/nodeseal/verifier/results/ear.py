@@ -81,6 +81,8 @@ _OF_KINDS: Final[Mapping[str, tuple[str, Claim]]] = {
 _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.PCR_DIGEST: ("instance-identity", Claim.INVALID),
     FindingId.PCR_UNEXTENDED: ("hardware", Claim.UNRECOGNISED),
+    FindingId.PCR_NO_BANK: ("hardware", Claim.UNRECOGNISED),
+    FindingId.PCR_BANK: ("configuration", Claim.NONE),
     FindingId.UEFI_REPLAY: ("configuration", Claim.INVALID),
     FindingId.UEFI_EVENT: ("configuration", Claim.INVALID),
     FindingId.UEFI_LOG_MALFORMED: ("configuration", Claim.INVALID),
@@ -92,6 +94,7 @@ _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.UEFI_SECTION: ("executables", Claim.CONTRAINDICATED),
     FindingId.UEFI_FILE: ("executables", Claim.CONTRAINDICATED),
     FindingId.IMA_REPLAY: ("executables", Claim.INVALID),
+    FindingId.IMA_TRIMMED: ("executables", Claim.INVALID),
     FindingId.IMA_BOOT_AGGREGATE: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_MALFORMED: ("executables", Claim.INVALID),
     FindingId.IMA_LOG_TOO_LONG: ("executables", Claim.INVALID),

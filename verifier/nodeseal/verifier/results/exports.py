@@ -68,6 +68,9 @@ class Exports:
 
 def _files(node: Node, answered: Answered) -> Mapping[str, bytes]:
     challenge, evidence, record = answered.asked.challenge, answered.evidence, node.record
+    if evidence.without_quote:
+        why = "; ".join(finding.id.meaning for finding in answered.outcome.verdict.findings)
+        raise OutOfOrder(f"{record.node_id} quotes nothing: {why}", remedy=f"nodeseal node show {record.node_id}")
     if evidence.pcr_values is None:
         raise OutOfOrder(f"{record.node_id} sent no PCR values, although it was asked to", remedy="update its agent")
     try:

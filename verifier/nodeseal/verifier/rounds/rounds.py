@@ -30,6 +30,7 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 
 from nodeseal.appraisal.appraise import appraise, known_logs
+from nodeseal.appraisal.banks import choose_selection, no_bank, usable_banks
 from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
 from nodeseal.errors import MalformedInput, ProofFailed, TooManyRequests, Unavailable
 from nodeseal.evidence.binding import NONCE_SIZE, Channel, Purpose, qualifying_data
@@ -38,6 +39,7 @@ from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import Nonce
 from nodeseal.tpm.attest import decode_attest
+from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
@@ -91,7 +93,7 @@ class Rounds:
         challenge = Challenge(
             nonce=Nonce(secrets.token_bytes(NONCE_SIZE)),
             purpose=purpose,
-            selection=self.settings.selection,
+            selection=self._selection(node, known),
             issued=issued,
             answer_by=issued + self._complete_within,
             channel=channel,
@@ -104,6 +106,9 @@ class Rounds:
             answer_within_seconds=self.settings.answer_within_seconds,
             whole=whole,
         )
+
+    def _selection(self, node: Node, known: KnownNode) -> PcrSelection:
+        return choose_selection(self.settings.selection, node.banks, known, self._fleet.policy)
 
     async def conclude(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> RoundOutcome:
         """Appraise a round and act on it. The caller brings each challenge here once.
@@ -137,6 +142,9 @@ class Rounds:
     async def _conclude(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> RoundOutcome:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
+        node.banks = evidence.banks or node.banks
+        if evidence.without_quote:
+            return await self._without_quote(node, asked)
         try:
             work = partial(appraise, evidence, asked.challenge, _known(node, asked), self._fleet.policy, now)
             size = log_size(evidence)
@@ -155,7 +163,7 @@ class Rounds:
         if not self._settle(node, appraisal, asked):
             await self._change_state(node, appraisal, asked)
         return RoundOutcome(
-            verdict=self._verdict(node, appraisal, asked),
+            verdict=self._verdict(node, appraisal.findings, asked),
             appraisal=appraisal,
             unknown=tuple(lease for lease in appraisal.claims.leases if lease not in node.leases),
             again=appraisal.values_required or appraisal.logs_required,
@@ -165,6 +173,14 @@ class Rounds:
         async with self._threads.one(node.long_at, size):
             node.long_at = self.clock.steady()
             return await _in_thread(work)
+
+    async def _without_quote(self, node: Node, asked: Asked) -> RoundOutcome:
+        """Ask a node again, for banks that its TPM has. Without one it is refused: it can prove nothing."""
+        if not usable_banks(node.banks):
+            return await self._refuse(node, (no_bank(node.banks),))
+        if self._selection(node, node.known) == asked.challenge.selection:
+            return await self._refuse(node, (_not_quoted(asked),))
+        return RoundOutcome(verdict=self._verdict(node, node.findings, asked), again=True)
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> RoundOutcome:
         node.refused_at = self.clock.steady()
@@ -237,7 +253,7 @@ class Rounds:
             node.trusted_until_steady = node.proved_until_steady
             node.recorded = replace(node.recorded, trusted_until=appraisal.good_until)
 
-    def _verdict(self, node: Node, appraisal: Appraisal, asked: Asked) -> Verdict:
+    def _verdict(self, node: Node, findings: tuple[Finding, ...], asked: Asked) -> Verdict:
         now = self.clock.steady()
         trusted = node.trusted(now)
         # The node counts from when it received the challenge, at most so long after it was made: so it ends first.
@@ -246,7 +262,7 @@ class Rounds:
             state=node.state_at(now),
             trusted_until=node.trusted_until if trusted else None,
             trusted_for_ms=max(0, round(left * 1000)) if trusted else 0,
-            findings=appraisal.findings,
+            findings=findings,
         )
 
 
@@ -282,6 +298,10 @@ def _answers(challenge: Challenge | None, purpose: Purpose, evidence: Evidence) 
     except MalformedInput:
         return False
     return extra_data == qualifying_data(purpose, challenge.nonce, challenge.channel, evidence.claims)
+
+
+def _not_quoted(asked: Asked) -> Finding:
+    return Finding(id=FindingId.QUOTE_SELECTION, expected=str(asked.challenge.selection), seen="no quote")
 
 
 def unasked(seen: str) -> Finding:

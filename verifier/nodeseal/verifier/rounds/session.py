@@ -148,6 +148,11 @@ class Session:
         self._wake: asyncio.Future[None] | None = None
 
     @property
+    def certificate_end(self) -> datetime:
+        """When the certificate that the node showed ends."""
+        return self._peer.not_after
+
+    @property
     def failure(self) -> NodesealError | None:
         """Why the stream ends, once it does."""
         return self._failure
@@ -250,7 +255,9 @@ class Session:
             self.close(OutOfOrder("the node was retired"))
         elif outcome.appraisal is not None:
             self._take_over()
-        if asked.whole:
+        if evidence.without_quote and outcome.again:  # the next challenge asks for what the TPM has
+            self._waiting_next, self._waiting = [*self._waiting, *self._waiting_next], []
+        elif asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:
             self._revoked.append(Revoked(outcome.unknown, EndCause.REVOCATION, "no such lease is running"))

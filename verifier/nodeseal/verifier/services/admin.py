@@ -42,6 +42,7 @@ from nodeseal.verifier.services.convert_admin import (
     model_to_proto,
     new_key_from_proto,
     node_to_proto,
+    outlook_to_proto,
     rewrap_from_proto,
 )
 from nodeseal.verifier.services.interceptor import caller
@@ -116,6 +117,16 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
         async with self._goldens.arriving.one():
             document = await _collected(requests)
             return golden_to_proto(await self._goldens.activate(document, caller().actor))
+
+    async def ForeseeGolden(  # type: ignore[override]  # the generated stubs know no handlers that write
+        self,
+        requests: AsyncIterator[admin_pb2.ActivateGoldenRequest],
+        context: aio.ServicerContext[Any, admin_pb2.GoldenOutlook],
+    ) -> None:
+        async with self._goldens.arriving.one():
+            found = await self._goldens.foresee(await _collected(requests))
+            now = self._goldens.steady()
+            await _send((outlook_to_proto(node, outlook, now) for node, outlook in found), context)
 
     async def RetireGolden(self, request: admin_pb2.RetireGoldenRequest, context: _Context) -> admin_pb2.Golden:
         return golden_to_proto(await self._goldens.retire(parse_digest(request.digest), caller().actor))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from nodeseal.appraisal.kinds.ima import progress_of
+from nodeseal.appraisal.outlook import Outlook
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import KeyId, NodeId, parse_key_id, parse_node_id
@@ -36,6 +37,8 @@ _MAX_FILTER = 256
 """Characters of a text that acts are looked up by."""
 _LAST = 2**63 - 1
 """The highest number that the database can hold."""
+_MAX_FORESEEN = 16
+"""Findings of one node that a golden which is not active would have."""
 DEFAULT_SUITE = Suite.MLKEM768_X25519
 
 
@@ -67,6 +70,8 @@ def node_to_proto(node: Node, now: float) -> admin_pb2.Node:
         fill_timestamp(message.trusted_until, node.trusted_until)
     if node.last_seen is not None:
         fill_timestamp(message.last_seen, node.last_seen)
+    if node.stream is not None:
+        fill_timestamp(message.certificate_expires, node.stream.certificate_end)
     return message
 
 
@@ -87,6 +92,17 @@ def _boot(boot: BootBrief) -> admin_pb2.Boot:
         images=map(shown_text, boot.images),
         command_lines=map(shown_text, boot.command_lines),
         firmware_version=shown_text(boot.firmware_version),
+        firmware_words=map(shown_text, boot.firmware_words),
+    )
+
+
+def outlook_to_proto(node: Node, outlook: Outlook, now: float) -> admin_pb2.GoldenOutlook:
+    """Return what a golden would say of a node; ``now`` is steady time."""
+    return admin_pb2.GoldenOutlook(
+        node_id=node.record.node_id,
+        state=state_to_proto(node.state_at(now).value),
+        foreseen=outlook.foreseen.value,
+        findings=findings_to_proto(outlook.findings[:_MAX_FORESEEN]),
     )
 
 

@@ -25,7 +25,7 @@ from nodeseal.verifier.services.convert_release import (
     wanted_from_proto,
 )
 from nodeseal.verifier.services.interceptor import caller
-from nodeseal.wire.evidence import evidence_from_proto
+from nodeseal.wire.evidence import banks_from_proto, evidence_from_proto
 
 _ASK_SECONDS: Final = 10
 _ATTEST_FIRST: Final = "attest on it; claims without these leases end them too"
@@ -72,8 +72,8 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
         node, peer = node_of(caller())
         async with asyncio.timeout(REQUEST_SECONDS):
             ask = (await _expect(context, "ask")).ask
-        wanted = wanted_from_proto(ask)
-        request = await self._releases.begin(node, peer.channel, wanted)
+        banks = banks_from_proto(ask.pcr_banks)
+        request = await self._releases.begin(node, peer.channel, wanted_from_proto(ask), banks)
         await context.write(request_to_proto(request))
         message, began = await _expect(context, "logs", "proof"), self._rounds.clock.steady()
         if message.WhichOneof("step") == "logs":

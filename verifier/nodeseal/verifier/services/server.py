@@ -18,10 +18,17 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nodeseal.errors import Unavailable
-from nodeseal.files import read_file, read_private
-from nodeseal.v1 import admin_pb2_grpc, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
+from nodeseal.files import read_file
+from nodeseal.v1 import (
+    admin_pb2_grpc,
+    attestation_pb2_grpc,
+    enrollment_pb2_grpc,
+    key_release_pb2_grpc,
+    people_pb2_grpc,
+)
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.verifier.services.credentials import ServerFiles
 from nodeseal.verifier.services.interceptor import Gate
 
 _GRACE_SECONDS: Final = 5.0
@@ -66,6 +73,7 @@ class Services:
     keys: admin_pb2_grpc.KeysServicer
     models: admin_pb2_grpc.ModelsServicer
     audit: admin_pb2_grpc.AuditServicer
+    people: people_pb2_grpc.PeopleServicer
     enrolment: enrollment_pb2_grpc.EnrollmentServicer
 
 
@@ -125,15 +133,14 @@ def _add_main_services(server: aio.Server, services: Services) -> None:
     admin_pb2_grpc.add_KeysServicer_to_server(services.keys, server)
     admin_pb2_grpc.add_ModelsServicer_to_server(services.models, server)
     admin_pb2_grpc.add_AuditServicer_to_server(services.audit, server)
+    people_pb2_grpc.add_PeopleServicer_to_server(services.people, server)
     ours = sorted({method.split("/")[1] for method in ALLOWED if method.startswith("/nodeseal.")})
     described = [name for name in ours if "Enrollment" not in name]
     reflection.enable_server_reflection([*described, reflection.SERVICE_NAME, health.SERVICE_NAME], server)
 
 
 def _credentials(config: Config, *, mutual: bool) -> grpc.ServerCredentials:
-    pair = (read_private(config.tls.key, "tls.key"), read_file(config.tls.certificate, "tls.certificate"))
-    roots = read_file(config.tls.ca, "tls.ca") if mutual else None
-    return grpc.ssl_server_credentials([pair], roots, require_client_auth=mutual)
+    return ServerFiles(config.tls, read_file(config.tls.ca, "tls.ca") if mutual else None).credentials()
 
 
 def _bind(server: aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:

@@ -8,18 +8,21 @@ recovers when the disk does.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from nodeseal.errors import Unavailable
+from nodeseal.files import PRIVATE, write_file
 from nodeseal.verifier.store.prepared import Prepared
 
 T = TypeVar("T")
@@ -32,8 +35,16 @@ _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "t
 
 @contextmanager
 def opened_engine(path: Path) -> Iterator[sa.Engine]:
-    """Open the SQLite file ``path`` while the block runs; transactions that write say so before they read."""
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+    """Open the SQLite file ``path`` while the block runs; transactions that write say so before they read.
+
+    A file that does not exist is not made: every transaction fails as long as it is away.
+    """
+
+    def connect() -> sqlite3.Connection:
+        place = f"file:{quote(str(path.absolute()))}?mode=rw"
+        return sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), creator=connect)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     sa.event.listen(engine, "handle_error", _distrust)
@@ -41,6 +52,29 @@ def opened_engine(path: Path) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def made_engine(path: Path) -> Iterator[sa.Engine]:
+    """Make an empty database, for its owner alone, and open it while the block runs.
+
+    Raises:
+        Unavailable: there is such a file, or it cannot be written.
+    """
+    write_file(path, b"", PRIVATE)
+    with opened_engine(path) as engine:
+        yield engine
+
+
+def require_database(path: Path) -> None:
+    """Make sure that there is a database; a mistyped name must not become an empty one.
+
+    Raises:
+        Unavailable: there is no such file.
+    """
+    if not path.is_file():
+        remedy = "correct database: in verifier.yaml, or restore the backup; only nodeseal-verifier init makes one"
+        raise Unavailable(f"database: {path}: no such file", remedy=remedy)
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 
 from nodeseal.ids import PersonId
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.schema import PERSONS
+
+PERSON_LIFETIME: Final = timedelta(days=365)
+"""For how long a new certificate of a person is valid, unless its authority ends before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,16 +23,22 @@ class Person:
     Attributes:
         name: as in the certificate's SPIFFE ID.
         roles: what they may do.
-        certificate_sha256: the only certificate that speaks for them.
+        certificate_sha256: the only certificate that speaks for them, beside the next one.
         added: when.
+        expires: when that certificate ends.
         removed: when their access was taken away, or None.
+        next_certificate_sha256: the one they renewed it to, which counts alone from its first use on; None: none waits.
+        next_expires: when that one ends.
     """
 
     name: PersonId
     roles: frozenset[Role]
     certificate_sha256: bytes
     added: datetime
+    expires: datetime
     removed: datetime | None = None
+    next_certificate_sha256: bytes | None = None
+    next_expires: datetime | None = None
 
 
 def find_person(connection: sa.Connection, name: PersonId) -> Person | None:
@@ -52,8 +62,26 @@ def put_person(connection: sa.Connection, person: Person) -> None:
             roles=" ".join(sorted(role.value for role in person.roles)),
             certificate_sha256=person.certificate_sha256,
             added=person.added,
+            expires=person.expires,
         )
     )
+
+
+def put_next_certificate(connection: sa.Connection, name: PersonId, following: bytes, expires: datetime) -> None:
+    """Let a renewed certificate speak for a person, too."""
+    values = {"next_certificate_sha256": following, "next_expires": expires}
+    connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(values))
+
+
+def replace_certificate(connection: sa.Connection, name: PersonId, certificate: bytes, expires: datetime) -> None:
+    """Let one certificate alone speak for a person."""
+    values = {
+        "certificate_sha256": certificate,
+        "expires": expires,
+        "next_certificate_sha256": None,
+        "next_expires": None,
+    }
+    connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(values))
 
 
 def mark_removed(connection: sa.Connection, name: PersonId, at: datetime) -> None:
@@ -67,5 +95,8 @@ def _person(row: sa.Row[tuple[object, ...]]) -> Person:
         roles=frozenset(map(Role, row.roles.split())),
         certificate_sha256=row.certificate_sha256,
         added=row.added,
+        expires=row.expires,
         removed=row.removed,
+        next_certificate_sha256=row.next_certificate_sha256,
+        next_expires=row.next_expires,
     )

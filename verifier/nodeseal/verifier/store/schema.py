@@ -98,6 +98,9 @@ PERSONS: Final = sa.Table(
     sa.Column("certificate_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("added", Instant, nullable=False),
     sa.Column("removed", Instant),
+    sa.Column("expires", Instant, nullable=False, server_default="0"),
+    sa.Column("next_certificate_sha256", sa.LargeBinary(32)),
+    sa.Column("next_expires", Instant),
 )
 
 NODES: Final = sa.Table(

@@ -9,17 +9,21 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from nodeseal.appraisal.banks import pcrs_in
 from nodeseal.appraisal.kinds.ima import compile_runtime
+from nodeseal.appraisal.outlook import Outlook, foresee
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
 from nodeseal.golden.document import parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.acts import GoldenActivated, GoldenRetired
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import document_of
 from nodeseal.verifier.limits import Seats
+from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.policy import (
     GoldenRecord,
@@ -71,6 +75,25 @@ class Goldens:
             self._fleet.memory.prepared.pop(golden.digest, None)
         return GoldenRecord(digest=golden.digest, name=name, document=document, activated=recorded.entry.at)
 
+    async def foresee(self, document: bytes) -> Sequence[tuple[Node, Outlook]]:
+        """Return what a golden would say of each node, by what is known of it. Nothing is changed.
+
+        Raises:
+            MalformedInput: it does not parse, or pins PCRs that are not quoted.
+        """
+        golden = await asyncio.to_thread(parse_golden, document, "golden")
+        self._require_quoted(golden)
+        now, found = self._fleet.clock.wall(), list[tuple[Node, Outlook]]()
+        for node in tuple(self._fleet.memory.nodes.values()):
+            if node.state is not NodeState.RETIRED:
+                found.append((node, foresee(golden, node.known, now)))
+                await asyncio.sleep(0)  # others' calls and rounds go on in between
+        return found
+
+    def steady(self) -> float:
+        """Return the time by the steady clock."""
+        return self._fleet.clock.steady()
+
     async def retire(self, digest: Digest, actor: str) -> GoldenRecord:
         """Retire a golden.
 
@@ -106,9 +129,9 @@ class Goldens:
         return record
 
     def _require_quoted(self, golden: Golden) -> None:
-        quoted = set(self._fleet.settings.selection.indices())
-        missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if (bank, pcr) not in quoted]
-        if golden.runtime is not None and all(pcr != IMA_PCR for _, pcr in quoted):
+        asked = self._fleet.settings.selection
+        missing = [f"{bank.hashlib_name}:{pcr}" for bank, pcr, _ in golden.rows() if pcr not in pcrs_in(asked, bank)]
+        if golden.runtime is not None and all(pcr != IMA_PCR for _, pcr in asked.indices()):
             missing.append(str(IMA_PCR))
         if missing:
             raise MalformedInput(

@@ -1,0 +1,87 @@
+"""Checks of private model keys: the key-encryption key opens them, and the token's files are there.
+
+No token is asked: a wrong PIN would use up one of the tries that it allows. The verifier logs in when it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nodeseal.checks.faults import Fault
+from nodeseal.checks.files import Named, file_faults, secret_faults
+from nodeseal.errors import NodesealError, Unavailable
+from nodeseal.verifier.config import Config
+from nodeseal.verifier.keys.credentials import read_credential
+from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, FileKeyStore, load_kek
+from nodeseal.verifier.keys.stores import PIN_CREDENTIAL
+from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.store.policy import KeyRecord, list_keys
+
+KEK: Final = "keys.kek"
+
+
+def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
+    """Check every model key in a file against the key-encryption key.
+
+    If none opens, the key-encryption key or the folder is not the one of this database: nothing may be made under it.
+    If some open, it is the right one, and each other key is damaged by itself. Revoked keys need not open any more.
+
+    Raises:
+        MalformedInput: the key-encryption key cannot be read, or is none.
+    """
+    kek = Named(KEK, config.kek)
+    credential = read_credential(CREDENTIAL) is not None
+    if not credential:
+        found = list(secret_faults(kek, owner))
+        yield from found
+        if any(fault.fatal for fault in found):
+            return
+    files = FileKeyStore(config.key_folder, load_kek(config.kek))
+    keys = [key for key in _recorded(config) if key.place == FILE_PLACE and key.revoked is None]
+    damaged = {key.key_id: said for key in keys if (said := _damage(files, key))}
+    if keys and len(damaged) == len(keys):
+        place = f"systemd's credential {CREDENTIAL}" if credential else str(config.kek)
+        yield _wrong(place, config, next(iter(damaged.values())), len(keys))
+        return
+    for key_id, said in damaged.items():
+        what = f"key {key_id}: {said}"
+        remedy = f"restore its file from the backup, or: nodeseal key revoke {key_id} --reason lost"
+        yield Named("keys.folder", config.key_folder).fault(what, remedy, fatal=False)
+
+
+def _wrong(place: str, config: Config, said: str, count: int) -> Fault:
+    return Fault(
+        field=KEK,
+        file=place,
+        what=f"opens none of the {count} model keys of this database in {config.key_folder}: {said}",
+        remedy="put back the key-encryption key and the keys folder of this database; they are backed up apart from it",
+    )
+
+
+def _damage(files: FileKeyStore, key: KeyRecord) -> str:
+    try:
+        files.prove(key.model_key)
+    except NodesealError as error:
+        return str(error)
+    return ""
+
+
+def _recorded(config: Config) -> list[KeyRecord]:
+    """Return all model keys; none if the database cannot be read, which its own check says."""
+    try:
+        with opened_engine(config.database) as engine:
+            check_schema(engine)
+            return run(engine, list_keys)
+    except Unavailable:
+        return []
+
+
+def token_faults(config: Config, owner: int) -> Iterator[Fault]:
+    """Check the files of the token, where there is one."""
+    if config.token is None:
+        return
+    yield from file_faults(Named("keys.pkcs11.module", config.token.module))
+    if config.token.pin is not None and read_credential(PIN_CREDENTIAL) is None:
+        yield from secret_faults(Named("keys.pkcs11.pin", config.token.pin), owner)

@@ -1,0 +1,69 @@
+"""Checks of the database and what lies beside it: there, this version's, whole, written by this verifier, with room."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from nodeseal.checks.faults import Fault
+from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults, space_faults
+from nodeseal.verifier.config import Config
+from nodeseal.verifier.keys.credentials import read_credential
+from nodeseal.verifier.ledger.journal import Journal
+from nodeseal.verifier.ledger.ledger import RESERVED_BYTES
+from nodeseal.verifier.ledger.log import MAC_KEY_CREDENTIAL, check_log, load_mac_key
+from nodeseal.verifier.store.database import opened_engine, require_database, run
+from nodeseal.verifier.store.migrate import check_schema
+
+
+def database_faults(config: Config, owner: int) -> Iterator[Fault]:
+    """Check the database from outside to inside; what is inside is looked at only if the outside is good.
+
+    Raises:
+        Unavailable: it is not there, of another version, or cannot be read.
+        MalformedInput: an act in it was not written by this verifier.
+    """
+    require_database(config.database)
+    named = Named("database", config.database)
+    outside = [*file_faults(named), *_writable(named), *folder_faults(Named("database", config.database.parent))]
+    yield from outside
+    yield from space_faults(named, RESERVED_BYTES)
+    if read_credential(MAC_KEY_CREDENTIAL) is None and config.acts_key.exists():
+        yield from secret_faults(Named("keys.acts", config.acts_key), owner)
+    if any(fault.fatal for fault in outside):
+        return
+    with opened_engine(config.database) as engine:
+        check_schema(engine)
+        yield from _inside(engine, named)
+        check_log(engine, load_mac_key(config.acts_key))
+
+
+def _writable(named: Named) -> Iterator[Fault]:
+    if not os.access(named.path, os.W_OK):
+        yield named.fault("cannot be written", "let the verifier's user own it; is its file system read-only?")
+
+
+def _inside(engine: sa.Engine, named: Named) -> Iterator[Fault]:
+    """Let SQLite look for damage; it names the first places."""
+    damage = run(engine, lambda connection: connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all())
+    if damage != ["ok"]:
+        said = "; ".join(" ".join(str(each).split()) for each in damage)
+        yield named.fault(f"damaged: {said[:300]}", "restore the last backup; check the disk that it lies on")
+
+
+def journal_faults(config: Config) -> Iterator[Fault]:
+    """Check the journal's folder and the restrictions in it; the verifier makes a folder that is not there.
+
+    Raises:
+        MalformedInput: a file in it does not parse.
+        Unavailable: a file in it cannot be read.
+    """
+    if not config.journal.exists() and not config.journal.is_symlink():
+        yield from folder_faults(Named("journal", config.journal.parent))
+        return
+    found = [*private_folder_faults(Named("journal", config.journal))]
+    yield from found
+    if not any(fault.fatal for fault in found):
+        Journal(config.journal).peek()
