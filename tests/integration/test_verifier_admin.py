@@ -6,6 +6,8 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import grpc
 import pytest
@@ -16,10 +18,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from nodeseal.golden.document import MAX_GOLDEN, dump_golden, parse_golden
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
+from nodeseal.ids import ModelId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2
 from support.admin import content_of, grant, trusted_node
 from support.fake_node import a_node
+from support.sealed import CONTENT, WEIGHTS
 from support.verifier import RunningVerifier, Stubs, received, refusal_of, refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -164,6 +168,9 @@ def test_keys_are_created_once_granted_to_known_nodes_and_revoked_for_good(verif
     asyncio.run(case())
 
 
+YEARS_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
 def test_a_models_version_never_goes_back(verifier: RunningVerifier) -> None:
     async def case() -> None:
         async with verifier.person() as admin:
@@ -175,6 +182,8 @@ def test_a_models_version_never_goes_back(verifier: RunningVerifier) -> None:
             second = await register(2)
             assert (await register(2)).digest == second.digest
             assert await code_of(register(1)) is ORDER
+            same = replace(CONTENT, model_id=ModelId("llama"), version=2, files=(WEIGHTS,), created=YEARS_AGO).encode()
+            assert await code_of(admin.models.RegisterModel(admin_pb2.RegisterModelRequest(content=same))) is ORDER
             assert (await register(1, "other")).version == 1
             await register(3)
             assert verifier.actions(f"model/{second.digest}") == ["model.registered"]

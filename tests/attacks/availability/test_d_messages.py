@@ -101,6 +101,22 @@ def test_d02_a_compressed_message_is_refused_before_anything_expands_it(
     assert refusal.details in ("Compression algorithm 'gzip' is disabled.", "Internal error from Core")
 
 
+@pytest.mark.parametrize("size", [15 << 10, 40 << 10], ids=["what fits", "more"])
+@pytest.mark.parametrize("port", ["enrolment", "main"])
+def test_d02_metadata_is_limited(stage: Stage, node: FakeNode, port: str, size: int) -> None:
+    async def case() -> grpc.StatusCode:
+        async with stage.verifier.enrolment_channel() if port == "enrolment" else node.channel() as channel:
+            check: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
+            try:
+                await check(b"", timeout=20, metadata=(("x-bin", bytes(size * 3 // 4)),))
+            except aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+    fits = size < 16 << 10
+    assert (asyncio.run(case()) is grpc.StatusCode.OK) is fits
+
+
 NESTED = {
     "groups that never end": b"\x0b" * 100_000,
     "groups within groups": b"\x0b" * 50_000 + b"\x0c" * 50_000,

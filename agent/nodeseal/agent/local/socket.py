@@ -83,8 +83,11 @@ class KeySocket:
                 await self._converse(await self._identified(connection), reader, writer)
         except ConnectionError:
             self._tell("caller hung up", uid)
-        except (MalformedInput, PolicyRefused, TooManyRequests, TimeoutError, OSError) as error:
-            self._tell("connection dropped", uid, error=str(error) or type(error).__name__)
+        except TimeoutError:
+            writer.transport.abort()  # what it does not read is not kept for it
+            self._tell("connection dropped", uid, error="it neither says nor takes anything")
+        except (MalformedInput, PolicyRefused, TooManyRequests, OSError) as error:
+            self._tell("connection dropped", uid, error=str(error))
         finally:
             writer.close()
 
@@ -98,13 +101,16 @@ class KeySocket:
 
         Raises:
             PolicyRefused: the process is gone.
-            TimeoutError: its executable takes long to hash; when that is done, it is known for the next time.
+            TooManyRequests: its executable takes long to hash; when that is done, it is known for the next time.
         """
         with pinned_peer(connection) as caller:
             if not self._service.asks_executable(caller):
                 return caller
-            async with asyncio.timeout(self._seconds):
-                digest = await self._executables.digest(caller.pid, caller.uid)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    digest = await self._executables.digest(caller.pid, caller.uid)
+            except TimeoutError as error:
+                raise TooManyRequests("its executable takes long to hash") from error
         return replace(caller, executable_sha256=digest)
 
     def _tell(self, event: str, uid: int, **facts: str) -> None:

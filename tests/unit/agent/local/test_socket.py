@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import count
@@ -64,6 +65,7 @@ class Bench:
         releaser = cast("Releaser", self.releaser)
         self.service = LocalKeysService(rules, releaser, self.leases, self.status, lambda: 0.0)
         self._open: list[asyncio.StreamWriter] = []
+        self._by_user: Counter[int] = Counter()
 
     def lend(self, open_key: Callable[[], bytearray]) -> None:
         """Have the verifier give a lease, whose key the TPM opens so."""
@@ -79,6 +81,11 @@ class Bench:
         self.releaser.lease = lease  # type: ignore[method-assign]
         self.releaser.open = opened  # type: ignore[attr-defined]
 
+    @property
+    def connections(self) -> int:
+        """How many connections the agent counts."""
+        return self._by_user.total()
+
     async def connect(self) -> Loader:
         await eventually(self.path.is_socket)
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -89,7 +96,9 @@ class Bench:
         return await (await self.connect()).call(method, parameters, more=more)
 
     async def serve(self, scenario: Callable[[Bench], Awaitable[None]], call_seconds: float) -> None:
-        server = asyncio.create_task(KeySocket(self.path, self.service, call_seconds).serve())
+        keys = KeySocket(self.path, self.service, call_seconds)
+        self._by_user = keys._by_user
+        server = asyncio.create_task(keys.serve())
         try:
             await scenario(self)
         finally:
@@ -276,6 +285,18 @@ def test_a_caller_that_says_nothing_is_dropped() -> None:
             await client.reply()
 
     play(scenario, call_seconds=0.1)
+
+
+def test_a_caller_that_takes_no_replies_is_dropped() -> None:
+    async def scenario(bench: Bench) -> None:
+        slow = await bench.connect()
+        calls = 20_000 * (b'{"method":"' + SERVICE.encode() + b'.GetInfo"}\0')
+        slow.writer.write(calls)  # and nothing is read until the agent has given up
+        await eventually(lambda: bench.connections)
+        await eventually(lambda: not bench.connections)
+        assert not (await bench.call(f"{SERVICE}.GetInfo")).error
+
+    play(scenario, call_seconds=0.2)
 
 
 def test_two_calls_in_one_write_get_two_replies() -> None:

@@ -46,9 +46,9 @@ def play(
         asyncio.run(case(enroller))
 
 
-async def refused(enroller: Enroller, size: int) -> None:
+async def refused(enroller: Enroller, size: int, address: str = "192.0.2.1") -> None:
     with pytest.raises(OutOfOrder):
-        await enroller.begin(claimed(size), FACTS, "192.0.2.1")
+        await enroller.begin(claimed(size), FACTS, address)
 
 
 def test_the_event_loop_runs_on_while_an_identity_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +108,24 @@ def test_two_identities_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     gate = Gate()
     play(monkeypatch, gate.check, lambda enroller: gate.let(enroller, 2, (1,) * 8))
     assert (gate.most, len(gate.order)) == (2, 8)
+
+
+def test_d10_the_address_whose_last_check_is_longest_ago_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+
+    async def case(enroller: Enroller) -> None:
+        tasks = [asyncio.create_task(refused(enroller, 1)) for _ in range(2)]
+        assert [await gate.begun() for _ in tasks] == [True, True]
+        tasks += [asyncio.create_task(refused(enroller, 2)) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(refused(enroller, 9, "198.51.100.1")))
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*tasks)
+
+    play(monkeypatch, gate.check, case)
+    assert gate.order[:2] == [1, 1]
+    assert 9 in gate.order[2:4]  # of two that begin at once
 
 
 def test_a_check_whose_caller_went_away_counts_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from nodeseal.appraisal.model import Appraisal
 from nodeseal.causes import EndCause
 from nodeseal.errors import MalformedInput, OutOfOrder, ProofFailed, Unavailable
 from nodeseal.evidence.binding import Channel
@@ -18,11 +20,13 @@ from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import SYSTEM
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome, Verdict
 from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.rounds import session as session_module
 from nodeseal.verifier.rounds.log_collector import MAX_ANSWER, LogBudget
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.rounds.session import Peer, Revoked, Session
 from nodeseal.verifier.states import NodeState
 
+CONNECTION = "ipv4:192.0.2.1:5000"
 EVIDENCE = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None)
 STRETCH = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, boot_log=b"stretch ")
 VERDICT = Verdict(state=NodeState.UNTRUSTED, trusted_until=None, trusted_for_ms=0, findings=())
@@ -44,7 +48,7 @@ class SlowRounds:
         self.judging = asyncio.Event()
         self.asked = 0
         self.judged: list[Evidence] = []
-        self.again = False
+        self.again = self.authentic = False
 
     def ask(self, *_: object, whole: bool = False) -> Asked:
         self.asked += 1
@@ -53,14 +57,20 @@ class SlowRounds:
     async def conclude(self, _node: Node, evidence: Evidence, *_: object) -> RoundOutcome:
         self.judged.append(evidence)
         await self.judging.wait()
-        return RoundOutcome(verdict=VERDICT, again=self.again)
+        appraisal = cast("Appraisal", SimpleNamespace(claims=None)) if self.authentic else None
+        return RoundOutcome(verdict=VERDICT, appraisal=appraisal, again=self.again)
 
 
-def a_session(rounds: SlowRounds, valid_for: timedelta = timedelta(days=1)) -> Session:
+def a_session(
+    rounds: SlowRounds,
+    valid_for: timedelta = timedelta(days=1),
+    cancel: Callable[[], object] = lambda: None,
+    settle: Callable[[], object] = lambda: None,
+) -> Session:
     node = cast("Node", SimpleNamespace(stream=None, state=NodeState.TRUSTED))
     channel = Channel(trust_domain="x", node_id=NodeId("n-" + "a" * 26), certificate_sha256=bytes(32))
-    peer = Peer(channel=channel, not_after=datetime.now(UTC) + valid_for)
-    return Session(node, peer, cast("Rounds", rounds), lambda: None, lambda: None)
+    peer = Peer(channel=channel, not_after=datetime.now(UTC) + valid_for, connection=CONNECTION)
+    return Session(node, peer, cast("Rounds", rounds), cancel, settle)
 
 
 async def _challenged_while_judging(interval_seconds: int) -> tuple[int, bool]:
@@ -129,6 +139,39 @@ def test_a_stream_ends_with_the_certificate_that_opened_it() -> None:
         assert first.asked is None
         assert await session.instruction() is None
         assert "tls.certificate" in str(session.failure)
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_d01_a_closed_stream_that_nobody_reads_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "DRAIN_SECONDS", 0.01)
+
+    async def case() -> None:
+        cancelled = asyncio.Event()
+        session = a_session(SlowRounds(30), cancel=cancelled.set)
+        await session.instruction()
+        session.revoke((), EndCause.REVOCATION, "key revoked")  # waits, and is never taken
+        session.close(OutOfOrder("enough"))
+        await asyncio.wait_for(cancelled.wait(), 20)
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_e12_a_stream_keeps_its_place_and_the_nodes_only_when_the_tpm_has_answered() -> None:
+    async def case() -> None:
+        rounds, settled = SlowRounds(30), list[bool]()
+        session = a_session(rounds, settle=lambda: settled.append(True))
+        rounds.judging.set()
+        await session.instruction()
+        await session.answer(EVIDENCE)
+        assert (session.proved_on, settled) == ("", [])
+        rounds.authentic = True
+        session.challenge_now()
+        await session.instruction()
+        await session.answer(EVIDENCE)
+        assert (session.proved_on, settled) == (CONNECTION, [True])
         session.detach()
 
     asyncio.run(case())

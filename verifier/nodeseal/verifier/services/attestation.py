@@ -20,7 +20,7 @@ from nodeseal.verifier.people.callers import Caller
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.rounds.session import DRAIN_SECONDS, Peer, Session
-from nodeseal.verifier.services.bounds import REQUEST_SECONDS, address_of
+from nodeseal.verifier.services.bounds import REQUEST_SECONDS, address_of, arriving
 from nodeseal.verifier.services.convert import fill_challenge, instruction_to_proto
 from nodeseal.verifier.services.interceptor import caller, seat
 from nodeseal.wire.evidence import evidence_from_proto
@@ -67,7 +67,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServicer):
 
     async def _renew(self, context: _Renewing, logs: LogCollector) -> None:
         node, peer = node_of(caller(), context.peer())
-        async with asyncio.timeout(REQUEST_SECONDS):
+        async with arriving("certificate request"):
             request = (await _step(context, "certificate_request")).certificate_request
         renewal = self._renewals.begin(node, peer.channel, request, peer.address)
         response = attestation_pb2.RenewResponse()

@@ -7,10 +7,14 @@ docs/limits.md with the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 from urllib.parse import unquote
+
+from nodeseal.errors import OutOfOrder
 
 REQUEST_SECONDS: Final = 5.0
 """Within which the first message of a call must arrive; streams have a deadline of their own for the others."""
@@ -77,6 +81,20 @@ BOUNDS: Final[Mapping[str, CallBound]] = {
     "/grpc.health.v1.Health/Watch": CallBound(4, 64),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _TRANSFER,
 }
+
+
+@asynccontextmanager
+async def arriving(what: str) -> AsyncIterator[None]:
+    """Give a peer little time for what the block waits for.
+
+    Raises:
+        OutOfOrder: it does not come in time.
+    """
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise OutOfOrder(f"no {what} within {REQUEST_SECONDS:.0f} seconds") from error
 
 
 def address_of(peer: str) -> str:

@@ -20,7 +20,7 @@ from nodeseal.verifier.config import EnrolmentSettings
 from nodeseal.verifier.enrolment.enroller import Attempt, Enrolled, Enroller, parse_facts
 from nodeseal.verifier.enrolment.identity import ClaimedIdentity
 from nodeseal.verifier.limits import SharedSeats
-from nodeseal.verifier.services.bounds import REQUEST_SECONDS, address_of
+from nodeseal.verifier.services.bounds import address_of, arriving
 from nodeseal.verifier.store.nodes import NodeFacts
 
 _ATTEMPTS: Final = 2
@@ -60,12 +60,9 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
             await context.write(_enrolled(await self._enroller.finish(attempt, activation.secret)))
 
     async def _identity(self, context: _Stream, address: str) -> enrollment_pb2.Identity:
-        try:
-            with self._lobby.one(address):
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    return (await _expect(context, "identity")).identity
-        except TimeoutError as error:
-            raise OutOfOrder(f"no identity within {REQUEST_SECONDS:.0f} seconds") from error
+        with self._lobby.one(address):
+            async with arriving("identity"):
+                return (await _expect(context, "identity")).identity
 
 
 async def _expect(context: _Stream, step: Literal["identity", "activation"]) -> enrollment_pb2.EnrollRequest:

@@ -8,7 +8,6 @@ errors; only here are they turned into status, and only here is ``Exception`` ca
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +24,7 @@ from nodeseal.errors import MalformedInput, NodesealError, OutOfOrder
 from nodeseal.line_limit import LineLimit
 from nodeseal.verifier.limits import Seat, SharedSeats
 from nodeseal.verifier.people.callers import ANONYMOUS, Caller, Callers
-from nodeseal.verifier.services.bounds import BOUNDS, LINES_PER_MINUTE, REQUEST_SECONDS, address_of
+from nodeseal.verifier.services.bounds import BOUNDS, LINES_PER_MINUTE, address_of, arriving
 from nodeseal.verifier.states import Role
 from nodeseal.wire.statuses import details_of, metadata_of, status_of
 
@@ -136,11 +135,8 @@ async def _request(context: _Context) -> Any:
     Raises:
         OutOfOrder: it does not come in time, or at all.
     """
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            raw = await context.read()
-    except TimeoutError as error:
-        raise OutOfOrder(f"no request within {REQUEST_SECONDS:.0f} seconds") from error
+    async with arriving("request"):
+        raw = await context.read()
     if not isinstance(raw, bytes):
         raise OutOfOrder("a request was expected")
     return raw

@@ -16,7 +16,7 @@ from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.rounds.log_collector import LogCollector
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.attestation import node_of
-from nodeseal.verifier.services.bounds import REQUEST_SECONDS
+from nodeseal.verifier.services.bounds import arriving
 from nodeseal.verifier.services.convert_release import (
     leases_from_proto,
     proof_from_proto,
@@ -70,7 +70,7 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
 
     async def _release(self, context: _Stream, logs: LogCollector, deadline: asyncio.Timeout) -> None:
         node, peer = node_of(caller())
-        async with asyncio.timeout(REQUEST_SECONDS):
+        async with arriving("ask"):
             ask = (await _expect(context, "ask")).ask
         banks = banks_from_proto(ask.pcr_banks)
         request = await self._releases.begin(node, peer.channel, wanted_from_proto(ask), banks)
