@@ -16,7 +16,7 @@ import pytest
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.evidence.binding import Purpose
 from nodeseal.tpm.algorithms import HashAlg
-from nodeseal.v1 import attestation_pb2, key_release_pb2
+from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2
 from support.admin import Entitled, a_sealed_model, grant, trusted_node
 from support.attackers import altered, seen_by
 from support.damage import flipped
@@ -195,16 +195,18 @@ def test_e12_a_thief_returns_no_lease(verifier: RunningVerifier) -> None:
 
 def test_e12_a_thief_displaces_no_stream(verifier: RunningVerifier) -> None:
     async def case() -> None:
-        async with a_lease(verifier, "renewal-stream") as (node, lease, admin):
-            async with node.attesting() as stream:
-                await stream.round()
-                async with thief_of(node).channel() as channel:
-                    calls = [Stubs(channel).attestation.Attest() for _ in range(8)]
-                    for call in calls[4:]:
-                        assert (await received(call)).HasField("challenge")
-                    assert (await stream.round()).state == TRUSTED
-                    assert (await stream.round()).state == TRUSTED
-            assert list((await seen_by(admin, node)).leases) == [lease]
+        async with a_lease(verifier, "renewal-stream") as (node, lease, admin), node.attesting() as stream:
+            await stream.round()
+            async with thief_of(node).channel() as channel:
+                calls = [Stubs(channel).attestation.Attest() for _ in range(8)]
+                for call in calls[4:]:
+                    assert (await received(call)).HasField("challenge")
+                assert (await stream.round()).state == TRUSTED
+                assert (await stream.round()).state == TRUSTED
+                assert list((await seen_by(admin, node)).leases) == [lease]
+                revoke = admin_pb2.RevokeKeyRequest(key_id="renewal-stream", node_id=node.node_id, reason="sold")
+                await admin.keys.RevokeKey(revoke)
+                assert list((await stream.revocation()).lease_ids) == [lease]  # the node hears it, nobody else
         assert not faults(verifier)
 
     asyncio.run(case())
