@@ -23,7 +23,7 @@ def test_no_bound_is_no_bound() -> None:
 def test_the_page_says_the_bounds_of_every_method() -> None:
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `/")]
     said = {row[0].strip("`"): (row[1], row[2]) for row in rows}
-    said[next(method for method in BOUNDS if "Enrol" in method)] = said.pop("/enrolment")  # its name is not our spelling
+    said[next(method for method in BOUNDS if "Enrol" in method)] = said.pop("/enrolment")  # our spelling
     assert said == {method: (f"{bound.each:,}", f"{bound.at_once:,}") for method, bound in BOUNDS.items()}
     assert all(row[3] for row in rows)
 
