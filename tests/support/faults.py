@@ -1,7 +1,8 @@
-"""A verifier's database that cannot be written for a while: locked, full, or read-only. Reading goes on."""
+"""A verifier's database that cannot be written for a while: locked, full, or read-only; or cannot be read either."""
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import sqlite3
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from support.verifier import RunningVerifier
+
+_FIRST_LOCK, _LOCKS = 120, 8
+"""Bytes that SQLite locks in the index of a write-ahead log."""
 
 Fault = Callable[[RunningVerifier], AbstractContextManager[None]]
 
@@ -54,6 +58,15 @@ def read_only(verifier: RunningVerifier) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["chattr", "-i", *files], check=True)
+
+
+@contextmanager
+def unreadable(verifier: RunningVerifier) -> Iterator[None]:
+    """Hold every lock of the index of the write-ahead log, without which nobody can read either."""
+    with database(verifier).with_name("verifier.sqlite-shm").open("r+b") as index:
+        fcntl.lockf(index, fcntl.LOCK_EX, _LOCKS, _FIRST_LOCK)
+        yield
+        fcntl.lockf(index, fcntl.LOCK_UN, _LOCKS, _FIRST_LOCK)
 
 
 FAULTS: dict[str, Fault] = {"locked": locked, "full": full, "read-only": read_only}

@@ -18,7 +18,7 @@ from nodeseal.errors import OutOfOrder
 from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
-from nodeseal.ids import Digest, KeyId, LeaseId, ModelId
+from nodeseal.ids import Digest, KeyId, LeaseId, ModelId, PersonId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.fleet.fold import fold
@@ -100,6 +100,10 @@ def activated(name: str) -> acts.GoldenActivated:
     return acts.GoldenActivated(digest=digest, name=name, document=document_of(FILES[digest]).digest)
 
 
+def added(number: int) -> acts.PersonAdded:
+    return acts.PersonAdded(name=PersonId("kim"), roles=("viewer",), certificate_sha256=bytes([number]) * 32)
+
+
 OLD, NEW = (GOLDENS[name].digest for name in ("old", "new"))
 PRIOR: tuple[Act, ...] = (
     activated("old"),
@@ -111,6 +115,7 @@ PRIOR: tuple[Act, ...] = (
     labelled("a"),
     judged(NodeState.TRUSTED, "first", ["old"]),
     issued(LEASE),
+    added(1),
 )
 CONCURRENT: dict[str, Any] = {
     "another node enrols": enrolled(node_id=OTHER_NODE, ek_name=b"other"),
@@ -141,6 +146,14 @@ CONCURRENT: dict[str, Any] = {
     "golden activated again": activated("old"),
     "key revoked": acts.KeyRevoked(key_id=KEY, reason="leaked"),
     "grant withdrawn": acts.GrantWithdrawn(key_id=KEY, node_id=NODE, reason="moved"),
+    "person removed": acts.PersonRemoved(name=PersonId("kim"), roles=("viewer",), certificate_sha256=bytes([1]) * 32),
+    "person added again": added(2),
+    "person renewed": acts.PersonRenewed(
+        name=PersonId("kim"), certificate_sha256=bytes([1]) * 32, next_certificate_sha256=bytes([3]) * 32, expires=AT
+    ),
+    "certificate of a person replaced": acts.PersonCertificateReplaced(
+        name=PersonId("kim"), certificate_sha256=bytes([3]) * 32, expires=AT
+    ),
     "key policy": acts.KeyPolicySet(key_id=KEY, silence_seconds=60),
     "model retired": acts.ModelRetired(digest=MODEL, model_id=ModelId("m"), model_version=1, reason="old"),
     "release denied": acts.ReleaseDenied(node_id=NODE, model_digest=MODEL, codes=(), findings=Digest("")),
@@ -156,17 +169,23 @@ TAKES_TRUST = {
 }
 
 
+NEEDS = {
+    "that lease ended": "lease issued",
+    "golden activated again": "golden retired",
+    "judged trusted by the new golden": "golden activated",
+    "person added again": "person removed",
+    "certificate of a person replaced": "person renewed",
+}
+"""What must be recorded before."""
+
+
 def possible(names: Sequence[str]) -> bool:
     """Tell whether the ledger would record these acts in this order."""
     for at, name in enumerate(names):
         before = set(names[:at])
         if name == "judged stale" and before & TAKES_TRUST:
             return False
-        if name == "that lease ended" and "lease issued" not in before:
-            return False
-        if name == "golden activated again" and "golden retired" not in before:
-            return False
-        if name == "judged trusted by the new golden" and "golden activated" not in before:
+        if name in NEEDS and NEEDS[name] not in before:
             return False
         if (
             name.startswith("lease ")
@@ -231,7 +250,8 @@ def snapshot(memory: Memory) -> object:
         )
         for node_id, node in memory.nodes.items()
     }
-    return nodes, memory.policy, memory.ended_early, memory._active.keys(), memory._versions
+    rest = memory.policy, memory.ended_early, memory._active.keys(), memory._versions
+    return nodes, *rest, memory.keys, memory.people, memory.certificates
 
 
 PAIRS = [pair for pair in permutations(CONCURRENT, 2) if possible(pair)]
@@ -276,6 +296,23 @@ def test_every_kind_that_people_can_see_is_among_the_pairs() -> None:
 
 
 # What single acts leave
+
+
+def test_memory_knows_keys_in_force_and_people(recorded_on: Any) -> None:
+    prior, later = recorded_on(["key revoked", "person removed", "person added again"])
+    memories = [memory_of(prior, later[:count]) for count in range(4)]
+    assert [memory.keys for memory in memories] == [{KEY}, set(), set(), set()]
+    people = [memory.person(PersonId("kim")) for memory in memories]
+    assert [person and person.certificate_sha256[0] for person in people] == [1, 1, None, 2]
+
+
+def test_memory_knows_which_certificates_speak_for_a_person(recorded_on: Any) -> None:
+    prior, later = recorded_on(["person renewed", "certificate of a person replaced"])
+    people = [memory_of(prior, later[:count]).person(PersonId("kim")) for count in range(3)]
+    spoken = [
+        person and (person.certificate_sha256[:1], (person.next_certificate_sha256 or b"")[:1]) for person in people
+    ]
+    assert spoken == [(b"\1", b""), (b"\1", b"\3"), (b"\3", b"")]
 
 
 def test_memory_after_the_prior_acts(recorded_on: Any) -> None:

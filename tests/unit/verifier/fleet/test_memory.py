@@ -10,7 +10,7 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.leaf import Entry
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.nodes import NodeStanding
-from support.acts import AT, EXAMPLES, GOLDEN, NODE
+from support.acts import AT, EXAMPLES, GOLDEN, KEY, NODE
 from support.ledgers import node_record
 
 FIRST, SECOND = (
@@ -50,6 +50,13 @@ def test_only_a_later_version_is_newer() -> None:
         True,
         False,
     ]
+
+
+def test_names_that_are_loaded_have_the_versions_of_their_rows() -> None:
+    memory = Memory(Policy(goldens=(), trust_seconds=120))
+    memory.load_names((), (KEY,), {f"golden/{GOLDEN}": 2})
+    assert memory.keys == {KEY}
+    assert not memory.is_newer(f"golden/{GOLDEN}", entry(2))
 
 
 def test_a_golden_that_is_loaded_has_the_version_of_its_row() -> None:

@@ -46,6 +46,8 @@ from nodeseal.verifier.store.acts import all_versions
 from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.leases import LeaseRecord, running_leases
 from nodeseal.verifier.store.nodes import NodeStanding, load_nodes, save_progress
+from nodeseal.verifier.store.persons import list_persons
+from nodeseal.verifier.store.policy import list_keys
 
 _SWEEP_SECONDS: Final = 0.5
 _FLUSH_SECONDS: Final = 5.0
@@ -100,7 +102,13 @@ class Fleet:
             node.trusted_until_steady = steady + min(left, self.settings.trust_seconds)
         for lease in await self.store.read(running_leases):
             self.memory.nodes[lease.node_id].leases[lease.lease_id] = lease
+        await self._load_names()
         await self.ledger.resume()
+
+    async def _load_names(self) -> None:
+        versions = await self.store.read(lambda connection: all_versions(connection, "person", "key"))
+        people, keys = await self.store.read(list_persons), await self.store.read(list_keys)
+        self.memory.load_names(people, (key.key_id for key in keys if key.revoked is None), versions)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(tuple(self.memory.nodes.values()))

@@ -14,12 +14,12 @@ from typing import Any, Final, TypeAlias
 from nodeseal.errors import OutOfOrder
 from nodeseal.findings import Finding
 from nodeseal.golden.document import parse_golden
-from nodeseal.ids import Digest
-from nodeseal.verifier.fleet.memory import Memory
+from nodeseal.ids import Digest, PersonId
+from nodeseal.verifier.fleet.memory import CERTIFICATE, CertificatesOfPerson, Memory
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.decided import Recorded
-from nodeseal.verifier.ledger.projectors import lease_of, node_of, standing_after
+from nodeseal.verifier.ledger.projectors import lease_of, node_of, person_of, standing_after
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.nodes import NodeRecord, decode_findings, decode_labels
 
@@ -180,6 +180,41 @@ def _golden_retired(memory: Memory, recorded: Recorded, act: acts.GoldenRetired)
         memory.retire(act.digest)
 
 
+def _key_created(memory: Memory, recorded: Recorded, act: acts.KeyCreated) -> None:
+    if memory.is_newer(acts.key_subject(act.key_id), recorded.entry):
+        memory.keys.add(act.key_id)
+
+
+def _key_revoked(memory: Memory, recorded: Recorded, act: acts.KeyRevoked) -> None:
+    if memory.is_newer(acts.key_subject(act.key_id), recorded.entry):
+        memory.keys.discard(act.key_id)
+
+
+def _person_added(memory: Memory, recorded: Recorded, act: acts.PersonAdded) -> None:
+    if memory.is_newer(acts.person_subject(act.name), recorded.entry):
+        memory.people[act.name] = person_of(act, recorded.entry)
+    _speak_for(memory, recorded, act.name, CertificatesOfPerson(act.certificate_sha256, None))
+
+
+def _person_renewed(memory: Memory, recorded: Recorded, act: acts.PersonRenewed) -> None:
+    both = CertificatesOfPerson(act.certificate_sha256, act.next_certificate_sha256)
+    _speak_for(memory, recorded, act.name, both)
+
+
+def _person_certificate(memory: Memory, recorded: Recorded, act: acts.PersonCertificateReplaced) -> None:
+    _speak_for(memory, recorded, act.name, CertificatesOfPerson(act.certificate_sha256, None))
+
+
+def _speak_for(memory: Memory, recorded: Recorded, name: PersonId, certificates: CertificatesOfPerson) -> None:
+    if memory.is_newer(acts.person_subject(name), recorded.entry, CERTIFICATE):
+        memory.certificates[name] = certificates
+
+
+def _person_removed(memory: Memory, recorded: Recorded, act: acts.PersonRemoved) -> None:
+    if memory.is_newer(acts.person_subject(act.name), recorded.entry):
+        memory.people.pop(act.name, None)
+
+
 _FOLDS: Final[dict[type[acts.Act], Callable[[Memory, Recorded, Any], None]]] = {
     acts.NodeEnrolled: _enrolled,
     acts.NodeJudged: _judged,
@@ -193,5 +228,11 @@ _FOLDS: Final[dict[type[acts.Act], Callable[[Memory, Recorded, Any], None]]] = {
     acts.LeaseEnded: _lease_ended,
     acts.GoldenActivated: _golden_activated,
     acts.GoldenRetired: _golden_retired,
+    acts.KeyCreated: _key_created,
+    acts.KeyRevoked: _key_revoked,
+    acts.PersonAdded: _person_added,
+    acts.PersonRenewed: _person_renewed,
+    acts.PersonCertificateReplaced: _person_certificate,
+    acts.PersonRemoved: _person_removed,
 }
-"""The fold of each kind. Acts about keys, models and people leave nothing in memory: every use reads their rows."""
+"""The fold of each kind. Of keys and people memory knows names only; every other use reads rows, as for models."""

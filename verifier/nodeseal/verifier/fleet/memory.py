@@ -1,17 +1,34 @@
-"""What a verifier keeps in memory of its log: nodes, active goldens, and restrictions that are not recorded yet."""
+"""What a verifier keeps in memory of its log: nodes, active goldens, names of people and keys, waiting restrictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final, NamedTuple
 
 from nodeseal.appraisal.model import Policy
 from nodeseal.golden.model import Golden
-from nodeseal.ids import Digest, LeaseId, NodeId
+from nodeseal.ids import Digest, KeyId, LeaseId, NodeId, PersonId
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger.acts import golden_subject
+from nodeseal.verifier.ledger.acts import golden_subject, person_subject
 from nodeseal.verifier.ledger.leaf import Entry
 from nodeseal.verifier.ledger.restrictions import Restriction
+from nodeseal.verifier.store.persons import Person
+
+CERTIFICATE: Final = "#certificate"
+"""Aspect of a person: their certificates change independently of whether they may operate the verifier."""
+
+
+class CertificatesOfPerson(NamedTuple):
+    """Digests of the certificates that speak for a person.
+
+    Attributes:
+        current: the one in use.
+        following: the one they renewed it to, which counts alone from its first use on; None: none waits.
+    """
+
+    current: bytes
+    following: bytes | None
 
 
 class Memory:
@@ -22,6 +39,9 @@ class Memory:
         policy: what nodes are held against now.
         prepared: goldens that are about to become active, by digest, since parsing a large one takes a second.
         ended_early: leases whose end was folded before their start.
+        people: who may operate the verifier, with the certificate that they came with.
+        certificates: the certificates that speak for people now.
+        keys: model keys in force.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -29,22 +49,45 @@ class Memory:
         self.nodes: dict[NodeId, Node] = {}
         self.prepared: dict[Digest, Golden] = {}
         self.ended_early: set[LeaseId] = set()
+        self.people: dict[PersonId, Person] = {}
+        self.certificates: dict[PersonId, CertificatesOfPerson] = {}
+        self.keys: set[KeyId] = set()
         self._active: dict[Digest, Golden] = {}
         self._versions: dict[str, int] = {}
         self._withheld: list[tuple[str, Restriction]] = []
 
-    def is_newer(self, subject: str, entry: Entry) -> bool:
-        """Tell whether an act carries a later version of a subject than the last one, and remember it."""
-        version = entry.versions[subject]
-        if version <= self._versions.get(subject, 0):
+    def is_newer(self, subject: str, entry: Entry, aspect: str = "") -> bool:
+        """Tell whether an act carries a later version of a subject than the last one about this aspect; remember it."""
+        version, about = entry.versions[subject], subject + aspect
+        if version <= self._versions.get(about, 0):
             return False
-        self._versions[subject] = version
+        self._versions[about] = version
         return True
+
+    def person(self, name: PersonId) -> Person | None:
+        """Return somebody who may operate the verifier, or None."""
+        known, certificates = self.people.get(name), self.certificates.get(name)
+        if known is None or certificates is None:
+            return None
+        return replace(known, certificate_sha256=certificates.current, next_certificate_sha256=certificates.following)
 
     def load_golden(self, golden: Golden, version: int) -> None:
         """Take over a golden that is active in the database."""
         self._versions[golden_subject(golden.digest)] = version
         self.activate(golden)
+
+    def load_names(self, people: Iterable[Person], keys: Iterable[KeyId], versions: Mapping[str, int]) -> None:
+        """Take over who operates the verifier and which keys are in force in the database, with the versions there."""
+        self.people = {person.name: person for person in people}
+        self.certificates = {
+            name: CertificatesOfPerson(person.certificate_sha256, person.next_certificate_sha256)
+            for name, person in self.people.items()
+        }
+        self.keys = set(keys)
+        self._versions |= versions
+        self._versions |= {
+            person_subject(name) + CERTIFICATE: versions.get(person_subject(name), 0) for name in self.people
+        }
 
     def activate(self, golden: Golden) -> None:
         """Hold nodes against a golden, and challenge all of them."""

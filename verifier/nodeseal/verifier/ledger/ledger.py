@@ -27,10 +27,10 @@ import structlog
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, NotRecorded, OutOfOrder, Unavailable
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.ledger.acts import NodeJudged
+from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonRemoved
 from nodeseal.verifier.ledger.decided import Committed, Decide, Decided, Recorded, T
 from nodeseal.verifier.ledger.journal import Journal
-from nodeseal.verifier.ledger.leaf import MacKey
+from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
 from nodeseal.verifier.ledger.record import Authorship, Recorder, checked_versions
 from nodeseal.verifier.ledger.restrictions import Restriction, decide_restriction
 from nodeseal.verifier.ledger.shares import Shares
@@ -46,6 +46,8 @@ _RETRY_SECONDS: Final = 0.5
 _SEQUENCE_SECONDS: Final = 0.05
 _OTHERS_EVERY: Final = 20
 """Turns of the sequencer between two looks for acts that another program, such as ``person add``, has recorded."""
+_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind})
+"""Acts that commands on the verifier's host record; memory learns of them when they are numbered."""
 _log: Final = structlog.get_logger()
 
 
@@ -238,20 +240,25 @@ class Ledger:
         self._unnumbered = False
         try:
             if await self.store.read(lambda connection: unnumbered(connection, 1)):
-                await self.store.write(self._number)
+                for recorded in await self.store.write(self._number):
+                    self._following.fold(recorded)
         except NodesealError as error:
             self._unnumbered = True
             if isinstance(error, MalformedInput):
                 self._fault = Unavailable(str(error), remedy=error.remedy)
             raise
 
-    def _number(self, connection: sa.Connection) -> None:
-        size = log_size(connection)
+    def _number(self, connection: sa.Connection) -> list[Recorded]:
+        """Number all acts; return those that a command on the host may have recorded."""
+        size, of_others = log_size(connection), []
         while rows := unnumbered(connection, _NUMBERED_AT_ONCE):
             for row in rows:
                 checked_versions(row, self._mac_key)
+                if row.kind in _OF_COMMANDS:
+                    of_others.append(Recorded(read_entry(row.envelope, row.body), leaf_hash(row.envelope), {}))
             number_acts(connection, rows, size)
             size += len(rows)
+        return of_others
 
     @property
     def _following(self) -> Follower:

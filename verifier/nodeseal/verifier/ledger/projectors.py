@@ -203,16 +203,18 @@ def _model_retired(connection: sa.Connection, entry: Entry, act: acts.ModelRetir
 
 
 def _person_added(connection: sa.Connection, entry: Entry, act: acts.PersonAdded) -> None:
+    persons.put_person(connection, person_of(act, entry))
+
+
+def person_of(act: acts.PersonAdded, entry: Entry) -> persons.Person:
+    """Return the person whom an act added."""
     roles = frozenset(map(Role, act.roles))
-    persons.put_person(
-        connection,
-        persons.Person(
-            name=act.name,
-            roles=roles,
-            certificate_sha256=act.certificate_sha256,
-            added=entry.at,
-            expires=entry.at + persons.PERSON_LIFETIME,
-        ),
+    return persons.Person(
+        name=act.name,
+        roles=roles,
+        certificate_sha256=act.certificate_sha256,
+        added=entry.at,
+        expires=entry.at + persons.PERSON_LIFETIME,
     )
 
 

@@ -2,6 +2,8 @@
 
 TLS checked the chain when the connection was made. Everything that can change since then is checked here on every
 call: the certificate's end, whether the node or person still exists, and whether this certificate is still theirs.
+People are looked up in the database, since a command on the host adds and removes them. While it cannot be read, memory
+speaks for people who only take trust away.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.people.renewals import first_use
-from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.verifier.people.roles import ALLOWED, ON_MEMORY
 from nodeseal.verifier.states import NodeState, Role
 from nodeseal.verifier.store.persons import Person, find_person
 
@@ -61,9 +63,9 @@ class Callers:
         Raises:
             ProofFailed: the certificate is expired, of another trust domain, unknown, or not theirs any more.
             PolicyRefused: the caller has none of the roles that may call it.
-            Unavailable: people cannot be looked up now.
+            Unavailable: people cannot be looked up now, and the method does more than restrict.
         """
-        caller = ANONYMOUS if certificate_pem is None else await self._identify(certificate_pem)
+        caller = ANONYMOUS if certificate_pem is None else await self._identify(method, certificate_pem)
         allowed = ALLOWED.get(method, frozenset())
         if not caller.roles & allowed:
             expected = " or ".join(sorted(role.value for role in allowed)) or "nobody"
@@ -71,7 +73,7 @@ class Callers:
             raise PolicyRefused(Finding(id=FindingId.PERSON_ROLE, expected=expected, seen=seen, where=method))
         return caller
 
-    async def _identify(self, certificate_pem: bytes) -> Caller:
+    async def _identify(self, method: str, certificate_pem: bytes) -> Caller:
         try:
             identity = peer_identity(ssl.PEM_cert_to_DER_cert(certificate_pem.decode("ascii")))
         except (ValueError, MalformedInput) as error:
@@ -80,7 +82,7 @@ class Callers:
         if identity.kind is PeerKind.NODE:
             return await self._node(identity)
         if identity.kind is PeerKind.PERSON:
-            return await self._person(identity)
+            return await self._person(method, identity)
         raise ProofFailed(_certificate("a certificate of a node or person", identity.kind.value))
 
     def _check(self, identity: PeerIdentity, now: datetime) -> None:
@@ -99,9 +101,16 @@ class Callers:
             raise ProofFailed(_unknown(FindingId.NODE_UNKNOWN, "the node's current certificate", identity))
         return Caller(roles=_OF_NODES, actor=node.actor, identity=identity, node=node)
 
-    async def _person(self, identity: PeerIdentity) -> Caller:
+    async def _person(self, method: str, identity: PeerIdentity) -> Caller:
         name = PersonId(identity.name)
-        person = await self._fleet.store.read(lambda connection: find_person(connection, name))
+        store = self._fleet.store
+        try:
+            read = store.read_soon if method in ON_MEMORY else store.read
+            person = await read(lambda connection: find_person(connection, name))
+        except Unavailable:
+            if method not in ON_MEMORY:
+                raise
+            person = self._fleet.memory.person(name)
         if person is None or person.removed is not None:
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "a person who may operate this verifier", identity))
         if not await self._speaks_for(person, identity.certificate_sha256):

@@ -19,6 +19,10 @@ _APPROVERS: Final = frozenset({Role.APPROVER})
 _AUDITORS: Final = frozenset({Role.AUDITOR})
 _EVERYBODY: Final = frozenset(Role)
 
+ON_MEMORY: Final = frozenset(
+    {"/nodeseal.v1.Nodes/QuarantineNode", "/nodeseal.v1.Nodes/RetireNode", "/nodeseal.v1.Keys/RevokeKey"}
+)
+"""Methods that people may call by what memory knows of them while the database cannot be read: they only restrict."""
 ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Enrollment/Enroll": frozenset({Role.ANONYMOUS}),
     "/nodeseal.v1.Attestation/Attest": _NODES,

@@ -138,6 +138,18 @@ class Store:
         """
         return await asyncio.get_running_loop().run_in_executor(self._reads, run, self._engine, query)
 
+    async def read_soon(self, query: Callable[[sa.Connection], T]) -> T:
+        """Run ``query`` as :meth:`read` does, for somebody who can do without.
+
+        Raises:
+            Unavailable: the database cannot be used now, or does not answer within seconds.
+        """
+        try:
+            async with asyncio.timeout(BUSY_SECONDS):
+                return await self.read(query)
+        except TimeoutError as error:
+            raise Unavailable("store: no answer in time", remedy="check the database's disk") from error
+
     async def write(self, change: Callable[[sa.Connection], T]) -> T:
         """Run ``change`` in one transaction, which is durable when this returns and leaves no trace if it raises.
 

@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from nodeseal.crypto.hpke import Suite
-from nodeseal.errors import MalformedInput, NotFound, OutOfOrder
+from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
 from nodeseal.ids import KeyId, NodeId
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
@@ -145,10 +145,14 @@ class ModelKeys:
             NotFound: no such key, or the node has no grant of it.
             OutOfOrder: the key was revoked before.
             NotRecorded: it is in force, and its record waits for the store.
-            Unavailable: the store cannot be asked now.
+            Unavailable: the store cannot be asked now, and memory knows no such key in force.
         """
         act = revocation.act
-        await self._fleet.store.read(lambda connection: require_revocable(connection, act))
+        try:
+            await self._fleet.store.read_soon(lambda connection: require_revocable(connection, act))
+        except Unavailable:  # whether a node has a grant is found out when it is recorded
+            if act.key_id not in self._fleet.memory.keys:
+                raise
         await self._fleet.restrict(act, revocation.actor)
         return await self.get(revocation.key_id)
 
