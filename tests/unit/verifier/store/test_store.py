@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_act
-from nodeseal.verifier.store.database import Store, make_engine, run
+from nodeseal.verifier.store.database import Store, make_engine, open_engine, require_database, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -257,3 +257,19 @@ def test_models_of_an_older_version_are_registered_after_the_upgrade(tmp_path: P
     assert found is not None
     assert (found.version, found.registered, found.retired) == (2, NOW, None)
     engine.dispose()
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "absent.sqlite")
+    with pytest.raises(Unavailable, match="unable to open database file"):
+        run(engine, lambda connection: connection.exec_driver_sql("SELECT 1").all())
+    assert not (tmp_path / "absent.sqlite").exists()
+    with pytest.raises(Unavailable, match=r"absent\.sqlite: no such file"):
+        require_database(tmp_path / "absent.sqlite")
+
+
+def test_a_database_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    make_engine(tmp_path / "db ?#%.sqlite").dispose()
+    assert (tmp_path / "db ?#%.sqlite").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Unavailable, match="File exists"):
+        make_engine(tmp_path / "db ?#%.sqlite")
