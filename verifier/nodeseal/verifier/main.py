@@ -178,11 +178,14 @@ def upgrade_command(config: ConfigOption) -> None:
     require_database(settings.database)
     with claimed(settings):
         engine = open_engine(settings.database)
-        migrate(engine)
-        make_ear_key(settings.ear_key)
-        if not has_begun(engine):
-            make_mac_key(settings.acts_key)
-        open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
+        try:
+            migrate(engine)
+            make_ear_key(settings.ear_key)
+            if not has_begun(engine):
+                make_mac_key(settings.acts_key)
+            open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
+        finally:
+            engine.dispose()
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -67,7 +68,8 @@ def person_add(
 ) -> None:
     """Make a client certificate for a person: folder and person are both there afterwards, or neither is."""
     settings = load_config(config)
-    _people(settings).add(_authority(settings), _newcomer(settings, name, parse_roles(role), verifier), output)
+    with _people(settings) as people:
+        people.add(_authority(settings), _newcomer(settings, name, parse_roles(role), verifier), output)
 
 
 @person_app.command("renew", epilog="Example: nodeseal-verifier person renew kim -o ./kim-2027 --config verifier.yaml")
@@ -79,7 +81,8 @@ def person_renew(
     While their certificate is valid, people renew it themselves: nodeseal person renew.
     """
     settings = load_config(config)
-    _people(settings).renew(_authority(settings), _newcomer(settings, name, frozenset(), verifier), output)
+    with _people(settings) as people:
+        people.renew(_authority(settings), _newcomer(settings, name, frozenset(), verifier), output)
 
 
 @person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
@@ -89,7 +92,8 @@ def person_remove(
     last: Annotated[bool, typer.Option("--last", help="Even if nobody can approve any more.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Remove a person: their next call is refused."""
-    _people(load_config(config)).remove(parse_person_id(name), _local_actor(), even_last=last)
+    with _people(load_config(config)) as people:
+        people.remove(parse_person_id(name), _local_actor(), even_last=last)
 
 
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
@@ -99,7 +103,8 @@ def person_list(
 ) -> None:
     """Show who may operate the verifier, and when their certificates end."""
     settings = load_config(config)
-    ends = certificates_end(run(_engine(settings), list_persons), read_file(settings.tls.ca, "tls.ca"))
+    with _engine(settings) as engine:
+        ends = certificates_end(run(engine, list_persons), read_file(settings.tls.ca, "tls.ca"))
     rows = [
         {"name": person.name, "roles": sorted(role.value for role in person.roles), "expires": end.isoformat()}
         for person, end in ends
@@ -135,15 +140,21 @@ def _authority(settings: Config) -> CertificateAuthority:
     )
 
 
-def _people(config: Config) -> People:
-    return People(engine=_engine(config), mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
+@contextmanager
+def _people(config: Config) -> Iterator[People]:
+    with _engine(config) as engine:
+        yield People(engine=engine, mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
 
 
-def _engine(config: Config) -> sa.Engine:
+@contextmanager
+def _engine(config: Config) -> Iterator[sa.Engine]:
     require_database(config.database)
     engine = open_engine(config.database)
-    check_schema(engine)
-    return engine
+    try:
+        check_schema(engine)
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _local_actor() -> str:
