@@ -30,6 +30,7 @@ CALLS: dict[str, Callable[[Verifier], object]] = {
     "list_goldens": lambda verifier: verifier.list_goldens(),
     "get_golden": lambda verifier: verifier.get_golden("d"),
     "activate_golden": lambda verifier: verifier.activate_golden(b"golden"),
+    "foresee_golden": lambda verifier: verifier.foresee_golden(b"golden"),
     "retire_golden": lambda verifier: verifier.retire_golden("d"),
     "create_key": lambda verifier: verifier.create_key("k", "", "file"),
     "list_keys": lambda verifier: verifier.list_keys(),
@@ -56,6 +57,9 @@ class FakeChannel:
 
     def unary_unary(self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: object) -> object:
         return self._call(method, lambda: response_deserializer(b""))
+
+    def stream_stream(self, method: str, **_: object) -> object:
+        return self._call(method, lambda: iter(()))
 
     def stream_unary(self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: object) -> object:
         return self._call(method, lambda: response_deserializer(b""))
