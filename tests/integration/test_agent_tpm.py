@@ -180,6 +180,16 @@ def test_who_listens_on_the_bus_learns_neither_activation_secret_nor_shared_secr
 def test_asking_for_a_bank_that_the_tpm_lacks_is_an_error(device: Device) -> None:
     with pytest.raises(Unavailable, match="0 of the 1 PCRs"):
         device.read_pcrs(PcrSelection.of({HashAlg.SHA384: (0,)}))
+    with pytest.raises(Unavailable, match="lacks a bank or PCR of sha256:0\\+sha384:0"):
+        device.quote(PcrSelection.of({HashAlg.SHA256: (0,), HashAlg.SHA384: (0,)}), bytes(32))
+
+
+@pytest.mark.parametrize("banks", [("sha256",), ("sha1", "sha384"), ("sha1",)])
+def test_a_device_names_its_active_banks(banks: tuple[str, ...]) -> None:
+    with a_vendor() as vendor, a_machine(vendor, banks=banks) as machine:
+        device = Device(Connection(machine.tcti), os.urandom(64))
+        assert set(device.banks()) == {HashAlg.from_name(bank) for bank in banks}
+        device.close()
 
 
 def test_a_release_key_is_what_the_verifier_demands_and_opens_under_its_policy(device: Device) -> None:

@@ -38,12 +38,12 @@ async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
 @pytest.mark.parametrize(
     "document",
     [
-        b"format: nodeseal/golden/1\nname: g\npcrs:\n  sha256:\n    '17': ['" + b"00" * 32 + b"']\n",
-        b"format: nodeseal/golden/1\nname: g\npcrs:\n  sha384:\n    '0': ['" + b"00" * 48 + b"']\n",
+        dump_golden(Golden(name="g", pcrs={HashAlg.SHA256: {n: frozenset({bytes(32)}) for n in (4, 17)}})),
+        dump_golden(Golden(name="g", pcrs={HashAlg.SHA384: {n: frozenset({bytes(48)}) for n in (4, 17)}})),
         b"format: nodeseal/golden/1\nname: g\npcrs: {}\n",
         b"a: &a [1]\nb: *a\n",
     ],
-    ids=["a PCR that is not quoted", "a bank that is not quoted", "nothing pinned", "an alias"],
+    ids=["a PCR that is not quoted", "a PCR that is quoted in no bank", "nothing pinned", "an alias"],
 )
 def test_a_golden_that_could_not_be_checked_is_not_activated(verifier: RunningVerifier, document: bytes) -> None:
     async def case() -> None:

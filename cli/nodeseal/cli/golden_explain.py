@@ -15,7 +15,7 @@ from nodeseal.boot.difference import EventDifference, Shown
 from nodeseal.cli import output
 from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.evidence import load_evidence
-from nodeseal.cli.golden_source import active_goldens, load_golden
+from nodeseal.cli.golden_source import QuirksOption, active_goldens, load_golden, quirks_of
 from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, JsonOption
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
@@ -35,7 +35,12 @@ GoldensOption = Annotated[
 
 
 def explain_node(
-    source: SourceArgument, golden: GoldensOption = None, client: ClientOption = CLIENT, *, as_json: JsonOption = False
+    source: SourceArgument,
+    golden: GoldensOption = None,
+    quirks: QuirksOption = None,
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Show whether a node matches each golden, and what differs. Exit code 1: no golden makes it trusted.
 
@@ -43,7 +48,8 @@ def explain_node(
     """
     goldens = _goldens(golden or (), client)
     folder = load_evidence(source, client)
-    explanations = [explain_folder(folder, each) for each in goldens]
+    known = quirks_of(quirks)
+    explanations = [explain_folder(folder, each, known) for each in goldens]
     output.show(
         lambda: {"node_id": folder.channel.node_id, "goldens": list(map(plain_explanation, explanations))},
         *map(_explanation_parts, explanations),

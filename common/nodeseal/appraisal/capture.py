@@ -170,6 +170,10 @@ def _places(observations: Sequence[Observation], wanted: CaptureOptions) -> list
     if not observations:
         raise MalformedInput("golden capture: names no evidence")
     selections = {each.pcrs.selection for each in observations}
+    if len({frozenset(bank for bank, _ in each.banks) for each in selections}) > 1:
+        raise MalformedInput(
+            "golden capture: the nodes quote different PCR banks", remedy="capture a golden of each kind of machine"
+        )
     if len(selections) > 1:
         raise MalformedInput("golden capture: the evidence is over different PCRs", remedy="collect it anew")
     quoted = {pcr for _, pcr in observations[0].pcrs.selection.indices()}

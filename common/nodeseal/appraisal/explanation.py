@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nodeseal.appraisal.offline import appraise_folder, proved_log, proved_values
 from nodeseal.boot.difference import EventDifference, event_differences, first_difference
 from nodeseal.boot.proved import ProvedLog
+from nodeseal.boot.quirks import Quirk
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import EvidenceFolder
 from nodeseal.evidence.quote import QuotedPcrs
@@ -72,14 +73,19 @@ class Explanation:
     pcrs: tuple[HeldPcr, ...]
 
 
-def explain_folder(folder: EvidenceFolder, golden: Golden) -> Explanation:
+def explain_folder(folder: EvidenceFolder, golden: Golden, quirks: tuple[Quirk, ...] = ()) -> Explanation:
     """Hold kept evidence against one golden.
+
+    Args:
+        folder: the evidence.
+        golden: the golden.
+        quirks: rows that operators added to the table of firmware's deviations.
 
     Raises:
         ProofFailed: the folder proves nothing, or holds no PCR values.
         MalformedInput: claims or attestation key do not parse.
     """
-    appraisal = appraise_folder(folder, (golden,))
+    appraisal = appraise_folder(folder, (golden,), quirks)
     pcrs = proved_values(folder)
     logs = {bank: _log(folder, pcrs, golden, bank) for bank in golden.static_pcrs()}
     return Explanation(

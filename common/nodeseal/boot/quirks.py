@@ -102,7 +102,7 @@ class Quirk:
 
     def __str__(self) -> str:
         firmware = f"firmware {self.firmware.pattern} of {self.vendor.pattern}"
-        return f"quirk {self.id} ({firmware}): {self.deviates}; {self.gives_up}"
+        return f"{self.gives_up} (quirk {self.id}, {firmware}: {self.deviates})"
 
     def concerns(self, firmware: FirmwareFacts) -> bool:
         """Tell whether the row is for this firmware."""

@@ -44,7 +44,7 @@ def lint_golden(golden: Golden, given_up: Iterable[tuple[str, int]] = ()) -> Lin
 
 def _by_quirk(golden: Golden, words: str, pcr: int) -> str:
     pinned = any(pcr == each for _, each, _ in golden.rows())
-    return words if pinned else f"{words}; this golden has no value for PCR {pcr}"
+    return words if pinned else f"no value for PCR {pcr}, so nodes of a quirk do not match: {words}"
 
 
 def _covered(golden: Golden) -> Iterator[str]:

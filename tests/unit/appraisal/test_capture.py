@@ -16,6 +16,7 @@ from nodeseal.golden.document import dump_golden, parse_golden
 from nodeseal.golden.rules import FileDigest, RuntimeRules
 from nodeseal.ids import node_id_of
 from nodeseal.swtpm.sample_log import SampleBoot
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.uefi.event_log import EventLog
 from support.boot_logs import SHA256, good_log, place_of, values_of, without
 from support.quotes import quoted_pcrs
@@ -188,6 +189,12 @@ def test_only_the_wanted_pcrs_are_pinned() -> None:
             WANTED,
             "judges what boots",
             id="boots that differ, and no log",
+        ),
+        pytest.param(
+            [ONE, replace(ONE, pcrs=quoted_pcrs({HashAlg.SHA384: {4: bytes(48)}}))],
+            WANTED,
+            "different PCR banks",
+            id="other banks",
         ),
         pytest.param(
             [ONE, replace(ONE, pcrs=quoted_pcrs({SHA256: {4: bytes(32)}}))], WANTED, "different PCRs", id="other PCRs"

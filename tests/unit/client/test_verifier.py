@@ -32,6 +32,7 @@ CALLS: dict[str, Callable[[Verifier], object]] = {
     "list_goldens": lambda verifier: verifier.list_goldens(),
     "get_golden": lambda verifier: verifier.get_golden("d"),
     "activate_golden": lambda verifier: verifier.activate_golden(b"golden"),
+    "foresee_golden": lambda verifier: verifier.foresee_golden(b"golden"),
     "retire_golden": lambda verifier: verifier.retire_golden("d"),
     "create_key": lambda verifier: verifier.create_key("k", "", "file"),
     "list_keys": lambda verifier: verifier.list_keys(),
@@ -63,6 +64,9 @@ class FakeChannel:
         return self._call(method, lambda: response_deserializer(b""))
 
     def unary_stream(self, method: str, **_: object) -> object:
+        return self._call(method, lambda: iter(()))
+
+    def stream_stream(self, method: str, **_: object) -> object:
         return self._call(method, lambda: iter(()))
 
     def _call(self, method: str, otherwise: Callable[[], object]) -> object:

@@ -20,11 +20,12 @@ from typer.testing import CliRunner
 
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.ids import PersonId
+from nodeseal.verifier.checks.start import proved
 from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
 from nodeseal.verifier.people.persons import People
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import made_engine, run
 from nodeseal.verifier.wiring import running
 
 PLAN = SetupPlan(
@@ -78,7 +79,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
         held.pool(new, *args, **options)
 
     with closing(Made()) as held:
-        monkeypatch.setattr("sqlite3.dbapi2.connect", held.connect)
+        monkeypatch.setattr("sqlite3.connect", held.connect)
         monkeypatch.setattr(ThreadPoolExecutor, "__init__", pool)
         yield held
 
@@ -183,8 +184,11 @@ def disk_full(*_: object) -> Never:
 
 
 async def starts(folder: Path) -> None:
-    async with running(load_config(folder / "verifier.yaml")):
-        pass
+    file = folder / "verifier.yaml"
+    config = load_config(file)
+    with proved(config, file, datetime.now(UTC)):
+        async with running(config):
+            pass
 
 
 def test_a_verifier_that_ends_closes_what_it_opened(made: Made, folder: Path) -> None:
@@ -206,7 +210,7 @@ def test_a_verifier_whose_port_is_taken_closes_what_it_opened(made: Made, folder
     with socket.create_server(("127.0.0.1", 0)) as taken:
         path, port = folder / "verifier.yaml", taken.getsockname()[1]
         path.write_text(path.read_text().replace('enrol: "127.0.0.1:0"', f'enrol: "127.0.0.1:{port}"'))
-        with pytest.raises(Unavailable):
+        with pytest.raises(NodesealError):
             asyncio.run(starts(folder))
     assert left(made, folder) == []
 
@@ -216,7 +220,7 @@ def fails(connection: sa.Connection) -> None:
 
 
 def test_after_an_error_no_connection_is_used_again_and_none_is_lost(made: Made, tmp_path: Path) -> None:
-    with opened_engine(tmp_path / "db.sqlite") as engine:
+    with made_engine(tmp_path / "db.sqlite") as engine:
         with engine.connect() as reading:
             reading.exec_driver_sql("SELECT 1")
             with pytest.raises(Unavailable):

@@ -76,7 +76,8 @@ attestation:
   interval_seconds: 30
   trust_seconds: 120
   answer_within_seconds: 15
-  pcrs:
+  # quirks: "quirks.yaml"             # known faults of your firmware: docs/boot-claims.md
+  pcrs:                               # what a node quotes, in those of the banks that it has: docs/boot-claims.md
     sha256: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 release:
   per_minute: 60

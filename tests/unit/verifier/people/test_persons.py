@@ -16,9 +16,10 @@ from nodeseal.ids import PersonId
 from nodeseal.verifier.checks.start import faults_beside
 from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
+from nodeseal.verifier.people.renewals import first_use
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.store.database import opened_engine, run
-from nodeseal.verifier.store.persons import Person, find_person, list_persons
+from nodeseal.verifier.store.persons import Person, find_person, list_persons, put_next_certificate
 
 NOW = datetime.now(UTC)
 
@@ -181,3 +182,13 @@ def test_a_server_certificate_of_another_authority_is_not_replaced(folder: Path,
     assert isinstance(result.exception, MalformedInput)
     assert "of another authority" in str(result.exception)
     assert (folder / "server.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize(("used", "ends"), [(b"n" * 32, True), (b"o" * 32, False)], ids=["the next", "an older one"])
+def test_only_the_certificate_that_waits_ends_the_one_before(folder: Path, used: bytes, *, ends: bool) -> None:
+    ada = PersonId("ada")
+    with opened_engine(folder / "verifier.sqlite") as engine:
+        writes = engine.execution_options(writes=True)
+        run(writes, lambda connection: put_next_certificate(connection, ada, b"n" * 32, NOW))
+        acts = run(engine, lambda connection: first_use(connection, ada, used)).acts
+    assert bool(acts) is ends

@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_acts
-from nodeseal.verifier.store.database import Store, made_engine, run
+from nodeseal.verifier.store.database import Store, made_engine, opened_engine, require_database, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -262,3 +262,20 @@ def test_models_of_an_older_version_are_registered_after_the_upgrade(empty: sa.E
     found = run(empty, lambda connection: find_model(connection, Digest("ab" * 32)))
     assert found is not None
     assert (found.version, found.registered, found.retired) == (2, NOW, None)
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with opened_engine(tmp_path / "absent.sqlite") as engine, pytest.raises(Unavailable, match="unable to open"):
+        run(engine, lambda connection: connection.exec_driver_sql("SELECT 1").all())
+    assert not (tmp_path / "absent.sqlite").exists()
+    with pytest.raises(Unavailable, match=r"absent\.sqlite: no such file"):
+        require_database(tmp_path / "absent.sqlite")
+
+
+def test_a_database_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "db ?#%.sqlite"
+    with made_engine(path) as engine:
+        run(engine, lambda connection: connection.exec_driver_sql("SELECT 1").all())
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Unavailable, match="File exists"), made_engine(path):
+        pass
