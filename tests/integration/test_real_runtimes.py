@@ -40,6 +40,7 @@ from support.runtime import listing_of
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
 UNLISTABLE = {
     FindingId.IMA_BUFFER,
+    FindingId.IMA_CARRIED,
     FindingId.IMA_SIGNATURE,
     FindingId.IMA_TEMPLATE,
     FindingId.IMA_UNKNOWN_FILE,
