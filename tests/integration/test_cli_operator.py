@@ -252,7 +252,7 @@ def test_without_a_verifier_the_error_says_so(client: Path, tmp_path: Path) -> N
     (folder / "client.yaml").write_text(
         'verifier: "127.0.0.1:1"\nca: "ca.pem"\ncertificate: "person.pem"\nkey: "person.key"\n'
     )
-    assert "check that nodeseal-verifier runs" in Terminal(folder, tmp_path).type("node", "list", exit_code=1).stderr
+    assert "is nodeseal-verifier running there" in Terminal(folder, tmp_path).type("node", "list", exit_code=1).stderr
 
 
 def test_every_command_explains_itself_with_an_example() -> None:

@@ -166,10 +166,10 @@ def test_the_servers_certificate_is_renewed_with_its_names(folder: Path) -> None
     assert command(folder, "renew-server").exit_code == 0
     assert (folder / "server.pem").read_bytes() != before
     assert (folder / "server.key").stat().st_mode & 0o777 == 0o600
-    faults, _ = faults_beside(load_config(folder / "verifier.yaml"), folder / "verifier.yaml", NOW)
+    faults, _ = faults_beside(load_config(folder / "verifier.yaml"), folder / "verifier.yaml", datetime.now(UTC))
     assert not [fault for fault in faults if fault.field.startswith("tls.certificate") and fault.fatal]
     assert command(folder, "renew-server", "--server-name", "verifier.example").exit_code == 0
-    faults, _ = faults_beside(load_config(folder / "verifier.yaml"), folder / "verifier.yaml", NOW)
+    faults, _ = faults_beside(load_config(folder / "verifier.yaml"), folder / "verifier.yaml", datetime.now(UTC))
     assert any("is for verifier.example" in fault.what for fault in faults)
 
 

@@ -42,7 +42,10 @@ def database_faults(config: Config, owner: int) -> Iterator[Fault]:
 
 def _writable(named: Named) -> Iterator[Fault]:
     if not os.access(named.path, os.W_OK):
-        yield named.fault("cannot be written", "let the verifier's user own it; is its file system read-only?")
+        remedy = "let the verifier's user own it; is its file system read-only?"
+        yield named.fault(
+            "cannot be written: nothing is released, and only what takes trust away counts", remedy, fatal=False
+        )
 
 
 def _inside(engine: sa.Engine, named: Named) -> Iterator[Fault]:

@@ -63,9 +63,10 @@ class KeyReleaseService(key_release_pb2_grpc.KeyReleaseServicer):
         Of leases that are not returned so, the node's next claims say that they are over.
         """
         node, peer = node_of(caller(), context.peer())
+        leases = leases_from_proto(request.lease_ids)
         if node.stream is None or node.stream.proved_on != peer.connection:
             raise OutOfOrder("the node's TPM has not answered on this connection", remedy=_ATTEST_FIRST)
-        await self._releases.give_back(node, leases_from_proto(request.lease_ids))
+        await self._releases.give_back(node, leases)
         return key_release_pb2.ReturnResponse()
 
     async def _release(self, context: _Stream, logs: LogCollector, deadline: asyncio.Timeout) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Final, TypeVar
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -30,6 +31,8 @@ BUSY_SECONDS: Final = 2.0
 _SAVE: Final = Prepared(sa.text("SAVEPOINT decision"))
 _UNDO: Final = Prepared(sa.text("ROLLBACK TO SAVEPOINT decision"))
 _KEEP: Final = Prepared(sa.text("RELEASE SAVEPOINT decision"))
+_ERRORS: Final[WeakKeyDictionary[sa.Pool, _Errors]] = WeakKeyDictionary()
+"""Errors of each pool of connections."""
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
 
 
@@ -47,7 +50,9 @@ def opened_engine(path: Path) -> Iterator[sa.Engine]:
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), creator=connect)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
-    sa.event.listen(engine, "handle_error", _distrust)
+    errors = _ERRORS[engine.pool] = _Errors()
+    sa.event.listen(engine, "connect", errors.note)
+    sa.event.listen(engine, "checkout", errors.refuse_old)
     try:
         yield engine
     finally:
@@ -108,14 +113,28 @@ class Savepoint:
         _KEEP.run(self._connection)
 
 
-def _distrust(context: sa.ExceptionContext) -> None:
-    """Use no connection again after an error: one that was made while the disk was read-only stays so.
+class _Errors:
+    """Lets no connection be used again after an error: one that was made while the disk was read-only stays so.
 
-    Each is closed when it is next given back or asked for. To dispose of the engine here would lose those that another
-    thread uses, unclosed. A row that breaks a constraint says nothing about the disk, and its transaction may go on.
+    Each is closed when it is next asked for. To dispose of the engine would lose those that another thread uses,
+    unclosed.
     """
-    error = context.sqlalchemy_exception
-    context.is_disconnect = isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError)
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def happened(self) -> None:
+        """Distrust all connections that were made until now."""
+        self._last += 1
+
+    def note(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """Note how many errors a new connection comes after."""
+        entry.info[self] = self._last
+
+    def refuse_old(self, _: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: sa.PoolProxiedConnection) -> None:
+        """Let the pool make another connection in place of one from before the last error."""
+        if entry.info[self] < self._last:
+            raise sa.exc.DisconnectionError
 
 
 class Store:
@@ -185,6 +204,7 @@ def run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with engine.begin() as connection:
             return work(connection)
     except sa.exc.DBAPIError as error:
+        _ERRORS[engine.pool].happened()
         raise Unavailable(
             f"store: {error.orig}", remedy="check the database's disk: space, permissions, load"
         ) from error
