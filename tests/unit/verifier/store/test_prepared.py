@@ -52,3 +52,15 @@ def test_errors_of_the_driver_are_sqlalchemys(engine: sa.Engine) -> None:
     missing = Prepared(sa.text("SELECT 1 FROM nowhere"))
     with pytest.raises(Unavailable, match="no such table"):
         run(engine, missing.run)
+
+
+def test_a_connection_whose_disk_failed_is_not_used_again(engine: sa.Engine) -> None:
+    """One that was made while the disk was read-only would stay so: the store would never recover."""
+    add_all(engine, "kim")
+    with engine.connect() as connection:
+        with pytest.raises(sa.exc.IntegrityError):
+            ADD.run(connection, person("kim"))
+        assert not connection.invalidated
+        with pytest.raises(sa.exc.OperationalError):
+            Prepared(sa.text("SELECT 1 FROM nowhere")).run(connection)
+        assert connection.invalidated

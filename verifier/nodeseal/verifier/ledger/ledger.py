@@ -36,6 +36,7 @@ from nodeseal.verifier.ledger.restrictions import Restriction, decide_restrictio
 from nodeseal.verifier.ledger.shares import Shares
 from nodeseal.verifier.store.acts import has_act, log_size, number_acts, unnumbered
 from nodeseal.verifier.store.database import Savepoint, Store
+from nodeseal.verifier.store.prepared import concerns_disk
 
 RESERVED_BYTES: Final = 64 * 1024 * 1024
 """Room on the disk that only restrictions by people may use."""
@@ -314,7 +315,7 @@ class Ledger:
         try:
             committed = recorder.record(proposal.decide(connection), proposal.authorship(self.clock.wall()))
         except Exception as error:  # the failure of one decision is not the failure of the others
-            if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError):
+            if concerns_disk(error):
                 raise  # the store's own failure: nothing of the batch is on the disk
             savepoint.undo()
             return error

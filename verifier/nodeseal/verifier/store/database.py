@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from nodeseal.errors import Unavailable
 from nodeseal.files import PRIVATE, write_file
-from nodeseal.verifier.store.prepared import Prepared
+from nodeseal.verifier.store.prepared import Prepared, concerns_disk
 
 T = TypeVar("T")
 BUSY_SECONDS: Final = 2.0
@@ -109,13 +109,12 @@ class Savepoint:
 
 
 def _distrust(context: sa.ExceptionContext) -> None:
-    """Use no connection again after an error: one that was made while the disk was read-only stays so.
+    """Use no connection again after an error of the disk.
 
     Each is closed when it is next given back or asked for. To dispose of the engine here would lose those that another
-    thread uses, unclosed. A row that breaks a constraint says nothing about the disk, and its transaction may go on.
+    thread uses, unclosed.
     """
-    error = context.sqlalchemy_exception
-    context.is_disconnect = isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError)
+    context.is_disconnect = concerns_disk(context.sqlalchemy_exception)
 
 
 class Store:

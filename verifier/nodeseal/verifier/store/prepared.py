@@ -60,7 +60,10 @@ class Prepared:
 
 
 def _execute(connection: sa.Connection, text: str, values: _Values | list[_Values]) -> list[tuple[Any, ...]]:
-    """Give a statement to the driver; its errors are SQLAlchemy's, so whoever waits for those sees them."""
+    """Give a statement to the driver; its errors are SQLAlchemy's, so whoever waits for those sees them.
+
+    SQLAlchemy itself does not see them, so a connection is given up here.
+    """
     errors: Any = connection.dialect.loaded_dbapi.Error
     try:
         cursor = connection.connection.cursor()
@@ -70,7 +73,19 @@ def _execute(connection: sa.Connection, text: str, values: _Values | list[_Value
         cursor.execute(text, values)
         return list(cursor.fetchall()) if cursor.description else []
     except errors as error:
-        raise sa.exc.DBAPIError.instance(text, None, error, errors, dialect=connection.dialect) from error
+        failure = sa.exc.DBAPIError.instance(text, None, error, errors, dialect=connection.dialect)
+        if concerns_disk(failure):
+            connection.invalidate(error)
+        raise failure from error
+
+
+def concerns_disk(error: BaseException | None) -> bool:
+    """Tell whether the database itself failed: its connection is not to be used again.
+
+    One that was made while the disk was read-only stays so. A row that breaks a constraint says nothing about the disk,
+    and its transaction may go on.
+    """
+    return isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError)
 
 
 def _row(compiled: _Compiled, values: Mapping[str, object]) -> _Values:
