@@ -27,7 +27,7 @@ import structlog
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, NotRecorded, OutOfOrder, Unavailable
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonRemoved
+from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonCertificateReplaced, PersonRemoved
 from nodeseal.verifier.ledger.decided import Committed, Decide, Decided, Recorded, T
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
@@ -47,8 +47,8 @@ _RETRY_SECONDS: Final = 0.5
 _SEQUENCE_SECONDS: Final = 0.05
 _OTHERS_EVERY: Final = 20
 """Turns of the sequencer between two looks for acts that another program, such as ``person add``, has recorded."""
-_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind})
-"""Acts that commands on the verifier's host record; memory learns of them when they are numbered."""
+_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind, PersonCertificateReplaced.kind})
+"""Acts of commands on the verifier's host (people/persons.py); memory learns of them when they are numbered."""
 _log: Final = structlog.get_logger()
 
 
