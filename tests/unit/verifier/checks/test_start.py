@@ -14,6 +14,7 @@ import pytest
 
 from nodeseal.checks.faults import Fault, Unfit
 from nodeseal.crypto.tls_key import new_tls_key
+from nodeseal.errors import Unavailable
 from nodeseal.files import write_new
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
@@ -246,3 +247,16 @@ def test_all_faults_are_shown_at_once(folder: Path) -> None:
     for case in ("a missing certificate", "a short key-encryption key", "a missing folder of vendors"):
         FATAL[case][0](folder)
     assert len([fault for fault in faults_of(folder) if fault.fatal]) == 3
+
+
+def test_a_verifier_on_the_same_database_behind_a_link_is_kept_away(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    (other / "verifier.sqlite").unlink()
+    (other / "verifier.sqlite").symlink_to(folder / "verifier.sqlite")
+    configs = [each / "verifier.yaml" for each in (folder, other)]
+    with (
+        proved(load_config(configs[0]), configs[0], NOW),
+        pytest.raises(Unavailable, match="uses it"),
+        proved(load_config(configs[1]), configs[1], NOW),
+    ):
+        pass

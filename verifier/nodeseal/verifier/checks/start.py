@@ -87,7 +87,7 @@ def claimed(config: Config) -> Iterator[None]:
     Raises:
         Unavailable: another one uses them.
     """
-    folders = {config.database.parent.resolve(), config.journal.resolve()}
+    folders = {config.database.parent.resolve(), config.database.resolve().parent, config.journal.resolve()}
     with ExitStack() as claims:
         for folder in sorted(folders):
             if folder.is_dir():
