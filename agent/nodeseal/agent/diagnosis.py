@@ -41,10 +41,11 @@ class Diagnosis:
 
         Args:
             error: how the connection failed.
-            reached: whether this agent has been connected since it started.
+            reached: whether this node has been connected or enrolled, at any time: then its settings are right, and
+                somebody in between shows another certificate, who must not end the agent for good.
 
         Raises:
-            Unfit: waiting does not heal it, and the agent was never connected.
+            Unfit: waiting does not heal it, and the node was never connected.
         """
         if type(error) is not Unavailable or self._clock() < self._due:
             return None

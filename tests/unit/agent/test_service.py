@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Never
 
 import pytest
@@ -89,6 +90,24 @@ def test_a_verifier_of_another_authority_ends_no_agent_that_was_connected(
     agent._status.judged("trusted", ())
     asyncio.run(agent._disconnected(Unavailable("failed to connect")))
     assert (agent._status.problem, agent._status.remedy) == ("another authority", "take its ca.pem")
+
+
+def test_a_verifier_of_another_authority_ends_no_agent_of_a_node_that_has_enrolled(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is on the network for a moment while a node boots would end its agent until a person comes."""
+
+    async def no_tpm(_: object) -> Never:
+        raise Unavailable("no TPM")
+
+    unknown = Fault(what="another authority", remedy="take its ca.pem")
+    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
+    monkeypatch.setattr(agent._state, "identity", lambda: SimpleNamespace(node_id="n"))
+    monkeypatch.setattr(agent, "_holds", no_tpm)
+    with pytest.raises(Unavailable, match="no TPM"):
+        asyncio.run(agent._identity())
+    asyncio.run(agent._disconnected(Unavailable("failed to connect")))
+    assert agent._status.problem == "another authority"
 
 
 def test_the_verifier_is_looked_at_once_a_minute_at_most(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
