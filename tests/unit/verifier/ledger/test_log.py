@@ -266,7 +266,9 @@ def test_an_inserted_row_is_found_and_named(written: Path, engine: sa.Engine) ->
         check_log(engine, KEY)
 
 
-@pytest.mark.parametrize("change", ["DELETE FROM versions", "UPDATE versions SET version = 0"])
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM versions", "UPDATE versions SET version = 0", "UPDATE versions SET version = 'x'"]
+)
 def test_a_version_that_was_put_back_alone_is_found(written: Path, engine: sa.Engine, change: str) -> None:
     tamper(written, change)
     with pytest.raises(MalformedInput, match="the version of log is not the one of its last act"):
