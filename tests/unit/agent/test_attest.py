@@ -39,6 +39,9 @@ class SlowTpm:
     def __init__(self) -> None:
         self.now = 100.0
 
+    async def banks(self) -> tuple[int, ...]:
+        return (0x000B,)
+
     async def answer(self, *_: object) -> Any:
         self.now += 20.0
         return SimpleNamespace(

@@ -98,7 +98,7 @@ def test_what_does_not_heal_is_named_with_its_remedy_and_ends_the_agent_with_78(
     assert (fault.field, fault.fatal) == (field, True)
     assert said in fault.what
     assert fault.remedy
-    monkeypatch.setattr(main, "configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr("nodeseal.logs.configure_logs", lambda *_, **__: None)
     result = CliRunner().invoke(main.app, ["run", "--config", str(folder / "agent.yaml")])
     assert result.exit_code == 78
     assert said in result.stderr
