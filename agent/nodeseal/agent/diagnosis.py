@@ -41,7 +41,7 @@ class Diagnosis:
 
         Args:
             error: how the connection failed.
-            reached: whether this agent has been connected since it started.
+            reached: whether this node was ever connected: it has a certificate, or a verdict came.
 
         Raises:
             Unfit: waiting does not heal it, and the agent was never connected.

@@ -86,7 +86,7 @@ def _tls_faults(server: Server, connection: socket.socket) -> Iterator[Fault]:
     """Shake hands on an open connection."""
     try:
         context = _context(server.ca)
-    except (ssl.SSLError, MalformedInput):
+    except (ssl.SSLError, ValueError, MalformedInput):  # ValueError: an empty file, such as one that is being replaced
         return  # the check of that file says so
     try:
         with context.wrap_socket(connection, server_hostname=server.server_name or server.host):

@@ -88,6 +88,12 @@ def test_another_authority_is_fatal(tmp_path: Path) -> None:
     assert fault.fatal
 
 
+def test_a_file_of_the_authority_that_is_being_replaced_ends_no_check(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.ca.path.write_bytes(b"")
+        assert list(reach_faults(server)) == []  # the check of that file says so
+
+
 def test_an_expired_certificate_is_told_with_its_end(tmp_path: Path) -> None:
     with serving(tmp_path, at=NOW - timedelta(days=20)) as server:
         fault = only(server)
