@@ -268,12 +268,6 @@ def _difference(observations: Sequence[Observation], bank: HashAlg, pcr: int) ->
     return first_difference(other.log, reference_events(first.log.log, (bank,)), pcr)
 
 
-def _addons(claims: Sequence[BootClaims]) -> dict[str, frozenset[bytes]]:
-    """Return add-ons by name, and what the rule on them would take for one; empty: there is no add-on."""
-    found = ((addon.name, addon.digest) for each in claims for addon in (*each.addons, *each.maybe_addons))
-    return _by_name(found) if any(each.addons for each in claims) else {}
-
-
 def _settings(claims: Sequence[BootClaims]) -> frozenset[bytes]:
     """Return settings of systemd-boot, and what the rule on them would take for some; empty: there are none."""
     found = (conf.digest for each in claims for conf in (*each.loader_conf, *each.maybe_loader_conf))
@@ -289,7 +283,8 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
     drivers = _by_name((image.path, image.digest) for each in claims for image in each.drivers)
     files = _by_name((file.name, file.digest) for each in claims for file in each.files)
     sections = _by_name((section.name, section.digest) for each in claims for section in each.sections)
-    addons, settings = _addons(claims), _settings(claims)
+    addons = _by_name((addon.name, addon.digest) for each in claims for addon in each.addons)
+    settings = _settings(claims)
     lines = {text for each in claims for text in _texts(each)}
     knows_lines = all(map(_knows_command_lines, claims)) and not ruled.isdisjoint(COMMAND_LINE_PCRS)
     return BootRules(

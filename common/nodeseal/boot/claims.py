@@ -44,8 +44,7 @@ class BootClaims:
         gpt: partition tables (PCR 5).
         loader_conf: what calls itself systemd-boot's settings (PCR 5).
         maybe_loader_conf: what may be such settings under another name.
-        addons: add-ons, credentials and extensions that systemd-stub passed on (PCR 12), by digest.
-        maybe_addons: what may be such a thing under another name.
+        addons: add-ons, credentials and extensions that systemd-stub passed on (PCR 12), and what may be such a thing.
         sbat_level: shim's SbatLevel, or an empty string.
         firmware_version: the S-CRTM version, or an empty string; its event's type is not proved.
         findings: findings that do not depend on rules: ``uefi.replay``, ``uefi.firmware-error``, and used quirks.
@@ -64,7 +63,6 @@ class BootClaims:
     loader_conf: tuple[MeasuredFile, ...]
     maybe_loader_conf: tuple[MeasuredFile, ...]
     addons: tuple[MeasuredFile, ...]
-    maybe_addons: tuple[MeasuredFile, ...]
     sbat_level: str
     firmware_version: str
     findings: tuple[Finding, ...]
@@ -92,7 +90,6 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         loader_conf=tables.loader_conf,
         maybe_loader_conf=tables.maybe_loader_conf,
         addons=loader.addons,
-        maybe_addons=loader.maybe_addons,
         sbat_level=said.sbat_level,
         firmware_version=_firmware_version(crtm),
         findings=(*proved.findings, *_firmware_errors(measured)),

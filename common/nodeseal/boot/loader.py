@@ -36,6 +36,8 @@ _ACTIONS: Final = frozenset(
 _LOAD_OPTIONS: Final = LOAD_OPTIONS_NAME.encode()
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
+_WBCL: Final = b"WBCL"
+"""Windows' boot manager marks the beginning of its events with it."""
 _NUL: Final = b"\0"
 _LINE_STARTS: Final = ("/", "(", '"')
 """Beginnings of GRUB's command lines, but of none of its commands: a path, quoted if it has spaces (lib/cmdline.c)."""
@@ -86,14 +88,13 @@ class LoaderClaims:
     Attributes:
         command_lines: command lines, in this order of PCRs.
         files: files that were read: everything in PCR 9 except load options that equal one of the command lines.
-        addons: contents in PCR 12 of which only the digest is proved: add-ons, credentials, configuration extensions.
-        maybe_addons: contents there that are proved to be no text. A log may show an add-on's bytes as an event's data.
+        addons: contents in PCR 12 of which only the digest is proved: add-ons, credentials, configuration extensions;
+            and those that are proved to be no text, since a log may show an add-on's bytes as an event's data.
     """
 
     command_lines: tuple[KernelCommandLine, ...]
     files: tuple[MeasuredFile, ...]
     addons: tuple[MeasuredFile, ...]
-    maybe_addons: tuple[MeasuredFile, ...]
 
 
 def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub: Iterable[Measurement]) -> LoaderClaims:
@@ -109,8 +110,7 @@ def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub:
             *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown),
         ),
         files=tuple(MeasuredFile(measurement=each) for each in others),
-        addons=tuple(MeasuredFile(measurement=each) for each in passed if each.proved_data() is None),
-        maybe_addons=tuple(MeasuredFile(measurement=each) for each in passed if _is_no_text(each)),
+        addons=tuple(MeasuredFile(measurement=each) for each in passed if _may_be_addon(each)),
     )
 
 
@@ -197,9 +197,9 @@ def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
             yield KernelCommandLine(measurement=each, source="systemd-stub", text=text)
 
 
-def _is_no_text(each: Measurement) -> bool:
+def _may_be_addon(each: Measurement) -> bool:
     data = each.proved_data()
-    return data is not None and _utf16(data) is None and not each.is_separator
+    return data is None or (_utf16(data) is None and data != _WBCL and not each.is_separator)
 
 
 def _utf16(data: bytes) -> str | None:

@@ -125,11 +125,14 @@ def test_b12_settings_shown_as_the_events_data_are_judged_beside_a_partition_tab
     asyncio.run(case())
 
 
-def test_b12_a_credential_that_the_log_shows_as_an_events_data_is_judged_by_its_digest(described: Court) -> None:
+@pytest.mark.parametrize("judged", ["credentials", "line"])
+def test_b12_a_credential_that_the_log_shows_as_an_events_data_is_judged_by_its_digest(
+    described: Court, judged: str
+) -> None:
     log = appended(STUB_LOG, measured(12, EventType.IPL, b"070701 cpio with another token\0"))
 
     async def case() -> None:
-        async with a_trial(described, "credentials", PASSED) as trial:
+        async with a_trial(described, judged, PASSED if judged == "credentials" else STUB_LOG) as trial:
             trial.node.reboot_by(log)
             assert places(await trial.refused(telling(log))) == [("uefi.addon", "sha256 PCR 12")]
 

@@ -209,17 +209,16 @@ def _loader_conf(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
 
 
 def _addons(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
-    """Find contents of PCR 12 of which only the digest is known and that are not allowed: any may be a command line.
+    """Find contents of PCR 12 that are no command lines or may be, and that are not allowed.
 
-    Where add-ons are a rule, so is all that is proved to be no command line.
+    A credential can make the system run what it says, so a rule on command lines is about these, too.
     """
     if rules.addons is None and rules.command_lines is None:
         return
     expected = _names(rules.addons or ())
     if rules.addons is not None and 12 not in claims.proved:  # noqa: PLR2004 - PCR 12
         yield _objection(claims, FindingId.UEFI_ADDON, (12,), expected, "PCR 12 is not proved")
-    passed = (*claims.addons, *(claims.maybe_addons if rules.addons is not None else ()))
-    yield from _surplus_files(claims, FindingId.UEFI_ADDON, passed, _digests(rules.addons or ()), expected)
+    yield from _surplus_files(claims, FindingId.UEFI_ADDON, claims.addons, _digests(rules.addons or ()), expected)
 
 
 def _surplus_files(
