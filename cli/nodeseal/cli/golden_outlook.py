@@ -16,8 +16,8 @@ from nodeseal.wire.messages import state_from_proto
 
 _NOTE: Final = (
     "nothing was changed; activating a golden takes no trust: a node that differs stays trusted while another active "
-    "golden matches it, and loses trust when that is retired. A golden of another PCR bank makes nodes quote that, too, "
-    "and those whose firmware does not extend it lose trust: give such a golden labels"
+    "golden matches it, and loses trust when that is retired. A golden of another PCR bank makes nodes quote "
+    "that bank, too, and those whose firmware does not extend it lose trust: give such a golden labels"
 )
 _WORDS: Final = {
     "matches": "matches",
