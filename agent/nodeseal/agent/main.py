@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -32,6 +33,8 @@ _REMEDIES: Final = {
     "retired": "nothing: its endorsement key is not accepted again; stop the agent",
 }
 _STATUS_SECONDS: Final = 10
+_LOOK_AGAIN_SECONDS: Final = 5.0
+"""After a fault that would end the agent for good."""
 _CHUNK: Final = 64 * 1024
 app = typer.Typer(
     name="nodeseal-agent",
@@ -146,6 +149,9 @@ def _prove(settings: AgentConfig, file: Path) -> None:
     from nodeseal.checks.faults import find_faults, require_fit
 
     faults = find_faults(checks_of(settings, file, datetime.now(UTC)))
+    if any(fault.fatal for fault in faults):  # a file may just be being replaced, and nobody starts the agent again
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        faults = find_faults(checks_of(settings, file, datetime.now(UTC)))
     log = structlog.get_logger("nodeseal.agent")
     for fault in faults:
         if not fault.fatal:

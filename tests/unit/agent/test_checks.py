@@ -124,10 +124,27 @@ def test_what_does_not_heal_is_named_with_its_remedy_and_ends_the_agent_with_78(
     assert said in fault.what
     assert fault.remedy
     monkeypatch.setattr("nodeseal.logs.configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr(main, "_LOOK_AGAIN_SECONDS", 0.0)
     result = CliRunner().invoke(main.app, ["run", "--config", str(folder / "agent.yaml")])
     assert result.exit_code == 78
     assert said in result.stderr
     assert fault.remedy in result.stderr
+
+
+def test_a_file_that_is_just_being_replaced_does_not_end_the_agent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (folder / "ca.pem").read_bytes()
+    (folder / "ca.pem").write_bytes(b"")
+    monkeypatch.setattr("nodeseal.logs.configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr("time.sleep", lambda _: (folder / "ca.pem").write_bytes(whole))
+
+    async def ran(_: object) -> None:
+        pass
+
+    monkeypatch.setattr(main, "_run", ran)
+    result = CliRunner().invoke(main.app, ["run", "--config", str(folder / "agent.yaml")])
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 WARNINGS: dict[str, tuple[Change, str, str]] = {
