@@ -42,12 +42,11 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
     booted, passed = rules_golden(BOOTED, "settings"), rules_golden(PASSED, "credentials")
     assert booted.boot is not None
     assert passed.boot is not None
-    booted = replace(booted, boot=replace(booted.boot, loader_conf=frozenset({SHA256.digest(b"timeout 3\n")})))
+    judged = replace(booted.boot, loader_conf=frozenset({SHA256.digest(b"timeout 3\n")}))
+    alone = replace(booted, name="settings-alone", nodes={"judged": "settings-alone"}, boot=replace(judged, gpt=None))
+    booted = replace(booted, boot=judged)
     token = Image(name="token", digests=frozenset({SHA256.digest(b"cpio with a token")}))
     passed = replace(passed, boot=replace(passed.boot, addons=(token,)))
-    alone = replace(
-        booted, name="settings-alone", nodes={"judged": "settings-alone"}, boot=replace(booted.boot, gpt=None)
-    )
     goldens = (booted, alone, passed, rules_golden(LOG, "table"), rules_golden(STUB_LOG, "line"))
     with a_court(tmp_path_factory.mktemp("described"), *goldens) as made:
         yield made
