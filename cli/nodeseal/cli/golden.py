@@ -48,7 +48,8 @@ def activate(
 ) -> None:
     """Let nodes that match this golden be trusted; other active goldens stay active.
 
-    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone.
+    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone, or nothing is
+    known of its present boot yet, as when the verifier has just started.
     """
     document = read_regular(file, MAX_GOLDEN + 1)
     parse_golden(document, str(file))

@@ -29,7 +29,7 @@ _WORDS: Final = {
 
 
 def show_outlook(document: bytes, client: Path, *, as_json: bool) -> None:
-    """Print what a golden would say of each node. Exit code 1: one that is trusted now would not be by it alone."""
+    """Print what a golden would say of each node. Exit code 1: one that is trusted now may not be by it alone."""
     with connect(client) as verifier:
         found = verifier.foresee_golden(document)
     columns = ("node", "now", "by this golden alone", "why")
@@ -42,7 +42,7 @@ def show_outlook(document: bytes, client: Path, *, as_json: bool) -> None:
 
 def _loses(found: pb.GoldenOutlook) -> bool:
     trusted = found.state == attestation_pb2.NODE_STATE_TRUSTED
-    return trusted and found.foreseen in {"differs", "not-for-it"}
+    return trusted and found.foreseen in {"differs", "not-for-it", "unknown"}
 
 
 def _row(found: pb.GoldenOutlook) -> tuple[str, ...]:
