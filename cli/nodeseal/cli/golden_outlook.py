@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from nodeseal.cli import output
+from nodeseal.cli.messages import plain_messages
 from nodeseal.cli.output import Rows
 from nodeseal.client.connection import connect
 from nodeseal.v1 import admin_pb2 as pb
@@ -32,7 +33,7 @@ def show_outlook(document: bytes, client: Path, *, as_json: bool) -> None:
     with connect(client) as verifier:
         found = verifier.foresee_golden(document)
     columns = ("node", "now", "by this golden alone", "why")
-    output.show(found, Rows(columns, map(_row, found), empty="no nodes"), as_json=as_json)
+    output.show(lambda: plain_messages(found), Rows(columns, map(_row, found), empty="no nodes"), as_json=as_json)
     if not as_json:
         output.show_note(_NOTE)
     if any(_loses(each) for each in found):
