@@ -51,7 +51,7 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", hel
 VerifierOption = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT", help="Address their client calls; the first name of the server's certificate if left out."
+        metavar="HOST:PORT", help="Address their client calls; if left out, by the server certificate's first name."
     ),
 ]
 
