@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
+from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
 
 if TYPE_CHECKING:
     from nodeseal.agent.config import AgentConfig
@@ -38,6 +39,7 @@ app = typer.Typer(
     help="Proves to the verifier what this machine booted and runs; opens sealed models for loaders while that holds.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -45,6 +47,11 @@ _ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The agent's YAML file; see agent.example.yaml.", show_default=True)
 ]
 _DEFAULT_CONFIG: Final = Path("/etc/nodeseal/agent.yaml")
+
+
+@app.callback()
+def _options(*, _version: VersionOption = False) -> None:
+    """Proves to the verifier what this machine booted and runs; opens sealed models for loaders while that holds."""
 
 
 @app.command()
@@ -131,6 +138,8 @@ def main() -> None:
         app()
     except NodesealError as error:
         _say(error)
+        if asks_for_json(sys.argv):
+            print(json.dumps(plain_error(error), indent=2))  # noqa: T201  # what a program reads
         raise SystemExit(1) from None
 
 

@@ -94,7 +94,7 @@ def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_jso
     """Print a golden as YAML."""
     with connect(client) as verifier:
         golden = verifier.get_golden(digest)
-    output.show(lambda: plain_message(golden), golden.document.decode(), as_json=as_json)
+    output.show(lambda: plain_message(golden), golden.document, as_json=as_json)
 
 
 @app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")

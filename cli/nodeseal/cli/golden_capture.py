@@ -80,7 +80,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
         output.write_file(out, document)
     findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,), known).findings)
     plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
-    output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
+    output.show(plain, _capture_parts(captured, out) if out else document, as_json=as_json)
     if not as_json:
         if out is not None and not captured.golden.reference:
             output.show_note(_UNEXPLAINED)
