@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.ids import Digest, NodeId, parse_digest, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
+from nodeseal.wire.messages import state_from_proto
 
 _NODE_HEAD: Final = "n-"
 _SHOWN: Final = 10
@@ -23,12 +24,17 @@ _DIGITS: Final = frozenset("0123456789abcdef")
 class Use(Enum):
     """What somebody does with a thing, and so how little of its id names it."""
 
-    LOOK = 1
+    LOOK = "look"
     """Nothing is changed: one letter of the id, or a name."""
-    TAKE_AWAY = 6
+    TAKE_AWAY = "take away"
     """Trust ends: six letters of the id, or a whole name."""
-    TRUST = 7
-    """Trust is given, or a golden is made of it: seven letters of the id. No name that a node gave itself."""
+    TRUST = "trust"
+    """Trust is given, or others are told of it: six letters of the id, and no name that a node gave itself."""
+
+    @property
+    def shortest(self) -> int:
+        """How many letters of an id are enough."""
+        return 1 if self is Use.LOOK else 6
 
 
 class Directory(Protocol):
@@ -102,30 +108,30 @@ def find_model(directory: Directory, text: str, use: Use) -> Named:
 
 
 def _node(node: pb.Node) -> Named:
-    retired = node.state == pb.Node(state=7).state
+    retired = state_from_proto(node.state) == "retired"
     return Named(id=node.node_id, names=(node.hostname,), shown=node.hostname, retired=retired)
 
 
 def _model(model: pb.Model) -> Named:
     release = f"{model.model_id}@{model.version}"
-    return Named(
-        id=model.digest, names=(release, model.model_id), shown=release, retired=model.HasField("retired")
-    )
+    return Named(id=model.digest, names=(release, model.model_id), shown=release, retired=model.HasField("retired"))
 
 
 def _choose(what: str, text: str, letters: str, known: Sequence[Named], use: Use) -> Named:
-    called = [each for each in known if text in each.names]
+    called = [each for each in known if text and text in each.names]
     called = [each for each in called if not each.retired] or called
-    if what == "node" and use is Use.TRUST and called:
-        raise _no_proof(text, called)
     begun = [each for each in known if letters and each.id.startswith(text)]
+    if what == "node" and use is Use.TRUST and called:
+        if not begun:
+            raise _no_proof(text, called)
+        called = []
     found = list({each.id: each for each in (*called, *begun)}.values())
     if not found:
         raise NotFound(f"there is no {what} {text[:80]!a}", remedy=f"nodeseal {what} list")
     if len(found) > 1:
         raise MalformedInput(f"{text!a} may mean {_listed(found)}", remedy=f"give more of the {what}'s id")
-    if not called and len(letters) < use.value:
-        remedy = f"give at least {use.value} letters of the {what}'s id: {found[0].id}"
+    if not called and len(letters) < use.shortest:
+        remedy = f"give at least {use.shortest} letters of the {what}'s id: {found[0].id}"
         raise MalformedInput(f"{text!a} is too short to decide about a {what}", remedy=remedy)
     return found[0]
 
