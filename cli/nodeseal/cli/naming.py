@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from nodeseal.cli import output
-from nodeseal.client.naming import Candidate, Directory, Use, find_golden, find_model, find_node
+from nodeseal.client.naming import Directory, Nameable, Use, find_golden, find_model, find_node
 from nodeseal.errors import MalformedInput, NotFound
 
 _CALLED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,252}")
@@ -60,7 +60,7 @@ def subject_of(directory: Directory, text: str) -> str:
         return text  # the log may know what is gone
 
 
-def _told(what: str, text: str, found: Candidate) -> str:
+def _told(what: str, text: str, found: Nameable) -> str:
     if text != found.id:
         output.show_note(f"{text} is {what} {found.id} ({found.shown})")
     return found.id

@@ -51,7 +51,7 @@ class Directory(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Nameable:
     """A thing that a text may mean.
 
     Attributes:
@@ -67,7 +67,7 @@ class Candidate:
     retired: bool = False
 
 
-def find_node(directory: Directory, text: str, use: Use) -> Candidate:
+def find_node(directory: Directory, text: str, use: Use) -> Nameable:
     """Return the node that ``text`` means: its id, the beginning of its id, or its host name.
 
     Raises:
@@ -75,13 +75,13 @@ def find_node(directory: Directory, text: str, use: Use) -> Candidate:
         MalformedInput: several may be meant, or the text is too short or no id for this use.
     """
     if _parses(parse_node_id, text):
-        return Candidate(id=NodeId(text))
+        return Nameable(id=NodeId(text))
     nodes = [_node(node) for node in directory.list_nodes()]
     letters = text.removeprefix(_NODE_HEAD) if text.startswith(_NODE_HEAD) else ""
     return _choose("node", text, letters, nodes, use)
 
 
-def find_golden(directory: Directory, text: str, use: Use) -> Candidate:
+def find_golden(directory: Directory, text: str, use: Use) -> Nameable:
     """Return the golden that ``text`` means: its digest, the beginning of its digest, or its name.
 
     Raises:
@@ -89,13 +89,13 @@ def find_golden(directory: Directory, text: str, use: Use) -> Candidate:
         MalformedInput: several may be meant, or the text is too short for this use.
     """
     if _parses(parse_digest, text):
-        return Candidate(id=Digest(text))
+        return Nameable(id=Digest(text))
     goldens = directory.list_goldens(include_retired=True)
-    found = [Candidate(id=g.digest, names=(g.name,), shown=g.name, retired=not g.active) for g in goldens]
+    found = [Nameable(id=g.digest, names=(g.name,), shown=g.name, retired=not g.active) for g in goldens]
     return _choose("golden", text, _digits(text), found, use)
 
 
-def find_model(directory: Directory, text: str, use: Use) -> Candidate:
+def find_model(directory: Directory, text: str, use: Use) -> Nameable:
     """Return the model that ``text`` means: its digest, the beginning of its digest, NAME@VERSION, or NAME.
 
     Raises:
@@ -103,21 +103,21 @@ def find_model(directory: Directory, text: str, use: Use) -> Candidate:
         MalformedInput: several may be meant, or the text is too short for this use.
     """
     if _parses(parse_digest, text):
-        return Candidate(id=Digest(text))
+        return Nameable(id=Digest(text))
     return _choose("model", text, _digits(text), list(map(_model, directory.list_models())), use)
 
 
-def _node(node: pb.Node) -> Candidate:
+def _node(node: pb.Node) -> Nameable:
     retired = state_from_proto(node.state) == "retired"
-    return Candidate(id=node.node_id, names=(node.hostname,), shown=node.hostname, retired=retired)
+    return Nameable(id=node.node_id, names=(node.hostname,), shown=node.hostname, retired=retired)
 
 
-def _model(model: pb.Model) -> Candidate:
+def _model(model: pb.Model) -> Nameable:
     release = f"{model.model_id}@{model.version}"
-    return Candidate(id=model.digest, names=(release, model.model_id), shown=release, retired=model.HasField("retired"))
+    return Nameable(id=model.digest, names=(release, model.model_id), shown=release, retired=model.HasField("retired"))
 
 
-def _choose(what: str, text: str, letters: str, known: Sequence[Candidate], use: Use) -> Candidate:
+def _choose(what: str, text: str, letters: str, known: Sequence[Nameable], use: Use) -> Nameable:
     called = [each for each in known if text and text in each.names]
     called = [each for each in called if not each.retired] or called
     begun = [each for each in known if letters and each.id.startswith(text)]
@@ -136,12 +136,12 @@ def _choose(what: str, text: str, letters: str, known: Sequence[Candidate], use:
     return found[0]
 
 
-def _no_proof(text: str, called: Sequence[Candidate]) -> MalformedInput:
+def _no_proof(text: str, called: Sequence[Nameable]) -> MalformedInput:
     what = f"{text!a} is a host name, and a node chooses its own; so calls itself {_listed(called)}"
     return MalformedInput(what, remedy="compare its endorsement key (nodeseal node show), then give its id")
 
 
-def _listed(found: Sequence[Candidate]) -> str:
+def _listed(found: Sequence[Nameable]) -> str:
     more = [f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     return ", ".join([*(f"{each.id} ({each.shown!a})" for each in found[:_SHOWN]), *more])
 

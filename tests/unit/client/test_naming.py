@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from nodeseal.client.naming import Candidate, Directory, Use, find_golden, find_model, find_node
+from nodeseal.client.naming import Directory, Nameable, Use, find_golden, find_model, find_node
 from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.v1 import admin_pb2 as pb
 from nodeseal.wire.messages import state_to_proto
@@ -59,7 +59,7 @@ class Fleet:
         return self.models
 
 
-Find = Callable[[Directory, str, Use], Candidate]
+Find = Callable[[Directory, str, Use], Nameable]
 
 
 @pytest.mark.parametrize("use", Use)
