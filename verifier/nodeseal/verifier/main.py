@@ -20,6 +20,7 @@ import typer
 from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
+from nodeseal.verifier.backup_commands import BACKUP_EXAMPLE, RESTORE_EXAMPLE, backup, restore
 from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
 
 app = typer.Typer(
@@ -32,6 +33,9 @@ app = typer.Typer(
 app.add_typer(person_app, name="person")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
+
+app.command("backup", epilog=BACKUP_EXAMPLE)(backup)
+app.command("restore", epilog=RESTORE_EXAMPLE)(restore)
 
 GRPC_VARIABLES: Final = {
     "GRPC_VERBOSITY": "NONE",  # peers can cause its lines; they are not JSON, and wait
