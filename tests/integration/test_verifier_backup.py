@@ -16,7 +16,7 @@ from nodeseal.errors import MalformedInput, NodesealError
 from nodeseal.verifier.backup import back_up, restore, try_restore
 from nodeseal.verifier.main import app
 from nodeseal.verifier.states import PEOPLE
-from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.database import copy_database, opened_engine, run
 from support.damage import flip
 from support.terminal import Terminal
 from support.verifier import RunningVerifier, a_verifier
@@ -154,3 +154,18 @@ def test_the_command_says_loudly_what_comes_back(running: RunningVerifier, tmp_p
         assert "people admin, alice: remove again" in shown
         assert "llama" in shown
     assert CliRunner().invoke(app, ["restore", str(tmp_path / "backup")]).exit_code == 2
+
+
+def test_the_journal_is_copied_before_the_database_and_the_keys_after_it(
+    running: RunningVerifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restriction that moves from one to the other in between is in both, and no recorded key lacks its file."""
+    seen: list[list[str]] = []
+
+    def look(source: Path, target: Path) -> None:
+        seen.append(sorted(path.name for path in target.parent.iterdir()))
+        copy_database(source, target)
+
+    monkeypatch.setattr("nodeseal.verifier.backup.copy_database", look)
+    back_up(running.folder / "verifier.yaml", tmp_path / "backup")
+    assert seen == [["journal"]]
