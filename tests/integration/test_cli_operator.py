@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -298,3 +301,42 @@ def test_every_command_explains_itself_with_an_example() -> None:
 
     silent = [path for path, command in walk(get_command(app), "nodeseal") if path not in (command.epilog or "")]
     assert not silent
+
+
+def completed(client: Path, line: str) -> list[str]:
+    """Return what a shell is offered at the end of a line."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from nodeseal.cli.main import main; import sys; sys.argv[0] = 'nodeseal'; main()"],
+        env={
+            **os.environ,
+            "NODESEAL_CLIENT": str(client),
+            "_NODESEAL_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_a_shell_is_offered_ids_and_names(verifier: RunningVerifier, client: Path, admin: Terminal) -> None:
+    other = a_node(verifier)
+    asyncio.run(other.enrol())
+    assert other.node_id in completed(client, f"nodeseal node show {other.node_id[:4]}")
+    assert completed(client, f"nodeseal node show {other.node_id[:20]}") == [other.node_id]
+    admin.type("key", "create", "complete-me")
+    assert completed(client, "nodeseal key show complete") == ["complete-me"]
+    assert completed(client, f"nodeseal key grant complete-me --node {other.node_id[:20]}") == [other.node_id]
+
+
+def test_a_shell_is_offered_nothing_without_a_verifier(client: Path, tmp_path: Path) -> None:
+    assert completed(tmp_path / "nowhere", "nodeseal node show n-") == []
+    folder = Path(shutil.copytree(client, tmp_path / "client"))
+    settings = (folder / "client.yaml").read_text().splitlines()
+    silent = ['verifier: "127.0.0.1:1"' if line.startswith("verifier:") else line for line in settings]
+    (folder / "client.yaml").write_text("\n".join(silent))
+    assert completed(folder, "nodeseal node show n-") == []

@@ -9,7 +9,7 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
-from nodeseal.cli.naming import node_of, parse_called
+from nodeseal.cli.naming import complete_key, complete_node, complete_node_id, node_of, parse_called
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
 from nodeseal.client.naming import Use
@@ -19,7 +19,10 @@ from nodeseal.v1 import admin_pb2 as pb
 app = typer.Typer(no_args_is_help=True, help="Create model keys and grant them to nodes.")
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.")
+    str,
+    typer.Argument(
+        metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.", autocompletion=complete_key
+    ),
 ]
 PublicOption = Annotated[Path | None, typer.Option("--public", "-o", help="Write the public key to this file.")]
 SilenceOption = Annotated[
@@ -28,8 +31,8 @@ SilenceOption = Annotated[
 ]
 
 
-def _node_option(says: str) -> Any:
-    return typer.Option(metavar="NODE", parser=output.argument(parse_called), help=says)
+def _node_option(says: str, complete: Any) -> Any:
+    return typer.Option(metavar="NODE", parser=output.argument(parse_called), help=says, autocompletion=complete)
 
 
 @app.command("create", epilog="Example: nodeseal key create llama-70b --public llama-70b.pub")
@@ -75,7 +78,7 @@ def show_key(
 @app.command("grant", epilog="Example: nodeseal key grant llama-70b --node n-4xk2… --max-leases 1")
 def grant_key(
     key: KeyArgument,
-    node: Annotated[str, _node_option("Who may open: its id, n-…, or the first letters of it: six at least.")],
+    node: Annotated[str, _node_option("Who may open: its id, or six letters of it.", complete_node_id)],
     max_leases: Annotated[int, typer.Option(min=1, max=1024, help="Leases the node may hold at once.")] = 1,
     client: ClientOption = CLIENT,
     *,
@@ -105,7 +108,7 @@ def revoke_key(
     key: KeyArgument,
     reason: Annotated[str, typer.Option(help="Why; it is recorded and told to the loaders.")],
     node: Annotated[
-        str | None, _node_option("Take only its grant; without it nobody opens with the key again.")
+        str | None, _node_option("Take only its grant; without it nobody opens with the key again.", complete_node)
     ] = None,
     client: ClientOption = CLIENT,
     *,

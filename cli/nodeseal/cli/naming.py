@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from nodeseal.cli import output
 from nodeseal.client.naming import Directory, Nameable, Use, find_golden, find_model, find_node
+from nodeseal.client.offers import offered_words
 from nodeseal.errors import MalformedInput, NotFound
+
+if TYPE_CHECKING:
+    from nodeseal.client.verifier import Verifier
 
 _CALLED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,252}")
 
@@ -25,14 +32,57 @@ def parse_called(text: str) -> str:
     return text
 
 
-def _argument(metavar: str, says: str) -> Any:
-    return typer.Argument(metavar=metavar, parser=output.argument(parse_called), help=says)
+def _completion(words: Callable[[Verifier], Iterable[tuple[str, str]]]) -> Callable[..., list[tuple[str, str]]]:
+    def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        client = ctx.params.get("client") or os.environ.get("NODESEAL_CLIENT") or output.CLIENT
+        return offered_words(Path(client), incomplete, words)
+
+    return complete
 
 
-NodeArgument = Annotated[str, _argument("NODE", "Its id, the first letters of it, or its host name.")]
-NodeIdArgument = Annotated[str, _argument("NODE", "Its id, or the first letters of it: six at least.")]
-GoldenArgument = Annotated[str, _argument("GOLDEN", "Its digest, the first digits of it, or its name.")]
-ModelArgument = Annotated[str, _argument("MODEL", "NAME@VERSION, its name, its digest, or the first digits of that.")]
+def _node_ids(verifier: Verifier) -> Iterator[tuple[str, str]]:
+    yield from ((node.node_id, node.hostname) for node in verifier.list_nodes())
+
+
+def _nodes(verifier: Verifier) -> Iterator[tuple[str, str]]:
+    for node in verifier.list_nodes():
+        yield from ((node.node_id, node.hostname), (node.hostname, node.node_id))
+
+
+def _goldens(verifier: Verifier) -> Iterator[tuple[str, str]]:
+    for golden in verifier.list_goldens(include_retired=True):
+        yield from ((golden.name, golden.digest), (golden.digest, golden.name))
+
+
+def _models(verifier: Verifier) -> Iterator[tuple[str, str]]:
+    for model in verifier.list_models():
+        release = f"{model.model_id}@{model.version}"
+        yield from ((release, model.digest), (model.digest, release))
+
+
+def _keys(verifier: Verifier) -> Iterator[tuple[str, str]]:
+    yield from ((key.key_id, key.suite) for key in verifier.list_keys())
+
+
+complete_node_id: Final = _completion(_node_ids)
+complete_node: Final = _completion(_nodes)
+complete_key: Final = _completion(_keys)
+
+
+def _argument(metavar: str, says: str, complete: Callable[..., list[tuple[str, str]]]) -> Any:
+    return typer.Argument(metavar=metavar, parser=output.argument(parse_called), help=says, autocompletion=complete)
+
+
+NodeArgument = Annotated[str, _argument("NODE", "Its id, the first letters of it, or its host name.", complete_node)]
+NodeIdArgument = Annotated[
+    str, _argument("NODE", "Its id, or the first letters of it: six at least.", complete_node_id)
+]
+GoldenArgument = Annotated[
+    str, _argument("GOLDEN", "Its digest, the first digits of it, or its name.", _completion(_goldens))
+]
+ModelArgument = Annotated[
+    str, _argument("MODEL", "NAME@VERSION, its name, its digest, or the first digits of that.", _completion(_models))
+]
 
 
 def node_of(directory: Directory, text: str, use: Use) -> str:
