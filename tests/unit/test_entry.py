@@ -104,3 +104,9 @@ def test_a_program_reads_an_error_as_json_and_a_person_as_text(program: str, com
     assert "nowhere" in done.stderr
     plain = begun(program, *command)
     assert (plain.stdout, plain.returncode) == ("", 1)
+
+
+def test_an_interrupt_of_a_command_ends_with_130_as_well() -> None:
+    done = begun("nodeseal", "inspect", ".", module="nodeseal.cli.inspect", error="KeyboardInterrupt")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
