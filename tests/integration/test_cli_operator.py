@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,33 @@ def test_goldens_go_from_captured_to_retired(node: FakeNode, admin: Terminal) ->
     assert "sha256:5" in changed
     assert admin.json("golden", "retire", digest)["active"] is False
     assert "retired" in admin.type("golden", "list", "--retired").stdout
+
+
+def test_things_are_called_by_the_beginning_of_their_ids_and_by_name(
+    verifier: RunningVerifier, admin: Terminal
+) -> None:
+    other = a_node(verifier)
+    asyncio.run(other.enrol())
+    start, whole = other.node_id[:12], other.node_id
+    assert admin.json("node", "show", start)["node_id"] == whole
+    assert admin.json("node", "admit", start)["node_id"] == whole
+    assert f"{start} is node {whole}" in admin.type("node", "label", start, "rack=z").stderr
+    assert "too short" in admin.type("node", "retire", whole[:4], "--reason", "r", exit_code=1).stderr
+    admin.type("key", "create", "called")
+    granted = admin.json("key", "grant", "called", "--node", start)["grants"]
+    assert [grant["node_id"] for grant in granted] == [whole]
+    assert admin.json("key", "revoke", "called", "--node", start, "--reason", "r")["grants"] == []
+    assert admin.json("audit", "list", "--subject", f"node/{start}") == admin.json(
+        "audit", "list", "--subject", f"node/{whole}"
+    )
+    golden = Golden(name="called-so", pcrs={HashAlg.SHA256: {4: frozenset({bytes(32)})}})
+    (admin.folder / "called.yaml").write_bytes(dump_golden(golden))
+    admin.type("golden", "activate", "called.yaml")
+    assert admin.type("golden", "show", "called-so").stdout.encode() == dump_golden(golden)
+    assert admin.type("golden", "diff", "called-so", golden.digest[:8]).stdout.strip() == "the goldens judge alike"
+    assert admin.json("golden", "retire", golden.digest[:10])["digest"] == golden.digest
+    missing = admin.json("node", "show", "n-aaaaaaaaaa", exit_code=1)["error"]
+    assert (missing["message"], missing["remedy"]) == ("there is no node 'n-aaaaaaaaaa'", "nodeseal node list")
 
 
 def test_a_golden_larger_than_messages_goes_to_the_verifier_and_back(admin: Terminal) -> None:
@@ -219,12 +249,12 @@ def test_refusals_end_with_1_and_say_why_on_stderr(admin: Terminal, argv: tuple[
     "argv",
     [
         pytest.param(("node", "show", "../../etc"), id="something that is no node id"),
-        pytest.param(("golden", "show", "abc"), id="something that is no digest"),
+        pytest.param(("golden", "show", "abc/"), id="something that is no digest and no name"),
         pytest.param(("golden", "capture", NOBODY, "--name", "g", "--pcrs", "0,99"), id="a PCR that does not exist"),
         pytest.param(("golden", "capture", NOBODY, "--name", "A B"), id="a golden name with a space"),
         pytest.param(("key", "create", "UPPER"), id="a key name in upper case"),
         pytest.param(("key", "grant", "k", "--node", NOBODY, "--max-leases", "0"), id="a grant of no lease"),
-        pytest.param(("key", "revoke", "k", "--node", "x", "--reason", "r"), id="a revocation for no node"),
+        pytest.param(("key", "revoke", "k", "--node", "x/", "--reason", "r"), id="a revocation for no node"),
         pytest.param(("node", "quarantine", NOBODY), id="a quarantine without a reason"),
         pytest.param(("model", "retire", ABSENT_DIGEST), id="a model that is retired without a reason"),
         pytest.param(("nonsense",), id="a command that does not exist"),
@@ -271,3 +301,42 @@ def test_every_command_explains_itself_with_an_example() -> None:
 
     silent = [path for path, command in walk(get_command(app), "nodeseal") if path not in (command.epilog or "")]
     assert not silent
+
+
+def completed(client: Path, line: str) -> list[str]:
+    """Return what a shell is offered at the end of a line."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from nodeseal.cli.main import main; import sys; sys.argv[0] = 'nodeseal'; main()"],
+        env={
+            **os.environ,
+            "NODESEAL_CLIENT": str(client),
+            "_NODESEAL_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_a_shell_is_offered_ids_and_names(verifier: RunningVerifier, client: Path, admin: Terminal) -> None:
+    other = a_node(verifier)
+    asyncio.run(other.enrol())
+    assert other.node_id in completed(client, f"nodeseal node show {other.node_id[:4]}")
+    assert completed(client, f"nodeseal node show {other.node_id[:20]}") == [other.node_id]
+    admin.type("key", "create", "complete-me")
+    assert completed(client, "nodeseal key show complete") == ["complete-me"]
+    assert completed(client, f"nodeseal key grant complete-me --node {other.node_id[:20]}") == [other.node_id]
+
+
+def test_a_shell_is_offered_nothing_without_a_verifier(client: Path, tmp_path: Path) -> None:
+    assert completed(tmp_path / "nowhere", "nodeseal node show n-") == []
+    folder = Path(shutil.copytree(client, tmp_path / "client"))
+    settings = (folder / "client.yaml").read_text().splitlines()
+    silent = ['verifier: "127.0.0.1:1"' if line.startswith("verifier:") else line for line in settings]
+    (folder / "client.yaml").write_text("\n".join(silent))
+    assert completed(folder, "nodeseal node show n-") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,5 +102,9 @@ def test_the_command_says_who_would_not_be_trusted_and_fails_then(scene: Scene, 
             failed = await asyncio.to_thread(CliRunner().invoke, app, [*dry, str(tmp_path / "other.yaml")])
             assert failed.exit_code == 1, failed.output
             assert "pcr.mismatch" in failed.output
+            told = await asyncio.to_thread(CliRunner().invoke, app, [*dry, str(tmp_path / "other.yaml"), "--json"])
+            assert told.exit_code == 1, told.output
+            (found,) = (each for each in json.loads(told.stdout) if each["node_id"] == node.node_id)
+            assert (found["state"], found["foreseen"]) == ("trusted", "differs")
 
     asyncio.run(case())

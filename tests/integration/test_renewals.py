@@ -15,9 +15,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nodeseal.client.renewal import renew
+from nodeseal.client.verifier import Verifier
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
+from nodeseal.errors import Unavailable
+from nodeseal.files import write_new
 from nodeseal.ids import PersonId
 from nodeseal.v1 import admin_pb2, people_pb2, people_pb2_grpc
 from nodeseal.verifier.states import Role
@@ -89,6 +93,40 @@ def test_an_answer_that_got_lost_locks_nobody_out(verifier: RunningVerifier, kim
     with pytest.raises(grpc.aio.AioRpcError, match=r"person\.unknown"):
         lists(verifier, *old)
     asyncio.run(still_a_viewer(verifier, key, to_pem(fresh)))
+
+
+def test_an_answer_to_the_first_use_that_got_lost_locks_nobody_out(
+    verifier: RunningVerifier, kim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verifier has ended the certificate before; the fresh one must not be thrown away."""
+    get_self = Verifier.get_self
+
+    def lost(self: Verifier) -> people_pb2.Self:
+        get_self(self)
+        raise Unavailable("no answer")
+
+    old = (kim / "person.key").read_bytes(), (kim / "person.pem").read_bytes()
+    with monkeypatch.context() as once:
+        once.setattr(Verifier, "get_self", lost)
+        with pytest.raises(Unavailable, match="no answer") as caught:
+            renew(kim)
+    assert "repeat it" in caught.value.remedy
+    with pytest.raises(grpc.aio.AioRpcError, match=r"person\.unknown"):
+        lists(verifier, *old)
+    assert renew(kim).name == kim.name
+    lists(verifier, (kim / "person.key").read_bytes(), (kim / "person.pem").read_bytes())
+    assert sorted(path.name for path in kim.iterdir()) == ["ca.pem", "client.yaml", "person.key", "person.pem"]
+    assert kinds(verifier, kim) == ["person.added", "person.renewed", "person.certificate-replaced"]
+
+
+def test_a_pair_that_is_left_and_does_not_count_is_replaced(verifier: RunningVerifier, kim: Path) -> None:
+    key = new_tls_key()
+    request, at = certificate_request(key, "kim"), datetime.now(UTC)
+    leaf = verifier.authority().issue_person(request, TRUST_DOMAIN, PersonId(kim.name), at, timedelta(days=1))
+    write_new(kim / "person.key.new", key)
+    write_new(kim / "person.pem.new", to_pem(leaf))
+    assert renew(kim).name == kim.name
+    lists(verifier, (kim / "person.key").read_bytes(), (kim / "person.pem").read_bytes())
 
 
 async def still_a_viewer(verifier: RunningVerifier, key: bytes, chain: bytes) -> None:

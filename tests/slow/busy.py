@@ -23,7 +23,7 @@ _TESTS: Final = (
     "test_agent_process.py",
     "test_main.py",
     "test_revocation.py",
-    "test_token_keys.py",
+    "test_k_tokens.py",
     "test_owner.py",
 )
 

@@ -19,7 +19,7 @@ _TESTS: Final = (
     "test_clock*.py",
     "test_verifier_attestation.py",
     "test_agent_process.py",
-    "test_sessions.py",
+    "test_session.py",
     "test_fleet.py",
     "test_leases.py",
 )

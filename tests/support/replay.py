@@ -109,9 +109,11 @@ def _compare(memory: Memory, database: Path) -> None:
     assert {node_id: node.version for node_id, node in memory.nodes.items()} == {
         node_id: versions[f"node/{node_id}"] for node_id in nodes
     }
-    people = [memory.person(name) for name in memory.people]
-    assert {(person.name, person.certificate_sha256) for person in people if person is not None} == {
-        row[:2] for row in _rows(database, "persons", "name certificate_sha256 removed") if row[2] is None
+    people = [person for name in memory.people if (person := memory.person(name)) is not None]
+    assert {(person.name, person.certificate_sha256, person.next_certificate_sha256) for person in people} == {
+        row[:3]
+        for row in _rows(database, "persons", "name certificate_sha256 next_certificate_sha256 removed")
+        if row[3] is None
     }
     assert memory.keys == {key for key, revoked in _rows(database, "model_keys", "key_id revoked") if revoked is None}
     running = {lease for lease, ended in _rows(database, "leases", "lease_id ended") if ended is None}

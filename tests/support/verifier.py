@@ -169,6 +169,17 @@ class RunningVerifier:
             People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).add(self.authority(), newcomer, folder)
         return folder
 
+    def renew_person(self, name: str) -> Path:
+        """Give a person a new client on the host, which ends the one before; return its folder."""
+        folder = self.folder / "persons" / f"{name}-renewed"
+        newcomer = Newcomer(
+            name=PersonId(name), roles=frozenset(), trust_domain=TRUST_DOMAIN, verifier=self.listen, actor="test"
+        )
+        with opened_engine(self.folder / "verifier.sqlite") as engine:
+            mac_key = load_mac_key(self.folder / "acts.key")
+            People(engine=engine, mac_key=mac_key, at=datetime.now(UTC)).renew(self.authority(), newcomer, folder)
+        return folder
+
     def remove_person(self, name: str) -> None:
         """Take a person's access away."""
         with opened_engine(self.folder / "verifier.sqlite") as engine:

@@ -17,6 +17,7 @@ from typing import Final
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.evidence.host import read_boot_id
 from nodeseal.agent.identity import StateDirectory
+from nodeseal.agent.tpm.password import is_credential, read_endorsement_password
 from nodeseal.checks.certificates import read_certificates, validity_faults
 from nodeseal.checks.faults import Check, Fault
 from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults
@@ -111,8 +112,10 @@ def _password_faults(path: Path | None) -> Iterator[Fault]:
     if path is None:
         return
     named = Named("endorsement_auth_file", path)
-    from_systemd = str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
-    yield from file_faults(named) if from_systemd else secret_faults(named, os.geteuid())
+    found = list(file_faults(named) if is_credential(path) else secret_faults(named, os.geteuid()))
+    yield from found
+    if not any(fault.fatal for fault in found):
+        read_endorsement_password(path)
 
 
 def _command_faults(commands: tuple[tuple[str, ...], ...]) -> Iterator[Fault]:

@@ -41,10 +41,10 @@ class Diagnosis:
 
         Args:
             error: how the connection failed.
-            reached: whether this agent has been connected since it started.
+            reached: whether this node was ever connected: it has a certificate, or a verdict came.
 
         Raises:
-            Unfit: waiting does not heal it, and the agent was never connected.
+            Unfit: waiting does not heal it, and the node was never connected.
         """
         if type(error) is not Unavailable or self._clock() < self._due:
             return None

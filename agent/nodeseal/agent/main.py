@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
+from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
 
 if TYPE_CHECKING:
     from nodeseal.agent.config import AgentConfig
@@ -32,12 +34,15 @@ _REMEDIES: Final = {
     "retired": "nothing: its endorsement key is not accepted again; stop the agent",
 }
 _STATUS_SECONDS: Final = 10
+_LOOK_AGAIN_SECONDS: Final = 5.0
+"""After a fault that would end the agent for good."""
 _CHUNK: Final = 64 * 1024
 app = typer.Typer(
     name="nodeseal-agent",
     help="Proves to the verifier what this machine booted and runs; opens sealed models for loaders while that holds.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -45,6 +50,11 @@ _ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The agent's YAML file; see agent.example.yaml.", show_default=True)
 ]
 _DEFAULT_CONFIG: Final = Path("/etc/nodeseal/agent.yaml")
+
+
+@app.callback()
+def _options(*, _version: VersionOption = False) -> None:
+    """Proves to the verifier what this machine booted and runs; opens sealed models for loaders while that holds."""
 
 
 @app.command()
@@ -131,6 +141,8 @@ def main() -> None:
         app()
     except NodesealError as error:
         _say(error)
+        if asks_for_json(sys.argv):
+            print(json.dumps(plain_error(error), indent=2))  # noqa: T201  # what a program reads
         raise SystemExit(1) from None
 
 
@@ -146,6 +158,9 @@ def _prove(settings: AgentConfig, file: Path) -> None:
     from nodeseal.checks.faults import find_faults, require_fit
 
     faults = find_faults(checks_of(settings, file, datetime.now(UTC)))
+    if any(fault.fatal for fault in faults):  # a file may just be being replaced, and nobody starts the agent again
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        faults = find_faults(checks_of(settings, file, datetime.now(UTC)))
     log = structlog.get_logger("nodeseal.agent")
     for fault in faults:
         if not fault.fatal:

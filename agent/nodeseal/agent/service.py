@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
@@ -28,8 +27,8 @@ from nodeseal.agent.release.release import Releaser
 from nodeseal.agent.release.revocation import Revoker
 from nodeseal.agent.renew import renew
 from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.agent.tpm.password import read_endorsement_password
 from nodeseal.errors import NodesealError, NotFound
-from nodeseal.files import read_file, read_private
 from nodeseal.ids import NodeId, node_id_of
 from nodeseal.service_manager import ServiceManager
 from nodeseal.tpm.ek_template import identity_name
@@ -63,7 +62,7 @@ class Agent:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config: Final = config
-        password = _endorsement_password(config)
+        password = read_endorsement_password(config.endorsement_auth_file)
         self._state: Final = StateDirectory(config.state_directory)
         self._state.claim()
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds, password)
@@ -76,6 +75,7 @@ class Agent:
         self._template = ""
         self._diagnosis: Final = Diagnosis(config, _clock)
         self._enrolled_at = -math.inf
+        self._was_enrolled = False
         self._manager: Final = ServiceManager()
         self._ready = False
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
@@ -156,7 +156,8 @@ class Agent:
 
     async def _disconnected(self, error: NodesealError) -> None:
         self._status.disconnected(error)
-        fault = await self._diagnosis.explain(error, reached=self._status.heard is not None)
+        reached = self._was_enrolled or self._status.heard is not None
+        fault = await self._diagnosis.explain(error, reached=reached)
         if fault is not None:
             self._status.problem, self._status.remedy = str(fault), fault.remedy
         said = {} if fault is None else {"reason": str(fault)}
@@ -181,6 +182,7 @@ class Agent:
         identity = self._state.identity()
         if identity is None:
             return self._timely(await self.enrol())
+        self._was_enrolled = True
         if not await self._holds(identity.node_id):
             _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
             return self._timely(await self.enrol())
@@ -229,17 +231,6 @@ class Agent:
         renewed = await renew(link, self._attester, self._leases)
         self._state.save_identity(renewed)
         _log.info("certificate renewed", node=renewed.node_id, until=renewed.peer.not_after.isoformat())
-
-
-def _endorsement_password(config: AgentConfig) -> bytes:
-    """Return what the file holds, without a line end behind it."""
-    path, setting = config.endorsement_auth_file, "endorsement_auth_file"
-    if path is None:
-        return b""
-    # credentials of systemd are readable by an access control list, whose mask looks like a group's right
-    from_systemd = str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
-    content = read_file(path, setting) if from_systemd else read_private(path, setting)
-    return content.removesuffix(b"\n")
 
 
 async def _first_to_end(*parts: Coroutine[Any, Any, None]) -> None:

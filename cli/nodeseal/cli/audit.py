@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from nodeseal.cli import output
+from nodeseal.cli.naming import subject_of
 from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.client.connection import connect
 from nodeseal.client.verifier import RecordQuery
@@ -50,8 +51,9 @@ def list_records(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     if closed and (subject or actor or kind):
         raise typer.BadParameter("the closed log knows no filters", param_hint="--closed")
-    wanted = RecordQuery(after=after, limit=limit, subject=subject, actor=actor, kind=kind, closed=closed)
     with connect(client) as verifier:
+        about = subject_of(verifier, subject)
+        wanted = RecordQuery(after=after, limit=limit, subject=about, actor=actor, kind=kind, closed=closed)
         records = verifier.list_records(wanted)
     lines = _closed_lines(records) if closed else _act_lines(records)
     output.show(lambda: list(map(_plain_record, records)), lines, as_json=as_json)

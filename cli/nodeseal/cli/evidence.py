@@ -7,31 +7,33 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from nodeseal.cli.naming import node_of, parse_called
 from nodeseal.client.connection import connect
+from nodeseal.client.naming import Use
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.evidence.folder import SIZES, EvidenceFolder, decode_evidence_folder
-from nodeseal.ids import parse_node_id
 
 
-def load_evidence(source: str, client: Path) -> EvidenceFolder:
+def load_evidence(source: str, client: Path, use: Use) -> EvidenceFolder:
     """Return fresh evidence of a node, or the evidence in a folder.
 
     Args:
-        source: a node's id, or a folder.
+        source: a folder, or what people call a node.
         client: folder of the client settings; not used for a folder of evidence.
+        use: what the evidence is for.
 
     Raises:
-        MalformedInput: neither a node's id nor a folder, or evidence that does not parse.
+        MalformedInput: neither a node nor a folder, or evidence that does not parse.
     """
     if Path(source).is_dir():
         return read_evidence(Path(source))
     try:
-        node_id = parse_node_id(source)
+        parse_called(source)
     except MalformedInput as error:
         remedy = "nodeseal node list shows nodes; nodeseal node evidence makes folders"
-        raise MalformedInput(f"{source[:80]!a} is neither a node's id nor a folder", remedy=remedy) from error
+        raise MalformedInput(f"{source[:80]!a} is neither a node nor a folder", remedy=remedy) from error
     with connect(client) as verifier:
-        return decode_evidence_folder(verifier.get_evidence(node_id))
+        return decode_evidence_folder(verifier.get_evidence(node_of(verifier, source, use)))
 
 
 def read_evidence(folder: Path) -> EvidenceFolder:

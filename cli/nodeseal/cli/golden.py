@@ -16,24 +16,18 @@ from nodeseal.cli.golden_predict import predict_golden
 from nodeseal.cli.golden_runtime import build_runtime
 from nodeseal.cli.golden_source import QuirksOption, load_golden, quirks_of
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
+from nodeseal.cli.naming import GoldenArgument, golden_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
+from nodeseal.client.naming import Use
 from nodeseal.files import read_regular
 from nodeseal.golden.difference import GoldenDifference, diff_goldens
 from nodeseal.golden.document import MAX_GOLDEN, parse_golden
 from nodeseal.golden.lint import lint_golden
 from nodeseal.golden.schema import golden_schema
-from nodeseal.ids import parse_digest
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Capture, activate and compare golden measurements.")
-
-DigestArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIGEST", parser=output.argument(parse_digest), help="Digest of the golden, as golden list shows it."
-    ),
-]
 
 
 @app.command("activate", epilog="Example: nodeseal golden activate rack-a.yaml --dry-run")
@@ -48,7 +42,8 @@ def activate(
 ) -> None:
     """Let nodes that match this golden be trusted; other active goldens stay active.
 
-    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone.
+    With --dry-run, exit code 1: a node that is trusted now would not be trusted by this golden alone, or nothing is
+    known of its present boot yet, as when the verifier has just started.
     """
     document = read_regular(file, MAX_GOLDEN + 1)
     parse_golden(document, str(file))
@@ -60,12 +55,12 @@ def activate(
     output.show(lambda: plain_message(golden), _golden_facts(golden), as_json=as_json)
 
 
-@app.command("retire", epilog="Example: nodeseal golden retire DIGEST")
-def retire_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+@app.command("retire", epilog="Example: nodeseal golden retire rack-a")
+def retire_golden(golden: GoldenArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Stop trusting nodes because of this golden."""
     with connect(client) as verifier:
-        golden = verifier.retire_golden(digest)
-    output.show(lambda: plain_message(golden), _golden_facts(golden), as_json=as_json)
+        found = verifier.retire_golden(golden_of(verifier, golden, Use.TAKE_AWAY))
+    output.show(lambda: plain_message(found), _golden_facts(found), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal golden list --retired")
@@ -89,17 +84,17 @@ def _golden_row(golden: pb.Golden) -> tuple[str, ...]:
     return golden.name, _status(golden), golden.digest, *times
 
 
-@app.command("show", epilog="Example: nodeseal golden show DIGEST > rack-a.yaml")
-def show_golden(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+@app.command("show", epilog="Example: nodeseal golden show rack-a > rack-a.yaml")
+def show_golden(golden: GoldenArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Print a golden as YAML."""
     with connect(client) as verifier:
-        golden = verifier.get_golden(digest)
-    output.show(lambda: plain_message(golden), golden.document.decode(), as_json=as_json)
+        found = verifier.get_golden(golden_of(verifier, golden, Use.LOOK))
+    output.show(lambda: plain_message(found), found.document, as_json=as_json)
 
 
-@app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c…")
+@app.command("diff", epilog="Example: nodeseal golden diff rack-a.yaml 3f0c9a")
 def diff_golden(
-    left: Annotated[str, typer.Argument(metavar="A", help="A file, or the digest of a golden of the verifier.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="A file, or a golden of the verifier: name or digest.")],
     right: Annotated[str, typer.Argument(metavar="B", help="The other golden, as A.")],
     client: ClientOption = CLIENT,
     *,
@@ -131,7 +126,7 @@ def print_schema() -> None:
 
 @app.command("lint", epilog="Example: nodeseal golden lint rack-a.yaml")
 def lint(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, or the digest of a golden of the verifier.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, or a golden of the verifier: name or digest.")],
     quirks: QuirksOption = None,
     client: ClientOption = CLIENT,
     *,

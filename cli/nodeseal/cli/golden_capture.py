@@ -17,6 +17,7 @@ from nodeseal.cli.contents_ima import entry_file
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_source import QuirksOption, quirks_of
 from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption
+from nodeseal.client.naming import Use
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Severity
 from nodeseal.golden.document import dump_golden
@@ -66,7 +67,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
     wanted_pcrs = frozenset(output.argument(_parse_pcrs)(pcrs)) if pcrs else frozenset[int]()
     wanted_name = output.argument(_parse_name)(name)
     known = quirks_of(quirks)
-    folders = [load_evidence(source, client) for source in sources]
+    folders = [load_evidence(source, client, Use.TRUST) for source in sources]
     observed = [observe(folder) for folder in folders]
     wanted = CaptureOptions(
         name=wanted_name,
@@ -80,7 +81,7 @@ def capture_golden(  # noqa: PLR0913 - a command's options
         output.write_file(out, document)
     findings = tuple(f for each in folders for f in appraise_folder(each, (captured.golden,), known).findings)
     plain = {**_plain_capture(captured, document), "findings": list(map(plain_finding, findings))}
-    output.show(plain, _capture_parts(captured, out) if out else document.decode(), as_json=as_json)
+    output.show(plain, _capture_parts(captured, out) if out else document, as_json=as_json)
     if not as_json:
         if out is not None and not captured.golden.reference:
             output.show_note(_UNEXPLAINED)

@@ -14,6 +14,7 @@ from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_explain import SourceArgument, plain_explanation, verdict
 from nodeseal.cli.golden_source import load_golden
 from nodeseal.cli.output import CLIENT, Block, ClientOption, FactList, JsonOption, Rows
+from nodeseal.client.naming import Use
 from nodeseal.findings import FindingId, Severity
 from nodeseal.golden.rules import ALWAYS
 
@@ -29,7 +30,7 @@ def check_golden(
 
     Whether the golden is active does not matter: check it against a first node, then activate it.
     """
-    explanation = explain_folder(load_evidence(source, client), load_golden(golden, client))
+    explanation = explain_folder(load_evidence(source, client, Use.LOOK), load_golden(golden, client))
     output.show(lambda: plain_explanation(explanation), _check_parts(explanation), as_json=as_json)
     if not explanation.trusted:
         raise typer.Exit(output.REFUSED)

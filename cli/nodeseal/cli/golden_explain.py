@@ -17,6 +17,7 @@ from nodeseal.cli.appraise import finding_lines, plain_finding
 from nodeseal.cli.evidence import load_evidence
 from nodeseal.cli.golden_source import QuirksOption, active_goldens, load_golden, quirks_of
 from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, JsonOption
+from nodeseal.client.naming import Use
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
@@ -47,7 +48,7 @@ def explain_node(
     For every PCR that differs, the events of the golden's machine (-) and the events seen instead (+) are listed.
     """
     goldens = _goldens(golden or (), client)
-    folder = load_evidence(source, client)
+    folder = load_evidence(source, client, Use.LOOK)
     known = quirks_of(quirks)
     explanations = [explain_folder(folder, each, known) for each in goldens]
     output.show(

@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from nodeseal.cli import output
+from nodeseal.cli.messages import plain_messages
 from nodeseal.cli.output import Rows
 from nodeseal.client.connection import connect
 from nodeseal.v1 import admin_pb2 as pb
@@ -16,7 +17,8 @@ from nodeseal.wire.messages import state_from_proto
 
 _NOTE: Final = (
     "nothing was changed; activating a golden takes no trust: a node that differs stays trusted while another active "
-    "golden matches it, and loses trust when that is retired"
+    "golden matches it, and loses trust when that is retired. A golden of another PCR bank makes nodes quote that "
+    "bank, too, and those whose firmware does not extend it lose trust: give such a golden labels"
 )
 _WORDS: Final = {
     "matches": "matches",
@@ -28,11 +30,11 @@ _WORDS: Final = {
 
 
 def show_outlook(document: bytes, client: Path, *, as_json: bool) -> None:
-    """Print what a golden would say of each node. Exit code 1: one that is trusted now would not be by it alone."""
+    """Print what a golden would say of each node. Exit code 1: one that is trusted now may not be by it alone."""
     with connect(client) as verifier:
         found = verifier.foresee_golden(document)
     columns = ("node", "now", "by this golden alone", "why")
-    output.show(found, Rows(columns, map(_row, found), empty="no nodes"), as_json=as_json)
+    output.show(lambda: plain_messages(found), Rows(columns, map(_row, found), empty="no nodes"), as_json=as_json)
     if not as_json:
         output.show_note(_NOTE)
     if any(_loses(each) for each in found):
@@ -41,7 +43,7 @@ def show_outlook(document: bytes, client: Path, *, as_json: bool) -> None:
 
 def _loses(found: pb.GoldenOutlook) -> bool:
     trusted = found.state == attestation_pb2.NODE_STATE_TRUSTED
-    return trusted and found.foreseen in {"differs", "not-for-it"}
+    return trusted and found.foreseen in {"differs", "not-for-it", "unknown"}
 
 
 def _row(found: pb.GoldenOutlook) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def predict_golden(  # noqa: PLR0913 - a command's options
     document = dump_golden(prediction.golden)
     if out is not None:
         output.write_file(out, document)
-    parts = _prediction_parts(prediction, out) if out else document.decode()
+    parts = _prediction_parts(prediction, out) if out else document
     output.show(_plain_prediction(prediction, document), parts, as_json=as_json)
 
 

@@ -155,7 +155,7 @@ def merged(golden: Golden, found: list[tuple[str, bytes]], rollout: Rollout) -> 
 
 def _write(text: bytes, out: Path | None) -> None:
     if out is None:
-        typer.echo(text.decode(), nl=False)
+        typer.echo(text, nl=False)
         return
     output.write_file(out, text)
 

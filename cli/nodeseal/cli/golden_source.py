@@ -9,7 +9,9 @@ from typing import Annotated, Final
 import typer
 
 from nodeseal.boot.quirks import MAX_BYTES, Quirk, parse_added_quirks
+from nodeseal.cli.naming import golden_of
 from nodeseal.client.connection import connect
+from nodeseal.client.naming import Use
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import read_regular, read_small
 from nodeseal.golden.document import MAX_GOLDEN, parse_golden
@@ -20,22 +22,25 @@ QuirksOption = Annotated[
     typer.Option("--quirks", metavar="FILE", help="Quirks of your own, as attestation.quirks of the verifier names."),
 ]
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_CALLED: Final = re.compile(r"(?!.*\.ya?ml$)[a-z0-9][a-z0-9._-]*")
+"""What may be a golden's name or the beginning of its digest, and is no file that somebody mistyped."""
 
 
 def load_golden(source: str, client: Path) -> Golden:
     """Return the golden of a file, or of the verifier.
 
     Args:
-        source: a file, or the digest of a golden of the verifier.
+        source: a file, or what people call a golden of the verifier: its digest, the beginning of that, or its name.
         client: folder of the client settings; not used for a file.
 
     Raises:
         MalformedInput: the golden cannot be read or does not parse.
     """
-    if not _DIGEST.fullmatch(source):
+    if not _DIGEST.fullmatch(source) and (Path(source).exists() or not _CALLED.fullmatch(source)):
         return read_golden(Path(source))
     with connect(client) as verifier:
-        return parse_golden(verifier.get_golden(source).document, source)
+        digest = golden_of(verifier, source, Use.LOOK)
+        return parse_golden(verifier.get_golden(digest).document, digest)
 
 
 def active_goldens(client: Path) -> list[Golden]:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
+from nodeseal.cli.naming import complete_key, complete_node, complete_node_id, node_of, parse_called
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
-from nodeseal.ids import parse_key_id, parse_node_id
+from nodeseal.client.naming import Use
+from nodeseal.ids import parse_key_id
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Create model keys and grant them to nodes.")
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.")
+    str,
+    typer.Argument(
+        metavar="KEY", parser=output.argument(parse_key_id), help="Name of the model key.", autocompletion=complete_key
+    ),
 ]
 PublicOption = Annotated[Path | None, typer.Option("--public", "-o", help="Write the public key to this file.")]
 SilenceOption = Annotated[
     int,
     typer.Option(min=0, max=86_400, help="How long leases of this key survive when the verifier cannot be reached."),
 ]
+
+
+def _node_option(says: str, complete: Any) -> Any:
+    return typer.Option(metavar="NODE", parser=output.argument(parse_called), help=says, autocompletion=complete)
 
 
 @app.command("create", epilog="Example: nodeseal key create llama-70b --public llama-70b.pub")
@@ -69,9 +78,7 @@ def show_key(
 @app.command("grant", epilog="Example: nodeseal key grant llama-70b --node n-4xk2… --max-leases 1")
 def grant_key(
     key: KeyArgument,
-    node: Annotated[
-        str, typer.Option(metavar="NODE", parser=output.argument(parse_node_id), help="Who may open: its id, n-….")
-    ],
+    node: Annotated[str, _node_option("Who may open: its id, or six letters of it.", complete_node_id)],
     max_leases: Annotated[int, typer.Option(min=1, max=1024, help="Leases the node may hold at once.")] = 1,
     client: ClientOption = CLIENT,
     *,
@@ -79,7 +86,7 @@ def grant_key(
 ) -> None:
     """Allow a node to open models that are sealed to a key."""
     with connect(client) as verifier:
-        found = verifier.grant_key(key, node, max_leases)
+        found = verifier.grant_key(key, node_of(verifier, node, Use.TRUST), max_leases)
     output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 
 
@@ -101,9 +108,8 @@ def revoke_key(
     key: KeyArgument,
     reason: Annotated[str, typer.Option(help="Why; it is recorded and told to the loaders.")],
     node: Annotated[
-        str,
-        typer.Option(metavar="NODE", help="Take only this node's grant; without it nobody opens with the key again."),
-    ] = "",
+        str | None, _node_option("Take only its grant; without it nobody opens with the key again.", complete_node)
+    ] = None,
     client: ClientOption = CLIENT,
     *,
     as_json: JsonOption = False,
@@ -112,8 +118,8 @@ def revoke_key(
 
     By force: the loaders are told why. The node needs no reboot: it opens again with another key, or with a new grant.
     """
-    holder = output.argument(parse_node_id)(node) if node else ""
     with connect(client) as verifier:
+        holder = node_of(verifier, node, Use.TAKE_AWAY) if node else ""
         found = verifier.revoke_key(key, holder, reason)
     output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from nodeseal.cli.later import Later
 from nodeseal.errors import NodesealError
+from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json
 
 
 def _appraise() -> Callable[..., None]:
@@ -196,6 +197,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
+    context_settings=HELP_NAMES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # joins the lines of a paragraph
@@ -204,21 +206,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a callback of typer's
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(version("nodeseal"))
-        raise typer.Exit
-
-
 @app.callback()
-def _options(
-    *,
-    _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
-    ] = False,
-) -> None:
+def _options(*, _version: VersionOption = False) -> None:
     """Keep model weights sealed everywhere but on machines that have proved what they run."""
 
 
@@ -229,4 +218,4 @@ def main() -> None:
     except NodesealError as error:
         from nodeseal.cli import output
 
-        sys.exit(output.report(error))
+        sys.exit(output.report(error, as_json=asks_for_json(sys.argv)))

@@ -9,22 +9,16 @@ import typer
 
 from nodeseal.cli import output
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
+from nodeseal.cli.naming import ModelArgument, model_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
-from nodeseal.ids import parse_digest
+from nodeseal.client.naming import Use
 from nodeseal.loader.folders import LocalFolder, read_document
 from nodeseal.sealed.content import MAX_CONTENT
 from nodeseal.sealed.paths import CONTENT_NAME
 from nodeseal.v1 import admin_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Register and retire sealed models; only registered ones can be opened.")
-
-DigestArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIGEST", parser=output.argument(parse_digest), help="Digest of the model, as model list shows it."
-    ),
-]
 
 
 @app.command("register", epilog="Example: nodeseal model register ./llama")
@@ -42,9 +36,9 @@ def register_model(
     output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
 
 
-@app.command("retire", epilog="Example: nodeseal model retire DIGEST --reason 'replaced by version 3'")
+@app.command("retire", epilog="Example: nodeseal model retire llama@2 --reason 'replaced by version 3'")
 def retire_model(
-    digest: DigestArgument,
+    model: ModelArgument,
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
     client: ClientOption = CLIENT,
     *,
@@ -55,8 +49,8 @@ def retire_model(
     In a rollout, move the readers to the new version first.
     """
     with connect(client) as verifier:
-        model = verifier.retire_model(digest, reason)
-    output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
+        found = verifier.retire_model(model_of(verifier, model, Use.TAKE_AWAY), reason)
+    output.show(lambda: plain_message(found), _model_facts(found), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal model list")
@@ -86,12 +80,12 @@ def _status(model: pb.Model) -> str:
     return "retired" if model.HasField("retired") else "registered"
 
 
-@app.command("show", epilog="Example: nodeseal model show DIGEST")
-def show_model(digest: DigestArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+@app.command("show", epilog="Example: nodeseal model show llama@2")
+def show_model(model: ModelArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Show one model, registered or retired."""
     with connect(client) as verifier:
-        model = verifier.get_model(digest)
-    output.show(lambda: plain_message(model), _model_facts(model), as_json=as_json)
+        found = verifier.get_model(model_of(verifier, model, Use.LOOK))
+    output.show(lambda: plain_message(found), _model_facts(found), as_json=as_json)
 
 
 def _model_facts(model: pb.Model) -> FactList:

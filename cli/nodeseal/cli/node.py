@@ -13,11 +13,12 @@ from rich.text import Text
 from nodeseal.cli import output
 from nodeseal.cli.evidence import write_folder
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
+from nodeseal.cli.naming import NodeArgument, NodeIdArgument, node_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.client.connection import connect
+from nodeseal.client.naming import Use
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import decode_evidence_folder
-from nodeseal.ids import parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 from nodeseal.wire.messages import state_from_proto
 
@@ -31,9 +32,6 @@ def _parse_nonce(text: str) -> bytes:
         raise typer.BadParameter("not hex digits") from error
 
 
-NodeArgument = Annotated[
-    str, typer.Argument(metavar="NODE", parser=output.argument(parse_node_id), help="Its id, as node list shows it.")
-]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 
 
@@ -62,15 +60,15 @@ def _node_row(node: pb.Node) -> tuple[str, ...]:
 def show_node(node: NodeArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Show one node: state, findings with remedies, keys, leases."""
     with connect(client) as verifier:
-        found = verifier.get_node(node)
+        found = verifier.get_node(node_of(verifier, node, Use.LOOK))
     _show_node(found, as_json=as_json)
 
 
 @app.command("admit", epilog="Example: nodeseal node admit n-4xk2…")
-def admit_node(node: NodeArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+def admit_node(node: NodeIdArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Let a pending node be judged, or lift a quarantine."""
     with connect(client) as verifier:
-        found = verifier.admit_node(node)
+        found = verifier.admit_node(node_of(verifier, node, Use.TRUST))
     _show_node(found, as_json=as_json)
 
 
@@ -80,7 +78,7 @@ def quarantine_node(
 ) -> None:
     """Take a node's trust and leases away until a person admits it again."""
     with connect(client) as verifier:
-        found = verifier.quarantine_node(node, reason)
+        found = verifier.quarantine_node(node_of(verifier, node, Use.TAKE_AWAY), reason)
     _show_node(found, as_json=as_json)
 
 
@@ -90,13 +88,13 @@ def retire_node(
 ) -> None:
     """Take a node out of service for good; it cannot enrol again."""
     with connect(client) as verifier:
-        found = verifier.retire_node(node, reason)
+        found = verifier.retire_node(node_of(verifier, node, Use.TAKE_AWAY), reason)
     _show_node(found, as_json=as_json)
 
 
 @app.command("label", epilog="Example: nodeseal node label n-4xk2… rack=a role=gpu old-label=")
 def label_node(
-    node: NodeArgument,
+    node: NodeIdArgument,
     labels: Annotated[list[str], typer.Argument(metavar="LABEL=VALUE…", help="LABEL= takes a label away.")],
     client: ClientOption = CLIENT,
     *,
@@ -105,7 +103,7 @@ def label_node(
     """Say what a node is called; goldens select nodes by their labels, so it is judged anew at once."""
     changes = dict(map(_parse_label, labels))
     with connect(client) as verifier:
-        found = verifier.label_node(node, changes)
+        found = verifier.label_node(node_of(verifier, node, Use.TRUST), changes)
     _show_node(found, as_json=as_json)
 
 
@@ -118,7 +116,7 @@ def _parse_label(text: str) -> tuple[str, str]:
 
 @app.command("evidence", epilog="Example: nodeseal node evidence n-4xk2… -o ./evidence")
 def node_evidence(
-    node: NodeArgument,
+    node: NodeIdArgument,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to make.")],
     client: ClientOption = CLIENT,
     *,
@@ -128,7 +126,7 @@ def node_evidence(
     if out.exists():
         raise MalformedInput(f"{out}: exists already", remedy="name a folder that does not exist yet")
     with connect(client) as verifier:
-        files = verifier.get_evidence(node)
+        files = verifier.get_evidence(node_of(verifier, node, Use.TRUST))
     folder = decode_evidence_folder(files)
     write_folder(out, files)
     facts = {"folder": str(out), "node": folder.channel.node_id, "received": folder.received.isoformat()}
@@ -139,7 +137,7 @@ def node_evidence(
 
 @app.command("token", epilog="Example: nodeseal node token n-4xk2… --nonce 00112233445566778899aabbccddeeff")
 def node_token(
-    node: NodeArgument,
+    node: NodeIdArgument,
     nonce: Annotated[
         bytes | None, typer.Option(metavar="HEX", parser=_parse_nonce, help="What the relying party chose.")
     ] = None,
@@ -150,7 +148,7 @@ def node_token(
 ) -> None:
     """Print what the verifier thinks of a node as a signed EAT attestation result, for relying parties."""
     with connect(client) as verifier:
-        found = verifier.get_token(node, nonce or b"")
+        found = verifier.get_token(node_of(verifier, node, Use.TRUST), nonce or b"")
     plain = {"token": found.token, "public_jwk": json.loads(found.public_jwk)}
     output.show(plain, f"{found.public_jwk if jwk else found.token}\n", as_json=as_json)
 

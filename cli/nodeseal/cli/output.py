@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,10 +23,13 @@ from rich.text import Text
 from nodeseal.client.config import DEFAULT_CLIENT
 from nodeseal.client.refusal import Refused
 from nodeseal.errors import MalformedInput, NodesealError, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.program import plain_error
 
 SHOWN_DIGITS: Final = 16
 """Hex digits of a digest where a whole one has no room."""
 BLANK_LINE: Final = Text("")
+_ROLL: Final = 1_000_000
+"""Columns of what is no terminal."""
 REFUSED = 1
 """Exit code of a command that was refused or failed; misuse is 2, as click has it."""
 
@@ -70,8 +74,9 @@ class Rows:
     empty: str
 
 
-Block: TypeAlias = "FactList | Rows | Text | str | Iterable[Block]"
-"""What :func:`show` prints for people. A text goes out as it is; a line is not wrapped unless it says so itself."""
+Block: TypeAlias = "FactList | Rows | Text | str | bytes | Iterable[Block]"
+"""What :func:`show` prints for people. A text goes out as it is, a document byte by byte; a line is not wrapped unless
+it says so itself."""
 
 
 def argument(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
@@ -87,9 +92,11 @@ def argument(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
     return checked
 
 
-def report(error: NodesealError) -> int:
-    """Print an error with every finding, or its hint, to stderr; return the exit code."""
+def report(error: NodesealError, *, as_json: bool = False) -> int:
+    """Print an error with every finding, or its hint, to stderr; for programs also to stdout. Return the exit code."""
     findings = _findings(error)
+    if as_json:
+        print_json(plain_error(error, findings))
     said = "refused:" if findings else str(error)
     errors.print(f"[bold red]nodeseal:[/] {escape(said)}", highlight=False, soft_wrap=True)
     for text, remedy in findings:
@@ -128,13 +135,13 @@ def show_parts(parts: Iterable[Block], to: Console) -> None:
     for part in parts:
         match part:
             case FactList():
-                to.print(_facts_table(part))
+                _print_table(_facts_table(part), to)
             case Rows():
-                table = _rows_table(part)
-                to.print(table if table.row_count else part.empty)
+                table = _rows_table(part, to)
+                _print_table(table, to) if table.row_count else to.print(part.empty)
             case Text():
-                to.print(part, soft_wrap=part.no_wrap is not False)
-            case str():
+                to.print(part, soft_wrap=part.no_wrap is not False or not to.is_terminal)
+            case str() | bytes():
                 typer.echo(part, nl=False)
             case _:
                 show_parts(part, to)
@@ -170,17 +177,29 @@ def short_digest(digest: bytes) -> str:
 
 def _facts_table(facts: FactList) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in facts.facts:
         table.add_row(escape(name), escape(value))
     return table
 
 
-def _rows_table(rows: Rows) -> Table:
+def _rows_table(rows: Rows, to: Console) -> Table:
+    cells = list(rows.rows)
+    longest = max((cell_len(row[0]) for row in cells), default=0)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows.columns:
-        table.add_column(column, overflow="fold", no_wrap=column == rows.columns[0])  # ids are copied from there
-    for row in rows.rows:
+        whole = column == rows.columns[0] and longest <= to.width // 2  # ids are copied from there
+        table.add_column(column, overflow="fold", no_wrap=whole)
+    for row in cells:
         table.add_row(*map(escape, row))
     return table
+
+
+def _print_table(table: Table, to: Console) -> None:
+    """Print a table: folded to a terminal, elsewhere as wide as it is and without spaces at the ends of lines."""
+    if to.is_terminal:
+        to.print(table)
+        return
+    for line in to.render_lines(table, to.options.update_width(_ROLL), pad=False):
+        to.print(Text("".join(segment.text for segment in line).rstrip()), soft_wrap=True)

@@ -1,7 +1,8 @@
 """Renews a person's certificate: the new key is made here, and the files change when the verifier has accepted it.
 
-The fresh pair lies beside the old one as ``….new`` until the verifier has accepted a call with it. Key and certificate
-are then replaced one after the other. After a power cut between the two, the certificate is still ``….new``.
+The fresh pair lies beside the old one as ``….new`` until the verifier has accepted a call with it. That call ends the
+old pair, and its answer may get lost: so the fresh one stays, and the next renewal begins with it. Key and certificate
+are replaced one after the other. After a power cut between the two, the certificate is still ``….new``.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from nodeseal.client.channel import open_channel
-from nodeseal.client.config import load_client
+from nodeseal.client.config import ClientConfig, load_client
+from nodeseal.client.refusal import Refused
 from nodeseal.crypto.tls_files import certificates_in, public_key_in
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
-from nodeseal.errors import MalformedInput
+from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.files import PRIVATE, PUBLIC, naming, read_small, replace_file, sync_folder
 
 _MAX_FILE = 1 << 20
+_REPEAT = "repeat it: the fresh pair lies beside yours as ….new, and may be the only one that counts"
 
 
 def renew(path: Path) -> PeerIdentity:
@@ -29,28 +32,53 @@ def renew(path: Path) -> PeerIdentity:
         MalformedInput: a file does not parse, or the verifier's answer makes no sense.
     """
     config = load_client(path)
-    before = _identity(read_small(config.certificate, _MAX_FILE))
     fresh = replace(config, certificate=_draft(config.certificate), key=_draft(config.key))
+    if not _is_left(fresh):
+        _ask(config, fresh)
+    try:
+        _use(fresh)
+    except Unavailable as error:
+        raise Unavailable(str(error), remedy=_REPEAT) from error
+    with naming(config.key):
+        fresh.key.replace(config.key)
+        fresh.certificate.replace(config.certificate)
+        for folder in {config.key.parent, config.certificate.parent}:
+            sync_folder(folder)
+    return _identity(read_small(config.certificate, _MAX_FILE))
+
+
+def _is_left(fresh: ClientConfig) -> bool:
+    """Tell whether an earlier renewal left a pair that counts: perhaps only the answer to its first use was lost."""
+    if not (fresh.key.exists() and fresh.certificate.exists()):
+        return False
+    try:
+        _use(fresh)
+    except Refused:
+        return False
+    return True
+
+
+def _use(fresh: ClientConfig) -> None:
+    """Make a call with a pair; the first one ends the pair before. Whatever comes back, it may count from now on."""
+    with open_channel(fresh) as verifier:
+        verifier.get_self()
+
+
+def _ask(config: ClientConfig, fresh: ClientConfig) -> None:
+    """Put a fresh pair where ``fresh`` says, or nothing."""
+    before = _identity(read_small(config.certificate, _MAX_FILE))
     key = new_tls_key()
     _put(fresh.key, key, PRIVATE)
     try:
         with open_channel(config) as verifier:
             chain = verifier.renew_certificate(certificate_request(key, before.name))
         pem = to_pem(*chain[:1])
-        after = _checked(pem, key, before)
+        _check(pem, key, before)
         _put(fresh.certificate, pem, PUBLIC)
-        with open_channel(fresh) as verifier:
-            verifier.get_self()  # its first use, which ends the one before
     except BaseException:
         for draft in (fresh.key, fresh.certificate):
             draft.unlink(missing_ok=True)
         raise
-    with naming(config.key):
-        fresh.key.replace(config.key)
-        fresh.certificate.replace(config.certificate)
-        for folder in {config.key.parent, config.certificate.parent}:
-            sync_folder(folder)
-    return after
 
 
 def _draft(path: Path) -> Path:
@@ -65,9 +93,8 @@ def _identity(pem: bytes) -> PeerIdentity:
     return peer_identity(certificates_in(pem)[0].der)
 
 
-def _checked(pem: bytes, key: bytes, before: PeerIdentity) -> PeerIdentity:
+def _check(pem: bytes, key: bytes, before: PeerIdentity) -> None:
     after = _identity(pem)
     named = (after.kind, after.name, after.trust_domain) == (PeerKind.PERSON, before.name, before.trust_domain)
     if not named or certificates_in(pem)[0].public_key != public_key_in(key):
         raise MalformedInput("renewal: the certificate is for somebody else, or for another key")
-    return after

@@ -51,9 +51,11 @@ class Verifier:
 
     Args:
         channel: a channel that proves who calls.
+        call_seconds: deadline of each call that moves little.
     """
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, call_seconds: float = _CALL_SECONDS) -> None:
+        self._call_seconds: Final = call_seconds
         self._nodes: Final = admin_pb2_grpc.NodesStub(channel)
         self._goldens: Final = admin_pb2_grpc.GoldensStub(channel)
         self._keys: Final = admin_pb2_grpc.KeysStub(channel)
@@ -63,7 +65,7 @@ class Verifier:
 
     def get_self(self) -> people_pb2.Self:
         """Return who the verifier takes the caller for."""
-        return self._people.GetSelf(people_pb2.GetSelfRequest(), timeout=_CALL_SECONDS)
+        return self._people.GetSelf(people_pb2.GetSelfRequest(), timeout=self._call_seconds)
 
     def renew_certificate(self, request: bytes) -> tuple[bytes, ...]:
         """Return a fresh certificate for the caller, leaf first, in DER.
@@ -72,40 +74,40 @@ class Verifier:
             request: PKCS #10 in DER.
         """
         message = people_pb2.RenewCertificateRequest(certificate_request=request)
-        return tuple(self._people.RenewCertificate(message, timeout=_CALL_SECONDS).certificate_chain)
+        return tuple(self._people.RenewCertificate(message, timeout=self._call_seconds).certificate_chain)
 
     def list_nodes(self) -> list[admin_pb2.Node]:
         """Return all nodes, by id."""
         nodes: list[admin_pb2.Node] = []
         while True:
             request = admin_pb2.ListNodesRequest(after=nodes[-1].node_id if nodes else "", limit=_PAGE)
-            page = self._nodes.ListNodes(request, timeout=_CALL_SECONDS).nodes
+            page = self._nodes.ListNodes(request, timeout=self._call_seconds).nodes
             if not page:
                 return nodes
             nodes += page
 
     def get_node(self, node_id: str) -> admin_pb2.Node:
         """Return one node."""
-        return self._nodes.GetNode(admin_pb2.GetNodeRequest(node_id=node_id), timeout=_CALL_SECONDS)
+        return self._nodes.GetNode(admin_pb2.GetNodeRequest(node_id=node_id), timeout=self._call_seconds)
 
     def admit_node(self, node_id: str) -> admin_pb2.Node:
         """Let a pending node be attested, or lift a quarantine."""
-        return self._nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id), timeout=_CALL_SECONDS)
+        return self._nodes.AdmitNode(admin_pb2.AdmitNodeRequest(node_id=node_id), timeout=self._call_seconds)
 
     def quarantine_node(self, node_id: str, reason: str) -> admin_pb2.Node:
         """Take a node's trust away until a person admits it again."""
         request = admin_pb2.QuarantineNodeRequest(node_id=node_id, reason=reason)
-        return self._nodes.QuarantineNode(request, timeout=_CALL_SECONDS)
+        return self._nodes.QuarantineNode(request, timeout=self._call_seconds)
 
     def retire_node(self, node_id: str, reason: str) -> admin_pb2.Node:
         """Take a node out of service for good."""
         request = admin_pb2.RetireNodeRequest(node_id=node_id, reason=reason)
-        return self._nodes.RetireNode(request, timeout=_CALL_SECONDS)
+        return self._nodes.RetireNode(request, timeout=self._call_seconds)
 
     def label_node(self, node_id: str, labels: Mapping[str, str]) -> admin_pb2.Node:
         """Set a node's labels; an empty value takes a label away."""
         request = admin_pb2.LabelNodeRequest(node_id=node_id, labels=labels)
-        return self._nodes.LabelNode(request, timeout=_CALL_SECONDS)
+        return self._nodes.LabelNode(request, timeout=self._call_seconds)
 
     def get_evidence(self, node_id: str) -> dict[str, bytes]:
         """Ask a connected node for whole and fresh evidence; return the files of an evidence folder.
@@ -119,12 +121,12 @@ class Verifier:
     def get_token(self, node_id: str, nonce: bytes) -> admin_pb2.Token:
         """Return the attestation result of a node as a signed token."""
         request = admin_pb2.GetTokenRequest(node_id=node_id, nonce=nonce)
-        return self._nodes.GetToken(request, timeout=_CALL_SECONDS)
+        return self._nodes.GetToken(request, timeout=self._call_seconds)
 
     def list_goldens(self, *, include_retired: bool = False) -> list[admin_pb2.Golden]:
         """Return the goldens that are active, and on request those that were."""
         request = admin_pb2.ListGoldensRequest(include_retired=include_retired)
-        return list(self._goldens.ListGoldens(request, timeout=_CALL_SECONDS).goldens)
+        return list(self._goldens.ListGoldens(request, timeout=self._call_seconds).goldens)
 
     def get_golden(self, digest: str) -> admin_pb2.Golden:
         """Return a golden with its whole document.
@@ -151,7 +153,7 @@ class Verifier:
 
     def retire_golden(self, digest: str) -> admin_pb2.Golden:
         """Stop trusting nodes because of a golden."""
-        return self._goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest), timeout=_CALL_SECONDS)
+        return self._goldens.RetireGolden(admin_pb2.RetireGoldenRequest(digest=digest), timeout=self._call_seconds)
 
     def create_key(self, key_id: str, suite: str, store: str, silence_seconds: int = 0) -> admin_pb2.Key:
         """Create a model key.
@@ -163,30 +165,30 @@ class Verifier:
             silence_seconds: how long its leases survive silence of the verifier.
         """
         request = admin_pb2.CreateKeyRequest(key_id=key_id, suite=suite, store=store, silence_seconds=silence_seconds)
-        return self._keys.CreateKey(request, timeout=_CALL_SECONDS)
+        return self._keys.CreateKey(request, timeout=self._call_seconds)
 
     def set_key_policy(self, key_id: str, silence_seconds: int) -> admin_pb2.Key:
         """Set how long leases of a key that start from now on survive silence of the verifier."""
         request = admin_pb2.SetKeyPolicyRequest(key_id=key_id, silence_seconds=silence_seconds)
-        return self._keys.SetKeyPolicy(request, timeout=_CALL_SECONDS)
+        return self._keys.SetKeyPolicy(request, timeout=self._call_seconds)
 
     def list_keys(self) -> list[admin_pb2.Key]:
         """Return all model keys."""
-        return list(self._keys.ListKeys(admin_pb2.ListKeysRequest(), timeout=_CALL_SECONDS).keys)
+        return list(self._keys.ListKeys(admin_pb2.ListKeysRequest(), timeout=self._call_seconds).keys)
 
     def get_key(self, key_id: str) -> admin_pb2.Key:
         """Return one model key."""
-        return self._keys.GetKey(admin_pb2.GetKeyRequest(key_id=key_id), timeout=_CALL_SECONDS)
+        return self._keys.GetKey(admin_pb2.GetKeyRequest(key_id=key_id), timeout=self._call_seconds)
 
     def grant_key(self, key_id: str, node_id: str, max_leases: int) -> admin_pb2.Key:
         """Allow a node so many leases of a key at once."""
         grant = admin_pb2.Grant(node_id=node_id, max_leases=max_leases)
-        return self._keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=key_id, grant=grant), timeout=_CALL_SECONDS)
+        return self._keys.GrantKey(admin_pb2.GrantKeyRequest(key_id=key_id, grant=grant), timeout=self._call_seconds)
 
     def revoke_key(self, key_id: str, node_id: str, reason: str) -> admin_pb2.Key:
         """Take a key away from one node, or from all if ``node_id`` is empty."""
         request = admin_pb2.RevokeKeyRequest(key_id=key_id, node_id=node_id, reason=reason)
-        return self._keys.RevokeKey(request, timeout=_CALL_SECONDS)
+        return self._keys.RevokeKey(request, timeout=self._call_seconds)
 
     def rewrap_slots(self, slots: Slots, keys: Iterable[ModelKey]) -> Slots:
         """Let the verifier open one of a model's slots and seal the data key to other model keys.
@@ -195,26 +197,26 @@ class Verifier:
             MalformedInput: the answer has no slots, as from an older verifier, or slots that do not parse.
         """
         request = admin_pb2.RewrapSlotsRequest(slots=slots.encode(), keys=[key.encode() for key in keys])
-        answer = self._keys.RewrapSlots(request, timeout=_CALL_SECONDS)
+        answer = self._keys.RewrapSlots(request, timeout=self._call_seconds)
         return slots_from_proto(answer.slots, "nodeseal-verifier")
 
     def register_model(self, content: bytes, *, again: bool) -> admin_pb2.Model:
         """Let keys be released for a model; one that was retired only if ``again`` is set."""
         request = admin_pb2.RegisterModelRequest(content=content, again=again)
-        return self._models.RegisterModel(request, timeout=_CALL_SECONDS)
+        return self._models.RegisterModel(request, timeout=self._call_seconds)
 
     def retire_model(self, digest: str, reason: str) -> admin_pb2.Model:
         """Release no more keys for a model."""
         request = admin_pb2.RetireModelRequest(digest=digest, reason=reason)
-        return self._models.RetireModel(request, timeout=_CALL_SECONDS)
+        return self._models.RetireModel(request, timeout=self._call_seconds)
 
     def list_models(self) -> list[admin_pb2.Model]:
         """Return all models that were registered."""
-        return list(self._models.ListModels(admin_pb2.ListModelsRequest(), timeout=_CALL_SECONDS).models)
+        return list(self._models.ListModels(admin_pb2.ListModelsRequest(), timeout=self._call_seconds).models)
 
     def get_model(self, digest: str) -> admin_pb2.Model:
         """Return one model."""
-        return self._models.GetModel(admin_pb2.GetModelRequest(digest=digest), timeout=_CALL_SECONDS)
+        return self._models.GetModel(admin_pb2.GetModelRequest(digest=digest), timeout=self._call_seconds)
 
     def list_records(self, wanted: RecordQuery) -> list[admin_pb2.AuditRecord]:
         """Return acts of the log, or records of the closed log."""
@@ -227,11 +229,11 @@ class Verifier:
             kind=wanted.kind,
             closed=wanted.closed,
         )
-        return list(self._audit.ListRecords(request, timeout=_CALL_SECONDS))
+        return list(self._audit.ListRecords(request, timeout=self._call_seconds))
 
     def get_record(self, sequence: int) -> admin_pb2.AuditRecord:
         """Return one act of the log with the documents that it names."""
-        return self._audit.GetRecord(admin_pb2.GetRecordRequest(sequence=sequence), timeout=_CALL_SECONDS)
+        return self._audit.GetRecord(admin_pb2.GetRecordRequest(sequence=sequence), timeout=self._call_seconds)
 
 
 def _files(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:

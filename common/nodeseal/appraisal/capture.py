@@ -268,6 +268,12 @@ def _difference(observations: Sequence[Observation], bank: HashAlg, pcr: int) ->
     return first_difference(other.log, reference_events(first.log.log, (bank,)), pcr)
 
 
+def _settings(claims: Sequence[BootClaims]) -> frozenset[bytes]:
+    """Return settings of systemd-boot, and what the rule on them would take for some; empty: there are none."""
+    found = (conf.digest for each in claims for conf in (*each.loader_conf, *each.maybe_loader_conf))
+    return frozenset(found) if any(each.loader_conf for each in claims) else frozenset()
+
+
 def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> BootRules | None:
     """Return rules for the PCRs that rules judge; each rule allows what any of the boots did."""
     ruled = {note.pcr for note in notes if note.judged is PcrCoverage.RULES}
@@ -278,7 +284,7 @@ def _rules(observations: Sequence[Observation], notes: Iterable[PcrNote]) -> Boo
     files = _by_name((file.name, file.digest) for each in claims for file in each.files)
     sections = _by_name((section.name, section.digest) for each in claims for section in each.sections)
     addons = _by_name((addon.name, addon.digest) for each in claims for addon in each.addons)
-    settings = frozenset(conf.digest for each in claims for conf in each.loader_conf)
+    settings = _settings(claims)
     lines = {text for each in claims for text in _texts(each)}
     knows_lines = all(map(_knows_command_lines, claims)) and not ruled.isdisjoint(COMMAND_LINE_PCRS)
     return BootRules(

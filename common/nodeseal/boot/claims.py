@@ -43,7 +43,8 @@ class BootClaims:
         files: files that the boot loader read (PCR 9).
         gpt: partition tables (PCR 5).
         loader_conf: what calls itself systemd-boot's settings (PCR 5).
-        addons: add-ons, credentials and extensions that systemd-stub passed on (PCR 12), by digest.
+        maybe_loader_conf: what may be such settings under another name.
+        addons: add-ons, credentials and extensions that systemd-stub passed on (PCR 12), and what may be such a thing.
         sbat_level: shim's SbatLevel, or an empty string.
         firmware_version: the S-CRTM version, or an empty string; its event's type is not proved.
         findings: findings that do not depend on rules: ``uefi.replay``, ``uefi.firmware-error``, and used quirks.
@@ -60,6 +61,7 @@ class BootClaims:
     files: tuple[MeasuredFile, ...]
     gpt: tuple[MeasuredFile, ...]
     loader_conf: tuple[MeasuredFile, ...]
+    maybe_loader_conf: tuple[MeasuredFile, ...]
     addons: tuple[MeasuredFile, ...]
     sbat_level: str
     firmware_version: str
@@ -86,6 +88,7 @@ def boot_claims(proved: ProvedLog) -> BootClaims:
         files=loader.files,
         gpt=tables.gpt,
         loader_conf=tables.loader_conf,
+        maybe_loader_conf=tables.maybe_loader_conf,
         addons=loader.addons,
         sbat_level=said.sbat_level,
         firmware_version=_firmware_version(crtm),

@@ -24,9 +24,20 @@ from nodeseal.uefi.tagged_event import LOAD_OPTIONS_NAME, loader_conf_event
 _SECTION_NAMES: Final = tuple(name.encode() + b"\0" for name in MEASURED_SECTIONS)
 """What is measured before each section's content (UAPI group, "Unified Kernel Image")."""
 _LOADER_CONF: Final = loader_conf_event()
+_ACTIONS: Final = frozenset(
+    {
+        b"Calling EFI Application from Boot Option",
+        b"Exit Boot Services Invocation",
+        b"Exit Boot Services Returned with Failure",
+        b"Exit Boot Services Returned with Success",
+    }
+)
+"""Lines of firmware in PCR 5 (PC Client Platform Firmware Profile, "PCR[5]")."""
 _LOAD_OPTIONS: Final = LOAD_OPTIONS_NAME.encode()
 _CALLED: Final = re.compile(rb"(grub_)?kernel_cmdline:? ")
 _COMMAND: Final = re.compile(r"(?:linux(?:efi|16)?|chainloader) +(.*)", re.DOTALL)
+_WBCL: Final = b"WBCL"
+"""Windows' boot manager marks the beginning of its events with it."""
 _NUL: Final = b"\0"
 _LINE_STARTS: Final = ("/", "(", '"')
 """Beginnings of GRUB's command lines, but of none of its commands: a path, quoted if it has spaces (lib/cmdline.c)."""
@@ -77,7 +88,8 @@ class LoaderClaims:
     Attributes:
         command_lines: command lines, in this order of PCRs.
         files: files that were read: everything in PCR 9 except load options that equal one of the command lines.
-        addons: contents in PCR 12 of which only the digest is proved: add-ons, credentials, configuration extensions.
+        addons: contents in PCR 12 of which only the digest is proved: add-ons, credentials, configuration extensions;
+            and those that are proved to be no text, since a log may show an add-on's bytes as an event's data.
     """
 
     command_lines: tuple[KernelCommandLine, ...]
@@ -98,7 +110,7 @@ def read_loader(grub: Iterable[Measurement], files: Iterable[Measurement], stub:
             *(KernelCommandLine(measurement=each, source="efi-stub", text=None) for each in unknown),
         ),
         files=tuple(MeasuredFile(measurement=each) for each in others),
-        addons=tuple(MeasuredFile(measurement=each) for each in passed if each.proved_data() is None),
+        addons=tuple(MeasuredFile(measurement=each) for each in passed if _may_be_addon(each)),
     )
 
 
@@ -114,22 +126,32 @@ class PartitionClaims:
     Attributes:
         gpt: partition tables, and events that may be one because no digest proves their data.
         loader_conf: what calls itself systemd-boot's settings. Only its digest is proved, so it may be anything.
+        maybe_loader_conf: what may be such settings under another name: everything but partition tables and lines of
+            the firmware whose data is proved. A log may show the settings themselves as an event's data.
     """
 
     gpt: tuple[MeasuredFile, ...]
     loader_conf: tuple[MeasuredFile, ...]
+    maybe_loader_conf: tuple[MeasuredFile, ...]
 
 
 def read_partitions(measured: Iterable[Measurement]) -> PartitionClaims:
     """Return the partition tables and the settings of systemd-boot in PCR 5."""
-    tables, settings = list[MeasuredFile](), list[MeasuredFile]()
+    tables, settings, others = list[MeasuredFile](), list[MeasuredFile](), list[MeasuredFile]()
     for each in measured:
-        data = each.proved_data()
-        if data is None and each.event.data == _LOADER_CONF:
-            settings.append(MeasuredFile(measurement=each))
+        data, file = each.proved_data(), MeasuredFile(measurement=each)
+        if called := data is None and each.event.data == _LOADER_CONF:
+            settings.append(file)
         elif data is None or data.startswith(b"EFI PART"):
-            tables.append(MeasuredFile(measurement=each))
-    return PartitionClaims(gpt=tuple(tables), loader_conf=tuple(settings))
+            tables.append(file)
+        if not (called or each.is_separator or _is_harmless(data)):
+            others.append(file)
+    return PartitionClaims(gpt=tuple(tables), loader_conf=tuple(settings), maybe_loader_conf=tuple(others))
+
+
+def _is_harmless(data: bytes | None) -> bool:
+    """Tell whether systemd-boot would find no settings in a content: it reads up to the first NUL of a line."""
+    return data is not None and (data.startswith(b"EFI PART\0") or data in _ACTIONS)
 
 
 def _sections(measured: Iterable[Measurement]) -> Iterator[MeasuredSection]:
@@ -173,6 +195,11 @@ def _stub_lines(measured: Iterable[Measurement]) -> Iterator[KernelCommandLine]:
         text = None if data is None else _utf16(data)
         if text is not None:
             yield KernelCommandLine(measurement=each, source="systemd-stub", text=text)
+
+
+def _may_be_addon(each: Measurement) -> bool:
+    data = each.proved_data()
+    return data is None or (_utf16(data) is None and data != _WBCL and not each.is_separator)
 
 
 def _utf16(data: bytes) -> str | None:

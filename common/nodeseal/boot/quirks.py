@@ -188,7 +188,7 @@ def _pattern(row: Fields, key: str) -> re.Pattern[str]:
     if not _PATTERN.fullmatch(text) or max(map(_repetitions, text.split("|"))) > _MAX_REPETITIONS:
         raise row.wrong(
             key,
-            "a pattern of texts with | between them, . and simple [classes], with at most two of * and + in each",
+            "a pattern of texts with | between them, . and simple [classes], with at most two of *, + and ? in each",
             remedy="write special characters as \\( or [.], and leave groups out",
         )
     try:
@@ -198,7 +198,7 @@ def _pattern(row: Fields, key: str) -> re.Pattern[str]:
 
 
 def _repetitions(alternative: str) -> int:
-    return len(re.findall(r"(?<!\\)[*+]", alternative))
+    return len(re.findall(r"(?<!\\)[*+?]", alternative))
 
 
 QUIRKS: Final = parse_quirks(resources.files(__package__).joinpath("quirks.yaml").read_bytes(), "quirks.yaml")

@@ -21,6 +21,7 @@ from nodeseal.files import read_small
 
 _CONNECT_SECONDS: Final = 5.0
 _MAX_FILE: Final = 1 << 20
+_SHOWN: Final = 80
 _NOT_YET: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 _EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _NAMES: Final = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -86,16 +87,28 @@ def _tls_faults(server: Server, connection: socket.socket) -> Iterator[Fault]:
     """Shake hands on an open connection."""
     try:
         context = _context(server.ca)
-    except (ssl.SSLError, MalformedInput):
+    except (ssl.SSLError, ValueError, MalformedInput):  # ValueError: an empty file, such as one that is being replaced
         return  # the check of that file says so
+    name = server.server_name or server.host
+    if not _is_name(name):
+        yield server.fault(f"{name[:_SHOWN]!a} is no name of a server", "correct server_name, or leave it out")
+        return
     try:
-        with context.wrap_socket(connection, server_hostname=server.server_name or server.host):
+        with context.wrap_socket(connection, server_hostname=name):
             return
     except ssl.SSLCertVerificationError as error:
         yield _certificate_fault(server, error)
     except (ssl.SSLError, OSError) as error:
         said = getattr(error, "reason", None) or error.strerror or str(error)
         yield server.fault(f"does not speak TLS: {said}", f"is {server.field} the address of nodeseal-verifier?")
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether TLS takes a text for the name of a server; Python raises other errors than TLS for what is none."""
+    try:
+        return bool(text.encode("idna")) and not text.startswith(".")
+    except UnicodeError:
+        return False
 
 
 def _context(ca: Named) -> ssl.SSLContext:

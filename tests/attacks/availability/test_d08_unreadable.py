@@ -95,6 +95,23 @@ def test_d08_nothing_else_is_done_on_what_memory_knows(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_d08_a_certificate_that_was_replaced_on_the_host_withdraws_nothing(tmp_path: Path) -> None:
+    """Its key may be stolen; the new one counts."""
+
+    async def scenario(verifier: RunningVerifier) -> None:
+        verifier.add_person("kim", Role.OPERATOR)
+        await eventually(lambda: numbered(verifier))
+        fresh = verifier.renew_person("kim").name
+        await eventually(lambda: numbered(verifier))
+        async with entitled(verifier) as scene, verifier.person("kim") as thief, verifier.person(fresh) as kim:
+            with unreadable(verifier):
+                refusal = await refused(quarantine(thief, scene.node.node_id))
+                assert refusal.findings == ("person.unknown",)
+                await in_force(quarantine(kim, scene.node.node_id))
+
+    play(tmp_path, scenario)
+
+
 def numbered(verifier: RunningVerifier) -> bool:
     """Tell whether every act has its place in the log, so that memory knows what commands recorded."""
     return all(act.place is not None for act in read_log(verifier.folder / "verifier.sqlite"))

@@ -42,10 +42,12 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
     booted, passed = rules_golden(BOOTED, "settings"), rules_golden(PASSED, "credentials")
     assert booted.boot is not None
     assert passed.boot is not None
-    booted = replace(booted, boot=replace(booted.boot, loader_conf=frozenset({SHA256.digest(b"timeout 3\n")})))
+    judged = replace(booted.boot, loader_conf=frozenset({SHA256.digest(b"timeout 3\n")}))
+    alone = replace(booted, name="settings-alone", nodes={"judged": "settings-alone"}, boot=replace(judged, gpt=None))
+    booted = replace(booted, boot=judged)
     token = Image(name="token", digests=frozenset({SHA256.digest(b"cpio with a token")}))
     passed = replace(passed, boot=replace(passed.boot, addons=(token,)))
-    goldens = (booted, passed, rules_golden(LOG, "table"), rules_golden(STUB_LOG, "line"))
+    goldens = (booted, alone, passed, rules_golden(LOG, "table"), rules_golden(STUB_LOG, "line"))
     with a_court(tmp_path_factory.mktemp("described"), *goldens) as made:
         yield made
 
@@ -81,6 +83,52 @@ def test_b12_what_calls_itself_a_credential_is_judged_by_its_digest(
     described: Court, content: bytes, judged: str
 ) -> None:
     log = appended(STUB_LOG, credential(content))
+
+    async def case() -> None:
+        async with a_trial(described, judged, PASSED if judged == "credentials" else STUB_LOG) as trial:
+            trial.node.reboot_by(log)
+            assert places(await trial.refused(telling(log))) == [("uefi.addon", "sha256 PCR 12")]
+
+    asyncio.run(case())
+
+
+HIDDEN: Final = {
+    "settings shown as the event's data": measured(5, EventType.EVENT_TAG, b"editor yes\n"),
+    "settings that begin like a partition table": measured(5, EventType.EFI_GPT_EVENT, b"EFI PART\neditor yes\n"),
+    "settings under another name": measured(5, EventType.EVENT_TAG, b"anything", b"editor yes\n"),
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_b12_settings_that_the_log_calls_something_else_are_judged_where_they_are_a_rule(
+    described: Court, how: str
+) -> None:
+    log = appended(LOG, HIDDEN[how])
+
+    async def case() -> None:
+        async with a_trial(described, "settings-alone", BOOTED) as trial:
+            trial.node.reboot_by(log)
+            assert places(await trial.refused(telling(log))) == [("uefi.loader-conf", "sha256 PCR 5")]
+
+    asyncio.run(case())
+
+
+def test_b12_settings_shown_as_the_events_data_are_judged_beside_a_partition_table(described: Court) -> None:
+    log = appended(LOG, HIDDEN["settings shown as the event's data"])
+
+    async def case() -> None:
+        async with a_trial(described, "settings", BOOTED) as trial:
+            trial.node.reboot_by(log)
+            assert places(await trial.refused(telling(log))) == [("uefi.loader-conf", "sha256 PCR 5")]
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize("judged", ["credentials", "line"])
+def test_b12_a_credential_that_the_log_shows_as_an_events_data_is_judged_by_its_digest(
+    described: Court, judged: str
+) -> None:
+    log = appended(STUB_LOG, measured(12, EventType.IPL, b"070701 cpio with another token\0"))
 
     async def case() -> None:
         async with a_trial(described, judged, PASSED if judged == "credentials" else STUB_LOG) as trial:

@@ -119,6 +119,7 @@ HOSTILE: Final = {
     "a PCR where the effect names it": ("value-alone", "missing-exit-boot-services", "line 7: unknown key: 'pcr'"),
     "a pattern that takes for ever": ('"HPE"', '"(a+)+b"', "line 3: vendor is not a pattern"),
     "a pattern with many repetitions": ('".*"', '".*.*.*x"', "line 4: firmware is not a pattern"),
+    "a pattern that tries every half": ('"HPE"', f'"{"a?" * 60}{"a" * 60}"', "line 3: vendor is not a pattern"),
     "a pattern that does not compile": ('"HPE"', '"H[z-a]E"', "line 3: vendor is not a pattern"),
     "terminal escapes": ('"text"', '"\\x1b[2J"', "line 5: deviates is not printable text"),
     "an unknown key": ('"a report"\n', '"a report"\n    more: x\n', "line 9: unknown key: 'more'"),

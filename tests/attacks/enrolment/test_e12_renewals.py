@@ -146,6 +146,24 @@ def test_e12_a_renewal_after_a_pcr_moved_is_refused_and_counts_against_the_node(
     asyncio.run(case())
 
 
+def test_e12_a_renewal_without_a_quote_for_other_banks_is_refused_and_costs_nothing(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with entitled(verifier, "renewal-banks") as scene:
+            node, request = scene.node, certificate_request(new_tls_key(), "node")
+            for banks in ([HashAlg.SHA384], [HashAlg.SHA256]):  # whatever is said, the node's next word counts
+                async with node.renewing(request) as renewal:
+                    evidence = attestation_pb2.Evidence(claims=node.claims(), pcr_banks=banks)
+                    refusal = await refused(renewal.prove(evidence))
+                assert (refusal.code, refusal.findings) == (grpc.StatusCode.UNAVAILABLE, ())
+                assert "other PCR banks" in refusal.details
+            assert "node.renewed" not in certificates_of(verifier, node)
+            assert (await seen_by(scene.admin, node)).state == TRUSTED
+            await node.renew(new_tls_key())
+        assert not faults(verifier)
+
+    asyncio.run(case())
+
+
 async def _as_the_first_release(node: FakeNode) -> Refusal:
     """Renew as agents of the first release do: one message, and no answer to a challenge."""
     async with node.channel() as channel:

@@ -15,6 +15,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1.attestation_pb2 import NODE_STATE_TRUSTED, NODE_STATE_UNTRUSTED, Evidence, Verdict
 from support.attackers import admitted_node, seen_by
 from support.fake_node import FakeNode, FakeStream, asking
+from support.floods import faults
 from support.forged_rounds import Scene
 from support.verifier import refused
 
@@ -101,5 +102,18 @@ def test_q12_more_banks_than_a_tpm_has_are_refused(scene: Scene, node: FakeNode)
                 pass
 
         assert "PCR banks: 17, at most 16" in (await refused(release())).details
+
+    asyncio.run(case())
+
+
+def test_q12_a_release_without_a_quote_for_other_banks_is_refused(scene: Scene, node: FakeNode) -> None:
+    async def case() -> None:
+        async with node.attesting() as stream:
+            await stream.round_until(NODE_STATE_TRUSTED)
+        async with node.releasing(asking(scene.model.digest, scene.model.slot)) as release:
+            proof = node.proof(release.challenge, evidence=Evidence(pcr_banks=[SHA384]))
+            refusal = await refused(release.prove(proof))
+        assert "other PCR banks" in refusal.details
+        assert not faults(scene.verifier)
 
     asyncio.run(case())

@@ -17,6 +17,7 @@ from nodeseal.agent.checks import checks_of
 from nodeseal.agent.config import load_config
 from nodeseal.checks.faults import Fault, find_faults
 from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.errors import MalformedInput
 
 Change = Callable[[Path], object]
 NOW = datetime.now(UTC)
@@ -64,6 +65,17 @@ def setting(old: str, new: str) -> Change:
     return content("agent.yaml", CONFIG.replace(old, new).encode())
 
 
+def a_password(size: int) -> Change:
+    """Name a file with a password of so many bytes, and a line end."""
+
+    def change(folder: Path) -> None:
+        (folder / "password").write_bytes(b"x" * size + b"\n")
+        (folder / "password").chmod(0o600)
+        (folder / "agent.yaml").write_text(f"{CONFIG}endorsement_auth_file: password\n")
+
+    return change
+
+
 FATAL: dict[str, tuple[Change, str, str]] = {
     "a missing authority": (without("ca.pem"), "verifier.ca_file", "No such file"),
     "an authority that is garbage": (content("ca.pem", b"x"), "verifier.ca_file", "not certificates in PEM"),
@@ -79,6 +91,7 @@ FATAL: dict[str, tuple[Change, str, str]] = {
     "a state that others read": (lambda folder: (folder / "state").chmod(0o755), "state_directory", "open to other"),
     "an identity that is garbage": (content("state/identity.json", b"x"), "state_directory", "identity.json"),
     "a seed that was cut": (content("state/ak-unique", b"x"), "state_directory", "1 bytes, not 64"),
+    "a password that no TPM has": (a_password(65), "endorsement_auth_file", "65 bytes, and no password of a TPM"),
     "a socket in no folder": (setting("socket: s", "socket: absent/s"), "socket", "No such file"),
     "a file for a socket": (content("s", b""), "socket", "something else than a socket"),
 }
@@ -86,6 +99,18 @@ FATAL: dict[str, tuple[Change, str, str]] = {
 
 def test_files_in_which_all_is_well_have_no_fault(folder: Path) -> None:
     assert faults_of(folder) == ()
+
+
+def test_the_longest_password_of_a_tpm_is_no_fault(folder: Path) -> None:
+    a_password(64)(folder)
+    assert faults_of(folder) == ()
+
+
+def test_enrol_refuses_a_password_that_no_tpm_has(folder: Path) -> None:
+    a_password(65)(folder)
+    result = CliRunner().invoke(main.app, ["enrol", "--config", str(folder / "agent.yaml")])
+    assert isinstance(result.exception, MalformedInput)
+    assert "65 bytes" in str(result.exception)
 
 
 @pytest.mark.parametrize("case", FATAL)
@@ -99,10 +124,27 @@ def test_what_does_not_heal_is_named_with_its_remedy_and_ends_the_agent_with_78(
     assert said in fault.what
     assert fault.remedy
     monkeypatch.setattr("nodeseal.logs.configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr(main, "_LOOK_AGAIN_SECONDS", 0.0)
     result = CliRunner().invoke(main.app, ["run", "--config", str(folder / "agent.yaml")])
     assert result.exit_code == 78
     assert said in result.stderr
     assert fault.remedy in result.stderr
+
+
+def test_a_file_that_is_just_being_replaced_does_not_end_the_agent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (folder / "ca.pem").read_bytes()
+    (folder / "ca.pem").write_bytes(b"")
+    monkeypatch.setattr("nodeseal.logs.configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr("time.sleep", lambda _: (folder / "ca.pem").write_bytes(whole))
+
+    async def ran(_: object) -> None:
+        pass
+
+    monkeypatch.setattr(main, "_run", ran)
+    result = CliRunner().invoke(main.app, ["run", "--config", str(folder / "agent.yaml")])
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 WARNINGS: dict[str, tuple[Change, str, str]] = {

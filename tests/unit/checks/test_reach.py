@@ -80,12 +80,26 @@ def test_another_name_is_told_with_the_names_that_the_certificate_has(tmp_path: 
         assert list(reach_faults(replace(server, server_name="verifier.example"))) == []
 
 
+@pytest.mark.parametrize("name", [".example", "x" * 300, "a..b"])
+def test_a_server_name_that_is_none_is_a_fault(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path) as server:
+        fault = only(replace(server, server_name=name))
+    assert "is no name of a server" in fault.what
+    assert "server_name" in fault.remedy
+
+
 def test_another_authority_is_fatal(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.ca.path.write_bytes(CertificateAuthority.create("other", NOW, 9).certificate_pem)
         fault = only(server)
     assert "not of the authority" in fault.what
     assert fault.fatal
+
+
+def test_a_file_of_the_authority_that_is_being_replaced_ends_no_check(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.ca.path.write_bytes(b"")
+        assert list(reach_faults(server)) == []  # the check of that file says so
 
 
 def test_an_expired_certificate_is_told_with_its_end(tmp_path: Path) -> None:

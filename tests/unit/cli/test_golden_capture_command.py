@@ -234,7 +234,7 @@ def test_misuse_is_told_before_anything_is_asked(tmp_path: Path, options: Sequen
 def test_what_is_neither_node_nor_folder_is_refused_by_name(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["golden", "capture", str(tmp_path / "absent"), "--name", "rack-a"])
     assert isinstance(result.exception, MalformedInput)
-    assert "is neither a node's id nor a folder" in str(result.exception)
+    assert "is neither a node nor a folder" in str(result.exception)
 
 
 def test_a_golden_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:

@@ -269,3 +269,19 @@ def test_the_command_explains_itself_and_its_misuse(command: list[str], code: in
     result = CliRunner().invoke(app, command, env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == code
     assert text in result.output
+
+
+def test_a_persons_client_calls_the_verifier_by_a_name_of_its_certificate(tmp_path: Path) -> None:
+    def typed(*command: str) -> str:
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    names = ("--server-name", "verifier.example.org", "--server-name", "10.0.0.1")
+    typed("init", str(tmp_path / "v"), "--trust-domain", "example.org", *names, "--listen", "127.0.0.1:17443")
+    config = ("--config", str(tmp_path / "v" / "verifier.yaml"))
+    made = typed("person", "add", "kim", "--role", "viewer", "-o", str(tmp_path / "kim"), *config)
+    assert str(tmp_path / "kim") in made
+    assert 'verifier: "verifier.example.org:17443"' in (tmp_path / "kim" / "client.yaml").read_text()
+    assert "verifier.example.org:17443" in typed("person", "renew", "kim", "-o", str(tmp_path / "kim-2"), *config)
+    assert "kim: removed" in typed("person", "remove", "kim", *config)

@@ -19,10 +19,13 @@ import typer
 
 from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
+from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
+from nodeseal.verifier.backup_commands import BACKUP_EXAMPLE, RESTORE_EXAMPLE, backup, restore
 from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
     help="Appraise nodes and release model keys to those that have proved what they run.",
     epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
@@ -30,6 +33,9 @@ app = typer.Typer(
 app.add_typer(person_app, name="person")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
+
+app.command("backup", epilog=BACKUP_EXAMPLE)(backup)
+app.command("restore", epilog=RESTORE_EXAMPLE)(restore)
 
 GRPC_VARIABLES: Final = {
     "GRPC_VERBOSITY": "NONE",  # peers can cause its lines; they are not JSON, and wait
@@ -54,6 +60,11 @@ def _pair(first: Path | None, second: Path | None, names: str) -> tuple[Path, Pa
     if first is None and second is None:
         return None
     raise typer.BadParameter(f"{names} go together")
+
+
+@app.callback()
+def _options(*, _version: VersionOption = False) -> None:
+    """Appraise nodes and release model keys to those that have proved what they run."""
 
 
 @app.command(
@@ -256,4 +267,6 @@ def main() -> None:
     except NodesealError as error:
         hint = f"\n  {error.remedy}" if error.remedy else ""
         sys.stderr.write(f"nodeseal-verifier: {error}{hint}\n")
+        if asks_for_json(sys.argv):
+            typer.echo(json.dumps(plain_error(error), indent=2))
         sys.exit(1)

@@ -49,7 +49,10 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
 NameArgument = Annotated[str, typer.Argument(parser=parsed(parse_person_id), metavar="NAME", help="Who.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to make for their client.")]
 VerifierOption = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Address their client calls; localhost if left out.")
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Address their client calls; if left out, by the server certificate's first name."
+    ),
 ]
 
 
@@ -69,8 +72,10 @@ def person_add(
     from nodeseal.verifier.people.persons import parse_roles
 
     settings = load_config(config)
+    newcomer = _newcomer(settings, name, parse_roles(role), verifier)
     with _people(settings) as people:
-        people.add(_authority(settings), _newcomer(settings, name, parse_roles(role), verifier), output)
+        people.add(_authority(settings), newcomer, output)
+    _tell_client(output, newcomer)
 
 
 @person_app.command("renew", epilog="Example: nodeseal-verifier person renew kim -o ./kim-2027 --config verifier.yaml")
@@ -84,8 +89,10 @@ def person_renew(
     from nodeseal.verifier.config import load_config
 
     settings = load_config(config)
+    newcomer = _newcomer(settings, name, frozenset(), verifier)
     with _people(settings) as people:
-        people.renew(_authority(settings), _newcomer(settings, name, frozenset(), verifier), output)
+        people.renew(_authority(settings), newcomer, output)
+    _tell_client(output, newcomer)
 
 
 @person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
@@ -99,6 +106,7 @@ def person_remove(
 
     with _people(load_config(config)) as people:
         people.remove(parse_person_id(name), _local_actor(), even_last=last)
+    typer.echo(f"{name}: removed; every call is refused from now on")
 
 
 @person_app.command("list", epilog="Example: nodeseal-verifier person list --json --config verifier.yaml")
@@ -138,16 +146,31 @@ def _ending(end: datetime, now: datetime) -> str:
 
 
 def _newcomer(settings: Config, name: str, roles: frozenset[Role], verifier: str | None) -> Newcomer:
-    from nodeseal.verifier.config import split_address
     from nodeseal.verifier.people.persons import Newcomer
 
     return Newcomer(
         name=parse_person_id(name),
         roles=roles,
         trust_domain=settings.trust_domain,
-        verifier=verifier or f"localhost:{split_address(settings.listen)[1]}",
+        verifier=verifier or _own_address(settings),
         actor=_local_actor(),
     )
+
+
+def _own_address(settings: Config) -> str:
+    """Return where clients find this verifier, by a name that its certificate has."""
+    from nodeseal.crypto.tls_files import certificates_in
+    from nodeseal.files import read_file
+    from nodeseal.verifier.config import split_address
+
+    served = certificates_in(read_file(settings.tls.certificate, "tls.certificate"))[0]
+    host = next((name for name in served.hosts if "*" not in name), "localhost")
+    return f"{f'[{host}]' if ':' in host else host}:{split_address(settings.listen)[1]}"
+
+
+def _tell_client(folder: Path, newcomer: Newcomer) -> None:
+    typer.echo(f"client:   {folder}, for {newcomer.name}: move it to their machine, they set NODESEAL_CLIENT to it")
+    typer.echo(f"verifier: {newcomer.verifier}")
 
 
 def _authority(settings: Config) -> CertificateAuthority:

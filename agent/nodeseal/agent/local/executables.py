@@ -1,4 +1,4 @@
-"""Digests of callers' executables: made in threads of their own, few for each user, and remembered.
+"""Digests of callers' executables: made in threads of their own, few for each user, and remembered if on a disk.
 
 A caller chooses what its executable is: a gigabyte, a file that changes all the time, or one on a file system that
 never answers. So nothing else waits for these threads, and a user whose executables take long delays only that user.
@@ -28,7 +28,11 @@ _SETTLED_NS: Final = 2_000_000_000
 
 
 class _Stamp(NamedTuple):
-    """What changes when the content of a file does; no program can set ``ctime_ns`` back without setting the clock."""
+    """What changes when the content of a file on a disk does.
+
+    No program can set ``ctime_ns`` back without setting the clock. Elsewhere it may stay: tmpfs lets memory that is
+    mapped be written without a word, and a server of FUSE says what it likes.
+    """
 
     device: int
     inode: int
@@ -41,6 +45,11 @@ class _Stamp(NamedTuple):
         """Return the stamp of an opened file."""
         seen = os.fstat(file.fileno())
         return cls(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the file is on a block device. Those without have 0 as major number, which others reuse later."""
+        return os.major(self.device) != 0
 
 
 class Executables:
@@ -78,7 +87,7 @@ class Executables:
         if (known := self._known.get(stamp)) is not None:
             return known
         digest = hashlib.file_digest(file, "sha256").digest()
-        if began - stamp.ctime_ns > _SETTLED_NS and _Stamp.of(file) == stamp:
+        if stamp.on_disk and began - stamp.ctime_ns > _SETTLED_NS and _Stamp.of(file) == stamp:
             self._remember(stamp, digest)
         return digest
 

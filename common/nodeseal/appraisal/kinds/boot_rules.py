@@ -195,7 +195,8 @@ def _gpt(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
 def _loader_conf(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     """Find settings of systemd-boot that are not allowed. Their name is a claim: a hidden partition table is one, too.
 
-    Goldens of older releases list them among partition tables.
+    Where settings are a rule, so is what may be settings under another name. Goldens of older releases list them among
+    partition tables.
     """
     if rules.gpt is None and rules.loader_conf is None:
         return
@@ -203,11 +204,15 @@ def _loader_conf(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
     expected = _alternatives(digest.hex() for digest in sorted(rules.loader_conf or ()))
     if rules.loader_conf is not None and 5 not in claims.proved:  # noqa: PLR2004 - PCR 5
         yield _objection(claims, FindingId.UEFI_LOADER_CONF, (5,), expected, "PCR 5 is not proved")
-    yield from _surplus_files(claims, FindingId.UEFI_LOADER_CONF, claims.loader_conf, allowed, expected)
+    hidden = claims.maybe_loader_conf if rules.loader_conf is not None else ()
+    yield from _surplus_files(claims, FindingId.UEFI_LOADER_CONF, (*claims.loader_conf, *hidden), allowed, expected)
 
 
 def _addons(claims: BootClaims, rules: BootRules) -> Iterator[Objection]:
-    """Find contents of PCR 12 of which only the digest is known and that are not allowed: any may be a command line."""
+    """Find contents of PCR 12 that are no command lines or may be, and that are not allowed.
+
+    A credential can make the system run what it says, so a rule on command lines is about these, too.
+    """
     if rules.addons is None and rules.command_lines is None:
         return
     expected = _names(rules.addons or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
 import os
 import threading
 from io import BufferedReader
@@ -45,11 +46,18 @@ def _hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return files
 
 
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the folders of tests count as being on a disk, wherever they are."""
+    monkeypatch.setattr(executables._Stamp, "on_disk", True)
+
+
 def _of(known: Executables, path: Path) -> bytes | None:
     with path.open("rb") as file:
         return known._of_file(file)
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_k11_a_file_that_stays_as_it_is_is_hashed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hashed, known, path = _hashed(monkeypatch), Executables(), tmp_path / "exe"
     path.write_bytes(b"one")
@@ -58,6 +66,25 @@ def test_k11_a_file_that_stays_as_it_is_is_hashed_once(monkeypatch: pytest.Monke
     assert len(hashed) == 1
 
 
+def test_k11_a_file_in_memory_that_changes_without_a_trace_is_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that was mapped and read once may be written without a page fault, so tmpfs notes no time of change."""
+    monkeypatch.setattr(executables, "_SETTLED_NS", -(10**18))
+    known, descriptor = Executables(), os.memfd_create("exe")
+    path = Path(f"/proc/self/fd/{descriptor}")
+    try:
+        os.write(descriptor, b"good")
+        _of(known, path)
+        before = os.fstat(descriptor)
+        with mmap.mmap(descriptor, 0) as memory:
+            assert memory[0] == ord("g")
+            memory[:4] = b"evil"
+        assert os.fstat(descriptor).st_ctime_ns == before.st_ctime_ns
+        assert _of(known, path) == hashlib.sha256(b"evil").digest()
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("on_disk")
 @pytest.mark.parametrize("same_times", [False, True], ids=["changed", "changed and dated back"])
 def test_k11_a_file_that_changed_is_hashed_again(
     monkeypatch: pytest.MonkeyPatch,
@@ -84,6 +111,7 @@ def test_k11_a_file_that_has_just_changed_is_not_remembered(monkeypatch: pytest.
     assert len(hashed) == 2
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_k11_many_files_take_bounded_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(executables, "_SETTLED_NS", -(10**18))
     monkeypatch.setattr(executables, "_MAX_KNOWN", 2)

@@ -14,6 +14,7 @@ import pytest
 
 from nodeseal.checks.faults import Fault, Unfit
 from nodeseal.crypto.tls_key import new_tls_key
+from nodeseal.errors import Unavailable
 from nodeseal.files import write_new
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
@@ -106,12 +107,18 @@ def nothing(_: Path) -> None:
     """Leave the place empty."""
 
 
+def a_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
 def a_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
 FATAL: dict[str, tuple[Change, str, str]] = {
     "a database that is missing": (in_place_of("verifier.sqlite", nothing), "database", "no such file"),
+    "a database that is a link to itself": (in_place_of("verifier.sqlite", a_loop), "database", "no such file"),
+    "a journal that is a link to itself": (in_place_of("journal", a_loop), "journal", "symbolic links"),
     "a folder for a database": (in_place_of("verifier.sqlite", Path.mkdir), "database", "no such file"),
     "a database that is none": (content("verifier.sqlite", b"x" * 5000), "database", "not a database"),
     "a damaged database": (damage, "database", "damaged"),
@@ -139,6 +146,7 @@ FATAL: dict[str, tuple[Change, str, str]] = {
     "an authority that every user may change": (mode("ca.pem", 0o646), "tls.ca", "every user may change it"),
     "settings that every user may change": (mode("verifier.yaml", 0o646), "--config", "every user may change it"),
     "a missing key of tokens": (in_place_of("ear.key", nothing), "keys.ear", "No such file"),
+    "a key of tokens that is garbage": (content("ear.key", b"x"), "keys.ear", "not a P-256 private key"),
     "a missing folder of vendors": (in_place_of("ek-roots", nothing), "enrolment.ek_roots", "no such folder"),
     "an address of another machine": (setting('"127.0.0.1:0"', '"192.0.2.1:0"'), "listen", "cannot assign"),
     "a name that does not resolve": (setting('"127.0.0.1:0"', '"nowhere.invalid:0"'), "listen", "no address"),
@@ -246,3 +254,16 @@ def test_all_faults_are_shown_at_once(folder: Path) -> None:
     for case in ("a missing certificate", "a short key-encryption key", "a missing folder of vendors"):
         FATAL[case][0](folder)
     assert len([fault for fault in faults_of(folder) if fault.fatal]) == 3
+
+
+def test_a_verifier_on_the_same_database_behind_a_link_is_kept_away(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    (other / "verifier.sqlite").unlink()
+    (other / "verifier.sqlite").symlink_to(folder / "verifier.sqlite")
+    configs = [each / "verifier.yaml" for each in (folder, other)]
+    with (
+        proved(load_config(configs[0]), configs[0], NOW),
+        pytest.raises(Unavailable, match="uses it"),
+        proved(load_config(configs[1]), configs[1], NOW),
+    ):
+        pass

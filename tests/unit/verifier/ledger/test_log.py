@@ -225,6 +225,30 @@ def test_swapped_indices_are_found(written: Path, engine: sa.Engine) -> None:
         check_log(engine, KEY)
 
 
+def test_an_act_that_was_put_behind_later_ones_is_found(written: Path, engine: sa.Engine) -> None:
+    """Without its index it would get the next free one, at the end of the log."""
+    tamper(
+        written,
+        "UPDATE acts SET leaf_index = NULL WHERE id = 2",
+        "UPDATE acts SET leaf_index = leaf_index - 1 WHERE id = 3",
+        "UPDATE acts SET leaf_index = leaf_index - 1 WHERE id = 4",
+    )
+    with pytest.raises(MalformedInput, match="act 3 has a number, and one before it has none"):
+        check_log(engine, KEY)
+
+
+@pytest.mark.parametrize("place", [0, -1, -(2**63)])
+def test_an_inserted_row_is_found_whatever_its_id(written: Path, engine: sa.Engine, place: int) -> None:
+    tamper(
+        written,
+        "INSERT INTO acts (id, salt, kind, actor, envelope, body, mac, leaf_index) "
+        "SELECT ?, x'00', kind, 'person/forged', envelope, body, mac, 4 FROM acts WHERE id = 2",
+        values=(place,),
+    )
+    with pytest.raises(MalformedInput, match=f"columns of act {place}"):
+        check_log(engine, KEY)
+
+
 def test_leaves_that_changed_places_are_found(written: Path, engine: sa.Engine) -> None:
     """Whole rows that changed their indices and ids look alike; only their places tell."""
     tamper(written, "UPDATE acts SET id = 50 WHERE id = 2", "UPDATE acts SET id = 2 WHERE id = 3")
@@ -242,7 +266,9 @@ def test_an_inserted_row_is_found_and_named(written: Path, engine: sa.Engine) ->
         check_log(engine, KEY)
 
 
-@pytest.mark.parametrize("change", ["DELETE FROM versions", "UPDATE versions SET version = 0"])
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM versions", "UPDATE versions SET version = 0", "UPDATE versions SET version = 'x'"]
+)
 def test_a_version_that_was_put_back_alone_is_found(written: Path, engine: sa.Engine, change: str) -> None:
     tamper(written, change)
     with pytest.raises(MalformedInput, match="the version of log is not the one of its last act"):

@@ -284,6 +284,57 @@ def test_a_node_that_never_delivers_what_is_asked_for_at_once_waits_its_turn() -
     asyncio.run(case())
 
 
+BANKS = Evidence(claims=b"", attest=b"", signature=b"", pcr_values=None, banks=(0x000B,))
+
+
+@pytest.mark.parametrize("gave_up", [False, True], ids=["a person waits", "the person gave up"])
+def test_q12_a_node_that_only_names_banks_is_not_asked_without_end_because_of_a_person(
+    gave_up: bool,  # noqa: FBT001 - a case
+) -> None:
+    async def case() -> None:
+        rounds = SlowRounds(3600)
+        rounds.again = True
+        rounds.judging.set()
+        session = a_session(rounds)
+        waiting = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.instruction()
+        if gave_up:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        for _ in range(4):
+            await session.answer(BANKS)
+            last = await session.instruction()
+        assert last is not None
+        assert (last.asked, rounds.asked) == (None, 4)
+        if not gave_up:
+            assert (await asyncio.wait_for(waiting, 5)).evidence is BANKS
+        session.detach()
+
+    asyncio.run(case())
+
+
+def test_a_person_who_gave_up_hurries_no_node() -> None:
+    async def case() -> None:
+        rounds = SlowRounds(3600)
+        rounds.again = True
+        rounds.judging.set()
+        session = a_session(rounds)
+        waiting = asyncio.create_task(session.whole_evidence())
+        await asyncio.sleep(0)
+        await session.instruction()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await session.answer(BANKS)
+        last = await session.instruction()
+        assert last is not None
+        assert last.asked is not None
+        assert not last.asked.whole
+        session.detach()
+
+    asyncio.run(case())
+
+
 def test_whole_evidence_is_asked_for_at_once_and_given_to_all_who_wait() -> None:
     async def case() -> None:
         rounds = SlowRounds(3600)

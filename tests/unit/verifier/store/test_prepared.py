@@ -52,3 +52,14 @@ def test_errors_of_the_driver_are_sqlalchemys(engine: sa.Engine) -> None:
     missing = Prepared(sa.text("SELECT 1 FROM nowhere"))
     with pytest.raises(Unavailable, match="no such table"):
         run(engine, missing.run)
+
+
+def test_a_connection_whose_disk_failed_is_not_used_again(engine: sa.Engine) -> None:
+    """One that was made while the disk was read-only would stay so: the store would never recover."""
+    add_all(engine, "kim")
+    with engine.connect() as before:
+        driver = before.connection.dbapi_connection
+    with pytest.raises(Unavailable):
+        run(engine, Prepared(sa.text("SELECT 1 FROM nowhere")).run)
+    with engine.connect() as after:
+        assert after.connection.dbapi_connection is not driver

@@ -1,4 +1,4 @@
-"""Checks of private model keys: the key-encryption key opens them, and the token's files are there.
+"""Checks of private keys: the key-encryption key opens those of models, the token's files are there, tokens are signed.
 
 No token is asked: a wrong PIN would use up one of the tries that it allows. The verifier logs in when it starts.
 """
@@ -11,15 +11,18 @@ from typing import Final
 from nodeseal.checks.faults import Fault
 from nodeseal.checks.files import Named, file_faults, secret_faults
 from nodeseal.errors import NodesealError, Unavailable
+from nodeseal.files import read_private
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, FileKeyStore, load_kek
 from nodeseal.verifier.keys.stores import PIN_CREDENTIAL
+from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.store.database import opened_engine, run
 from nodeseal.verifier.store.migrate import check_schema
 from nodeseal.verifier.store.policy import KeyRecord, list_keys
 
 KEK: Final = "keys.kek"
+EAR: Final = "keys.ear"
 
 
 def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
@@ -76,6 +79,18 @@ def _recorded(config: Config) -> list[KeyRecord]:
             return run(engine, list_keys)
     except Unavailable:
         return []
+
+
+def ear_faults(config: Config, owner: int) -> Iterator[Fault]:
+    """Check the key that signs attestation results.
+
+    Raises:
+        MalformedInput: it is none.
+    """
+    found = list(secret_faults(Named(EAR, config.ear_key), owner))
+    yield from found
+    if not any(fault.fatal for fault in found):
+        EarSigner(read_private(config.ear_key, EAR))
 
 
 def token_faults(config: Config, owner: int) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from nodeseal.checks.faults import Check, Fault, find_faults, require_fit
-from nodeseal.checks.files import Named, file_faults, owner_of, private_folder_faults, secret_faults
+from nodeseal.checks.files import Named, file_faults, owner_of, private_folder_faults
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.files import claim_folder
 from nodeseal.verifier.checks import addresses, keys, people, store, tls, vendors
@@ -36,14 +36,14 @@ def checks_of(config: Config, file: Path, now: datetime) -> tuple[Check, ...]:
         now: the current time.
     """
     owner = owner_of(config.database)
-    ear, folder = Named("keys.ear", config.ear_key), Named("keys.folder", config.key_folder)
+    folder = Named("keys.folder", config.key_folder)
 
     return (
         check("--config", file, file_faults, Named("--config", file)),
         check("database", config.database, store.database_faults, config, owner),
         check("journal", config.journal, store.journal_faults, config),
         *expiry_checks(config, owner, now),
-        check(ear.field, ear.path, secret_faults, ear, owner),
+        check(keys.EAR, config.ear_key, keys.ear_faults, config, owner),
         check(keys.KEK, config.kek, keys.model_key_faults, config, owner),
         check("keys.pkcs11", config.key_folder, keys.token_faults, config, owner),
         check(folder.field, folder.path, private_folder_faults, folder),
@@ -87,7 +87,8 @@ def claimed(config: Config) -> Iterator[None]:
     Raises:
         Unavailable: another one uses them.
     """
-    folders = {config.database.parent.resolve(), config.journal.resolve()}
+    beside = (config.database.parent, Path(os.path.realpath(config.database)).parent, config.journal)
+    folders = {Path(os.path.realpath(folder)) for folder in beside}
     with ExitStack() as claims:
         for folder in sorted(folders):
             if folder.is_dir():

@@ -88,10 +88,12 @@ class Renewals:
             ProofFailed: the evidence is not authentic.
             PolicyRefused: what it proves is not allowed.
             TooManyRequests: the node brings long logs too often.
-            Unavailable: it cannot be recorded now, or logs must be sent again.
+            Unavailable: it cannot be recorded now, or logs or a quote of other banks must be sent.
         """
         outcome = await self._rounds.conclude(renewal.node, evidence, renewal.asked, began)
         appraisal = outcome.appraisal
+        if appraisal is None and outcome.again:
+            raise Unavailable("the TPM has other PCR banks than were asked for", remedy="ask again")
         if appraisal is None:
             raise ProofFailed(*outcome.verdict.findings)
         if appraisal.logs_required or appraisal.values_required:

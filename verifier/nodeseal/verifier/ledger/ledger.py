@@ -27,7 +27,7 @@ import structlog
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, NotRecorded, OutOfOrder, Unavailable
 from nodeseal.ids import NodeId
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonRemoved
+from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonCertificateReplaced, PersonRemoved
 from nodeseal.verifier.ledger.decided import Committed, Decide, Decided, Recorded, T
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
@@ -36,6 +36,7 @@ from nodeseal.verifier.ledger.restrictions import Restriction, decide_restrictio
 from nodeseal.verifier.ledger.shares import Shares
 from nodeseal.verifier.store.acts import has_act, log_size, number_acts, unnumbered
 from nodeseal.verifier.store.database import Savepoint, Store
+from nodeseal.verifier.store.prepared import concerns_disk
 
 RESERVED_BYTES: Final = 64 * 1024 * 1024
 """Room on the disk that only restrictions by people may use."""
@@ -46,8 +47,8 @@ _RETRY_SECONDS: Final = 0.5
 _SEQUENCE_SECONDS: Final = 0.05
 _OTHERS_EVERY: Final = 20
 """Turns of the sequencer between two looks for acts that another program, such as ``person add``, has recorded."""
-_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind})
-"""Acts that commands on the verifier's host record; memory learns of them when they are numbered."""
+_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind, PersonCertificateReplaced.kind})
+"""Acts of commands on the verifier's host (people/persons.py); memory learns of them when they are numbered."""
 _log: Final = structlog.get_logger()
 
 
@@ -314,7 +315,7 @@ class Ledger:
         try:
             committed = recorder.record(proposal.decide(connection), proposal.authorship(self.clock.wall()))
         except Exception as error:  # the failure of one decision is not the failure of the others
-            if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError):
+            if concerns_disk(error):
                 raise  # the store's own failure: nothing of the batch is on the disk
             savepoint.undo()
             return error

@@ -143,7 +143,7 @@ def check_log(engine: sa.Engine, mac_key: MacKey) -> None:
 def _check(connection: sa.Connection, mac_key: MacKey) -> None:
     numbered, versions = 0, dict[str, int]()
     roles: dict[str, _Roles] = {}
-    for row in every_act(connection):
+    for place, row in enumerate(every_act(connection)):
         carried = checked_versions(row, mac_key)
         if row.kind not in roles:
             roles[row.kind] = _roles(row)
@@ -151,14 +151,17 @@ def _check(connection: sa.Connection, mac_key: MacKey) -> None:
             raise _missing(f"act {row.id} does not follow the acts about the same subjects before it")
         if row.leaf_index not in {None, numbered}:
             raise _missing(f"act {row.id} is number {row.leaf_index} of the log, where {numbered} must stand")
+        if row.leaf_index is not None and numbered < place:
+            raise _missing(f"act {row.id} has a number, and one before it has none")
         numbered += row.leaf_index is not None
     if not versions:
         raise Unavailable("store: the log has not begun", remedy="run nodeseal-verifier upgrade")
     stored = all_versions(connection)
     for subject in {**stored, **versions}:
-        if stored.get(subject, 0) > versions.get(subject, 0):
+        version, last = stored.get(subject, 0), versions.get(subject, 0)
+        if type(version) is int and version > last:  # somebody may have written a text there
             raise _missing(f"the last act about {subject} is not there")
-        if stored.get(subject, 0) < versions.get(subject, 0):
+        if version != last:
             raise _missing(f"the version of {subject} is not the one of its last act")
 
 

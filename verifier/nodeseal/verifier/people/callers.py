@@ -8,6 +8,7 @@ speaks for people who only take trust away.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.people.renewals import first_use
 from nodeseal.verifier.people.roles import ALLOWED, ON_MEMORY
 from nodeseal.verifier.states import NodeState, Role
+from nodeseal.verifier.store.database import BUSY_SECONDS
 from nodeseal.verifier.store.persons import Person, find_person
 
 
@@ -120,15 +122,16 @@ class Callers:
     async def _speaks_for(self, person: Person, used: bytes) -> bool:
         """Tell whether a certificate counts; the first use of a renewed one ends the one before.
 
-        While the store takes no act, both count: whoever renewed must be able to take trust away.
+        While the store takes no act, or not soon, both count: whoever renewed must be able to take trust away.
         """
         if compare_digest(person.certificate_sha256, used):
             return True
         if person.next_certificate_sha256 is None or not compare_digest(person.next_certificate_sha256, used):
             return False
         name = person.name
-        with suppress(Unavailable):
-            await self._fleet.ledger.commit(f"person/{name}", lambda connection: first_use(connection, name, used))
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._fleet.ledger.commit(f"person/{name}", lambda connection: first_use(connection, name, used))
         return True
 
 

@@ -96,9 +96,12 @@ def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, now: f
     Raises:
         ProofFailed: the evidence is not authentic, or carries no PCR values although they are not known.
         PolicyRefused: what it proves is not allowed; carries every finding.
-        Unavailable: the node's logs must be appraised by goldens that changed during the exchange.
+        Unavailable: the node's logs must be appraised by goldens that changed during the exchange, or the node must be
+            asked for other banks.
     """
     appraisal = outcome.appraisal
+    if appraisal is None and outcome.again:
+        raise Unavailable("the TPM has other PCR banks than were asked for", remedy="ask again")
     if appraisal is None:
         raise ProofFailed(*outcome.verdict.findings)
     if appraisal.logs_required:

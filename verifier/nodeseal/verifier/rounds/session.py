@@ -255,8 +255,8 @@ class Session:
             self.close(OutOfOrder("the node was retired"))
         elif outcome.appraisal is not None:
             self._take_over()
-        if evidence.without_quote and outcome.again:  # the next challenge asks for what the TPM has
-            self._waiting_next, self._waiting = [*self._waiting, *self._waiting_next], []
+        if evidence.without_quote and outcome.again and self._hurries < _HURRIES:
+            self._wait_on()
         elif asked.whole:
             self._answer_waiting(Answered(asked=asked, evidence=evidence, outcome=outcome, received=received))
         if outcome.unknown:
@@ -303,6 +303,11 @@ class Session:
         else:
             jitter = 1 - _JITTER * random.random()  # noqa: S311 - spreads load, keeps no secret
             self._set_timer(self._settings.interval_seconds * jitter, self._come_due)
+
+    def _wait_on(self) -> None:
+        """Let those who still wait have the answer to the next challenge, which asks for what the TPM has."""
+        still = (waiting for waiting in self._waiting if not waiting.done())
+        self._waiting_next, self._waiting = [*still, *self._waiting_next], []
 
     def _answer_waiting(self, answered: Answered) -> None:
         for waiting in self._waiting:

@@ -1,7 +1,7 @@
 """The server's certificate and key: read again for each handshake if their files have changed.
 
-gRPC asks for them when a client connects, in a thread of its own. A pair that does not fit, has expired or cannot be
-read is not taken: the one before goes on, and the log says why once.
+gRPC asks for them when a client connects, in a thread of its own. A pair that does not fit, that no client would
+accept, or that cannot be read is not taken: the one before goes on, and the log says why once.
 """
 
 from __future__ import annotations
@@ -72,8 +72,13 @@ class ServerFiles:
         facts = certificates_in(certificate)[0]
         if public_key_in(key) != facts.public_key:
             raise MalformedInput("tls.key: not the key of tls.certificate")
-        if datetime.now(UTC) >= facts.not_after:
-            raise MalformedInput(f"tls.certificate: expired on {facts.not_after:%Y-%m-%d}")
+        if not facts.not_before <= (now := datetime.now(UTC)) < facts.not_after:
+            span = f"{facts.not_before:%Y-%m-%d %H:%M} to {facts.not_after:%Y-%m-%d %H:%M}"
+            raise MalformedInput(
+                f"tls.certificate: valid from {span} UTC; this machine's clock says {now:%Y-%m-%d %H:%M}"
+            )
+        if not (facts.serves and facts.hosts):
+            raise MalformedInput("tls.certificate: not for servers, or names no host, so no client accepts it")
         _log.info("server certificate", names=facts.hosts, until=facts.not_after.isoformat())
         return grpc.ssl_server_certificate_configuration([(key, certificate)], self._roots)
 

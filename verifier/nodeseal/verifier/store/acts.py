@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -185,7 +186,7 @@ def _chosen(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
 
 def every_act(connection: sa.Connection, page: int = 1000) -> Iterator[ActRow]:
     """Yield all acts, numbered or not, in the order in which they were written."""
-    after = 0
+    after = -inf  # an id that somebody wrote by hand may be anything
     while rows := _PAGE.run(connection, {"after": after, "page": page}):
         for values in rows:
             yield ActRow(**dict(zip(_NAMES, values, strict=True)))

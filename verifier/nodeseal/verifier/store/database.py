@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import disk_usage
 from typing import Final, TypeVar
@@ -80,6 +80,26 @@ def require_database(path: Path) -> None:
     if not path.is_file():
         remedy = "correct database: in verifier.yaml, or restore the backup; only nodeseal-verifier init makes one"
         raise Unavailable(f"database: {path}: no such file", remedy=remedy)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database in one consistent state into a new file; others may use it meanwhile.
+
+    Raises:
+        Unavailable: there is none, it cannot be read, or the copy exists or cannot be written.
+    """
+    require_database(source)
+    write_file(target, b"", PRIVATE)
+    place = f"file:{quote(str(source.absolute()))}?mode=rw"
+    try:
+        with (
+            closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as whole,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            whole.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, until somebody opens it
+    except sqlite3.Error as error:
+        raise Unavailable(f"database: {source}: {error}", remedy="check its disk, and the disk of the copy") from error
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -73,6 +73,11 @@ def _execute(connection: sa.Connection, text: str, values: _Values | list[_Value
         raise sa.exc.DBAPIError.instance(text, None, error, errors, dialect=connection.dialect) from error
 
 
+def concerns_disk(error: BaseException | None) -> bool:
+    """Tell whether the database itself failed. A row that breaks a constraint says nothing about the disk."""
+    return isinstance(error, sa.exc.DBAPIError) and not isinstance(error, sa.exc.IntegrityError)
+
+
 def _row(compiled: _Compiled, values: Mapping[str, object]) -> _Values:
     return tuple([values[name] if convert is None else convert(values[name]) for name, convert in compiled.parameters])
 
