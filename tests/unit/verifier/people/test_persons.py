@@ -125,6 +125,15 @@ def test_one_of_two_approvers_may_go(folder: Path) -> None:
     assert command(folder, "person", "remove", "ada").exit_code == 0
 
 
+def test_an_approver_whose_certificate_has_expired_is_none(folder: Path) -> None:
+    add(folder, "kim", folder / "kim", role="approver")
+    expire = "UPDATE persons SET expires = 1 WHERE name = 'kim'"
+    with opened_engine(folder / "verifier.sqlite") as engine:
+        run(engine.execution_options(writes=True), lambda connection: connection.exec_driver_sql(expire))
+    assert isinstance(command(folder, "person", "remove", "ada").exception, OutOfOrder)
+    assert command(folder, "person", "remove", "kim").exit_code == 0
+
+
 def test_a_renewal_on_the_host_ends_the_certificate_of_before_and_keeps_the_roles(folder: Path) -> None:
     before = person(folder, "ada")
     assert command(folder, "person", "renew", "ada", "-o", str(folder / "ada")).exit_code == 0

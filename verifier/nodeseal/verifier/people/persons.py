@@ -123,13 +123,18 @@ class People:
             OutOfOrder: they are the last approver.
             Unavailable: the database cannot be written.
         """
-        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name, even_last=even_last))
+        when = None if even_last else self.at
+        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name, when))
 
 
 def certificates_end(persons: Iterable[Person], ca_pem: bytes) -> tuple[tuple[Person, datetime], ...]:
     """Return persons with the end of what they can log in with: the later of their certificates, or the authority."""
     last = certificates_in(ca_pem)[0].not_after
-    return tuple((person, min(last, max(person.expires, person.next_expires or person.expires))) for person in persons)
+    return tuple((person, min(last, _last_end(person))) for person in persons)
+
+
+def _last_end(person: Person) -> datetime:
+    return max(person.expires, person.next_expires or person.expires)
 
 
 def _adding(connection: sa.Connection, added: PersonAdded) -> Decided[None]:
@@ -147,10 +152,11 @@ def _renewing(connection: sa.Connection, replaced: PersonCertificateReplaced) ->
     return Decided(None, (replaced,))
 
 
-def _removing(connection: sa.Connection, name: PersonId, *, even_last: bool) -> Decided[None]:
+def _removing(connection: sa.Connection, name: PersonId, at: datetime | None) -> Decided[None]:
+    """Remove a person; ``at``: the time at which another approver must have a valid certificate, None: nobody need."""
     person = require_person(connection, name)
-    approvers = [each.name for each in list_persons(connection) if Role.APPROVER in each.roles]
-    if approvers == [name] and not even_last:
+    approvers = [each for each in list_persons(connection) if Role.APPROVER in each.roles]
+    if at is not None and [each.name for each in approvers if _last_end(each) > at] == [name]:
         remedy = "add another approver first, or say --last"
         raise OutOfOrder(f"{name} is the last approver: nobody could widen trust any more", remedy=remedy)
     removed = PersonRemoved(name=name, roles=_spelled(person.roles), certificate_sha256=person.certificate_sha256)
