@@ -53,8 +53,7 @@ def _refusal(family: int, place: tuple[object, ...]) -> int:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
-            probe.bind(place)
-            probe.listen(1)
+            probe.bind(place)  # without listening: nobody may take the probe for the verifier
     except OSError as error:
         return error.errno or errno.EIO
     return 0
