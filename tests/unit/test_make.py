@@ -80,7 +80,9 @@ def test_only_pinned_packages_are_installed_and_no_build_of_theirs_runs(tmp_path
 
 
 def test_all_tests_are_those_of_the_integrations_too_unless_some_are_picked(tmp_path: Path) -> None:
-    runs = [line for line in make(tmp_path, "test", "JOBS=2", "--assume-old=check").stdout.splitlines() if "TESTS" in line]
+    runs = [
+        line for line in make(tmp_path, "test", "JOBS=2", "--assume-old=check").stdout.splitlines() if "TESTS" in line
+    ]
     assert [run.partition("pytest ")[2] for run in runs] == [
         "-n 2 --dist worksteal --ignore tests/integrations_optional --ignore tests/unit/test_repository.py",
         "tests/integrations_optional",
