@@ -383,4 +383,4 @@ def test_a_spoiled_ima_log_proves_nothing_or_what_was_measured(runs: list[Measur
                     raise
     watch.check()
     assert came.total() >= IMA_CASES // 2
-    assert min(came[each] for each in ("proves nothing", "refused", "trusted")) > 5
+    assert all(came[each] for each in ("proves nothing", "refused", "trusted"))
