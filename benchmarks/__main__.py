@@ -64,6 +64,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         loading_peers,
         rounds,
         sealing,
+        start,
     )
 
     return {
@@ -92,6 +93,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "first_tensor_ms": loading.first_tensor,
         "person_p99_ms_flood": floods.person_p99,
         "honest_p99_ms_flood": floods.honest_p99,
+        "cli_start_over_python": start.cli_over_python,
         "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }
 

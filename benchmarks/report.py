@@ -23,6 +23,7 @@ REACH: Final[Mapping[str, str]] = {
     "ima_over_keylime": "≥ 4",
     "ima_cost_by_news": "report",
     "acts_over_fsync": "≥ 5",
+    "cli_start_over_python": "≤ 10",
     "kib_per_node": "≤ 100",
     "load_direct_over_safetensors": "≥ 1.0",
     "load_verified_over_safetensors": "≥ 0.9",
