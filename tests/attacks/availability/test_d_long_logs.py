@@ -106,7 +106,8 @@ def test_d07_nodes_that_send_the_longest_logs_again_and_again_delay_no_first_con
             await activate(admin, newcomer.golden({path: [content] for path, content in files.items()}, name="usual"))
             for number in range(GOLDENS):
                 await activate(admin, listing(number))
-            growth = GROWTH + 2 * ROGUES * (len(longest) + len(made_up()))
+            # each is held as it came, as its events, and once more by the thread that judges
+            growth = GROWTH + 3 * ROGUES * (len(longest) + len(made_up()))
             async with undisturbed(stage, growth), asyncio.TaskGroup() as flood:
                 tasks = [flood.create_task(resend(node, codes)) for node in rogues]
                 await eventually(lambda: bool(codes))
