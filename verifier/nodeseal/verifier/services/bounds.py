@@ -25,7 +25,7 @@ _PREFIX: Final = 64
 
 
 class CallBound(NamedTuple):
-    """CallBound on one method.
+    """The bound on one method.
 
     Attributes:
         each: calls at once of one caller.
