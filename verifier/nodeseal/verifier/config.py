@@ -197,6 +197,11 @@ def split_address(address: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def join_address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, or ``[IPV6]:PORT``, as :func:`split_address` reads it."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def _address(fields: Fields, key: str) -> str:
     address = fields.text(key, max_length=300)
     try:

@@ -161,11 +161,11 @@ def _own_address(settings: Config) -> str:
     """Return where clients find this verifier, by a name that its certificate has."""
     from nodeseal.crypto.tls_files import certificates_in
     from nodeseal.files import read_file
-    from nodeseal.verifier.config import split_address
+    from nodeseal.verifier.config import join_address, split_address
 
     served = certificates_in(read_file(settings.tls.certificate, "tls.certificate"))[0]
     host = next((name for name in served.hosts if "*" not in name), "localhost")
-    return f"{f'[{host}]' if ':' in host else host}:{split_address(settings.listen)[1]}"
+    return join_address(host, split_address(settings.listen)[1])
 
 
 def _tell_client(folder: Path, newcomer: Newcomer) -> None:

@@ -36,6 +36,7 @@ from nodeseal.verifier.config import (
     DEFAULT_JOURNAL,
     Config,
     TlsSettings,
+    join_address,
     split_address,
 )
 from nodeseal.verifier.enrolment.vendors import SUFFIXES, Vendors, load_vendors
@@ -184,7 +185,7 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
         open_log(engine, mac_key, at)
         host = plan.server_names[0]
-        verifier = f"{f'[{host}]' if ':' in host else host}:{split_address(plan.listen)[1]}"
+        verifier = join_address(host, split_address(plan.listen)[1])
         newcomer = Newcomer(
             name=plan.admin, roles=PEOPLE, trust_domain=plan.trust_domain, verifier=verifier, actor=VERIFIER
         )
