@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from nodeseal.crypto.tls_key import requested_key
-from nodeseal.errors import PolicyRefused, ProofFailed, Unavailable
+from nodeseal.errors import PolicyRefused, Unavailable
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding, FindingId
@@ -91,11 +91,7 @@ class Renewals:
             Unavailable: it cannot be recorded now, or logs or a quote of other banks must be sent.
         """
         outcome = await self._rounds.conclude(renewal.node, evidence, renewal.asked, began)
-        appraisal = outcome.appraisal
-        if appraisal is None and outcome.again:
-            raise Unavailable("the TPM has other PCR banks than were asked for", remedy="ask again")
-        if appraisal is None:
-            raise ProofFailed(*outcome.verdict.findings)
+        appraisal = outcome.authentic()
         if appraisal.logs_required or appraisal.values_required:
             raise Unavailable("the goldens changed during the renewal", remedy="ask again")
         if not appraisal.trusted:

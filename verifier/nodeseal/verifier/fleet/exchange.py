@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nodeseal.appraisal.model import Appraisal, Challenge, KnownNode
+from nodeseal.errors import ProofFailed, Unavailable
 from nodeseal.evidence.round import Evidence
 from nodeseal.findings import Finding
 from nodeseal.ids import LeaseId
@@ -67,6 +68,19 @@ class RoundOutcome(NamedTuple):
     appraisal: Appraisal | None = None
     unknown: tuple[LeaseId, ...] = ()
     again: bool = False
+
+    def authentic(self) -> Appraisal:
+        """Return the appraisal of evidence that must be authentic.
+
+        Raises:
+            ProofFailed: it is not.
+            Unavailable: the node must be asked for other banks.
+        """
+        if self.appraisal is None and self.again:
+            raise Unavailable("the TPM has other PCR banks than were asked for", remedy="ask again")
+        if self.appraisal is None:
+            raise ProofFailed(*self.verdict.findings)
+        return self.appraisal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

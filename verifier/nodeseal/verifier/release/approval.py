@@ -99,11 +99,7 @@ def approve(request: Request, proof: ReleaseProof, outcome: RoundOutcome, now: f
         Unavailable: the node's logs must be appraised by goldens that changed during the exchange, or the node must be
             asked for other banks.
     """
-    appraisal = outcome.appraisal
-    if appraisal is None and outcome.again:
-        raise Unavailable("the TPM has other PCR banks than were asked for", remedy="ask again")
-    if appraisal is None:
-        raise ProofFailed(*outcome.verdict.findings)
+    appraisal = outcome.authentic()
     if appraisal.logs_required:
         raise Unavailable("the goldens changed during the release, so all logs must be sent again", remedy="ask again")
     findings = [*state_findings(request.node, now), *(appraisal.findings if not appraisal.trusted else ())]
