@@ -14,8 +14,10 @@ from support import keeper
 from support.unclosed import warn_of_unclosed_databases
 
 # Shared machines stall at times; what a test may cost is bounded by pytest-timeout.
-settings.register_profile("nodeseal", deadline=None)
+# Examples are the same in each run, so that nobody's change fails by luck; check-slow draws others.
+settings.register_profile("nodeseal", deadline=None, derandomize=True, database=None)
 settings.load_profile("nodeseal")
+settings.register_profile("seeds", deadline=None, derandomize=False, database=None, print_blob=True)
 # For make mutants, which runs the tests once for each mutant.
 settings.register_profile("mutants", deadline=None, max_examples=15, database=None)
 

@@ -2,7 +2,8 @@
 
 ``fresh``: tests pass on a machine that was started a minute ago. ``busy``: they pass beside ten busy processes.
 ``leftovers``: what the demo or a test run started ends with it, whatever ends it. ``kills``: nothing is lost when
-verifier, agent and ledger are killed hundreds of times. Arguments pick some of the four.
+verifier, agent and ledger are killed hundreds of times. ``seeds``: property tests hold for examples drawn anew.
+Arguments pick some of the five.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from slow import busy, fresh, kills, leftovers
+from slow import busy, fresh, kills, leftovers, seeds
 from slow.run import Skipped, say
 
 PARTS: Final[dict[str, Callable[[], list[str]]]] = {
@@ -21,6 +22,7 @@ PARTS: Final[dict[str, Callable[[], list[str]]]] = {
     "busy": busy.check,
     "leftovers": leftovers.check,
     "kills": kills.check,
+    "seeds": seeds.check,
 }
 
 
