@@ -34,8 +34,9 @@ def read_log(database: Path) -> list[LoggedAct]:
 
 def acts_of(connection: sqlite3.Connection) -> Iterator[LoggedAct]:
     """Yield all acts that a connection sees."""
-    documents = dict(connection.execute("SELECT digest, content FROM documents"))
     rows = list(connection.execute("SELECT leaf_index, kind, envelope, body FROM acts ORDER BY id"))
+    # Read after the acts, whose transactions stored them: another one may end in between.
+    documents = dict(connection.execute("SELECT digest, content FROM documents"))
     for index, kind, raw, body in rows:
         envelope, inner = json.loads(raw), json.loads(body)
         details = inner["fields"]
