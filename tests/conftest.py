@@ -17,7 +17,7 @@ from support.unclosed import warn_of_unclosed_databases
 # Examples are the same in each run, so that nobody's change fails by luck; check-slow draws others.
 settings.register_profile("nodeseal", deadline=None, derandomize=True, database=None)
 settings.load_profile("nodeseal")
-settings.register_profile("seeds", deadline=None, derandomize=False, database=None, print_blob=True)
+settings.register_profile("seeds", deadline=None, max_examples=1000, derandomize=False, database=None, print_blob=True)
 # For make mutants, which runs the tests once for each mutant.
 settings.register_profile("mutants", deadline=None, max_examples=15, database=None)
 

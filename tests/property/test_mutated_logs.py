@@ -1,16 +1,15 @@
 """Logs of real machines, spoiled in thousands of ways, against the quotes of the machines: never believed about more.
 
 Each log is spoiled by :func:`support.boot_logs.mutations` and the like for IMA: entries dropped, added, doubled,
-reordered, relabelled, moved, their data or digests swapped, bytes cut out, changed and cut off. One seed is always the
-same, another is new each time and printed. Whatever is trusted still has every digest that the quote covers, in order,
-and says nothing that the original did not say.
+reordered, relabelled, moved, their data or digests swapped, bytes cut out, changed and cut off. ``make test`` spoils in
+the same ways each time; ``make check-slow`` in others and more, and prints the seed. Whatever is trusted still has
+every digest that the quote covers, in order, and says nothing that the original did not say.
 """
 
 from __future__ import annotations
 
+import os
 import resource
-import secrets
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +46,8 @@ from support.runtime import quote_of as quote_of_entries
 
 SHA256 = HashAlg.SHA256
 HERE = (ROOT.parent / "shared" / "data").exists()
-BOOT_CASES, IMA_CASES = 8000, 4000
+SEED = int(os.environ.get("NODESEAL_SEED", "2027"))
+BOOT_CASES, IMA_CASES = (2500, 1500) if SEED == 2027 else (8000, 4000)
 SLOWEST_SECONDS = 5.0
 MORE_MEMORY = 200 * 1024 * 1024
 CLAIMS = Claims(boot_id="boot", kernel="6.1", agent_version="1", leases=(), firmware_vendor="", firmware_version="")
@@ -56,13 +56,6 @@ CHAINS = (
     SampleBoot(option_rom=b"option ROM"),
     SampleBoot(command_line="root=x", sections=((".linux", b"kernel"), (".initrd", b"initrd"))),
 )
-
-
-@pytest.fixture(params=["the same seed", "a new seed"])
-def seed(request: pytest.FixtureRequest) -> int:
-    chosen = 2027 if request.param == "the same seed" else secrets.randbits(32)
-    sys.stdout.write(f"seed {chosen}\n")
-    return chosen
 
 
 class Watch:
@@ -206,18 +199,18 @@ def check_boot(one: Original, raw: bytes) -> str:
 
 
 @pytest.mark.timeout(300)  # thousands of appraisals
-def test_a_spoiled_boot_log_is_refused_or_says_the_same(originals: list[Original], seed: int) -> None:
+def test_a_spoiled_boot_log_is_refused_or_says_the_same(originals: list[Original]) -> None:
     came, watch = Counter[str](), Watch()
     for one in originals:
-        for spoiled in mutations(one.raw, BOOT_CASES // 2 // len(originals) + 1, seed):
+        for spoiled in mutations(one.raw, BOOT_CASES // len(originals) + 1, SEED):
             with watch:
                 try:
                     came[check_boot(one, spoiled.raw)] += 1
                 except Exception as error:
-                    error.add_note(f"{one.name}, {spoiled.kind}, seed {seed}")
+                    error.add_note(f"{one.name}, {spoiled.kind}, seed {SEED}")
                     raise
     watch.check()
-    assert came.total() >= BOOT_CASES // 2
+    assert came.total() >= BOOT_CASES
     assert min(came[each] for each in ("malformed", "refused", "refused by rules", "trusted")) > 20
 
 
@@ -371,16 +364,16 @@ def check_run(one: Measured, raw: bytes) -> str:
     return "trusted"
 
 
-def test_a_spoiled_ima_log_proves_nothing_or_what_was_measured(runs: list[Measured], seed: int) -> None:
+def test_a_spoiled_ima_log_proves_nothing_or_what_was_measured(runs: list[Measured]) -> None:
     came, watch = Counter[str](), Watch()
     for one in runs:
-        for kind, raw in spoiled_runs(one.entries, IMA_CASES // 2 // len(runs) + 1, seed):
+        for kind, raw in spoiled_runs(one.entries, IMA_CASES // len(runs) + 1, SEED):
             with watch:
                 try:
                     came[check_run(one, raw)] += 1
                 except Exception as error:
-                    error.add_note(f"{one.name}, {kind}, seed {seed}")
+                    error.add_note(f"{one.name}, {kind}, seed {SEED}")
                     raise
     watch.check()
-    assert came.total() >= IMA_CASES // 2
+    assert came.total() >= IMA_CASES
     assert all(came[each] for each in ("proves nothing", "refused", "trusted"))

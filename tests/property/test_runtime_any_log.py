@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodeseal.appraisal.kinds.ima_log import ImaOutcome, ImaRound, ImaVerdict, compile_runtime, judge_ima
@@ -76,7 +76,6 @@ def test_the_log_is_proved_and_objected_to_as_it_is_and_good_without_the_unknown
     assert scene.verdict() == ImaVerdict()
 
 
-@settings(max_examples=1500, deadline=None)
 @given(st.lists(changes, min_size=1, max_size=4))
 def test_no_change_of_entries_makes_the_log_good(made: list[Change]) -> None:
     entries = list(ENTRIES)
@@ -85,7 +84,6 @@ def test_no_change_of_entries_makes_the_log_good(made: list[Change]) -> None:
     assert not good(judged(ima.log(entries)))
 
 
-@settings(max_examples=1500, deadline=None)
 @given(st.integers(0, len(LOG)), st.integers(0, 40), st.binary(max_size=40), st.sampled_from(HashAlg))
 @example(0, 0, b"", HashAlg.SHA1)
 @example(86, 4, b"\x01\x01\x01\x01", HashAlg.SHA1)  # a first entry that looks like one of a log that was trimmed
@@ -96,7 +94,6 @@ def test_no_change_of_bytes_makes_the_log_good(place: int, gone: int, new: bytes
         assert {finding.id for finding in outcome.findings} <= EXPECTED
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2**63), st.sampled_from(HashAlg))
 def test_any_bytes_are_judged_without_a_crash(log: bytes, offset: int, width: HashAlg) -> None:
     assert not good(judged(log, offset, width))
