@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -169,6 +170,99 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: Callable[[P
         load(seal_folder(plain, tmp_path / "sealed"))
 
 
+@pytest.fixture
+def report() -> Iterator[list[str]]:
+    """What the library logs."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    transformers.logging.get_logger("transformers").addHandler(handler)
+    yield told
+    transformers.logging.get_logger("transformers").removeHandler(handler)
+
+
+def test_a_base_model_of_a_checkpoint_with_a_head_loads_if_the_head_is_allowed(
+    pristine: Sample, report: list[str]
+) -> None:
+    with pytest.raises(MalformedInput, match=r"1 unexpected: lm_head\.weight") as caught:
+        load(pristine, transformers.AutoModel)
+    assert "allow_unexpected" in caught.value.remedy
+    report.clear()
+    made = load(pristine, transformers.AutoModel, allow_unexpected=["lm_head.*"])
+    (warning,) = [text for text in report if "lm_head.weight" in text]
+    plain = transformers.AutoModel.from_pretrained(pristine.plain)
+    assert_same(made, plain)
+    assert "UNEXPECTED" in warning
+    assert sum("lm_head.weight" in text for text in report) == 2  # plain warns likewise
+
+
+def test_a_new_head_is_random_if_that_is_allowed(pristine: Sample) -> None:
+    auto = transformers.AutoModelForSequenceClassification
+    allowed = {"allow_missing": ["score.weight"], "allow_unexpected": ["lm_head.weight"]}
+    with pytest.raises(MalformedInput, match=r"1 missing: score\.weight; 1 unexpected: lm_head\.weight"):
+        load(pristine, auto, num_labels=3)
+    with pytest.raises(MalformedInput, match=r"1 missing: score\.weight"):
+        load(pristine, auto, num_labels=3, allow_unexpected=["lm_head.weight"])
+    made, info = load(pristine, auto, num_labels=3, output_loading_info=True, **allowed)
+    assert made.score.weight.shape[0] == 3
+    assert set(info["missing_keys"]) == {"score.weight"}
+
+
+@pytest.mark.parametrize("name", ["allow_missing", "allow_unexpected"])
+def test_a_text_is_no_list_of_names(pristine: Sample, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        load(pristine, **{name: "lm_head.weight"})
+
+
+def test_a_map_that_the_library_chooses_does_not_offload_to_a_disk(pristine: Sample, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason=f"accelerate is {REASON}")
+    with pytest.raises((ValueError, TypeError), match=r"disk|device_map|offload"):
+        load(pristine, device_map="auto", max_memory={"cpu": "100KB"})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["attn_implementation", "_attn_implementation"])
+def test_a_kernel_of_a_hub_in_a_configuration_is_refused(tmp_path: Path, place: str) -> None:
+    plain = save_llama(tmp_path / "plain")
+    config = (plain / "config.json").read_text()
+    (plain / "config.json").write_text(config.replace("{", f'{{"{place}": "evil/kernel",', 1))
+    sample = seal_folder(plain, tmp_path / "sealed")
+    with pytest.raises(MalformedInput, match=r"config\.json: .* a kernel of a hub"):
+        load(sample)
+
+
+def test_flash_attention_that_would_be_fetched_is_refused(pristine: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed, "find_spec", lambda name: name == "kernels")
+    with pytest.raises(ValueError, match=r"attn_implementation: .*fetched from a hub"):
+        load(pristine, attn_implementation="flash_attention_2")
+    with pytest.raises(ValueError, match=r"attn_implementation: .*fetched from a hub"):
+        load(pristine, transformers.AutoModel, config=llama_config(attn_implementation="flash_attention_2"))
+    assert load(pristine, attn_implementation="sdpa").config._attn_implementation == "sdpa"
+
+
+def test_a_configuration_object_names_no_kernel_either(pristine: Sample) -> None:
+    config = llama_config()
+    config.experts_implementation = "evil/kernel"
+    with pytest.raises(MalformedInput, match="experts_implementation"):
+        load(pristine, config=config)
+
+
+GENERATE = """
+def generate(model, **kwargs):
+    return "custom"
+"""
+
+
+def test_code_that_generates_is_used_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    plain = save_llama(tmp_path / "plain")
+    (plain / "custom_generate").mkdir()
+    (plain / "custom_generate" / "generate.py").write_text(GENERATE)
+    sample = seal_folder(plain, tmp_path / "sealed")
+    assert load(sample, trust_remote_code=True).generate() == "custom"
+    assert tokens(load(sample)) == tokens(transformers.AutoModelForCausalLM.from_pretrained(plain))
+
+
 def test_what_was_read_is_compared_with_what_was_sealed(pristine: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = ProofFailed(Finding(id=FindingId.SEALED_SEGMENT, expected="one", seen="another"))
 
@@ -212,10 +306,9 @@ def test_a_revocation_stops_a_load_that_is_under_way(pristine: Sample, monkeypat
     [
         {"offload_folder": "/tmp"},  # noqa: S108 - refused
         {"device_map": {"": "disk"}},
-        {"state_dict": {}},
-        {"config": None},
-        {"output_loading_info": True},
-        {"ignore_mismatched_sizes": True},
+        {"state_dict": {"a": 1}},
+        {"config": "elsewhere"},
+        {"use_safetensors": False},
     ],
     ids=lambda options: next(iter(options)),
 )

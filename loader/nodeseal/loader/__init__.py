@@ -20,10 +20,11 @@ subject; this package exports what programs use.
   ``targets`` (memory that plaintext goes to), ``guard`` (lease and first failure), ``events``.
 - Keys and leases: ``keys``, ``agent_keys`` (the agent's socket).
 - Where models are stored: ``folders`` (disk, memory), ``web`` and ``timed_response`` (web servers).
-- Other views of a file: ``file_view`` (file object, memfd), ``readable`` (a folder with configuration and tokenizer).
+- Other views: ``file_view`` (file object, memfd), ``readable`` (a folder of configuration and tokenizer, or of all).
 - Tensors: ``safetensors`` (the header), ``tensors``, ``slices``, ``weights`` (all files of a model), ``lazy_tensor``.
 - Libraries of tensors: ``frameworks`` (their interface), ``numpy``, ``torch``.
-- Serving and training stacks: ``transformers``, ``vllm``, ``sglang``, ``serving`` (what the last two share).
+- Serving and training stacks: ``transformers``, ``arguments`` (of its function), ``references`` (to code and kernels
+  elsewhere), ``peft``, ``vllm``, ``sglang``, ``serving`` (what the last two share).
 - Seal: ``source`` (which files, and how), ``seal``, ``staging`` (a folder that appears whole), ``reseal`` (a new data
   key), ``reslot`` (other model keys).
 - Without a key: ``glance`` (are the files complete?). For all: ``closing``.

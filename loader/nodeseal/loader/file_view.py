@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import io
 import mmap
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from nodeseal.crypto.secret import wipe
@@ -14,6 +16,9 @@ from nodeseal.errors import Unavailable
 from nodeseal.loader.closing import Closing
 from nodeseal.loader.targets import Targets
 
+_NAME: Final = "nodeseal"
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -159,7 +164,7 @@ class MemoryFile(Closing):
     """A file in memory with a path, for this process and programs that inherit the descriptor.
 
     Nobody can change it. The kernel frees its memory when it is closed and nobody has it mapped or open. Until then the
-    kernel may swap it, so run such programs without swap.
+    kernel may swap it, so run such programs without swap. Closing keeps what this process has mapped out of core dumps.
 
     Attributes:
         descriptor: descriptor of the file.
@@ -175,7 +180,17 @@ class MemoryFile(Closing):
         """Close the descriptor."""
         if not self._closed:
             self._closed = True
+            _leave_out_of_core_dumps(os.fstat(self.descriptor).st_ino)
             os.close(self.descriptor)
+
+
+def _leave_out_of_core_dumps(inode: int) -> None:
+    """Mark all mappings of a file in memory (proc(5), ``maps``; madvise(2), ``MADV_DONTDUMP``)."""
+    for line in Path("/proc/self/maps").read_text("utf-8", errors="replace").splitlines():
+        place, _, _, _, number, *name = line.split(maxsplit=5)
+        if int(number) == inode and name and name[0].startswith(f"/memfd:{_NAME}"):
+            start, stop = (int(end, 16) for end in place.split("-"))
+            _madvise(start, stop - start, mmap.MADV_DONTDUMP)
 
 
 def memory_file(size: int, fill: Callable[[Targets], None]) -> MemoryFile:
@@ -186,7 +201,7 @@ def memory_file(size: int, fill: Callable[[Targets], None]) -> MemoryFile:
         Exception: the error of ``fill``; no file is left.
     """
     try:
-        descriptor = os.memfd_create("nodeseal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:
         raise Unavailable(f"no file in memory: {error.strerror}") from error
     try:

@@ -1,12 +1,13 @@
-"""The readable part of a model as a folder, for libraries that read configuration and tokenizers from a path.
+"""A model as a folder with paths, for libraries that insist on them. All of it is verified; nobody else can change it.
 
-All of it is verified, and nobody else can change it. Sealed files are in memory only. Plain files are copied, because
-libraries resolve their paths.
+:func:`readable_folder` has configuration, tokenizer and code. :func:`folder_in_memory` has the weights too, for
+libraries that know no other way: sentence-transformers, diffusers, PEFT. Sealed files are in memory only. Plain files
+are copied, because libraries resolve their paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,14 +26,37 @@ def readable_folder(model: SealedModel) -> Iterator[Path]:
         PolicyRefused: the lease has ended, or ends during the read.
         Unavailable: the file cannot be read.
     """
+    plain = {file.path for file in model.files() if isinstance(file, PlainFile)}
+    with folder_in_memory(model, lambda path: path in plain or may_stay_plain(path)) as folder:
+        yield folder
+
+
+@contextmanager
+def folder_in_memory(model: SealedModel, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Path]:
+    """Make a private folder with the files of the model. It is deleted after the block.
+
+    Each sealed file is a link to a file in memory, which only this process can open, verified as by
+    :meth:`SealedModel.to_memfd`. Load inside the block. What a library still maps afterwards stays readable to it, and
+    core dumps leave it out.
+
+    Args:
+        model: the model; it stays open.
+        wanted: tells by its path whether a file is needed; weights that nobody needs would take memory.
+
+    Raises:
+        ProofFailed: a file is not what was sealed.
+        PolicyRefused: the lease has ended, or ends during the read.
+        Unavailable: the file cannot be read, or there is no memory for it.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="nodeseal-")))
         for file in model.files():
+            if not wanted(file.path):
+                continue
             target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(file, PlainFile):
-                target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(model.read(file.path))
-            elif may_stay_plain(file.path):
-                target.parent.mkdir(parents=True, exist_ok=True)
+            else:
                 target.symlink_to(stack.enter_context(model.to_memfd(file.path)).path)
         yield folder

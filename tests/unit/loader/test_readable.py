@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from pathlib import Path
 
 import pytest
 
 from nodeseal.errors import ProofFailed
 from nodeseal.loader import open_model
-from nodeseal.loader.readable import readable_folder
+from nodeseal.loader.readable import folder_in_memory, readable_folder
+from support.damage import flip
+from support.mappings import left_out_of_core_dumps
 from support.sealed import PLAIN_WEIGHTS, plain_model, seal_folder, sealed_model
 
 
@@ -36,4 +40,33 @@ def test_a_file_that_changed_after_the_model_was_opened_is_refused(tmp_path: Pat
     with open_model(sample.directory, sample.keys) as model:
         (sample.directory / "config.json").write_bytes(b'{"architectures":["Evil"]}')
         with pytest.raises(ProofFailed, match=r"config\.json"), readable_folder(model):
+            pass
+
+
+def test_weights_have_a_path_in_memory_if_they_are_wanted(tmp_path: Path) -> None:
+    sample = sealed_model(tmp_path)
+    with open_model(sample.directory, sample.keys) as model, folder_in_memory(model) as folder:
+        assert (folder / "model.safetensors").read_bytes() == PLAIN_WEIGHTS
+        assert (folder / "model.safetensors").is_symlink()
+        assert (folder / "sub" / "tokenizer.json").read_bytes() == b"{}"
+        with folder_in_memory(model, lambda path: path == "config.json") as part:
+            assert [path.name for path in part.rglob("*")] == ["config.json"]
+    assert not folder.exists()
+
+
+def test_what_is_still_mapped_after_the_block_is_left_out_of_core_dumps(tmp_path: Path) -> None:
+    sample = sealed_model(tmp_path)
+    with open_model(sample.directory, sample.keys) as model:
+        with folder_in_memory(model) as folder, (folder / "model.safetensors").open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        assert left_out_of_core_dumps(address)
+        assert mapped[:] == PLAIN_WEIGHTS
+
+
+def test_a_weight_that_changed_after_the_model_was_opened_is_refused(tmp_path: Path) -> None:
+    sample = sealed_model(tmp_path)
+    with open_model(sample.directory, sample.keys) as model:
+        flip(sample.weights)
+        with pytest.raises(ProofFailed, match=r"model\.safetensors"), folder_in_memory(model):
             pass
