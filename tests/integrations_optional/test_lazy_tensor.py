@@ -10,7 +10,7 @@ import pytest
 from nodeseal.crypto.floe import Decryptor
 from nodeseal.errors import PolicyRefused
 from nodeseal.loader import SealedModel, open_model
-from nodeseal.loader.tensors import TensorSlice
+from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.loader.weights import Weights
 from support.sealed import Sample, seal_files
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 
 from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, ProofFailed, Unavailable
-from nodeseal.loader import open_model, open_tensors, safe_open
+from nodeseal.loader import InsecureFileKeys, open_model, open_tensors, safe_open
 from support.damage import flip
 from support.mappings import left_out_of_core_dumps
-from support.sealed import Sample, safetensors_bytes, seal_files
+from support.sealed import Sample, key_file, model_key, safetensors_bytes, seal_files
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed here: make test-integrations")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -130,10 +131,106 @@ def test_parameters_hold_zeros_after_a_failure(tmp_path: Path) -> None:
     assert not torch.any(params["w"])
 
 
+def test_floats_of_four_bits_are_pairs_in_a_byte(tmp_path: Path) -> None:
+    raw = safetensors_bytes({"t": ("F4", [2, 4], b"1234"), "odd": ("F4", [2, 1], b"5")})
+    sample = seal_files(tmp_path, {PATH: raw})
+    with pytest.raises(MalformedInput, match="odd"):
+        sealed.load_file(sample.directory / PATH, keys=sample.keys)
+    sample = seal_files(tmp_path / "even", {PATH: safetensors_bytes({"t": ("F4", [2, 4], b"1234")})})
+    found = sealed.load_file(sample.directory / PATH, keys=sample.keys)["t"]
+    assert (found.dtype, tuple(found.shape)) == (torch.float4_e2m1fn_x2, (2, 2))
+    assert bits(found) == b"1234"
+    plain = safetensors.load_file(sample.plain / PATH)["t"]
+    assert (plain.dtype, plain.shape, bits(plain)) == (found.dtype, found.shape, bits(found))
+    with safe_open(sample.directory / PATH, "pt", keys=sample.keys) as file:
+        assert bits(file.get_slice("t")[1:, 1:].view(torch.uint8)) == b"4"
+
+
+class Tied(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore] # PyTorch is an extra
+    """A module with a tensor of two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(4, 3)
+        self.b = self.a
+        self.c = torch.nn.Linear(3, 2)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., tuple[Path, InsecureFileKeys]]:
+    """Seal with one of the functions that save; return the file and the keys."""
+
+    def save(how: Any, what: Any, **options: Any) -> tuple[Path, InsecureFileKeys]:
+        private, key = model_key()
+        path = tmp_path / "made" / PATH
+        how(what, path, model_keys=[key], **options)
+        return path, InsecureFileKeys(key_file(tmp_path, key, private))
+
+    return save
+
+
+def test_what_is_sealed_from_memory_comes_back(saved: Any) -> None:
+    given = {**tensors(), "packed": torch.tensor([[1, 2]], dtype=torch.uint8).view(torch.float4_e2m1fn_x2)}
+    path, keys = saved(sealed.save_file, given, metadata={"format": "pt"})
+    loaded = sealed.load_file(path, keys=keys)
+    assert loaded.keys() == given.keys()
+    for name, expected in given.items():
+        assert (loaded[name].dtype, loaded[name].shape) == (expected.dtype, expected.shape), name
+        assert bits(loaded[name]) == bits(expected), name
+    with open_model(path.parent, keys) as model:
+        assert bytes(model.read(PATH)) == safetensors.save(given, metadata={"format": "pt"})
+
+
+def test_a_module_comes_back_with_its_tied_tensors(saved: Any) -> None:
+    torch.manual_seed(4)
+    source, target = Tied(), Tied()
+    path, keys = saved(sealed.save_model, source)
+    with safe_open(path, "pt", keys=keys) as file:
+        assert file.keys() == ["a.bias", "a.weight", "c.bias", "c.weight"]
+        assert file.metadata() == {"b.weight": "a.weight", "b.bias": "a.bias"}
+    assert sealed.load_model(target, path, keys=keys) == ([], [])
+    assert all(torch.equal(target.state_dict()[name], tensor) for name, tensor in source.state_dict().items())
+
+
+def test_a_module_that_does_not_fit_is_refused_unless_that_is_asked_for(saved: Any) -> None:
+    path, keys = saved(sealed.save_file, {"a.weight": torch.ones(3, 4), "z": torch.ones(1)})
+    with pytest.raises(RuntimeError, match=r'Missing key.*: "a\.bias", "c\.bias", "c\.weight"\n.*Unexpected.*: "z"'):
+        sealed.load_model(Tied(), path, keys=keys)
+    assert sealed.load_model(Tied(), path, strict=False, keys=keys) == (["a.bias", "c.bias", "c.weight"], ["z"])
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"a": torch.ones(3, 4).T}, ValueError),
+        ({"a": torch.eye(3).to_sparse()}, ValueError),
+        ({"a": torch.ones(3).expand(2, 3)}, ValueError),
+        ({"a": [1]}, ValueError),
+        (dict.fromkeys("ab", torch.ones(3)), RuntimeError),
+        (dict(zip("ab", torch.ones(5).unfold(0, 3, 2), strict=True)), RuntimeError),
+        ({"a": torch.ones(3, device="meta")}, (RuntimeError, NotImplementedError)),
+        ({"a": torch.ones(3, dtype=torch.complex128)}, MalformedInput),
+    ],
+    ids=["order", "sparse", "expanded", "list", "twice", "overlap", "meta", "type"],
+)
+def test_tensors_that_cannot_be_saved_are_refused(saved: Any, tmp_path: Path, given: Any, error: Any) -> None:
+    with pytest.raises(error):
+        saved(sealed.save_file, given)
+    assert not (tmp_path / "made").exists()
+
+
+def test_neighbours_in_one_memory_are_no_overlap(saved: Any) -> None:
+    whole = torch.arange(5.0)
+    path, keys = saved(sealed.save_file, {"a": whole[:3], "b": whole[3:]})
+    assert torch.equal(sealed.load_file(path, keys=keys)["b"], whole[3:])
+
+
 def test_a_type_that_pytorch_lacks_is_refused(tmp_path: Path) -> None:
     sample = seal_files(tmp_path, {PATH: safetensors_bytes({"t": ("F6_E2M3", [4], b"123")})})
-    with pytest.raises(MalformedInput, match="PyTorch"):
+    with pytest.raises(MalformedInput, match="F6_E2M3, a type without PyTorch"):
         safe_open(sample.directory / PATH, "pt", keys=sample.keys)
+    found = sealed.load_file(sample.directory / PATH, raw=["F6_E2M3"], keys=sample.keys)["t"]
+    assert (found.dtype, bits(found)) == (torch.uint8, b"123")
 
 
 def test_files_serve_readers_that_insist_on_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeseal.loader import InsecureFileKeys, Lease
-from nodeseal.loader.tensors import TensorSlice
+from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.sealed.slots import Slots
 from support.llama import NEW_TOKENS, PROMPT
 

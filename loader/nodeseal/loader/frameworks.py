@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -33,13 +32,17 @@ class Framework(Protocol[T]):
         """
         ...
 
-    def item_size(self, entry: TensorEntry) -> int:
-        """Return the bytes of one element.
+    def stored(self, entry: TensorEntry) -> TensorEntry:
+        """Return the entry with the shape that the tensor has in this library, which may count bytes of two elements.
 
         Raises:
-            MalformedInput: this library lacks the type.
+            MalformedInput: this library lacks the type, or such a shape of it.
             Unavailable: the type needs a package that is not installed.
         """
+        ...
+
+    def item_size(self, entry: TensorEntry) -> int:
+        """Return the bytes of one element in the file; 0: an element has less than a byte, so read whole tensors."""
         ...
 
     def view(self, entry: TensorEntry, shape: Sequence[int], data: memoryview) -> T:
@@ -85,11 +88,9 @@ def framework_of(name: str, device: str, *, pin_memory: bool = False) -> Framewo
     return make(device, pin_memory=pin_memory)
 
 
-def check_length(entry: TensorEntry, item_size: int, name: str) -> None:
-    """Refuse a tensor whose length does not match its shape.
-
-    Raises:
-        MalformedInput: the byte length does not match the shape.
-    """
-    if math.prod(entry.shape) * item_size != entry.stop - entry.start:
-        raise MalformedInput(f"{name}: tensor {entry.name[:80]!a} does not have the length of its shape")
+def lacks(entry: TensorEntry, library: str) -> MalformedInput:
+    """Return the error for a type that a library lacks."""
+    return MalformedInput(
+        f"tensor {entry.name[:80]!a} is {entry.dtype[:16]}, a type without {library} equivalent",
+        remedy=f"raw=[{entry.dtype[:16]!r}] gives the bytes of such tensors",
+    )

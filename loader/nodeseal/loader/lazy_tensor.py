@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch.utils import _pytree as pytree
 
-from nodeseal.loader.tensors import TensorSlice
+from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.loader.torch import DTYPES
 
 _ATEN: Final = torch.ops.aten

@@ -6,9 +6,11 @@ key.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from nodeseal import documents
 from nodeseal.documents import Fields
@@ -16,7 +18,33 @@ from nodeseal.errors import MalformedInput
 
 MAX_HEADER = 100_000_000
 """Bytes of a header: the limit of the reference implementation."""
-_MAX_TENSORS = 1_000_000
+MAX_TENSORS = 1_000_000
+"""Tensors of a file: more than any model has, and parsed in about ten seconds."""
+ITEM_BITS: Final = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "C64": 64,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+}
+"""Bits of an element of each type. The reference implementation writes tensors in this order, last ones first."""
 _MAX_DIMENSIONS = 64
 _MAX_ELEMENTS = 1 << 53
 """More than any file holds. Libraries of tensors compute strides in 63 bits, of empty tensors too."""
@@ -82,8 +110,10 @@ def decode_header(raw: memoryview, file_size: int, name: str) -> Header:
     """
     size = header_size(raw, file_size, name)
     header = documents.parse_json(bytes(raw[_LENGTH_SIZE:size]), name)
-    if len(raw) < size or not isinstance(header, dict) or len(header) > _MAX_TENSORS:
+    if len(raw) < size or not isinstance(header, dict):
         raise MalformedInput(f"{name}: not safetensors: the header is not a mapping")
+    if len(header) > MAX_TENSORS:
+        raise MalformedInput(f"{name}: {len(header):,} tensors, at most {MAX_TENSORS:,}", remedy="split the file")
     metadata = _metadata(header.pop("__metadata__", {}), name)
     entries = [_entry(key, value, name) for key, value in header.items()]
     entries.sort(key=lambda entry: (entry.start, entry.stop))
@@ -127,3 +157,36 @@ def _check_cover(entries: list[TensorEntry], size: int, name: str) -> None:
         end = entry.stop
     if end != size:
         raise MalformedInput(f"{name}: tensors take {end} bytes of {size}")
+
+
+def check_length(entry: TensorEntry, name: str) -> None:
+    """Refuse a tensor whose length does not match its shape. The lengths of types that are not known cannot be checked.
+
+    Raises:
+        MalformedInput: the byte length does not match the shape.
+    """
+    bits = ITEM_BITS.get(entry.dtype)
+    if bits is not None and math.prod(entry.shape) * bits != 8 * (entry.stop - entry.start):
+        raise MalformedInput(f"{name}: tensor {entry.name[:80]!a} does not have the length of its shape")
+
+
+def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str]) -> bytes:
+    """Return the beginning of a file, as the reference implementation writes it, padded to eight bytes.
+
+    Args:
+        tensors: type, shape and bytes of each tensor, in the order of their data.
+        metadata: texts of the writer.
+
+    Raises:
+        MalformedInput: the header is longer than :data:`MAX_HEADER`, or holds too many tensors.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, (dtype, shape, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER or len(tensors) > MAX_TENSORS:
+        raise MalformedInput(f"a header of {len(text):,} bytes and {len(tensors):,} tensors is too large for one file")
+    return len(text).to_bytes(_LENGTH_SIZE, "little") + text

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.loader.closing import Closing
-from nodeseal.loader.frameworks import Framework, check_length, framework_of
+from nodeseal.loader.frameworks import Framework, framework_of
 from nodeseal.loader.keys import KeyProvider
+from nodeseal.loader.library_errors import FileClosed, NoSuchFile, NoSuchTensor
 from nodeseal.loader.model import SealedModel, open_model
 from nodeseal.loader.opened import OpenFile
-from nodeseal.loader.safetensors import Header, TensorEntry, decode_header, header_size
-from nodeseal.loader.slices import Selection, select, shifted, whole
+from nodeseal.loader.safetensors import Header, TensorEntry, check_length, decode_header, header_size
 from nodeseal.loader.targets import Targets
+from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.sealed.paths import CONTENT_NAME, SEALED_SUFFIX
 
 _TENSOR_ALIGNMENT: Final = 64
 """Alignment of the first tensor in memory, in bytes; kernels of tensor libraries are fastest with it."""
 _MOST_HEADERS: Final = 1 << 17
 """Bytes that are enough for most headers; less than the smallest segment."""
-_WORTH_SKIPPING: Final = 1 << 20
-"""Bytes of a usual segment. A smaller gap between two selected parts is decrypted with them."""
+BACKENDS: Final = ("mmap", "pread")
+"""Ways of safetensors to read a file. All are one here: mapped bytes could change after they were verified."""
 
 
 class TensorFile(Closing):
@@ -34,13 +35,16 @@ class TensorFile(Closing):
     the whole file, including the last segment and ``tags_digest``.
     """
 
-    def __init__(self, opened: OpenFile, framework: Framework[Any], close: Callable[[], None]) -> None:
+    def __init__(
+        self, opened: OpenFile, framework: Framework[Any], close: Callable[[], None], raw: Collection[str] = ()
+    ) -> None:
         """Verify and parse the header. Use :func:`safe_open` or :func:`open_tensors` instead.
 
         Args:
             opened: the file.
             framework: the library that makes the tensors.
             close: called when this object is closed.
+            raw: types whose tensors are given as their bytes.
 
         Raises:
             MalformedInput: not safetensors, or ``framework`` lacks a type.
@@ -49,28 +53,45 @@ class TensorFile(Closing):
         self._opened: Final = opened
         self._framework: Final = framework
         self._close: Final = close
+        self._closed = False
         self._header: Final = _read_header(opened)
-        self._entries: Final = {entry.name: entry for entry in self._header.tensors}
+        self._entries: Final[dict[str, TensorEntry]] = {}
         for entry in self._header.tensors:
-            check_length(entry, framework.item_size(entry), opened.file.path)
+            check_length(entry, opened.file.path)
+            self._entries[entry.name] = _bytes_of(entry) if entry.dtype in raw else framework.stored(entry)
 
     def keys(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
-        return sorted(self._entries)
+        """Return the names of all tensors, sorted.
+
+        Raises:
+            FileClosed: the file is closed.
+        """
+        return sorted(self.offset_keys())
 
     def offset_keys(self) -> list[str]:
-        """Return the names of all tensors in the order of their data."""
+        """Return the names of all tensors in the order of their data.
+
+        Raises:
+            FileClosed: the file is closed.
+        """
+        self._check_open()
         return list(self._entries)
 
     def metadata(self) -> dict[str, str] | None:
-        """Return the texts of the file's writer, or None."""
+        """Return the texts of the file's writer, or None.
+
+        Raises:
+            FileClosed: the file is closed.
+        """
+        self._check_open()
         return dict(self._header.metadata) or None
 
     def get_tensor(self, name: str) -> Any:
         """Return one tensor. The segments that hold it are verified.
 
         Raises:
-            NotFound: the file has no such tensor.
+            FileClosed: the file is closed.
+            NoSuchTensor: the file has no such tensor.
             ProofFailed: a segment is not what was sealed.
             PolicyRefused: the lease has ended, or ends during the read.
             Unavailable: the file cannot be read.
@@ -82,7 +103,8 @@ class TensorFile(Closing):
         """Return a tensor that is read when it is indexed.
 
         Raises:
-            NotFound: the file has no such tensor.
+            FileClosed: the file is closed.
+            NoSuchTensor: the file has no such tensor.
         """
         return TensorSlice(self._entry(name), self._framework, self._read)
 
@@ -94,13 +116,14 @@ class TensorFile(Closing):
             PolicyRefused: the lease has ended, or ends during the read.
             Unavailable: the file cannot be read.
         """
+        self._check_open()
         framework, padding = self._framework, -self._header.size % _TENSOR_ALIGNMENT
         memory = framework.allocate(padding + self._opened.file.size)
         self._opened.fill(Targets([(0, memory[padding:])], fresh=True))
         data = memory[padding + self._header.size :]
         return {
             entry.name: framework.deliver(framework.view(entry, entry.shape, data[entry.start : entry.stop]))
-            for entry in self._header.tensors
+            for entry in self._entries.values()
         }
 
     def load_into(self, params: Mapping[str, Any], *, unseen: bool = False) -> None:
@@ -128,7 +151,7 @@ class TensorFile(Closing):
             ValueError: a type or shape differs.
         """
         start, framework = self._header.size, self._framework
-        parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._header.tensors]
+        parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._entries.values()]
         return Targets(parts, unseen=unseen)
 
     def fill(self, targets: Targets) -> None:
@@ -153,12 +176,18 @@ class TensorFile(Closing):
 
     def close(self) -> None:
         """Forget the file's keys. Returned tensors stay valid."""
+        self._closed = True
         self._opened.close()
         self._close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FileClosed(f"{self._opened.file.path} is closed")
+
     def _entry(self, name: str) -> TensorEntry:
+        self._check_open()
         if name not in self._entries:
-            raise NotFound(f"{self._opened.file.path} has no tensor {name[:80]!a}")
+            raise NoSuchTensor(f"{self._opened.file.path} has no tensor {name[:80]!a}")
         return self._entries[name]
 
     def _read(self, start: int, stop: int) -> memoryview:
@@ -168,48 +197,8 @@ class TensorFile(Closing):
         return memory
 
 
-class TensorSlice:
-    """A tensor that is read when it is indexed. Only segments with selected elements are read."""
-
-    def __init__(self, entry: TensorEntry, framework: Framework[Any], read: Callable[[int, int], memoryview]) -> None:
-        """Read nothing yet. Use :meth:`TensorFile.get_slice` instead."""
-        self._entry: Final = entry
-        self._framework: Final = framework
-        self._read: Final = read
-        self._item_size: Final = framework.item_size(entry)
-
-    def get_shape(self) -> list[int]:
-        """Return the whole tensor's shape."""
-        return list(self._entry.shape)
-
-    def get_dtype(self) -> str:
-        """Return the type in the file's spelling."""
-        return self._entry.dtype
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return the result of NumPy's basic indexing: integers, slices with positive steps, and an ellipsis.
-
-        Raises:
-            IndexError: too many indices, or one out of range.
-            ProofFailed: a segment is not what was sealed.
-            PolicyRefused: the lease has ended, or ends during the read.
-            Unavailable: the file cannot be read.
-        """
-        selection = select(self._entry.shape, index)
-        return self._framework.deliver(self._take(selection, self._entry.shape, self._entry.start))
-
-    def _take(self, selection: Selection, shape: tuple[int, ...], start: int) -> Any:
-        """Return the selection of a part of the tensor. The part has this shape, and its bytes begin at ``start``."""
-        row = self._item_size * math.prod(shape[1:])
-        first, rest = (selection[0], selection[1:]) if selection else (0, ())
-        rows = range(first, first + 1) if isinstance(first, int) else first
-        if rows and row > _WORTH_SKIPPING and not (rows.step == 1 and whole(rest, shape[1:])):
-            parts = [self._take(rest, shape[1:], start + number * row) for number in rows]
-            return parts[0] if isinstance(first, int) else self._framework.stack(parts)
-        low, high = (rows[0], rows[-1] + 1) if rows else (0, 0)
-        data = self._read(start + low * row, start + high * row)
-        view = self._framework.view(self._entry, (high - low, *shape[1:]), data)
-        return view[(shifted(first, low), *(shifted(part, 0) for part in rest), ...)]
+def _bytes_of(entry: TensorEntry) -> TensorEntry:
+    return replace(entry, dtype="U8", shape=(entry.stop - entry.start,))
 
 
 def _read_header(opened: OpenFile) -> Header:
@@ -220,8 +209,14 @@ def _read_header(opened: OpenFile) -> Header:
     return decode_header(beginning, size, name)
 
 
-def open_tensors(
-    model: SealedModel, path: str, framework: str = "np", device: str = "cpu", *, pin_memory: bool = False
+def open_tensors(  # noqa: PLR0913 - the file, and what its tensors shall be
+    model: SealedModel,
+    path: str,
+    framework: str = "np",
+    device: str = "cpu",
+    *,
+    pin_memory: bool = False,
+    raw: Collection[str] = (),
 ) -> TensorFile:
     """Open a safetensors file of an open model.
 
@@ -231,6 +226,7 @@ def open_tensors(
         framework: ``np`` or ``pt``.
         device: device of the tensors.
         pin_memory: decrypt into page-locked memory.
+        raw: types whose tensors are given as their bytes, such as ``F6_E2M3``, which no library has.
 
     Raises:
         NotFound: the content file knows no such sealed file.
@@ -242,7 +238,7 @@ def open_tensors(
     tensors = framework_of(framework, device, pin_memory=pin_memory)
     opened = model.open(path)
     try:
-        return TensorFile(opened, tensors, lambda: None)
+        return TensorFile(opened, tensors, lambda: None, raw)
     except BaseException:
         opened.close()
         raise
@@ -281,12 +277,14 @@ def load_into(model: SealedModel, params: Mapping[str, Any], framework: str = "n
             raise
 
 
-def safe_open(
+def safe_open(  # noqa: PLR0913 - safetensors' arguments and ours
     path: Path | str,
     framework: str = "np",
     device: str = "cpu",
     *,
+    backend: str = BACKENDS[0],
     pin_memory: bool = False,
+    raw: Collection[str] = (),
     keys: KeyProvider | None = None,
 ) -> TensorFile:
     """Open one sealed safetensors file, as ``safetensors.safe_open`` does, and its model with it.
@@ -294,32 +292,46 @@ def safe_open(
     Args:
         path: ``DIR/model.safetensors`` (or with ``.sealed``), where ``DIR`` or a folder above holds
             ``nodeseal.model.json``.
-        framework: as in :func:`open_tensors`; so are ``device`` and ``pin_memory``.
+        framework: as in :func:`open_tensors`; so are ``device``, ``pin_memory`` and ``raw``.
         device: device of the tensors.
+        backend: one of :data:`BACKENDS`, which are all the same here: nothing is mapped.
         pin_memory: decrypt into page-locked memory.
+        raw: types whose tensors are given as their bytes.
         keys: as in :func:`nodeseal.loader.open_model`.
 
     Raises:
-        NotFound: the path is not in a sealed model, or the model has no such file.
+        NoSuchFile: there is no such file, or the model does not have it.
+        NotFound: the file is not in a sealed model.
         MalformedInput: not safetensors, or the framework lacks a type.
         ProofFailed: the model is not what was sealed.
         PolicyRefused: the node may not open the model.
         Unavailable: no agent answers, or a file cannot be read.
+        ValueError: no such framework, device or backend.
     """
-    wanted = Path(path)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
+    tensors, wanted = framework_of(framework, device, pin_memory=pin_memory), Path(path)
     for folder in wanted.parents:
         if (folder / CONTENT_NAME).is_file():
-            return _open_alone(folder, wanted, framework_of(framework, device, pin_memory=pin_memory), keys)
+            return _open_alone(folder, wanted, keys, lambda opened, close: TensorFile(opened, tensors, close, raw))
+    if not wanted.exists():
+        raise NoSuchFile(f"No such file or directory: {wanted}")
     raise NotFound(f"{wanted}: not in a sealed model", remedy="name a file of a folder that `nodeseal seal` made")
 
 
-def _open_alone(folder: Path, wanted: Path, framework: Framework[Any], keys: KeyProvider | None) -> TensorFile:
+def _open_alone(
+    folder: Path,
+    wanted: Path,
+    keys: KeyProvider | None,
+    make: Callable[[OpenFile, Callable[[], None]], TensorFile],
+) -> TensorFile:
     model = open_model(folder, keys)
     try:
-        opened = model.open(wanted.relative_to(folder).as_posix().removesuffix(SEALED_SUFFIX))
-        return TensorFile(opened, framework, model.close)
-    except BaseException:
+        return make(model.open(wanted.relative_to(folder).as_posix().removesuffix(SEALED_SUFFIX)), model.close)
+    except BaseException as error:
         model.close()
+        if isinstance(error, NotFound) and not wanted.exists():
+            raise NoSuchFile(f"No such file or directory: {wanted}: {error}") from error
         raise
 
 

@@ -1,6 +1,6 @@
 """Tensors of PyTorch: views of verified memory, without a copy on the CPU.
 
-The memory lives as long as any of the tensors. bfloat16 and the eight-bit floats are PyTorch's own types.
+The memory lives as long as any of the tensors. bfloat16 and the floats of eight and four bits are PyTorch's own types.
 """
 
 from __future__ import annotations
@@ -8,18 +8,23 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from nodeseal.crypto.secret import allocate
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.loader.frameworks import Framework
+from nodeseal.loader.frameworks import Framework, lacks
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.safetensors import TensorEntry
-from nodeseal.loader.tensors import safe_open
+from nodeseal.loader.save import Plain, save_tensors
+from nodeseal.loader.tensors import BACKENDS, safe_open
+from nodeseal.sealed.content import Content
+from nodeseal.sealed.model_key import ModelKey
 
 DTYPES: Final = {
     "BOOL": torch.bool,
@@ -42,11 +47,20 @@ DTYPES: Final = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-"""Types by their names in safetensors."""
+if hasattr(torch, "float4_e2m1fn_x2"):  # PyTorch 2.8
+    DTYPES["F4"] = torch.float4_e2m1fn_x2
+"""Types by their names in safetensors. An element of ``float4_e2m1fn_x2`` is a byte with two numbers."""
+_HALVED: Final = "F4"
 
 
-def load_file(
-    path: Path | str, device: str = "cpu", *, pin_memory: bool = False, keys: KeyProvider | None = None
+def load_file(  # noqa: PLR0913 - safetensors' arguments and ours
+    path: Path | str,
+    device: str = "cpu",
+    *,
+    backend: str = BACKENDS[0],
+    pin_memory: bool = False,
+    raw: Collection[str] = (),
+    keys: KeyProvider | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return all tensors of one sealed safetensors file, as ``safetensors.torch.load_file`` does.
 
@@ -57,7 +71,9 @@ def load_file(
     Args:
         path: as in :func:`nodeseal.loader.safe_open`.
         device: device of the tensors, such as ``cuda:0``.
+        backend: as in :func:`nodeseal.loader.safe_open`; so is ``raw``.
         pin_memory: decrypt into page-locked memory.
+        raw: types whose tensors are bytes.
         keys: as in :func:`nodeseal.loader.open_model`.
 
     Raises:
@@ -67,8 +83,153 @@ def load_file(
         PolicyRefused: the node may not open the model, or the lease ends during the read.
         Unavailable: no agent answers, or a file cannot be read.
     """
-    with safe_open(path, "pt", device, pin_memory=pin_memory, keys=keys) as file:
+    with safe_open(path, "pt", device, backend=backend, pin_memory=pin_memory, raw=raw, keys=keys) as file:
         return file.get_tensors()
+
+
+def load_model(  # noqa: PLR0913 - safetensors' arguments and ours
+    model: torch.nn.Module,
+    path: Path | str,
+    strict: bool = True,  # noqa: FBT001, FBT002 - as in safetensors
+    device: str = "cpu",
+    *,
+    backend: str = BACKENDS[0],
+    keys: KeyProvider | None = None,
+) -> tuple[list[str], list[str]]:
+    """Load one sealed file into a module, as ``safetensors.torch.load_model`` does.
+
+    Args:
+        model: the module.
+        path: as in :func:`load_file`; so are ``device``, ``backend`` and ``keys``.
+        strict: whether missing and unexpected names are an error.
+        device: device of the tensors.
+        backend: as in :func:`nodeseal.loader.safe_open`.
+        keys: as in :func:`nodeseal.loader.open_model`.
+
+    Returns:
+        The names that the file lacks, and those that the module lacks.
+
+    Raises:
+        RuntimeError: names are missing or unexpected; or of another shape.
+        NotFound: as :func:`load_file`, like all others of nodeseal's errors.
+    """
+    tensors = load_file(path, device, backend=backend, keys=keys)
+    shared = _shared(model.state_dict())
+    missing, unexpected = map(set, model.load_state_dict(tensors, strict=False))
+    for group in shared:
+        kept = min(group & tensors.keys() or group)
+        for name in group - {kept}:  # one of several names of a tensor is enough, and the others are too many
+            (missing.discard if name in missing else unexpected.add)(name)
+    if strict and (missing or unexpected):
+        kinds = {"Missing": sorted(missing), "Unexpected": sorted(unexpected)}
+        told = "".join(
+            f"\n    {kind} key(s) in state_dict: " + ", ".join(f'"{name}"' for name in names)
+            for kind, names in kinds.items()
+            if names
+        )
+        raise RuntimeError(f"Error(s) in loading state_dict for {type(model).__name__}:{told}")  # PyTorch's words
+    return sorted(missing), sorted(unexpected)
+
+
+def save_file(
+    tensors: Mapping[str, torch.Tensor],
+    path: Path | str,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    model_keys: Sequence[ModelKey | Path | str],
+    **label: Any,
+) -> Content:
+    """Seal tensors into a new folder, as ``safetensors.torch.save_file`` writes them. No plaintext reaches a disk.
+
+    Args:
+        tensors: the tensors: dense, contiguous, and none sharing memory with another.
+        path: as in :func:`nodeseal.loader.save.save_tensors`; so are all arguments that follow.
+        metadata: texts for the header.
+        model_keys: public keys or their files.
+        **label: ``model_id`` and ``version``.
+
+    Raises:
+        ValueError: a tensor is sparse or not contiguous.
+        RuntimeError: two tensors share memory.
+        MalformedInput: the folder exists, PyTorch's type has no equivalent, or a key or name is malformed.
+        Unavailable: a key cannot be read, or the disk is full or too small; nothing is left behind.
+    """
+    _refuse_overlaps(tensors)
+    plain = {name: _plain(name, tensor) for name, tensor in tensors.items()}
+    return save_tensors(plain, path, model_keys, metadata=metadata, **label)
+
+
+def save_model(
+    model: torch.nn.Module,
+    path: Path | str,
+    metadata: Mapping[str, str] | None = None,
+    force_contiguous: bool = True,  # noqa: FBT001, FBT002 - as in safetensors
+    *,
+    model_keys: Sequence[ModelKey | Path | str],
+    **label: Any,
+) -> Content:
+    """Seal a module's tensors into a new folder; a tensor of several names once, as ``safetensors.torch.save_model``.
+
+    Args:
+        model: the module.
+        path: as in :func:`save_file`; so are ``metadata``, ``model_keys`` and ``label``.
+        metadata: texts for the header; names that are left out are added.
+        force_contiguous: whether tensors in another order are copied into the usual one.
+        model_keys: public keys or their files.
+        **label: ``model_id`` and ``version``.
+
+    Raises:
+        ValueError: as :func:`save_file`, like all others.
+    """
+    state, texts = dict(model.state_dict()), dict(metadata or {})
+    for group in _shared(state):
+        kept = min(group)
+        for name in group - {kept}:
+            texts.setdefault(name, kept)
+            del state[name]
+    if force_contiguous:
+        state = {name: tensor.contiguous() for name, tensor in state.items()}
+    return save_file(state, path, texts or None, model_keys=model_keys, **label)
+
+
+def _shared(state: Mapping[str, torch.Tensor]) -> list[set[str]]:
+    """Return the groups of names that mean the same memory."""
+    groups: dict[object, set[str]] = {}
+    for name, tensor in state.items():
+        if tensor.device.type != "meta" and tensor.nbytes:
+            place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            groups.setdefault(place, set()).add(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _refuse_overlaps(tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or not tensor.is_contiguous():
+            raise ValueError(f"{name}: not a dense, contiguous tensor; say .to_dense() or .contiguous()")
+    places = sorted((str(tensor.device), tensor.data_ptr(), name) for name, tensor in tensors.items() if tensor.nbytes)
+    for (device, start, name), (other, next_start, next_name) in pairwise(places):
+        if device == other != "meta" and start + tensors[name].nbytes > next_start:
+            raise RuntimeError(f"{name} and {next_name} share memory; save_model saves such tensors once")
+
+
+def _plain(name: str, tensor: torch.Tensor) -> Plain:
+    names = {dtype: key for key, dtype in DTYPES.items()}
+    if tensor.dtype not in names:
+        raise MalformedInput(f"tensor {name[:80]!a} has the type {tensor.dtype}, which safetensors lack")
+    dtype, shape = names[tensor.dtype], tuple(tensor.shape)
+    if dtype == _HALVED and shape:
+        shape = (*shape[:-1], 2 * shape[-1])
+    there = tensor.detach().to("cpu")
+    return Plain(dtype=dtype, shape=shape, data=_bytes(there))
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the memory of a contiguous tensor in main memory, which lives as long as the view."""
+    if not tensor.nbytes:
+        return memoryview(b"")
+    array = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
+    array._tensor = tensor  # noqa: SLF001 - keeps the memory
+    return memoryview(array).cast("B")
 
 
 def framework(device: str, *, pin_memory: bool = False) -> Framework[torch.Tensor]:
@@ -86,6 +247,14 @@ class _Torch:
         if self._pin_memory and size:  # CUDA takes nothing for an error
             _pin(memory)
         return memory
+
+    def stored(self, entry: TensorEntry) -> TensorEntry:
+        _dtype(entry)
+        if entry.dtype != _HALVED:
+            return entry
+        if not entry.shape or entry.shape[-1] % 2:
+            raise MalformedInput(f"tensor {entry.name[:80]!a} is F4, and its last dimension is not even")
+        return replace(entry, shape=(*entry.shape[:-1], entry.shape[-1] // 2))
 
     def item_size(self, entry: TensorEntry) -> int:
         return int(_dtype(entry).itemsize)
@@ -109,10 +278,7 @@ class _Torch:
             raise ValueError(f"{entry.name}: a tensor of another type or shape than the file's")
         if tensor.device.type != "cpu" or not tensor.is_contiguous():
             raise ValueError(f"{entry.name}: a tensor that is not contiguous in main memory")
-        size = entry.stop - entry.start
-        return (
-            memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B") if size else memoryview(b"")
-        )
+        return _bytes(tensor)
 
 
 def _tensor(data: memoryview, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -121,7 +287,7 @@ def _tensor(data: memoryview, shape: Sequence[int], dtype: torch.dtype) -> torch
 
 def _dtype(entry: TensorEntry) -> torch.dtype:
     if entry.dtype not in DTYPES:
-        raise MalformedInput(f"tensor {entry.name[:80]!a} has a type without PyTorch equivalent")
+        raise lacks(entry, "PyTorch")
     return DTYPES[entry.dtype]
 
 

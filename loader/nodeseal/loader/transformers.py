@@ -35,7 +35,7 @@ from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.model import SealedModel, open_model
 from nodeseal.loader.readable import readable_folder
 from nodeseal.loader.references import check_member, check_references
-from nodeseal.loader.tensors import TensorSlice
+from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.loader.torch import DTYPES
 from nodeseal.loader.weights import Choice, Weights
 

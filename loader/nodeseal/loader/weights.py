@@ -15,7 +15,8 @@ from typing import Any, Final
 from nodeseal.errors import MalformedInput
 from nodeseal.loader.closing import Closing
 from nodeseal.loader.model import SealedModel
-from nodeseal.loader.tensors import TensorFile, TensorSlice, open_tensors
+from nodeseal.loader.tensor_slice import TensorSlice
+from nodeseal.loader.tensors import TensorFile, open_tensors
 from nodeseal.sealed.content import SealedFile
 
 SINGLE: Final = "model.safetensors"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from nodeseal.crypto import floe
-from nodeseal.errors import MalformedInput, NotFound, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.errors import MalformedInput, NotFound, ProofFailed, Unavailable
 from nodeseal.loader import TensorFile, load_into, open_model, open_tensors, safe_open
 from nodeseal.loader import frameworks as frameworks_module
+from nodeseal.loader.library_errors import FileClosed
 from nodeseal.loader.numpy import load_file
 from support.damage import flip
 from support.mappings import left_out_of_core_dumps
@@ -96,7 +99,7 @@ INDICES: list[tuple[str, Any]] = [
 def test_a_slice_is_what_numpy_would_select(
     sample: Sample, name: str, index: Any, worth_skipping: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", worth_skipping)
+    monkeypatch.setattr("nodeseal.loader.tensor_slice._WORTH_SKIPPING", worth_skipping)
     with opened(sample) as file:
         selected = file.get_slice(name)[index]
     expected = TENSORS[name][index]
@@ -110,7 +113,7 @@ def test_a_slice_is_what_numpy_would_select(
 def test_a_slice_lies_in_memory_that_core_dumps_leave_out(
     sample: Sample, name: str, index: Any, worth_skipping: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", worth_skipping)
+    monkeypatch.setattr("nodeseal.loader.tensor_slice._WORTH_SKIPPING", worth_skipping)
     with opened(sample) as file:
         selected = file.get_slice(name)[index]
         assert not selected.size or left_out_of_core_dumps(selected.ctypes.data)
@@ -128,7 +131,9 @@ def test_a_slice_lies_in_memory_that_core_dumps_leave_out(
         (None, TypeError),
         ("x", TypeError),
         (1.0, TypeError),
-        ([1, 2], TypeError),
+        ([1, 2], IndexError),
+        (slice(0, ROWS + 1), IndexError),
+        ((slice(None), slice(0, COLUMNS + 1)), SafetensorError),
     ],
 )
 def test_an_index_is_refused(sample: Sample, index: Any, error: type[Exception]) -> None:
@@ -144,7 +149,7 @@ def test_a_slice_decrypts_only_the_segments_that_hold_it(sample: Sample, monkeyp
         positions.append(position)
         decrypt(self, position, segment, out, final=final)
 
-    monkeypatch.setattr("nodeseal.loader.tensors._WORTH_SKIPPING", SEGMENT)
+    monkeypatch.setattr("nodeseal.loader.tensor_slice._WORTH_SKIPPING", SEGMENT)
     with opened(sample) as file:
         monkeypatch.setattr(floe.Decryptor, "decrypt_into", note)
         file.get_slice("a.large")[600:610]
@@ -156,6 +161,21 @@ def test_a_slice_decrypts_only_the_segments_that_hold_it(sample: Sample, monkeyp
     (experts,) = (entry for entry in header.tensors if entry.name == "b.experts")
     starts = [header.size + experts.start + number * 600 * 500 * 4 for number in range(3)]
     assert sorted(positions) == [start // CAPACITY for start in starts]
+
+
+def test_an_index_out_of_bounds_is_told_as_safetensors_tells_it(sample: Sample) -> None:
+    for index, message in (
+        ((slice(2, None), COLUMNS), f"Error during slicing [2:, {COLUMNS}] with shape [{ROWS}, {COLUMNS}]: index"),
+        (slice(None, ROWS + 1, 2), f"Error during slicing [:{ROWS + 1}:2] with shape"),
+        ((..., -COLUMNS - 1), f"Invalid index {-COLUMNS - 1} for dimension 1 of size {COLUMNS}"),
+    ):
+        with opened(sample) as file, pytest.raises(SafetensorError, match=re.escape(message)):
+            file.get_slice("a.large")[index]
+
+
+def test_an_empty_list_selects_nothing(sample: Sample) -> None:
+    with opened(sample) as file:
+        assert file.get_slice("a.large")[[]].shape == (0, COLUMNS)
 
 
 def test_a_tensor_that_is_not_there_is_not_found(sample: Sample) -> None:
@@ -170,6 +190,19 @@ def test_the_model_above_the_file_is_found(sample: Sample, name: str) -> None:
     assert load_file(sample.directory / name, keys=sample.keys).keys() == TENSORS.keys()
 
 
+@pytest.mark.parametrize("name", ["absent.safetensors", "../absent.safetensors", "../../absent/model.safetensors"])
+def test_a_file_that_is_not_there_is_python_s_error_too(sample: Sample, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file or directory: "):
+        safe_open(sample.directory / name, keys=sample.keys)
+
+
+def test_backends_are_those_of_safetensors(sample: Sample) -> None:
+    for backend in ("mmap", "pread"):
+        assert load_file(sample.directory / PATH, backend=backend, keys=sample.keys).keys() == TENSORS.keys()
+    with pytest.raises(ValueError, match="backend 'read'"):
+        load_file(sample.directory / PATH, backend="read", keys=sample.keys)
+
+
 def test_files_outside_a_sealed_model_and_readable_ones_are_not_found(sample: Sample) -> None:
     with pytest.raises(NotFound, match="not in a sealed model"):
         safe_open(sample.plain / PATH, keys=sample.keys)
@@ -180,13 +213,20 @@ def test_files_outside_a_sealed_model_and_readable_ones_are_not_found(sample: Sa
 def test_closing_closes_the_model_unless_it_was_opened_by_somebody_else(sample: Sample) -> None:
     with opened(sample) as file:
         pass
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(FileClosed):
         file.get_tensor("c.vector")
     with open_model(sample.directory, sample.keys) as model:
         with open_tensors(model, PATH) as file:
             tensors = file.get_tensors()
+            piece = file.get_slice("c.vector")
         with pytest.raises(ValueError, match="closed"):
-            file.get_tensor("c.vector")
+            piece[:2]
+        for ask in (file.keys, file.offset_keys, file.metadata, file.get_tensors):
+            with pytest.raises(FileClosed, match="closed"):
+                ask()
+        for get in (file.get_tensor, file.get_slice):
+            with pytest.raises(SafetensorError, match="closed"):
+                get("c.vector")
         assert bytes(model.read("config.json")) == b"{}"
     assert np.array_equal(tensors["c.vector"], TENSORS["c.vector"])
 
