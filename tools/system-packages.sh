@@ -17,6 +17,7 @@ need swtpm-tools command -v swtpm_setup
 need tpm2-tools command -v tpm2_checkquote
 need softhsm2 command -v softhsm2-util
 need openssl command -v openssl
+need openssh-client command -v ssh-keygen
 need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
 need pkg-config command -v pkg-config

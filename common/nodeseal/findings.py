@@ -148,6 +148,37 @@ class FindingId(Enum):
         "the caller has no role that permits this",
         "ask someone with the role, or ask for the role: nodeseal-verifier person add",
     )
+    # Signatures of people
+    SSH_ALGORITHM = (
+        "ssh.algorithm",
+        Severity.UNTRUSTED,
+        "the SSH signature was made with a hash or a scheme that is not accepted, or not the one of its key",
+        "sign with ssh-keygen -Y sign of OpenSSH 8.2 or newer, which uses sha512",
+    )
+    SSH_NAMESPACE = (
+        "ssh.namespace",
+        Severity.UNTRUSTED,
+        "the SSH signature was made for another purpose",
+        "sign with the namespace shown: ssh-keygen -Y sign -n NAMESPACE",
+    )
+    SSH_SIGNATURE = (
+        "ssh.signature",
+        Severity.UNTRUSTED,
+        "the SSH signature does not verify over this message under the key that it names",
+        "sign exactly the file that was shown, byte for byte",
+    )
+    SSH_USER_PRESENCE = (
+        "ssh.user-presence",
+        Severity.UNTRUSTED,
+        "nobody touched the FIDO2 token that made the signature",
+        "make the key anew without the option no-touch-required, and touch the token when it blinks",
+    )
+    SSH_USER_VERIFICATION = (
+        "ssh.user-verification",
+        Severity.UNTRUSTED,
+        "the signature does not prove that its FIDO2 token knew its user, as the rules demand",
+        "sign with a key made by ssh-keygen -t ed25519-sk -O verify-required",
+    )
     # Quotes
     QUOTE_MALFORMED = (
         "quote.malformed",

@@ -13,6 +13,8 @@ from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto import floe
 from nodeseal.crypto.ima_signatures import read_ima_key
+from nodeseal.crypto.ssh_key import decode_ssh_key
+from nodeseal.crypto.ssh_signature import verify_ssh_signature
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.claims import Claims, decode_claims, encode_claims
 from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
@@ -52,7 +54,7 @@ from nodeseal.uefi.tagged_event import decode_tagged_event
 from nodeseal.verifier.keys.token_uri import parse_token_uri
 from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encode_call
 from nodeseal.x509.certificate import decode_certificate_file, split_certificates
-from support import goldens, ima, packages, sealed, uefi
+from support import goldens, ima, packages, sealed, ssh, uefi
 from support.data import ROOT
 from support.ima import decode_ima_log
 
@@ -175,6 +177,8 @@ CONTEXT = ReleaseContext(
 _, MODEL_KEY = sealed.model_key()
 SLOTS = Slots(digest_of(b"model"), (MODEL_KEY.slot(digest_of(b"model"), sealed.DATA_KEY),))
 
+SIGNERS = (ssh.ed25519_signer(), ssh.token(), ssh.token(ssh.SK_P256))
+
 DECODERS = {
     "attest": Decoder(
         decode=decode_attest,
@@ -255,6 +259,11 @@ DECODERS = {
         exact=False,
     ),
     "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
+    "ssh-key": Decoder(decode=decode_ssh_key, good=tuple(signer.blob for signer in SIGNERS)),
+    "ssh-signature": Decoder(
+        decode=lambda raw: verify_ssh_signature(raw, b"message", "n"),
+        good=tuple(signer.signature(b"message", "n") for signer in SIGNERS),
+    ),
     "release-context": Decoder(decode=decode_release_context, good=(encode_release_context(CONTEXT),)),
     "content": Decoder(decode=parse_content, good=(sealed.CONTENT.encode(), _stored("nodeseal.model.json"))),
     "slots": Decoder(decode=parse_slots, good=(SLOTS.encode(), _stored("nodeseal.slots.json"))),

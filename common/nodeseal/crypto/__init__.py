@@ -7,6 +7,7 @@
 - ``hpke``, ``hpke_receiver``, ``kdf``: data keys on their way.
 - ``floe``, ``keywrap``, ``secret``: content files, private keys at rest, and memory that holds secrets.
 - ``authority``, ``tls_identity``, ``tls_key``: TLS certificates, the identities in them, and their keys.
+- ``ssh_key``, ``ssh_signature``: keys and signatures of people, as OpenSSH makes them.
 - ``synthetic``, ``tpm_vendor``: keys and certificates of software TPMs; never trusted.
 
 A function that verifies raises, or returns the problem as text; none returns a bool. Times are arguments.
