@@ -179,6 +179,31 @@ class FindingId(Enum):
         "the signature does not prove that its FIDO2 token knew its user, as the rules demand",
         "sign with a key made by ssh-keygen -t ed25519-sk -O verify-required",
     )
+    # The log
+    LOG_SIGNATURE = (
+        "log.signature",
+        Severity.UNTRUSTED,
+        "a checkpoint of the log is not signed by the key that is expected",
+        "compare the key with what nodeseal-verifier log-key prints on the verifier's host; else it is forged",
+    )
+    LOG_PROOF = (
+        "log.proof",
+        Severity.UNTRUSTED,
+        "a proof does not lead from an act, or from an earlier checkpoint, to the checkpoint of the log",
+        "keep both as evidence: the log was changed, or what you were shown is not from it",
+    )
+    LOG_FORK = (
+        "log.fork",
+        Severity.UNTRUSTED,
+        "two checkpoints of one log contradict each other",
+        "keep both as evidence and trust neither: somebody showed two histories; find out who could sign for the log",
+    )
+    LOG_EXPORT = (
+        "log.export",
+        Severity.UNTRUSTED,
+        "what an export says is in force does not follow from its acts",
+        "keep the export as evidence: rows of the verifier's database, or the export, were edited",
+    )
     # Quotes
     QUOTE_MALFORMED = (
         "quote.malformed",

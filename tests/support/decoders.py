@@ -12,6 +12,7 @@ from nodeseal import documents
 from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto import floe
+from nodeseal.crypto.ed25519 import Ed25519Signer, new_log_key
 from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.crypto.ssh_key import decode_ssh_key
 from nodeseal.crypto.ssh_signature import verify_ssh_signature
@@ -33,6 +34,10 @@ from nodeseal.sealed.content import parse_content
 from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import Slots, parse_slots
 from nodeseal.settings import parse_yaml
+from nodeseal.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from nodeseal.tlog.checkpoint import log_key as checkpoint_key
+from nodeseal.tlog.note import parse_vkey
+from nodeseal.tlog.proof_text import AddCheckpoint, LogProof, decode_add_checkpoint, decode_proof
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Attest, Certified, ClockInfo, Created, Quoted, decode_attest, encode_attest
 from nodeseal.tpm.buffer import Reader
@@ -177,6 +182,8 @@ CONTEXT = ReleaseContext(
 _, MODEL_KEY = sealed.model_key()
 SLOTS = Slots(digest_of(b"model"), (MODEL_KEY.slot(digest_of(b"model"), sealed.DATA_KEY),))
 
+LOG_SIGNER = Ed25519Signer(new_log_key(), "log")
+NOTE = sign_checkpoint(Checkpoint(origin="a.example/log", size=3, root=bytes(32)), LOG_SIGNER).raw
 SIGNERS = (ssh.ed25519_signer(), ssh.token(), ssh.token(ssh.SK_P256))
 
 DECODERS = {
@@ -263,6 +270,19 @@ DECODERS = {
     "ssh-signature": Decoder(
         decode=lambda raw: verify_ssh_signature(raw, b"message", "n"),
         good=tuple(signer.signature(b"message", "n") for signer in SIGNERS),
+    ),
+    "checkpoint": Decoder(
+        decode=lambda raw: open_checkpoint(raw, checkpoint_key("a.example/log", LOG_SIGNER.public)), good=(NOTE,)
+    ),
+    "log-proof": Decoder(
+        decode=decode_proof, good=(LogProof(index=2, path=(bytes(32),), note=NOTE, extra=b"x").encode(),), exact=False
+    ),
+    "add-checkpoint": Decoder(
+        decode=decode_add_checkpoint, good=(AddCheckpoint(old=1, path=(bytes(32),), note=NOTE).encode(),), exact=False
+    ),
+    "verifier-key": Decoder(
+        decode=lambda raw: parse_vkey(raw.decode(errors="replace")),
+        good=(checkpoint_key("a.example/log", LOG_SIGNER.public).text.encode(),),
     ),
     "release-context": Decoder(decode=decode_release_context, good=(encode_release_context(CONTEXT),)),
     "content": Decoder(decode=parse_content, good=(sealed.CONTENT.encode(), _stored("nodeseal.model.json"))),

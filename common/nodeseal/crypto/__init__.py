@@ -8,6 +8,7 @@
 - ``floe``, ``keywrap``, ``secret``: content files, private keys at rest, and memory that holds secrets.
 - ``authority``, ``tls_identity``, ``tls_key``: TLS certificates, the identities in them, and their keys.
 - ``ssh_key``, ``ssh_signature``: keys and signatures of people, as OpenSSH makes them.
+- ``ed25519``: checkpoints of the log and cosignatures of witnesses.
 - ``synthetic``, ``tpm_vendor``: keys and certificates of software TPMs; never trusted.
 
 A function that verifies raises, or returns the problem as text; none returns a bool. Times are arguments.
