@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nodeseal.checks.faults import Unfit
+from nodeseal.checks.faults import Unfit, require_fit
 from nodeseal.errors import MalformedInput, NodesealError
 from nodeseal.verifier.backup import back_up, restore, try_restore
+from nodeseal.verifier.checks.start import faults_beside
+from nodeseal.verifier.config import load_config
 from nodeseal.verifier.main import app
 from nodeseal.verifier.states import PEOPLE
 from nodeseal.verifier.store.database import copy_database, opened_engine, run
@@ -22,7 +24,7 @@ from support.terminal import Terminal
 from support.verifier import RunningVerifier, a_verifier
 
 NOW = datetime.now(UTC)
-SECRETS = "acts.key", "ca.key", "ear.key", "kek", "server.key", "verifier.sqlite"
+SECRETS = "acts.key", "ca.key", "ear.key", "kek", "log.key", "server.key", "verifier.sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,12 @@ def test_what_is_restored_starts_with_what_was_in_force_then(
     settings = copy.folder / "verifier.yaml"
     for address in (running.listen, running.listen_enrol):
         settings.write_text(settings.read_text().replace(address, "127.0.0.1:0"))
+    with pytest.raises(Unfit, match=r"checkpoint.*not there"):
+        require_fit(faults_beside(load_config(settings), settings, NOW)[0])
+    begun = CliRunner().invoke(
+        app, ["new-origin", "--keep", "alice", "--reason", "disk failed", "--config", str(settings)]
+    )
+    assert "has ended" in begun.output, begun
     copy.start()
     try:
         client = copy.folder / "persons" / "alice" / "client.yaml"
@@ -77,8 +85,8 @@ def test_secrets_are_private_in_a_backup_and_where_it_is_restored(backup: Path, 
 
 def test_keys_may_be_kept_apart_and_are_needed_to_restore(running: RunningVerifier, tmp_path: Path) -> None:
     back_up(running.folder / "verifier.yaml", tmp_path / "backup", tmp_path / "safe")
-    assert sorted(path.name for path in (tmp_path / "safe").iterdir()) == ["acts.key", "kek"]
-    assert not {"acts.key", "kek"} & {path.name for path in (tmp_path / "backup").iterdir()}
+    assert sorted(path.name for path in (tmp_path / "safe").iterdir()) == ["acts.key", "kek", "log.key"]
+    assert not {"acts.key", "kek", "log.key"} & {path.name for path in (tmp_path / "backup").iterdir()}
     with pytest.raises(Unfit, match=r"kek"):
         restore(tmp_path / "backup", tmp_path / "restored", NOW)
     assert restore(tmp_path / "backup", tmp_path / "restored", NOW, tmp_path / "safe").keys[-1] == "llama"

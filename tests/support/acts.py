@@ -27,6 +27,14 @@ EXAMPLES: dict[str, Any] = {
     act.kind: act
     for act in (
         acts.LogOpened(closed_size=3, closed_root=bytes(32)),
+        acts.OriginChanged(
+            origin="example.org/nodeseal/0123456789abcdef0123456789abcdef",
+            signed_size=9,
+            signed_root=bytes(32),
+            kept_size=7,
+            kept_root=bytes(32),
+            reason="restored",
+        ),
         acts.NodeEnrolled(
             node_id=NODE,
             ek_name=AK,

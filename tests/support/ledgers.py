@@ -30,6 +30,21 @@ from support.acts import AT, NODE
 
 T = TypeVar("T")
 MAC_KEY = MacKey(raw=bytes(32))
+
+
+class NoTree:
+    """Stands for the tree of a log where a test is about something else."""
+
+    def last(self, _connection: sa.Connection) -> None:
+        """Return nothing."""
+
+    def extend(self, _connection: sa.Connection, _envelopes: object, _index: int) -> None:
+        """Sign nothing."""
+
+    def publish(self, _signed: object) -> None:
+        """Write nothing."""
+
+
 TELLING = EvidenceExported(node_id=NODE, quote_sha256=bytes(32), codes=(), findings=Digest(""))
 """An act that changes no row."""
 
@@ -103,7 +118,7 @@ class Bench:
         """Begin with a ledger that knows nothing but database and journal."""
         clock = Clock(wall=lambda: AT + timedelta(seconds=self.steady), steady=lambda: self.steady)
         self.diary = Diary()
-        self.ledger = Ledger(self.store, MAC_KEY, Journal(self.folder / "journal"), clock)
+        self.ledger = Ledger(self.store, MAC_KEY, Journal(self.folder / "journal"), clock, NoTree())
         self.ledger.follow(self.diary)
 
     @property

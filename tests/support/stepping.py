@@ -18,6 +18,7 @@ from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.record import Recorder
+from nodeseal.verifier.ledger.tree.log_tree import LogTree
 from nodeseal.verifier.store import database
 
 CALLS = (
@@ -29,6 +30,8 @@ CALLS = (
     (Ledger, "_fold"),
     (Ledger, "_let_go"),
     (Fleet, "put_in_force"),
+    (LogTree, "extend"),
+    (LogTree, "publish"),
     (os, "link"),
     (os, "fsync"),
 )

@@ -25,8 +25,11 @@ from typing import Any
 
 import pytest
 
+from nodeseal.crypto.ed25519 import Ed25519Signer, new_log_key
 from nodeseal.errors import NodesealError
 from nodeseal.ids import ModelId, NodeId, lease_id_of
+from nodeseal.tlog.checkpoint import parse_checkpoint
+from nodeseal.tlog.note import decode_note
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.clock import SYSTEM
@@ -39,9 +42,10 @@ from nodeseal.verifier.ledger.documents import document_of
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.ledger import Ledger
-from nodeseal.verifier.ledger.log import check_log, open_log, record_alone
+from nodeseal.verifier.ledger.log import check_log, check_tree, open_log, open_tree, record_alone
+from nodeseal.verifier.ledger.tree.log_tree import LogTree, read_checkpoint_file, read_head, require_beginning
 from nodeseal.verifier.states import NodeState
-from nodeseal.verifier.store.database import Store, made_engine, opened_engine
+from nodeseal.verifier.store.database import Store, made_engine, opened_engine, run
 from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
@@ -53,10 +57,16 @@ KILLS = int(os.environ.get("NODESEAL_CRASH_KILLS", "12")) * 8
 STEPS = 220
 """Steps that a child takes at most until it is killed."""
 MAC_KEY = MacKey(raw=bytes(range(32)))
+SIGNER = Ed25519Signer(new_log_key(), "log.key")
 SELECTION = PcrSelection.of({HashAlg.SHA256: range(10)})
 SETTINGS = AttestationSettings(interval_seconds=30, trust_seconds=120, answer_within_seconds=15, selection=SELECTION)
 MODEL = document_of(b"{}")
 LENDING = NodeId("n-" + "c" * 26)
+
+
+def a_tree(folder: Path) -> LogTree:
+    """Return the tree of the ledger in a folder."""
+    return LogTree(SIGNER, "example.org", folder / "checkpoint")
 
 
 def enrolled(node_id: NodeId, state: NodeState) -> acts.NodeEnrolled:
@@ -76,6 +86,7 @@ def prepare(path: Path) -> None:
         METADATA.create_all(engine)
         open_log(engine, MAC_KEY, AT)
         record_alone(engine, MAC_KEY, "test", AT, lambda _: Decided(None, made, contents=(MODEL,)))
+        open_tree(engine, MAC_KEY, a_tree(path.parent))
 
 
 # The child
@@ -150,13 +161,16 @@ class _Load:
                 self._fleet.touch(node)
             await self._fleet.flush()
             await self._fleet.ledger.sequence()
+            signed = self._fleet.ledger.published
+            if signed is not None:
+                self._told.send(("tree", signed.raw.decode()))
             await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def _fleet(folder: Path) -> AsyncIterator[tuple[Fleet, Store]]:
     with opened_engine(folder / "db.sqlite") as engine, closing(Store(engine)) as store:
-        fleet = Fleet(Ledger(store, MAC_KEY, Journal(folder / "journal"), SYSTEM), SETTINGS)
+        fleet = Fleet(Ledger(store, MAC_KEY, Journal(folder / "journal"), SYSTEM, a_tree(folder)), SETTINGS)
         try:
             await fleet.load([])
             yield fleet, store
@@ -187,8 +201,8 @@ def told_by(folder: Path, last: int, seed: int) -> list[tuple[str, ...]]:
 def states_allowed(said: list[tuple[str, ...]], node_id: str) -> set[str]:
     """Return the states in which a node may be: the last that somebody was told, or one that was asked for since."""
     allowed = {"stale"}
-    for word, state, about, *_ in said:
-        if about != node_id or state not in {"quarantined", "stale"}:
+    for word, state, *about in said:
+        if about[:1] != [node_id] or state not in {"quarantined", "stale"}:
             continue
         allowed = {state} if word == "told" else allowed | {state}
     return allowed
@@ -197,7 +211,8 @@ def states_allowed(said: list[tuple[str, ...]], node_id: str) -> set[str]:
 async def check(folder: Path, said: list[tuple[str, ...]]) -> None:
     """See what a start finds, before and after it has recorded what the journal holds."""
     with opened_engine(folder / "db.sqlite") as engine:
-        check_log(engine, MAC_KEY)
+        check_tree(engine, check_log(engine, MAC_KEY), SIGNER.public)
+    one_tree(folder, said)
     async with _fleet(folder) as (fleet, store):
         for node_id in (NODE, OTHER_NODE):
             assert fleet.get(node_id).state.value in states_allowed(said, node_id), said
@@ -213,12 +228,22 @@ async def check(folder: Path, said: list[tuple[str, ...]]) -> None:
     assert list((folder / "journal").iterdir()) == []
 
 
+def one_tree(folder: Path, said: list[tuple[str, ...]]) -> None:
+    """See to it that every checkpoint that was given out, and the one outside, is of the tree in the database."""
+    kept = read_checkpoint_file(folder / "checkpoint", SIGNER.public).checkpoint
+    told = [parse_checkpoint(decode_note(note.encode()).text) for word, note, *_ in said if word == "tree"]
+    with opened_engine(folder / "db.sqlite") as engine:
+        for earlier in (*told, kept):
+            run(engine, lambda rows, of=earlier: require_beginning(rows, read_head(rows, SIGNER.public), of))  # type: ignore[misc]
+
+
 def leases_hold(folder: Path, said: list[tuple[str, ...]]) -> None:
     """See to it that leases that were told are there, and have ended if a quarantine was told after them."""
     with closing(sqlite3.connect(folder / "db.sqlite")) as connection:
         rows = dict(connection.execute("SELECT lease_id, ended FROM leases"))
     begun: list[str] = []
-    for word, what, about, *_ in said:
+    for word, what, *rest in said:
+        about = "".join(rest[:1])
         if (word, what) == ("told", "lease"):
             begun.append(about)
         elif (word, what) == ("told", "no leases"):
@@ -235,6 +260,7 @@ def test_a_ledger_killed_at_any_step_loses_nothing_that_was_told(tmp_path: Path)
         folder = tmp_path / str(number)
         folder.mkdir()
         shutil.copy(tmp_path / "first.sqlite", folder / "db.sqlite")
+        shutil.copy(tmp_path / "checkpoint", folder / "checkpoint")
         said = told_by(folder, chance.randint(1, STEPS), number)
         asyncio.run(check(folder, said))
         leases_hold(folder, said)

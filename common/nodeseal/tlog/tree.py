@@ -47,6 +47,36 @@ def root_of_leaves(leaves: Sequence[bytes]) -> bytes:
     return level[0] if level else EMPTY_ROOT
 
 
+class RootBuilder:
+    """Computes the root over leaf hashes that come one after the other.
+
+    Attributes:
+        size: leaves so far.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._complete: list[bytes] = []
+
+    def add(self, leaf: bytes) -> None:
+        """Add a leaf hash."""
+        size, found = self.size, leaf
+        while size & 1:
+            found = hash_node(self._complete.pop(), found)
+            size >>= 1
+        self._complete.append(found)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the root over the leaves so far."""
+        if not self._complete:
+            return EMPTY_ROOT
+        *rest, found = self._complete
+        for left in reversed(rest):
+            found = hash_node(left, found)
+        return found
+
+
 def inclusion_path(index: int, size: int, subtree: Subtrees) -> tuple[bytes, ...]:
     """Return the proof that leaf ``index`` is in the tree of ``size`` leaves, from the leaf's sibling upwards.
 

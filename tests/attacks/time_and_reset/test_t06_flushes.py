@@ -36,6 +36,7 @@ from support.admin import a_sealed_model, activate, admitted, grant, trusted_nod
 from support.attackers import seen_by
 from support.fake_node import FakeNode, a_node, golden_of
 from support.in_process import in_process
+from support.ledgers import NoTree
 from support.verifier import RunningVerifier, Stubs, a_verifier
 
 TRIES = int(os.environ.get("NODESEAL_CRASH_KILLS", "12")) * 5
@@ -119,7 +120,7 @@ async def check(verifier: RunningVerifier, folder: Path, told: Told) -> None:
     mac_key = load_mac_key(config.acts_key)
     with opened_engine(folder / "verifier.sqlite") as engine, closing(Store(engine)) as store:
         check_log(engine, mac_key)
-        fleet = Fleet(Ledger(store, mac_key, Journal(folder / "journal"), SYSTEM), config.attestation)
+        fleet = Fleet(Ledger(store, mac_key, Journal(folder / "journal"), SYSTEM, NoTree()), config.attestation)
         try:
             await compare(store, fleet, told)
         finally:

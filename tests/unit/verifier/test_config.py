@@ -102,7 +102,7 @@ def test_a_long_answer_has_half_of_the_trust_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("trust_seconds: 120", "trust_seconds: 59", "line 26: trust_seconds is not an integer from 60"),
+        ("trust_seconds: 120", "trust_seconds: 59", "line 28: trust_seconds is not an integer from 60"),
         (
             "  pcrs:",
             "  max_waiting_log_bytes: 70000000\n  pcrs:",

@@ -24,7 +24,7 @@ from nodeseal.checks.faults import Fault, find_faults, require_fit
 from nodeseal.errors import MalformedInput
 from nodeseal.files import PRIVATE, PUBLIC, naming, read_file, sync_folder, write_file
 from nodeseal.verifier.checks.start import checks_of
-from nodeseal.verifier.config import DEFAULT_ACTS_KEY, DEFAULT_EAR_KEY, DEFAULT_JOURNAL, load_config
+from nodeseal.verifier.config import DEFAULT_ACTS_KEY, DEFAULT_EAR_KEY, DEFAULT_JOURNAL, DEFAULT_LOG_KEY, load_config
 from nodeseal.verifier.ledger.leaf import read_entry
 from nodeseal.verifier.store.acts import Filter, log_page, log_size
 from nodeseal.verifier.store.database import copy_database, opened_engine, run
@@ -33,11 +33,11 @@ from nodeseal.verifier.store.policy import list_goldens, list_keys
 
 _SETTINGS: Final = "verifier.yaml"
 _DATABASE: Final = "verifier.sqlite"
-_APART: Final = frozenset({"kek", "acts.key"})
+_APART: Final = frozenset({"kek", "acts.key", "log.key"})
 """What is kept apart from the database, on request."""
 _OPTIONAL: Final = _APART | {"token-pin", "ear.key", "quirks.yaml"}
 """What may be a credential of systemd's, or is made when it is missing."""
-_MUST_HOLD: Final = frozenset({"--config", "database", "journal", "keys.acts", "keys.kek", "keys.folder"})
+_MUST_HOLD: Final = frozenset({"--config", "database", "journal", "keys.acts", "keys.log", "keys.kek", "keys.folder"})
 """Fields whose faults keep a folder from being restored. Others are mended afterwards: a certificate that has ended."""
 
 
@@ -66,6 +66,7 @@ _PARTS: Final = (
     BackupPart(setting=("keys", "folder"), name="keys", folder=True),
     BackupPart(setting=("keys", "kek"), name="kek"),
     BackupPart(setting=("keys", "acts"), name="acts.key", default=DEFAULT_ACTS_KEY),
+    BackupPart(setting=("keys", "log"), name="log.key", default=DEFAULT_LOG_KEY),
     BackupPart(setting=("keys", "ear"), name="ear.key", default=DEFAULT_EAR_KEY),
     BackupPart(setting=("keys", "pkcs11", "pin"), name="token-pin"),
     BackupPart(setting=("tls", "ca"), name="ca.pem", mode=PUBLIC),
@@ -75,7 +76,9 @@ _PARTS: Final = (
     BackupPart(setting=("attestation", "quirks"), name="quirks.yaml", mode=PUBLIC),
     BackupPart(setting=("enrolment", "ek_roots"), name="ek-roots", mode=PUBLIC, folder=True),
 )
-"""The journal comes before the database, and the keys come after it: a key is on the disk before it is recorded."""
+"""The checkpoint is no part: it says whether a database was put back.
+
+The journal comes before the database, and the keys come after it: a key is on the disk before it is recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +177,7 @@ def _proved(folder: Path, at: datetime) -> RestoredState:
             people=tuple(person.name for person in run(engine, list_persons)),
             keys=tuple(key.key_id for key in run(engine, list_keys) if key.revoked is None),
             goldens=tuple(golden.name for golden in goldens),
-            warnings=tuple(faults),
+            warnings=tuple(fault for fault in faults if fault.field != "checkpoint"),
         )
 
 

@@ -83,4 +83,5 @@ def _lines(state: RestoredState, folder: Path, new: Path | None) -> Iterator[str
     yield "WARNING  never run it beside the verifier that it was copied from"
     if new is not None:
         yield f"restored: {new}; give it to the verifier's user: chown -R"
-        yield f"next: nodeseal-verifier check --config {new / 'verifier.yaml'}"
+        yield f"next: nodeseal-verifier new-origin --keep NAME --reason WHY --config {new / 'verifier.yaml'}"
+        yield "  the old log cannot go on: acts after the backup were signed, and are not in it"

@@ -31,6 +31,8 @@ DEFAULT_WAITING_LOG_BYTES: Final = 512 * 1024 * 1024
 DEFAULT_EAR_KEY: Final = "ear.key"
 DEFAULT_ACTS_KEY: Final = "acts.key"
 DEFAULT_JOURNAL: Final = "journal"
+DEFAULT_LOG_KEY: Final = "log.key"
+DEFAULT_CHECKPOINT: Final = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,8 @@ class Config:
         ear_key: the private key that tokens about nodes are signed with, in PEM.
         acts_key: the key that authenticates the rows of the log, unless systemd provides it.
         journal: folder of restrictions that are in force and not recorded yet.
+        log_key: the key that signs checkpoints of the log, in PEM, unless systemd provides it.
+        checkpoint: file with the last checkpoint that was given out; it must not be in a backup.
         token: the PKCS#11 token for model keys, if there is one.
         retired: settings of older versions that the file still has; they are ignored.
     """
@@ -149,6 +153,8 @@ class Config:
     ear_key: Path
     acts_key: Path
     journal: Path
+    log_key: Path
+    checkpoint: Path
     token: TokenSettings | None = None
     retired: tuple[str, ...] = ()
 
@@ -177,6 +183,8 @@ def load_config(path: Path) -> Config:
         ear_key=base / (keys.text("ear") if keys.has("ear") else DEFAULT_EAR_KEY),
         acts_key=base / (keys.text("acts") if keys.has("acts") else DEFAULT_ACTS_KEY),
         journal=base / (fields.text("journal") if fields.has("journal") else DEFAULT_JOURNAL),
+        log_key=base / (keys.text("log") if keys.has("log") else DEFAULT_LOG_KEY),
+        checkpoint=base / (fields.text("checkpoint") if fields.has("checkpoint") else DEFAULT_CHECKPOINT),
         token=_token(keys.fields("pkcs11"), base) if keys.has("pkcs11") else None,
         retired=retired,
     )

@@ -21,6 +21,7 @@ from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
 from nodeseal.verifier.backup_commands import BACKUP_EXAMPLE, RESTORE_EXAMPLE, backup, restore
+from nodeseal.verifier.log_commands import LOG_KEY_EXAMPLE, NEW_ORIGIN_EXAMPLE, log_key, new_origin
 from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
 
 app = typer.Typer(
@@ -36,6 +37,8 @@ app.add_typer(ek_app, name="ek")
 
 app.command("backup", epilog=BACKUP_EXAMPLE)(backup)
 app.command("restore", epilog=RESTORE_EXAMPLE)(restore)
+app.command("log-key", epilog=LOG_KEY_EXAMPLE)(log_key)
+app.command("new-origin", epilog=NEW_ORIGIN_EXAMPLE)(new_origin)
 
 GRPC_VARIABLES: Final = {
     "GRPC_VERBOSITY": "NONE",  # peers can cause its lines; they are not JSON, and wait
@@ -193,7 +196,8 @@ def upgrade_command(config: ConfigOption) -> None:
     """Upgrade database and keys to this version; stop the verifier first."""
     from nodeseal.verifier.checks.start import claimed
     from nodeseal.verifier.config import load_config
-    from nodeseal.verifier.ledger.log import has_begun, load_mac_key, make_mac_key, open_log
+    from nodeseal.verifier.ledger.log import has_begun, has_tree, load_mac_key, make_mac_key, open_log, open_tree
+    from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key, make_log_key
     from nodeseal.verifier.setup import make_ear_key
     from nodeseal.verifier.store.database import opened_engine, require_database
     from nodeseal.verifier.store.migrate import migrate
@@ -205,7 +209,11 @@ def upgrade_command(config: ConfigOption) -> None:
         make_ear_key(settings.ear_key)
         if not has_begun(engine):
             make_mac_key(settings.acts_key)
-        open_log(engine, load_mac_key(settings.acts_key), datetime.now(UTC))
+        mac_key = load_mac_key(settings.acts_key)
+        open_log(engine, mac_key, datetime.now(UTC))
+        if not has_tree(engine):
+            make_log_key(settings.log_key)
+        open_tree(engine, mac_key, LogTree(load_log_key(settings.log_key), settings.trust_domain, settings.checkpoint))
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")

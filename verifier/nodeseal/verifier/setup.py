@@ -32,8 +32,10 @@ from nodeseal.files import (
 from nodeseal.ids import PersonId
 from nodeseal.verifier.config import (
     DEFAULT_ACTS_KEY,
+    DEFAULT_CHECKPOINT,
     DEFAULT_EAR_KEY,
     DEFAULT_JOURNAL,
+    DEFAULT_LOG_KEY,
     Config,
     TlsSettings,
     join_address,
@@ -41,7 +43,8 @@ from nodeseal.verifier.config import (
 )
 from nodeseal.verifier.enrolment.vendors import SUFFIXES, Vendors, load_vendors
 from nodeseal.verifier.ledger.acts import VERIFIER
-from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log
+from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log, open_tree
+from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key, make_log_key
 from nodeseal.verifier.people.persons import Newcomer, People
 from nodeseal.verifier.states import PEOPLE
 from nodeseal.verifier.store.database import made_engine
@@ -62,11 +65,13 @@ tls:
   node_hours: 24                      # how long a node's certificate is valid
 database: "verifier.sqlite"
 journal: "journal"                    # what was taken away and is not in the database yet
+checkpoint: "checkpoint"              # the log's last one, to see that the database was not put back; never restore it
 keys:
   folder: "keys"
   kek: "kek"                          # systemd's credential nodeseal-kek goes before it
   ear: "ear.key"                      # signs tokens about nodes for relying parties
   acts: "acts.key"                    # authenticates the log; systemd's credential nodeseal-acts-key goes before it
+  log: "log.key"                      # signs the log's checkpoints; nodeseal-log-key goes before it
 enrolment:
   ek_roots: "ek-roots"                # certificates of the TPM vendors you trust, in folders as you like
   ek_allow: []                        # SHA-256 of endorsement keys you trust without a certificate
@@ -160,6 +165,7 @@ def _fill(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:
     write_new(folder / "kek", new_kek())
     make_ear_key(folder / DEFAULT_EAR_KEY)
     make_mac_key(folder / DEFAULT_ACTS_KEY)
+    make_log_key(folder / DEFAULT_LOG_KEY)
     (folder / DEFAULT_JOURNAL).mkdir(mode=0o700)
     (folder / "keys").mkdir(mode=0o700)
     vendors = _copy_vendors(plan.ek_roots, folder / "ek-roots")
@@ -184,6 +190,8 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
         migrate(engine)
         mac_key = load_mac_key(folder / DEFAULT_ACTS_KEY)
         open_log(engine, mac_key, at)
+        tree = LogTree(load_log_key(folder / DEFAULT_LOG_KEY), plan.trust_domain, folder / DEFAULT_CHECKPOINT)
+        open_tree(engine, mac_key, tree)
         host = plan.server_names[0]
         verifier = join_address(host, split_address(plan.listen)[1])
         newcomer = Newcomer(

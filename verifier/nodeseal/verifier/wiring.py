@@ -30,6 +30,7 @@ from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import load_mac_key
+from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
 from nodeseal.verifier.people.renewals import PersonCertificates
@@ -76,6 +77,7 @@ async def running(
     async with _ledger(config, clock) as ledger:
         fleet = Fleet(ledger, config.attestation)
         await fleet.load(await active_goldens(ledger.store))
+        await ledger.sequence()  # refuses a database that is not the one whose tree was signed
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
             chores = (*_chores(fleet, manager), keep_warning(config, clock))
@@ -93,7 +95,8 @@ async def running(
 async def _ledger(config: Config, clock: Clock) -> AsyncIterator[Ledger]:
     """Hold the ledger of a database while the block runs."""
     with opened_engine(config.database) as engine, closing(Store(engine)) as store:
-        ledger = Ledger(store, load_mac_key(config.acts_key), Journal(config.journal), clock)
+        tree = LogTree(load_log_key(config.log_key), config.trust_domain, config.checkpoint)
+        ledger = Ledger(store, load_mac_key(config.acts_key), Journal(config.journal), clock, tree)
         try:
             yield ledger
         finally:

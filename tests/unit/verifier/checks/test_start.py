@@ -87,10 +87,13 @@ def in_place_of(name: str, make: Change) -> Change:
 
 
 def damage(folder: Path) -> None:
-    """Overwrite a page of the database, as a failing disk does; no journal of SQLite's hides it."""
+    """Overwrite a page of the database, as a failing disk does; no journal of SQLite's hides it.
+
+    Not the last one: the schema lies there, without which SQLite cannot name the damage.
+    """
     path = folder / "verifier.sqlite"
     with path.open("r+b") as file:
-        file.seek(-4096, os.SEEK_END)
+        file.seek(-8192, os.SEEK_END)
         file.write(b"\xff" * 4096)
 
 
@@ -127,6 +130,10 @@ FATAL: dict[str, tuple[Change, str, str]] = {
     "another key of the log": (content("acts.key", bytes(32)), "database", "MAC is wrong"),
     "a key of the log that others read": (mode("acts.key", 0o644), "keys.acts", "other users may read"),
     "a missing key of the log": (in_place_of("acts.key", nothing), "database", "keys.acts"),
+    "a key of checkpoints that others read": (mode("log.key", 0o644), "keys.log", "other users may read"),
+    "a missing key of checkpoints": (in_place_of("log.key", nothing), "checkpoint", "keys.log"),
+    "a missing checkpoint": (in_place_of("checkpoint", nothing), "checkpoint", "not there"),
+    "a checkpoint that is garbage": (content("checkpoint", b"x"), "checkpoint", "no empty line"),
     "a journal that does not parse": (content("journal/x.json", b"{"), "journal", "x.json"),
     "a file for the journal": (in_place_of("journal", Path.touch), "journal", "not a folder"),
     "a journal open to others": (mode("journal", 0o755), "journal", "open to other users"),
@@ -247,7 +254,7 @@ def test_a_secret_of_another_user_is_named(folder: Path) -> None:
 def test_a_secret_that_the_verifiers_user_cannot_read_is_named(folder: Path) -> None:
     os.chown(folder / "verifier.sqlite", 12345, 12345)
     found = {fault.field for fault in faults_of(folder) if "cannot read it" in fault.what and not fault.fatal}
-    assert found == {"tls.key", "tls.ca_key", "keys.ear", "keys.acts", "keys.kek"}
+    assert found == {"tls.key", "tls.ca_key", "keys.ear", "keys.acts", "keys.kek", "keys.log"}
 
 
 def test_all_faults_are_shown_at_once(folder: Path) -> None:

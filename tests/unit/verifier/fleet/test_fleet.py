@@ -52,6 +52,7 @@ from nodeseal.verifier.store.migrate import migrate
 from nodeseal.verifier.store.nodes import NodeFacts, NodeRecord, NodeStanding, put_node
 from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_model, find_key
 from nodeseal.verifier.trust.goldens import Goldens
+from support.ledgers import NoTree
 from support.log import read_log
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ async def _played_on(
 
 async def restarted(store: Store, times: Times, tpm: SyntheticTpm, folder: Path) -> Fleet:
     """Return a fleet that starts from database and journal, with a golden that the node matches."""
-    fleet = Fleet(Ledger(store, MacKey(raw=bytes(32)), Journal(folder / "journal"), times.clock), SETTINGS)
+    fleet = Fleet(Ledger(store, MacKey(raw=bytes(32)), Journal(folder / "journal"), times.clock, NoTree()), SETTINGS)
     pcrs = {pcr: frozenset({value}) for pcr, value in zip(range(8), tpm.read_pcrs(SELECTION), strict=False)}
     await fleet.load([Golden(name="g", pcrs={HashAlg.SHA256: pcrs})])
     return fleet

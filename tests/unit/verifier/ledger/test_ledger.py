@@ -43,7 +43,7 @@ from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.nodes import save_labels
 from support.acts import AT, NODE, OTHER_NODE
 from support.damage import flipped
-from support.ledgers import TELLING, Bench, on_ledger, quarantine_of
+from support.ledgers import TELLING, Bench, NoTree, on_ledger, quarantine_of
 
 Play = Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]
 ADMITTED = NodeAdmitted(node_id=NODE, before=NodeState.QUARANTINED, forget_clock=False)
@@ -219,7 +219,8 @@ def test_a_decision_that_changes_nothing_records_nothing(play: Play) -> None:
 
 def test_nobody_acts_on_a_ledger_that_nobody_follows(play: Play) -> None:
     async def case(bench: Bench) -> None:
-        lonely = Ledger(bench.store, bench.ledger._mac_key, Journal(bench.folder / "other"), bench.ledger.clock)
+        journal = Journal(bench.folder / "other")
+        lonely = Ledger(bench.store, bench.ledger._mac_key, journal, bench.ledger.clock, NoTree())
         with pytest.raises(RuntimeError):
             await lonely.restrict(quarantine_of())
 

@@ -41,6 +41,7 @@ def checks_of(config: Config, file: Path, now: datetime) -> tuple[Check, ...]:
     return (
         check("--config", file, file_faults, Named("--config", file)),
         check("database", config.database, store.database_faults, config, owner),
+        check("checkpoint", config.checkpoint, store.checkpoint_faults, config),
         check("journal", config.journal, store.journal_faults, config),
         *expiry_checks(config, owner, now),
         check(keys.EAR, config.ear_key, keys.ear_faults, config, owner),

@@ -13,7 +13,14 @@ from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import RESERVED_BYTES
-from nodeseal.verifier.ledger.log import MAC_KEY_CREDENTIAL, check_log, load_mac_key
+from nodeseal.verifier.ledger.log import MAC_KEY_CREDENTIAL, check_log, check_tree, load_mac_key
+from nodeseal.verifier.ledger.tree.log_tree import (
+    LOG_KEY_CREDENTIAL,
+    load_log_key,
+    read_checkpoint_file,
+    read_head,
+    require_beginning,
+)
 from nodeseal.verifier.store.database import opened_engine, require_database, run
 from nodeseal.verifier.store.migrate import check_schema
 
@@ -32,12 +39,31 @@ def database_faults(config: Config, owner: int) -> Iterator[Fault]:
     yield from space_faults(named, RESERVED_BYTES)
     if read_credential(MAC_KEY_CREDENTIAL) is None and config.acts_key.exists():
         yield from secret_faults(Named("keys.acts", config.acts_key), owner)
+    if read_credential(LOG_KEY_CREDENTIAL) is None and config.log_key.exists():
+        yield from secret_faults(Named("keys.log", config.log_key), owner)
     if any(fault.fatal for fault in outside):
         return
     with opened_engine(config.database) as engine:
         check_schema(engine)
         yield from _inside(engine, named)
-        check_log(engine, load_mac_key(config.acts_key))
+        shape = check_log(engine, load_mac_key(config.acts_key))
+        check_tree(engine, shape, load_log_key(config.log_key).public)
+
+
+def checkpoint_faults(config: Config) -> Iterator[Fault]:
+    """Compare the database with the last checkpoint, which is kept outside it.
+
+    Raises:
+        MalformedInput: a checkpoint is missing or forged, or the database is behind, or holds another tree.
+        Unavailable: something cannot be read.
+    """
+    yield from folder_faults(Named("checkpoint", config.checkpoint.parent))
+    public = load_log_key(config.log_key).public
+    kept = read_checkpoint_file(config.checkpoint, public).checkpoint  # before the database, which may go on
+
+    with opened_engine(config.database) as engine:
+        check_schema(engine)
+        run(engine, lambda connection: require_beginning(connection, read_head(connection, public), kept))
 
 
 def _writable(named: Named) -> Iterator[Fault]:

@@ -31,6 +31,8 @@ class Bound(NamedTuple):
 
 Name: TypeAlias = Annotated[str, Bound(128)]
 """A name or spelling of at most 128 characters."""
+Origin: TypeAlias = Annotated[str, Bound(320)]
+"""The name of a log: trust domain and 32 hex digits."""
 Reason: TypeAlias = Annotated[str, Bound(500)]
 """What a person wrote, or a short text of the verifier."""
 Hash: TypeAlias = Annotated[bytes, Bound(34)]
@@ -145,6 +147,37 @@ class LogOpened(_Act):
     words: ClassVar[str] = "The log begins. The closed log before it: {closed_size} records, root {closed_root}."
     closed_size: int
     closed_root: Hash
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The log."""
+        return ("log",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginChanged(_Act):
+    """A new log begins, since the database was put back to an earlier state and cannot go on in the old one.
+
+    Attributes:
+        origin: of the log before.
+        signed_size: acts under its last known checkpoint.
+        signed_root: root of that checkpoint.
+        kept_size: acts of it that this database has.
+        kept_root: root over those.
+        reason: what a person wrote.
+    """
+
+    kind: ClassVar[str] = "log.origin-changed"
+    words: ClassVar[str] = (
+        "A new log begins: {reason}. Of {origin}, {signed_size} acts were signed (root {signed_root}); "
+        "{kept_size} are kept (root {kept_root})."
+    )
+    origin: Origin
+    signed_size: int
+    signed_root: Hash
+    kept_size: int
+    kept_root: Hash
+    reason: Reason
 
     @property
     def raises(self) -> tuple[str, ...]:
@@ -819,6 +852,7 @@ DecidesNode: TypeAlias = NodeJudged | NodeAdmitted | NodeQuarantined | NodeRetir
 
 Act: TypeAlias = (
     LogOpened
+    | OriginChanged
     | NodeEnrolled
     | NodeJudged
     | NodeAdmitted

@@ -8,7 +8,8 @@ savepoint of its own.
 the log. Until it is recorded, every transaction begins with it, so nothing that widens trust can overtake it: where the
 store cannot take the restriction, it takes nothing else either.
 
-The *sequencer* gives recorded acts their index in the log, without gaps. The index sets the order of nothing else.
+The sequencer (:mod:`nodeseal.verifier.ledger.tree.sequencer`) gives recorded acts their index in the log, and has the
+tree signed.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ import structlog
 
 from nodeseal.errors import MalformedInput, NodesealError, NotFound, NotRecorded, OutOfOrder, Unavailable
 from nodeseal.ids import NodeId
+from nodeseal.tlog.checkpoint import SignedCheckpoint
 from nodeseal.verifier.clock import Clock
-from nodeseal.verifier.ledger.acts import NodeJudged, PersonAdded, PersonCertificateReplaced, PersonRemoved
+from nodeseal.verifier.ledger.acts import NodeJudged
 from nodeseal.verifier.ledger.decided import Committed, Decide, Decided, Recorded, T
 from nodeseal.verifier.ledger.journal import Journal
-from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
-from nodeseal.verifier.ledger.record import Authorship, Recorder, checked_versions
+from nodeseal.verifier.ledger.leaf import MacKey
+from nodeseal.verifier.ledger.record import Authorship, Recorder
 from nodeseal.verifier.ledger.restrictions import Restriction, decide_restriction
 from nodeseal.verifier.ledger.shares import Shares
-from nodeseal.verifier.store.acts import has_act, log_size, number_acts, unnumbered
+from nodeseal.verifier.ledger.tree.sequencer import Sequencer, Tree
+from nodeseal.verifier.store.acts import has_act
 from nodeseal.verifier.store.database import Savepoint, Store
 from nodeseal.verifier.store.prepared import concerns_disk
 
@@ -42,13 +45,10 @@ RESERVED_BYTES: Final = 64 * 1024 * 1024
 """Room on the disk that only restrictions by people may use."""
 _AT_ONCE: Final = 256
 """Decisions of one transaction."""
-_NUMBERED_AT_ONCE: Final = 4096
 _RETRY_SECONDS: Final = 0.5
 _SEQUENCE_SECONDS: Final = 0.05
 _OTHERS_EVERY: Final = 20
 """Turns of the sequencer between two looks for acts that another program, such as ``person add``, has recorded."""
-_OF_COMMANDS: Final = frozenset({PersonAdded.kind, PersonRemoved.kind, PersonCertificateReplaced.kind})
-"""Acts of commands on the verifier's host (people/persons.py); memory learns of them when they are numbered."""
 _log: Final = structlog.get_logger()
 
 
@@ -96,8 +96,9 @@ _Outcome: TypeAlias = Committed[Any] | Exception
 class Ledger:
     """The ledger of one worker. Use it from one event loop."""
 
-    def __init__(self, store: Store, mac_key: MacKey, journal: Journal, clock: Clock) -> None:
+    def __init__(self, store: Store, mac_key: MacKey, journal: Journal, clock: Clock, tree: Tree) -> None:
         self.store: Final = store
+        self._sequencer: Final = Sequencer(store, mac_key, tree)
         self.clock: Final = clock
         self.shares: Final = Shares()
         self._mac_key: Final = mac_key
@@ -189,6 +190,11 @@ class Ledger:
         await self.settle()
 
     @property
+    def published(self) -> SignedCheckpoint | None:
+        """The last checkpoint of the log that may be given out; None: acts are not numbered yet."""
+        return self._sequencer.published
+
+    @property
     def waiting(self) -> tuple[Restriction, ...]:
         """Restrictions that are in force and not recorded yet, the oldest first."""
         return tuple(each.restriction for each in self._restrictions if each.restriction is not None)
@@ -235,31 +241,19 @@ class Ledger:
         """Give every recorded act its index in the log.
 
         Raises:
-            MalformedInput: a row was not written by this verifier. From now on nothing but restrictions is recorded.
+            MalformedInput: a row, or the tree, is not what this verifier wrote. From now on nothing but restrictions is
+                recorded.
             Unavailable: the store cannot take it now.
         """
         self._unnumbered = False
         try:
-            if await self.store.read(lambda connection: unnumbered(connection, 1)):
-                for recorded in await self.store.write(self._number):
-                    self._following.fold(recorded)
+            for recorded in await self._sequencer.number():
+                self._following.fold(recorded)
         except NodesealError as error:
             self._unnumbered = True
             if isinstance(error, MalformedInput):
                 self._fault = Unavailable(str(error), remedy=error.remedy)
             raise
-
-    def _number(self, connection: sa.Connection) -> list[Recorded]:
-        """Number all acts; return those that a command on the host may have recorded."""
-        size, of_others = log_size(connection), []
-        while rows := unnumbered(connection, _NUMBERED_AT_ONCE):
-            for row in rows:
-                checked_versions(row, self._mac_key)
-                if row.kind in _OF_COMMANDS:
-                    of_others.append(Recorded(read_entry(row.envelope, row.body), leaf_hash(row.envelope), {}))
-            number_acts(connection, rows, size)
-            size += len(rows)
-        return of_others
 
     @property
     def _following(self) -> Follower:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput, NotFound, Unavailable
 from nodeseal.files import read_private, write_new
 from nodeseal.ids import Digest
+from nodeseal.tlog.tree import RootBuilder, hash_leaf
 from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.ledger import first_log
-from nodeseal.verifier.ledger.acts import VERIFIER, LogOpened
+from nodeseal.verifier.ledger.acts import VERIFIER, LogOpened, OriginChanged
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, document_of, named_documents
 from nodeseal.verifier.ledger.leaf import MacKey, read_entry
 from nodeseal.verifier.ledger.record import Authorship, checked_versions, record
+from nodeseal.verifier.ledger.tree.log_tree import LogTree, read_head
+from nodeseal.verifier.ledger.tree.sequencer import number_all
 from nodeseal.verifier.store.acts import ActRow, Filter, all_versions, every_act, find_document, log_page, log_size
 from nodeseal.verifier.store.database import run
+from nodeseal.verifier.store.tree import newest_checkpoint
 
 T = TypeVar("T")
 MAC_KEY_SIZE: Final = 32
@@ -85,6 +90,31 @@ def open_log(engine: sa.Engine, mac_key: MacKey, at: datetime) -> None:
     record_alone(engine, mac_key, VERIFIER, at, decide)
 
 
+def has_tree(engine: sa.Engine) -> bool:
+    """Tell whether the log has a tree, whose key no other can replace.
+
+    Raises:
+        Unavailable: the database cannot be read.
+    """
+    return run(engine, newest_checkpoint) is not None
+
+
+def open_tree(engine: sa.Engine, mac_key: MacKey, tree: LogTree) -> None:
+    """Begin the tree over all acts, unless there is one.
+
+    Raises:
+        MalformedInput: a row was not written by this verifier, or a checkpoint is kept outside that is of another tree.
+        Unavailable: database or file cannot be written.
+    """
+
+    def work(connection: sa.Connection) -> None:
+        if newest_checkpoint(connection) is None:
+            number_all(connection, mac_key, None)
+            tree.rebuild(connection)
+
+    run(engine.execution_options(writes=True), work)
+
+
 def record_alone(
     engine: sa.Engine, mac_key: MacKey, actor: str, at: datetime, decide: Callable[[sa.Connection], Decided[T]]
 ) -> T:
@@ -130,30 +160,53 @@ def _document(connection: sa.Connection, digest: Digest) -> Document:
     return Document(digest, content)
 
 
-def check_log(engine: sa.Engine, mac_key: MacKey) -> None:
+class LogShape(NamedTuple):
+    """What the acts of a log amount to.
+
+    Attributes:
+        first: index of the act that is leaf 0 of the tree in use.
+        size: numbered acts from there on.
+        root: over them.
+    """
+
+    first: int
+    size: int
+    root: bytes
+
+
+def check_log(engine: sa.Engine, mac_key: MacKey) -> LogShape:
     """Make sure that this verifier wrote every act, and that each follows the ones before it about its subjects.
 
     Raises:
         MalformedInput: a row was inserted, edited, moved or removed; the message names it.
         Unavailable: the log has not begun, or cannot be read.
     """
-    run(engine, lambda connection: _check(connection, mac_key))
+    return run(engine, lambda connection: _check(connection, mac_key))
 
 
-def _check(connection: sa.Connection, mac_key: MacKey) -> None:
-    numbered, versions = 0, dict[str, int]()
+def check_tree(engine: sa.Engine, shape: LogShape, public: bytes) -> None:
+    """Make sure that the tree that was signed is the one over the acts.
+
+    Raises:
+        MalformedInput: it is over others, or somebody else signed it.
+        Unavailable: it cannot be read.
+    """
+    first, signed = run(engine, partial(read_head, public=public))
+    found = signed.checkpoint
+    if (first, found.size, found.root) != shape:
+        raise _missing(f"the tree over {found.size} acts is not the one over the {shape.size} acts that are there")
+
+
+def _check(connection: sa.Connection, mac_key: MacKey) -> LogShape:
+    numbering, versions = _Numbering(), dict[str, int]()
     roles: dict[str, _Roles] = {}
-    for place, row in enumerate(every_act(connection)):
+    for row in every_act(connection):
         carried = checked_versions(row, mac_key)
         if row.kind not in roles:
             roles[row.kind] = _roles(row)
         if not _follows(carried, roles[row.kind], versions):
             raise _missing(f"act {row.id} does not follow the acts about the same subjects before it")
-        if row.leaf_index not in {None, numbered}:
-            raise _missing(f"act {row.id} is number {row.leaf_index} of the log, where {numbered} must stand")
-        if row.leaf_index is not None and numbered < place:
-            raise _missing(f"act {row.id} has a number, and one before it has none")
-        numbered += row.leaf_index is not None
+        numbering.add(row)
     if not versions:
         raise Unavailable("store: the log has not begun", remedy="run nodeseal-verifier upgrade")
     stored = all_versions(connection)
@@ -163,6 +216,32 @@ def _check(connection: sa.Connection, mac_key: MacKey) -> None:
             raise _missing(f"the last act about {subject} is not there")
         if version != last:
             raise _missing(f"the version of {subject} is not the one of its last act")
+    return numbering.shape()
+
+
+class _Numbering:
+    """Follows the numbers of acts, and the tree over those of the log in use."""
+
+    def __init__(self) -> None:
+        self._count = self._numbered = self._first = 0
+        self._tree = RootBuilder()
+
+    def add(self, row: ActRow) -> None:
+        """Take the next act of the table."""
+        if row.leaf_index not in {None, self._numbered}:
+            raise _missing(f"act {row.id} is number {row.leaf_index} of the log, where {self._numbered} must stand")
+        if row.leaf_index is not None and self._numbered < self._count:
+            raise _missing(f"act {row.id} has a number, and one before it has none")
+        self._count += 1
+        if row.leaf_index is not None:
+            if row.kind == OriginChanged.kind:
+                self._first, self._tree = self._numbered, RootBuilder()
+            self._tree.add(hash_leaf(row.envelope))
+            self._numbered += 1
+
+    def shape(self) -> LogShape:
+        """Return what the acts amount to."""
+        return LogShape(self._first, self._tree.size, self._tree.root())
 
 
 _Roles: TypeAlias = Mapping[tuple[str, ...], int]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from nodeseal.errors import Unavailable
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0007"
 """The last migration, which this program works with. Only migrations need Alembic, which is slow to load."""
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num", sa.String))
 

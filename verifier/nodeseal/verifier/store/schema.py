@@ -90,6 +90,24 @@ DOCUMENTS: Final = sa.Table(
 )
 """What acts name by digest: findings and labels, each once."""
 
+TILES: Final = sa.Table(
+    "tiles",
+    METADATA,
+    sa.Column("first", sa.Integer, primary_key=True),
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""Hashes of the trees over acts (C2SP tlog-tiles). ``first`` is the index of the act that is leaf 0 of its tree."""
+
+CHECKPOINTS: Final = sa.Table(
+    "checkpoints",
+    METADATA,
+    sa.Column("first", sa.Integer, primary_key=True),
+    sa.Column("note", sa.LargeBinary, nullable=False),
+)
+"""The last checkpoint that was signed of each tree; the one with the highest ``first`` is in use."""
+
 PERSONS: Final = sa.Table(
     "persons",
     METADATA,
