@@ -166,6 +166,23 @@ def test_d10_one_endorsement_key_holds_two_seats_at_one_address(stage: Stage) ->
     asyncio.run(case())
 
 
+def test_d10_a_copied_certificate_at_many_addresses_leaves_seats_to_others(stage: Stage) -> None:
+    async def case() -> None:
+        async with AsyncExitStack() as held:
+            copied = a_node(stage.verifier)
+            calls = []
+            for number in range(2, 2 + SEATS):
+                (channel,) = await _connections(held, stage.verifier, f"127.0.1.{number}", 1)
+                calls.append(await _challenged(channel, stage.verifier, copied))
+            async with _at(stage.verifier, "127.0.0.99") as node:
+                await node.enrol()
+            oldest, newest = calls[: SEATS // 2], calls[SEATS // 2 :]
+            assert [await _code(call) for call in oldest] == [EXHAUSTED] * len(oldest)
+            assert not any(call.done() for call in newest)
+
+    asyncio.run(case())
+
+
 def test_d10_many_honest_nodes_at_one_address_get_in_under_a_silent_flood(stage: Stage) -> None:
     async def case() -> None:
         async with AsyncExitStack() as held, undisturbed(stage):

@@ -3,7 +3,7 @@
 Nobody has proved anything here, so room is shared by address (:class:`~nodeseal.verifier.limits.SharedSeats`). Streams
 that have said nothing wait in a lobby, for a few seconds, and a newcomer takes the place of the oldest one. Whoever has
 shown an identity holds a seat, which silence of others never takes; addresses with many give way to addresses with few.
-Of one endorsement key at one address, the newest attempts count.
+Of one endorsement key, the newest attempts count, at one address and at all of them together.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from nodeseal.verifier.store.nodes import NodeFacts
 
 _ATTEMPTS: Final = 2
 """Of one endorsement key at one address that wait for the TPM."""
+_COPIES: Final = 8
+"""Of one endorsement key at all addresses: its certificate is public, and many networks cost nothing."""
 _Stream = aio.ServicerContext[enrollment_pb2.EnrollRequest, enrollment_pb2.EnrollResponse]
 
 
@@ -37,6 +39,7 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
         most = settings.concurrent
         self._lobby: Final = SharedSeats(most, most, "silent enrolments", renews=True)
         self._seats: Final = SharedSeats(most, most, "enrolments")
+        self._copies: Final = SharedSeats(most, _COPIES, "enrolments of one node", renews=True)
         self._attempts: Final = SharedSeats(most, _ATTEMPTS, "enrolments of one node", renews=True)
 
     async def Enroll(  # type: ignore[override]  # noqa: N802 - the generated stubs know no handlers that write
@@ -53,7 +56,8 @@ class EnrolmentService(enrollment_pb2_grpc.EnrollmentServicer):
         identity = await self._identity(context, address)
         with self._seats.one(address) as seat:
             attempt = await self._enroller.begin(_claimed(identity), _facts(identity), address)
-            with self._attempts.one(f"{attempt.challenge.candidate.node_id} at {address}"):
+            node_id = attempt.challenge.candidate.node_id
+            with self._attempts.one(f"{node_id} at {address}"), self._copies.one(node_id):
                 await context.write(_challenge(attempt))
                 activation = (await _expect(context, "activation")).activation
             seat.settle()
