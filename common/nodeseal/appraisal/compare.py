@@ -78,7 +78,7 @@ def _whatever_goldens_say(facts: Facts) -> Iterator[Finding]:
 
 
 def _hold(golden: Golden, facts: Facts) -> _Held:
-    if elsewhere := tuple(pcr_values.judge_banks(golden, facts)):
+    if elsewhere := tuple(pcr_values.judge_banks(golden, facts.pcrs.selection)):
         return _Held(golden, elsewhere, 0, open=False, elsewhere=True)
     verdicts = [kind.judge(proof, golden, facts) for kind, proof in zip(kinds.KINDS, facts.proofs, strict=True)]
     findings = list(pcr_values.judge(golden, facts))

@@ -20,6 +20,7 @@ from nodeseal.findings import Finding, FindingId
 from nodeseal.golden.model import Golden
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import Quoted
+from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.tpm.pcr_usage import FIRMWARE_PCRS
 
 _SHOWN_VALUES: Final = 3
@@ -60,9 +61,9 @@ def check(pcrs: QuotedPcrs) -> Iterator[Finding]:
             )
 
 
-def judge_banks(golden: Golden, facts: Facts) -> Iterator[Finding]:
-    """Find banks by which a golden judges and that the quote does not cover: nothing in them can be compared."""
-    quoted = {bank for bank, _ in facts.pcrs.selection.banks}
+def judge_banks(golden: Golden, selection: PcrSelection) -> Iterator[Finding]:
+    """Find banks by which a golden judges and that a quote does not cover: nothing in them can be compared."""
+    quoted = {bank for bank, _ in selection.banks}
     for bank in sorted(golden.static_pcrs().keys() - quoted):
         yield Finding(
             id=FindingId.PCR_BANK,

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeseal.appraisal.model import Challenge, NodeKeys
+from nodeseal.appraisal.pcr_values import judge_banks
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed
 from nodeseal.evidence.binding import Purpose, qualifying_data
 from nodeseal.evidence.quote import QuotedPcrs
@@ -57,8 +58,10 @@ def policy_selection(goldens: Iterable[Golden], quoted: PcrSelection) -> PcrSele
     their banks. PCR 10 is never among them, so IMA may go on measuring.
 
     Raises:
+        PolicyRefused: ``pcr.bank``: nothing that the goldens judge by is quoted.
         MalformedInput: there are no goldens.
     """
+    goldens = tuple(goldens)
     judged = {
         (bank, index)
         for golden in goldens
@@ -68,6 +71,8 @@ def policy_selection(goldens: Iterable[Golden], quoted: PcrSelection) -> PcrSele
     banks: dict[HashAlg, list[int]] = {}
     for bank, index in sorted(judged.intersection(quoted.indices())):
         banks.setdefault(bank, []).append(index)
+    if judged and not banks:
+        raise PolicyRefused(*(finding for golden in goldens for finding in judge_banks(golden, quoted)))
     return PcrSelection.of(banks)
 
 

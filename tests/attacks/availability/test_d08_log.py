@@ -18,11 +18,16 @@ from grpc import aio
 
 from nodeseal.errors import TooManyRequests
 from nodeseal.v1 import admin_pb2
-from nodeseal.v1.attestation_pb2 import NODE_STATE_PENDING, NODE_STATE_QUARANTINED, NODE_STATE_TRUSTED
+from nodeseal.v1.attestation_pb2 import (
+    NODE_STATE_PENDING,
+    NODE_STATE_QUARANTINED,
+    NODE_STATE_TRUSTED,
+    NODE_STATE_UNTRUSTED,
+)
 from nodeseal.verifier.ledger import ledger as ledger_module
 from nodeseal.verifier.ledger.shares import Shares
 from nodeseal.verifier.store.database import Store
-from support.admin import Entitled, entitled
+from support.admin import Entitled, a_sealed_model, entitled
 from support.attackers import altered, seen_by
 from support.damage import flipped
 from support.fake_node import FakeNode, a_node
@@ -92,7 +97,7 @@ def test_d08_what_a_node_makes_the_log_grow_by_is_bounded(verifier: RunningVerif
             await betray_without_end(hostile, ROUNDS)
             await ask_without_end(scene, hostile, ROUNDS)
             size = grown(verifier, hostile)
-            assert SHARE <= size <= SHARE + LARGEST_DECISION
+            assert SHARE / 2 <= size <= SHARE / 2 + LARGEST_DECISION  # nothing of it was proved by a TPM
             await betray_without_end(hostile, 20)
             await ask_without_end(scene, hostile, 20)
             assert grown(verifier, hostile) == size  # used up is used up
@@ -105,6 +110,26 @@ def test_d08_what_a_node_makes_the_log_grow_by_is_bounded(verifier: RunningVerif
             request = admin_pb2.QuarantineNodeRequest(node_id=hostile.node_id, reason="noise")
             await scene.admin.nodes.QuarantineNode(request)
             assert verifier.actions(f"node/{hostile.node_id}")[-1] == "node.quarantined"
+
+    asyncio.run(case())
+
+
+def test_d08_a_thief_of_the_tls_key_leaves_half_of_the_share_to_what_the_tpm_proves(verifier: RunningVerifier) -> None:
+    async def case() -> None:
+        async with in_process(verifier), entitled(verifier) as scene:
+            other = await a_sealed_model(scene.admin, "another", "another")
+            for _ in range(ROUNDS):  # no quote is asked for: the node has no grant for that key
+                refusal = await refused(scene.node.release(other.digest, [other.slot]))
+                assert "release.not-granted" in refusal.findings, refusal
+            used = grown(verifier, scene.node)
+            assert SHARE / 2 <= used <= SHARE / 2 + LARGEST_DECISION
+            assert await scene.lease()
+            async with scene.node.attesting() as stream:
+                evidence = scene.node.evidence(await stream.challenge())
+                await stream.send(altered(evidence, signature=flipped(evidence.signature)))
+                assert (await stream.verdict()).state == NODE_STATE_UNTRUSTED
+                await stream.round_until(NODE_STATE_TRUSTED)
+            assert await scene.lease()
 
     asyncio.run(case())
 
@@ -137,8 +162,8 @@ def test_d08_denials_that_were_not_recorded_are_counted_in_the_next_one(
             denials = [each["details"] for each in verifier.records() if each["action"] == "release.denied"]
             assert [denial["unrecorded"] for denial in denials] == [0, 5]
 
-    def spent(self: Shares, node_id: str, now: float) -> None:
-        raise TooManyRequests(f"{node_id} {now} {self}")
+    def spent(self: Shares, node_id: str, now: float, **how: bool) -> None:
+        raise TooManyRequests(f"{node_id} {now} {self} {how}")
 
     asyncio.run(case())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 
 from nodeseal.swtpm.synthetic import SyntheticTpm
@@ -115,5 +116,44 @@ def test_q12_a_release_without_a_quote_for_other_banks_is_refused(scene: Scene, 
             refusal = await refused(release.prove(proof))
         assert "other PCR banks" in refusal.details
         assert not faults(scene.verifier)
+
+    asyncio.run(case())
+
+
+def test_q12_a_release_for_banks_that_no_golden_judges_is_denied_and_moves_no_other_challenge(
+    scene: Scene, node: FakeNode
+) -> None:
+    """Whoever stole the TLS key alone may ask so; what it says of banks counts for its own call."""
+
+    async def case() -> None:
+        async with node.attesting() as stream:
+            await stream.round_until(NODE_STATE_TRUSTED)
+            ask = asking(scene.model.digest, scene.model.slot)
+            ask.pcr_banks.append(SHA384)
+
+            async def release() -> None:
+                async with node.releasing(ask):
+                    pass
+
+            refusal = await refused(release())
+            assert refusal.code is grpc.StatusCode.PERMISSION_DENIED
+            assert refusal.findings == ("pcr.bank",)
+            denied = [each for each in scene.verifier.records() if each["action"] == "release.denied"]
+            assert [each["details"]["codes"] for each in denied if node.node_id in str(each)] == [["pcr.bank"]]
+            await stream.round()
+            assert [bank.hash for bank in (await stream.challenge()).pcr_selection.banks] == [SHA256]
+
+    asyncio.run(case())
+
+
+def test_q12_banks_without_a_quote_count_on_their_own_stream_alone(node: FakeNode) -> None:
+    async def case() -> None:
+        async with node.attesting() as stream:
+            await stream.round_until(NODE_STATE_TRUSTED)
+            async with node.attesting() as thief:
+                await says(thief, SHA384)
+                assert [bank.hash for bank in (await thief.challenge()).pcr_selection.banks] == [SHA384]
+                async with node.attesting() as another:
+                    assert [bank.hash for bank in (await another.challenge()).pcr_selection.banks] == [SHA256]
 
     asyncio.run(case())

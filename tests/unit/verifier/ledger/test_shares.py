@@ -35,6 +35,16 @@ def test_a_share_is_used_up_by_its_last_byte() -> None:
     shares.require(OTHER_NODE, 0)
 
 
+def test_half_of_a_share_is_kept_for_what_a_tpm_has_proved() -> None:
+    shares = Shares(1000)
+    shares.charge(NODE, 499, 0)
+    shares.require(NODE, 0, proved=False)
+    shares.charge(NODE, 1, 0)
+    with pytest.raises(TooManyRequests, match=NODE):
+        shares.require(NODE, 0, proved=False)
+    assert not used_up(shares, 0)
+
+
 @pytest.mark.parametrize(("charged", "hours"), [(1000, 0), (1500, 12), (3000, 48)])
 def test_a_share_fills_again_at_an_even_pace(charged: int, hours: int) -> None:
     shares = Shares(1000)

@@ -50,7 +50,7 @@ class SlowRounds:
         self.judged: list[Evidence] = []
         self.again = self.authentic = False
 
-    def ask(self, *_: object, whole: bool = False) -> Asked:
+    def ask(self, *_: object, whole: bool = False, banks: tuple[int, ...] = ()) -> Asked:  # noqa: ARG002 - as Rounds.ask
         self.asked += 1
         return cast("Asked", SimpleNamespace(at=SYSTEM.steady(), whole=whole))
 

@@ -66,7 +66,7 @@ class Node:
         last_seen: last authentic evidence.
         answered: the challenge of the last authentic evidence, to know a replay by name.
         baseline: what the next round must continue.
-        banks: the PCR banks that it last said its TPM has; empty: it has not said.
+        banks: the PCR banks that it said its TPM has, when its TPM last answered; empty: it has not said.
         boot: what the last boot log of this boot proved, for people.
         goldens: the active goldens among those that the last judgement names.
         round_lock: held while a round of this node is judged.

@@ -117,13 +117,16 @@ class Ledger:
         """Let ``follower`` know of all that happens from now on."""
         self._follower = follower
 
-    async def commit(self, actor: str, decide: Decide[T], *, share: NodeId | None = None) -> Committed[T]:
+    async def commit(
+        self, actor: str, decide: Decide[T], *, share: NodeId | None = None, proved: bool = True
+    ) -> Committed[T]:
         """Record what ``decide`` decides, and let memory follow.
 
         Args:
             actor: who asked for it.
             decide: runs in the database's thread, inside the transaction.
             share: the node whose share of the log it uses.
+            proved: whether that node's TPM has proved what is recorded; see :meth:`Shares.require`.
 
         Raises:
             NodesealError: the refusal of ``decide``; nothing was recorded.
@@ -133,7 +136,7 @@ class Ledger:
         if self._fault is not None:
             raise self._fault
         if share is not None:
-            self.shares.require(share, self.clock.steady())
+            self.shares.require(share, self.clock.steady(), proved=proved)
         proposal = _Proposal(decide, actor, asyncio.get_running_loop().create_future(), share)
         self._waiting.append(proposal)
         self.wake()

@@ -9,6 +9,8 @@ from nodeseal.ids import NodeId
 
 BYTES_PER_DAY: Final = 1024 * 1024
 """Bytes of acts and documents that one node may cause a day: some 1,000 leases."""
+_KEPT: Final = 0.5
+"""Part of a share that only what the node's TPM has proved may use: a TLS key alone can be stolen."""
 _DAY_SECONDS: Final = 24 * 3600
 
 
@@ -19,13 +21,19 @@ class Shares:
         self._size: Final = float(bytes_per_day)
         self._left: dict[NodeId, tuple[float, float]] = {}
 
-    def require(self, node_id: NodeId, now: float) -> None:
+    def require(self, node_id: NodeId, now: float, *, proved: bool = True) -> None:
         """Make sure that something is left at the steady time ``now``.
+
+        Args:
+            node_id: whose share.
+            now: steady time.
+            proved: whether the node's TPM has proved what will be recorded. What a TLS key alone can cause (requests
+                without a quote, evidence that is not authentic) uses half of the share at most.
 
         Raises:
             TooManyRequests: the share is used up.
         """
-        if self._at(node_id, now) <= 0:
+        if self._at(node_id, now) <= (0 if proved else self._size * _KEPT):
             raise TooManyRequests(
                 f"{node_id} has used up its share of the log for a day", remedy="nodeseal audit list says what it did"
             )

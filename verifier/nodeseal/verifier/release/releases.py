@@ -98,17 +98,19 @@ class Releases:
             Unavailable: the store cannot be asked now, or the golden that the node matched was retired a moment ago.
         """
         self._limit.take(node.record.node_id, self._fleet.clock.steady())
-        node.banks = banks or node.banks
         findings = [*state_findings(node, self._fleet.clock.steady()), *epoch_findings(node)]
         findings += (await self._entitlement(node, wanted)).findings
         if not self._fleet.policy.goldens:
             findings.append(_NO_GOLDEN)
         if findings:
-            raise await self._denied(node, wanted, PolicyRefused(*findings))
+            raise await self._denied(node, wanted, PolicyRefused(*findings), proved=False)
         if not node.goldens:
             raise Unavailable("the node has not proved its state by a golden that is active now", remedy="ask again")
-        asked = self._rounds.ask(node, Purpose.RELEASE, channel)
-        selection = policy_selection(node.goldens, asked.challenge.selection)
+        asked = self._rounds.ask(node, Purpose.RELEASE, channel, banks=banks)
+        try:
+            selection = policy_selection(node.goldens, asked.challenge.selection)
+        except PolicyRefused as error:
+            raise await self._denied(node, wanted, error, proved=False) from error
         return Request(node=node, wanted=wanted, asked=asked, policy=selection)
 
     async def finish(self, request: Request, proof: ReleaseProof, began: float | None = None) -> Released:
@@ -130,7 +132,7 @@ class Releases:
             choice = (await self._entitlement(node, wanted)).require()
             data_key = await self._open(choice, wanted.model_digest)
         except (ProofFailed, PolicyRefused) as error:
-            raise await self._denied(node, wanted, error) from error
+            raise await self._denied(node, wanted, error, proved=isinstance(error, PolicyRefused)) from error
         try:
             return await self._release(request, approved, choice, data_key)
         finally:
@@ -170,7 +172,7 @@ class Releases:
             committed = await self._fleet.ledger.commit(node.actor, start.decide, share=node.record.node_id)
             await self._require_running(node, lease_id)
         except PolicyRefused as error:
-            raise await self._denied(node, request.wanted, error) from error
+            raise await self._denied(node, request.wanted, error, proved=True) from error
         issued = committed.recorded[-1]
         context = _context(approved, request.wanted.model_digest, choice, issued)
         point = uncompressed_point(approved.release_key.x, approved.release_key.y)
@@ -206,7 +208,17 @@ class Releases:
 
         await self._fleet.ledger.commit(actor, decide)
 
-    async def _denied(self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused) -> NodesealError:
+    async def _denied(
+        self, node: Node, wanted: Wanted, error: ProofFailed | PolicyRefused, *, proved: bool
+    ) -> NodesealError:
+        """Record a refusal and return it.
+
+        Args:
+            node: who asked.
+            wanted: what it asked for.
+            error: why it may not have it.
+            proved: whether the node's TPM has proved that this node asked.
+        """
         node_id = node.record.node_id
         codes, findings = findings_document(error.findings)
         act = ReleaseDenied(
@@ -217,7 +229,9 @@ class Releases:
             unrecorded=self._unrecorded.get(node_id, 0),
         )
         try:
-            await self._fleet.ledger.commit(node.actor, lambda _: Decided(None, (act,), (findings,)), share=node_id)
+            await self._fleet.ledger.commit(
+                node.actor, lambda _: Decided(None, (act,), (findings,)), share=node_id, proved=proved
+            )
         except TooManyRequests:
             self._unrecorded[node_id] = self._unrecorded.get(node_id, 0) + 1
         else:

@@ -86,14 +86,24 @@ class Rounds:
         self._long_rounds: Final = RateLimit(_LONG_PER_MINUTE + regular, "rounds with long logs")
         self._threads: Final = Turns(_THREADS)
 
-    def ask(self, node: Node, purpose: Purpose, channel: Channel, *, whole: bool = False) -> Asked:
-        """Make a fresh challenge; ``whole`` asks for PCR values and whole logs, although they are known."""
+    def ask(
+        self, node: Node, purpose: Purpose, channel: Channel, *, whole: bool = False, banks: tuple[int, ...] = ()
+    ) -> Asked:
+        """Make a fresh challenge.
+
+        Args:
+            node: who is asked.
+            purpose: what for.
+            channel: on which.
+            whole: whether PCR values and whole logs are wanted, although they are known.
+            banks: that the peer says the node's TPM has, which counts for this challenge alone; empty: as proved last.
+        """
         issued = self.clock.wall()
         known = node.known
         challenge = Challenge(
             nonce=Nonce(secrets.token_bytes(NONCE_SIZE)),
             purpose=purpose,
-            selection=self._selection(node, known),
+            selection=self._selection(banks or node.banks, known),
             issued=issued,
             answer_by=issued + self._complete_within,
             channel=channel,
@@ -107,8 +117,8 @@ class Rounds:
             whole=whole,
         )
 
-    def _selection(self, node: Node, known: KnownNode) -> PcrSelection:
-        return choose_selection(self.settings.selection, node.banks, known, self._fleet.policy)
+    def _selection(self, banks: tuple[int, ...], known: KnownNode) -> PcrSelection:
+        return choose_selection(self.settings.selection, banks, known, self._fleet.policy)
 
     async def conclude(self, node: Node, evidence: Evidence, asked: Asked, began: float | None = None) -> RoundOutcome:
         """Appraise a round and act on it. The caller brings each challenge here once.
@@ -142,9 +152,8 @@ class Rounds:
     async def _conclude(self, node: Node, evidence: Evidence, asked: Asked, now: datetime) -> RoundOutcome:
         if not _still_enrolled(node, asked):
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
-        node.banks = evidence.banks or node.banks
         if evidence.without_quote:
-            return await self._without_quote(node, asked)
+            return await self._without_quote(node, evidence.banks, asked)
         try:
             work = partial(appraise, evidence, asked.challenge, _known(node, asked), self._fleet.policy, now)
             size = log_size(evidence)
@@ -157,6 +166,7 @@ class Rounds:
             return await self._refuse(node, (finding,))
         if not _still_enrolled(node, asked):  # while a thread appraised it
             raise ProofFailed(unasked("an answer by a key that was replaced since"))
+        node.banks = evidence.banks or node.banks
         node.boot = boot_after(node, appraisal)
         node.baseline = later_baseline(node.baseline, appraisal.baseline, asked.known.baseline)
         node.last_seen, node.answered = now, asked.challenge
@@ -174,29 +184,29 @@ class Rounds:
             node.long_at = self.clock.steady()
             return await _in_thread(work)
 
-    async def _without_quote(self, node: Node, asked: Asked) -> RoundOutcome:
+    async def _without_quote(self, node: Node, banks: tuple[int, ...], asked: Asked) -> RoundOutcome:
         """Ask a node again, for banks that its TPM has. Without one it is refused: it can prove nothing."""
-        if not usable_banks(node.banks):
-            return await self._refuse(node, (no_bank(node.banks),))
-        if self._selection(node, node.known) == asked.challenge.selection:
+        if not usable_banks(banks):
+            return await self._refuse(node, (no_bank(banks),))
+        if self._selection(banks, node.known) == asked.challenge.selection:
             return await self._refuse(node, (_not_quoted(asked),))
         return RoundOutcome(verdict=self._verdict(node, node.findings, asked), again=True)
 
     async def _refuse(self, node: Node, findings: tuple[Finding, ...]) -> RoundOutcome:
         node.refused_at = self.clock.steady()
         after = refused(node.standing, findings)
-        await self._hold(node, after)
+        await self._hold(node, after, proved=False)
         return RoundOutcome(verdict=Verdict(state=after.state, trusted_until=None, trusted_for_ms=0, findings=findings))
 
-    async def _hold(self, node: Node, after: NodeStanding) -> None:
+    async def _hold(self, node: Node, after: NodeStanding, *, proved: bool) -> None:
         """Let a judgement that does not trust a node hold: at once if it takes something away."""
         before = node.standing
         if takes_trust(before, after) or node.leases:
             await self._fleet.distrust(node, after)
         elif not node.overlay and is_news(before, after):
-            await self._tell(node, after)
+            await self._tell(node, after, proved=proved)
 
-    async def _tell(self, node: Node, after: NodeStanding) -> None:
+    async def _tell(self, node: Node, after: NodeStanding, *, proved: bool) -> None:
         """Record findings of a node that is not trusted anyway, as far as its share of the log goes."""
         codes, document = findings_document(after.findings)
 
@@ -208,7 +218,7 @@ class Rounds:
             return Decided(None, (act,), (document,))
 
         try:
-            await self._fleet.ledger.commit(VERIFIER, decide, share=node.record.node_id)
+            await self._fleet.ledger.commit(VERIFIER, decide, share=node.record.node_id, proved=proved)
         except (TooManyRequests, Unavailable):
             self._fleet.note_findings(node, after.findings)
 
@@ -229,7 +239,7 @@ class Rounds:
 
     async def _change_state(self, node: Node, appraisal: Appraisal, asked: Asked) -> None:
         if not appraisal.trusted:
-            await self._hold(node, standing_after(node.standing, appraisal))
+            await self._hold(node, standing_after(node.standing, appraisal), proved=True)
             return
         node_id, settled = node.record.node_id, asked.challenge.issued - self._answer_within
         good = Good(appraisal, asked.known.keys.ak_name, settled, node.moved().progress)

@@ -100,6 +100,7 @@ class Session:
 
     __slots__ = (
         "_asked",
+        "_banks",
         "_began",
         "_cancel",
         "_clock",
@@ -135,6 +136,7 @@ class Session:
         self._proved = False
         self._loop: Final = asyncio.get_running_loop()
         self._asked: Asked | None = None
+        self._banks: tuple[int, ...] = ()
         self._began: float | None = None
         self._logs: Final = LogCollector(peer.channel.node_id, rounds.budget)
         self._hurries = 0
@@ -243,6 +245,7 @@ class Session:
 
     async def _conclude(self, evidence: Evidence, asked: Asked, began: float) -> None:
         self._asked = self._began = None
+        self._banks = evidence.banks or self._banks
         received = self._clock.wall()
         try:
             outcome = await self._rounds.conclude(self._node, evidence, asked, began)
@@ -289,7 +292,7 @@ class Session:
         self._due = False
         self._waiting, self._waiting_next = self._waiting_next, []
         whole = bool(self._waiting)
-        self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel, whole=whole)
+        self._asked = self._rounds.ask(self._node, Purpose.ATTEST, self._peer.channel, whole=whole, banks=self._banks)
         self._set_timer(self._settings.answer_within_seconds, self._overdue)
         return self._asked
 
