@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from nodeseal.errors import MalformedInput, NodesealError, Unavailable
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 _OTHERS: Final = 0o077
+MAX_PEM: Final = 1 << 20
+"""Bytes of a file with certificates or a key."""
 _MAX_SETTING: Final = 16 << 20
 """Bytes of a file that settings name: certificates and keys."""
 
@@ -216,6 +219,35 @@ def replace_file(
         finally:
             draft.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+@contextmanager
+def draft_beside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``folder``, for its owner alone; what has that name after the block is deleted.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    draft = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(8)}")
+    draft.mkdir(mode=0o700)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes the place of ``folder`` when all of it is on the disk, or leaves nothing.
+
+    Raises:
+        Unavailable: the disk refuses, or something is in a folder of that name by then.
+    """
+    with naming(folder), draft_beside(folder) as draft:
+        yield draft
+        sync_folder(draft)
+        draft.rename(folder)
+        sync_folder(folder.parent)
 
 
 def claim_folder(folder: Path, remedy: str) -> int:

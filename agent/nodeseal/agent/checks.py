@@ -19,7 +19,7 @@ from nodeseal.agent.evidence.host import read_boot_id
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.tpm.password import is_credential, read_endorsement_password
 from nodeseal.checks.certificates import read_certificates, validity_faults
-from nodeseal.checks.faults import Check, Fault
+from nodeseal.checks.faults import Check, Fault, passed
 from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults
 from nodeseal.checks.reach import Server, reach_faults
 
@@ -67,9 +67,7 @@ def reach_checks(config: AgentConfig) -> tuple[Check, ...]:
 
 def _authority_faults(named: Named, now: datetime) -> Iterator[Fault]:
     """Check the verifier's authority. Its validity is a warning: the clock may be wrong, and be set."""
-    found = list(file_faults(named))
-    yield from found
-    if any(fault.fatal for fault in found):
+    if not (yield from passed(file_faults(named))):
         return
     (authority, *others) = read_certificates(named)
     if not (authority.authority or others):
@@ -80,9 +78,7 @@ def _authority_faults(named: Named, now: datetime) -> Iterator[Fault]:
 
 
 def _boot_id_faults(path: Path) -> Iterator[Fault]:
-    found = list(file_faults(Named("boot_id_file", path)))
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(file_faults(Named("boot_id_file", path)))):
         read_boot_id(path)
 
 
@@ -90,9 +86,7 @@ def _state_faults(named: Named) -> Iterator[Fault]:
     """Check the state directory and the identity in it; the agent makes a directory that is not there."""
     if not named.path.exists() and not named.path.is_symlink():
         return
-    found = list(private_folder_faults(named))
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(private_folder_faults(named))):
         StateDirectory(named.path).peek()
 
 
@@ -112,9 +106,7 @@ def _password_faults(path: Path | None) -> Iterator[Fault]:
     if path is None:
         return
     named = Named("endorsement_auth_file", path)
-    found = list(file_faults(named) if is_credential(path) else secret_faults(named, os.geteuid()))
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(file_faults(named) if is_credential(path) else secret_faults(named, os.geteuid()))):
         read_endorsement_password(path)
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from nodeseal.agent.checks import reach_checks
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.identity import Identity
-from nodeseal.checks.certificates import CLOCK, spell
+from nodeseal.checks.certificates import CLOCK, CLOCK_TOLERANCE, spell
 from nodeseal.checks.faults import Fault, Unfit, find_faults
 from nodeseal.crypto.authority import BACK_DATED
 from nodeseal.errors import NodesealError, Unavailable
 
 _EVERY_SECONDS: Final = 60.0
-_TOLERATED: Final = timedelta(minutes=5)
 
 
 class Diagnosis:
@@ -62,7 +61,7 @@ def clock_fault(identity: Identity, now: datetime) -> Unavailable | None:
         An error that names both clocks, or None: they agree as far as it matters.
     """
     there = identity.peer.not_before + BACK_DATED
-    if identity.peer.not_before - _TOLERATED <= now < identity.peer.not_after:
+    if identity.peer.not_before - CLOCK_TOLERANCE <= now < identity.peer.not_after:
         return None
     side = "ahead of" if now > there else "behind"
     what = f"this machine's clock is {abs(now - there).days} days {side} the verifier's"

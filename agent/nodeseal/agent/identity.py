@@ -18,12 +18,11 @@ from nodeseal import documents
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.evidence.binding import Channel
-from nodeseal.files import claim_folder, naming, replace_file
+from nodeseal.files import MAX_PEM, claim_folder, naming, replace_file
 from nodeseal.ids import NodeId, parse_node_id
 
 AK_UNIQUE_SIZE: Final = 64
 _FORMAT: Final = "nodeseal/identity/1"
-_MAX_BYTES: Final = 1 << 20
 _MAX_CHAIN: Final = 8
 _UNIQUE: Final = "ak-unique"
 
@@ -162,7 +161,7 @@ class StateDirectory:
         with naming(path):
             try:
                 with path.open("rb") as file:
-                    return file.read(_MAX_BYTES)
+                    return file.read(MAX_PEM)
             except FileNotFoundError:
                 return None
 
@@ -173,7 +172,7 @@ class StateDirectory:
 def _parse(raw: bytes, source: str) -> Identity:
     fields = documents.Fields(documents.decode_json(raw, source), source)
     fields.constant("format", _FORMAT)
-    key = fields.base64("private_key", max_size=_MAX_BYTES)
+    key = fields.base64("private_key", max_size=MAX_PEM)
     certificates = fields.items("certificates", max_items=_MAX_CHAIN)
     fields.done()
     return Identity.of(key, tuple(_certificate(item, source) for item in certificates))
@@ -181,6 +180,6 @@ def _parse(raw: bytes, source: str) -> Identity:
 
 def _certificate(item: object, source: str) -> bytes:
     fields = documents.Fields(item, f"{source}: certificates")
-    der = fields.base64("der", max_size=_MAX_BYTES)
+    der = fields.base64("der", max_size=MAX_PEM)
     fields.done()
     return der

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import typer
 
-from nodeseal.checks.certificates import CLOCK
+from nodeseal.checks.certificates import CLOCK, CLOCK_TOLERANCE
 from nodeseal.checks.faults import Fault, find_faults, report_lines
 from nodeseal.cli import output
 from nodeseal.cli.messages import plain_message, show_time
@@ -18,8 +18,6 @@ from nodeseal.client.config import ClientConfig, load_client
 from nodeseal.client.diagnosis import VERIFIER, own_checks, reach_check
 from nodeseal.errors import NodesealError
 from nodeseal.v1 import people_pb2
-
-_TOLERATED = timedelta(minutes=5)
 
 
 def doctor(client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
@@ -59,7 +57,7 @@ def _differences(config: ClientConfig, known: people_pb2.Self) -> Iterator[Fault
         what, remedy = f"runs {there}, this command is {here}", "update the older one"
         yield Fault(field=VERIFIER, file=config.verifier, what=what, remedy=remedy, fatal=False)
     apart = datetime.now(UTC) - known.time.ToDatetime(UTC)
-    if abs(apart) > _TOLERATED:
+    if abs(apart) > CLOCK_TOLERANCE:
         side = "ahead of" if apart > timedelta() else "behind"
         what = f"this machine's clock is {abs(apart)} {side} the verifier's"
         yield Fault(field=VERIFIER, file=config.verifier, what=what, remedy=CLOCK, fatal=False)

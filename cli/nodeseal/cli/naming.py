@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nodeseal.cli import output
-from nodeseal.client.naming import Directory, Nameable, Use, find_golden, find_model, find_node
+from nodeseal.client.naming import WORD, Directory, Nameable, Use, find_golden, find_model, find_node
 from nodeseal.client.offers import offered_words
 from nodeseal.errors import MalformedInput, NotFound
 
 if TYPE_CHECKING:
     from nodeseal.client.verifier import Verifier
-
-_CALLED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,252}")
 
 
 def parse_called(text: str) -> str:
@@ -27,7 +24,7 @@ def parse_called(text: str) -> str:
     Raises:
         MalformedInput: it is none, and the verifier need not be asked.
     """
-    if not _CALLED.fullmatch(text):
+    if not WORD.fullmatch(text):
         raise MalformedInput(f"neither an id nor a name: {text[:80]!a}")
     return text
 

@@ -15,12 +15,11 @@ from nodeseal.client.diagnosis import VERIFIER, own_checks, reach_check
 from nodeseal.client.refusal import Refused
 from nodeseal.client.verifier import Verifier
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
-from nodeseal.files import read_small
+from nodeseal.files import MAX_PEM, read_small
 from nodeseal.wire.messages import describe_finding
 from nodeseal.wire.statuses import refusal_of
 
 _MAX_MESSAGE: Final = 16 * 1024 * 1024
-_MAX_FILE: Final = 1 << 20
 _HURRIED_SECONDS: Final = 1.0
 
 
@@ -68,7 +67,7 @@ def _channel(config: ClientConfig) -> grpc.Channel:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_small(path, _MAX_FILE)
+        return read_small(path, MAX_PEM)
     except Unavailable as error:
         raise MalformedInput(str(error), remedy="nodeseal doctor") from error
 

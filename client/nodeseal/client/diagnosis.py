@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from nodeseal.checks.certificates import key_faults, read_certificates, validity_faults
-from nodeseal.checks.faults import Check, Fault
+from nodeseal.checks.faults import Check, Fault, passed
 from nodeseal.checks.files import Named, file_faults, secret_faults
 from nodeseal.checks.reach import Server, reach_faults
 from nodeseal.client.config import ClientConfig
@@ -38,17 +38,13 @@ def reach_check(config: ClientConfig) -> Check:
 
 def _authority_faults(config: ClientConfig, now: datetime) -> Iterator[Fault]:
     named = Named("ca", config.ca)
-    found = list(file_faults(named))
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(file_faults(named))):
         yield from validity_faults(named, read_certificates(named)[0], now, "ask for the verifier's new ca.pem")
 
 
 def _certificate_faults(config: ClientConfig, now: datetime) -> Iterator[Fault]:
     certificate, key = Named("certificate", config.certificate), Named("key", config.key)
-    found = [*file_faults(certificate), *file_faults(key)]
-    yield from found
-    if any(fault.fatal for fault in found):
+    if not (yield from passed([*file_faults(certificate), *file_faults(key)])):
         return
     for fault in secret_faults(key, os.geteuid()):
         yield replace(fault, fatal=False)  # calls work nevertheless

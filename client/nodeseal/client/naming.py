@@ -6,6 +6,7 @@ enough depends on the use. A host name is a node's own claim, so it never decide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,9 @@ from nodeseal.ids import Digest, NodeId, parse_digest, parse_node_id
 from nodeseal.v1 import admin_pb2 as pb
 from nodeseal.wire.messages import state_from_proto
 
+WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,252}")
+"""What may name something, and is one word to a shell. A node chooses its host name, which may be meant for the command
+line of a person."""
 _NODE_HEAD: Final = "n-"
 _SHOWN: Final = 10
 _DIGITS: Final = frozenset("0123456789abcdef")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nodeseal.client.config import load_client
+from nodeseal.client.naming import WORD
 
 if TYPE_CHECKING:
     from nodeseal.client.verifier import Verifier
-
-_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,252}")
-"""What a shell takes as a word. A node chooses its host name, which may be meant for the command line of a person."""
 
 
 def offered_words(
@@ -34,7 +31,7 @@ def offered_words(
     except Exception:  # noqa: BLE001 - a shell that completes shows no errors
         return []
     return [
-        (word, meaning if _SAFE.fullmatch(meaning) else "")
+        (word, meaning if WORD.fullmatch(meaning) else "")
         for word, meaning in found
-        if word.startswith(beginning) and _SAFE.fullmatch(word)
+        if word.startswith(beginning) and WORD.fullmatch(word)
     ]

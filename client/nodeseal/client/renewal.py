@@ -17,9 +17,8 @@ from nodeseal.crypto.tls_files import certificates_in, public_key_in
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import PRIVATE, PUBLIC, naming, read_small, replace_file, sync_folder
+from nodeseal.files import MAX_PEM, PRIVATE, PUBLIC, naming, read_small, replace_file, sync_folder
 
-_MAX_FILE = 1 << 20
 _REPEAT = "repeat it: the fresh pair lies beside yours as ….new, and may be the only one that counts"
 
 
@@ -44,7 +43,7 @@ def renew(path: Path) -> PeerIdentity:
         fresh.certificate.replace(config.certificate)
         for folder in {config.key.parent, config.certificate.parent}:
             sync_folder(folder)
-    return _identity(read_small(config.certificate, _MAX_FILE))
+    return _identity(read_small(config.certificate, MAX_PEM))
 
 
 def _is_left(fresh: ClientConfig) -> bool:
@@ -66,7 +65,7 @@ def _use(fresh: ClientConfig) -> None:
 
 def _ask(config: ClientConfig, fresh: ClientConfig) -> None:
     """Put a fresh pair where ``fresh`` says, or nothing."""
-    before = _identity(read_small(config.certificate, _MAX_FILE))
+    before = _identity(read_small(config.certificate, MAX_PEM))
     key = new_tls_key()
     _put(fresh.key, key, PRIVATE)
     try:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from nodeseal.checks.faults import Fault
 from nodeseal.checks.files import Named
 from nodeseal.crypto.tls_files import EXPIRES_SOON, CertificateFacts, certificates_in, public_key_in
 from nodeseal.errors import MalformedInput
-from nodeseal.files import read_small
+from nodeseal.files import MAX_PEM, read_small
 
-_MAX_FILE: Final = 1 << 20
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""By how much two machines' clocks may differ before somebody is told."""
 CLOCK: Final = "set this machine's clock if it is wrong (timedatectl)"
 
 
@@ -23,7 +24,7 @@ def read_certificates(named: Named) -> tuple[CertificateFacts, ...]:
         MalformedInput: it cannot be read or does not parse; the message names setting and file.
     """
     try:
-        return certificates_in(read_small(named.path, _MAX_FILE))
+        return certificates_in(read_small(named.path, MAX_PEM))
     except MalformedInput as error:
         said = str(error).removeprefix(f"{named.path}: ")
         remedy = f"let {named.field} name a file with the certificate in PEM"
@@ -52,7 +53,7 @@ def validity_faults(named: Named, facts: CertificateFacts, now: datetime, renewa
 def key_faults(named: Named, facts: CertificateFacts, key: Named) -> Iterator[Fault]:
     """Check that a private key belongs to a certificate."""
     try:
-        public = public_key_in(read_small(key.path, _MAX_FILE))
+        public = public_key_in(read_small(key.path, MAX_PEM))
     except MalformedInput as error:
         said = str(error).removeprefix(f"{key.path}: ")
         yield key.fault(said, f"let {key.field} name the private key of {named.path}")

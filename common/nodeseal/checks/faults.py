@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,13 @@ class Unfit(MalformedInput):
         whole = "\n".join(f"{fault}{line}" for fault, line in zip(fatal, lines, strict=True))
         super().__init__(whole if others else str(first), remedy="" if others else first.remedy)
         self.faults = tuple(faults)
+
+
+def passed(faults: Iterable[Fault]) -> Generator[Fault, None, bool]:
+    """Give faults, and return whether a check may look further: none of them is fatal."""
+    found = list(faults)
+    yield from found
+    return not any(fault.fatal for fault in found)
 
 
 def find_faults(checks: Iterable[Check]) -> tuple[Fault, ...]:

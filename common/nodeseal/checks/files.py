@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Final
 
-from nodeseal.checks.faults import Fault
+from nodeseal.checks.faults import Fault, passed
 from nodeseal.errors import NodesealError
 from nodeseal.files import opened
 
@@ -57,9 +57,7 @@ def secret_faults(named: Named, owner: int) -> Iterator[Fault]:
         named: the file.
         owner: id of the user as which the program runs; root may own secrets, too.
     """
-    found = list(file_faults(named))
-    if any(fault.fatal for fault in found):
-        yield from found
+    if not (yield from passed(file_faults(named))):
         return
     status = named.path.stat()
     if status.st_mode & _OTHERS:

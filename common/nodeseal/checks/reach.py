@@ -17,10 +17,9 @@ from nodeseal.checks.faults import Fault
 from nodeseal.checks.files import Named
 from nodeseal.crypto.tls_files import CertificateFacts, certificates_in
 from nodeseal.errors import MalformedInput
-from nodeseal.files import read_small
+from nodeseal.files import MAX_PEM, read_small
 
 _CONNECT_SECONDS: Final = 5.0
-_MAX_FILE: Final = 1 << 20
 _SHOWN: Final = 80
 _NOT_YET: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 _EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED
@@ -113,7 +112,7 @@ def _is_name(text: str) -> bool:
 
 def _context(ca: Named) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=read_small(ca.path, _MAX_FILE).decode("ascii", "replace"))
+    context.load_verify_locations(cadata=read_small(ca.path, MAX_PEM).decode("ascii", "replace"))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["h2"])
     return context

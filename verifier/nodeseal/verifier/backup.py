@@ -8,8 +8,6 @@ it gets its name.
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ import yaml
 
 from nodeseal.checks.faults import Fault, find_faults, require_fit
 from nodeseal.errors import MalformedInput
-from nodeseal.files import PRIVATE, PUBLIC, naming, read_file, sync_folder, write_file
+from nodeseal.files import PRIVATE, PUBLIC, draft_beside, naming, new_folder, read_file, sync_folder, write_file
 from nodeseal.verifier.checks.start import checks_of
 from nodeseal.verifier.config import DEFAULT_ACTS_KEY, DEFAULT_EAR_KEY, DEFAULT_JOURNAL, DEFAULT_LOG_KEY, load_config
 from nodeseal.verifier.ledger.leaf import read_entry
@@ -150,7 +148,7 @@ def try_restore(backup: Path, at: datetime, apart: Path | None = None) -> Restor
         Unfit: schema, log, journal or keys of the backup are not good.
         Unavailable: something cannot be read, or there is no room for the trial beside the backup.
     """
-    with naming(backup), _draft_beside(backup) as draft:
+    with naming(backup), draft_beside(backup) as draft:
         return _restored(backup, draft, at, apart)
 
 
@@ -260,18 +258,5 @@ def _drafted(folder: Path) -> Iterator[Path]:
     """Give a folder to fill, which is called ``folder`` when all of it is on the disk."""
     if folder.exists() or folder.is_symlink():
         raise MalformedInput(f"{folder}: exists already", remedy="name a folder that does not exist yet")
-    with naming(folder), _draft_beside(folder) as draft:
+    with new_folder(folder) as draft:
         yield draft
-        sync_folder(draft)
-        draft.rename(folder)
-        sync_folder(folder.parent)
-
-
-@contextmanager
-def _draft_beside(folder: Path) -> Iterator[Path]:
-    draft = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(8)}")
-    draft.mkdir(mode=0o700)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

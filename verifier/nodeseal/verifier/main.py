@@ -144,8 +144,8 @@ def run_command(config: ConfigOption) -> None:
     configure_logs(settings.log_style)
     for setting in settings.retired:
         structlog.get_logger().warning("setting ignored", setting=setting, remedy=f"delete it from {config}")
-    with proved(settings, config, datetime.now(UTC)):
-        uvloop.run(serve(settings, open_key_stores(settings)))  # a PIN is asked for while Ctrl-C still works
+    with proved(settings, config, datetime.now(UTC)) as vendors:
+        uvloop.run(serve(settings, open_key_stores(settings), vendors))  # a PIN is asked for while Ctrl-C still works
 
 
 @app.command("check", epilog="Example: nodeseal-verifier check --config /etc/nodeseal/verifier/verifier.yaml --json")

@@ -20,8 +20,6 @@ from nodeseal.errors import NodesealError
 from nodeseal.ids import parse_person_id
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from nodeseal.crypto.authority import CertificateAuthority
     from nodeseal.verifier.config import Config
     from nodeseal.verifier.people.persons import Newcomer, People
@@ -119,10 +117,11 @@ def person_list(
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.people.persons import certificates_end
     from nodeseal.verifier.store.database import run
+    from nodeseal.verifier.store.migrate import current_database
     from nodeseal.verifier.store.persons import list_persons
 
     settings = load_config(config)
-    with _database(settings) as engine:
+    with current_database(settings.database) as engine:
         ends = certificates_end(run(engine, list_persons), read_file(settings.tls.ca, "tls.ca"))
     rows = [
         {"name": person.name, "roles": sorted(role.value for role in person.roles), "expires": end.isoformat()}
@@ -186,20 +185,10 @@ def _authority(settings: Config) -> CertificateAuthority:
 def _people(config: Config) -> Iterator[People]:
     from nodeseal.verifier.ledger.log import load_mac_key
     from nodeseal.verifier.people.persons import People
+    from nodeseal.verifier.store.migrate import current_database
 
-    with _database(config) as engine:
+    with current_database(config.database) as engine:
         yield People(engine=engine, mac_key=load_mac_key(config.acts_key), at=datetime.now(UTC))
-
-
-@contextmanager
-def _database(config: Config) -> Iterator[sa.Engine]:
-    from nodeseal.verifier.store.database import opened_engine, require_database
-    from nodeseal.verifier.store.migrate import check_schema
-
-    require_database(config.database)
-    with opened_engine(config.database) as engine:
-        check_schema(engine)
-        yield engine
 
 
 def _local_actor() -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,11 +16,12 @@ from nodeseal.crypto.keywrap import new_kek
 from nodeseal.crypto.tls_files import certificates_in
 from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput
 from nodeseal.files import (
     PRIVATE,
     PUBLIC,
     naming,
+    new_folder,
     read_file,
     read_private,
     replace_file,
@@ -140,19 +140,10 @@ def initialise(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MalformedInput(f"{folder}: exists already", remedy="name a folder that does not exist yet")
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
-    try:
+    with naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir(mode=0o700)
-        try:
-            vendors = _fill(draft, plan, at)
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise Unavailable(f"{folder}: {error.strerror}") from error
-    return vendors
+    with new_folder(folder) as draft:
+        return _fill(draft, plan, at)
 
 
 def _fill(folder: Path, plan: SetupPlan, at: datetime) -> Vendors:

@@ -22,7 +22,7 @@ from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.enrolment.endorsement import EnrolmentPolicy
 from nodeseal.verifier.enrolment.enroller import Enroller
 from nodeseal.verifier.enrolment.renewal import Renewals
-from nodeseal.verifier.enrolment.vendors import load_vendors, makers
+from nodeseal.verifier.enrolment.vendors import Vendors, load_vendors, makers
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.keys.keystore import KeyStore
@@ -57,7 +57,11 @@ _log: Final = structlog.get_logger()
 
 @asynccontextmanager
 async def running(
-    config: Config, clock: Clock = SYSTEM, keys: KeyStore | None = None, manager: ServiceManager = _NOBODY
+    config: Config,
+    clock: Clock = SYSTEM,
+    keys: KeyStore | None = None,
+    manager: ServiceManager = _NOBODY,
+    vendors: Vendors | None = None,
 ) -> AsyncIterator[Addresses]:
     """Run a verifier while the block runs; then end its streams, write what is pending, and close the store.
 
@@ -68,18 +72,20 @@ async def running(
         clock: its source of time.
         keys: the stores of private model keys; None: those that the settings name.
         manager: hears that the verifier is alive.
+        vendors: certificates of TPM vendors; None: those of the folder that the settings name.
 
     Raises:
         MalformedInput: a file that the settings name cannot be read or does not parse.
         Unavailable: the database cannot be read, or a port is taken.
     """
     keys = keys or open_key_stores(config)
+    vendors = vendors or load_vendors(config.enrolment.ek_roots)
     async with _ledger(config, clock) as ledger:
         fleet = Fleet(ledger, config.attestation)
         await fleet.load(await active_goldens(ledger.store))
         await ledger.sequence()  # refuses a database that is not the one whose tree was signed
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
-        async with _serving(config, fleet, keys) as addresses, asyncio.TaskGroup() as group:
+        async with _serving(config, fleet, keys, vendors) as addresses, asyncio.TaskGroup() as group:
             chores = (*_chores(fleet, manager), keep_warning(config, clock))
             keepers = [group.create_task(work) for work in chores]
             try:
@@ -109,7 +115,7 @@ def _chores(fleet: Fleet, manager: ServiceManager) -> tuple[Coroutine[Any, Any, 
     return fleet.keep_sweeping(manager.alive), fleet.keep_flushing(), ledger.keep_recording(), ledger.keep_sequencing()
 
 
-async def serve(config: Config, keys: KeyStore) -> None:
+async def serve(config: Config, keys: KeyStore, vendors: Vendors) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
@@ -120,7 +126,7 @@ async def serve(config: Config, keys: KeyStore) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     manager = ServiceManager()
-    async with running(config, keys=keys, manager=manager) as addresses:
+    async with running(config, keys=keys, manager=manager, vendors=vendors) as addresses:
         _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol)
         manager.status(f"serves nodes and people on {addresses.listen}, enrolment on {addresses.listen_enrol}")
         manager.ready()
@@ -131,7 +137,7 @@ async def serve(config: Config, keys: KeyStore) -> None:
 
 
 @asynccontextmanager
-async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterator[Addresses]:
+async def _serving(config: Config, fleet: Fleet, keys: KeyStore, vendors: Vendors) -> AsyncIterator[Addresses]:
     authority = CertificateAuthority.load(
         read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key")
     )
@@ -139,7 +145,7 @@ async def _serving(config: Config, fleet: Fleet, keys: KeyStore) -> AsyncIterato
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
     people = PersonCertificates(fleet, authority, config.trust_domain)
-    with closing(_enroller(config.enrolment, fleet, certificates)) as enroller:
+    with closing(_enroller(config.enrolment, vendors, fleet, certificates)) as enroller:
         enrolment = EnrolmentService(enroller, config.enrolment)
         services = _services(config, fleet, certificates, PeopleService(people, fleet.clock), keys, enrolment)
         async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
@@ -170,8 +176,7 @@ def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
     )
 
 
-def _enroller(settings: EnrolmentSettings, fleet: Fleet, certificates: Certificates) -> Enroller:
-    vendors = load_vendors(settings.ek_roots, "enrolment.ek_roots")
+def _enroller(settings: EnrolmentSettings, vendors: Vendors, fleet: Fleet, certificates: Certificates) -> Enroller:
     counts = {"roots": len(vendors.roots), "intermediates": len(vendors.intermediates)}
     _log.info("vendor certificates", **counts, makers=makers(vendors))
     policy = EnrolmentPolicy(vendors=vendors, ek_allow=settings.ek_allow)

@@ -18,8 +18,10 @@ from nodeseal.errors import Unavailable
 from nodeseal.files import write_new
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
+from nodeseal.verifier.checks import start
 from nodeseal.verifier.checks.start import faults_beside, proved
 from nodeseal.verifier.config import load_config
+from nodeseal.verifier.enrolment.vendors import Vendors, load_vendors
 from nodeseal.verifier.setup import OwnCertificates, SetupPlan, initialise
 from nodeseal.verifier.store.database import opened_engine, run
 
@@ -255,6 +257,44 @@ def test_a_secret_that_the_verifiers_user_cannot_read_is_named(folder: Path) -> 
     os.chown(folder / "verifier.sqlite", 12345, 12345)
     found = {fault.field for fault in faults_of(folder) if "cannot read it" in fault.what and not fault.fatal}
     assert found == {"tls.key", "tls.ca_key", "keys.ear", "keys.acts", "keys.kek", "keys.log"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def as_a_killed_verifier_leaves_it(folder: Path) -> None:
+    """Put a database there whose last transactions stand in SQLite's write-ahead log alone."""
+    work = folder.with_name("work")
+    shutil.copytree(folder, work)
+    with opened_engine(work / "verifier.sqlite") as engine:
+        run(engine, lambda connection: connection.exec_driver_sql("UPDATE persons SET roles = roles"))
+        for name in ("verifier.sqlite", "verifier.sqlite-wal", "verifier.sqlite-shm"):
+            shutil.copy(work / name, folder / name)
+
+
+@pytest.mark.parametrize("prepare", [nothing, as_a_killed_verifier_leaves_it], ids=["ended", "killed"])
+def test_a_check_changes_nothing(folder: Path, prepare: Change) -> None:
+    prepare(folder)
+    before = contents(folder)
+    assert faults_of(folder) == ()
+    after = contents(folder)
+    assert sorted(after) == sorted(before)
+    assert [name for name in after if after[name] != before[name] and not name.endswith("-shm")] == []
+
+
+def test_a_start_reads_the_folder_of_vendors_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def load(place: Path) -> Vendors:
+        read.append(place)
+        return load_vendors(place)
+
+    monkeypatch.setattr(start, "load_vendors", load)
+    config = folder / "verifier.yaml"
+    with proved(load_config(config), config, NOW) as vendors:
+        assert len(vendors.roots) == 1
+    assert read == [folder / "ek-roots"]
 
 
 def test_all_faults_are_shown_at_once(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from nodeseal.checks.faults import Fault
+from nodeseal.checks.faults import Fault, passed
 from nodeseal.checks.files import Named, file_faults, secret_faults
 from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.files import read_private
@@ -17,15 +17,15 @@ from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, FileKeyStore, load_kek
 from nodeseal.verifier.keys.stores import PIN_CREDENTIAL
 from nodeseal.verifier.results.tokens import EarSigner
-from nodeseal.verifier.store.database import opened_engine, run
-from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.store.database import run
+from nodeseal.verifier.store.migrate import current_database
 from nodeseal.verifier.store.policy import KeyRecord, list_keys
 
 KEK: Final = "keys.kek"
 EAR: Final = "keys.ear"
 
 
-def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
+def model_key_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[Fault]:
     """Check every model key in a file against the key-encryption key.
 
     If none opens, the key-encryption key or the folder is not the one of this database: nothing may be made under it.
@@ -36,13 +36,10 @@ def model_key_faults(config: Config, owner: int) -> Iterator[Fault]:
     """
     kek = Named(KEK, config.kek)
     credential = read_credential(CREDENTIAL) is not None
-    if not credential:
-        found = list(secret_faults(kek, owner))
-        yield from found
-        if any(fault.fatal for fault in found):
-            return
+    if not credential and not (yield from passed(secret_faults(kek, owner))):
+        return
     files = FileKeyStore(config.key_folder, load_kek(config.kek))
-    keys = [key for key in _recorded(config) if key.place == FILE_PLACE and key.revoked is None]
+    keys = [key for key in _recorded(config, untouched=untouched) if key.place == FILE_PLACE and key.revoked is None]
     damaged = {key.key_id: said for key in keys if (said := _damage(files, key))}
     if keys and len(damaged) == len(keys):
         place = f"systemd's credential {CREDENTIAL}" if credential else str(config.kek)
@@ -71,11 +68,10 @@ def _damage(files: FileKeyStore, key: KeyRecord) -> str:
     return ""
 
 
-def _recorded(config: Config) -> list[KeyRecord]:
+def _recorded(config: Config, *, untouched: bool) -> list[KeyRecord]:
     """Return all model keys; none if the database cannot be read, which its own check says."""
     try:
-        with opened_engine(config.database) as engine:
-            check_schema(engine)
+        with current_database(config.database, untouched=untouched) as engine:
             return run(engine, list_keys)
     except Unavailable:
         return []
@@ -87,9 +83,7 @@ def ear_faults(config: Config, owner: int) -> Iterator[Fault]:
     Raises:
         MalformedInput: it is none.
     """
-    found = list(secret_faults(Named(EAR, config.ear_key), owner))
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(secret_faults(Named(EAR, config.ear_key), owner))):
         EarSigner(read_private(config.ear_key, EAR))
 
 

@@ -14,15 +14,15 @@ from nodeseal.files import read_file
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.people.persons import certificates_end
 from nodeseal.verifier.states import Role
-from nodeseal.verifier.store.database import opened_engine, run
-from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.store.database import run
+from nodeseal.verifier.store.migrate import current_database
 from nodeseal.verifier.store.persons import Person, list_persons
 
 
-def people_faults(config: Config, now: datetime) -> Iterator[Fault]:
+def people_faults(config: Config, now: datetime, *, untouched: bool) -> Iterator[Fault]:
     """Warn of certificates that end soon, and if nobody can widen trust."""
     named = Named("database", config.database)
-    ends = _ends(config)
+    ends = _ends(config, untouched=untouched)
     for person, end in ends:
         if now >= end:
             remedy = f"nodeseal-verifier person renew {person.name} -o DIR, or person remove {person.name}"
@@ -35,11 +35,10 @@ def people_faults(config: Config, now: datetime) -> Iterator[Fault]:
         yield named.fault("no approver has a valid certificate, so nobody can widen trust", remedy, fatal=False)
 
 
-def _ends(config: Config) -> tuple[tuple[Person, datetime], ...]:
+def _ends(config: Config, *, untouched: bool) -> tuple[tuple[Person, datetime], ...]:
     """Return people with the ends of their certificates; none if they cannot be read, which other checks say."""
     try:
-        with opened_engine(config.database) as engine:
-            check_schema(engine)
+        with current_database(config.database, untouched=untouched) as engine:
             return certificates_end(run(engine, list_persons), read_file(config.tls.ca, "tls.ca"))
     except NodesealError:
         return ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from nodeseal.checks.faults import Fault
+from nodeseal.checks.faults import Fault, passed
 from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults, space_faults
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
@@ -21,12 +21,17 @@ from nodeseal.verifier.ledger.tree.log_tree import (
     read_head,
     require_beginning,
 )
-from nodeseal.verifier.store.database import opened_engine, require_database, run
-from nodeseal.verifier.store.migrate import check_schema
+from nodeseal.verifier.store.database import require_database, run
+from nodeseal.verifier.store.migrate import current_database
 
 
-def database_faults(config: Config, owner: int) -> Iterator[Fault]:
+def database_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[Fault]:
     """Check the database from outside to inside; what is inside is looked at only if the outside is good.
+
+    Args:
+        config: the settings.
+        owner: as whom the verifier runs.
+        untouched: whether nothing may change while it is read.
 
     Raises:
         Unavailable: it is not there, of another version, or cannot be read.
@@ -35,23 +40,26 @@ def database_faults(config: Config, owner: int) -> Iterator[Fault]:
     require_database(config.database)
     named = Named("database", config.database)
     outside = [*file_faults(named), *_writable(named), *folder_faults(Named("database", config.database.parent))]
-    yield from outside
+    good = yield from passed(outside)
     yield from space_faults(named, RESERVED_BYTES)
     if read_credential(MAC_KEY_CREDENTIAL) is None and config.acts_key.exists():
         yield from secret_faults(Named("keys.acts", config.acts_key), owner)
     if read_credential(LOG_KEY_CREDENTIAL) is None and config.log_key.exists():
         yield from secret_faults(Named("keys.log", config.log_key), owner)
-    if any(fault.fatal for fault in outside):
+    if not good:
         return
-    with opened_engine(config.database) as engine:
-        check_schema(engine)
+    with current_database(config.database, untouched=untouched) as engine:
         yield from _inside(engine, named)
         shape = check_log(engine, load_mac_key(config.acts_key))
         check_tree(engine, shape, load_log_key(config.log_key).public)
 
 
-def checkpoint_faults(config: Config) -> Iterator[Fault]:
+def checkpoint_faults(config: Config, *, untouched: bool) -> Iterator[Fault]:
     """Compare the database with the last checkpoint, which is kept outside it.
+
+    Args:
+        config: the settings.
+        untouched: whether nothing may change while it is read.
 
     Raises:
         MalformedInput: a checkpoint is missing or forged, or the database is behind, or holds another tree.
@@ -61,8 +69,7 @@ def checkpoint_faults(config: Config) -> Iterator[Fault]:
     public = load_log_key(config.log_key).public
     kept = read_checkpoint_file(config.checkpoint, public).checkpoint  # before the database, which may go on
 
-    with opened_engine(config.database) as engine:
-        check_schema(engine)
+    with current_database(config.database, untouched=untouched) as engine:
         run(engine, lambda connection: require_beginning(connection, read_head(connection, public), kept))
 
 
@@ -92,7 +99,5 @@ def journal_faults(config: Config) -> Iterator[Fault]:
     if not config.journal.exists() and not config.journal.is_symlink():
         yield from folder_faults(Named("journal", config.journal.parent))
         return
-    found = [*private_folder_faults(Named("journal", config.journal))]
-    yield from found
-    if not any(fault.fatal for fault in found):
+    if (yield from passed(private_folder_faults(Named("journal", config.journal)))):
         Journal(config.journal).peek()

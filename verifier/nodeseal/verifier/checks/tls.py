@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from nodeseal.checks.certificates import key_faults, read_certificates, validity_faults
-from nodeseal.checks.faults import Fault
+from nodeseal.checks.faults import Fault, passed
 from nodeseal.checks.files import Named, file_faults, secret_faults
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.tls_files import CertificateFacts
@@ -29,9 +29,7 @@ def authority_faults(config: Config, owner: int, now: datetime) -> Iterator[Faul
         MalformedInput: certificate or key does not parse, or they do not belong together.
     """
     certificate, key = Named("tls.ca", config.tls.ca), Named("tls.ca_key", config.tls.ca_key)
-    files = [*file_faults(certificate), *secret_faults(key, owner)]
-    yield from files
-    if any(fault.fatal for fault in files):
+    if not (yield from passed([*file_faults(certificate), *secret_faults(key, owner)])):
         return
     yield from validity_faults(certificate, read_certificates(certificate)[0], now, _NEW_AUTHORITY)
     try:
@@ -47,9 +45,7 @@ def server_faults(config: Config, owner: int, now: datetime) -> Iterator[Fault]:
         MalformedInput: the certificate does not parse.
     """
     certificate, key = Named("tls.certificate", config.tls.certificate), Named("tls.key", config.tls.key)
-    files = [*file_faults(certificate), *secret_faults(key, owner)]
-    yield from files
-    if any(fault.fatal for fault in files):
+    if not (yield from passed([*file_faults(certificate), *secret_faults(key, owner)])):
         return
     facts = read_certificates(certificate)[0]
     yield from validity_faults(certificate, facts, now, _RENEW)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
 from nodeseal.checks.faults import Fault
 from nodeseal.checks.files import Named
 from nodeseal.verifier.config import EnrolmentSettings
-from nodeseal.verifier.enrolment.vendors import ending, load_vendors
+from nodeseal.verifier.enrolment.vendors import FIELD, Vendors, ending
 
-FIELD: Final = "enrolment.ek_roots"
 _SHOWN: Final = 5
 
 
-def vendor_faults(settings: EnrolmentSettings, now: datetime) -> Iterator[Fault]:
+def vendor_faults(settings: EnrolmentSettings, read: Callable[[], Vendors], now: datetime) -> Iterator[Fault]:
     """Check the folder.
+
+    Args:
+        settings: of enrolment.
+        read: reads the folder.
+        now: the current time.
 
     Raises:
         MalformedInput: it is no folder.
     """
-    vendors, named = load_vendors(settings.ek_roots, FIELD), Named(FIELD, settings.ek_roots)
+    vendors, named = read(), Named(FIELD, settings.ek_roots)
     if vendors.left_out:
         remedy = "take them out of the folder, or make them readable"
         yield named.fault(f"files left out: {_some(vendors.left_out)}", remedy, fatal=False)

@@ -21,6 +21,8 @@ from nodeseal.x509.certificate import Certificate, decode_certificate, name_text
 from nodeseal.x509.names import organisation
 
 SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
+FIELD: Final = "enrolment.ek_roots"
+"""The setting that names the folder."""
 ANCHORS: Final = "anchors"
 """Folder whose certificates are trusted, whoever issued them."""
 _MAX_FILE: Final = 16 << 20
@@ -57,8 +59,8 @@ class Vendors:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def load_vendors(folder: Path, what: str) -> Vendors:
-    """Read a folder; ``what`` is the setting that names it.
+def load_vendors(folder: Path, what: str = FIELD) -> Vendors:
+    """Read a folder; ``what`` is the setting or option that names it.
 
     Raises:
         MalformedInput: it is no folder.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.crypto.tls_files import certificates_in
 from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
-from nodeseal.errors import MalformedInput, OutOfOrder, Unavailable
-from nodeseal.files import PRIVATE, PUBLIC, sync_folder, write_file
+from nodeseal.errors import MalformedInput, OutOfOrder
+from nodeseal.files import PRIVATE, PUBLIC, naming, new_folder, write_file
 from nodeseal.ids import PersonId
 from nodeseal.verifier.ledger.acts import PersonAdded, PersonCertificateReplaced, PersonRemoved
 from nodeseal.verifier.ledger.decided import Decided
@@ -185,21 +184,13 @@ def _bundle(authority: CertificateAuthority, newcomer: Newcomer, at: datetime) -
 @contextmanager
 def _new_folder(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
     """Make a folder with files, whole or not at all, and remove it again if the block fails."""
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
-    try:
+    with naming(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise MalformedInput(f"{folder}: exists already", remedy="name a folder that does not exist yet")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir(mode=0o700)
+    with new_folder(folder) as draft:
         for name, content in files.items():
             write_file(draft / name, content, PRIVATE if name.endswith(".key") else PUBLIC)
-        sync_folder(draft)
-        draft.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise Unavailable(f"{folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     try:
         yield
     except BaseException:

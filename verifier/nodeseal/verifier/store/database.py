@@ -42,13 +42,35 @@ def opened_engine(path: Path) -> Iterator[sa.Engine]:
 
     A file that does not exist is not made: every transaction fails as long as it is away.
     """
+    with _engine(path, _address(path)) as engine:
+        sa.event.listen(engine, "connect", _prepare)
+        yield engine
 
+
+@contextmanager
+def inspected_engine(path: Path) -> Iterator[sa.Engine]:
+    """Open the SQLite file ``path`` for reading alone while the block runs: neither it nor what lies beside it changes.
+
+    If a write-ahead log lies there, the file is shared with whoever writes it, and not tidied up behind somebody who
+    was killed. Else nobody has it open, and SQLite is told not to make the files by which it would share it. If
+    somebody comes to write meanwhile, the reader may find it damaged.
+    """
+    alone = not path.with_name(f"{path.name}-wal").exists()
+    with _engine(path, f"{_address(path, 'ro')}{'&immutable=1' if alone else ''}") as engine:
+        yield engine
+
+
+def _address(path: Path, mode: str = "rw") -> str:
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+
+@contextmanager
+def _engine(path: Path, address: str) -> Iterator[sa.Engine]:
     def connect() -> sqlite3.Connection:
-        place = f"file:{quote(str(path.absolute()))}?mode=rw"
-        return sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
 
+    # The driver's own transaction control starts transactions too late (at the first write), so it is off above.
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), creator=connect)
-    sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     errors = _ERRORS[engine.pool] = _Errors()
     sa.event.listen(engine, "connect", errors.note)
@@ -90,10 +112,9 @@ def copy_database(source: Path, target: Path) -> None:
     """
     require_database(source)
     write_file(target, b"", PRIVATE)
-    place = f"file:{quote(str(source.absolute()))}?mode=rw"
     try:
         with (
-            closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as whole,
+            closing(sqlite3.connect(_address(source), uri=True, timeout=BUSY_SECONDS)) as whole,
             closing(sqlite3.connect(target)) as copy,
         ):
             whole.backup(copy)
@@ -103,8 +124,6 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # The driver's own transaction control starts transactions too late (at the first write), so it is off.
-    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")

@@ -5,12 +5,15 @@ Migrations are explicit steps in ``migrations/versions``; ``nodeseal-verifier in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from nodeseal.errors import Unavailable
+from nodeseal.verifier.store.database import inspected_engine, opened_engine, require_database
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 SCHEMA: Final = "0007"
@@ -43,6 +46,23 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
         raise Unavailable("store: the database has a schema that this program does not know", remedy=remedy) from error
     except sa.exc.DBAPIError as error:
         raise Unavailable(f"store: {error.orig}") from error
+
+
+@contextmanager
+def current_database(path: Path, *, untouched: bool = False) -> Iterator[sa.Engine]:
+    """Open a database of this program's schema while the block runs.
+
+    Args:
+        path: the file.
+        untouched: whether it is only read; see :func:`~nodeseal.verifier.store.database.inspected_engine`.
+
+    Raises:
+        Unavailable: there is none, it was made by an older or newer version, or it cannot be read.
+    """
+    require_database(path)
+    with inspected_engine(path) if untouched else opened_engine(path) as engine:
+        check_schema(engine)
+        yield engine
 
 
 def check_schema(engine: sa.Engine) -> None:
