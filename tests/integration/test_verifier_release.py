@@ -21,8 +21,11 @@ from nodeseal.evidence.release_context import decode_release_context
 from nodeseal.ids import KeyId
 from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.v1 import admin_pb2, attestation_pb2, key_release_pb2, key_release_pb2_grpc
+from nodeseal.verifier.fleet import overlay
+from nodeseal.verifier.ledger import restrictions
 from support.admin import Entitled, a_sealed_model, entitled, grant
 from support.fake_node import a_node
+from support.in_process import in_process
 from support.verifier import Refusal, RunningVerifier, a_verifier, received, refused
 
 EXTENDED = {HashAlg.SHA256: hashlib.sha256(b"something else").digest()}
@@ -291,3 +294,25 @@ def test_without_its_database_a_verifier_releases_nothing_and_recovers_by_itself
 
     with a_verifier(tmp_path, trust_seconds=60, answer_within_seconds=20) as verifier:
         play(verifier, case)
+
+
+def test_leases_of_a_model_that_an_older_release_retired_end_when_the_verifier_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verifier of 0.1 retired models without ending their leases."""
+
+    async def case(older: RunningVerifier) -> None:
+        async with in_process(older), entitled(older) as scene:
+            lease = (await scene.release()).lease_id
+            with monkeypatch.context() as patch:
+                patch.setattr(restrictions, "ending_of", lambda _: None)
+                patch.setattr(overlay, "ending_of", lambda _: None)
+                retire = admin_pb2.RetireModelRequest(digest=scene.model.digest, reason="flawed")
+                await scene.admin.models.RetireModel(retire)
+        assert "lease.ended" not in [each["action"] for each in older.records()]
+        async with in_process(older):
+            ended = [each["details"] for each in older.records() if each["action"] == "lease.ended"]
+            assert [(each["lease_id"], each["cause"]) for each in ended] == [(lease, "revocation")]
+
+    with a_verifier(tmp_path, start=False, interval_seconds=20) as older:
+        asyncio.run(case(older))

@@ -84,6 +84,7 @@ async def running(
         fleet = Fleet(ledger, config.attestation)
         await fleet.load(await active_goldens(ledger.store))
         await ledger.sequence()  # refuses a database that is not the one whose tree was signed
+        await fleet.sweep_retired()
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         async with _serving(config, fleet, keys, vendors) as addresses, asyncio.TaskGroup() as group:
             chores = (*_chores(fleet, manager), keep_warning(config, clock))

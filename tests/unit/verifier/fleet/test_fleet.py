@@ -38,7 +38,7 @@ from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.exchange import Asked, RoundOutcome
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.node import Node
-from nodeseal.verifier.ledger.acts import EvidenceExported, NodeAdmitted
+from nodeseal.verifier.ledger.acts import EvidenceExported, ModelRetired, NodeAdmitted
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.leaf import MacKey
@@ -696,6 +696,22 @@ def test_without_a_store_a_node_that_gave_a_lease_up_stays_trusted(play: Play) -
         scene.store.gone = False
         await scene.round()
         assert not scene.node.leases
+
+    play(case)
+
+
+@pytest.mark.parametrize("retired", [True, False])
+def test_leases_of_a_model_that_an_older_release_retired_end_at_the_start(play: Play, *, retired: bool) -> None:
+    async def case(scene: Scene) -> None:
+        await scene.round()
+        await scene.lend()
+        act = ModelRetired(digest=MODEL.digest, model_id=MODEL.model_id, model_version=1, reason="old")
+        if retired:
+            await scene.fleet.ledger.commit("person/kim", lambda _: Decided(None, (act,)))
+        await scene.fleet.sweep_retired()
+        assert (LEASE in scene.node.leases) is not retired
+        ends = [record.plain for record in read_log(scene.path) if record.plain["action"] == "lease.ended"]
+        assert [end["details"]["cause"] for end in ends] == (["revocation"] if retired else [])
 
     play(case)
 

@@ -47,7 +47,7 @@ from nodeseal.verifier.store.database import Store
 from nodeseal.verifier.store.leases import LeaseRecord, running_leases
 from nodeseal.verifier.store.nodes import NodeStanding, load_nodes, save_progress
 from nodeseal.verifier.store.persons import list_persons
-from nodeseal.verifier.store.policy import list_keys
+from nodeseal.verifier.store.policy import find_model, list_keys
 
 _SWEEP_SECONDS: Final = 0.5
 _FLUSH_SECONDS: Final = 5.0
@@ -195,14 +195,24 @@ class Fleet:
             if _over(node, lease, now)
         ]
         if outlasted:
-            await self._end(outlasted)
+            wanted = {lease.lease_id for lease in outlasted}
+            await self._end(lambda _, lease: lease.lease_id in wanted, EndCause.SILENCE, _SILENT)
 
-    async def _end(self, leases: Iterable[LeaseRecord]) -> None:
-        wanted = {lease.lease_id for lease in leases}
+    async def sweep_retired(self) -> None:
+        """End leases of models that were retired by a release that let them run on, before anybody is served."""
+
+        def retired(connection: sa.Connection, lease: LeaseRecord) -> bool:
+            model = find_model(connection, lease.model_digest)
+            return model is not None and model.retired is not None
+
+        await self._end(retired, EndCause.REVOCATION, "its model was retired")
+
+    async def _end(self, takes: Callable[[sa.Connection, LeaseRecord], bool], cause: EndCause, reason: str) -> None:
+        """Record the end of those running leases that ``takes`` says."""
 
         def decide(connection: sa.Connection) -> Decided[None]:
-            running = [lease for lease in running_leases(connection) if lease.lease_id in wanted]
-            return Decided(None, tuple(lease_ends(running, EndCause.SILENCE, _SILENT)))
+            running = [lease for lease in running_leases(connection) if takes(connection, lease)]
+            return Decided(None, tuple(lease_ends(running, cause, reason)))
 
         try:
             await self.ledger.commit(VERIFIER, decide)
