@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from nodeseal.crypto.keywrap import unwrap_private_key, wrap_private_key
 from nodeseal.v1 import admin_pb2
+from nodeseal.verifier.store.database import opened_engine, run
+from nodeseal.verifier.store.policy import list_keys
 from support.admin import a_sealed_model
 from support.verifier import RunningVerifier, a_verifier
 
@@ -66,6 +69,37 @@ def test_k12_another_key_encryption_key_is_refused_and_nothing_is_made_under_it(
     assert "opens none of the 1 model keys" in done.stderr
     assert '"event": "ready"' not in done.stderr
     assert (key_files(stopped), stopped.records()) == (made, recorded)
+
+
+def under_two_keks(verifier: RunningVerifier) -> None:
+    """Put the second of two model keys under another key-encryption key, which stands in the place of the first."""
+    first = (verifier.folder / "kek").read_bytes()
+    another_kek(verifier)
+    second = (verifier.folder / "kek").read_bytes()
+    with opened_engine(verifier.folder / "verifier.sqlite") as engine:
+        (key,) = [key.model_key for key in run(engine, list_keys) if key.key_id == "second"]
+    (path,) = (verifier.folder / "keys").glob("second.*")
+    secret = unwrap_private_key(first, path.read_bytes(), key.encode())
+    path.write_bytes(wrap_private_key(second, secret, key.encode()))
+
+
+def test_k12_a_key_encryption_key_that_opens_one_key_of_two_is_refused_where_another_was_in_use(
+    stopped: RunningVerifier,
+) -> None:
+    stopped.start()
+    create_key(stopped, "second")
+    stopped.stop()
+    under_two_keks(stopped)
+    made = key_files(stopped)
+    done = command(stopped, "run")
+    assert done.returncode == 1
+    assert "is not the one that was in use with" in done.stderr
+    assert "opens 1 of its 2 model keys" in done.stderr
+    assert key_files(stopped) == made
+    (stopped.folder / "keys" / "kek.proof").unlink()  # as the remedy says, and as before there was such a file
+    stopped.start()
+    assert [line["field"] for line in stopped.log() if line["event"] == "setup"] == ["keys.folder"]
+    assert "kek.proof" not in key_files(stopped)  # which of the two is the right one is not known
 
 
 def test_k12_a_key_that_is_damaged_by_itself_is_named_and_stops_nothing(stopped: RunningVerifier) -> None:

@@ -5,7 +5,7 @@ No token is asked: a wrong PIN would use up one of the tries that it allows. The
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from nodeseal.checks.faults import Fault, passed
@@ -14,7 +14,7 @@ from nodeseal.errors import NodesealError, Unavailable
 from nodeseal.files import read_private
 from nodeseal.verifier.config import Config
 from nodeseal.verifier.keys.credentials import read_credential
-from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, FileKeyStore, load_kek
+from nodeseal.verifier.keys.keystore import CREDENTIAL, FILE_PLACE, PROOF, FileKeyStore, load_kek
 from nodeseal.verifier.keys.stores import PIN_CREDENTIAL
 from nodeseal.verifier.results.tokens import EarSigner
 from nodeseal.verifier.store.database import run
@@ -23,13 +23,16 @@ from nodeseal.verifier.store.policy import KeyRecord, list_keys
 
 KEK: Final = "keys.kek"
 EAR: Final = "keys.ear"
+_FOLDER: Final = "keys.folder"
+_CONCERNED: Final = frozenset({KEK, _FOLDER})
 
 
 def model_key_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[Fault]:
     """Check every model key in a file against the key-encryption key.
 
     If none opens, the key-encryption key or the folder is not the one of this database: nothing may be made under it.
-    If some open, it is the right one, and each other key is damaged by itself. Revoked keys need not open any more.
+    If some open, and it is the one that was in use here last, each other key is damaged by itself. Revoked keys need
+    not open any more.
 
     Raises:
         MalformedInput: the key-encryption key cannot be read, or is none.
@@ -41,14 +44,17 @@ def model_key_faults(config: Config, owner: int, *, untouched: bool) -> Iterator
     files = FileKeyStore(config.key_folder, load_kek(config.kek))
     keys = [key for key in _recorded(config, untouched=untouched) if key.place == FILE_PLACE and key.revoked is None]
     damaged = {key.key_id: said for key in keys if (said := _damage(files, key))}
+    place = f"systemd's credential {CREDENTIAL}" if credential else str(config.kek)
     if keys and len(damaged) == len(keys):
-        place = f"systemd's credential {CREDENTIAL}" if credential else str(config.kek)
         yield _wrong(place, config, next(iter(damaged.values())), len(keys))
+        return
+    if damaged and files.known() is False:
+        yield _changed(place, config, len(keys) - len(damaged), len(keys))
         return
     for key_id, said in damaged.items():
         what = f"key {key_id}: {said}"
         remedy = f"restore its file from the backup, or: nodeseal key revoke {key_id} --reason lost"
-        yield Named("keys.folder", config.key_folder).fault(what, remedy, fatal=False)
+        yield Named(_FOLDER, config.key_folder).fault(what, remedy, fatal=False)
 
 
 def _wrong(place: str, config: Config, said: str, count: int) -> Fault:
@@ -58,6 +64,26 @@ def _wrong(place: str, config: Config, said: str, count: int) -> Fault:
         what=f"opens none of the {count} model keys of this database in {config.key_folder}: {said}",
         remedy="put back the key-encryption key and the keys folder of this database; they are backed up apart from it",
     )
+
+
+def _changed(place: str, config: Config, opened: int, count: int) -> Fault:
+    return Fault(
+        field=KEK,
+        file=place,
+        what=f"is not the one that was in use with {config.key_folder} last: opens {opened} of its {count} model keys",
+        remedy=f"put that one back; if it is lost for good: rm {config.key_folder / PROOF}, and revoke what it wrapped",
+    )
+
+
+def remember_kek(config: Config, faults: Iterable[Fault]) -> None:
+    """Note which key-encryption key is in use, if a start has found nothing wrong with it or the keys.
+
+    Raises:
+        MalformedInput: it cannot be read.
+        Unavailable: the folder of keys cannot be written.
+    """
+    if not any(fault.field in _CONCERNED for fault in faults):
+        FileKeyStore(config.key_folder, load_kek(config.kek)).remember()
 
 
 def _damage(files: FileKeyStore, key: KeyRecord) -> str:

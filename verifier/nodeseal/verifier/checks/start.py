@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -124,6 +124,8 @@ def proved(config: Config, file: Path, now: datetime) -> Iterator[Vendors]:
         faults = find_faults((*checks_of(config, file, now, read=read), _addresses(config, file)))
         tell(fault for fault in faults if not fault.fatal)
         require_fit(faults)
+        with suppress(Unavailable):  # a start on a disk that is read-only lets people take trust away
+            keys.remember_kek(config, faults)
         yield read()
 
 

@@ -18,7 +18,7 @@ from nodeseal.crypto.hpke import ModelPrivateKey, Suite, Wrapped
 from nodeseal.crypto.keywrap import KEK_SIZE, unwrap_private_key, wrap_private_key
 from nodeseal.crypto.secret import wipe
 from nodeseal.errors import MalformedInput
-from nodeseal.files import read_private, write_new
+from nodeseal.files import MAX_PEM, read_private, read_small, replace_file, write_new
 from nodeseal.ids import Digest, KeyId, digest_of
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.verifier.keys.credentials import read_credential
@@ -26,6 +26,9 @@ from nodeseal.verifier.keys.token_uri import SCHEME
 
 CREDENTIAL: Final = "nodeseal-kek"
 FILE_PLACE: Final = "file"
+PROOF: Final = "kek.proof"
+"""File of a folder of keys that opens only with the key-encryption key that was in use there last: nothing, wrapped."""
+_PROOF_CONTEXT: Final = b"key-encryption key of this folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,32 @@ class FileKeyStore:
             MalformedInput: the key file is absent, altered, of another key, or under another key-encryption key.
         """
         wipe(self._secret(key))
+
+    def known(self) -> bool | None:
+        """Tell whether this is the key-encryption key that was in use here last; None: that is not known.
+
+        Raises:
+            Unavailable: the folder cannot be read.
+        """
+        path = self._folder / PROOF
+        if not path.exists():
+            return None
+        try:
+            unwrap_private_key(self._kek, read_small(path, MAX_PEM), _PROOF_CONTEXT)
+        except MalformedInput:
+            return False
+        return True
+
+    def remember(self) -> None:
+        """Note that this is the key-encryption key that is in use here.
+
+        Raises:
+            Unavailable: the folder cannot be written.
+        """
+        if not self.known():
+            path = self._folder / PROOF
+            proof = wrap_private_key(self._kek, b"", _PROOF_CONTEXT)
+            replace_file(path, proof, path.with_name(f".{PROOF}"))
 
     def _secret(self, key: ModelKey) -> bytearray:
         return unwrap_private_key(self._kek, read_private(self._path(key), "model key"), key.encode())
