@@ -1,7 +1,8 @@
 """Why the verifier cannot be reached, in words that a person can act on; and whose clock is wrong.
 
 gRPC reports an unknown authority, a wrong name and an expired certificate alike. So after a failure without a reason
-the agent connects once by itself, at most once a minute, and looks where it fails.
+the agent connects once by itself, at most once a minute, and looks where it fails. Whatever that shows, the agent goes
+on trying: what a peer says may be said by anybody who answers in the verifier's place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from nodeseal.agent.checks import reach_checks
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.identity import Identity
 from nodeseal.checks.certificates import CLOCK, CLOCK_TOLERANCE, spell
-from nodeseal.checks.faults import Fault, Unfit, find_faults
+from nodeseal.checks.faults import Fault, find_faults
 from nodeseal.crypto.authority import BACK_DATED
 from nodeseal.errors import NodesealError, Unavailable
 
@@ -35,22 +36,12 @@ class Diagnosis:
         self._clock: Final = clock
         self._due = clock()
 
-    async def explain(self, error: NodesealError, *, reached: bool) -> Fault | None:
-        """Return what keeps the node from its verifier, or None: the error says it itself, or it was looked at lately.
-
-        Args:
-            error: how the connection failed.
-            reached: whether this node was ever connected: it has a certificate, or a verdict came.
-
-        Raises:
-            Unfit: waiting does not heal it, and the node was never connected.
-        """
+    async def explain(self, error: NodesealError) -> Fault | None:
+        """Return what keeps the node from its verifier; None if the error says it, or somebody looked lately."""
         if type(error) is not Unavailable or self._clock() < self._due:
             return None
         self._due = self._clock() + _EVERY_SECONDS
         faults = await asyncio.to_thread(find_faults, reach_checks(self._config))
-        if any(fault.fatal for fault in faults) and not reached:
-            raise Unfit(faults)
         return faults[0] if faults else None
 
 

@@ -75,7 +75,6 @@ class Agent:
         self._template = ""
         self._diagnosis: Final = Diagnosis(config, _clock)
         self._enrolled_at = -math.inf
-        self._was_enrolled = False
         self._manager: Final = ServiceManager()
         self._ready = False
         self._backoff: Final = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
@@ -156,8 +155,7 @@ class Agent:
 
     async def _disconnected(self, error: NodesealError) -> None:
         self._status.disconnected(error)
-        reached = self._was_enrolled or self._status.heard is not None
-        fault = await self._diagnosis.explain(error, reached=reached)
+        fault = await self._diagnosis.explain(error)
         if fault is not None:
             self._status.problem, self._status.remedy = str(fault), fault.remedy
         said = {} if fault is None else {"reason": str(fault)}
@@ -182,7 +180,6 @@ class Agent:
         identity = self._state.identity()
         if identity is None:
             return self._timely(await self.enrol())
-        self._was_enrolled = True
         if not await self._holds(identity.node_id):
             _log.warning("the TPM is not the one that was enrolled", node=identity.node_id)
             return self._timely(await self.enrol())

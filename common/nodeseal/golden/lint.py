@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 from nodeseal.golden.model import NOT_PINNABLE, Golden
 from nodeseal.golden.rules import ALWAYS, BootRules, RuntimeRules
+from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.pcr_usage import PCR_CONTENTS
 
 _IMAGES, _SECURE_BOOT, _FILES, _MACHINE_OWNER = 4, 7, 9, 14
+_USUAL_BANK = HashAlg.SHA256
+"""The bank that verifiers ask all nodes for, unless their settings name another."""
 _OF_LOADERS = frozenset({8, 9, 11, 12})
 """PCRs that firmware leaves at zero; boot loaders and stubs extend them, or the running system does."""
 _PROGRAMS = ("/bin/", "/boot/", "/etc/", "/lib/", "/lib64/", "/sbin/", "/usr/")
@@ -85,6 +88,7 @@ def _boot_rules(rules: BootRules) -> Iterator[str]:
 
 def _open(golden: Golden) -> Iterator[str]:
     looked_at = frozenset[int]().union(*golden.static_pcrs().values())
+    yield from _open_banks(golden)
     for pcr, meaning in PCR_CONTENTS.items():
         if pcr not in looked_at and pcr not in NOT_PINNABLE:
             yield f"PCR {pcr} ({meaning}): nothing looks at it"
@@ -101,6 +105,16 @@ def _open(golden: Golden) -> Iterator[str]:
         yield "kexec: another kernel may run without another boot; only runtime rules can tell"
     else:
         yield from _open_runtime(golden.runtime)
+
+
+def _open_banks(golden: Golden) -> Iterator[str]:
+    """Yield the banks beside the usual one by which a golden without labels judges: it reaches nodes of other kinds."""
+    for bank in sorted(golden.static_pcrs().keys() - {_USUAL_BANK} if not golden.nodes else ()):
+        name = bank.hashlib_name
+        yield (
+            f"bank {name}: no labels (nodes), so every node that has this bank is asked for it and loses trust if its"
+            " firmware does not extend it; and root there can fill the bank so that it matches"
+        )
 
 
 def _open_boot(rules: BootRules, pinned: set[int]) -> Iterator[str]:

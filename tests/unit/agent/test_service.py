@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Never
 
 import pytest
 
 from nodeseal.agent.config import load_config
-from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.service import Agent
-from nodeseal.checks.faults import Fault, Unfit
+from nodeseal.checks.faults import Fault
 from nodeseal.errors import NodesealError, NotFound, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
 from support.failing_logs import let_logs_fail
@@ -74,44 +72,11 @@ def test_a_lost_connection_shows_in_the_status_before_a_word_is_said_of_it(
     assert agent._status.state == "disconnected"
 
 
-def test_a_verifier_of_another_authority_ends_an_agent_that_was_never_connected(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_answers_in_the_verifiers_place_ends_no_agent(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that never enrolled: its unit would not be started again, and a whole fleet may boot at once."""
     unknown = Fault(what="another authority", remedy="take its ca.pem")
     monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
-    with pytest.raises(Unfit, match="another authority"):
-        asyncio.run(agent._disconnected(Unavailable("failed to connect")))
-
-
-def test_a_verifier_of_another_authority_ends_no_agent_that_was_connected(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown = Fault(what="another authority", remedy="take its ca.pem")
-    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
-    agent._status.judged("trusted", ())
     asyncio.run(agent._disconnected(Unavailable("failed to connect")))
-    assert (agent._status.problem, agent._status.remedy) == ("another authority", "take its ca.pem")
-
-
-def test_a_verifier_of_another_authority_ends_no_agent_of_a_node_that_is_enrolled(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each restart begins without a verdict, and whoever answers in the verifier's place then must end no fleet."""
-    unknown = Fault(what="another authority", remedy="take its ca.pem")
-    monkeypatch.setattr("nodeseal.agent.diagnosis.find_faults", lambda _: (unknown,))
-    monkeypatch.setattr(StateDirectory, "identity", lambda _: SimpleNamespace(node_id="n"))
-
-    async def lost(*_: object) -> bool:
-        raise Unavailable("failed to connect")
-
-    monkeypatch.setattr(agent, "_holds", lost)
-
-    async def case() -> None:
-        with pytest.raises(Unavailable) as failed:
-            await agent._connection()
-        await agent._disconnected(failed.value)
-
-    asyncio.run(case())
     assert (agent._status.problem, agent._status.remedy) == ("another authority", "take its ca.pem")
 
 

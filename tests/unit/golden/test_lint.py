@@ -120,3 +120,14 @@ def test_what_the_running_system_can_measure_itself_is_named_unless_pcr_4_is_pin
     assert "PCR 8, 9, 12: an allowed image that is booted without the loader" in left
     pinned = "\n".join(lint_golden(parse_golden(f"{EXACT}{lines}".encode(), "g")).open)
     assert "booted without the loader" not in pinned
+
+
+@pytest.mark.parametrize(
+    ("bank", "labels", "warned"),
+    [("sha384", "", True), ("sha384", "nodes: {rack: a}\n", False), ("sha256", "", False)],
+)
+def test_a_golden_of_another_bank_without_labels_says_whom_it_reaches(bank: str, labels: str, *, warned: bool) -> None:
+    value = (A * 2)[: 48 if bank == "sha384" else 32].hex()
+    text = f'format: nodeseal/golden/1\nname: g\n{labels}pcrs: {{{bank}: {{"4": ["{value}"]}}}}\n'
+    found = lint_golden(parse_golden(text.encode(), "g")).open
+    assert any(line.startswith("bank sha384: no labels") for line in found) is warned
