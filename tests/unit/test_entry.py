@@ -67,6 +67,23 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(program: str) -
     assert "Traceback" not in done.stderr
 
 
+def test_the_verifiers_package_as_a_program_names_what_is_missing_as_well(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        BLOCKED.format(module="typer", error="ModuleNotFoundError(name='typer')", program="nodeseal").partition(
+            "from "
+        )[0]
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "nodeseal.verifier", "--help"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "typer is not installed" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
 def test_a_module_of_our_own_that_is_missing_is_a_mistake_of_ours() -> None:
     module = "nodeseal.cli.main"
     done = begun("nodeseal", module=module, error=f"ModuleNotFoundError(name={module!r})")

@@ -1,5 +1,5 @@
 """``python -m nodeseal.verifier``: the same as ``nodeseal-verifier``."""
 
-from nodeseal.verifier.main import main
+from nodeseal.entry import nodeseal_verifier
 
-main()
+nodeseal_verifier()
