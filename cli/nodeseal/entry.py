@@ -1,7 +1,7 @@
 """Where the three programs begin: before anything is loaded that may be missing, slow or interrupted.
 
 Text that the encoding of a stream lacks is escaped, Ctrl-C ends with 130 and no traceback, and a package that is not
-installed is named with the extra that brings it.
+installed is named with the extra that brings it, one whose shared library is missing with what the system says.
 """
 
 from __future__ import annotations
@@ -48,13 +48,20 @@ def _well_ended(program: str, extra: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "nodeseal").partition(".")[0]
-        if missing == "nodeseal":
+    except ImportError as error:
+        package = (error.name or "nodeseal").partition(".")[0]
+        if package == "nodeseal":
             raise  # our own mistake, not the installation's
-        sys.stderr.write(
-            f"{program}: the package {missing} is not installed in {sys.prefix}\n"
-            f"  {sys.executable} -m pip install 'nodeseal[{extra}]'\n"
-            f"  from a clone: {sys.executable} -m pip install '.[{extra}]'\n"
-        )
+        sys.stderr.write(f"{program}: {_fault(package, error, extra)}\n")
         sys.exit(1)
+
+
+def _fault(package: str, error: ImportError, extra: str) -> str:
+    """Say what is wrong with a package that does not load, and what to do."""
+    if not isinstance(error, ModuleNotFoundError):
+        return f"the package {package} does not load: {error}\n  install the library that it needs, or {package} anew"
+    return (
+        f"the package {package} is not installed in {sys.prefix}\n"
+        f"  {sys.executable} -m pip install 'nodeseal[{extra}]'\n"
+        f"  from a clone: {sys.executable} -m pip install '.[{extra}]'"
+    )

@@ -67,6 +67,14 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(program: str) -
     assert "Traceback" not in done.stderr
 
 
+def test_a_package_whose_library_is_missing_is_named_with_it() -> None:
+    said = "libtss2-esys.so.0: cannot open shared object file"
+    done = begun("nodeseal_agent", "--help", module="typer", error=f"ImportError({said!r}, name='typer.core')")
+    assert done.returncode == 1
+    assert f"nodeseal-agent: the package typer does not load: {said}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_verifiers_package_as_a_program_names_what_is_missing_as_well(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         BLOCKED.format(module="typer", error="ModuleNotFoundError(name='typer')", program="nodeseal").partition(
