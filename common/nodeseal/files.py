@@ -66,6 +66,11 @@ def opened(path: Path, *, follow: bool = True) -> Iterator[int]:
         os.close(descriptor)
 
 
+def of_others(folder: Path) -> bool:
+    """Tell whether a folder on a volume is nobody's model: ``lost+found``, or one that this process may not read."""
+    return folder.name == "lost+found" or not os.access(folder, os.R_OK | os.X_OK)
+
+
 def read_exactly(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
     """Fill ``buffer`` from ``offset``.
 

@@ -26,8 +26,8 @@ subject; this package exports what programs use.
 - Libraries of tensors: ``frameworks`` (their interface), ``numpy``, ``torch``.
 - Serving and training stacks: ``transformers``, ``arguments`` (of its function), ``references`` (to code and kernels
   elsewhere), ``peft``, ``vllm``, ``sglang``, ``serving`` (what the last two share).
-- Seal: ``source`` (which files, and how), ``seal``, ``save`` (tensors from memory), ``staging`` (a folder that appears
-  whole), ``reseal`` (a new data key), ``reslot`` (other model keys).
+- Seal: ``source`` (which files, and how), ``precheck`` (would they open?), ``seal``, ``save`` (tensors from memory),
+  ``staging`` (a folder that appears whole), ``reseal`` (a new data key), ``reslot`` (other model keys).
 - Without a key: ``glance`` (are the files complete?). For all: ``closing``.
 
 The loader may touch data keys, the agent's socket, model files, web servers and clocks. It imports no gRPC, protobuf or

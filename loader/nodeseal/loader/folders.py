@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import naming, open_regular, read_exactly
+from nodeseal.files import naming, of_others, open_regular, read_exactly
 from nodeseal.sealed.content import Content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 
@@ -156,7 +156,10 @@ class _MemoryFile:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, depth first. Links may lead in circles, until the kernel stops following them."""
+    """Yield the files below a folder, depth first, except in folders that this process may not read.
+
+    Links may lead in circles, until the kernel stops following them.
+    """
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
@@ -164,6 +167,6 @@ def _walk(folder: Path) -> Iterator[Path]:
             entries = [(entry, entry.is_dir()) for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
         for entry, is_folder in entries:
             if is_folder:
-                waiting.append(entry)
+                waiting += [] if of_others(entry) else [entry]
             else:
                 yield entry

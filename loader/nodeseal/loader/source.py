@@ -2,7 +2,7 @@
 
 A list names the file types that may stay readable; everything else is sealed, so that weights of an unknown type do not
 leak. Pickles are refused unless they are allowed: loading one runs its author's code. Folders whose name starts with a
-dot (version control, download caches) are left out.
+dot (version control, download caches) and ``lost+found`` are left out. Patterns leave out more, or all but some.
 
 Symbolic links to files are followed, because snapshots in Hugging Face's cache consist of them, but only to files
 inside the model's folder or in that cache's ``blobs`` folder. Other links would bring foreign files into the model.
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import naming, opened, read_exactly
+from nodeseal.files import naming, of_others, opened, read_exactly
 from nodeseal.sealed.content import MAX_FILES
 from nodeseal.sealed.paths import CONTENT_NAME, parse_path
 
@@ -27,10 +29,27 @@ MAX_PLAIN_SIZE = 64 << 20
 
 _STRETCH = 32 << 20
 
-_PLAIN_SUFFIXES = frozenset(
-    (".cfg", ".jinja", ".json", ".md", ".model", ".py", ".tiktoken", ".toml", ".txt", ".yaml", ".yml")
-)
-_PLAIN_NAMES = frozenset((".gitattributes", ".gitignore", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
+_PLAIN_SUFFIXES: Final = {
+    ".cfg": "configuration",
+    ".jinja": "a template",
+    ".json": "configuration, a tokenizer or an index",
+    ".md": "a text for people",
+    ".model": "a tokenizer",
+    ".py": "code",
+    ".tiktoken": "a tokenizer",
+    ".toml": "configuration",
+    ".txt": "a tokenizer or a text for people",
+    ".yaml": "configuration",
+    ".yml": "configuration",
+}
+_PLAIN_NAMES: Final = {
+    ".gitattributes": "version control",
+    ".gitignore": "version control",
+    "LICENSE": "a licence",
+    "LICENCE": "a licence",
+    "NOTICE": "a licence",
+    "USE_POLICY": "a licence",
+}
 _PICKLE_SUFFIXES = frozenset((".bin", ".ckpt", ".dill", ".joblib", ".nemo", ".pickle", ".pkl", ".pt", ".pth"))
 
 
@@ -87,17 +106,57 @@ class SourceFile:
         return Unavailable(f"{self.location}: changed while it was sealed")
 
 
-def survey(place: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Patterns of paths, such as ``*.bin`` or ``original/*``. An asterisk stands for slashes, too.
+
+    Attributes:
+        include: if there are any, files that match none are left out.
+        exclude: files that match one are left out.
+        seal: files that match one are sealed although they could stay readable.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    seal: tuple[str, ...] = ()
+
+    def takes(self, path: str) -> bool:
+        """Tell whether a file belongs to the model."""
+        return (not self.include or _matches(path, self.include)) and not _matches(path, self.exclude)
+
+    def check(self, paths: Collection[str]) -> None:
+        """Refuse patterns that match nothing: they are misspelt.
+
+        Raises:
+            MalformedInput: the message names the first one.
+        """
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude), ("--seal", self.seal)):
+            for pattern in patterns:
+                if not any(_matches(path, (pattern,)) for path in paths):
+                    raise MalformedInput(f"{option} {pattern!r}: matches no file of the model")
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+EVERYTHING: Final = Selection()
+
+
+def survey(
+    place: Path, *, seal_all: bool = False, allow_pickle: bool = False, selection: Selection = EVERYTHING
+) -> tuple[SourceFile, ...]:
     """Return the files of a model in the order of the content file.
 
     Args:
         place: a folder with a downloaded or saved model, or one file.
         seal_all: also seal files that could stay readable.
         allow_pickle: accept files that run code when they are loaded.
+        selection: the files that belong to the model.
 
     Raises:
         MalformedInput: a pickle, a link out of the folder, a name that a content file may not hold, a device or pipe,
-            a folder that is already sealed, or nothing to seal.
+            a folder that is already sealed or holds snapshots, a pattern that matches nothing, or nothing to seal.
         Unavailable: the folder cannot be read.
     """
     folder, paths = (place, _walk(place)) if place.is_dir() else (place.parent, iter([place]))
@@ -105,7 +164,12 @@ def survey(place: Path, *, seal_all: bool = False, allow_pickle: bool = False) -
         raise MalformedInput(
             f"{folder}: sealed already", remedy="nodeseal reslot changes its keys, nodeseal reseal its data key"
         )
-    found = sorted((_examine(folder, path, seal_all=seal_all) for path in paths), key=lambda file: file.path)
+    if place.is_dir() and (snapshots := sorted(place.glob("snapshots/*/"))) and (place / "blobs").is_dir():
+        raise MalformedInput(f"{place}: a cache of several snapshots", remedy=f"name one, such as {snapshots[-1]}")
+    all_paths = {path.relative_to(folder).as_posix(): path for path in paths}
+    selection.check(all_paths)
+    taken = [path for name, path in all_paths.items() if selection.takes(name)]
+    found = sorted((_examine(folder, path, selection, seal_all=seal_all) for path in taken), key=lambda file: file.path)
     if not allow_pickle:
         _refuse_pickles(found)
     if len(found) > MAX_FILES:
@@ -120,20 +184,21 @@ def _walk(folder: Path) -> Iterator[Path]:
         entries = sorted(folder.iterdir())
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and not of_others(entry):
                 yield from _walk(entry)
         else:
             yield entry
 
 
-def _examine(folder: Path, entry: Path, *, seal_all: bool) -> SourceFile:
+def _examine(folder: Path, entry: Path, selection: Selection, *, seal_all: bool) -> SourceFile:
     location = _follow(folder, entry)
     with naming(entry):
         status = location.lstat()  # links were followed; a new link here is an attack
     if not stat.S_ISREG(status.st_mode):
         raise MalformedInput(f"{entry}: not a regular file")
     path = parse_path(entry.relative_to(folder).as_posix())
-    plain = not seal_all and status.st_size <= MAX_PLAIN_SIZE and may_stay_plain(path)
+    secret = seal_all or _matches(path, selection.seal)
+    plain = not secret and status.st_size <= MAX_PLAIN_SIZE and may_stay_plain(path)
     return SourceFile(path=path, location=location, size=status.st_size, sealed=not plain)
 
 
@@ -150,8 +215,13 @@ def _follow(folder: Path, entry: Path) -> Path:
 
 def may_stay_plain(path: str) -> bool:
     """Tell by its name whether a file holds no weights: configuration, a tokenizer, code, a licence."""
+    return bool(why_readable(path))
+
+
+def why_readable(path: str) -> str:
+    """Return why a file of this name may stay readable, or an empty text."""
     pure = PurePosixPath(path)
-    return pure.suffix.lower() in _PLAIN_SUFFIXES or pure.name in _PLAIN_NAMES
+    return _PLAIN_NAMES.get(pure.name) or _PLAIN_SUFFIXES.get(pure.suffix.lower(), "")
 
 
 def _refuse_pickles(files: list[SourceFile]) -> None:
@@ -160,5 +230,6 @@ def _refuse_pickles(files: list[SourceFile]) -> None:
         more = f" and {len(pickles) - 1} more" if len(pickles) > 1 else ""
         raise MalformedInput(
             f"{pickles[0]}{more}: loading a pickle runs code",
-            remedy="leave them out if safetensors hold the same weights, else convert them; --allow-pickle seals them",
+            remedy="leave them out with --exclude if safetensors hold the same weights, else convert them;"
+            " --allow-pickle seals them",
         )

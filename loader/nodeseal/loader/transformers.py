@@ -37,7 +37,7 @@ from nodeseal.loader.readable import readable_folder
 from nodeseal.loader.references import check_member, check_references
 from nodeseal.loader.tensor_slice import TensorSlice
 from nodeseal.loader.torch import DTYPES
-from nodeseal.loader.weights import Choice, Weights
+from nodeseal.loader.weights import Weights, WeightsChoice
 
 _CONFIG: Final = "config.json"
 _ADAPTER: Final = "adapter_config.json"
@@ -171,13 +171,13 @@ def _makes_models(auto_class: Any) -> bool:
     return hasattr(auto_class, "from_config") or issubclass(auto_class, transformers.PreTrainedModel)
 
 
-def _choose(folder: Path, auto_class: Any, arguments: Arguments) -> tuple[Choice, Any, Any, dict[str, Any]]:
+def _choose(folder: Path, auto_class: Any, arguments: Arguments) -> tuple[WeightsChoice, Any, Any, dict[str, Any]]:
     """Return the weights, configuration and class that are asked for, and the arguments that the class takes."""
     config, left = _configuration(folder, auto_class, arguments)
     _refuse_kernels(config, arguments)
     concrete, config = _concrete_class(auto_class, config, trust_remote_code=arguments.trust_remote_code)
     refuse_unknown(left, partial(_takes, concrete), concrete.__name__)
-    choice = Choice(
+    choice = WeightsChoice(
         subfolder=arguments.text("subfolder"),
         variant=arguments.text("variant"),
         name=getattr(config, "transformers_weights", None) or "",

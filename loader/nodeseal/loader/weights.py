@@ -24,7 +24,7 @@ INDEX: Final = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class WeightsChoice:
     """The weights that are asked for, where a model has several.
 
     Attributes:
@@ -58,14 +58,14 @@ class Choice:
         return f"{stem}.{self.variant}.{suffix}" if self.variant else name
 
 
-_ANY: Final = Choice()
+_ANY: Final = WeightsChoice()
 
 
 class Weights(Closing):
     """All tensors of an open model. Close it, or use it with ``with``. Returned tensors stay valid."""
 
     def __init__(
-        self, model: SealedModel, framework: str = "pt", device: str = "cpu", *, choice: Choice = _ANY
+        self, model: SealedModel, framework: str = "pt", device: str = "cpu", *, choice: WeightsChoice = _ANY
     ) -> None:
         """Open all files and verify their headers.
 
@@ -144,7 +144,7 @@ def parse_index(raw: bytes, source: str = INDEX) -> Mapping[str, frozenset[str]]
     return {path: frozenset(names[path]) for path in sorted(names)}
 
 
-def _layout(model: SealedModel, choice: Choice) -> Mapping[str, frozenset[str] | None]:
+def _layout(model: SealedModel, choice: WeightsChoice) -> Mapping[str, frozenset[str] | None]:
     """Return the files with weights and, if there is an index, the tensors of each."""
     paths = {file.path for file in model.files()}
     found = next((path for path in choice.candidates() if path in paths), None)
@@ -156,7 +156,7 @@ def _layout(model: SealedModel, choice: Choice) -> Mapping[str, frozenset[str] |
     return layout | {path: None for path in map(choice.path, choice.extra) if path in paths and path not in layout}
 
 
-def _no_weights(model: SealedModel, choice: Choice) -> MalformedInput:
+def _no_weights(model: SealedModel, choice: WeightsChoice) -> MalformedInput:
     weights = [file.path for file in model.files() if isinstance(file, SealedFile)]
     asked = {"subfolder": choice.subfolder, "variant": choice.variant}
     told = "".join(f", {name}={value[:80]!a}" for name, value in asked.items() if value)

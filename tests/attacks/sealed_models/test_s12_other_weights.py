@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from nodeseal.errors import MalformedInput
 from nodeseal.loader import open_model
-from nodeseal.loader.weights import Choice, Weights
+from nodeseal.loader.weights import Weights, WeightsChoice
 from support.sealed import Sample, seal_files
 
 
@@ -43,18 +43,18 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.mark.parametrize(
     ("choice", "number"),
     [
-        (Choice(single_first=True), 0),
-        (Choice(), 1),
-        (Choice(variant="fp16"), 2),
-        (Choice(variant="int8", single_first=True), 3),
-        (Choice(subfolder="sub"), 4),
-        (Choice(subfolder="sub/"), 4),
-        (Choice(subfolder="sub", variant="fp16"), 5),
-        (Choice(name="named.safetensors"), 6),
+        (WeightsChoice(single_first=True), 0),
+        (WeightsChoice(), 1),
+        (WeightsChoice(variant="fp16"), 2),
+        (WeightsChoice(variant="int8", single_first=True), 3),
+        (WeightsChoice(subfolder="sub"), 4),
+        (WeightsChoice(subfolder="sub/"), 4),
+        (WeightsChoice(subfolder="sub", variant="fp16"), 5),
+        (WeightsChoice(name="named.safetensors"), 6),
     ],
     ids=str,
 )
-def test_s12_the_weights_are_those_that_were_asked_for(several: Sample, choice: Choice, number: float) -> None:
+def test_s12_the_weights_are_those_that_were_asked_for(several: Sample, choice: WeightsChoice, number: float) -> None:
     with open_model(several.directory, several.keys) as model, Weights(model, "np", choice=choice) as opened:
         assert opened.get_slice("w")[0] == number
 
@@ -62,15 +62,15 @@ def test_s12_the_weights_are_those_that_were_asked_for(several: Sample, choice: 
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(variant="bf16"),
-        Choice(subfolder="other"),
-        Choice(subfolder="sub", variant="int8"),
-        Choice(name="other.safetensors"),
-        Choice(subfolder="../several"),
+        WeightsChoice(variant="bf16"),
+        WeightsChoice(subfolder="other"),
+        WeightsChoice(subfolder="sub", variant="int8"),
+        WeightsChoice(name="other.safetensors"),
+        WeightsChoice(subfolder="../several"),
     ],
     ids=str,
 )
-def test_s12_weights_that_are_not_there_are_not_replaced_by_others(several: Sample, choice: Choice) -> None:
+def test_s12_weights_that_are_not_there_are_not_replaced_by_others(several: Sample, choice: WeightsChoice) -> None:
     with open_model(several.directory, several.keys) as model:
         Weights(model, "np").close()
         with pytest.raises(MalformedInput, match="neither"):
@@ -78,6 +78,6 @@ def test_s12_weights_that_are_not_there_are_not_replaced_by_others(several: Samp
 
 
 def test_s12_further_files_that_a_class_names_are_read_as_well(several: Sample) -> None:
-    choice = Choice(extra=("named.safetensors", "absent.safetensors"), single_first=True)
+    choice = WeightsChoice(extra=("named.safetensors", "absent.safetensors"), single_first=True)
     with open_model(several.directory, several.keys) as model, Weights(model, "np", choice=choice) as opened:
         assert opened.get_slice("w")[0] == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -120,3 +121,63 @@ def test_a_signal_that_is_ignored_stays_ignored(
     signal.signal(signum, signal.SIG_IGN)
     monkeypatch.setattr(command, "progress_bar", loud)
     assert seal(plain, public, tmp_path / "out").exit_code == 0
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n"
+
+
+def run(*arguments: Path | str) -> Result:
+    return CliRunner().invoke(app, ["seal", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_a_check_alone_needs_no_key_and_makes_nothing(plain: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    result = run(plain, "--check")
+    assert result.exit_code == 0
+    assert "yes, as far as" in result.stdout
+    assert "config.json" in result.stdout
+    (plain / "model.safetensors").write_bytes(POINTER)
+    result = run(plain, "--check", "--json")
+    assert result.exit_code == 1
+    (trouble,) = json.loads(result.stdout)["troubles"]
+    assert (trouble["path"], trouble["remedy"]) == ("model.safetensors", "git lfs pull")
+    assert "Git LFS pointer" in run(plain, "--check").stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_key_or_a_place_there_is_only_a_check(plain: Path, public: Path, tmp_path: Path) -> None:
+    for arguments in ((), ("--key", public), ("-o", tmp_path / "out")):
+        assert run(plain, *arguments).exit_code == 2
+
+
+def test_what_would_not_open_is_sealed_only_by_force(plain: Path, public: Path, tmp_path: Path) -> None:
+    (plain / "model.safetensors").write_bytes(POINTER)
+    (plain / "vocab.txt").write_bytes(POINTER)
+    refused = run(plain, "--key", public, "-o", tmp_path / "out")
+    assert isinstance(refused.exception, MalformedInput)
+    assert "Git LFS pointer" in str(refused.exception)
+    assert "--force" in refused.exception.remedy
+    assert "vocab.txt" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    forced = run(plain, "--key", public, "-o", tmp_path / "out", "--force")
+    assert forced.exit_code == 0
+    assert "model.safetensors: will not open: a Git LFS pointer" in forced.stderr
+
+
+def test_force_leaves_no_weights_readable(plain: Path, public: Path, tmp_path: Path) -> None:
+    (plain / "weights.json").write_bytes(json.dumps([n / 7 for n in range(3000)]).encode())
+    assert isinstance(run(plain, "--key", public, "-o", tmp_path / "out").exception, MalformedInput)
+    assert "looks like weights" in run(plain, "--key", public, "-o", tmp_path / "out", "--force").stderr
+    assert (tmp_path / "out" / "weights.json.sealed").exists()
+    assert run(plain, "--key", public, "-o", tmp_path / "two", "--seal", "weights.json").exit_code == 0
+    assert (tmp_path / "two" / "weights.json.sealed").exists()
+    assert run(plain, "--key", public, "-o", tmp_path / "three", "--exclude", "weights.json").exit_code == 0
+    assert not list((tmp_path / "three").glob("weights*"))
+
+
+def test_what_stays_readable_is_listed_with_the_reason(plain: Path, public: Path, tmp_path: Path) -> None:
+    (plain / "modeling.py").write_text("")
+    result = run(plain, "--key", public, "-o", tmp_path / "out", "--json")
+    readable = {one["path"]: one["reason"] for one in json.loads(result.stdout)["readable"]}
+    assert readable.keys() == {"config.json", "modeling.py", "sub/tokenizer.json"}
+    assert readable["modeling.py"] == "code"

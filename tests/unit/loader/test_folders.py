@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,17 @@ def test_a_path_may_be_a_text(sample: Sample) -> None:
 
 def test_folders_name_themselves() -> None:
     assert (str(LocalFolder(Path("/x"))), str(MemoryFolder({}))) == ("/x", "memory")
+
+
+def test_folders_of_others_on_a_volume_do_not_keep_a_model_from_opening(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = sample.copied_to(tmp_path / "volume").directory
+    for name in ("lost+found", "theirs"):
+        (directory / name).mkdir()
+        (directory / name / "file").write_bytes(b"")
+    with pytest.raises(ProofFailed, match="theirs/file"):
+        open_model(directory, sample.keys)
+    readable = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "theirs" and readable(path, mode))
+    open_model(directory, sample.keys).close()

@@ -10,7 +10,7 @@ import pytest
 
 from nodeseal.errors import MalformedInput, Unavailable
 from nodeseal.loader import source
-from nodeseal.loader.source import survey
+from nodeseal.loader.source import Selection, may_stay_plain, survey, why_readable
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def folder(tmp_path: Path) -> Path:
     return model
 
 
-def sealed_paths(folder: Path, **options: bool) -> dict[str, bool]:
-    return {file.path: file.sealed for file in survey(folder, **options)}
+def sealed_paths(folder: Path, *, seal_all: bool = False, allow_pickle: bool = False) -> dict[str, bool]:
+    return {file.path: file.sealed for file in survey(folder, seal_all=seal_all, allow_pickle=allow_pickle)}
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,51 @@ def test_what_was_read_does_not_stay_in_the_page_cache(folder: Path, monkeypatch
             assert all(start + size <= offset - (1 << 20) for start, size in said), "others may be reading there"
         assert said == [(0, 2 << 20), (1 << 20, 2 << 20), (2 << 20, 2 << 20)]
     assert said[-1] == (0, 0)
+
+
+def test_patterns_choose_files(folder: Path) -> None:
+    for name in ("config.json", "pytorch_model.bin", "original/params.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+    def chosen(**patterns: tuple[str, ...]) -> dict[str, bool]:
+        return {file.path: file.sealed for file in survey(folder, selection=Selection(**patterns))}
+
+    every = {"config.json": False, "model.safetensors": True, "original/params.json": False}
+    assert chosen(exclude=("*.bin",)) == every
+    assert chosen(exclude=("*.bin", "original/*")) == {"config.json": False, "model.safetensors": True}
+    assert chosen(include=("*.safetensors",)) == {"model.safetensors": True}
+    assert chosen(exclude=("*.bin",), seal=("original/*",)) == every | {"original/params.json": True}
+    with pytest.raises(MalformedInput, match="pickle"):
+        chosen()
+
+
+@pytest.mark.parametrize("option", ["include", "exclude", "seal"])
+def test_a_pattern_that_matches_nothing_is_refused(folder: Path, option: str) -> None:
+    with pytest.raises(MalformedInput, match=f"--{option}.*matches no file"):
+        survey(folder, selection=Selection(**{option: ("*.safetensor",)}))
+
+
+def test_what_stays_readable_has_a_reason() -> None:
+    assert why_readable("a/modeling.py") == "code"
+    assert why_readable("LICENSE") == "a licence"
+    assert why_readable("model.safetensors") == ""
+    assert not may_stay_plain("weights.bin")
+
+
+def test_folders_of_others_on_a_volume_are_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lost+found", "theirs", "mine"):
+        (folder / name).mkdir()
+        (folder / name / "secret.json").write_bytes(b"{}")
+    readable = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "theirs" and readable(path, mode))
+    assert list(sealed_paths(folder)) == ["mine/secret.json", "model.safetensors"]
+
+
+def test_a_cache_of_snapshots_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--org--name" / "blobs").mkdir()
+    with pytest.raises(MalformedInput, match="several snapshots") as caught:
+        survey(tmp_path / "models--org--name")
+    assert str(snapshot) in caught.value.remedy
