@@ -11,6 +11,8 @@ import typer
 from rich.text import Text
 
 from nodeseal.cli import output
+from nodeseal.cli.audit_proof import export, follow, prove, verify
+from nodeseal.cli.audit_witness import witness_command
 from nodeseal.cli.naming import subject_of
 from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.client.connection import connect
@@ -22,6 +24,15 @@ _SHOWN_DIGITS = 12
 _TO_SECONDS = len("2026-01-01T00:00:00")
 
 app = typer.Typer(no_args_is_help=True, help="Read the verifier's log: what was decided, by whom, and why.")
+app.command("prove", epilog="Example: nodeseal audit prove 12 --key log.vkey -o act-12.tlog-proof")(prove)
+app.command("export", epilog="Example: nodeseal audit export ./export --key log.vkey")(export)
+app.command("verify", epilog="Example: nodeseal audit verify ./export --key log.vkey --witness-key witness.vkey")(
+    verify
+)
+app.command("follow", epilog="Example: nodeseal audit follow last.checkpoint --key log.vkey --every 60")(follow)
+app.command("witness", epilog="Example: nodeseal audit witness ./witness --name example.org/w1 --log-key log.vkey")(
+    witness_command
+)
 
 
 @app.command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,13 +13,14 @@ from nodeseal.evidence.folder import SIZES
 from nodeseal.golden.document import MAX_GOLDEN
 from nodeseal.sealed.model_key import ModelKey
 from nodeseal.sealed.slots import Slots
-from nodeseal.v1 import admin_pb2, admin_pb2_grpc, people_pb2, people_pb2_grpc
+from nodeseal.v1 import admin_pb2, admin_pb2_grpc, log_pb2, log_pb2_grpc, people_pb2, people_pb2_grpc
 from nodeseal.wire.messages import slots_from_proto
 from nodeseal.wire.transfer import Assembly, in_parts
 
 _CALL_SECONDS: Final = 30.0
 _TRANSFER_SECONDS: Final = 300.0
 """For calls that move whole evidence or goldens: a node with a long log takes its time."""
+_EXPORT_SECONDS: Final = 660.0
 _PAGE: Final = 500
 
 
@@ -61,6 +62,7 @@ class Verifier:
         self._keys: Final = admin_pb2_grpc.KeysStub(channel)
         self._models: Final = admin_pb2_grpc.ModelsStub(channel)
         self._audit: Final = admin_pb2_grpc.AuditStub(channel)
+        self._log: Final = log_pb2_grpc.LogStub(channel)
         self._people: Final = people_pb2_grpc.PeopleStub(channel)
 
     def get_self(self) -> people_pb2.Self:
@@ -234,6 +236,24 @@ class Verifier:
     def get_record(self, sequence: int) -> admin_pb2.AuditRecord:
         """Return one act of the log with the documents that it names."""
         return self._audit.GetRecord(admin_pb2.GetRecordRequest(sequence=sequence), timeout=self._call_seconds)
+
+    def get_checkpoint(self) -> log_pb2.Checkpoint:
+        """Return the last checkpoint of the log."""
+        return self._log.GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=self._call_seconds)
+
+    def prove_record(self, sequence: int, size: int) -> log_pb2.RecordProof:
+        """Return the proof that an act is in the tree of ``size`` leaves."""
+        request = log_pb2.ProveRecordRequest(sequence=sequence, size=size)
+        return self._log.ProveRecord(request, timeout=self._call_seconds)
+
+    def prove_consistency(self, old: int, size: int) -> tuple[bytes, ...]:
+        """Return the proof that the tree of ``old`` leaves is the beginning of the one of ``size`` leaves."""
+        request = log_pb2.ProveConsistencyRequest(old_size=old, size=size)
+        return tuple(self._log.ProveConsistency(request, timeout=self._call_seconds).path)
+
+    def export_log(self) -> Iterator[log_pb2.ExportPart]:
+        """Return the parts of an export; the first is its checkpoint."""
+        return iter(self._log.ExportLog(log_pb2.ExportLogRequest(), timeout=_EXPORT_SECONDS))
 
 
 def _files(parts: Iterable[admin_pb2.EvidencePart]) -> dict[str, bytes]:

@@ -20,14 +20,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 
 from nodeseal.crypto.tls_key import certificate_request
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2
 from support.admin import trusted_node
 from support.fake_node import FakeNode
 from support.floods import faults
 from support.releases import joined
 from support.verifier import RunningVerifier, a_verifier
 
-FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2)
+FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2)
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for file in FILES
@@ -154,6 +154,8 @@ GOOD: dict[str, tuple[Callable[[FakeNode], Message], ...]] = {
         lambda _: admin_pb2.ListRecordsRequest(newest=True, limit=2, closed=True),
         lambda _: admin_pb2.ListRecordsRequest(closed=True),
     ),
+    "/nodeseal.v1.Log/ProveRecord": (lambda _: log_pb2.ProveRecordRequest(sequence=1, size=1),),
+    "/nodeseal.v1.Log/ProveConsistency": (lambda _: log_pb2.ProveConsistencyRequest(old_size=1, size=2),),
     "/nodeseal.v1.Enrollment/Enroll": (
         lambda node: enrollment_pb2.EnrollRequest(identity=node.identity()),
         lambda _: enrollment_pb2.EnrollRequest(activation=enrollment_pb2.Activation(secret=bytes(32))),

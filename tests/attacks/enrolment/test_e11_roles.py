@@ -27,11 +27,12 @@ from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import OutOfOrder
 from nodeseal.ids import NodeId, PersonId
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.key_release import KeyReleaseService
+from nodeseal.verifier.services.log import LogService
 from nodeseal.verifier.states import Role
 from support.admin import trusted_node
 from support.attackers import record_contents, twin_of
@@ -75,6 +76,10 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Models/GetModel": ANYBODY,
     "nodeseal.v1.Audit/ListRecords": {"auditor"},
     "nodeseal.v1.Audit/GetRecord": {"auditor"},
+    "nodeseal.v1.Log/GetCheckpoint": {"auditor"},
+    "nodeseal.v1.Log/ProveRecord": {"auditor"},
+    "nodeseal.v1.Log/ProveConsistency": {"auditor"},
+    "nodeseal.v1.Log/ExportLog": {"auditor"},
     "grpc.health.v1.Health/Check": {"anonymous", "node", *ANYBODY},
     "grpc.health.v1.Health/List": {"anonymous", "node", *ANYBODY},
     "grpc.health.v1.Health/Watch": {"anonymous", "node", *ANYBODY},
@@ -90,6 +95,7 @@ ENROLMENT_PORT = {
 SERVICERS = (
     AttestationService,
     AuditService,
+    LogService,
     EnrolmentService,
     GoldensService,
     KeyReleaseService,
@@ -99,7 +105,7 @@ SERVICERS = (
     ReflectionServicer,
     health.aio.HealthServicer,
 )
-FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, health_pb2, reflection_pb2)
+FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, health_pb2, reflection_pb2)
 
 
 def _methods() -> dict[str, MethodDescriptor]:

@@ -44,6 +44,7 @@ from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
 from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
+from nodeseal.verifier.services.log import LogService
 from nodeseal.verifier.services.people import PeopleService
 from nodeseal.verifier.services.server import Addresses, Services, serving
 from nodeseal.verifier.store.database import Store, opened_engine
@@ -172,6 +173,7 @@ def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
         keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
         models=ModelsService(Models(fleet)),
         audit=AuditService(fleet.ledger),
+        log=LogService(fleet.ledger, load_log_key(config.log_key).public),
         people=people,
         enrolment=enrolment,
     )

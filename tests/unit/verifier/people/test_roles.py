@@ -6,11 +6,11 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, people_pb2
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, people_pb2
 from nodeseal.verifier.people.roles import ALLOWED
 from nodeseal.verifier.states import PEOPLE, Role
 
-FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, people_pb2, health_pb2, reflection_pb2)
+FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, people_pb2, health_pb2, reflection_pb2)
 
 
 def methods(file: FileDescriptor) -> set[str]:

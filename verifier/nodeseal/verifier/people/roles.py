@@ -57,6 +57,10 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.People/RenewCertificate": PEOPLE,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
     "/nodeseal.v1.Audit/GetRecord": _AUDITORS,
+    "/nodeseal.v1.Log/GetCheckpoint": _AUDITORS,
+    "/nodeseal.v1.Log/ProveRecord": _AUDITORS,
+    "/nodeseal.v1.Log/ProveConsistency": _AUDITORS,
+    "/nodeseal.v1.Log/ExportLog": _AUDITORS,
     # Load balancers and supervisors ask for health; it says nothing about nodes, keys or people.
     "/grpc.health.v1.Health/Check": _EVERYBODY,
     "/grpc.health.v1.Health/List": _EVERYBODY,

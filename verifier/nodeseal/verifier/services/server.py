@@ -24,6 +24,7 @@ from nodeseal.v1 import (
     attestation_pb2_grpc,
     enrollment_pb2_grpc,
     key_release_pb2_grpc,
+    log_pb2_grpc,
     people_pb2_grpc,
 )
 from nodeseal.verifier.config import Config
@@ -74,6 +75,7 @@ class Services:
     models: admin_pb2_grpc.ModelsServicer
     audit: admin_pb2_grpc.AuditServicer
     people: people_pb2_grpc.PeopleServicer
+    log: log_pb2_grpc.LogServicer
     enrolment: enrollment_pb2_grpc.EnrollmentServicer
 
 
@@ -134,6 +136,7 @@ def _add_main_services(server: aio.Server, services: Services) -> None:
     admin_pb2_grpc.add_ModelsServicer_to_server(services.models, server)
     admin_pb2_grpc.add_AuditServicer_to_server(services.audit, server)
     people_pb2_grpc.add_PeopleServicer_to_server(services.people, server)
+    log_pb2_grpc.add_LogServicer_to_server(services.log, server)
     ours = sorted({method.split("/")[1] for method in ALLOWED if method.startswith("/nodeseal.")})
     described = [name for name in ours if "Enrollment" not in name]
     reflection.enable_server_reflection([*described, reflection.SERVICE_NAME, health.SERVICE_NAME], server)

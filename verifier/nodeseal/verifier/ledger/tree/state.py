@@ -1,0 +1,58 @@
+"""What is in force, as canonical JSON rows: the columns of the database that acts decide.
+
+Whoever replays the acts of an export into an empty database gets the same rows. Large columns stand as their digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from nodeseal.documents import encode_json
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    "goldens": "digest name document activated retired",
+    "grants": "key_id node_id max_leases",
+    "leases": "lease_id node_id key_id model_digest issued ended end_reason cause silence_seconds",
+    "model_keys": "key_id version suite public created revoked place silence_seconds",
+    "models": "digest model_id version size files content registered retired",
+    "nodes": (
+        "node_id state reason findings goldens ek_name ak_name ak_public certificate_sha256 next_certificate_sha256 "
+        "hostname boot_id tpm_manufacturer tpm_firmware enrolled certified_manufacturer ek_algorithm labels"
+    ),
+    "persons": "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires",
+}
+"""Columns that acts decide, by table. Progress of steady rounds has columns of its own."""
+_LARGE: Final = frozenset({"document", "content", "findings"})
+_SUBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, ...]]]] = {
+    "goldens": lambda row: (f"golden/{row['digest']}",),
+    "grants": lambda row: (f"grant/{row['key_id']}/{row['node_id']}", f"key/{row['key_id']}"),
+    "leases": lambda row: (f"lease/{row['lease_id']}",),
+    "model_keys": lambda row: (f"key/{row['key_id']}",),
+    "models": lambda row: (f"model/{row['digest']}",),
+    "nodes": lambda row: tuple(f"node/{row['node_id']}{part}" for part in ("", "/identity", "/certificate", "/labels")),
+    "persons": lambda row: (f"person/{row['name']}",),
+}
+
+
+def state_rows(connection: sa.Connection) -> Iterator[bytes]:
+    """Yield every row that acts decide, as a document with ``table`` and ``row``."""
+    for table, names in _COLUMNS.items():
+        query = sa.text(f"SELECT {', '.join(names.split())} FROM {table} ORDER BY 1, 2")  # noqa: S608 - names of our own
+        for row in connection.execute(query):
+            plain = {name: _plain(name, value) for name, value in row._mapping.items()}  # noqa: SLF001 - public
+            yield encode_json({"table": table, "row": plain})
+
+
+def subjects_of(table: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the subjects whose acts decide a row; the first is what it is about."""
+    return _SUBJECTS[table](row)
+
+
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, bytes):
+        return sha256(value).hexdigest() if name in _LARGE else value.hex()
+    return str(value) if isinstance(value, int) and abs(value) >= 2**53 else value
