@@ -144,6 +144,10 @@ class Fields:
         """Tell whether ``key`` is there and not taken yet."""
         return key in self._left
 
+    def holds_nothing(self, key: str) -> bool:
+        """Tell whether an empty list stands under ``key``."""
+        return self._left.get(key) == []
+
     def drop(self, *keys: str) -> tuple[str, ...]:
         """Take keys that an older version had, whatever their values, and return those that are there."""
         return tuple(key for key in keys if self._left.pop(key, self) is not self)

@@ -179,6 +179,24 @@ class FindingId(Enum):
         "the signature does not prove that its FIDO2 token knew its user, as the rules demand",
         "sign with a key made by ssh-keygen -t ed25519-sk -O verify-required",
     )
+    PERSON_QUORUM = (
+        "person.quorum",
+        Severity.UNTRUSTED,
+        "the rules want more than one person for this",
+        "propose it with the command that is named, and let others approve: nodeseal proposal --help",
+    )
+    PERSON_APPROVAL = (
+        "person.approval",
+        Severity.UNTRUSTED,
+        "the signature does not count as an approval, or not as one of this person",
+        "sign the proposal's document with your own registered SSH key: nodeseal proposal approve --help",
+    )
+    PERSON_SUSPENDED = (
+        "person.suspended",
+        Severity.UNTRUSTED,
+        "the person is locked out for now",
+        "ask who suspended them; it lapses after 72 hours unless a second person confirmed it",
+    )
     # The log
     LOG_SIGNATURE = (
         "log.signature",
