@@ -194,8 +194,10 @@ def _unpacked(hint: Any) -> tuple[Any, str]:
     if get_origin(hint) is not Annotated:
         return hint, ""
     inner, *extras = get_args(hint)
-    limit = next(extra.limit for extra in extras if isinstance(extra, Bound))
-    return inner, f"{limit} {_UNITS[get_origin(inner) or inner]}"
+    bound = next(extra for extra in extras if isinstance(extra, Bound))
+    if bound.left_out:
+        return inner, "left out if empty"
+    return inner, f"{bound.limit} {_UNITS[get_origin(inner) or inner]}"
 
 
 def _spelled(hint: Any) -> str:

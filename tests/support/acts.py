@@ -20,6 +20,8 @@ KEY = KeyId("llama")
 MODEL = Digest("1" * 64)
 GOLDEN = Digest("2" * 64)
 DOCUMENT = Digest("3" * 64)
+PROPOSAL = Digest("4" * 64)
+FINGERPRINT = "SHA256:" + "A" * 43
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 AK, CERTIFICATE, QUOTE = b"\x00\x0b" + bytes(32), b"c" * 32, b"q" * 32
 
@@ -115,6 +117,34 @@ EXAMPLES: dict[str, Any] = {
         ),
         acts.PersonCertificateReplaced(name=PersonId("kim"), certificate_sha256=CERTIFICATE, expires=AT),
         acts.PersonRemoved(name=PersonId("kim"), roles=("viewer",), certificate_sha256=CERTIFICATE),
+        acts.KeySuspended(key_id=KEY, reason="leaked?", until=AT),
+        acts.KeySuspensionConfirmed(key_id=KEY, reason="so it seems"),
+        acts.KeyResumed(key_id=KEY, lapsed=False, approvals=DOCUMENT),
+        acts.PersonSuspended(name=PersonId("kim"), reason="laptop stolen", until=AT),
+        acts.PersonSuspensionConfirmed(name=PersonId("kim"), reason="so it seems"),
+        acts.PersonResumed(name=PersonId("kim"), lapsed=True),
+        acts.PersonKeyAdded(name=PersonId("kim"), fingerprint=FINGERPRINT, blob=b"blob", in_token=False),
+        acts.PersonKeyRemoved(name=PersonId("kim"), fingerprint=FINGERPRINT, approvals=DOCUMENT),
+        acts.RulesSet(version=2, rules=DOCUMENT, summary="quorum", recovery=False, approvals=DOCUMENT),
+        acts.ProposalMade(
+            proposal=PROPOSAL,
+            change="key.grant",
+            proposer=PersonId("kim"),
+            expires=AT,
+            summary="Grant key llama.",
+            signature=DOCUMENT,
+            attachment=Digest(""),
+        ),
+        acts.ProposalApproved(
+            proposal=PROPOSAL,
+            person=PersonId("lee"),
+            fingerprint=FINGERPRINT,
+            user_verified=True,
+            signature=DOCUMENT,
+        ),
+        acts.ProposalSettled(
+            proposal=PROPOSAL, outcome="executed", why="approved by lee", result=Digest(""), approvals=DOCUMENT
+        ),
     )
 }
 """One act of each kind."""
@@ -156,6 +186,8 @@ def _most(name: str, hint: Any) -> object:
     if get_origin(hint) is not Annotated:
         return _LONGEST[hint]
     limit = bound_of(hint)
+    if get_args(hint)[0] is Digest:
+        return MODEL
     if name in _ITEMS:
         return tuple(_ITEMS[name][:limit])
     return b"\xff" * limit if get_args(hint)[0] is bytes else "x" * limit

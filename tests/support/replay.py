@@ -19,7 +19,7 @@ from nodeseal.verifier.ledger.leaf import Entry, leaf_hash, read_entry
 from nodeseal.verifier.ledger.projectors import project
 from nodeseal.verifier.store.acts import all_versions, every_act, put_document
 from nodeseal.verifier.store.database import made_engine, opened_engine, run
-from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, METADATA, MODELS
+from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, METADATA, MODELS, PROPOSALS
 
 DECIDED = {
     "nodes": (
@@ -27,11 +27,20 @@ DECIDED = {
         "hostname boot_id tpm_manufacturer tpm_firmware enrolled certified_manufacturer ek_algorithm labels"
     ),
     "goldens": "digest name document activated retired",
-    "model_keys": "key_id version suite public created revoked place silence_seconds",
+    "model_keys": (
+        "key_id version suite public created revoked place silence_seconds suspended suspended_until suspended_by"
+    ),
     "grants": "key_id node_id max_leases",
     "models": "digest model_id version size files content registered retired",
     "leases": "lease_id node_id key_id model_digest issued ended end_reason cause silence_seconds",
-    "persons": "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires",
+    "persons": (
+        "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires "
+        "suspended suspended_until suspended_by"
+    ),
+    "person_keys": "blob name fingerprint in_token added",
+    "rules": "version document since",
+    "proposals": "proposal document signature attachment made expires outcome why settled result",
+    "approvals": "proposal person signature at",
 }
 """The columns that acts decide, by table. Progress of steady rounds has columns of its own."""
 
@@ -58,6 +67,7 @@ def _read(database: Path) -> tuple[list[Entry], Mapping[Digest, bytes], Mapping[
         documents = {row.digest: row.content for row in rows.execute(sa.select(DOCUMENTS))}
         contents = [row.document for row in rows.execute(sa.select(GOLDENS.c.document))]
         contents += [row.content for row in rows.execute(sa.select(MODELS.c.content))]
+        contents += [row.attachment for row in rows.execute(sa.select(PROPOSALS.c.attachment))]
         return entries, documents, {digest_of(content): content for content in contents}
 
     with opened_engine(database) as engine:

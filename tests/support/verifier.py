@@ -33,7 +33,15 @@ from grpc import aio
 from nodeseal.crypto.authority import CertificateAuthority
 from nodeseal.ids import PersonId
 from nodeseal.swtpm.vendor import TpmVendor
-from nodeseal.v1 import admin_pb2_grpc, attestation_pb2, attestation_pb2_grpc, enrollment_pb2_grpc, key_release_pb2_grpc
+from nodeseal.v1 import (
+    admin_pb2_grpc,
+    attestation_pb2,
+    attestation_pb2_grpc,
+    enrollment_pb2_grpc,
+    governance_pb2_grpc,
+    key_release_pb2_grpc,
+    people_pb2_grpc,
+)
 from nodeseal.verifier.ledger.log import load_mac_key
 from nodeseal.verifier.main import GRPC_VARIABLES
 from nodeseal.verifier.people.persons import Newcomer, People
@@ -219,6 +227,9 @@ class Stubs:
         self.keys = admin_pb2_grpc.KeysStub(channel)
         self.models = admin_pb2_grpc.ModelsStub(channel)
         self.audit = admin_pb2_grpc.AuditStub(channel)
+        self.people = people_pb2_grpc.PeopleStub(channel)
+        self.rules = governance_pb2_grpc.RulesStub(channel)
+        self.proposals = governance_pb2_grpc.ProposalsStub(channel)
         self.attestation = attestation_pb2_grpc.AttestationStub(channel)
         self.release = key_release_pb2_grpc.KeyReleaseStub(channel)
         self.enrollment = enrollment_pb2_grpc.EnrollmentStub(channel)

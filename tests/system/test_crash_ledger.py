@@ -50,6 +50,7 @@ from nodeseal.verifier.store.leases import running_leases
 from nodeseal.verifier.store.nodes import find_node
 from nodeseal.verifier.store.schema import METADATA
 from support.acts import AT, EXAMPLES, KEY, NODE, OTHER_NODE
+from support.mandates import KIM
 from support.replay import replay
 from support.stepping import Steps
 
@@ -132,9 +133,9 @@ class _Load:
         for number in count():
             quarantined = self._people.quarantine(node_id, f"number {number}", "person/kim")
             await self._say("quarantined", node_id, of=quarantined)
-            labelled = self._people.label(node_id, {"rack": f"r{number}"}, "person/kim")
+            labelled = self._people.label(node_id, {"rack": f"r{number}"}, KIM)
             await self._say("labelled", node_id, of=labelled)
-            await self._say("stale", node_id, of=self._people.admit(node_id, "person/kim"))
+            await self._say("stale", node_id, of=self._people.admit(node_id, KIM))
 
     async def lend(self) -> None:
         """Begin leases, and now and then end all of them by a quarantine."""
@@ -145,7 +146,7 @@ class _Load:
             if self._chance.random() < 0.3:
                 quarantined = self._people.quarantine(LENDING, "leases end", "person/kim")
                 await self._say("no leases", LENDING, of=quarantined)
-                await self._say("admitted", LENDING, of=self._people.admit(LENDING, "person/kim"))
+                await self._say("admitted", LENDING, of=self._people.admit(LENDING, KIM))
 
     async def enrol(self) -> None:
         """Enrol one node after the other."""

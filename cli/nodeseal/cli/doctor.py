@@ -74,6 +74,8 @@ def _facts(known: people_pb2.Self | None) -> Iterator[tuple[str, str]]:
         yield "roles", ", ".join(known.roles)
         yield "certificate", f"until {show_time(known.expires)}"
         yield "verifier", known.verifier_version
+        if known.rules:
+            yield "rules", known.rules
 
 
 def _lines(known: people_pb2.Self | None, faults: tuple[Fault, ...]) -> Iterator[str]:

@@ -31,7 +31,8 @@ SilenceOption = Annotated[
 ]
 
 
-def _node_option(says: str, complete: Any) -> Any:
+def node_option(says: str, complete: Any) -> Any:
+    """Return the option that names a node."""
     return typer.Option(metavar="NODE", parser=output.argument(parse_called), help=says, autocompletion=complete)
 
 
@@ -78,7 +79,7 @@ def show_key(
 @app.command("grant", epilog="Example: nodeseal key grant llama-70b --node n-4xk2… --max-leases 1")
 def grant_key(
     key: KeyArgument,
-    node: Annotated[str, _node_option("Who may open: its id, or six letters of it.", complete_node_id)],
+    node: Annotated[str, node_option("Who may open: its id, or six letters of it.", complete_node_id)],
     max_leases: Annotated[int, typer.Option(min=1, max=1024, help="Leases the node may hold at once.")] = 1,
     client: ClientOption = CLIENT,
     *,
@@ -108,7 +109,7 @@ def revoke_key(
     key: KeyArgument,
     reason: Annotated[str, typer.Option(help="Why; it is recorded and told to the loaders.")],
     node: Annotated[
-        str | None, _node_option("Take only its grant; without it nobody opens with the key again.", complete_node)
+        str | None, node_option("Take only its grant; without it nobody opens with the key again.", complete_node)
     ] = None,
     client: ClientOption = CLIENT,
     *,
@@ -124,8 +125,42 @@ def revoke_key(
     output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
 
 
+@app.command("suspend", epilog="Example: nodeseal key suspend llama-70b --reason 'perhaps leaked'")
+def suspend_key(
+    key: KeyArgument,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded and told to the loaders.")],
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a key from all nodes at once, for 72 hours; running leases end.
+
+    One person is enough. If a second person says the same within that time, it lasts until people end it together.
+    """
+    with connect(client) as verifier:
+        found = verifier.suspend_key(key, reason)
+    output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
+
+
+@app.command("resume", epilog="Example: nodeseal key resume llama-70b")
+def resume_key(key: KeyArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+    """End the suspension of a key."""
+    with connect(client) as verifier:
+        found = verifier.resume_key(key)
+    output.show(lambda: plain_message(found), _key_facts(found), as_json=as_json)
+
+
 def _status(key: pb.Key) -> str:
-    return "revoked" if key.revoked else "active"
+    if key.revoked:
+        return "revoked"
+    return "suspended" if key.HasField("suspended") else "active"
+
+
+def _suspension(key: pb.Key) -> list[tuple[str, str]]:
+    if key.revoked or not key.HasField("suspended"):
+        return []
+    lapses = f"lapses {show_time(key.suspended_until)}" if key.HasField("suspended_until") else "confirmed by a second"
+    return [("suspended", f"{show_time(key.suspended)} by {key.suspended_by}, {lapses}")]
 
 
 def _key_row(key: pb.Key) -> tuple[str, ...]:
@@ -147,6 +182,7 @@ def _key_facts(key: pb.Key, public: Path | None = None) -> FactList:
             ("suite", key.suite),
             ("store", key.store),
             ("status", _status(key)),
+            *_suspension(key),
             ("created", show_time(key.created)),
             ("survives silence", f"{key.silence_seconds} seconds" if key.silence_seconds else "no"),
             *(("granted to", f"{g.node_id}, leases at once: {g.max_leases}") for g in key.grants),

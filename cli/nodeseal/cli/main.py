@@ -113,6 +113,24 @@ def _audit() -> typer.Typer:
     return app
 
 
+def _propose() -> typer.Typer:
+    from nodeseal.cli.propose import app
+
+    return app
+
+
+def _proposal() -> typer.Typer:
+    from nodeseal.cli.proposal import app
+
+    return app
+
+
+def _rules() -> typer.Typer:
+    from nodeseal.cli.rules import app
+
+    return app
+
+
 def _person() -> typer.Typer:
     from nodeseal.cli.person import app
 
@@ -181,7 +199,10 @@ COMMANDS: Final = (
     Later("quote", "Verify TPM quotes from files, offline.", _quote),
     Later("log", "Read, replay and compare boot and IMA logs, offline.", _log),
     Later("audit", "Read the verifier's log: what was decided, by whom, and why.", _audit),
-    Later("person", "Look after your own certificate.", _person),
+    Later("propose", "Propose what the rules leave to several people.", _propose),
+    Later("proposal", "Show proposals, and approve, reject and withdraw them.", _proposal),
+    Later("rules", "Show which acts need a proposal, and who must approve it.", _rules),
+    Later("person", "Show who operates the verifier, and look after your certificate and keys.", _person),
 )
 """What the list says is the first paragraph of the help of each, which is not loaded for it."""
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nodeseal.cli import output
 from nodeseal.cli.evidence import write_folder
+from nodeseal.cli.labels import parse_label_changes
 from nodeseal.cli.messages import plain_message, plain_messages, show_time
 from nodeseal.cli.naming import NodeArgument, NodeIdArgument, node_of
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
@@ -101,17 +102,10 @@ def label_node(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a node is called; goldens select nodes by their labels, so it is judged anew at once."""
-    changes = dict(map(_parse_label, labels))
+    changes = parse_label_changes(labels)
     with connect(client) as verifier:
         found = verifier.label_node(node_of(verifier, node, Use.TRUST), changes)
     _show_node(found, as_json=as_json)
-
-
-def _parse_label(text: str) -> tuple[str, str]:
-    label, equals, value = text.partition("=")
-    if not label or not equals:
-        raise typer.BadParameter(f"not LABEL=VALUE: {text[:80]!a}")
-    return label, value
 
 
 @app.command("evidence", epilog="Example: nodeseal node evidence n-4xk2… -o ./evidence")

@@ -8,6 +8,7 @@ from typing import Final
 
 import grpc
 
+from nodeseal.client.together import Together
 from nodeseal.errors import MalformedInput
 from nodeseal.evidence.folder import SIZES
 from nodeseal.golden.document import MAX_GOLDEN
@@ -45,7 +46,7 @@ class RecordQuery:
     closed: bool = False
 
 
-class Verifier:
+class Verifier(Together):
     """The verifier at the other end of a channel.
 
     Every call has a deadline. Its failures become nodeseal's errors in :func:`nodeseal.client.connection.connect`.
@@ -56,6 +57,7 @@ class Verifier:
     """
 
     def __init__(self, channel: grpc.Channel, call_seconds: float = _CALL_SECONDS) -> None:
+        super().__init__(channel, call_seconds)
         self._call_seconds: Final = call_seconds
         self._nodes: Final = admin_pb2_grpc.NodesStub(channel)
         self._goldens: Final = admin_pb2_grpc.GoldensStub(channel)
@@ -77,6 +79,29 @@ class Verifier:
         """
         message = people_pb2.RenewCertificateRequest(certificate_request=request)
         return tuple(self._people.RenewCertificate(message, timeout=self._call_seconds).certificate_chain)
+
+    def list_people(self) -> people_pb2.ListPeopleResponse:
+        """Return the people who operate the verifier, and the rules in one sentence."""
+        return self._people.ListPeople(people_pb2.ListPeopleRequest(), timeout=self._call_seconds)
+
+    def add_person_key(self, person: str, key: str) -> people_pb2.PersonFacts:
+        """Let signatures of an SSH key count as a person's approvals."""
+        request = people_pb2.AddPersonKeyRequest(person=person, key=key)
+        return self._people.AddPersonKey(request, timeout=self._call_seconds)
+
+    def remove_person_key(self, person: str, fingerprint: str) -> people_pb2.PersonFacts:
+        """Let signatures of an SSH key not count any more."""
+        request = people_pb2.RemovePersonKeyRequest(person=person, fingerprint=fingerprint)
+        return self._people.RemovePersonKey(request, timeout=self._call_seconds)
+
+    def suspend_person(self, person: str, reason: str) -> people_pb2.PersonFacts:
+        """Lock a person out for 72 hours, or confirm that somebody else did."""
+        request = people_pb2.SuspendPersonRequest(person=person, reason=reason)
+        return self._people.SuspendPerson(request, timeout=self._call_seconds)
+
+    def resume_person(self, person: str) -> people_pb2.PersonFacts:
+        """Let a suspended person in again."""
+        return self._people.ResumePerson(people_pb2.ResumePersonRequest(person=person), timeout=self._call_seconds)
 
     def list_nodes(self) -> list[admin_pb2.Node]:
         """Return all nodes, by id."""
@@ -191,6 +216,15 @@ class Verifier:
         """Take a key away from one node, or from all if ``node_id`` is empty."""
         request = admin_pb2.RevokeKeyRequest(key_id=key_id, node_id=node_id, reason=reason)
         return self._keys.RevokeKey(request, timeout=self._call_seconds)
+
+    def suspend_key(self, key_id: str, reason: str) -> admin_pb2.Key:
+        """Take a key from all nodes for 72 hours, or confirm that somebody else did."""
+        request = admin_pb2.SuspendKeyRequest(key_id=key_id, reason=reason)
+        return self._keys.SuspendKey(request, timeout=self._call_seconds)
+
+    def resume_key(self, key_id: str) -> admin_pb2.Key:
+        """End the suspension of a key."""
+        return self._keys.ResumeKey(admin_pb2.ResumeKeyRequest(key_id=key_id), timeout=self._call_seconds)
 
     def rewrap_slots(self, slots: Slots, keys: Iterable[ModelKey]) -> Slots:
         """Let the verifier open one of a model's slots and seal the data key to other model keys.

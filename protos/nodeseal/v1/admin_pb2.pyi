@@ -626,6 +626,9 @@ class Key(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    SUSPENDED_BY_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     version: _builtins.int
     suite: _builtins.str
@@ -636,10 +639,19 @@ class Key(_message.Message):
     """Where the private half is: "file", or the PKCS#11 URI (RFC 7512) of an object in the verifier's token."""
     silence_seconds: _builtins.int
     """How long leases of this key survive silence of the verifier; 0: they end with the node's trust."""
+    suspended_by: _builtins.str
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]: ...
+    @_builtins.property
+    def suspended(self) -> _timestamp_pb2.Timestamp:
+        """Absent while it is not suspended."""
+
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """When that lapses; absent: not by itself."""
+
     def __init__(
         self,
         *,
@@ -652,10 +664,13 @@ class Key(_message.Message):
         grants: _abc.Iterable[Global___Grant] | None = ...,
         store: _builtins.str = ...,
         silence_seconds: _builtins.int = ...,
+        suspended: _timestamp_pb2.Timestamp | None = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        suspended_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "suspended", b"suspended", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "silence_seconds", b"silence_seconds", "store", b"store", "suite", b"suite", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "grants", b"grants", "key_id", b"key_id", "public", b"public", "revoked", b"revoked", "silence_seconds", b"silence_seconds", "store", b"store", "suite", b"suite", "suspended", b"suspended", "suspended_by", b"suspended_by", "suspended_until", b"suspended_until", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -837,6 +852,47 @@ class RevokeKeyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
+
+@_typing.final
+class SuspendKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendKeyRequest: _TypeAlias = SuspendKeyRequest  # noqa: Y015
+
+@_typing.final
+class ResumeKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeKeyRequest: _TypeAlias = ResumeKeyRequest  # noqa: Y015
 
 @_typing.final
 class RewrapSlotsRequest(_message.Message):

@@ -697,6 +697,16 @@ class KeysStub:
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
                 _registered_method=True)
+        self.SuspendKey = channel.unary_unary(
+                '/nodeseal.v1.Keys/SuspendKey',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.SuspendKeyRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+                _registered_method=True)
+        self.ResumeKey = channel.unary_unary(
+                '/nodeseal.v1.Keys/ResumeKey',
+                request_serializer=nodeseal_dot_v1_dot_admin__pb2.ResumeKeyRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+                _registered_method=True)
         self.RewrapSlots = channel.unary_unary(
                 '/nodeseal.v1.Keys/RewrapSlots',
                 request_serializer=nodeseal_dot_v1_dot_admin__pb2.RewrapSlotsRequest.SerializeToString,
@@ -745,6 +755,19 @@ class KeysServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendKey(self, request, context):
+        """Takes the key from everybody for 72 hours, and for longer once a second person calls this too; running leases end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RewrapSlots(self, request, context):
         """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
         slots; the data key stays here.
@@ -784,6 +807,16 @@ def add_KeysServicer_to_server(servicer, server):
             'RevokeKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeKey,
                     request_deserializer=nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
+            ),
+            'SuspendKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendKey,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.SuspendKeyRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
+            ),
+            'ResumeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeKey,
+                    request_deserializer=nodeseal_dot_v1_dot_admin__pb2.ResumeKeyRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_admin__pb2.Key.SerializeToString,
             ),
             'RewrapSlots': grpc.unary_unary_rpc_method_handler(
@@ -953,6 +986,60 @@ class Keys:
             target,
             '/nodeseal.v1.Keys/RevokeKey',
             nodeseal_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Keys/SuspendKey',
+            nodeseal_dot_v1_dot_admin__pb2.SuspendKeyRequest.SerializeToString,
+            nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.Keys/ResumeKey',
+            nodeseal_dot_v1_dot_admin__pb2.ResumeKeyRequest.SerializeToString,
             nodeseal_dot_v1_dot_admin__pb2.Key.FromString,
             options,
             channel_credentials,

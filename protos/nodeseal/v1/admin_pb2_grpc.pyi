@@ -215,6 +215,9 @@ class KeysStub:
     """Sets what holds for leases of the key that start from now on."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+    SuspendKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendKeyRequest, _admin_pb2.Key]
+    """Takes the key from everybody for 72 hours, and for longer once a second person calls this too; running leases end."""
+    ResumeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeKeyRequest, _admin_pb2.Key]
     RewrapSlots: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]
     """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
     slots; the data key stays here.
@@ -231,6 +234,9 @@ class KeysAsyncStub(KeysStub):
     """Sets what holds for leases of the key that start from now on."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+    SuspendKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
+    """Takes the key from everybody for 72 hours, and for longer once a second person calls this too; running leases end."""
+    ResumeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeKeyRequest, _admin_pb2.Key]  # type: ignore[assignment]
     RewrapSlots: _aio.UnaryUnaryMultiCallable[_admin_pb2.RewrapSlotsRequest, _admin_pb2.RewrapSlotsResponse]  # type: ignore[assignment]
     """Opens a slot of a registered model and seals the data key to other model keys of this verifier. Returns their
     slots; the data key stays here.
@@ -280,6 +286,21 @@ class KeysServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]:
         """Takes the grant of one node, or with no node named the key from everybody; running leases end."""
+
+    @_abc_1.abstractmethod
+    def SuspendKey(
+        self,
+        request: _admin_pb2.SuspendKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]:
+        """Takes the key from everybody for 72 hours, and for longer once a second person calls this too; running leases end."""
+
+    @_abc_1.abstractmethod
+    def ResumeKey(
+        self,
+        request: _admin_pb2.ResumeKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Key, _abc.Awaitable[_admin_pb2.Key]]: ...
 
     @_abc_1.abstractmethod
     def RewrapSlots(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetSelfRequest\"\x94\x01\n\x04Self\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10verifier_version\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\xa4\x01\n\x06People\x12\x39\n\x07GetSelf\x12\x1b.nodeseal.v1.GetSelfRequest\x1a\x11.nodeseal.v1.Self\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetSelfRequest\"\xa3\x01\n\x04Self\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10verifier_version\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05rules\x18\x06 \x01(\t\"\x13\n\x11ListPeopleRequest\"M\n\x12ListPeopleResponse\x12(\n\x06people\x18\x01 \x03(\x0b\x32\x18.nodeseal.v1.PersonFacts\x12\r\n\x05rules\x18\x02 \x01(\t\"\xfa\x01\n\x0bPersonFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.nodeseal.v1.PersonSshKey\x12-\n\tsuspended\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuspended_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csuspended_by\x18\x07 \x01(\t\"n\n\x0cPersonSshKey\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x10\n\x08in_token\x18\x03 \x01(\x08\x12)\n\x05\x61\x64\x64\x65\x64\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x13\x41\x64\x64PersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"=\n\x16RemovePersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"6\n\x14SuspendPersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x13ResumePersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\xab\x04\n\x06People\x12\x39\n\x07GetSelf\x12\x1b.nodeseal.v1.GetSelfRequest\x1a\x11.nodeseal.v1.Self\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponse\x12M\n\nListPeople\x12\x1e.nodeseal.v1.ListPeopleRequest\x1a\x1f.nodeseal.v1.ListPeopleResponse\x12J\n\x0c\x41\x64\x64PersonKey\x12 .nodeseal.v1.AddPersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12P\n\x0fRemovePersonKey\x12#.nodeseal.v1.RemovePersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12L\n\rSuspendPerson\x12!.nodeseal.v1.SuspendPersonRequest\x1a\x18.nodeseal.v1.PersonFacts\x12J\n\x0cResumePerson\x12 .nodeseal.v1.ResumePersonRequest\x1a\x18.nodeseal.v1.PersonFactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSELFREQUEST']._serialized_start=74
   _globals['_GETSELFREQUEST']._serialized_end=90
   _globals['_SELF']._serialized_start=93
-  _globals['_SELF']._serialized_end=241
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=243
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=297
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=299
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=352
-  _globals['_PEOPLE']._serialized_start=355
-  _globals['_PEOPLE']._serialized_end=519
+  _globals['_SELF']._serialized_end=256
+  _globals['_LISTPEOPLEREQUEST']._serialized_start=258
+  _globals['_LISTPEOPLEREQUEST']._serialized_end=277
+  _globals['_LISTPEOPLERESPONSE']._serialized_start=279
+  _globals['_LISTPEOPLERESPONSE']._serialized_end=356
+  _globals['_PERSONFACTS']._serialized_start=359
+  _globals['_PERSONFACTS']._serialized_end=609
+  _globals['_PERSONSSHKEY']._serialized_start=611
+  _globals['_PERSONSSHKEY']._serialized_end=721
+  _globals['_ADDPERSONKEYREQUEST']._serialized_start=723
+  _globals['_ADDPERSONKEYREQUEST']._serialized_end=773
+  _globals['_REMOVEPERSONKEYREQUEST']._serialized_start=775
+  _globals['_REMOVEPERSONKEYREQUEST']._serialized_end=836
+  _globals['_SUSPENDPERSONREQUEST']._serialized_start=838
+  _globals['_SUSPENDPERSONREQUEST']._serialized_end=892
+  _globals['_RESUMEPERSONREQUEST']._serialized_start=894
+  _globals['_RESUMEPERSONREQUEST']._serialized_end=931
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=933
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=987
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=989
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1042
+  _globals['_PEOPLE']._serialized_start=1045
+  _globals['_PEOPLE']._serialized_end=1600
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,31 @@ class PeopleStub:
                 request_serializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
+        self.ListPeople = channel.unary_unary(
+                '/nodeseal.v1.People/ListPeople',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.FromString,
+                _registered_method=True)
+        self.AddPersonKey = channel.unary_unary(
+                '/nodeseal.v1.People/AddPersonKey',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.AddPersonKeyRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+                _registered_method=True)
+        self.RemovePersonKey = channel.unary_unary(
+                '/nodeseal.v1.People/RemovePersonKey',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonKeyRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+                _registered_method=True)
+        self.SuspendPerson = channel.unary_unary(
+                '/nodeseal.v1.People/SuspendPerson',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.SuspendPersonRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+                _registered_method=True)
+        self.ResumePerson = channel.unary_unary(
+                '/nodeseal.v1.People/ResumePerson',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.ResumePersonRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+                _registered_method=True)
 
 
 class PeopleServicer:
@@ -64,6 +89,38 @@ class PeopleServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPeople(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddPersonKey(self, request, context):
+        """Lets signatures of an SSH key count as a person's approvals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePersonKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendPerson(self, request, context):
+        """Locks a person out. It lapses after 72 hours unless a second person calls this too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumePerson(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeopleServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +133,31 @@ def add_PeopleServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_people__pb2.RenewCertificateResponse.SerializeToString,
+            ),
+            'ListPeople': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPeople,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.SerializeToString,
+            ),
+            'AddPersonKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddPersonKey,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.AddPersonKeyRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.SerializeToString,
+            ),
+            'RemovePersonKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePersonKey,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonKeyRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.SerializeToString,
+            ),
+            'SuspendPerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendPerson,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.SuspendPersonRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.SerializeToString,
+            ),
+            'ResumePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumePerson,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.ResumePersonRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.PersonFacts.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +214,141 @@ class People:
             '/nodeseal.v1.People/RenewCertificate',
             nodeseal_dot_v1_dot_people__pb2.RenewCertificateRequest.SerializeToString,
             nodeseal_dot_v1_dot_people__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPeople(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/ListPeople',
+            nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddPersonKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/AddPersonKey',
+            nodeseal_dot_v1_dot_people__pb2.AddPersonKeyRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePersonKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/RemovePersonKey',
+            nodeseal_dot_v1_dot_people__pb2.RemovePersonKeyRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendPerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/SuspendPerson',
+            nodeseal_dot_v1_dot_people__pb2.SuspendPersonRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/ResumePerson',
+            nodeseal_dot_v1_dot_people__pb2.ResumePersonRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.PersonFacts.FromString,
             options,
             channel_credentials,
             insecure,

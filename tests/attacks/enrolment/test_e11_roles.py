@@ -27,12 +27,14 @@ from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
 from nodeseal.errors import OutOfOrder
 from nodeseal.ids import NodeId, PersonId
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, governance_pb2, key_release_pb2, log_pb2, people_pb2
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
+from nodeseal.verifier.services.governance import ProposalsService, RulesService
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.services.log import LogService
+from nodeseal.verifier.services.people import PeopleService
 from nodeseal.verifier.states import Role
 from support.admin import trusted_node
 from support.attackers import record_contents, twin_of
@@ -74,6 +76,24 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.Models/RetireModel": {"operator", "approver"},
     "nodeseal.v1.Models/ListModels": ANYBODY,
     "nodeseal.v1.Models/GetModel": ANYBODY,
+    "nodeseal.v1.Keys/SuspendKey": {"operator", "approver"},
+    "nodeseal.v1.Keys/ResumeKey": {"approver"},
+    "nodeseal.v1.People/GetSelf": ANYBODY,
+    "nodeseal.v1.People/RenewCertificate": ANYBODY,
+    "nodeseal.v1.People/ListPeople": ANYBODY,
+    "nodeseal.v1.People/AddPersonKey": {"approver"},
+    "nodeseal.v1.People/RemovePersonKey": {"approver"},
+    "nodeseal.v1.People/SuspendPerson": {"operator", "approver"},
+    "nodeseal.v1.People/ResumePerson": {"approver"},
+    "nodeseal.v1.Rules/GetRules": ANYBODY,
+    "nodeseal.v1.Proposals/DraftProposal": {"operator", "approver"},
+    "nodeseal.v1.Proposals/MakeProposal": {"operator", "approver"},
+    "nodeseal.v1.Proposals/ListProposals": ANYBODY,
+    "nodeseal.v1.Proposals/GetProposal": ANYBODY,
+    "nodeseal.v1.Proposals/GetAttachment": ANYBODY,
+    "nodeseal.v1.Proposals/ApproveProposal": {"approver"},
+    "nodeseal.v1.Proposals/RejectProposal": {"approver"},
+    "nodeseal.v1.Proposals/WithdrawProposal": {"operator", "approver"},
     "nodeseal.v1.Audit/ListRecords": {"auditor"},
     "nodeseal.v1.Audit/GetRecord": {"auditor"},
     "nodeseal.v1.Log/GetCheckpoint": {"auditor"},
@@ -102,10 +122,23 @@ SERVICERS = (
     KeysService,
     ModelsService,
     NodesService,
+    PeopleService,
+    ProposalsService,
     ReflectionServicer,
+    RulesService,
     health.aio.HealthServicer,
 )
-FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, health_pb2, reflection_pb2)
+FILES = (
+    admin_pb2,
+    attestation_pb2,
+    enrollment_pb2,
+    governance_pb2,
+    key_release_pb2,
+    log_pb2,
+    people_pb2,
+    health_pb2,
+    reflection_pb2,
+)
 
 
 def _methods() -> dict[str, MethodDescriptor]:
@@ -171,6 +204,9 @@ async def _certificates(verifier: RunningVerifier) -> dict[str, tuple[bytes, byt
         found[role.value] = _person(verifier, role.value, role)
     found["removed person"] = _person(verifier, "kim", *Role)
     verifier.remove_person("kim")
+    found["suspended person"] = _person(verifier, "lee", *Role)
+    async with in_process(verifier), verifier.person() as admin:
+        await admin.people.SuspendPerson(people_pb2.SuspendPersonRequest(person="lee", reason="laptop stolen"))
     return found | _forged(verifier, NodeId(node.node_id))
 
 
@@ -228,6 +264,7 @@ REFUSED_FOR = {
     "person with another certificate": "person.unknown",
     "person that nobody added": "person.unknown",
     "removed person": "person.unknown",
+    "suspended person": "person.suspended",
 }
 CALLERS = ("node", *sorted(ANYBODY))
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
+from nodeseal.client.together import Together
 from nodeseal.client.verifier import RecordQuery, Verifier
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import digest_of
@@ -21,6 +22,22 @@ SLOTS = Slots(digest_of(b"model"), (KEY.slot(digest_of(b"model"), bytes(32)),))
 CALLS: dict[str, Callable[[Verifier], object]] = {
     "get_self": lambda verifier: verifier.get_self(),
     "renew_certificate": lambda verifier: verifier.renew_certificate(b""),
+    "list_people": lambda verifier: verifier.list_people(),
+    "add_person_key": lambda verifier: verifier.add_person_key("kim", "ssh-ed25519 A"),
+    "remove_person_key": lambda verifier: verifier.remove_person_key("kim", "SHA256:A"),
+    "suspend_person": lambda verifier: verifier.suspend_person("kim", "why"),
+    "resume_person": lambda verifier: verifier.resume_person("kim"),
+    "suspend_key": lambda verifier: verifier.suspend_key("k", "why"),
+    "resume_key": lambda verifier: verifier.resume_key("k"),
+    "get_rules": lambda verifier: verifier.get_rules(),
+    "draft_proposal": lambda verifier: verifier.draft_proposal(b"{}", "why", 1),
+    "make_proposal": lambda verifier: verifier.make_proposal(b"{}", b"", b""),
+    "list_proposals": lambda verifier: verifier.list_proposals(every=True),
+    "get_proposal": lambda verifier: verifier.get_proposal("p"),
+    "get_attachment": lambda verifier: verifier.get_attachment("p"),
+    "approve_proposal": lambda verifier: verifier.approve_proposal("p", b""),
+    "reject_proposal": lambda verifier: verifier.reject_proposal("p", "why"),
+    "withdraw_proposal": lambda verifier: verifier.withdraw_proposal("p", "why"),
     "list_nodes": lambda verifier: verifier.list_nodes(),
     "get_node": lambda verifier: verifier.get_node("n"),
     "admit_node": lambda verifier: verifier.admit_node("n"),
@@ -88,7 +105,7 @@ def rewrapped(request: admin_pb2.RewrapSlotsRequest) -> admin_pb2.RewrapSlotsRes
 
 
 def test_every_call_is_in_the_table() -> None:
-    assert set(CALLS) == {name for name in vars(Verifier) if not name.startswith("_")}
+    assert set(CALLS) == {name for name in (*vars(Verifier), *vars(Together)) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

@@ -22,7 +22,7 @@ from nodeseal.ids import parse_person_id, parse_trust_domain
 from nodeseal.program import HELP_NAMES, VersionOption, asks_for_json, plain_error
 from nodeseal.verifier.backup_commands import BACKUP_EXAMPLE, RESTORE_EXAMPLE, backup, restore
 from nodeseal.verifier.log_commands import LOG_KEY_EXAMPLE, NEW_ORIGIN_EXAMPLE, log_key, new_origin
-from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app
+from nodeseal.verifier.person_commands import ConfigOption, JsonOption, parsed, person_app, rules_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,7 @@ app = typer.Typer(
     epilog="Start here: nodeseal-verifier init /etc/nodeseal/verifier --trust-domain example.org --ek-roots vendors/",
 )
 app.add_typer(person_app, name="person")
+app.add_typer(rules_app, name="rules")
 ek_app = typer.Typer(no_args_is_help=True, help="Understand the certificates of endorsement keys.")
 app.add_typer(ek_app, name="ek")
 
@@ -198,6 +199,7 @@ def upgrade_command(config: ConfigOption) -> None:
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.ledger.log import has_begun, has_tree, load_mac_key, make_mac_key, open_log, open_tree
     from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key, make_log_key
+    from nodeseal.verifier.people.rulebook import set_first_rules
     from nodeseal.verifier.setup import make_ear_key
     from nodeseal.verifier.store.database import opened_engine, require_database
     from nodeseal.verifier.store.migrate import migrate
@@ -214,6 +216,7 @@ def upgrade_command(config: ConfigOption) -> None:
         if not has_tree(engine):
             make_log_key(settings.log_key)
         open_tree(engine, mac_key, LogTree(load_log_key(settings.log_key), settings.trust_domain, settings.checkpoint))
+        set_first_rules(engine, mac_key, datetime.now(UTC))
 
 
 @app.command("ear-key", epilog="Example: nodeseal-verifier ear-key --config verifier.yaml > verifier.jwk")

@@ -1,7 +1,7 @@
-"""``nodeseal-verifier person``: adds, renews, removes and lists people on the verifier's host.
+"""``nodeseal-verifier person`` and ``rules``: people and rules on the verifier's host.
 
-All of it works beside a running verifier, which reads people from the database at each call. A command imports what it
-needs when it is called.
+They are for the first people, while one person decides alone, and for recovery. All but ``rules recover`` work beside a
+running verifier, which reads people from the database at each call. A command imports what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 person_app = typer.Typer(no_args_is_help=True, help="Manage the people who may operate the verifier, and their roles.")
+
+rules_app = typer.Typer(
+    no_args_is_help=True, help="Show the rules for people, and recover from rules that nobody can meet."
+)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="verifier.yaml")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -93,6 +97,25 @@ def person_renew(
     _tell_client(output, newcomer)
 
 
+@person_app.command(
+    "key-add", epilog="Example: nodeseal-verifier person key-add kim ./id_ed25519.pub --config verifier.yaml"
+)
+def person_key_add(
+    name: NameArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Their .pub file.")],
+    config: ConfigOption,
+) -> None:
+    """Let a person approve proposals with an SSH key, while one person decides alone."""
+    from nodeseal.crypto.ssh_key import MAX_KEY_LINE
+    from nodeseal.files import read_small
+    from nodeseal.verifier.config import load_config
+
+    line = read_small(file, MAX_KEY_LINE).decode("utf-8", "replace")
+    with _people(load_config(config)) as people:
+        fingerprint = people.add_key(parse_person_id(name), line, _local_actor())
+    typer.echo(f"{name}: approves with SSH key {fingerprint}")
+
+
 @person_app.command("remove", epilog="Example: nodeseal-verifier person remove kim --config verifier.yaml")
 def person_remove(
     name: NameArgument,
@@ -117,12 +140,15 @@ def person_list(
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.people.persons import certificates_end
     from nodeseal.verifier.store.database import run
+    from nodeseal.verifier.store.governance import current_rules
     from nodeseal.verifier.store.migrate import current_database
     from nodeseal.verifier.store.persons import list_persons
 
     settings = load_config(config)
     with current_database(settings.database) as engine:
         ends = certificates_end(run(engine, list_persons), read_file(settings.tls.ca, "tls.ca"))
+        rules = run(engine, current_rules)
+    typer.echo(f"rules: {rules.words}", err=True)
     rows = [
         {"name": person.name, "roles": sorted(role.value for role in person.roles), "expires": end.isoformat()}
         for person, end in ends
@@ -133,6 +159,44 @@ def person_list(
     for person, end in ends:
         roles = " ".join(sorted(role.value for role in person.roles))
         typer.echo(f"{person.name:<24}{roles:<36}{_ending(end, datetime.now(UTC))}")
+
+
+@rules_app.command("show", epilog="Example: nodeseal-verifier rules show --config verifier.yaml")
+def rules_show(config: ConfigOption) -> None:
+    """Show the rules in force, and whose absence would leave nobody who can meet them."""
+    from nodeseal.governance.quorum import hazards
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.store.database import run
+    from nodeseal.verifier.store.governance import current_rules, members
+    from nodeseal.verifier.store.migrate import current_database
+
+    with current_database(load_config(config).database) as engine:
+        rules, people = run(engine, current_rules), run(engine, members)
+    typer.echo(f"rules: {rules.words}")
+    for hazard in hazards(rules, people):
+        typer.echo(f"warning: {hazard}")
+
+
+@rules_app.command("recover", epilog="Example: nodeseal-verifier rules recover --config verifier.yaml")
+def rules_recover(config: ConfigOption) -> None:
+    """Put the rule solo in force, past every quorum. Stop the verifier first. It is recorded, and ends all leases.
+
+    For when nobody is left who can meet the rules. Whoever reads the log sees who did it and when.
+    """
+    from nodeseal.verifier.checks.start import claimed
+    from nodeseal.verifier.config import load_config
+    from nodeseal.verifier.ledger.log import load_mac_key
+    from nodeseal.verifier.people.rulebook import recover_rules
+    from nodeseal.verifier.store.migrate import current_database
+
+    settings = load_config(config)
+    with claimed(settings), current_database(settings.database) as engine:
+        mac_key = load_mac_key(settings.acts_key)
+        rules, ended = recover_rules(engine, mac_key, _local_actor(), datetime.now(UTC))
+    typer.echo("WARNING: the rules were replaced without the people whom they asked.", err=True)
+    typer.echo("WARNING: the log tells it for good. Tell everybody who relied on two people.", err=True)
+    typer.echo(f"rules:  {rules.words}")
+    typer.echo(f"leases: {ended} ended; open proposals are void")
 
 
 def _ending(end: datetime, now: datetime) -> str:

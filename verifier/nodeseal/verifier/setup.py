@@ -46,6 +46,7 @@ from nodeseal.verifier.ledger.acts import VERIFIER
 from nodeseal.verifier.ledger.log import load_mac_key, make_mac_key, open_log, open_tree
 from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key, make_log_key
 from nodeseal.verifier.people.persons import Newcomer, People
+from nodeseal.verifier.people.rulebook import set_first_rules
 from nodeseal.verifier.states import PEOPLE
 from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.migrate import migrate
@@ -183,6 +184,7 @@ def _make_database(folder: Path, plan: SetupPlan, authority: CertificateAuthorit
         open_log(engine, mac_key, at)
         tree = LogTree(load_log_key(folder / DEFAULT_LOG_KEY), plan.trust_domain, folder / DEFAULT_CHECKPOINT)
         open_tree(engine, mac_key, tree)
+        set_first_rules(engine, mac_key, at)
         host = plan.server_names[0]
         verifier = join_address(host, split_address(plan.listen)[1])
         newcomer = Newcomer(

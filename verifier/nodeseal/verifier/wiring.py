@@ -6,8 +6,9 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -30,10 +31,17 @@ from nodeseal.verifier.keys.stores import open_key_stores
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import load_mac_key
-from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key
+from nodeseal.verifier.ledger.tree.log_tree import LogTree, load_log_key, read_head
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
+from nodeseal.verifier.people.effects import Effects
+from nodeseal.verifier.people.execution import Executors
+from nodeseal.verifier.people.proposals import Proposals
+from nodeseal.verifier.people.questions import Place
 from nodeseal.verifier.people.renewals import PersonCertificates
+from nodeseal.verifier.people.rulebook import Rulebook
+from nodeseal.verifier.people.ssh_keys import SshKeys
+from nodeseal.verifier.people.suspensions import Suspensions
 from nodeseal.verifier.release.releases import Releases
 from nodeseal.verifier.release.rotation import Rotation
 from nodeseal.verifier.results.exports import Exports
@@ -42,10 +50,11 @@ from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.services.admin import AuditService, GoldensService, KeysService, ModelsService, NodesService
 from nodeseal.verifier.services.attestation import AttestationService
 from nodeseal.verifier.services.enrolment import EnrolmentService
+from nodeseal.verifier.services.governance import ProposalsService, RulesService
 from nodeseal.verifier.services.interceptor import Gate
 from nodeseal.verifier.services.key_release import KeyReleaseService
 from nodeseal.verifier.services.log import LogService
-from nodeseal.verifier.services.people import PeopleService
+from nodeseal.verifier.services.people import PeopleParts, PeopleService
 from nodeseal.verifier.services.server import Addresses, Services, serving
 from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
@@ -54,6 +63,15 @@ from nodeseal.verifier.trust.models import Models
 
 _NOBODY: Final = ServiceManager({})
 _log: Final = structlog.get_logger()
+
+
+class _Parts(NamedTuple):
+    """What a verifier is made of, beside its settings and its fleet."""
+
+    keys: KeyStore
+    vendors: Vendors
+    executors: Executors
+    proposals: Proposals
 
 
 @asynccontextmanager
@@ -83,12 +101,16 @@ async def running(
     vendors = vendors or load_vendors(config.enrolment.ek_roots)
     async with _ledger(config, clock) as ledger:
         fleet = Fleet(ledger, config.attestation)
+        executors = _executors(fleet, keys)
         await fleet.load(await active_goldens(ledger.store))
         await ledger.sequence()  # refuses a database that is not the one whose tree was signed
         await fleet.sweep_retired()
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
-        async with _serving(config, fleet, keys, vendors) as addresses, asyncio.TaskGroup() as group:
-            chores = (*_chores(fleet, manager), keep_warning(config, clock))
+        place = Place(config.trust_domain, await _origin(config, ledger))
+        proposals = Proposals(fleet, place, executors)
+        parts = _Parts(keys, vendors, executors, proposals)
+        async with _serving(config, fleet, parts) as addresses, asyncio.TaskGroup() as group:
+            chores = (*_chores(fleet, manager), keep_warning(config, clock), proposals.keep_settling())
             keepers = [group.create_task(work) for work in chores]
             try:
                 yield addresses
@@ -111,6 +133,12 @@ async def _ledger(config: Config, clock: Clock) -> AsyncIterator[Ledger]:
             await ledger.close()
 
 
+async def _origin(config: Config, ledger: Ledger) -> str:
+    """Return the name of the log, which proposals are bound to."""
+    public = load_log_key(config.log_key).public
+    return (await ledger.store.read(lambda connection: read_head(connection, public))).signed.checkpoint.origin
+
+
 def _chores(fleet: Fleet, manager: ServiceManager) -> tuple[Coroutine[Any, Any, None], ...]:
     """Return what goes on as long as the verifier serves."""
     ledger = fleet.ledger
@@ -129,7 +157,7 @@ async def serve(config: Config, keys: KeyStore, vendors: Vendors) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     manager = ServiceManager()
     async with running(config, keys=keys, manager=manager, vendors=vendors) as addresses:
-        _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol)
+        _log.info("ready", listen=addresses.listen, listen_enrol=addresses.listen_enrol, rules=addresses.rules)
         manager.status(f"serves nodes and people on {addresses.listen}, enrolment on {addresses.listen_enrol}")
         manager.ready()
         await stop.wait()
@@ -139,26 +167,30 @@ async def serve(config: Config, keys: KeyStore, vendors: Vendors) -> None:
 
 
 @asynccontextmanager
-async def _serving(config: Config, fleet: Fleet, keys: KeyStore, vendors: Vendors) -> AsyncIterator[Addresses]:
+async def _serving(config: Config, fleet: Fleet, parts: _Parts) -> AsyncIterator[Addresses]:
+    executors, keys = parts.executors, parts.keys
     authority = CertificateAuthority.load(
         read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key")
     )
     lifetime = timedelta(hours=config.tls.node_hours)
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
-    people = PersonCertificates(fleet, authority, config.trust_domain)
-    with closing(_enroller(config.enrolment, vendors, fleet, certificates)) as enroller:
+    people = PeopleService(PersonCertificates(fleet, authority, config.trust_domain), _people_parts(fleet, executors))
+    with closing(_enroller(config.enrolment, parts.vendors, fleet, certificates)) as enroller:
         enrolment = EnrolmentService(enroller, config.enrolment)
-        services = _services(config, fleet, certificates, PeopleService(people, fleet.clock), keys, enrolment)
+        deciding = ProposalsService(parts.proposals, Effects(fleet, executors.goldens), executors.rulebook)
+        services = _services(config, fleet, executors, certificates, people, deciding, keys, enrolment)
         async with serving(config, gate, services, stopping=lambda: _tell_streams(fleet)) as addresses:
-            yield addresses
+            yield replace(addresses, rules=fleet.memory.rules.words)
 
 
 def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
     config: Config,
     fleet: Fleet,
+    executors: Executors,
     certificates: Certificates,
     people: PeopleService,
+    proposals: ProposalsService,
     keys: KeyStore,
     enrolment: EnrolmentService,
 ) -> Services:
@@ -168,14 +200,38 @@ def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
     return Services(
         attestation=AttestationService(fleet, rounds, Renewals(rounds, certificates)),
         key_release=KeyReleaseService(releases, rounds),
-        nodes=NodesService(fleet, NodeAdmin(fleet), Exports(fleet), tokens),
-        goldens=GoldensService(Goldens(fleet)),
-        keys=KeysService(ModelKeys(fleet, keys), Rotation(fleet, keys)),
-        models=ModelsService(Models(fleet)),
+        nodes=NodesService(fleet, executors.nodes, Exports(fleet), tokens),
+        goldens=GoldensService(executors.goldens),
+        keys=KeysService(executors.keys, executors.rotation, executors.suspensions),
+        models=ModelsService(executors.models),
         audit=AuditService(fleet.ledger),
         log=LogService(fleet.ledger, load_log_key(config.log_key).public),
         people=people,
+        rules=RulesService(executors.rulebook),
+        proposals=proposals,
         enrolment=enrolment,
+    )
+
+
+def _executors(fleet: Fleet, keys: KeyStore) -> Executors:
+    return Executors(
+        nodes=NodeAdmin(fleet),
+        goldens=Goldens(fleet),
+        keys=ModelKeys(fleet, keys),
+        models=Models(fleet),
+        rotation=Rotation(fleet, keys),
+        suspensions=Suspensions(fleet),
+        ssh_keys=SshKeys(fleet),
+        rulebook=Rulebook(fleet),
+    )
+
+
+def _people_parts(fleet: Fleet, executors: Executors) -> PeopleParts:
+    return PeopleParts(
+        fleet=fleet,
+        rulebook=executors.rulebook,
+        ssh_keys=executors.ssh_keys,
+        suspensions=executors.suspensions,
     )
 
 

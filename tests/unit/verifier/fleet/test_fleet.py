@@ -54,6 +54,7 @@ from nodeseal.verifier.store.policy import KeyRecord, ModelRecord, add_key, add_
 from nodeseal.verifier.trust.goldens import Goldens
 from support.ledgers import NoTree
 from support.log import read_log
+from support.mandates import KIM
 
 T = TypeVar("T")
 SELECTION = PcrSelection.of({HashAlg.SHA256: [*range(10), 15, 23]})
@@ -783,8 +784,8 @@ def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Pla
     async def case(scene: Scene) -> None:
         admin, node_id = NodeAdmin(scene.fleet), scene.node.record.node_id
         asked = scene.ask()
-        await admin.label(node_id, {"rack": "a", "role": "gpu"}, "person/kim")
-        await admin.label(node_id, {"rack": "b", "role": ""}, "person/kim")
+        await admin.label(node_id, {"rack": "a", "role": "gpu"}, KIM)
+        await admin.label(node_id, {"rack": "b", "role": ""}, KIM)
         assert dict(scene.node.record.labels) == {"rack": "b"}
         assert scene.node.known.labels == {"rack": "b"}
         (after,) = await restarted(scene.store, scene.times, scene.tpm, scene.path.parent)
@@ -801,7 +802,7 @@ def test_labels_are_recorded_merged_and_judged_from_the_next_answer_on(play: Pla
 def test_labels_that_are_no_names_or_too_many_change_nothing(play: Play, changes: dict[str, str]) -> None:
     async def case(scene: Scene) -> None:
         with pytest.raises(MalformedInput):
-            await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, "person/kim")
+            await NodeAdmin(scene.fleet).label(scene.node.record.node_id, changes, KIM)
         assert (dict(scene.node.record.labels), read_log(scene.path)) == ({}, [])
 
     play(case)
@@ -816,9 +817,9 @@ def test_a_golden_that_judges_what_is_not_quoted_is_refused_with_a_remedy(play: 
             (Golden(name="h", pcrs={HashAlg.SHA256: values}, runtime=runtime), "not quoted: 10"),
         ):
             with pytest.raises(MalformedInput, match=missing) as caught:
-                await Goldens(scene.fleet).activate(dump_golden(golden), "person/kim")
+                await Goldens(scene.fleet).activate(dump_golden(golden), KIM)
             assert "attestation.pcrs" in caught.value.remedy
-        await Goldens(scene.fleet).activate(dump_golden(Golden(name="h", pcrs={HashAlg.SHA256: values})), "person/kim")
+        await Goldens(scene.fleet).activate(dump_golden(Golden(name="h", pcrs={HashAlg.SHA256: values})), KIM)
 
     play(case)
 

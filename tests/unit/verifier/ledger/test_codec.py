@@ -65,6 +65,10 @@ def test_an_unknown_kind_is_refused_by_name(kind: str) -> None:
 @FIELDS
 def test_a_missing_field_is_refused(kind: str, name: str) -> None:
     plain = act_to_plain(EXAMPLES[kind])
+    if name == "approvals":  # left out where one person decided alone
+        without = {key: value for key, value in plain.items() if key != name}
+        assert act_to_plain(act_from_plain(kind, without)) == without
+        return
     del plain[name]
     with pytest.raises(MalformedInput, match=f"{kind}: other fields than the act has"):
         act_from_plain(kind, plain)

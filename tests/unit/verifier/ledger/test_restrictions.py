@@ -228,7 +228,16 @@ def test_a_judgement_names_the_state_before_it_as_the_rows_have_it(connection: s
 # Which acts restrict
 
 
-RESTRICTING = {"node.quarantined", "node.retired", "key.revoked", "key.withdrawn", "golden.retired", "model.retired"}
+RESTRICTING = {
+    "key.suspended",
+    "person.suspended",
+    "node.quarantined",
+    "node.retired",
+    "key.revoked",
+    "key.withdrawn",
+    "golden.retired",
+    "model.retired",
+}
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)

@@ -6,11 +6,38 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, people_pb2
-from nodeseal.verifier.people.roles import ALLOWED
+from nodeseal.governance.changes import ALWAYS, ChangeKind
+from nodeseal.v1 import admin_pb2, attestation_pb2, enrollment_pb2, governance_pb2, key_release_pb2, log_pb2, people_pb2
+from nodeseal.verifier.people.roles import ALLOWED, WIDENING
 from nodeseal.verifier.states import PEOPLE, Role
 
-FILES = (admin_pb2, attestation_pb2, enrollment_pb2, key_release_pb2, log_pb2, people_pb2, health_pb2, reflection_pb2)
+FILES = (
+    admin_pb2,
+    attestation_pb2,
+    enrollment_pb2,
+    governance_pb2,
+    key_release_pb2,
+    log_pb2,
+    people_pb2,
+    health_pb2,
+    reflection_pb2,
+)
+ONE_PERSON = {
+    "QuarantineNode",
+    "RetireNode",
+    "RetireGolden",
+    "RetireModel",
+    "SuspendKey",
+    "SuspendPerson",
+    "ForeseeGolden",
+    "GetEvidence",
+    "DraftProposal",
+    "MakeProposal",
+    "ApproveProposal",
+    "RejectProposal",
+    "WithdrawProposal",
+}
+"""What is not for every role, and stays with one person: it restricts, shows, or is how people decide together."""
 
 
 def methods(file: FileDescriptor) -> set[str]:
@@ -45,6 +72,20 @@ def test_what_widens_trust_takes_an_approver() -> None:
     for name in widening:
         (roles,) = (roles for method, roles in ALLOWED.items() if method.endswith(f"/{name}"))
         assert roles == {Role.APPROVER}
+
+
+def test_whatever_widens_trust_or_cannot_be_undone_has_a_kind_of_change() -> None:
+    """A method that not every role may call either needs a mandate, or is listed above with its reason."""
+    for method, roles in ALLOWED.items():
+        decides = roles and roles <= {Role.OPERATOR, Role.APPROVER, Role.AUDITOR} and roles != {Role.AUDITOR}
+        if decides:
+            assert (method in WIDENING) != (method.rpartition("/")[2] in ONE_PERSON), method
+    assert set(WIDENING) <= set(ALLOWED)
+
+
+def test_every_kind_of_change_but_rules_has_one_method() -> None:
+    assert sorted(WIDENING.values(), key=str) == sorted(set(ChangeKind) - {ChangeKind.RULES_SET}, key=str)
+    assert set(ChangeKind) >= ALWAYS
 
 
 def test_only_auditors_read_the_audit_log() -> None:

@@ -23,13 +23,14 @@ from nodeseal.verifier.ledger.decided import Decide
 from nodeseal.verifier.ledger.restrictions import Restriction
 from nodeseal.verifier.release.rotation import Rewrap, Rotation
 from nodeseal.verifier.store.schema import KEYS, METADATA, MODELS
+from support.mandates import KIM
 from support.sealed import DATA_KEY, model_key
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 MODEL = Digest("ab" * 32)
 OLD, NEW = model_key(key_id="old")[1], model_key(key_id="new")[1]
-REWRAP = Rewrap(model_digest=MODEL, slots=(OLD.slot(MODEL, DATA_KEY),), keys=(NEW,), actor="person/ann")
+REWRAP = Rewrap(model_digest=MODEL, slots=(OLD.slot(MODEL, DATA_KEY),), keys=(NEW,), by=KIM)
 
 
 class Bench:
@@ -49,7 +50,7 @@ class Bench:
         return work(self.connection)
 
     async def _commit(self, actor: str, decide: Decide[T]) -> None:
-        assert actor == REWRAP.actor
+        assert actor == KIM.actor
         self.acts += decide(self.connection).acts
         self.afterwards()
 

@@ -21,6 +21,8 @@ from nodeseal.verifier.ledger.tree.log_tree import (
     read_head,
     require_beginning,
 )
+from nodeseal.verifier.people.questions import Place
+from nodeseal.verifier.people.sanctions import check_sanctions
 from nodeseal.verifier.store.database import require_database, run
 from nodeseal.verifier.store.migrate import current_database
 
@@ -51,7 +53,10 @@ def database_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[
     with current_database(config.database, untouched=untouched) as engine:
         yield from _inside(engine, named)
         shape = check_log(engine, load_mac_key(config.acts_key))
-        check_tree(engine, shape, load_log_key(config.log_key).public)
+        public = load_log_key(config.log_key).public
+        check_tree(engine, shape, public)
+        origin = run(engine, lambda connection: read_head(connection, public)).signed.checkpoint.origin
+        run(engine, lambda connection: check_sanctions(connection, Place(config.trust_domain, origin)))
 
 
 def checkpoint_faults(config: Config, *, untouched: bool) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from nodeseal.errors import MalformedInput, OutOfOrder
 from nodeseal.ids import NodeId, parse_labels, parse_name
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.acts import NodeAdmitted, NodeLabelled, NodeQuarantined, NodeRetired
 from nodeseal.verifier.ledger.decided import Decided
@@ -27,12 +28,13 @@ class NodeAdmin:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
 
-    async def admit(self, node_id: NodeId, actor: str) -> Node:
+    async def admit(self, node_id: NodeId, by: Mandate) -> Node:
         """Admit a pending node, or lift a quarantine; the node is challenged at once.
 
         After a quarantine the node starts without a baseline: a person has looked at why its clock ran backwards.
 
         Raises:
+            PolicyRefused: the mandate does not allow it.
             NotFound: it is not enrolled.
             OutOfOrder: it is neither pending nor quarantined.
             Unavailable: it cannot be recorded now.
@@ -46,14 +48,15 @@ class NodeAdmin:
             forget = before is NodeState.QUARANTINED
             return Decided(None, (NodeAdmitted(node_id=node_id, before=before, forget_clock=forget),))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return node
 
-    async def label(self, node_id: NodeId, changes: Mapping[str, str], actor: str) -> Node:
+    async def label(self, node_id: NodeId, changes: Mapping[str, str], by: Mandate) -> Node:
         """Change labels of a node, where an empty text removes a label. The node is judged again at once.
 
         Raises:
             NotFound: it is not enrolled.
+            PolicyRefused: the mandate does not allow it.
             MalformedInput: a label is no name, or there are too many.
             Unavailable: it cannot be recorded now.
         """
@@ -65,7 +68,7 @@ class NodeAdmin:
             act = NodeLabelled(node_id=node_id, labels=after.digest, previous=before.digest)
             return Decided(None, (act,), (before, after))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return node
 
     async def quarantine(self, node_id: NodeId, reason: str, actor: str) -> Node:

@@ -44,6 +44,7 @@ from nodeseal.verifier.ledger.restrictions import Restricting, Restriction, judg
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import all_versions
 from nodeseal.verifier.store.database import Store
+from nodeseal.verifier.store.governance import current_rules
 from nodeseal.verifier.store.leases import LeaseRecord, running_leases
 from nodeseal.verifier.store.nodes import NodeStanding, load_nodes, save_progress
 from nodeseal.verifier.store.persons import list_persons
@@ -109,6 +110,7 @@ class Fleet:
         versions = await self.store.read(lambda connection: all_versions(connection, "person", "key"))
         people, keys = await self.store.read(list_persons), await self.store.read(list_keys)
         self.memory.load_names(people, (key.key_id for key in keys if key.revoked is None), versions)
+        self.memory.rules = await self.store.read(current_rules)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(tuple(self.memory.nodes.values()))

@@ -14,8 +14,9 @@ from typing import Any, Final, TypeAlias
 from nodeseal.errors import OutOfOrder
 from nodeseal.findings import Finding
 from nodeseal.golden.document import parse_golden
+from nodeseal.governance.rules import decode_rules
 from nodeseal.ids import Digest, PersonId
-from nodeseal.verifier.fleet.memory import CERTIFICATE, CertificatesOfPerson, Memory
+from nodeseal.verifier.fleet.memory import CERTIFICATE, SUSPENSION, CertificatesOfPerson, Memory
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.decided import Recorded
@@ -193,6 +194,8 @@ def _key_revoked(memory: Memory, recorded: Recorded, act: acts.KeyRevoked) -> No
 def _person_added(memory: Memory, recorded: Recorded, act: acts.PersonAdded) -> None:
     if memory.is_newer(acts.person_subject(act.name), recorded.entry):
         memory.people[act.name] = person_of(act, recorded.entry)
+    if memory.is_newer(acts.person_subject(act.name), recorded.entry, SUSPENSION):
+        memory.suspended.discard(act.name)
     _speak_for(memory, recorded, act.name, CertificatesOfPerson(act.certificate_sha256, None))
 
 
@@ -208,6 +211,17 @@ def _person_certificate(memory: Memory, recorded: Recorded, act: acts.PersonCert
 def _speak_for(memory: Memory, recorded: Recorded, name: PersonId, certificates: CertificatesOfPerson) -> None:
     if memory.is_newer(acts.person_subject(name), recorded.entry, CERTIFICATE):
         memory.certificates[name] = certificates
+
+
+def _suspension(memory: Memory, recorded: Recorded, act: acts.PersonSuspended | acts.PersonResumed) -> None:
+    if memory.is_newer(acts.person_subject(act.name), recorded.entry, SUSPENSION):
+        locked_out = isinstance(act, acts.PersonSuspended)
+        (memory.suspended.add if locked_out else memory.suspended.discard)(act.name)
+
+
+def _rules_set(memory: Memory, recorded: Recorded, act: acts.RulesSet) -> None:
+    if memory.is_newer(acts.RULES_SUBJECT, recorded.entry):
+        memory.rules = decode_rules(recorded.documents[act.rules], "rules")
 
 
 def _person_removed(memory: Memory, recorded: Recorded, act: acts.PersonRemoved) -> None:
@@ -234,5 +248,8 @@ _FOLDS: Final[dict[type[acts.Act], Callable[[Memory, Recorded, Any], None]]] = {
     acts.PersonRenewed: _person_renewed,
     acts.PersonCertificateReplaced: _person_certificate,
     acts.PersonRemoved: _person_removed,
+    acts.PersonSuspended: _suspension,
+    acts.PersonResumed: _suspension,
+    acts.RulesSet: _rules_set,
 }
 """The fold of each kind. Of keys and people memory knows names only; every other use reads rows, as for models."""

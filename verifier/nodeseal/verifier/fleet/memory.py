@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from nodeseal.appraisal.model import Policy
 from nodeseal.golden.model import Golden
+from nodeseal.governance.rules import SOLO, Rules
 from nodeseal.ids import Digest, KeyId, LeaseId, NodeId, PersonId
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.acts import golden_subject, person_subject
@@ -17,6 +18,9 @@ from nodeseal.verifier.store.persons import Person
 
 CERTIFICATE: Final = "#certificate"
 """Aspect of a person: their certificates change independently of whether they may operate the verifier."""
+
+SUSPENSION: Final = "#suspension"
+"""Aspect of a person: whether they are locked out."""
 
 
 class CertificatesOfPerson(NamedTuple):
@@ -41,7 +45,9 @@ class Memory:
         ended_early: leases whose end was folded before their start.
         people: who may operate the verifier, with the certificate that they came with.
         certificates: the certificates that speak for people now.
-        keys: model keys in force.
+        keys: model keys in force, suspended or not.
+        rules: the rules in force.
+        suspended: people who are locked out.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -52,6 +58,8 @@ class Memory:
         self.people: dict[PersonId, Person] = {}
         self.certificates: dict[PersonId, CertificatesOfPerson] = {}
         self.keys: set[KeyId] = set()
+        self.rules: Rules = SOLO
+        self.suspended: set[PersonId] = set()
         self._active: dict[Digest, Golden] = {}
         self._versions: dict[str, int] = {}
         self._withheld: list[tuple[str, Restriction]] = []
@@ -71,6 +79,10 @@ class Memory:
             return None
         return replace(known, certificate_sha256=certificates.current, next_certificate_sha256=certificates.following)
 
+    def is_locked_out(self, name: PersonId) -> bool:
+        """Tell whether a person is suspended, recorded or not."""
+        return name in self.suspended or self.withheld((person_subject(name),)) is not None
+
     def load_golden(self, golden: Golden, version: int) -> None:
         """Take over a golden that is active in the database."""
         self._versions[golden_subject(golden.digest)] = version
@@ -83,10 +95,13 @@ class Memory:
             name: CertificatesOfPerson(person.certificate_sha256, person.next_certificate_sha256)
             for name, person in self.people.items()
         }
+        self.suspended = {name for name, person in self.people.items() if person.suspended is not None}
         self.keys = set(keys)
         self._versions |= versions
         self._versions |= {
-            person_subject(name) + CERTIFICATE: versions.get(person_subject(name), 0) for name in self.people
+            person_subject(name) + aspect: versions.get(person_subject(name), 0)
+            for name in self.people
+            for aspect in (CERTIFICATE, SUSPENSION)
         }
 
     def activate(self, golden: Golden) -> None:

@@ -18,20 +18,25 @@ def put_in_force(memory: Memory, restriction: Restriction) -> None:
             node = memory.nodes.get(act.node_id)
             if node is not None:
                 _restrict(node, restriction, act)
-        case acts.KeyRevoked() as act:
-            memory.withhold(acts.key_subject(act.key_id), restriction)
-            for node in memory.nodes.values():
-                _end_leases(node, act)
+        case acts.KeyRevoked() | acts.KeySuspended() as act:
+            _withhold(memory, restriction, acts.key_subject(act.key_id))
         case acts.GrantWithdrawn() as act:
             memory.withhold(acts.grant_subject(act.key_id, act.node_id), restriction)
             if act.node_id in memory.nodes:
                 _end_leases(memory.nodes[act.node_id], act)
+        case acts.PersonSuspended(name=name):
+            memory.withhold(acts.person_subject(name), restriction)
         case acts.GoldenRetired(digest=digest):
             memory.withhold(acts.golden_subject(digest), restriction)
         case acts.ModelRetired() as act:
-            memory.withhold(acts.model_subject(act.digest), restriction)
-            for node in memory.nodes.values():
-                _end_leases(node, act)
+            _withhold(memory, restriction, acts.model_subject(act.digest))
+
+
+def _withhold(memory: Memory, restriction: Restriction, subject: str) -> None:
+    """Withhold a key or model, and end its leases on all nodes."""
+    memory.withhold(subject, restriction)
+    for node in memory.nodes.values():
+        _end_leases(node, restriction.act)
 
 
 def lift(memory: Memory, restriction: Restriction) -> None:

@@ -24,9 +24,15 @@ VERIFIER: Final = "verifier"
 
 
 class Bound(NamedTuple):
-    """The most that a field holds: characters of a text, bytes, or items of a list."""
+    """The most that a field holds: characters of a text, bytes, or items of a list.
+
+    Attributes:
+        limit: the most.
+        left_out: whether an empty field has no place in the JSON form, as in acts of releases that did not know it.
+    """
 
     limit: int
+    left_out: bool = False
 
 
 Name: TypeAlias = Annotated[str, Bound(128)]
@@ -43,6 +49,10 @@ Digests: TypeAlias = Annotated[tuple[Digest, ...], Bound(32)]
 """Digests of goldens; the first 32."""
 Slots: TypeAlias = Annotated[tuple[str, ...], Bound(16)]
 """Slots of a model, each as ``KEY version N``."""
+Approvals: TypeAlias = Annotated[Digest, Bound(64, left_out=True)]
+"""The document with the proposal that led to an act and its approvals; empty: one person decided alone."""
+ALONE: Final = Digest("")
+RULES_SUBJECT: Final = "rules"
 
 
 def node_subject(node_id: NodeId) -> str:
@@ -93,6 +103,16 @@ def lease_subject(lease_id: LeaseId) -> str:
 def person_subject(name: PersonId) -> str:
     """Return the subject of a person."""
     return f"person/{name}"
+
+
+def person_keys_subject(name: PersonId) -> str:
+    """Return the subject of the SSH keys of a person."""
+    return f"person/{name}/keys"
+
+
+def proposal_subject(proposal: Digest) -> str:
+    """Return the subject of a proposal."""
+    return f"proposal/{proposal}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,12 +299,14 @@ class NodeAdmitted(_OfNode):
         node_id: the node.
         before: its state before.
         forget_clock: whether the next round starts without the clock of the last one, as after a quarantine.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "node.admitted"
     words: ClassVar[str] = "Node {node_id} was admitted (before: {before})."
     before: NodeState
     forget_clock: bool
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +345,7 @@ class NodeLabelled(_Act):
         node_id: the node.
         labels: the document of all its labels.
         previous: the document of its labels before.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "node.labelled"
@@ -330,6 +353,7 @@ class NodeLabelled(_Act):
     node_id: NodeId
     labels: Digest
     previous: Digest
+    approvals: Approvals = ALONE
 
     @property
     def raises(self) -> tuple[str, ...]:
@@ -541,11 +565,13 @@ class GoldenActivated(_OfGolden):
         digest: of its content.
         name: for people.
         document: SHA-256 of the document.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "golden.activated"
     words: ClassVar[str] = "Golden {name} ({digest}) was activated."
     document: Digest
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -582,6 +608,7 @@ class KeyCreated(_OfKey):
         public: the public half.
         place: where the private half is.
         silence_seconds: how long its leases survive silence of the verifier.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "key.created"
@@ -593,6 +620,7 @@ class KeyCreated(_OfKey):
     public: Annotated[bytes, Bound(1280)]
     place: Annotated[str, Bound(512)]
     silence_seconds: int
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -602,11 +630,13 @@ class KeyPolicySet(_OfKey):
     Attributes:
         key_id: the key.
         silence_seconds: how long its leases survive silence of the verifier.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "key.policy-set"
     words: ClassVar[str] = "Leases of key {key_id} that start from now on survive {silence_seconds} seconds of silence."
     silence_seconds: int
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -616,11 +646,13 @@ class KeyRevoked(_OfKey):
     Attributes:
         key_id: the key.
         reason: what the person said.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "key.revoked"
     words: ClassVar[str] = "Key {key_id} was revoked: {reason}."
     reason: Reason
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -647,11 +679,13 @@ class KeyGranted(_OfGrant):
         key_id: the key.
         node_id: the node.
         max_leases: how many at once.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "key.granted"
     words: ClassVar[str] = "Key {key_id} was granted to node {node_id}. Leases at once: {max_leases}."
     max_leases: int
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -692,6 +726,7 @@ class ModelRegistered(_OfModel):
         size: bytes of its files.
         files: how many.
         again: whether it had been retired.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "model.registered"
@@ -699,6 +734,7 @@ class ModelRegistered(_OfModel):
     size: int
     files: int
     again: bool
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -735,12 +771,14 @@ class SlotsRewrapped(_OfRewrap):
         digest: of the model.
         opened: the slot that was opened.
         made: the slots that were made.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "model.rewrapped"
     words: ClassVar[str] = "The data key of model {digest} was sealed to {made}. Slot that was opened: {opened}."
     opened: Name
     made: Slots
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -847,6 +885,257 @@ class PersonCertificateReplaced(_Act):
         return (person_subject(self.name),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySuspended(_OfKey):
+    """A person took a key from all nodes for a while. It lapses unless a second person confirms it.
+
+    Attributes:
+        key_id: the key.
+        reason: what the person said.
+        until: when it lapses.
+    """
+
+    kind: ClassVar[str] = "key.suspended"
+    words: ClassVar[str] = (
+        "Key {key_id} was suspended until {until}, or for good if a second person confirms: {reason}."
+    )
+    reason: Reason
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySuspensionConfirmed(_OfKey):
+    """A second person confirmed the suspension of a key: it does not lapse any more.
+
+    Attributes:
+        key_id: the key.
+        reason: what the person said.
+    """
+
+    kind: ClassVar[str] = "key.suspension-confirmed"
+    words: ClassVar[str] = "The suspension of key {key_id} was confirmed by a second person: {reason}."
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyResumed(_OfKey):
+    """The suspension of a key ended.
+
+    Attributes:
+        key_id: the key.
+        lapsed: whether its time had passed; otherwise people decided it.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone, or it lapsed.
+    """
+
+    kind: ClassVar[str] = "key.resumed"
+    words: ClassVar[str] = "The suspension of key {key_id} ended (lapsed: {lapsed})."
+    lapsed: bool
+    approvals: Approvals = ALONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfPersonOnly(_Act):
+    name: PersonId
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The person."""
+        return (person_subject(self.name),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonSuspended(_OfPersonOnly):
+    """A person was locked out for a while by another. It lapses unless a second person confirms it.
+
+    Attributes:
+        name: who.
+        reason: what the other person said.
+        until: when it lapses.
+    """
+
+    kind: ClassVar[str] = "person.suspended"
+    words: ClassVar[str] = (
+        "Person {name} was suspended until {until}, or for good if a second person confirms: {reason}."
+    )
+    reason: Reason
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonSuspensionConfirmed(_OfPersonOnly):
+    """A second person confirmed the suspension of a person: it does not lapse any more.
+
+    Attributes:
+        name: who.
+        reason: what the second person said.
+    """
+
+    kind: ClassVar[str] = "person.suspension-confirmed"
+    words: ClassVar[str] = "The suspension of person {name} was confirmed by a second person: {reason}."
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonResumed(_OfPersonOnly):
+    """The suspension of a person ended.
+
+    Attributes:
+        name: who.
+        lapsed: whether its time had passed; otherwise people decided it.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone, or it lapsed.
+    """
+
+    kind: ClassVar[str] = "person.resumed"
+    words: ClassVar[str] = "The suspension of person {name} ended (lapsed: {lapsed})."
+    lapsed: bool
+    approvals: Approvals = ALONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfPersonKey(_Act):
+    name: PersonId
+    fingerprint: Name
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The person's SSH keys."""
+        return (person_keys_subject(self.name),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonKeyAdded(_OfPersonKey):
+    """Signatures of an SSH key count as a person's approvals.
+
+    Attributes:
+        name: whose key it is.
+        fingerprint: as ``ssh-keygen -l`` prints it.
+        blob: the public key as SSH encodes it.
+        in_token: whether a FIDO2 token holds the private half.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
+    """
+
+    kind: ClassVar[str] = "person.key-added"
+    words: ClassVar[str] = "Person {name} approves with SSH key {fingerprint} (in a FIDO2 token: {in_token})."
+    blob: Annotated[bytes, Bound(1200)]
+    in_token: bool
+    approvals: Approvals = ALONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonKeyRemoved(_OfPersonKey):
+    """Signatures of an SSH key do not count any more.
+
+    Attributes:
+        name: whose key it was.
+        fingerprint: as ``ssh-keygen -l`` prints it.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
+    """
+
+    kind: ClassVar[str] = "person.key-removed"
+    words: ClassVar[str] = "Person {name} does not approve with SSH key {fingerprint} any more."
+    approvals: Approvals = ALONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesSet(_Act):
+    """Rules are in force: which acts need a proposal, and who must approve it.
+
+    Attributes:
+        version: of the rules.
+        rules: their document.
+        summary: the rules in one sentence.
+        recovery: whether a command on the stopped host set them, past every quorum.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone, or recovery.
+    """
+
+    kind: ClassVar[str] = "rules.set"
+    words: ClassVar[str] = "Rules are in force: {summary}. By a command on the stopped host: {recovery}."
+    version: int
+    rules: Digest
+    summary: Reason
+    recovery: bool
+    approvals: Approvals = ALONE
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The rules."""
+        return (RULES_SUBJECT,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfProposal(_Act):
+    proposal: Digest
+
+    @property
+    def raises(self) -> tuple[str, ...]:
+        """The proposal."""
+        return (proposal_subject(self.proposal),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalMade(_OfProposal):
+    """Somebody proposed what needs more than one person.
+
+    Attributes:
+        proposal: its id, which is the digest of its document.
+        change: kind of what would change.
+        proposer: who proposed it.
+        expires: when it ends by itself.
+        summary: what would change, in one sentence.
+        signature: the document with the proposer's signature; empty: there is none.
+        attachment: digest of what is proposed with it, such as a golden; empty: nothing.
+    """
+
+    kind: ClassVar[str] = "proposal.made"
+    words: ClassVar[str] = "Proposal {proposal} was made by {proposer}, until {expires}. {summary}"
+    change: Name
+    proposer: PersonId
+    expires: datetime
+    summary: Reason
+    signature: Digest
+    attachment: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalApproved(_OfProposal):
+    """Somebody signed a proposal.
+
+    Attributes:
+        proposal: its id.
+        person: who approved.
+        fingerprint: of the SSH key that signed.
+        user_verified: whether a FIDO2 token knew who signed.
+        signature: the document with the signature.
+    """
+
+    kind: ClassVar[str] = "proposal.approved"
+    words: ClassVar[str] = "Person {person} approved proposal {proposal} with SSH key {fingerprint}."
+    person: PersonId
+    fingerprint: Name
+    user_verified: bool
+    signature: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalSettled(_OfProposal):
+    """A proposal is over: it has its one outcome.
+
+    Attributes:
+        proposal: its id.
+        outcome: executed, rejected, withdrawn, stale, expired or failed.
+        why: what a person said, or what prevented it.
+        result: what came of it, for whoever proposed it; empty: nothing more than other acts tell.
+        approvals: of one that was executed.
+    """
+
+    kind: ClassVar[str] = "proposal.settled"
+    words: ClassVar[str] = "Proposal {proposal} was settled: {outcome}. Reason: {why}."
+    outcome: Name
+    why: Reason
+    result: Digest
+    approvals: Approvals = ALONE
+
+
 DecidesNode: TypeAlias = NodeJudged | NodeAdmitted | NodeQuarantined | NodeRetired
 """Acts that decide how a node stands."""
 
@@ -880,8 +1169,38 @@ Act: TypeAlias = (
     | PersonRemoved
     | PersonRenewed
     | PersonCertificateReplaced
+    | KeySuspended
+    | KeySuspensionConfirmed
+    | KeyResumed
+    | PersonSuspended
+    | PersonSuspensionConfirmed
+    | PersonResumed
+    | PersonKeyAdded
+    | PersonKeyRemoved
+    | RulesSet
+    | ProposalMade
+    | ProposalApproved
+    | ProposalSettled
 )
 """Every act."""
+
+Widening: TypeAlias = (
+    NodeAdmitted
+    | NodeLabelled
+    | GoldenActivated
+    | KeyCreated
+    | KeyPolicySet
+    | KeyRevoked
+    | KeyGranted
+    | KeyResumed
+    | ModelRegistered
+    | SlotsRewrapped
+    | PersonKeyAdded
+    | PersonKeyRemoved
+    | PersonResumed
+    | RulesSet
+)
+"""Acts that widen trust or cannot be undone. They carry the approvals that led to them."""
 
 KINDS: Final[dict[str, type[Act]]] = {kind.kind: kind for kind in Act.__args__}
 """Every act by its kind."""

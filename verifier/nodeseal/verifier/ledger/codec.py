@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, Final, NewType, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, NewType, get_args, get_origin, get_type_hints
 
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import (
@@ -50,7 +50,14 @@ def act_to_plain(act: Act) -> dict[str, object]:
     Raises:
         MalformedInput: a field holds more than its bound.
     """
-    return {name: _to_plain(getattr(act, name), bound, f"{act.kind}: {name}") for name, _, bound in _shape(act.kind)}
+    plain = {
+        field.name: _to_plain(getattr(act, field.name), field.bound, f"{act.kind}: {field.name}")
+        for field in _shape(act.kind)
+    }
+    for name in _optional(act.kind):
+        if not plain[name]:
+            del plain[name]
+    return plain
 
 
 def act_from_plain(kind: str, plain: object) -> Act:
@@ -65,25 +72,45 @@ def act_from_plain(kind: str, plain: object) -> Act:
             f"unknown kind of act {kind[:80]!a}", remedy="run the version that wrote it, or a later one"
         )
     shape = _shape(kind)
-    if not isinstance(plain, dict) or plain.keys() != {name for name, _, _ in shape}:
+    if not isinstance(plain, dict) or plain.keys() | _optional(kind) != {field.name for field in shape}:
         raise MalformedInput(f"{kind}: other fields than the act has")
-    values = {name: _from_plain(plain[name], hint, bound, f"{kind}: {name}") for name, hint, bound in shape}
+    if any(name in plain and not plain[name] for name in _optional(kind)):
+        raise MalformedInput(f"{kind}: an empty field that is left out")
+    values = {
+        field.name: _from_plain(plain[field.name], field.hint, field.bound, f"{kind}: {field.name}")
+        for field in shape
+        if field.name in plain
+    }
     act: Act = made(**values)
     return act
 
 
+class _Field(NamedTuple):
+    name: str
+    hint: Any
+    bound: int
+    left_out: bool
+
+
 @cache
-def _shape(kind: str) -> tuple[tuple[str, Any, int], ...]:
-    """Return name, type and bound of each field; a bound of 0 is none."""
+def _optional(kind: str) -> frozenset[str]:
+    """Return the fields of a kind that stand in its JSON form only if they hold something."""
+    return frozenset(field.name for field in _shape(kind) if field.left_out)
+
+
+@cache
+def _shape(kind: str) -> tuple[_Field, ...]:
+    """Return the fields of a kind; a bound of 0 is none."""
     hints = get_type_hints(KINDS[kind], include_extras=True)
-    return tuple((field.name, *_unpacked(hints[field.name])) for field in fields(KINDS[kind]))
+    return tuple(_Field(field.name, *_unpacked(hints[field.name])) for field in fields(KINDS[kind]))
 
 
-def _unpacked(hint: Any) -> tuple[Any, int]:
+def _unpacked(hint: Any) -> tuple[Any, int, bool]:
     if get_origin(hint) is not Annotated:
-        return hint, 0
+        return hint, 0, False
     inner, *extras = get_args(hint)
-    return inner, next(extra.limit for extra in extras if isinstance(extra, Bound))
+    bound = next(extra for extra in extras if isinstance(extra, Bound))
+    return inner, bound.limit, bound.left_out
 
 
 def _to_plain(value: object, bound: int, where: str) -> object:

@@ -22,6 +22,8 @@ MAX_TEXT: Final = 256
 MAX_CODES: Final = 16
 """Ids of findings in an act."""
 _NOTHING: Final = Digest("")
+_NAMING: Final = ("findings", "labels", "previous", "rules", "proposal", "signature", "result", "approvals")
+"""Fields of acts that name a document."""
 
 
 class Document(NamedTuple):
@@ -67,7 +69,7 @@ def cut_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def named_documents(act: Act) -> tuple[Digest, ...]:
     """Return the digests of the documents that an act names."""
-    named = (getattr(act, name, _NOTHING) for name in ("findings", "labels", "previous"))
+    named = (getattr(act, name, _NOTHING) for name in _NAMING)
     return tuple(digest for digest in named if digest)
 
 

@@ -20,7 +20,7 @@ from nodeseal.verifier.ledger import first_log
 from nodeseal.verifier.ledger.acts import VERIFIER, LogOpened, OriginChanged
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, document_of, named_documents
-from nodeseal.verifier.ledger.leaf import MacKey, read_entry
+from nodeseal.verifier.ledger.leaf import MacKey, leaf_hash, read_entry
 from nodeseal.verifier.ledger.record import Authorship, checked_versions, record
 from nodeseal.verifier.ledger.tree.log_tree import LogTree, read_head
 from nodeseal.verifier.ledger.tree.sequencer import number_all
@@ -71,6 +71,18 @@ def has_begun(engine: sa.Engine) -> bool:
 
 def _first_act(connection: sa.Connection) -> ActRow | None:
     return next(every_act(connection, page=1), None)
+
+
+def origin_of(connection: sa.Connection) -> str:
+    """Return what tells this log from every other: the leaf hash of its first act.
+
+    Raises:
+        Unavailable: the log has not begun.
+    """
+    first = _first_act(connection)
+    if first is None:
+        raise Unavailable("store: the log has not begun", remedy="run nodeseal-verifier upgrade")
+    return leaf_hash(first.envelope)
 
 
 def open_log(engine: sa.Engine, mac_key: MacKey, at: datetime) -> None:
@@ -257,7 +269,7 @@ def _roles(row: ActRow) -> _Roles:
 def _place(subject: str) -> tuple[str, ...]:
     """Return a subject without the names in it: ``node/ID/identity`` is a node's identity."""
     first, *rest = subject.split("/")
-    return (first, *rest[1:]) if first == "node" else (first,)
+    return (first, *rest[1:]) if first in {"node", "person"} else (first,)
 
 
 def _follows(carried: Mapping[str, int], roles: _Roles, versions: dict[str, int]) -> bool:

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from nodeseal.appraisal.model import TpmFacts
 from nodeseal.errors import MalformedInput
 from nodeseal.findings import Finding
+from nodeseal.governance.quorum import Approval, Outcome
 from nodeseal.ids import Digest
 from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.leaf import Entry
 from nodeseal.verifier.states import NodeState, Role
-from nodeseal.verifier.store import leases, nodes, persons, policy
+from nodeseal.verifier.store import governance, leases, nodes, persons, policy
 from nodeseal.verifier.store.acts import find_document
 
 Contents: TypeAlias = Mapping[Digest, bytes]
@@ -30,6 +31,8 @@ def project(connection: sa.Connection, entry: Entry, contents: Contents) -> None
         _golden_activated(connection, entry, entry.act, contents)
     elif isinstance(entry.act, acts.ModelRegistered):
         _model_registered(connection, entry, entry.act, contents)
+    elif isinstance(entry.act, acts.ProposalMade):
+        _proposal_made(connection, entry, entry.act, contents)
 
 
 def _node_enrolled(connection: sa.Connection, entry: Entry, act: acts.NodeEnrolled) -> None:
@@ -228,6 +231,73 @@ def _person_certificate(connection: sa.Connection, _: Entry, act: acts.PersonCer
 
 def _person_removed(connection: sa.Connection, entry: Entry, act: acts.PersonRemoved) -> None:
     persons.mark_removed(connection, act.name, entry.at)
+    governance.remove_person_keys(connection, act.name)
+
+
+def _key_suspended(connection: sa.Connection, entry: Entry, act: acts.KeySuspended) -> None:
+    policy.suspend_key(connection, act.key_id, entry.at, act.until, entry.actor)
+
+
+def _key_suspension_confirmed(connection: sa.Connection, _: Entry, act: acts.KeySuspensionConfirmed) -> None:
+    policy.confirm_key(connection, act.key_id)
+
+
+def _key_resumed(connection: sa.Connection, _: Entry, act: acts.KeyResumed) -> None:
+    policy.suspend_key(connection, act.key_id, None, None, None)
+
+
+def _person_suspended(connection: sa.Connection, entry: Entry, act: acts.PersonSuspended) -> None:
+    persons.suspend_person(connection, act.name, entry.at, act.until, entry.actor)
+
+
+def _person_suspension_confirmed(connection: sa.Connection, _: Entry, act: acts.PersonSuspensionConfirmed) -> None:
+    persons.confirm_person(connection, act.name)
+
+
+def _person_resumed(connection: sa.Connection, _: Entry, act: acts.PersonResumed) -> None:
+    persons.suspend_person(connection, act.name, None, None, None)
+
+
+def _person_key_added(connection: sa.Connection, entry: Entry, act: acts.PersonKeyAdded) -> None:
+    key = governance.PersonKey(
+        blob=act.blob, name=act.name, fingerprint=act.fingerprint, in_token=act.in_token, added=entry.at
+    )
+    governance.add_person_key(connection, key)
+
+
+def _person_key_removed(connection: sa.Connection, _: Entry, act: acts.PersonKeyRemoved) -> None:
+    governance.remove_person_key(connection, act.name, act.fingerprint)
+
+
+def _rules_set(connection: sa.Connection, entry: Entry, act: acts.RulesSet) -> None:
+    governance.put_rules(connection, act.version, _document(connection, act.rules), entry.at)
+
+
+def _proposal_made(connection: sa.Connection, entry: Entry, act: acts.ProposalMade, contents: Contents) -> None:
+    record = governance.ProposalRecord(
+        proposal=act.proposal,
+        document=_document(connection, act.proposal),
+        signature=_document(connection, act.signature) if act.signature else b"",
+        attachment=contents[act.attachment] if act.attachment else b"",
+        made=entry.at,
+        expires=act.expires,
+        outcome=Outcome.OPEN.value,
+        why="",
+        settled=None,
+        result=None,
+    )
+    governance.add_proposal(connection, record)
+
+
+def _proposal_approved(connection: sa.Connection, entry: Entry, act: acts.ProposalApproved) -> None:
+    approval = Approval(person=act.person, signature=_document(connection, act.signature), at=entry.at)
+    governance.add_approval(connection, act.proposal, approval)
+
+
+def _proposal_settled(connection: sa.Connection, entry: Entry, act: acts.ProposalSettled) -> None:
+    governance.settle_proposal(connection, act.proposal, act.outcome, act.why, entry.at)
+    if act.result:
+        governance.put_result(connection, act.proposal, _document(connection, act.result))
 
 
 _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], None]]] = {
@@ -252,5 +322,16 @@ _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], No
     acts.PersonRemoved: _person_removed,
     acts.PersonRenewed: _person_renewed,
     acts.PersonCertificateReplaced: _person_certificate,
+    acts.KeySuspended: _key_suspended,
+    acts.KeySuspensionConfirmed: _key_suspension_confirmed,
+    acts.KeyResumed: _key_resumed,
+    acts.PersonSuspended: _person_suspended,
+    acts.PersonSuspensionConfirmed: _person_suspension_confirmed,
+    acts.PersonResumed: _person_resumed,
+    acts.PersonKeyAdded: _person_key_added,
+    acts.PersonKeyRemoved: _person_key_removed,
+    acts.RulesSet: _rules_set,
+    acts.ProposalApproved: _proposal_approved,
+    acts.ProposalSettled: _proposal_settled,
 }
 """The projector of each kind that needs no content; acts that only tell something have none."""

@@ -23,21 +23,32 @@ from nodeseal.verifier.ledger.acts import (
     GoldenRetired,
     GrantWithdrawn,
     KeyRevoked,
+    KeySuspended,
     LeaseEnded,
     ModelRetired,
     NodeJudged,
     NodeQuarantined,
     NodeRetired,
+    PersonSuspended,
 )
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, codes_of
 from nodeseal.verifier.states import STICKY, NodeState
 from nodeseal.verifier.store.leases import LeaseRecord, running_leases
 from nodeseal.verifier.store.nodes import NodeStanding, StoredNode, find_node
+from nodeseal.verifier.store.persons import find_person
 from nodeseal.verifier.store.policy import active_digests, find_grant, find_key, find_model
 
 Restricting: TypeAlias = (
-    NodeJudged | NodeQuarantined | NodeRetired | KeyRevoked | GrantWithdrawn | GoldenRetired | ModelRetired
+    NodeJudged
+    | NodeQuarantined
+    | NodeRetired
+    | KeyRevoked
+    | KeySuspended
+    | GrantWithdrawn
+    | GoldenRetired
+    | ModelRetired
+    | PersonSuspended
 )
 """Acts that take trust away."""
 _MAX_REASON: Final = 500
@@ -127,8 +138,9 @@ def ending_of(act: Act) -> Ending | None:
         case NodeQuarantined() | NodeRetired():
             word = NodeState.RETIRED if isinstance(act, NodeRetired) else NodeState.QUARANTINED
             return Ending(EndCause.DISTRUST, f"{word.value}: {act.reason}")
-        case KeyRevoked(key_id=key_id) | GrantWithdrawn(key_id=key_id):
-            reason = f"key {key_id} revoked: {act.reason}"
+        case KeyRevoked(key_id=key_id) | GrantWithdrawn(key_id=key_id) | KeySuspended(key_id=key_id):
+            what = "suspended" if isinstance(act, KeySuspended) else "revoked"
+            reason = f"key {key_id} {what}: {act.reason}"
             return Ending(EndCause.REVOCATION, reason, lambda lease: lease.key_id == key_id)
         case ModelRetired(digest=digest):
             reason = f"model {act.model_id} version {act.model_version} retired: {act.reason}"
@@ -238,6 +250,23 @@ def _key_taken(connection: sa.Connection, act: KeyRevoked | GrantWithdrawn) -> A
     return act
 
 
+def _key_suspended(connection: sa.Connection, act: KeySuspended) -> Act:
+    require_key(connection, act.key_id)
+    key = find_key(connection, act.key_id)
+    if key is not None and key.suspended is not None:
+        raise OutOfOrder(f"key {act.key_id} is suspended already")
+    return act
+
+
+def _person_suspended(connection: sa.Connection, act: PersonSuspended) -> Act:
+    person = find_person(connection, act.name)
+    if person is None or person.removed is not None:
+        raise NotFound(f"there is nobody called {act.name}", remedy="nodeseal person list")
+    if person.suspended is not None:
+        raise OutOfOrder(f"{act.name} is suspended already")
+    return act
+
+
 def _golden_retired(connection: sa.Connection, act: GoldenRetired) -> Act:
     if act.digest not in active_digests(connection):
         raise NotFound(f"no golden {act.digest} is active", remedy="nodeseal golden list")
@@ -256,6 +285,8 @@ _DECISIONS: Final[dict[type[Any], Callable[[sa.Connection, Any], Act | None]]] =
     NodeQuarantined: _node_taken,
     NodeRetired: _node_taken,
     KeyRevoked: _key_taken,
+    KeySuspended: _key_suspended,
+    PersonSuspended: _person_suspended,
     GrantWithdrawn: _key_taken,
     GoldenRetired: _golden_retired,
     ModelRetired: _model_retired,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hmac import compare_digest
 from typing import Final
@@ -19,12 +19,14 @@ from typing import Final
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
+from nodeseal.governance.changes import ChangeKind
 from nodeseal.ids import NodeId, PersonId
 from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate, alone, require_alone
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.people.renewals import first_use
-from nodeseal.verifier.people.roles import ALLOWED, ON_MEMORY
+from nodeseal.verifier.people.roles import ALLOWED, ON_MEMORY, WIDENING
 from nodeseal.verifier.states import NodeState, Role
 from nodeseal.verifier.store.database import BUSY_SECONDS
 from nodeseal.verifier.store.persons import Person, find_person
@@ -39,12 +41,26 @@ class Caller:
         actor: how the audit log calls them.
         identity: what their certificate says, or None without one.
         node: the node, if one calls.
+        mandate: on whose authority the call may widen trust: their own, as far as the rules leave it to one person;
+            None: the method needs none.
     """
 
     roles: frozenset[Role]
     actor: str
     identity: PeerIdentity | None = None
     node: Node | None = None
+    mandate: Mandate | None = None
+
+    @property
+    def authority(self) -> Mandate:
+        """The mandate of a call that needs one.
+
+        Raises:
+            PolicyRefused: the table of roles names no kind of change for the method, so nobody may use it alone.
+        """
+        if self.mandate is None:
+            raise PolicyRefused(_role_finding("a method of the table of mandates", "another", ""))
+        return self.mandate
 
 
 _OF_NODES: Final = frozenset({Role.NODE})
@@ -64,7 +80,7 @@ class Callers:
 
         Raises:
             ProofFailed: the certificate is expired, of another trust domain, unknown, or not theirs any more.
-            PolicyRefused: the caller has none of the roles that may call it.
+            PolicyRefused: the caller has none of the roles that may call it, or the rules want a proposal.
             Unavailable: people cannot be looked up now, and the method does more than restrict.
         """
         caller = ANONYMOUS if certificate_pem is None else await self._identify(method, certificate_pem)
@@ -72,8 +88,13 @@ class Callers:
         if not caller.roles & allowed:
             expected = " or ".join(sorted(role.value for role in allowed)) or "nobody"
             seen = ", ".join(sorted(role.value for role in caller.roles)) or "no role"
-            raise PolicyRefused(Finding(id=FindingId.PERSON_ROLE, expected=expected, seen=seen, where=method))
-        return caller
+            raise PolicyRefused(_role_finding(expected, seen, method))
+        kind = WIDENING.get(method)
+        if kind is None:
+            return caller
+        if kind is not ChangeKind.KEY_REVOKE:  # taking a key from one node is this method, too
+            require_alone(self._fleet.memory.rules, kind)
+        return replace(caller, mandate=alone(caller.actor, kind))
 
     async def _identify(self, method: str, certificate_pem: bytes) -> Caller:
         try:
@@ -115,6 +136,8 @@ class Callers:
             person = self._fleet.memory.person(name)
         if person is None or person.removed is not None:
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "a person who may operate this verifier", identity))
+        if person.suspended is not None or self._fleet.memory.is_locked_out(name):
+            raise ProofFailed(_unknown(FindingId.PERSON_SUSPENDED, "a person who is not suspended", identity))
         if not await self._speaks_for(person, identity.certificate_sha256):
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "the person's current certificate", identity))
         return Caller(roles=person.roles, actor=f"person/{name}", identity=identity)
@@ -133,6 +156,10 @@ class Callers:
             async with asyncio.timeout(BUSY_SECONDS):
                 await self._fleet.ledger.commit(f"person/{name}", lambda connection: first_use(connection, name, used))
         return True
+
+
+def _role_finding(expected: str, seen: str, method: str) -> Finding:
+    return Finding(id=FindingId.PERSON_ROLE, expected=expected, seen=seen, where=method)
 
 
 def _certificate(expected: str, seen: str) -> Finding:

@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from nodeseal.crypto.authority import CertificateAuthority
+from nodeseal.crypto.ssh_key import parse_ssh_key
 from nodeseal.crypto.tls_files import certificates_in
 from nodeseal.crypto.tls_identity import peer_identity, to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
@@ -24,7 +25,9 @@ from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.log import record_alone
 from nodeseal.verifier.people.renewals import require_person
+from nodeseal.verifier.people.ssh_keys import adding_key
 from nodeseal.verifier.states import PEOPLE, Role
+from nodeseal.verifier.store.governance import current_rules
 from nodeseal.verifier.store.persons import PERSON_LIFETIME, Person, find_person, list_persons
 
 
@@ -82,7 +85,7 @@ class People:
         Either the folder is there and the person may call, or neither.
 
         Raises:
-            OutOfOrder: there is a person of that name.
+            OutOfOrder: there is a person of that name, or the rules want a proposal.
             MalformedInput: the folder exists and is not empty.
             Unavailable: database or folder cannot be written.
         """
@@ -108,6 +111,24 @@ class People:
         )
         with _new_folder(folder, bundle):
             record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _renewing(rows, replaced))
+
+    def add_key(self, name: PersonId, line: str, actor: str) -> str:
+        """Let a person approve with an SSH key; return its fingerprint.
+
+        Raises:
+            MalformedInput: not a line of a ``.pub`` file, or a key that is not accepted.
+            NotFound: there is nobody of that name.
+            OutOfOrder: somebody has this key, the person has many, or the rules want a proposal.
+            Unavailable: the database cannot be written.
+        """
+        key = parse_ssh_key(line)
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            require_solo(connection)
+            return adding_key(connection, name, key)
+
+        record_alone(self.engine, self.mac_key, actor, self.at, decide)
+        return key.fingerprint
 
     def remove(self, name: PersonId, actor: str, *, even_last: bool = False) -> None:
         """Remove a person: their next call is refused.
@@ -137,6 +158,7 @@ def _last_end(person: Person) -> datetime:
 
 
 def _adding(connection: sa.Connection, added: PersonAdded) -> Decided[None]:
+    require_solo(connection)
     existing = find_person(connection, added.name)
     if existing is not None and existing.removed is None:
         remedy = (
@@ -144,6 +166,20 @@ def _adding(connection: sa.Connection, added: PersonAdded) -> Decided[None]:
         )
         raise OutOfOrder(f"there is somebody called {added.name} already", remedy=remedy)
     return Decided(None, (added,))
+
+
+def require_solo(connection: sa.Connection) -> None:
+    """Make sure that one person may decide who decides, on the host as over the API.
+
+    Raises:
+        OutOfOrder: the rules want a quorum.
+    """
+    rules = current_rules(connection)
+    if not rules.solo:
+        remedy = (
+            "propose it over the API: nodeseal propose --help; if nobody can approve: nodeseal-verifier rules recover"
+        )
+        raise OutOfOrder(f"the rules in force are {rules.words}", remedy=remedy)
 
 
 def _renewing(connection: sa.Connection, replaced: PersonCertificateReplaced) -> Decided[None]:

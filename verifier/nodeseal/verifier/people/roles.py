@@ -1,6 +1,7 @@
 """Who may call what: one table, deny by default. A method that is not here is refused to everybody.
 
-A test compares the table with the descriptors of all services.
+A second table says which methods widen trust or cannot be undone, so that the rules may want a proposal instead. A test
+compares both with the descriptors of all services.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from nodeseal.governance.changes import ChangeKind
 from nodeseal.verifier.states import PEOPLE, Role
 
 _NODES: Final = frozenset({Role.NODE})
@@ -20,7 +22,11 @@ _AUDITORS: Final = frozenset({Role.AUDITOR})
 _EVERYBODY: Final = frozenset(Role)
 
 ON_MEMORY: Final = frozenset(
-    {"/nodeseal.v1.Nodes/QuarantineNode", "/nodeseal.v1.Nodes/RetireNode", "/nodeseal.v1.Keys/RevokeKey"}
+    {
+        "/nodeseal.v1.Nodes/QuarantineNode",
+        "/nodeseal.v1.Nodes/RetireNode",
+        "/nodeseal.v1.Keys/RevokeKey",
+    }
 )
 """Methods that people may call by what memory knows of them while the database cannot be read: they only restrict."""
 ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
@@ -48,6 +54,8 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Keys/GrantKey": _APPROVERS,
     "/nodeseal.v1.Keys/SetKeyPolicy": _APPROVERS,
     "/nodeseal.v1.Keys/RevokeKey": _RESTRICTING,
+    "/nodeseal.v1.Keys/SuspendKey": _RESTRICTING,
+    "/nodeseal.v1.Keys/ResumeKey": _APPROVERS,
     "/nodeseal.v1.Keys/RewrapSlots": _APPROVERS,
     "/nodeseal.v1.Models/RegisterModel": _APPROVERS,
     "/nodeseal.v1.Models/RetireModel": _RESTRICTING,
@@ -55,6 +63,20 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/nodeseal.v1.Models/GetModel": PEOPLE,
     "/nodeseal.v1.People/GetSelf": PEOPLE,
     "/nodeseal.v1.People/RenewCertificate": PEOPLE,
+    "/nodeseal.v1.People/ListPeople": PEOPLE,
+    "/nodeseal.v1.People/AddPersonKey": _APPROVERS,
+    "/nodeseal.v1.People/RemovePersonKey": _APPROVERS,
+    "/nodeseal.v1.People/SuspendPerson": _RESTRICTING,
+    "/nodeseal.v1.People/ResumePerson": _APPROVERS,
+    "/nodeseal.v1.Rules/GetRules": PEOPLE,
+    "/nodeseal.v1.Proposals/DraftProposal": _RESTRICTING,
+    "/nodeseal.v1.Proposals/MakeProposal": _RESTRICTING,
+    "/nodeseal.v1.Proposals/ListProposals": PEOPLE,
+    "/nodeseal.v1.Proposals/GetProposal": PEOPLE,
+    "/nodeseal.v1.Proposals/GetAttachment": PEOPLE,
+    "/nodeseal.v1.Proposals/ApproveProposal": _APPROVERS,
+    "/nodeseal.v1.Proposals/RejectProposal": _APPROVERS,
+    "/nodeseal.v1.Proposals/WithdrawProposal": _RESTRICTING,
     "/nodeseal.v1.Audit/ListRecords": _AUDITORS,
     "/nodeseal.v1.Audit/GetRecord": _AUDITORS,
     "/nodeseal.v1.Log/GetCheckpoint": _AUDITORS,
@@ -67,3 +89,21 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     "/grpc.health.v1.Health/Watch": _EVERYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": PEOPLE,
 }
+WIDENING: Final[Mapping[str, ChangeKind]] = {
+    "/nodeseal.v1.Nodes/AdmitNode": ChangeKind.NODE_ADMIT,
+    "/nodeseal.v1.Nodes/LabelNode": ChangeKind.NODE_LABEL,
+    "/nodeseal.v1.Goldens/ActivateGolden": ChangeKind.GOLDEN_ACTIVATE,
+    "/nodeseal.v1.Keys/CreateKey": ChangeKind.KEY_CREATE,
+    "/nodeseal.v1.Keys/GrantKey": ChangeKind.KEY_GRANT,
+    "/nodeseal.v1.Keys/SetKeyPolicy": ChangeKind.KEY_POLICY,
+    "/nodeseal.v1.Keys/RevokeKey": ChangeKind.KEY_REVOKE,
+    "/nodeseal.v1.Keys/ResumeKey": ChangeKind.KEY_RESUME,
+    "/nodeseal.v1.Keys/RewrapSlots": ChangeKind.MODEL_RESLOT,
+    "/nodeseal.v1.Models/RegisterModel": ChangeKind.MODEL_REGISTER,
+    "/nodeseal.v1.People/AddPersonKey": ChangeKind.PERSON_KEY_ADD,
+    "/nodeseal.v1.People/RemovePersonKey": ChangeKind.PERSON_KEY_REMOVE,
+    "/nodeseal.v1.People/ResumePerson": ChangeKind.PERSON_RESUME,
+}
+"""Methods that widen trust or cannot be undone, with the kind of change that rules may want a proposal for.
+
+Taking a key from one node is RevokeKey, too, and stays with one person."""

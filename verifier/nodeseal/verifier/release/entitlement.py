@@ -42,6 +42,8 @@ def lease_rule(node_id: NodeId, running: Mapping[KeyId, int] = MappingProxyType(
     """
 
     def refusal(key: KeyRecord) -> Finding | None:
+        if key.suspended is not None:
+            return _suspended(key)
         limit = 0 if key.revoked is not None else dict(key.grants).get(node_id, 0)
         if limit == 0:
             seen = "the key was revoked" if key.revoked is not None else f"no grant for {node_id}"
@@ -54,8 +56,15 @@ def lease_rule(node_id: NodeId, running: Mapping[KeyId, int] = MappingProxyType(
     return Rule(expected="a slot of a key held here", counts=lambda _: True, refusal=refusal)
 
 
+def _suspended(key: KeyRecord) -> Finding | None:
+    if key.suspended is None:
+        return None
+    since = f"suspended since {key.suspended.isoformat(timespec='seconds')}"
+    return _finding(FindingId.RELEASE_GRANT, "a model key that is not suspended", since, key.key_id)
+
+
 ROTATION: Final = Rule(
-    expected="a slot of a key held here and in force", counts=lambda key: key.revoked is None, refusal=lambda _: None
+    expected="a slot of a key held here and in force", counts=lambda key: key.revoked is None, refusal=_suspended
 )
 """The rule for rotation: any key that is not revoked may open, because roles decide who may rotate.
 

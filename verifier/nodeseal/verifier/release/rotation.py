@@ -18,8 +18,9 @@ from nodeseal.crypto.secret import wipe
 from nodeseal.errors import NotFound, OutOfOrder, PolicyRefused, ProofFailed
 from nodeseal.ids import Digest
 from nodeseal.sealed.model_key import ModelKey
-from nodeseal.sealed.slots import Slot
+from nodeseal.sealed.slots import Slot, Slots
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate
 from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
 from nodeseal.verifier.ledger.acts import RewrapDenied, SlotsRewrapped, key_subject, model_subject
 from nodeseal.verifier.ledger.decided import Decided
@@ -38,13 +39,13 @@ class Rewrap:
         model_digest: the model.
         slots: its slots; the first one that can be opened here is opened.
         keys: the keys to seal to, as their public files have them.
-        actor: who decided.
+        by: on whose authority.
     """
 
     model_digest: Digest
     slots: tuple[Slot, ...]
     keys: tuple[ModelKey, ...]
-    actor: str
+    by: Mandate
 
 
 class Rotation:
@@ -58,8 +59,9 @@ class Rotation:
         """Return a slot for each of the keys, in their order.
 
         Raises:
-            PolicyRefused: the model is not registered, or retired, or no slot is of a key held here and in force.
-            NotFound: one of the keys is not held here as its file has it, or was revoked.
+            PolicyRefused: the mandate does not allow it; or the model is not registered; or no slot is of a key
+                held here and in force.
+            NotFound: one of the keys is not held here as its file has it, or was revoked or suspended.
             ProofFailed: ``release.slot``: the slot does not open.
             Unavailable: the key store does not answer, or it cannot be recorded now.
         """
@@ -68,7 +70,7 @@ class Rotation:
         except (PolicyRefused, ProofFailed) as error:
             codes, findings = findings_document(error.findings)
             act = RewrapDenied(digest=rewrap.model_digest, codes=codes, findings=findings.digest)
-            await self._fleet.ledger.commit(rewrap.actor, lambda _: Decided(None, (act,), (findings,)))
+            await self._fleet.ledger.commit(rewrap.by.actor, lambda _: Decided(None, (act,), (findings,)))
             raise
 
     async def _rewrap(self, rewrap: Rewrap) -> tuple[Slot, ...]:
@@ -83,11 +85,14 @@ class Rotation:
             _allowed(connection, rewrap)  # people may have changed their minds
             return Decided(None, acts)
 
-        await self._fleet.ledger.commit(rewrap.actor, decide)
+        self._refuse_withheld(rewrap)
+        result = Slots(rewrap.model_digest, made).encode()
+        await self._fleet.ledger.commit(rewrap.by.actor, rewrap.by.over(decide, result))
         self._refuse_withheld(rewrap)
         return made
 
     async def _open(self, rewrap: Rewrap) -> tuple[Slot, bytearray]:
+        await self._fleet.store.read(lambda connection: rewrap.by.allow(connection, b""))
         slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
         held = HeldKey(key.model_key, key.place)
         return slot, await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
@@ -111,7 +116,7 @@ def _allowed(connection: sa.Connection, rewrap: Rewrap) -> Choice:
 
 def _require_current(connection: sa.Connection, key: ModelKey) -> None:
     record = find_key(connection, key.key_id)
-    if record is None or record.revoked is not None or record.model_key != key:
+    if record is None or record.revoked is not None or record.suspended is not None or record.model_key != key:
         raise NotFound(
             f"version {key.key_version} of {key.key_id} with that public half is not in force here",
             remedy=f"nodeseal key show {key.key_id} --public FILE",

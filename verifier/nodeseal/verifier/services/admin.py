@@ -27,6 +27,7 @@ from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger import first_log
 from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.log import read_whole
+from nodeseal.verifier.people.suspensions import Suspensions
 from nodeseal.verifier.release.rotation import Rotation
 from nodeseal.verifier.results.exports import Exports
 from nodeseal.verifier.results.tokens import Tokens
@@ -76,7 +77,7 @@ class NodesService(admin_pb2_grpc.NodesServicer):
         return self._message(self._fleet.get(parse_node_id(request.node_id)))
 
     async def AdmitNode(self, request: admin_pb2.AdmitNodeRequest, context: _Context) -> admin_pb2.Node:
-        return self._message(await self._admin.admit(parse_node_id(request.node_id), caller().actor))
+        return self._message(await self._admin.admit(parse_node_id(request.node_id), caller().authority))
 
     async def QuarantineNode(self, request: admin_pb2.QuarantineNodeRequest, context: _Context) -> admin_pb2.Node:
         node_id = parse_node_id(request.node_id)
@@ -88,7 +89,7 @@ class NodesService(admin_pb2_grpc.NodesServicer):
 
     async def LabelNode(self, request: admin_pb2.LabelNodeRequest, context: _Context) -> admin_pb2.Node:
         node_id = parse_node_id(request.node_id)
-        return self._message(await self._admin.label(node_id, dict(request.labels), caller().actor))
+        return self._message(await self._admin.label(node_id, dict(request.labels), caller().authority))
 
     async def GetEvidence(  # type: ignore[override]  # the generated stubs know no handlers that write
         self, request: admin_pb2.GetEvidenceRequest, context: aio.ServicerContext[Any, admin_pb2.EvidencePart]
@@ -116,7 +117,7 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
     ) -> admin_pb2.Golden:
         async with self._goldens.arriving.one():
             document = await _collected(requests)
-            return golden_to_proto(await self._goldens.activate(document, caller().actor))
+            return golden_to_proto(await self._goldens.activate(document, caller().authority))
 
     async def ForeseeGolden(  # type: ignore[override]  # the generated stubs know no handlers that write
         self,
@@ -147,12 +148,13 @@ class GoldensService(admin_pb2_grpc.GoldensServicer):
 class KeysService(admin_pb2_grpc.KeysServicer):
     """Creates, grants, revokes and rotates model keys."""
 
-    def __init__(self, keys: ModelKeys, rotation: Rotation) -> None:
+    def __init__(self, keys: ModelKeys, rotation: Rotation, suspensions: Suspensions) -> None:
         self._keys: Final = keys
+        self._suspensions: Final = suspensions
         self._rotation: Final = rotation
 
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: _Context) -> admin_pb2.Key:
-        return key_to_proto(await self._keys.create(new_key_from_proto(request), caller().actor))
+        return key_to_proto(await self._keys.create(new_key_from_proto(request), caller().authority))
 
     async def ListKeys(self, request: admin_pb2.ListKeysRequest, context: _Context) -> admin_pb2.ListKeysResponse:
         return admin_pb2.ListKeysResponse(keys=map(key_to_proto, await self._keys.list()))
@@ -161,11 +163,11 @@ class KeysService(admin_pb2_grpc.KeysServicer):
         return key_to_proto(await self._keys.get(parse_key_id(request.key_id)))
 
     async def GrantKey(self, request: admin_pb2.GrantKeyRequest, context: _Context) -> admin_pb2.Key:
-        return key_to_proto(await self._keys.grant(*grant_from_proto(request), caller().actor))
+        return key_to_proto(await self._keys.grant(*grant_from_proto(request), caller().authority))
 
     async def SetKeyPolicy(self, request: admin_pb2.SetKeyPolicyRequest, context: _Context) -> admin_pb2.Key:
         key_id = parse_key_id(request.key_id)
-        return key_to_proto(await self._keys.set_silence(key_id, request.silence_seconds, caller().actor))
+        return key_to_proto(await self._keys.set_silence(key_id, request.silence_seconds, caller().authority))
 
     async def RevokeKey(self, request: admin_pb2.RevokeKeyRequest, context: _Context) -> admin_pb2.Key:
         revocation = Revocation(
@@ -176,10 +178,20 @@ class KeysService(admin_pb2_grpc.KeysServicer):
         )
         return key_to_proto(await self._keys.revoke(revocation))
 
+    async def SuspendKey(self, request: admin_pb2.SuspendKeyRequest, context: _Context) -> admin_pb2.Key:
+        key_id = parse_key_id(request.key_id)
+        await self._suspensions.suspend_key(key_id, parse_reason(request.reason), caller().actor)
+        return key_to_proto(await self._keys.get(key_id))
+
+    async def ResumeKey(self, request: admin_pb2.ResumeKeyRequest, context: _Context) -> admin_pb2.Key:
+        key_id = parse_key_id(request.key_id)
+        await self._suspensions.resume_key(key_id, caller().authority)
+        return key_to_proto(await self._keys.get(key_id))
+
     async def RewrapSlots(
         self, request: admin_pb2.RewrapSlotsRequest, context: _Context
     ) -> admin_pb2.RewrapSlotsResponse:
-        rewrap = rewrap_from_proto(request, caller().actor)
+        rewrap = rewrap_from_proto(request, caller().authority)
         slots = Slots(rewrap.model_digest, await self._rotation.rewrap(rewrap))
         return admin_pb2.RewrapSlotsResponse(slots=slots.encode())
 
@@ -191,7 +203,7 @@ class ModelsService(admin_pb2_grpc.ModelsServicer):
         self._models: Final = models
 
     async def RegisterModel(self, request: admin_pb2.RegisterModelRequest, context: _Context) -> admin_pb2.Model:
-        model = await self._models.register(request.content, caller().actor, again=request.again)
+        model = await self._models.register(request.content, caller().authority, again=request.again)
         return model_to_proto(model, with_content=False)
 
     async def RetireModel(self, request: admin_pb2.RetireModelRequest, context: _Context) -> admin_pb2.Model:

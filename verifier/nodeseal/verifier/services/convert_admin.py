@@ -13,6 +13,7 @@ from nodeseal.sealed.model_key import parse_model_key
 from nodeseal.sealed.slots import MAX_SLOTS, parse_suite
 from nodeseal.v1 import admin_pb2
 from nodeseal.verifier.fleet.boot_brief import BootBrief
+from nodeseal.verifier.fleet.mandate import Mandate
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.keys.keystore import FILE_PLACE
 from nodeseal.verifier.ledger.documents import Document
@@ -150,7 +151,7 @@ def new_key_from_proto(message: admin_pb2.CreateKeyRequest) -> NewKey:
     )
 
 
-def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewrap:
+def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, by: Mandate) -> Rewrap:
     """Return the slots to open and the keys to seal to.
 
     Raises:
@@ -161,7 +162,7 @@ def rewrap_from_proto(message: admin_pb2.RewrapSlotsRequest, actor: str) -> Rewr
     if not 1 <= len(keys) <= MAX_SLOTS or len({(key.key_id, key.key_version) for key in keys}) != len(keys):
         raise MalformedInput(f"rewrapping needs 1 to {MAX_SLOTS} different keys")
     slots = slots_from_proto(message.slots, "nodeseal")
-    return Rewrap(model_digest=slots.model_digest, slots=slots.slots, keys=keys, actor=actor)
+    return Rewrap(model_digest=slots.model_digest, slots=slots.slots, keys=keys, by=by)
 
 
 def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId, int]:
@@ -175,7 +176,7 @@ def grant_from_proto(message: admin_pb2.GrantKeyRequest) -> tuple[KeyId, NodeId,
 
 def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
     """Return a key's message; ``public`` is the file that sealing takes."""
-    return admin_pb2.Key(
+    message = admin_pb2.Key(
         key_id=key.key_id,
         version=key.version,
         suite=key.suite,
@@ -185,7 +186,13 @@ def key_to_proto(key: KeyRecord) -> admin_pb2.Key:
         grants=[admin_pb2.Grant(node_id=node, max_leases=limit) for node, limit in key.grants],
         store=key.place,
         silence_seconds=key.silence_seconds,
+        suspended_by=key.suspended_by or "",
     )
+    if key.suspended is not None:
+        fill_timestamp(message.suspended, key.suspended)
+    if key.suspended_until is not None:
+        fill_timestamp(message.suspended_until, key.suspended_until)
+    return message
 
 
 def model_to_proto(model: ModelRecord, *, with_content: bool) -> admin_pb2.Model:

@@ -23,6 +23,7 @@ from nodeseal.v1 import (
     admin_pb2_grpc,
     attestation_pb2_grpc,
     enrollment_pb2_grpc,
+    governance_pb2_grpc,
     key_release_pb2_grpc,
     log_pb2_grpc,
     people_pb2_grpc,
@@ -76,6 +77,8 @@ class Services:
     audit: admin_pb2_grpc.AuditServicer
     people: people_pb2_grpc.PeopleServicer
     log: log_pb2_grpc.LogServicer
+    rules: governance_pb2_grpc.RulesServicer
+    proposals: governance_pb2_grpc.ProposalsServicer
     enrolment: enrollment_pb2_grpc.EnrollmentServicer
 
 
@@ -86,10 +89,12 @@ class Addresses:
     Attributes:
         listen: for nodes and people.
         listen_enrol: for enrolment.
+        rules: the rules in force when it began to serve, in one sentence.
     """
 
     listen: str
     listen_enrol: str
+    rules: str = ""
 
 
 @asynccontextmanager
@@ -137,6 +142,8 @@ def _add_main_services(server: aio.Server, services: Services) -> None:
     admin_pb2_grpc.add_AuditServicer_to_server(services.audit, server)
     people_pb2_grpc.add_PeopleServicer_to_server(services.people, server)
     log_pb2_grpc.add_LogServicer_to_server(services.log, server)
+    governance_pb2_grpc.add_RulesServicer_to_server(services.rules, server)
+    governance_pb2_grpc.add_ProposalsServicer_to_server(services.proposals, server)
     ours = sorted({method.split("/")[1] for method in ALLOWED if method.startswith("/nodeseal.")})
     described = [name for name in ours if "Enrollment" not in name]
     reflection.enable_server_reflection([*described, reflection.SERVICE_NAME, health.SERVICE_NAME], server)

@@ -16,7 +16,7 @@ from nodeseal.errors import Unavailable
 from nodeseal.verifier.store.database import inspected_engine, opened_engine, require_database
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
-SCHEMA: Final = "0007"
+SCHEMA: Final = "0008"
 """The last migration, which this program works with. Only migrations need Alembic, which is slow to load."""
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num", sa.String))
 

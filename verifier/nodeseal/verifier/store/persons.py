@@ -29,6 +29,9 @@ class Person:
         removed: when their access was taken away, or None.
         next_certificate_sha256: the one they renewed it to, which counts alone from its first use on; None: none waits.
         next_expires: when that one ends.
+        suspended: since when they are locked out, or None.
+        suspended_until: when that lapses; None: not by itself.
+        suspended_by: who locked them out.
     """
 
     name: PersonId
@@ -39,6 +42,9 @@ class Person:
     removed: datetime | None = None
     next_certificate_sha256: bytes | None = None
     next_expires: datetime | None = None
+    suspended: datetime | None = None
+    suspended_until: datetime | None = None
+    suspended_by: str | None = None
 
 
 def find_person(connection: sa.Connection, name: PersonId) -> Person | None:
@@ -89,6 +95,19 @@ def mark_removed(connection: sa.Connection, name: PersonId, at: datetime) -> Non
     connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(removed=at))
 
 
+def suspend_person(
+    connection: sa.Connection, name: PersonId, since: datetime | None, until: datetime | None, by: str | None
+) -> None:
+    """Lock a person out until a time, for good without one, or let them in again without a beginning."""
+    values = {"suspended": since, "suspended_until": until, "suspended_by": by}
+    connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(values))
+
+
+def confirm_person(connection: sa.Connection, name: PersonId) -> None:
+    """Let the suspension of a person not lapse."""
+    connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(suspended_until=None))
+
+
 def _person(row: sa.Row[tuple[object, ...]]) -> Person:
     return Person(
         name=row.name,
@@ -99,4 +118,7 @@ def _person(row: sa.Row[tuple[object, ...]]) -> Person:
         removed=row.removed,
         next_certificate_sha256=row.next_certificate_sha256,
         next_expires=row.next_expires,
+        suspended=row.suspended,
+        suspended_until=row.suspended_until,
+        suspended_by=row.suspended_by,
     )

@@ -57,6 +57,9 @@ class KeyRecord:
         grants: how many leases each node may hold at once.
         place: where the private half is, in the spelling of :class:`nodeseal.verifier.keys.keystore.HeldKey`.
         silence_seconds: how long its leases survive silence of the verifier.
+        suspended: since when nobody gets it, or None.
+        suspended_until: when that lapses; None: not by itself.
+        suspended_by: who suspended it.
     """
 
     key_id: KeyId
@@ -68,6 +71,9 @@ class KeyRecord:
     grants: tuple[tuple[NodeId, int], ...] = ()
     place: str
     silence_seconds: int = 0
+    suspended: datetime | None = None
+    suspended_until: datetime | None = None
+    suspended_by: str | None = None
 
     @property
     def model_key(self) -> ModelKey:
@@ -218,6 +224,19 @@ def add_key(connection: sa.Connection, key: KeyRecord) -> None:
 def set_silence(connection: sa.Connection, key_id: KeyId, seconds: int) -> None:
     """Store how long leases of a key survive silence."""
     connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(silence_seconds=seconds))
+
+
+def suspend_key(
+    connection: sa.Connection, key_id: KeyId, since: datetime | None, until: datetime | None, by: str | None
+) -> None:
+    """Suspend a key until a time, for good without one, or resume it without a beginning."""
+    values = {"suspended": since, "suspended_until": until, "suspended_by": by}
+    connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(values))
+
+
+def confirm_key(connection: sa.Connection, key_id: KeyId) -> None:
+    """Let the suspension of a key not lapse."""
+    connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(suspended_until=None))
 
 
 def find_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> int:

@@ -119,6 +119,54 @@ PERSONS: Final = sa.Table(
     sa.Column("expires", Instant, nullable=False, server_default="0"),
     sa.Column("next_certificate_sha256", sa.LargeBinary(32)),
     sa.Column("next_expires", Instant),
+    sa.Column("suspended", Instant),
+    sa.Column("suspended_until", Instant),
+    sa.Column("suspended_by", sa.String(128)),
+)
+
+PERSON_KEYS: Final = sa.Table(
+    "person_keys",
+    METADATA,
+    sa.Column("blob", sa.LargeBinary, primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("in_token", sa.Boolean, nullable=False),
+    sa.Column("added", Instant, nullable=False),
+)
+"""SSH keys that approve; each belongs to one person. Keys that were removed have no row."""
+
+RULES: Final = sa.Table(
+    "rules",
+    METADATA,
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+)
+"""Rules that were ever in force; the highest version is. A database without any is under the rule *solo*."""
+
+PROPOSALS: Final = sa.Table(
+    "proposals",
+    METADATA,
+    sa.Column("proposal", sa.String(64), primary_key=True),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("attachment", sa.LargeBinary, nullable=False),
+    sa.Column("made", Instant, nullable=False),
+    sa.Column("expires", Instant, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("settled", Instant),
+    sa.Column("result", sa.LargeBinary),
+    sa.Index("proposals_by_outcome", "outcome"),
+)
+
+APPROVALS: Final = sa.Table(
+    "approvals",
+    METADATA,
+    sa.Column("proposal", sa.ForeignKey("proposals.proposal"), primary_key=True),
+    sa.Column("person", sa.String(63), primary_key=True),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("at", Instant, nullable=False),
 )
 
 NODES: Final = sa.Table(
@@ -169,6 +217,9 @@ KEYS: Final = sa.Table(
     sa.Column("revoked", Instant),
     sa.Column("place", sa.Text, nullable=False),
     sa.Column("silence_seconds", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("suspended", Instant),
+    sa.Column("suspended_until", Instant),
+    sa.Column("suspended_by", sa.String(128)),
 )
 
 GRANTS: Final = sa.Table(

@@ -18,6 +18,7 @@ from nodeseal.golden.model import Golden
 from nodeseal.ids import Digest
 from nodeseal.tpm.pcr_usage import IMA_PCR
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate
 from nodeseal.verifier.fleet.node import Node
 from nodeseal.verifier.ledger.acts import GoldenActivated, GoldenRetired
 from nodeseal.verifier.ledger.decided import Decided
@@ -50,11 +51,12 @@ class Goldens:
         self.arriving: Final = Seats(_AT_ONCE, "goldens that arrive")
         self.leaving: Final = Seats(_AT_ONCE, "goldens that are read")
 
-    async def activate(self, document: bytes, actor: str) -> GoldenRecord:
+    async def activate(self, document: bytes, by: Mandate) -> GoldenRecord:
         """Activate a golden.
 
         Raises:
             MalformedInput: it does not parse, or pins PCRs that are not quoted.
+            PolicyRefused: the mandate does not allow it.
             OutOfOrder: it is active already.
             Unavailable: it cannot be recorded now.
         """
@@ -70,10 +72,10 @@ class Goldens:
             return Decided(None, (act,), contents=(content,))
 
         try:
-            (recorded,) = (await self._fleet.ledger.commit(actor, decide)).recorded
+            recorded = (await self._fleet.ledger.commit(by.actor, by.over(decide))).recorded
         finally:
             self._fleet.memory.prepared.pop(golden.digest, None)
-        return GoldenRecord(digest=golden.digest, name=name, document=document, activated=recorded.entry.at)
+        return GoldenRecord(digest=golden.digest, name=name, document=document, activated=recorded[0].entry.at)
 
     async def foresee(self, document: bytes) -> Sequence[tuple[Node, Outlook]]:
         """Return what a golden would say of each node, by what is known of it. Nothing is changed.

@@ -11,12 +11,14 @@ import sqlalchemy as sa
 
 from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import MalformedInput, NotFound, OutOfOrder, Unavailable
+from nodeseal.governance.changes import ChangeKind
 from nodeseal.ids import KeyId, NodeId
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate, require_alone
 from nodeseal.verifier.keys.keystore import KeyStore
 from nodeseal.verifier.ledger.acts import GrantWithdrawn, KeyCreated, KeyGranted, KeyPolicySet, KeyRevoked
 from nodeseal.verifier.ledger.decided import Decided
-from nodeseal.verifier.ledger.restrictions import require_key, require_revocable
+from nodeseal.verifier.ledger.restrictions import ended_by, require_key, require_revocable
 from nodeseal.verifier.store.policy import KeyRecord, find_key, find_key_with_grants, list_keys
 
 MAX_LEASES: Final = 1024
@@ -73,16 +75,18 @@ class ModelKeys:
         self._fleet: Final = fleet
         self._keys: Final = keys
 
-    async def create(self, new: NewKey, actor: str) -> KeyRecord:
+    async def create(self, new: NewKey, by: Mandate) -> KeyRecord:
         """Make a key pair that nobody is granted yet, in the store that ``new`` names.
 
         Raises:
             MalformedInput: no such store here, it has no keys of that suite, or silence is longer than a day.
+            PolicyRefused: the mandate does not allow it.
             OutOfOrder: there is a key of that name.
             Unavailable: it cannot be made, stored or recorded now.
         """
         _refuse_long(new.silence_seconds)
         await self._fleet.store.read(lambda connection: _refuse_second(connection, new.key_id))
+        await self._fleet.store.read(lambda connection: by.allow(connection, b""))  # before there is a key pair
         held = await asyncio.to_thread(self._keys.create, new.key_id, _FIRST_VERSION, new.suite, new.place)
         act = KeyCreated(
             key_id=new.key_id,
@@ -97,14 +101,15 @@ class ModelKeys:
             _refuse_second(connection, new.key_id)
             return Decided(None, (act,))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return await self.get(new.key_id)
 
-    async def set_silence(self, key_id: KeyId, seconds: int, actor: str) -> KeyRecord:
+    async def set_silence(self, key_id: KeyId, seconds: int, by: Mandate) -> KeyRecord:
         """Set how long leases of a key that start from now on survive silence of the verifier.
 
         Raises:
             MalformedInput: longer than a day.
+            PolicyRefused: the mandate does not allow it.
             NotFound: no such key.
             OutOfOrder: the key was revoked.
             Unavailable: it cannot be recorded now.
@@ -115,14 +120,15 @@ class ModelKeys:
             require_key(connection, key_id)
             return Decided(None, (KeyPolicySet(key_id=key_id, silence_seconds=seconds),))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return await self.get(key_id)
 
-    async def grant(self, key_id: KeyId, node_id: NodeId, max_leases: int, actor: str) -> KeyRecord:
+    async def grant(self, key_id: KeyId, node_id: NodeId, max_leases: int, by: Mandate) -> KeyRecord:
         """Let a node hold up to ``max_leases`` leases of a key.
 
         Raises:
             MalformedInput: not from 1 to 1024 leases.
+            PolicyRefused: the mandate does not allow it.
             NotFound: no such key or node.
             OutOfOrder: the key was revoked.
             Unavailable: it cannot be recorded now.
@@ -135,19 +141,22 @@ class ModelKeys:
             require_key(connection, key_id)
             return Decided(None, (KeyGranted(key_id=key_id, node_id=node_id, max_leases=max_leases),))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return await self.get(key_id)
 
     async def revoke(self, revocation: Revocation) -> KeyRecord:
         """Take a key from one node or from all; running leases end and the nodes are told at once.
 
         Raises:
+            PolicyRefused: the rules want a proposal for a revocation for good.
             NotFound: no such key, or the node has no grant of it.
             OutOfOrder: the key was revoked before.
             NotRecorded: it is in force, and its record waits for the store.
             Unavailable: the store cannot be asked now, and memory knows no such key in force.
         """
         act = revocation.act
+        if revocation.node_id is None:
+            require_alone(self._fleet.memory.rules, ChangeKind.KEY_REVOKE)
         try:
             await self._fleet.store.read_soon(lambda connection: require_revocable(connection, act))
         except Unavailable:  # whether a node has a grant is found out when it is recorded
@@ -155,6 +164,23 @@ class ModelKeys:
                 raise
         await self._fleet.restrict(act, revocation.actor)
         return await self.get(revocation.key_id)
+
+    async def revoke_together(self, key_id: KeyId, reason: str, by: Mandate) -> None:
+        """Take a key from all nodes for good, by a proposal.
+
+        Raises:
+            PolicyRefused: the mandate does not allow it.
+            NotFound: no such key.
+            OutOfOrder: the key was revoked before.
+            Unavailable: it cannot be recorded now.
+        """
+        act = KeyRevoked(key_id=key_id, reason=reason)
+
+        def decide(connection: sa.Connection) -> Decided[None]:
+            require_revocable(connection, act)
+            return Decided(None, (act, *ended_by(connection, act)))
+
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
 
     async def list(self) -> Sequence[KeyRecord]:
         """Return all keys by id.

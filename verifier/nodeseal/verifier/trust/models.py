@@ -16,6 +16,7 @@ from nodeseal.errors import NotFound, OutOfOrder
 from nodeseal.ids import Digest
 from nodeseal.sealed.content import parse_content
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.fleet.mandate import Mandate
 from nodeseal.verifier.ledger.acts import ModelRegistered, ModelRetired
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import document_of
@@ -28,16 +29,17 @@ class Models:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet: Final = fleet
 
-    async def register(self, content: bytes, actor: str, *, again: bool) -> ModelRecord:
+    async def register(self, content: bytes, by: Mandate, *, again: bool) -> ModelRecord:
         """Register the model whose ``nodeseal.model.json`` is ``content``; a registered one stays as it is.
 
         Args:
             content: exact bytes.
-            actor: who decided.
+            by: on whose authority.
             again: whether a retired model is registered again.
 
         Raises:
             MalformedInput: it does not parse.
+            PolicyRefused: the mandate does not allow it.
             OutOfOrder: this or a later version of the model was registered before, with other content; or the model was
                 retired and ``again`` is not set.
             Unavailable: it cannot be recorded now.
@@ -63,7 +65,7 @@ class Models:
                 raise _retired(known, known.retired)
             return Decided(None, (replace(act, again=True),))
 
-        await self._fleet.ledger.commit(actor, decide)
+        await self._fleet.ledger.commit(by.actor, by.over(decide))
         return await self.get(act.digest)
 
     async def retire(self, digest: Digest, reason: str, actor: str) -> ModelRecord:

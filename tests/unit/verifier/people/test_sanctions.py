@@ -1,0 +1,175 @@
+"""The log is held against its rules: an act that needed approvals and has none refuses the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from nodeseal.documents import Fields
+from nodeseal.errors import MalformedInput, PolicyRefused
+from nodeseal.governance.changes import ChangeKind, parse_change
+from nodeseal.governance.proposal import NAMESPACE, Proposal
+from nodeseal.governance.quorum import Approval
+from nodeseal.governance.rules import Rules
+from nodeseal.governance.sanction import ApprovedProposal, decode_approved
+from nodeseal.ids import Digest, KeyId, PersonId
+from nodeseal.verifier.fleet.mandate import alone
+from nodeseal.verifier.ledger import acts
+from nodeseal.verifier.ledger.decided import Decided
+from nodeseal.verifier.ledger.documents import document_of
+from nodeseal.verifier.ledger.record import Authorship, record
+from nodeseal.verifier.people.questions import Place
+from nodeseal.verifier.people.rulebook import setting
+from nodeseal.verifier.people.sanctions import KIND_OF, check_sanctions
+from nodeseal.verifier.store.database import made_engine
+from nodeseal.verifier.store.schema import METADATA
+from support.acts import CERTIFICATE
+from support.ledgers import MAC_KEY
+from support.ssh import ed25519_signer
+from support.together import quorum_rules
+
+AT = datetime(2027, 1, 2, tzinfo=UTC)
+PLACE = Place("test.example", "log")
+KIM, LEE = PersonId("kim"), PersonId("lee")
+SIGNERS = {KIM: ed25519_signer(), LEE: ed25519_signer()}
+RULES = quorum_rules()
+POLICY = acts.KeyPolicySet(key_id=KeyId("llama"), silence_seconds=9)
+CHANGE = parse_change(Fields({"kind": "key.policy", "key": "llama", "silence_seconds": 9}, "change"))
+
+
+def put(connection: sa.Connection, *made: acts.Act, documents: tuple[bytes, ...] = (), at: datetime = AT) -> None:
+    decided = Decided(None, made, tuple(map(document_of, documents)))
+    record(connection, decided, Authorship(actor="person/kim", at=at), MAC_KEY)
+
+
+def approved(in_force: Rules, change: object = CHANGE, **changed: object) -> bytes:
+    """Return the approvals of a proposal that lee signed; ``changed`` are fields of the proposal."""
+    proposal = Proposal(
+        trust_domain="test.example",
+        origin="log",
+        change=change,  # type: ignore[arg-type]  # a change
+        base=Digest("a" * 64),
+        rules=in_force.digest,
+        proposer=KIM,
+        reason="",
+        expires=AT + timedelta(hours=1),
+        nonce=bytes(16),
+    )
+    document = replace(proposal, **changed).encode()  # type: ignore[arg-type]  # fields of it
+    signed = Approval(person=LEE, signature=SIGNERS[LEE].signature(document, NAMESPACE), at=AT)
+    signature = SIGNERS[KIM].signature(document, NAMESPACE)
+    return ApprovedProposal(document=document, signature=signature, approvals=(signed,)).encode()
+
+
+@contextmanager
+def a_log(tmp_path: Path) -> Iterator[sa.Connection]:
+    """A log in which kim and lee have agreed on a quorum, by the rules; the connection rolls back at the end."""
+    with made_engine(tmp_path / "log.sqlite") as engine:
+        METADATA.create_all(engine)
+        with engine.begin() as connection:
+            for name, signer in SIGNERS.items():
+                put(
+                    connection,
+                    acts.PersonAdded(name=name, roles=("approver",), certificate_sha256=CERTIFICATE),
+                    acts.PersonKeyAdded(name=name, fingerprint=name, blob=signer.blob, in_token=False),
+                )
+            first = setting(Rules(version=1, solo=True), recovery=False)
+            record(connection, first, Authorship(actor="verifier", at=AT), MAC_KEY)
+            document = RULES.encode()
+            change = parse_change(Fields({"kind": "rules.set", "document": document_of(document).digest}, "change"))
+            approvals = approved(Rules(version=1, solo=True), change)
+            act = setting(RULES, recovery=False).acts[0]
+            assert isinstance(act, acts.RulesSet)
+            put(connection, replace(act, approvals=document_of(approvals).digest), documents=(document, approvals))
+            check_sanctions(connection, PLACE)
+            yield connection
+
+
+def test_an_act_with_its_approvals_is_good(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        approvals = approved(RULES)
+        put(connection, replace(POLICY, approvals=document_of(approvals).digest), documents=(approvals,))
+        check_sanctions(connection, PLACE)
+        assert decode_approved(approvals, "approvals").encode() == approvals
+
+
+def refuse(connection: sa.Connection, act: acts.Act, why: str, *documents: bytes, at: datetime = AT) -> None:
+    put(connection, act, documents=documents, at=at)
+    with pytest.raises(MalformedInput, match=f"act {act.kind} at .* is not approved: .*{why}"):
+        check_sanctions(connection, PLACE)
+
+
+def test_an_act_without_approvals_is_named(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        refuse(connection, POLICY, "it carries no approvals")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"trust_domain": "other.example"}, "another trust domain"),
+        ({"rules": Digest("b" * 64)}, "the rules have changed"),
+        ({"expires": AT}, "its time has passed"),
+        ({"proposer": LEE}, "1 more of 1 approvals|a signature of the proposer"),
+    ],
+)
+def test_approvals_that_did_not_count_then_do_not_count_now(
+    tmp_path: Path, changed: dict[str, object], why: str
+) -> None:
+    with a_log(tmp_path) as connection:
+        approvals = approved(RULES, **changed)
+        act = replace(POLICY, approvals=document_of(approvals).digest)
+        refuse(connection, act, why, approvals)
+
+
+def test_approvals_of_another_change_are_named(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        approvals = approved(RULES)
+        act = replace(POLICY, silence_seconds=8, approvals=document_of(approvals).digest)
+        refuse(connection, act, "its proposal says something else", approvals)
+
+
+@pytest.mark.parametrize(
+    "restricting",
+    [
+        acts.PersonSuspended(name=LEE, reason="", until=AT),
+        acts.PersonRemoved(name=LEE, roles=("approver",), certificate_sha256=CERTIFICATE),
+        acts.PersonSuspended(name=KIM, reason="", until=AT),
+    ],
+    ids=["approver suspended", "approver removed", "proposer suspended"],
+)
+def test_approvals_of_people_who_may_not_any_more_are_named(tmp_path: Path, restricting: acts.Act) -> None:
+    with a_log(tmp_path) as connection:
+        put(connection, restricting)
+        approvals = approved(RULES)
+        refuse(connection, replace(POLICY, approvals=document_of(approvals).digest), "", approvals)
+
+
+def test_a_quorum_that_nobody_approved_is_named_and_recovery_is_not(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        solo = setting(Rules(version=3, solo=True), recovery=True)
+        record(connection, solo, Authorship(actor="local/root", at=AT), MAC_KEY)
+        put(connection, POLICY)
+        check_sanctions(connection, PLACE)
+        act = setting(quorum_rules(version=4), recovery=False).acts[0]
+        refuse(connection, act, "it carries no approvals", quorum_rules(version=4).encode())
+
+
+def test_a_mandate_of_one_person_looks_at_the_rules_in_the_transaction(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        decide = alone("person/kim", ChangeKind.KEY_POLICY).over(lambda _: Decided(None, (POLICY,)))
+        with pytest.raises(PolicyRefused, match="nodeseal propose key policy"):
+            decide(connection)
+        solo = setting(Rules(version=3, solo=True), recovery=True)
+        record(connection, solo, Authorship(actor="local/root", at=AT), MAC_KEY)
+        assert decide(connection).acts == (POLICY,)
+
+
+def test_every_widening_act_has_a_kind() -> None:
+    assert set(KIND_OF) == set(acts.Widening.__args__)
