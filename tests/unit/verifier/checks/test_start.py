@@ -91,11 +91,11 @@ def in_place_of(name: str, make: Change) -> Change:
 def damage(folder: Path) -> None:
     """Overwrite a page of the database, as a failing disk does; no journal of SQLite's hides it.
 
-    Not the last one: the schema lies there, without which SQLite cannot name the damage.
+    Not the last two: the schema lies there, without which SQLite cannot name the damage.
     """
     path = folder / "verifier.sqlite"
     with path.open("r+b") as file:
-        file.seek(-8192, os.SEEK_END)
+        file.seek(-12288, os.SEEK_END)
         file.write(b"\xff" * 4096)
 
 
