@@ -23,10 +23,12 @@ class _Now:
     admitted: set[str] = field(default_factory=set)
     granted: set[tuple[str, str]] = field(default_factory=set)
     registered: set[str] = field(default_factory=set)
+    suspended: set[str] = field(default_factory=set)
     since: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def possible(self) -> set[tuple[str, str, str]]:
-        return {(node, key, model) for key, node in self.granted if node in self.admitted for model in self.registered}
+        open_now = [(key, node) for key, node in self.granted if node in self.admitted and key not in self.suspended]
+        return {(node, key, model) for key, node in open_now for model in self.registered}
 
 
 def openings(folder: Path) -> list[Opening]:
@@ -70,6 +72,8 @@ def _take(now: _Now, kind: str, fields: dict[str, Any]) -> None:
         now.granted.discard((key, node))
     elif kind == "key.revoked":
         now.granted = {each for each in now.granted if each[0] != key}
+    elif kind in {"key.suspended", "key.resumed"}:
+        (now.suspended.add if kind == "key.suspended" else now.suspended.discard)(key)
     elif kind == "model.registered":
         now.registered.add(fields["digest"])
     elif kind == "model.retired":

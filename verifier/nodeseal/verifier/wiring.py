@@ -37,7 +37,6 @@ from nodeseal.verifier.people.callers import Callers
 from nodeseal.verifier.people.effects import Effects
 from nodeseal.verifier.people.execution import Executors
 from nodeseal.verifier.people.proposals import Proposals
-from nodeseal.verifier.people.questions import Place
 from nodeseal.verifier.people.renewals import PersonCertificates
 from nodeseal.verifier.people.rulebook import Rulebook
 from nodeseal.verifier.people.ssh_keys import SshKeys
@@ -60,6 +59,7 @@ from nodeseal.verifier.store.database import Store, opened_engine
 from nodeseal.verifier.trust.goldens import Goldens, active_goldens
 from nodeseal.verifier.trust.keys import ModelKeys
 from nodeseal.verifier.trust.models import Models
+from nodeseal.verifier.trust.sanctions import Place
 
 _NOBODY: Final = ServiceManager({})
 _log: Final = structlog.get_logger()

@@ -21,10 +21,9 @@ from nodeseal.verifier.ledger.tree.log_tree import (
     read_head,
     require_beginning,
 )
-from nodeseal.verifier.people.questions import Place
-from nodeseal.verifier.people.sanctions import check_sanctions
 from nodeseal.verifier.store.database import require_database, run
 from nodeseal.verifier.store.migrate import current_database
+from nodeseal.verifier.trust.sanctions import Place, check_sanctions
 
 
 def database_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[Fault]:

@@ -49,7 +49,7 @@ from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import Document, document_of
 from nodeseal.verifier.people.bases import base_of
 from nodeseal.verifier.people.execution import Executors, Order, execute
-from nodeseal.verifier.people.questions import Place, ProposalQuestion, ask, proposal_of
+from nodeseal.verifier.people.questions import ProposalQuestion, ask, proposal_of
 from nodeseal.verifier.people.rulebook import require_usable
 from nodeseal.verifier.people.submissions import (
     Submission,
@@ -66,6 +66,7 @@ from nodeseal.verifier.store.governance import (
     find_proposal,
     list_proposals,
 )
+from nodeseal.verifier.trust.sanctions import Place
 
 MAX_OPEN: Final = 1000
 """Proposals that may wait at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,19 +21,7 @@ from nodeseal.verifier.store.governance import (
     current_rules,
     members,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where proposals hold.
-
-    Attributes:
-        trust_domain: of the verifier.
-        origin: of its log.
-    """
-
-    trust_domain: str
-    origin: str
+from nodeseal.verifier.trust.sanctions import Place
 
 
 class ProposalQuestion(NamedTuple):

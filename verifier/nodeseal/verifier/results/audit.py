@@ -31,6 +31,7 @@ from nodeseal.verifier.ledger.projectors import project
 from nodeseal.verifier.ledger.tree.state import state_rows, subjects_of
 from nodeseal.verifier.store.acts import put_document
 from nodeseal.verifier.store.schema import METADATA
+from nodeseal.verifier.trust.sanctions import Place, unsanctioned
 
 MAX_NAMED: Final = 100
 """Findings that a refusal names."""
@@ -62,6 +63,9 @@ _CREATING: Final = frozenset(
         acts.KeyGranted,
         acts.ModelRegistered,
         acts.PersonAdded,
+        acts.PersonKeyAdded,
+        acts.ProposalMade,
+        acts.RulesSet,
     )
 )
 
@@ -166,6 +170,7 @@ def verify_export(
     for record in export.records:
         _read(record, reading)
     _check_documents(export, reading)
+    _check_approvals(export, signed, reading)
     compared, unknown, older = _compare(export, reading)
     if reading.problems:
         raise ProofFailed(*reading.problems[:MAX_NAMED])
@@ -271,6 +276,19 @@ def _check_documents(export: AuditExport, reading: _Reading) -> None:
         for digest in named_documents(entry.act):
             if digest not in export.documents:
                 reading.problem(FindingId.LOG_EXPORT, f"act {sequence}", f"the document {digest}", "none")
+
+
+def _check_approvals(export: AuditExport, signed: SignedCheckpoint, reading: _Reading) -> None:
+    """Decide again, by the rules and people of each moment, whether acts that needed approvals carry them."""
+    origin = signed.checkpoint.origin
+    place = Place(origin.rpartition("/nodeseal/")[0], origin)
+    numbers = {id(entry): sequence for sequence, entry in reading.entries}
+    entries = [entry for _, entry in reading.entries]
+    try:
+        for entry, why in unsanctioned(entries, export.documents.get, place):
+            reading.problem(FindingId.LOG_EXPORT, f"act {numbers[id(entry)]}", "approvals that counted", why)
+    except MalformedInput as error:
+        reading.problem(FindingId.LOG_EXPORT, "approvals", "documents that parse", str(error))
 
 
 def _compare(export: AuditExport, reading: _Reading) -> tuple[int, int, int]:

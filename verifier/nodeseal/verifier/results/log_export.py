@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from nodeseal.verifier.ledger.ledger import Ledger
 from nodeseal.verifier.ledger.tree.log_tree import read_head, tree_in
 from nodeseal.verifier.ledger.tree.state import state_rows
 from nodeseal.verifier.store.acts import ActRow, Filter, log_page, unnumbered
-from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, MODELS
+from nodeseal.verifier.store.schema import DOCUMENTS, GOLDENS, MODELS, PROPOSALS
 
 _PAGE: Final = 500
 _ATTEMPTS: Final = 50
@@ -92,6 +93,7 @@ def _moment(connection: sa.Connection, public: bytes) -> Moment | None:
     head = read_head(connection, public)
     named = [Digest(row.digest) for row in connection.execute(sa.select(DOCUMENTS.c.digest))]
     contents = [*connection.execute(sa.select(GOLDENS.c.document)), *connection.execute(sa.select(MODELS.c.content))]
+    contents += connection.execute(sa.select(PROPOSALS.c.attachment).where(PROPOSALS.c.attachment != b""))
     digests = dict.fromkeys([*named, *(digest_of(content) for (content,) in contents)])
     return Moment(signed=head.signed, first=head.first, rows=tuple(state_rows(connection)), documents=tuple(digests))
 
@@ -110,7 +112,9 @@ def _document(connection: sa.Connection, digest: Digest) -> bytes:
     if found is None:
         found = connection.scalar(sa.select(MODELS.c.content).where(MODELS.c.digest == digest))
     if found is None:
-        documents = connection.scalars(sa.select(GOLDENS.c.document))
+        documents = chain(
+            connection.scalars(sa.select(GOLDENS.c.document)), connection.scalars(sa.select(PROPOSALS.c.attachment))
+        )
         found = next((content for content in documents if digest_of(content) == digest), None)
     if found is None:
         raise Unavailable(f"document {digest} is not there any more", remedy="try again")

@@ -17,16 +17,25 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "goldens": "digest name document activated retired",
     "grants": "key_id node_id max_leases",
     "leases": "lease_id node_id key_id model_digest issued ended end_reason cause silence_seconds",
-    "model_keys": "key_id version suite public created revoked place silence_seconds",
+    "approvals": "proposal person signature at",
+    "model_keys": (
+        "key_id version suite public created revoked place silence_seconds suspended suspended_until suspended_by"
+    ),
     "models": "digest model_id version size files content registered retired",
     "nodes": (
         "node_id state reason findings goldens ek_name ak_name ak_public certificate_sha256 next_certificate_sha256 "
         "hostname boot_id tpm_manufacturer tpm_firmware enrolled certified_manufacturer ek_algorithm labels"
     ),
-    "persons": "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires",
+    "person_keys": "blob name fingerprint in_token added",
+    "persons": (
+        "name roles certificate_sha256 added removed expires next_certificate_sha256 next_expires "
+        "suspended suspended_until suspended_by"
+    ),
+    "proposals": "proposal document signature attachment made expires outcome why settled result",
+    "rules": "version document since",
 }
 """Columns that acts decide, by table. Progress of steady rounds has columns of its own."""
-_LARGE: Final = frozenset({"document", "content", "findings"})
+_LARGE: Final = frozenset({"document", "content", "findings", "signature", "attachment", "result"})
 _SUBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, ...]]]] = {
     "goldens": lambda row: (f"golden/{row['digest']}",),
     "grants": lambda row: (f"grant/{row['key_id']}/{row['node_id']}", f"key/{row['key_id']}"),
@@ -34,7 +43,11 @@ _SUBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, ...]]]] =
     "model_keys": lambda row: (f"key/{row['key_id']}",),
     "models": lambda row: (f"model/{row['digest']}",),
     "nodes": lambda row: tuple(f"node/{row['node_id']}{part}" for part in ("", "/identity", "/certificate", "/labels")),
+    "approvals": lambda row: (f"proposal/{row['proposal']}/{row['person']}", f"proposal/{row['proposal']}"),
+    "person_keys": lambda row: (f"person/{row['name']}/keys/{row['fingerprint']}", f"person/{row['name']}/keys"),
     "persons": lambda row: (f"person/{row['name']}",),
+    "proposals": lambda row: (f"proposal/{row['proposal']}",),
+    "rules": lambda row: (f"rules/{row['version']}", "rules"),
 }
 
 

@@ -24,11 +24,10 @@ from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import document_of
 from nodeseal.verifier.ledger.record import Authorship, record
-from nodeseal.verifier.people.questions import Place
 from nodeseal.verifier.people.rulebook import setting
-from nodeseal.verifier.people.sanctions import KIND_OF, check_sanctions
 from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.schema import METADATA
+from nodeseal.verifier.trust.sanctions import KIND_OF, Place, check_sanctions
 from support.acts import CERTIFICATE
 from support.ledgers import MAC_KEY
 from support.ssh import ed25519_signer

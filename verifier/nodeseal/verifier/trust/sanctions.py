@@ -6,7 +6,7 @@ act, so a signature counts as it counted then: by keys that people had, and unde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -22,13 +22,25 @@ from nodeseal.governance.sanction import ApprovedProposal, decode_approved
 from nodeseal.ids import Digest, PersonId, digest_of
 from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.leaf import Entry, read_entry
-from nodeseal.verifier.people.questions import Place
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.acts import every_act, find_document
 
 _REMEDY: Final = "restore the last backup that starts, and find out who can write to the database"
 _Find: TypeAlias = Callable[[Digest], bytes]
 _PROPOSERS: Final = frozenset({Role.OPERATOR.value, Role.APPROVER.value})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where proposals hold.
+
+    Attributes:
+        trust_domain: of the verifier.
+        origin: of its log.
+    """
+
+    trust_domain: str
+    origin: str
 
 
 @dataclass(slots=True)
@@ -84,13 +96,32 @@ def check_sanctions(connection: sa.Connection, place: Place) -> None:
     Raises:
         MalformedInput: one does not; the message names it.
     """
-    entries = tuple(_entries(connection))
+    for entry, why in unsanctioned(
+        tuple(_entries(connection)), lambda digest: find_document(connection, digest), place
+    ):
+        what = f"{entry.act.kind} at {entry.at.isoformat(timespec='seconds')}"
+        raise MalformedInput(f"store: act {what} is not approved: {why}", remedy=_REMEDY)
+
+
+def unsanctioned(
+    entries: Sequence[Entry], find_content: Callable[[Digest], bytes | None], place: Place
+) -> Iterator[tuple[Entry, str]]:
+    """Yield every act that needed approvals and has none that counted, and why.
+
+    Args:
+        entries: the log, or those of its acts that are known.
+        find_content: returns a document, or None if it is not there.
+        place: where proposals of the last log hold.
+
+    Raises:
+        MalformedInput: a document is missing, was changed, or does not parse.
+    """
     state, origins = _Situation(), [*_former_origins(entries), place.origin]
 
     def find(digest: Digest) -> bytes:
-        content = find_document(connection, digest)
+        content = find_content(digest)
         if content is None or digest_of(content) != digest:
-            raise MalformedInput(f"store: document {digest} is missing, or was changed by hand", remedy=_REMEDY)
+            raise MalformedInput(f"document {digest} is missing, or was changed by hand", remedy=_REMEDY)
         return content
 
     for entry in entries:
@@ -98,8 +129,7 @@ def check_sanctions(connection: sa.Connection, place: Place) -> None:
             origins.pop(0)
         why = _lacks(state, entry, find, Place(place.trust_domain, origins[0]))
         if why:
-            what = f"{entry.act.kind} at {entry.at.isoformat(timespec='seconds')}"
-            raise MalformedInput(f"store: act {what} is not approved: {why}", remedy=_REMEDY)
+            yield entry, why
         state.follow(entry.act, find)
 
 
