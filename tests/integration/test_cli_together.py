@@ -97,7 +97,7 @@ def test_one_person_alone_is_refused_and_an_approval_from_elsewhere_lets_it_happ
     assert lee.terminal.json("proposal", "import", str(away))["outcome"] == "executed"
     assert kim.terminal.json("key", "show", "llama")["revoked"] is False
     listed = kim.terminal.json("proposal", "list", "--all")
-    assert {each["outcome"] for each in listed["proposals"]} == {"executed"}
+    assert {"executed"} <= {each["outcome"] for each in listed["proposals"]}
 
 
 def test_ssh_keygen_signs_for_the_command_and_nobody_approves_alone(desks: dict[str, Desk]) -> None:
