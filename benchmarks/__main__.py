@@ -56,6 +56,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
     from benchmarks import (  # noqa: PLC0415 - gRPC reads its environment when it is loaded
         appraisal,
         boot_log,
+        cold,
         floods,
         ima,
         latency,
@@ -80,6 +81,9 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "ima_over_hashlib": ima.over_hashlib,
         "ima_over_keylime": ima.over_keylime,
         "ima_cost_by_news": ima.cost_by_news,
+        "cold_load_over_safetensors": cold.over_safetensors,
+        "cold_load_over_disk": cold.over_disk,
+        "cold_load_over_streamer": cold.over_streamer,
         "load_direct_over_safetensors": loading.direct_over_safetensors,
         "load_verified_over_safetensors": loading.verified_over_safetensors,
         "load_direct_over_raw": loading.direct_over_raw,

@@ -95,6 +95,12 @@ def _model() -> typer.Typer:
     return app
 
 
+def _bench() -> typer.Typer:
+    from nodeseal.cli.bench import app
+
+    return app
+
+
 def _quote() -> typer.Typer:
     from nodeseal.cli.quote import app
 
@@ -196,6 +202,7 @@ COMMANDS: Final = (
     Later("golden", "Capture, activate and compare golden measurements.", _golden),
     Later("key", "Create model keys and grant them to nodes.", _key),
     Later("model", "Register and retire sealed models; only registered ones can be opened.", _model),
+    Later("bench", "Measure what disk, cipher and load bring on this machine.", _bench),
     Later("quote", "Verify TPM quotes from files, offline.", _quote),
     Later("log", "Read, replay and compare boot and IMA logs, offline.", _log),
     Later("audit", "Read the verifier's log: what was decided, by whom, and why.", _audit),

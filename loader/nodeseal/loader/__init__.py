@@ -19,16 +19,17 @@ subject; this package exports what programs use.
 - Open and read: ``model`` (start here), ``opened`` (one open file), ``reader`` (its segments), ``crew`` (threads),
   ``targets`` (memory that plaintext goes to), ``guard`` (lease and first failure), ``events``.
 - Keys and leases: ``keys``, ``agent_keys`` (the agent's socket).
-- Where models are stored: ``folders`` (disk, memory), ``web`` and ``timed_response`` (web servers).
+- Where models are stored: ``folders`` (disk, memory), ``disk`` (files of the former), ``web`` and ``timed_response``
+  (web servers).
 - Other views: ``file_view`` (file object, memfd), ``readable`` (a folder of configuration and tokenizer, or of all).
 - Tensors: ``safetensors`` (the header), ``tensors``, ``tensor_slice``, ``slices``, ``weights`` (all files of a model),
   ``lazy_tensor``, ``library_errors`` (in the shape of safetensors' own).
 - Libraries of tensors: ``frameworks`` (their interface), ``numpy``, ``torch``.
 - Serving and training stacks: ``transformers``, ``arguments`` (of its function), ``references`` (to code and kernels
-  elsewhere), ``peft``, ``vllm``, ``sglang``, ``serving`` (what the last two share).
+  elsewhere), ``peft``, ``vllm``, ``vllm_lora`` (adapters), ``sglang``, ``serving`` (what engines share).
 - Seal: ``source`` (which files, and how), ``precheck`` (would they open?), ``seal``, ``save`` (tensors from memory),
   ``staging`` (a folder that appears whole), ``reseal`` (a new data key), ``reslot`` (other model keys).
-- Without a key: ``glance`` (are the files complete?). For all: ``closing``.
+- Without a key: ``glance`` (are the files complete?), ``measure`` (what the machine brings). For all: ``closing``.
 
 The loader may touch data keys, the agent's socket, model files, web servers and clocks. It imports no gRPC, protobuf or
 YAML, because it lives inside serving stacks.

@@ -1,7 +1,8 @@
 """The threads that encrypt and decrypt, and their buffers. Both are kept from file to file.
 
 AES-GCM and reads release the GIL, so threads are enough: a segment of 1 MiB costs 13 to 20 µs of Python and 300 µs of
-other work, which empties the caches. Numbers are handed out one by one, because threads progress unevenly.
+other work, which empties the caches. Numbers are handed out one by one, because threads progress unevenly. Where the
+work waits for a disk or a network, as many threads again join, so that some decrypt while others wait.
 """
 
 from __future__ import annotations
@@ -39,21 +40,31 @@ class Crew(Closing):
         self.threads: Final = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._guests: ThreadPoolExecutor | None = None
         self._spare: dict[int, list[memoryview]] = {}
         self._closed = False
 
-    def for_each(self, numbers: range, buffer_size: int, work: Work) -> None:
+    def for_each(
+        self, numbers: range, buffer_size: int, work: Work, *, waits: Callable[[], bool] = lambda: False
+    ) -> None:
         """Call ``work`` once for each number. Return when all calls have ended.
 
         Args:
             numbers: handed out in order.
             buffer_size: bytes of private memory for each thread; core dumps leave it out.
             work: the function to call.
+            waits: whether the calls wait for a device.
 
         Raises:
             Exception: the first error of ``work``. The call waits until the other threads stop.
         """
-        run = _Run(numbers, work)
+        run, guests = _Run(numbers, work), list[Future[None]]()
+
+        def invite() -> None:
+            if len(guests) < self.threads and waits():
+                guests.extend(self._start(1, lambda: self._work(run.help, buffer_size), guest=True))
+
+        run.after_each = invite
         try:
             helpers = self._start(min(len(numbers), self.threads), lambda: self._work(run.help, buffer_size))
             if not helpers:
@@ -61,29 +72,37 @@ class Crew(Closing):
             wait(helpers)
         finally:
             run.end()
-        for helper in helpers:
+        for helper in (*helpers, *(guest for guest in guests if not guest.cancel())):
             helper.result()
 
     def close(self) -> None:
         """Wipe the buffers and end the threads after their work. Later calls use no threads."""
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
+            pools = [pool for pool in (self._pool, self._guests) if pool is not None]
+            self._pool = self._guests = None
             spare, self._spare = self._spare, {}
         for buffers in spare.values():
             for buffer in buffers:
                 wipe(buffer)
-        if pool is not None:
+        for pool in pools:
             pool.shutdown(wait=False)
 
-    def _start(self, count: int, work: Callable[[], None]) -> list[Future[None]]:
-        if count <= 1:
+    def _start(self, count: int, work: Callable[[], None], *, guest: bool = False) -> list[Future[None]]:
+        if count <= 1 and not guest:
             return []
         with self._lock:
             if self._closed:
                 return []
-            self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nodeseal")
-            return [self._pool.submit(work) for _ in range(count)]
+            return [self._threads(guest=guest).submit(work) for _ in range(count)]
+
+    def _threads(self, *, guest: bool) -> ThreadPoolExecutor:
+        """Return the threads for usual work, or those that join where it waits."""
+        if guest:
+            self._guests = self._guests or ThreadPoolExecutor(self.threads, thread_name_prefix="nodeseal-guest")
+            return self._guests
+        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nodeseal")
+        return self._pool
 
     def _work(self, work: Callable[[memoryview], None], buffer_size: int) -> None:
         with self._buffer(buffer_size) as buffer:
@@ -116,6 +135,7 @@ class _Run:
         self._changed = Condition()
         self._helpers = 0
         self._stopped = False
+        self.after_each: Callable[[], None] = lambda: None
 
     def help(self, buffer: memoryview) -> None:
         """Work in a thread of the crew. A thread that comes late finds nothing left."""
@@ -132,6 +152,7 @@ class _Run:
         try:
             while (number := self._next()) is not None:
                 self._work(number, buffer)
+                self.after_each()
         except BaseException:
             self._stopped = True
             raise

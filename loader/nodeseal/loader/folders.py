@@ -5,13 +5,13 @@ Nothing from a folder is trusted: it is compared with digests, or decrypted, bef
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 from nodeseal.errors import MalformedInput, Unavailable
-from nodeseal.files import naming, of_others, open_regular, read_exactly
+from nodeseal.files import naming, of_others
+from nodeseal.loader.disk import Descriptors, DiskFile
 from nodeseal.sealed.content import Content
 from nodeseal.sealed.paths import CONTENT_NAME, SLOTS_NAME
 
@@ -22,6 +22,11 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """Bytes of the file when it was opened."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether reads wait for a disk or a network, so that more threads than processors help."""
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -94,30 +99,18 @@ class LocalFolder:
 
     def __init__(self, root: Path) -> None:
         self._root: Final = root
+        self._descriptors: Final = Descriptors()
 
     def __str__(self) -> str:
         return str(self._root)
 
     def open(self, path: str) -> Source:
         """Open a regular file."""
-        return _LocalFile(self._root / path)
+        return DiskFile(self._root / path, self._descriptors)
 
     def paths(self) -> Iterator[str]:
         """Yield every file below the directory."""
         return (path.relative_to(self._root).as_posix() for path in _walk(self._root))
-
-
-class _LocalFile:
-    def __init__(self, path: Path) -> None:
-        self._path: Final = path
-        self._descriptor: Final = open_regular(path)
-        self.size: Final = os.fstat(self._descriptor).st_size
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        read_exactly(self._descriptor, buffer, offset, self._path)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 class MemoryFolder:
@@ -145,6 +138,7 @@ class _MemoryFile:
         self._content: Final = memoryview(content)
         self._path: Final = path
         self.size: Final = len(content)
+        self.waits: Final = False
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         if offset + len(buffer) > self.size:

@@ -208,13 +208,18 @@ class SealedModel(Closing):
 
     def _check_folder(self) -> None:
         findings = list(islice(self._unexpected_files(), _MAX_FINDINGS))  # a folder may seem to have no end
-        for file in self.content.files:
+        files, found = self.content.files, dict[int, tuple[Finding, ...]]()
+
+        def check(number: int, _: memoryview) -> None:
             try:
-                self._check_file(file)
+                self._check_file(files[number])
             except ProofFailed as error:
-                findings += error.findings
+                found[number] = error.findings
             except (MalformedInput, Unavailable) as error:
-                findings += _differs(file.stored_path, "the file that was sealed", str(error)).findings
+                found[number] = _differs(files[number].stored_path, "the file that was sealed", str(error)).findings
+
+        self._crew.for_each(range(len(files)), 1, check, waits=lambda: True)
+        findings += [finding for number in sorted(found) for finding in found[number]]
         if findings:
             self._lease.check()
             raise ProofFailed(*findings[:_MAX_FINDINGS])

@@ -5,9 +5,11 @@ This module keeps rule 4 of ``docs/sealed-format.md``: what did not verify, or m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Lock
 from typing import Final
 
@@ -18,7 +20,7 @@ from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Events
 from nodeseal.loader.folders import Source
 from nodeseal.loader.guard import Guard
-from nodeseal.loader.reader import Progress, SegmentReader
+from nodeseal.loader.reader import Plan, Progress, SegmentReader
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.content import SealedFile
 
@@ -37,6 +39,8 @@ class OpenFile(Closing):
 
     Attributes:
         file: the file's entry in the content file.
+        session: the model's shared parts.
+        segments: reader of the file's segments.
     """
 
     def __init__(self, file: SealedFile, model_id: ModelId, source: Source, session: ReadSession) -> None:
@@ -49,6 +53,7 @@ class OpenFile(Closing):
             session: the model's shared parts.
         """
         self.file: Final = file
+        self.session: Final = session
         self._guard: Final = session.guard
         self._events: Final = session.events
         self._source: Final = source
@@ -56,8 +61,8 @@ class OpenFile(Closing):
         self._lock = Lock()
         try:
             with self._guard.reading():
-                self._segments: Final = SegmentReader(file, model_id, self._guard.lease, source, session.crew)
-                self._guard.hold(self._segments)
+                self.segments: Final = SegmentReader(file, model_id, self._guard.lease, source, session.crew)
+                self._guard.hold(self.segments)
         except BaseException:
             source.close()
             raise
@@ -85,7 +90,7 @@ class OpenFile(Closing):
             Unavailable: the file cannot be read.
         """
         with self._filling(targets):
-            self._segments.fill(targets, progress=self._events.meter(self.file.path, self.file.size, progress))
+            self.segments.fill(targets, progress=self._events.meter(self.file.path, self.file.size, progress))
 
     def read_range(self, start: int, stop: int) -> memoryview:
         """Return bytes ``start`` to ``stop``. Only the segments that hold them are verified.
@@ -113,7 +118,7 @@ class OpenFile(Closing):
         """
         targets = Targets([(start, buffer)], fresh=True)
         with self._filling(targets):
-            self._segments.fill_range(targets, start, start + len(buffer))
+            self.segments.fill_range(targets, start, start + len(buffer))
 
     def verify_tags(self) -> None:
         """After partial reads: verify that all returned bytes are what was sealed, and that the rest still exists.
@@ -129,7 +134,7 @@ class OpenFile(Closing):
             Unavailable: the file cannot be read.
         """
         with self._guard.reading(self._check_open):
-            self._segments.verify_tags()
+            self.segments.verify_tags()
 
     def check(self) -> None:
         """Check that the file is open and the lease is in force.
@@ -147,7 +152,7 @@ class OpenFile(Closing):
             if self._closed:
                 return
             self._closed = True
-        self._segments.close()
+        self.segments.close()
         self._source.close()
 
     @contextmanager
@@ -163,3 +168,49 @@ class OpenFile(Closing):
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"{self.file.path} is closed")
+
+
+def fill_together(files: Sequence[tuple[OpenFile, Targets]]) -> None:
+    """Verify several files of one model whole, as :meth:`OpenFile.fill` does, and fill their targets from them.
+
+    Segments are read in the order of files and offsets, by all threads at once, so that many small files take no longer
+    than one large one. On any error all targets hold zeros.
+
+    Raises:
+        ValueError: a file is closed.
+        ProofFailed: a file is not what was sealed.
+        PolicyRefused: the lease has ended, or ends during the read.
+        Unavailable: a file cannot be read.
+    """
+    if not files:
+        return
+    session = files[0][0].session
+
+    def check_open() -> None:
+        for file, _ in files:
+            file.check()
+
+    try:
+        with session.guard.reading(check_open):
+            _decrypt(session, [_plan(file, targets) for file, targets in files])
+            for file, _ in files:
+                file.segments.verify_tags()
+    except BaseException:
+        for _, targets in files:
+            targets.wipe()
+        raise
+
+
+def _plan(file: OpenFile, targets: Targets) -> Plan:
+    return file.segments.plan(targets, file.session.events.meter(file.file.path, file.file.size, lambda _: None))
+
+
+def _decrypt(session: ReadSession, plans: Sequence[Plan]) -> None:
+    ends = list(accumulate(plan.count for plan in plans))
+
+    def work(number: int, buffer: memoryview) -> None:
+        plan = plans[index := bisect_right(ends, number)]
+        plan.work(number - ends[index] + plan.count, buffer)
+
+    size = max(plan.buffer_size for plan in plans)
+    session.crew.for_each(range(ends[-1]), size, work, waits=lambda: any(plan.waits() for plan in plans))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nodeseal.crypto import floe
 from nodeseal.errors import MalformedInput, ProofFailed
 from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import ModelId
-from nodeseal.loader.crew import Crew
+from nodeseal.loader.crew import Crew, Work
 from nodeseal.loader.folders import Source
 from nodeseal.loader.keys import Lease
 from nodeseal.loader.targets import Targets
@@ -25,6 +26,23 @@ from nodeseal.sealed.content import SealedFile
 
 Progress = Callable[[int], None]
 """Called with the number of newly verified bytes, from several threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The work of decrypting a whole file.
+
+    Attributes:
+        count: number of segments.
+        buffer_size: bytes of private memory for each thread.
+        work: decrypts the segment of a position.
+        waits: whether reads wait for a device.
+    """
+
+    count: int
+    buffer_size: int
+    work: Work
+    waits: Callable[[], bool]
 
 
 class SegmentReader:
@@ -132,7 +150,8 @@ class SegmentReader:
         """Forget the keys of this file."""
         self._floe.close()
 
-    def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> None:
+    def plan(self, targets: Targets, progress: Progress = lambda _: None) -> Plan:
+        """Return the work of :meth:`fill` but for the tags, to be done together with that of other files."""
         segment_size, capacity, last = self._file.segment_size, self._layout.capacity, self._layout.count - 1
 
         def decrypt(position: int, buffer: memoryview) -> None:
@@ -149,7 +168,11 @@ class SegmentReader:
                 targets.copy(start, plaintext)
             progress(size)
 
-        self._crew.for_each(positions, segment_size + capacity, decrypt)
+        return Plan(self._layout.count, segment_size + capacity, decrypt, lambda: self._source.waits)
+
+    def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> None:
+        plan = self.plan(targets, progress)
+        self._crew.for_each(positions, plan.buffer_size, plan.work, waits=plan.waits)
 
     def _remember(self, position: int, tag: bytes) -> None:
         """Keep the tag of a segment. A segment that is read twice must have the same tag both times."""

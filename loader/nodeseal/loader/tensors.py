@@ -14,7 +14,7 @@ from nodeseal.loader.frameworks import Framework, framework_of
 from nodeseal.loader.keys import KeyProvider
 from nodeseal.loader.library_errors import FileClosed, NoSuchFile, NoSuchTensor
 from nodeseal.loader.model import SealedModel, open_model
-from nodeseal.loader.opened import OpenFile
+from nodeseal.loader.opened import OpenFile, fill_together
 from nodeseal.loader.safetensors import Header, TensorEntry, check_length, decode_header, header_size
 from nodeseal.loader.targets import Targets
 from nodeseal.loader.tensor_slice import TensorSlice
@@ -33,6 +33,9 @@ class TensorFile(Closing):
 
     :meth:`get_tensor` and slices verify the segments that they read. :meth:`get_tensors` and :meth:`load_into` verify
     the whole file, including the last segment and ``tags_digest``.
+
+    Attributes:
+        opened: the file without its tensors.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class TensorFile(Closing):
             MalformedInput: not safetensors, or ``framework`` lacks a type.
             ProofFailed: the header is not what was sealed.
         """
-        self._opened: Final = opened
+        self.opened: Final = opened
         self._framework: Final = framework
         self._close: Final = close
         self._closed = False
@@ -118,8 +121,8 @@ class TensorFile(Closing):
         """
         self._check_open()
         framework, padding = self._framework, -self._header.size % _TENSOR_ALIGNMENT
-        memory = framework.allocate(padding + self._opened.file.size)
-        self._opened.fill(Targets([(0, memory[padding:])], fresh=True))
+        memory = framework.allocate(padding + self.opened.file.size)
+        self.opened.fill(Targets([(0, memory[padding:])], fresh=True))
         data = memory[padding + self._header.size :]
         return {
             entry.name: framework.deliver(framework.view(entry, entry.shape, data[entry.start : entry.stop]))
@@ -142,7 +145,7 @@ class TensorFile(Closing):
             Unavailable: the file cannot be read.
         """
         _refuse_others(params, self._entries)
-        self._opened.fill(self.targets(params, unseen=unseen))
+        self.opened.fill(self.targets(params, unseen=unseen))
 
     def targets(self, params: Mapping[str, Any], *, unseen: bool) -> Targets:
         """Return the targets of the file's bytes in ``params``, which may hold tensors of other files too.
@@ -154,16 +157,6 @@ class TensorFile(Closing):
         parts = [(start + entry.start, framework.memory(entry, params[entry.name])) for entry in self._entries.values()]
         return Targets(parts, unseen=unseen)
 
-    def fill(self, targets: Targets) -> None:
-        """Verify the whole file and fill ``targets`` from it. If that fails, they hold zeros.
-
-        Raises:
-            ProofFailed: the file is not what was sealed.
-            PolicyRefused: the lease has ended, or ends during the read.
-            Unavailable: the file cannot be read.
-        """
-        self._opened.fill(targets)
-
     def verify_tags(self) -> None:
         """After :meth:`get_tensor` and slices: verify that all returned bytes are what was sealed.
 
@@ -172,28 +165,28 @@ class TensorFile(Closing):
             PolicyRefused: the lease has ended, or ends during the read.
             Unavailable: the file cannot be read.
         """
-        self._opened.verify_tags()
+        self.opened.verify_tags()
 
     def close(self) -> None:
         """Forget the file's keys. Returned tensors stay valid."""
         self._closed = True
-        self._opened.close()
+        self.opened.close()
         self._close()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise FileClosed(f"{self._opened.file.path} is closed")
+            raise FileClosed(f"{self.opened.file.path} is closed")
 
     def _entry(self, name: str) -> TensorEntry:
         self._check_open()
         if name not in self._entries:
-            raise NoSuchTensor(f"{self._opened.file.path} has no tensor {name[:80]!a}")
+            raise NoSuchTensor(f"{self.opened.file.path} has no tensor {name[:80]!a}")
         return self._entries[name]
 
     def _read(self, start: int, stop: int) -> memoryview:
         """Return bytes of the data, counted from the end of the header."""
         memory = self._framework.allocate(stop - start)
-        self._opened.read_range_into(memory, self._header.size + start)
+        self.opened.read_range_into(memory, self._header.size + start)
         return memory
 
 
@@ -267,14 +260,7 @@ def load_into(model: SealedModel, params: Mapping[str, Any], framework: str = "n
         if len(set(names)) != len(names):
             raise MalformedInput("two files of the model have a tensor of one name")
         _refuse_others(params, names)
-        targets = [file.targets(params, unseen=unseen) for file in files]
-        try:
-            for file, target in zip(files, targets, strict=True):
-                file.fill(target)
-        except BaseException:
-            for target in targets:
-                target.wipe()
-            raise
+        fill_together([(file.opened, file.targets(params, unseen=unseen)) for file in files])
 
 
 def safe_open(  # noqa: PLR0913 - safetensors' arguments and ours

@@ -122,6 +122,10 @@ class _WebFile:
     def size(self) -> int:
         return self._size
 
+    @property
+    def waits(self) -> bool:
+        return True
+
     def close(self) -> None:
         self._connections.close()
 

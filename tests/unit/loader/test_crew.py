@@ -161,3 +161,35 @@ def test_a_crew_that_is_closed_still_works_in_the_callers_thread() -> None:
     crew.close()
     crew.for_each(range(4), 1, lambda _, __: seen.add(get_ident()))
     assert seen == {get_ident()}
+
+
+def test_as_many_threads_again_join_where_work_waits() -> None:
+    together, seen = Barrier(4), set[int]()
+
+    def work(number: int, _: memoryview) -> None:
+        if number >= 2:  # the first two calls end, and show that they wait
+            together.wait(timeout=30)
+            seen.add(get_ident())
+
+    with Crew(2) as crew:
+        crew.for_each(range(6), 1, work, waits=lambda: True)
+    assert len(seen) == 4
+
+
+def test_an_error_of_a_thread_that_joined_is_raised() -> None:
+    together = Barrier(4)
+
+    def work(number: int, _: memoryview) -> None:
+        if number >= 2:
+            together.wait(timeout=30)
+            raise RuntimeError(str(number))
+
+    with Crew(2) as crew, pytest.raises(RuntimeError):
+        crew.for_each(range(6), 1, work, waits=lambda: True)
+
+
+def test_nobody_joins_where_nothing_waits() -> None:
+    seen: set[int] = set()
+    with Crew(2) as crew:
+        crew.for_each(range(50), 1, lambda _, __: seen.add(get_ident()))
+    assert len(seen) <= 2

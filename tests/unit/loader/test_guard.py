@@ -39,7 +39,7 @@ def test_a_revocation_wipes_the_keys_of_files_that_are_open_and_ends_their_tenso
     ):
         before = file.get_tensor("bias").tolist()
         piece = file.get_slice("embed")
-        state = file._opened._segments._floe._state
+        state = file.opened.segments._floe._state
         assert any(state._message_key)
         revoke(model)
         assert not any(state._message_key)
