@@ -28,10 +28,12 @@ SHAPE = (1024, 1024)
 PATH = "model.safetensors"
 
 LOAD = """
-import os, resource, sys
+import ctypes, mmap, os, resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from nodeseal.loader import InsecureFileKeys, open_model, open_tensors
+from nodeseal.loader.numpy import save_file
+from nodeseal.loader.readable import folder_in_memory
 resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 model = open_model(sys.argv[1], InsecureFileKeys(Path(sys.argv[2])))
 tensors = open_tensors(model, "model.safetensors").get_tensors()
@@ -40,6 +42,10 @@ piece = open_tensors(model, "model.safetensors").get_slice("t")
 pieces = [piece[10:20], piece[:, 64:128], piece[::2, ::2], piece[7]]
 view = model.as_file("model.safetensors")
 view.read(100)
+with folder_in_memory(model) as folder, open(folder / "model.safetensors", "rb") as file:
+    libc = ctypes.CDLL(None)  # Python's own mmap keeps a descriptor, unlike libraries
+    libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 4)
+    mapped = libc.mmap(None, os.fstat(file.fileno()).st_size, mmap.PROT_READ, mmap.MAP_PRIVATE, file.fileno(), 0)
 """
 LEAK = "copy = bytes(one.data)[999:3099]\n"
 """What the searches must find."""
@@ -60,6 +66,7 @@ ENDS = {
     "killed": "os.kill(os.getpid(), 9)",
     "by an error": "raise RuntimeError(len(tensors))",
     "well, having sealed again": RESEAL,
+    "well, having sealed from memory": "save_file(tensors, 'made/m.safetensors', model_keys=[sys.argv[3]])",
     "killed while it seals again": RESEAL.replace("UTC)))", "UTC)), progress=lambda _: os.kill(os.getpid(), 9))"),
 }
 

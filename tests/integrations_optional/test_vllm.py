@@ -1,4 +1,4 @@
-"""The real vLLM over a sealed model, where somebody installed it: see docs/integrations.md#vllm."""
+"""The real vLLM over a sealed model, where somebody installed it: see docs/integrations/vllm.md."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from typing import NamedTuple
 
 import pytest
 
+from nodeseal.loader.seal import seal_model
+from nodeseal.loader.source import survey
 from support import vllm_tokens
 from support.data import TESTS
 from support.llama import save_llama, sealed_llama, tokens
-from support.sealed import Sample, seal_folder
+from support.sealed import Sample, label, seal_folder
 
 if find_spec("vllm") is None:
-    pytest.skip("vLLM is not installed here (3.5 GB): see docs/integrations.md#vllm", allow_module_level=True)
+    pytest.skip("vLLM is not installed here (3.5 GB): see docs/integrations/vllm.md", allow_module_level=True)
 transformers = pytest.importorskip("transformers", reason="transformers is not installed here: make test-integrations")
 safetensors = pytest.importorskip("safetensors.torch")
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed:FutureWarning"),  # PEFT's
+]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,24 @@ def test_workers_alone_ask_for_keys_and_tensor_parallel_ranks_decrypt_their_shar
     for worker in askers:
         shares = {what[0]: what[1] / what[2] for pid, *what in lines if pid == worker and what != ["key"]}
         assert shares == {name: 1 if "norm" in name else 1 / 2 for name in names}
+
+
+def test_a_sealed_adapter_says_what_the_plain_one_says(pristine: Sample, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed here: make test-integrations")
+    torch = pytest.importorskip("torch")
+    base = transformers.AutoModelForCausalLM.from_pretrained(pristine.plain)
+    made = peft.get_peft_model(base, peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter))
+    made.save_pretrained(tmp_path / "plain")
+    directory = tmp_path / "adapter"
+    seal_model(survey(tmp_path / "plain"), directory, [pristine.key], label("adapter"))
+    adapted = run(pristine.directory, *with_key(pristine), "--lora", directory).tokens()
+    assert adapted == tokens(made)
+    assert adapted != plain_tokens(pristine)
 
 
 def copy_of(sample: Sample, folder: Path) -> Sample:

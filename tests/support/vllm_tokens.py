@@ -49,11 +49,13 @@ if WATCH in os.environ:
 def main() -> None:
     """Print the tokens as JSON."""
     from vllm import LLM, SamplingParams  # noqa: PLC0415 - far too heavy to import with the tests
+    from vllm.lora.request import LoRARequest  # noqa: PLC0415 - see above
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--key", help="file with a model's private key; the model is sealed")
     parser.add_argument("--ranks", type=int, default=1, help="processes that share each weight")
+    parser.add_argument("--lora", help="folder of an adapter, sealed or not")
     given = parser.parse_args()
     extra = {"insecure_key_file": given.key}
     sealed = {"load_format": "nodeseal", "model_loader_extra_config": extra} if given.key else {}
@@ -66,9 +68,11 @@ def main() -> None:
         gpu_memory_utilization=0.1,
         tensor_parallel_size=given.ranks,
         **sealed,
+        **({"enable_lora": True, "max_lora_rank": 8} if given.lora else {}),
     )
     settings = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, detokenize=False)
-    (made,) = engine.generate({"prompt_token_ids": PROMPT}, settings)
+    adapter = LoRARequest("adapter", 1, given.lora) if given.lora else None
+    (made,) = engine.generate({"prompt_token_ids": PROMPT}, settings, lora_request=adapter)
     print("TOKENS", json.dumps(PROMPT + list(made.outputs[0].token_ids)))  # noqa: T201 - what this program is for
 
 

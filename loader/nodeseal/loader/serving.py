@@ -41,10 +41,21 @@ def parse_settings(extra: Any) -> KeyProvider:
     if not isinstance(settings, Mapping) or settings.keys() not in _SETTINGS:
         names = f"{SOCKET} or {INSECURE_KEY_FILE}, and {MODEL_DIGEST}"
         raise ValueError(f"extra settings of a sealed model are {names}")
-    keys: KeyProvider = AgentKeys(Path(settings.get(SOCKET, DEFAULT_SOCKET)))
-    if INSECURE_KEY_FILE in settings:
-        keys = InsecureFileKeys(Path(settings[INSECURE_KEY_FILE]))
+    keys = parse_provider(settings)
     return OnlyModel(keys, settings[MODEL_DIGEST]) if MODEL_DIGEST in settings else keys
+
+
+def parse_provider(extra: Any) -> KeyProvider:
+    """Return the provider of the same settings for other models than the served one, such as its adapters.
+
+    Raises:
+        MalformedInput: the key file is malformed.
+        Unavailable: the key file cannot be read.
+    """
+    settings = extra or {}
+    if INSECURE_KEY_FILE in settings:
+        return InsecureFileKeys(Path(settings[INSECURE_KEY_FILE]))
+    return AgentKeys(Path(settings.get(SOCKET, DEFAULT_SOCKET)))
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
-from nodeseal.loader.serving import check_engine, check_loaded, parse_settings, sealed_weights
+from nodeseal.loader import vllm_lora
+from nodeseal.loader.serving import check_engine, check_loaded, parse_provider, parse_settings, sealed_weights
 
 LOAD_FORMAT = "nodeseal"
 _registered: list[str] = []
@@ -31,6 +32,7 @@ class VllmModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no depen
         """
         super().__init__(load_config)
         self._keys = parse_settings(load_config.model_loader_extra_config)
+        vllm_lora.use_keys(parse_provider(load_config.model_loader_extra_config))
 
     def download_model(self, model_config: Any) -> None:
         """Do nothing: sealed models are read in place."""
@@ -50,7 +52,8 @@ class VllmModelLoader(BaseModelLoader):  # type: ignore[misc] # vLLM is no depen
 
 
 def register() -> None:
-    """Register the format with vLLM, once in each process."""
+    """Register the format with vLLM, once in each process, and let it read sealed adapters."""
+    vllm_lora.hook()
     if not _registered:
         register_model_loader(LOAD_FORMAT)(VllmModelLoader)
         _registered.append(LOAD_FORMAT)
