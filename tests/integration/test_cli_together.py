@@ -61,6 +61,7 @@ def desks(verifier: RunningVerifier, tmp_path_factory: pytest.TempPathFactory) -
     assert "solo" in kim.terminal.type("doctor").stdout
     for name, desk in found.items():
         kim.terminal.type("person", "key-add", name, f"{desk.key}.pub")
+    _invited_alone(kim.terminal, tmp_path_factory.mktemp("zoe"))
     (kim.terminal.folder / "rules.yaml").write_text(RULES)
     assert "1 other person" in kim.terminal.type("rules", "check", "rules.yaml").stdout
     made = kim.terminal.json("propose", "rules", "rules.yaml", "--reason", "two of us", "--ssh-key", str(kim.key))
@@ -72,6 +73,18 @@ def desks(verifier: RunningVerifier, tmp_path_factory: pytest.TempPathFactory) -
     assert "quorum (version 2): 1 other person must approve" in shown
     assert "without kim nobody can meet these rules" in shown
     return found
+
+
+def _invited_alone(terminal: Terminal, folder: Path) -> None:
+    """Under the rule solo one person invites and removes."""
+    request = Terminal(folder, folder).json("person", "enrol", "zoe", "-o", str(folder / "zoe"))["request"]
+    invitation = str(folder / "zoe.invitation")
+    terminal.type("person", "invite", "zoe", request, "--role", "auditor", "--role", "viewer", "-o", invitation)
+    newcomer = Terminal(folder / "zoe", folder)
+    newcomer.type("person", "enrol", "zoe", "-o", str(folder / "zoe"), "--invitation", invitation)
+    assert newcomer.json("doctor")["self"]["roles"] == ["auditor", "viewer"]
+    terminal.type("person", "remove", "zoe")
+    newcomer.type("node", "list", exit_code=1)
 
 
 def test_one_person_alone_is_refused_and_an_approval_from_elsewhere_lets_it_happen(
@@ -167,6 +180,41 @@ def test_people_are_listed_with_their_keys_and_locked_out(desks: dict[str, Desk]
     assert "suspended until" in kim.terminal.type("person", "suspend", "ann", "--reason", "away").stdout
     assert "person.suspended" in ann.type("node", "list", exit_code=1).stderr
     assert "propose person resume" in kim.terminal.type("person", "resume", "ann", exit_code=1).stderr
+
+
+def test_a_newcomer_brings_a_key_of_their_own_and_two_people_invite_and_remove_them(
+    desks: dict[str, Desk], tmp_path: Path
+) -> None:
+    kim, lee, newcomer = desks["kim"], desks["lee"], Terminal(tmp_path / "eve", tmp_path)
+    request = newcomer.json("person", "enrol", "eve", "-o", str(tmp_path / "eve"))["request"]
+    assert (tmp_path / "eve" / "person.key").stat().st_mode & 0o077 == 0
+    invite = ("person", "invite", "eve", request, "--role", "viewer")
+    assert "propose person invite" in kim.terminal.type(*invite, "-o", "eve.invitation", exit_code=1).stderr
+    proposed = kim.terminal.json("propose", *invite, "--reason", "joins", "--ssh-key", str(kim.key))
+    assert proposed["words"].startswith("Let person eve operate the verifier with the roles viewer")
+    early = kim.terminal.type("proposal", "invitation", proposed["proposal"], "-o", "eve.invitation", exit_code=1)
+    assert "is open, and invites nobody" in early.stderr
+    lee.terminal.type("proposal", "approve", proposed["proposal"], "--ssh-key", str(lee.key))
+    invitation = str(tmp_path / "eve.invitation")
+    kim.terminal.type("proposal", "invitation", proposed["proposal"], "-o", invitation)
+    newcomer.type("person", "enrol", "mallory", "-o", str(tmp_path / "mallory"))
+    other = ("person", "enrol", "eve", "-o", str(tmp_path / "mallory"), "--invitation", invitation)
+    assert "for somebody else, or for another key" in newcomer.type(*other, exit_code=1).stderr
+    newcomer.type("person", "enrol", "eve", "-o", str(tmp_path / "eve"), "--invitation", invitation)
+    assert newcomer.json("doctor")["self"]["roles"] == ["viewer"]
+    assert "propose person remove" in kim.terminal.type("person", "remove", "eve", exit_code=1).stderr
+    remove = ("propose", "person", "remove", "eve", "--reason", "left", "--ssh-key", str(kim.key))
+    removal = kim.terminal.json(*remove)["proposal"]
+    lee.terminal.type("proposal", "approve", removal, "--ssh-key", str(lee.key))
+    assert "person.unknown" in newcomer.type("node", "list", exit_code=1).stderr
+
+
+def test_nobody_is_removed_without_whom_nobody_could_meet_the_rules(desks: dict[str, Desk]) -> None:
+    kim, lee = desks["kim"], desks["lee"]
+    last = ("propose", "person", "remove", "lee", "--reason", "x", "--ssh-key", str(kim.key))
+    needed = kim.terminal.json(*last)["proposal"]
+    failed = lee.terminal.json("proposal", "approve", needed, "--ssh-key", str(lee.key))
+    assert (failed["outcome"], "without lee nobody could meet the rules" in failed["why"]) == ("failed", True)
 
 
 def test_the_host_says_the_rules_and_recovers_only_when_stopped(

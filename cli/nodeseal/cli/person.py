@@ -10,9 +10,21 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.messages import plain_message, show_time
 from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
-from nodeseal.cli.propose import PersonArgument, read_key_line
+from nodeseal.cli.proposal import InvitationOption
+from nodeseal.cli.propose_people import read_key_line
+from nodeseal.cli.wishes import PersonArgument, RequestArgument, RoleOption
 from nodeseal.client.connection import connect
+from nodeseal.client.invitation import (
+    MAX_INVITATION,
+    MAX_REQUEST,
+    REQUEST,
+    begin_enrolment,
+    encode_invitation,
+    finish_enrolment,
+)
 from nodeseal.client.renewal import renew
+from nodeseal.files import read_regular, read_small
+from nodeseal.ids import PersonId
 from nodeseal.v1 import people_pb2 as pb
 
 app = typer.Typer(
@@ -32,6 +44,61 @@ def renew_person(client: ClientOption = CLIENT, *, as_json: JsonOption = False) 
     value = {"name": renewed.name, "expires": renewed.not_after.isoformat()}
     facts = FactList((("person", renewed.name), ("valid until", f"{renewed.not_after:%Y-%m-%d}")))
     output.show(value, facts, as_json=as_json)
+
+
+@app.command("enrol", epilog="Example: nodeseal person enrol kim -o ./kim --invitation kim.invitation")
+def enrol_person(
+    person: PersonArgument,
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of your client.")],
+    invitation: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, help="What you got back for your request.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Become somebody who operates a verifier: first without --invitation, then with it.
+
+    The first call makes a key and a request, which you send to somebody who may invite you. The second makes a client
+    of the folder, for NODESEAL_CLIENT.
+    """
+    name = PersonId(person)
+    if invitation is None:
+        request = begin_enrolment(folder, name)
+        facts = {"request": str(request), "next": f"send it to an approver: nodeseal person invite {name} {REQUEST}"}
+    else:
+        finish_enrolment(folder, name, read_regular(invitation, MAX_INVITATION))
+        facts = {"client": str(folder), "next": f"NODESEAL_CLIENT={folder} nodeseal doctor"}
+    output.show(facts, FactList(facts.items()), as_json=as_json)
+
+
+@app.command("invite", epilog="Example: nodeseal person invite kim person.csr --role operator -o kim.invitation")
+def invite_person(  # noqa: PLR0913 - a command's options
+    person: PersonArgument,
+    request: RequestArgument,
+    role: RoleOption,
+    out: InvitationOption,
+    client: ClientOption = CLIENT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a person operate the verifier, with the key of their request; the invitation goes back to them."""
+    with connect(client) as verifier:
+        certificate = verifier.invite_person(person, sorted(set(role)), read_small(request, MAX_REQUEST))
+    output.write_file(out, encode_invitation(certificate, client))
+    facts = {
+        "person": person,
+        "invitation": str(out),
+        "next": f"nodeseal person enrol {person} -o DIR --invitation {out}",
+    }
+    output.show(facts, FactList(facts.items()), as_json=as_json)
+
+
+@app.command("remove", epilog="Example: nodeseal person remove kim")
+def remove_person(person: PersonArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
+    """Remove a person: every call of theirs is refused from now on, and no approval of theirs counts."""
+    with connect(client) as verifier:
+        verifier.remove_person(person)
+    output.show({"removed": person}, FactList((("removed", person),)), as_json=as_json)
 
 
 @app.command("list", epilog="Example: nodeseal person list")

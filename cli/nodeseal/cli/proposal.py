@@ -13,11 +13,13 @@ from nodeseal.cli.output import CLIENT, ClientOption, FactList, JsonOption, Rows
 from nodeseal.cli.proposal_diff import differences
 from nodeseal.cli.proposal_view import document_facts, read_proposal, shown_proposal
 from nodeseal.client.connection import connect
+from nodeseal.client.invitation import encode_invitation
 from nodeseal.client.ssh import sign_with_ssh
 from nodeseal.client.verifier import Verifier
 from nodeseal.crypto.ssh_signature import MAX_SIGNATURE
 from nodeseal.errors import MalformedInput, NotFound
 from nodeseal.files import read_small
+from nodeseal.governance.changes import ChangeKind
 from nodeseal.governance.proposal import MAX_PROPOSAL, NAMESPACE, decode_proposal, proposal_id
 from nodeseal.v1 import governance_pb2 as pb
 
@@ -45,6 +47,7 @@ KeyOption = Annotated[
         help="Your SSH key: a private key, or the .pub file of one in your agent.",
     ),
 ]
+InvitationOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the invitation.")]
 WhyOption = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 
 
@@ -181,6 +184,19 @@ def import_proposal(folder: FolderArgument, client: ClientOption = CLIENT, *, as
     with connect(client) as verifier:
         found = _approved(verifier, proposal_id(document), signature)
     output.show(lambda: plain_message(found), shown_proposal(found), as_json=as_json)
+
+
+@app.command("invitation", epilog="Example: nodeseal proposal invitation 3f0c9a -o kim.invitation")
+def proposal_invitation(
+    proposal: ProposalArgument, out: InvitationOption, client: ClientOption = CLIENT, *, as_json: JsonOption = False
+) -> None:
+    """Write the invitation of a person whom an approved proposal invites."""
+    with connect(client) as verifier:
+        state = verifier.get_proposal(proposal_of(verifier, proposal))
+    if read_proposal(state).change.kind is not ChangeKind.PERSON_INVITE or not state.result:
+        raise MalformedInput(f"proposal {state.proposal} is {state.outcome}, and invites nobody")
+    output.write_file(out, encode_invitation(state.result, client))
+    output.show({"invitation": str(out)}, FactList((("invitation", str(out)),)), as_json=as_json)
 
 
 def proposal_of(verifier: Verifier, text: str) -> str:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from nodeseal.cli import output
 from nodeseal.cli.key import KeyArgument, SilenceOption, node_option
 from nodeseal.cli.labels import parse_label_changes
-from nodeseal.cli.messages import plain_message
 from nodeseal.cli.naming import NodeIdArgument, complete_node_id, node_of
 from nodeseal.cli.output import CLIENT, ClientOption, JsonOption
-from nodeseal.cli.proposal_view import shown_proposal
+from nodeseal.cli.propose_people import app as people_app
+from nodeseal.cli.wishes import HoursOption, ReasonOption, SshKeyOption, Wish, submit
 from nodeseal.client.connection import connect
 from nodeseal.client.naming import Use
-from nodeseal.client.ssh import sign_with_ssh
-from nodeseal.client.verifier import Verifier
 from nodeseal.crypto.hpke import Suite
-from nodeseal.crypto.ssh_key import MAX_KEY_LINE, parse_ssh_key
-from nodeseal.documents import encode_json
-from nodeseal.errors import MalformedInput
 from nodeseal.files import read_regular, read_small
 from nodeseal.golden.document import MAX_GOLDEN, parse_golden
-from nodeseal.governance.proposal import decode_proposal
 from nodeseal.governance.reslot import encode_reslot, named
 from nodeseal.governance.rules import MAX_RULES, parse_rules
-from nodeseal.ids import digest_of, parse_person_id
+from nodeseal.ids import digest_of
 from nodeseal.loader.folders import LocalFolder, read_document
 from nodeseal.loader.reslot import rotating
 from nodeseal.sealed.content import MAX_CONTENT
@@ -41,62 +32,11 @@ _node = typer.Typer(no_args_is_help=True, help="Propose to admit or label a node
 _golden = typer.Typer(no_args_is_help=True, help="Propose a golden.")
 _key = typer.Typer(no_args_is_help=True, help="Propose to create, grant, resume or revoke a model key.")
 _model = typer.Typer(no_args_is_help=True, help="Propose to register a model.")
-_person = typer.Typer(no_args_is_help=True, help="Propose a change of a person's SSH keys, or to let them in again.")
-for _name, _group in (("node", _node), ("golden", _golden), ("key", _key), ("model", _model), ("person", _person)):
+for _name, _group in (("node", _node), ("golden", _golden), ("key", _key), ("model", _model), ("person", people_app)):
     app.add_typer(_group, name=_name)
 
 _FILE_SUITE: Final = Suite.MLKEM768_X25519.value
 _TOKEN_SUITE: Final = Suite.P384.value
-
-ReasonOption = Annotated[str, typer.Option(help="Why; whoever approves reads it, and it is recorded.")]
-HoursOption = Annotated[int, typer.Option("--expires-hours", min=1, max=720, help="How long it may be approved.")]
-SshKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--ssh-key",
-        metavar="FILE",
-        envvar="NODESEAL_SSH_KEY",
-        help="Your SSH key: a private key, or the .pub file of one in your agent.",
-    ),
-]
-PersonArgument = Annotated[
-    str, typer.Argument(metavar="PERSON", parser=output.argument(parse_person_id), help="Name of the person.")
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """What somebody proposes.
-
-    Attributes:
-        change: its kind and facts.
-        attachment: what travels beside it.
-        reason: why.
-        hours: how long it may be approved.
-        ssh_key: what signs it; None: nothing, which is enough under the rule solo.
-    """
-
-    change: Mapping[str, object]
-    attachment: bytes = b""
-    reason: str
-    hours: int
-    ssh_key: Path | None
-
-
-def _submit(verifier: Verifier, wish: _Wish, *, as_json: bool) -> None:
-    draft = verifier.draft_proposal(encode_json(dict(wish.change)), wish.reason, wish.hours)
-    _require_same(draft.document, wish)
-    signature = sign_with_ssh(wish.ssh_key, draft.document) if wish.ssh_key else b""
-    made = verifier.make_proposal(draft.document, signature, wish.attachment)
-    whole = verifier.get_proposal(made.proposal)
-    output.show(lambda: plain_message(whole), shown_proposal(whole), as_json=as_json)
-
-
-def _require_same(document: bytes, wish: _Wish) -> None:
-    """Make sure that the verifier drafted what was asked: a person signs nothing else."""
-    drafted = decode_proposal(document, "the verifier's draft")
-    if drafted.change.to_plain() != dict(wish.change) or drafted.reason != wish.reason:
-        raise MalformedInput("the verifier drafted another proposal than you asked for; nothing was signed")
 
 
 @_node.command("admit", epilog="Example: nodeseal propose node admit n-4xk2… --reason 'new in rack a'")
@@ -112,7 +52,7 @@ def propose_admit(  # noqa: PLR0913 - a command's options
     """Propose to let a pending node be judged, or to lift a quarantine."""
     with connect(client) as verifier:
         change = {"kind": "node.admit", "node": node_of(verifier, node, Use.TRUST)}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_node.command("label", epilog="Example: nodeseal propose node label n-4xk2… rack=a --reason 'moved'")
@@ -130,7 +70,7 @@ def propose_label(  # noqa: PLR0913, PLR0917 - a command's options
     changes = parse_label_changes(labels)
     with connect(client) as verifier:
         change = {"kind": "node.label", "node": node_of(verifier, node, Use.TRUST), "labels": changes}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_golden.command("activate", epilog="Example: nodeseal propose golden activate rack-a.yaml --reason 'new kernel'")
@@ -152,9 +92,9 @@ def propose_activate(  # noqa: PLR0913 - a command's options
         "name": golden.name,
         "document": digest_of(document),
     }
-    wish = _Wish(change=change, attachment=document, reason=reason, hours=hours, ssh_key=ssh_key)
+    wish = Wish(change=change, attachment=document, reason=reason, hours=hours, ssh_key=ssh_key)
     with connect(client) as verifier:
-        _submit(verifier, wish, as_json=as_json)
+        submit(verifier, wish, as_json=as_json)
 
 
 @_key.command("create", epilog="Example: nodeseal propose key create llama-70b --reason 'for the 70b models'")
@@ -179,7 +119,7 @@ def propose_create_key(  # noqa: PLR0913, PLR0917 - a command's options
         "silence_seconds": silence_seconds,
     }
     with connect(client) as verifier:
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_key.command("grant", epilog="Example: nodeseal propose key grant llama-70b --node n-4xk2… --reason 'serves it'")
@@ -198,7 +138,7 @@ def propose_grant(  # noqa: PLR0913, PLR0917 - a command's options
     with connect(client) as verifier:
         node_id = node_of(verifier, node, Use.TRUST)
         change = {"kind": "key.grant", "key": key, "node": node_id, "max_leases": max_leases}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_key.command(
@@ -217,7 +157,7 @@ def propose_policy(  # noqa: PLR0913, PLR0917 - a command's options
     """Propose what holds for leases of a key that start from then on."""
     change = {"kind": "key.policy", "key": key, "silence_seconds": silence_seconds}
     with connect(client) as verifier:
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_key.command("resume", epilog="Example: nodeseal propose key resume llama-70b --reason 'it was no leak'")
@@ -233,7 +173,7 @@ def propose_resume_key(  # noqa: PLR0913 - a command's options
     """Propose to end the suspension of a key."""
     with connect(client) as verifier:
         change = {"kind": "key.resume", "key": key}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_key.command("revoke", epilog="Example: nodeseal propose key revoke llama-70b --reason 'leaked'")
@@ -249,7 +189,7 @@ def propose_revoke(  # noqa: PLR0913 - a command's options
     """Propose to take a key from all nodes for good. To take it at once and for a while: nodeseal key suspend."""
     with connect(client) as verifier:
         change = {"kind": "key.revoke", "key": key}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
 
 
 @_model.command("register", epilog="Example: nodeseal propose model register ./llama --reason 'evaluated'")
@@ -266,9 +206,9 @@ def propose_register(  # noqa: PLR0913, PLR0917 - a command's options
     """Propose that keys may be released for a sealed model."""
     content = read_document(LocalFolder(directory), CONTENT_NAME, MAX_CONTENT)
     change = {"kind": "model.register", "model": digest_of(content), "again": again}
-    wish = _Wish(change=change, attachment=content, reason=reason, hours=hours, ssh_key=ssh_key)
+    wish = Wish(change=change, attachment=content, reason=reason, hours=hours, ssh_key=ssh_key)
     with connect(client) as verifier:
-        _submit(verifier, wish, as_json=as_json)
+        submit(verifier, wish, as_json=as_json)
 
 
 @app.command("reslot", epilog="Example: nodeseal propose reslot ./llama --key llama-2027.pub --reason 'rotation'")
@@ -297,59 +237,9 @@ def propose_reslot(  # noqa: PLR0913, PLR0917 - a command's options
             "keys": [named(key) for key in recipients],
             "document": digest_of(attachment),
         }
-    wish = _Wish(change=change, attachment=attachment, reason=reason, hours=hours, ssh_key=ssh_key)
+    wish = Wish(change=change, attachment=attachment, reason=reason, hours=hours, ssh_key=ssh_key)
     with connect(client) as verifier:
-        _submit(verifier, wish, as_json=as_json)
-
-
-@_person.command("key-add", epilog="Example: nodeseal propose person key-add kim kim.pub --reason 'new token'")
-def propose_add_key(  # noqa: PLR0913, PLR0917 - a command's options
-    person: PersonArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Their .pub file.")],
-    reason: ReasonOption,
-    ssh_key: SshKeyOption = None,
-    hours: HoursOption = 72,
-    client: ClientOption = CLIENT,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Propose that a person may approve with an SSH key."""
-    change = {"kind": "person.key-add", "person": person, "key": read_key_line(file)}
-    with connect(client) as verifier:
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
-
-
-@_person.command("key-remove", epilog="Example: nodeseal propose person key-remove kim SHA256:… --reason 'token lost'")
-def propose_remove_key(  # noqa: PLR0913, PLR0917 - a command's options
-    person: PersonArgument,
-    fingerprint: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="As nodeseal person list shows it.")],
-    reason: ReasonOption,
-    ssh_key: SshKeyOption = None,
-    hours: HoursOption = 72,
-    client: ClientOption = CLIENT,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Propose that a person may approve with an SSH key no more."""
-    change = {"kind": "person.key-remove", "person": person, "fingerprint": fingerprint}
-    with connect(client) as verifier:
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
-
-
-@_person.command("resume", epilog="Example: nodeseal propose person resume kim --reason 'laptop found'")
-def propose_resume_person(  # noqa: PLR0913 - a command's options
-    person: PersonArgument,
-    reason: ReasonOption,
-    ssh_key: SshKeyOption = None,
-    hours: HoursOption = 72,
-    client: ClientOption = CLIENT,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Propose to let a suspended person in again."""
-    with connect(client) as verifier:
-        change = {"kind": "person.resume", "person": person}
-        _submit(verifier, _Wish(change=change, reason=reason, hours=hours, ssh_key=ssh_key), as_json=as_json)
+        submit(verifier, wish, as_json=as_json)
 
 
 @app.command("rules", epilog="Example: nodeseal propose rules rules.yaml --reason 'two of us from now on'")
@@ -365,15 +255,6 @@ def propose_rules(  # noqa: PLR0913 - a command's options
     """Propose other rules. They need the approvals of the rules in force and of those that follow."""
     document = parse_rules(read_small(file, MAX_RULES), str(file)).encode()
     change = {"kind": "rules.set", "document": digest_of(document)}
-    wish = _Wish(change=change, attachment=document, reason=reason, hours=hours, ssh_key=ssh_key)
+    wish = Wish(change=change, attachment=document, reason=reason, hours=hours, ssh_key=ssh_key)
     with connect(client) as verifier:
-        _submit(verifier, wish, as_json=as_json)
-
-
-def read_key_line(file: Path) -> str:
-    """Return the SSH key of a ``.pub`` file, without its comment.
-
-    Raises:
-        MalformedInput: the file cannot be read, or is not the public half of one accepted key.
-    """
-    return parse_ssh_key(read_small(file, MAX_KEY_LINE).decode("utf-8", "replace")).line
+        submit(verifier, wish, as_json=as_json)

@@ -84,6 +84,21 @@ class Verifier(Together):
         """Return the people who operate the verifier, and the rules in one sentence."""
         return self._people.ListPeople(people_pb2.ListPeopleRequest(), timeout=self._call_seconds)
 
+    def invite_person(self, person: str, roles: Iterable[str], request: bytes) -> bytes:
+        """Let a person operate the verifier; return their certificate in PEM.
+
+        Args:
+            person: their name.
+            roles: what they may do.
+            request: PKCS #10 in DER.
+        """
+        message = people_pb2.InvitePersonRequest(person=person, roles=roles, certificate_request=request)
+        return self._people.InvitePerson(message, timeout=self._call_seconds).certificate
+
+    def remove_person(self, person: str) -> None:
+        """Remove a person."""
+        self._people.RemovePerson(people_pb2.RemovePersonRequest(person=person), timeout=self._call_seconds)
+
     def add_person_key(self, person: str, key: str) -> people_pb2.PersonFacts:
         """Let signatures of an SSH key count as a person's approvals."""
         request = people_pb2.AddPersonKeyRequest(person=person, key=key)

@@ -39,6 +39,8 @@ class ChangeKind(Enum):
     KEY_REVOKE = "key.revoke"
     MODEL_REGISTER = "model.register"
     MODEL_RESLOT = "model.reslot"
+    PERSON_INVITE = "person.invite"
+    PERSON_REMOVE = "person.remove"
     PERSON_KEY_ADD = "person.key-add"
     PERSON_KEY_REMOVE = "person.key-remove"
     PERSON_RESUME = "person.resume"
@@ -46,7 +48,14 @@ class ChangeKind(Enum):
 
 
 ALWAYS: Final = frozenset(
-    {ChangeKind.RULES_SET, ChangeKind.PERSON_KEY_ADD, ChangeKind.PERSON_KEY_REMOVE, ChangeKind.PERSON_RESUME}
+    {
+        ChangeKind.RULES_SET,
+        ChangeKind.PERSON_INVITE,
+        ChangeKind.PERSON_REMOVE,
+        ChangeKind.PERSON_KEY_ADD,
+        ChangeKind.PERSON_KEY_REMOVE,
+        ChangeKind.PERSON_RESUME,
+    }
 )
 """Kinds that every quorum governs: with any of them, people could get around it."""
 
@@ -55,6 +64,7 @@ _Take: TypeAlias = Callable[[Fields, str], Value]
 _MAX_SECONDS: Final = 24 * 3600
 _MAX_LEASES: Final = 1024
 _MAX_KEYS: Final = 64
+_ROLES: Final = frozenset({"approver", "auditor", "operator", "viewer"})
 
 
 def _text(parse: Callable[[str], str], longest: int = 128) -> _Take:
@@ -76,6 +86,13 @@ def _labels(fields: Fields, key: str) -> Value:
 
 def _keys(fields: Fields, key: str) -> Value:
     return list(fields.texts(key, max_items=_MAX_KEYS, max_length=128))
+
+
+def _roles(fields: Fields, key: str) -> Value:
+    roles = list(fields.texts(key, max_items=len(_ROLES), max_length=16))
+    if not roles or roles != sorted(set(roles)) or not _ROLES.issuperset(roles):
+        raise fields.wrong(key, f"a sorted list of {', '.join(sorted(_ROLES))}")
+    return roles
 
 
 _NODE, _KEY, _PERSON = _text(parse_node_id), _text(parse_key_id), _text(parse_person_id)
@@ -152,6 +169,17 @@ SHAPES: Final[Mapping[ChangeKind, Shape]] = {
         "nodeseal propose reslot DIR --key PUBLIC",
         "document",
     ),
+    ChangeKind.PERSON_INVITE: Shape(
+        {"person": _PERSON, "roles": _roles, "request": _DIGEST},
+        "Let person {person} operate the verifier with the roles {roles}, by the certificate request {request}.",
+        "nodeseal propose person invite PERSON REQUEST --role ROLE",
+        "request",
+    ),
+    ChangeKind.PERSON_REMOVE: Shape(
+        {"person": _PERSON},
+        "Remove person {person}: every call of theirs is refused, and no approval of theirs counts.",
+        "nodeseal propose person remove PERSON",
+    ),
     ChangeKind.PERSON_KEY_ADD: Shape(
         {"person": _PERSON, "key": _text(lambda text: parse_ssh_key(text).line, 2048)},
         "Let person {person} approve with the SSH key {key}.",
@@ -196,6 +224,13 @@ class Change:
         if not isinstance(value, int):
             raise TypeError(name)
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a fact that is a list of texts."""
+        value = self.facts[name]
+        if not isinstance(value, list):
+            raise TypeError(name)
+        return tuple(value)
 
     def labels(self) -> dict[str, str]:
         """Return labels to set; an empty value takes a label away."""

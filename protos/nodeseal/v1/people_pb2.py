@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetSelfRequest\"\xa3\x01\n\x04Self\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10verifier_version\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05rules\x18\x06 \x01(\t\"\x13\n\x11ListPeopleRequest\"M\n\x12ListPeopleResponse\x12(\n\x06people\x18\x01 \x03(\x0b\x32\x18.nodeseal.v1.PersonFacts\x12\r\n\x05rules\x18\x02 \x01(\t\"\xfa\x01\n\x0bPersonFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.nodeseal.v1.PersonSshKey\x12-\n\tsuspended\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuspended_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csuspended_by\x18\x07 \x01(\t\"n\n\x0cPersonSshKey\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x10\n\x08in_token\x18\x03 \x01(\x08\x12)\n\x05\x61\x64\x64\x65\x64\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x13\x41\x64\x64PersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"=\n\x16RemovePersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"6\n\x14SuspendPersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x13ResumePersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\xab\x04\n\x06People\x12\x39\n\x07GetSelf\x12\x1b.nodeseal.v1.GetSelfRequest\x1a\x11.nodeseal.v1.Self\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponse\x12M\n\nListPeople\x12\x1e.nodeseal.v1.ListPeopleRequest\x1a\x1f.nodeseal.v1.ListPeopleResponse\x12J\n\x0c\x41\x64\x64PersonKey\x12 .nodeseal.v1.AddPersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12P\n\x0fRemovePersonKey\x12#.nodeseal.v1.RemovePersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12L\n\rSuspendPerson\x12!.nodeseal.v1.SuspendPersonRequest\x1a\x18.nodeseal.v1.PersonFacts\x12J\n\x0cResumePerson\x12 .nodeseal.v1.ResumePersonRequest\x1a\x18.nodeseal.v1.PersonFactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeseal/v1/people.proto\x12\x0bnodeseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetSelfRequest\"\xa3\x01\n\x04Self\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10verifier_version\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05rules\x18\x06 \x01(\t\"\x13\n\x11ListPeopleRequest\"M\n\x12ListPeopleResponse\x12(\n\x06people\x18\x01 \x03(\x0b\x32\x18.nodeseal.v1.PersonFacts\x12\r\n\x05rules\x18\x02 \x01(\t\"\xfa\x01\n\x0bPersonFacts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.nodeseal.v1.PersonSshKey\x12-\n\tsuspended\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fsuspended_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csuspended_by\x18\x07 \x01(\t\"n\n\x0cPersonSshKey\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x10\n\x08in_token\x18\x03 \x01(\x08\x12)\n\x05\x61\x64\x64\x65\x64\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x13InvitePersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\"U\n\x14InvitePersonResponse\x12(\n\x06person\x18\x01 \x01(\x0b\x32\x18.nodeseal.v1.PersonFacts\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"%\n\x13RemovePersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\"\x16\n\x14RemovePersonResponse\"2\n\x13\x41\x64\x64PersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"=\n\x16RemovePersonKeyRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"6\n\x14SuspendPersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x13ResumePersonRequest\x12\x0e\n\x06person\x18\x01 \x01(\t\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"5\n\x18RenewCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\xd5\x05\n\x06People\x12\x39\n\x07GetSelf\x12\x1b.nodeseal.v1.GetSelfRequest\x1a\x11.nodeseal.v1.Self\x12_\n\x10RenewCertificate\x12$.nodeseal.v1.RenewCertificateRequest\x1a%.nodeseal.v1.RenewCertificateResponse\x12M\n\nListPeople\x12\x1e.nodeseal.v1.ListPeopleRequest\x1a\x1f.nodeseal.v1.ListPeopleResponse\x12S\n\x0cInvitePerson\x12 .nodeseal.v1.InvitePersonRequest\x1a!.nodeseal.v1.InvitePersonResponse\x12S\n\x0cRemovePerson\x12 .nodeseal.v1.RemovePersonRequest\x1a!.nodeseal.v1.RemovePersonResponse\x12J\n\x0c\x41\x64\x64PersonKey\x12 .nodeseal.v1.AddPersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12P\n\x0fRemovePersonKey\x12#.nodeseal.v1.RemovePersonKeyRequest\x1a\x18.nodeseal.v1.PersonFacts\x12L\n\rSuspendPerson\x12!.nodeseal.v1.SuspendPersonRequest\x1a\x18.nodeseal.v1.PersonFacts\x12J\n\x0cResumePerson\x12 .nodeseal.v1.ResumePersonRequest\x1a\x18.nodeseal.v1.PersonFactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PERSONFACTS']._serialized_end=609
   _globals['_PERSONSSHKEY']._serialized_start=611
   _globals['_PERSONSSHKEY']._serialized_end=721
-  _globals['_ADDPERSONKEYREQUEST']._serialized_start=723
-  _globals['_ADDPERSONKEYREQUEST']._serialized_end=773
-  _globals['_REMOVEPERSONKEYREQUEST']._serialized_start=775
-  _globals['_REMOVEPERSONKEYREQUEST']._serialized_end=836
-  _globals['_SUSPENDPERSONREQUEST']._serialized_start=838
-  _globals['_SUSPENDPERSONREQUEST']._serialized_end=892
-  _globals['_RESUMEPERSONREQUEST']._serialized_start=894
-  _globals['_RESUMEPERSONREQUEST']._serialized_end=931
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=933
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=987
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=989
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1042
-  _globals['_PEOPLE']._serialized_start=1045
-  _globals['_PEOPLE']._serialized_end=1600
+  _globals['_INVITEPERSONREQUEST']._serialized_start=723
+  _globals['_INVITEPERSONREQUEST']._serialized_end=804
+  _globals['_INVITEPERSONRESPONSE']._serialized_start=806
+  _globals['_INVITEPERSONRESPONSE']._serialized_end=891
+  _globals['_REMOVEPERSONREQUEST']._serialized_start=893
+  _globals['_REMOVEPERSONREQUEST']._serialized_end=930
+  _globals['_REMOVEPERSONRESPONSE']._serialized_start=932
+  _globals['_REMOVEPERSONRESPONSE']._serialized_end=954
+  _globals['_ADDPERSONKEYREQUEST']._serialized_start=956
+  _globals['_ADDPERSONKEYREQUEST']._serialized_end=1006
+  _globals['_REMOVEPERSONKEYREQUEST']._serialized_start=1008
+  _globals['_REMOVEPERSONKEYREQUEST']._serialized_end=1069
+  _globals['_SUSPENDPERSONREQUEST']._serialized_start=1071
+  _globals['_SUSPENDPERSONREQUEST']._serialized_end=1125
+  _globals['_RESUMEPERSONREQUEST']._serialized_start=1127
+  _globals['_RESUMEPERSONREQUEST']._serialized_end=1164
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1166
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1220
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1222
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1275
+  _globals['_PEOPLE']._serialized_start=1278
+  _globals['_PEOPLE']._serialized_end=2003
 # @@protoc_insertion_point(module_scope)

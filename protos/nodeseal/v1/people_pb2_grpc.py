@@ -49,6 +49,16 @@ class PeopleStub:
                 request_serializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.SerializeToString,
                 response_deserializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.FromString,
                 _registered_method=True)
+        self.InvitePerson = channel.unary_unary(
+                '/nodeseal.v1.People/InvitePerson',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.InvitePersonRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.InvitePersonResponse.FromString,
+                _registered_method=True)
+        self.RemovePerson = channel.unary_unary(
+                '/nodeseal.v1.People/RemovePerson',
+                request_serializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonRequest.SerializeToString,
+                response_deserializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonResponse.FromString,
+                _registered_method=True)
         self.AddPersonKey = channel.unary_unary(
                 '/nodeseal.v1.People/AddPersonKey',
                 request_serializer=nodeseal_dot_v1_dot_people__pb2.AddPersonKeyRequest.SerializeToString,
@@ -90,6 +100,19 @@ class PeopleServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPeople(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InvitePerson(self, request, context):
+        """Lets a person operate the verifier: issues a certificate for the key of their request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePerson(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +161,16 @@ def add_PeopleServicer_to_server(servicer, server):
                     servicer.ListPeople,
                     request_deserializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.FromString,
                     response_serializer=nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.SerializeToString,
+            ),
+            'InvitePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvitePerson,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.InvitePersonRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.InvitePersonResponse.SerializeToString,
+            ),
+            'RemovePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePerson,
+                    request_deserializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonRequest.FromString,
+                    response_serializer=nodeseal_dot_v1_dot_people__pb2.RemovePersonResponse.SerializeToString,
             ),
             'AddPersonKey': grpc.unary_unary_rpc_method_handler(
                     servicer.AddPersonKey,
@@ -241,6 +274,60 @@ class People:
             '/nodeseal.v1.People/ListPeople',
             nodeseal_dot_v1_dot_people__pb2.ListPeopleRequest.SerializeToString,
             nodeseal_dot_v1_dot_people__pb2.ListPeopleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvitePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/InvitePerson',
+            nodeseal_dot_v1_dot_people__pb2.InvitePersonRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.InvitePersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeseal.v1.People/RemovePerson',
+            nodeseal_dot_v1_dot_people__pb2.RemovePersonRequest.SerializeToString,
+            nodeseal_dot_v1_dot_people__pb2.RemovePersonResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,9 @@ class PeopleStub:
     one before; until then both count, so that an answer that got lost locks nobody out.
     """
     ListPeople: _grpc.UnaryUnaryMultiCallable[_people_pb2.ListPeopleRequest, _people_pb2.ListPeopleResponse]
+    InvitePerson: _grpc.UnaryUnaryMultiCallable[_people_pb2.InvitePersonRequest, _people_pb2.InvitePersonResponse]
+    """Lets a person operate the verifier: issues a certificate for the key of their request."""
+    RemovePerson: _grpc.UnaryUnaryMultiCallable[_people_pb2.RemovePersonRequest, _people_pb2.RemovePersonResponse]
     AddPersonKey: _grpc.UnaryUnaryMultiCallable[_people_pb2.AddPersonKeyRequest, _people_pb2.PersonFacts]
     """Lets signatures of an SSH key count as a person's approvals."""
     RemovePersonKey: _grpc.UnaryUnaryMultiCallable[_people_pb2.RemovePersonKeyRequest, _people_pb2.PersonFacts]
@@ -55,6 +58,9 @@ class PeopleAsyncStub(PeopleStub):
     one before; until then both count, so that an answer that got lost locks nobody out.
     """
     ListPeople: _aio.UnaryUnaryMultiCallable[_people_pb2.ListPeopleRequest, _people_pb2.ListPeopleResponse]  # type: ignore[assignment]
+    InvitePerson: _aio.UnaryUnaryMultiCallable[_people_pb2.InvitePersonRequest, _people_pb2.InvitePersonResponse]  # type: ignore[assignment]
+    """Lets a person operate the verifier: issues a certificate for the key of their request."""
+    RemovePerson: _aio.UnaryUnaryMultiCallable[_people_pb2.RemovePersonRequest, _people_pb2.RemovePersonResponse]  # type: ignore[assignment]
     AddPersonKey: _aio.UnaryUnaryMultiCallable[_people_pb2.AddPersonKeyRequest, _people_pb2.PersonFacts]  # type: ignore[assignment]
     """Lets signatures of an SSH key count as a person's approvals."""
     RemovePersonKey: _aio.UnaryUnaryMultiCallable[_people_pb2.RemovePersonKeyRequest, _people_pb2.PersonFacts]  # type: ignore[assignment]
@@ -87,6 +93,21 @@ class PeopleServicer(metaclass=_abc_1.ABCMeta):
         request: _people_pb2.ListPeopleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_people_pb2.ListPeopleResponse, _abc.Awaitable[_people_pb2.ListPeopleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def InvitePerson(
+        self,
+        request: _people_pb2.InvitePersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.InvitePersonResponse, _abc.Awaitable[_people_pb2.InvitePersonResponse]]:
+        """Lets a person operate the verifier: issues a certificate for the key of their request."""
+
+    @_abc_1.abstractmethod
+    def RemovePerson(
+        self,
+        request: _people_pb2.RemovePersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_people_pb2.RemovePersonResponse, _abc.Awaitable[_people_pb2.RemovePersonResponse]]: ...
 
     @_abc_1.abstractmethod
     def AddPersonKey(

@@ -81,6 +81,8 @@ MAY_CALL: Mapping[str, set[str]] = {
     "nodeseal.v1.People/GetSelf": ANYBODY,
     "nodeseal.v1.People/RenewCertificate": ANYBODY,
     "nodeseal.v1.People/ListPeople": ANYBODY,
+    "nodeseal.v1.People/InvitePerson": {"approver"},
+    "nodeseal.v1.People/RemovePerson": {"approver"},
     "nodeseal.v1.People/AddPersonKey": {"approver"},
     "nodeseal.v1.People/RemovePersonKey": {"approver"},
     "nodeseal.v1.People/SuspendPerson": {"operator", "approver"},

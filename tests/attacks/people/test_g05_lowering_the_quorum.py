@@ -53,6 +53,8 @@ def direct_calls(calls: Stubs) -> dict[str, Awaitable[object]]:
         "ResumeKey": calls.keys.ResumeKey(admin_pb2.ResumeKeyRequest(key_id="llama")),
         "RewrapSlots": calls.keys.RewrapSlots(admin_pb2.RewrapSlotsRequest(slots=slots, keys=[KEY.encode()])),
         "RegisterModel": calls.models.RegisterModel(admin_pb2.RegisterModelRequest(content=content_of("llama", 1))),
+        "InvitePerson": calls.people.InvitePerson(people_pb2.InvitePersonRequest(person="eve", roles=["approver"])),
+        "RemovePerson": calls.people.RemovePerson(people_pb2.RemovePersonRequest(person="lee")),
         "AddPersonKey": calls.people.AddPersonKey(people_pb2.AddPersonKeyRequest(person="kim", key=line)),
         "RemovePersonKey": calls.people.RemovePersonKey(
             people_pb2.RemovePersonKeyRequest(person="lee", fingerprint=fingerprint)

@@ -23,6 +23,8 @@ CALLS: dict[str, Callable[[Verifier], object]] = {
     "get_self": lambda verifier: verifier.get_self(),
     "renew_certificate": lambda verifier: verifier.renew_certificate(b""),
     "list_people": lambda verifier: verifier.list_people(),
+    "invite_person": lambda verifier: verifier.invite_person("kim", ["viewer"], b""),
+    "remove_person": lambda verifier: verifier.remove_person("kim"),
     "add_person_key": lambda verifier: verifier.add_person_key("kim", "ssh-ed25519 A"),
     "remove_person_key": lambda verifier: verifier.remove_person_key("kim", "SHA256:A"),
     "suspend_person": lambda verifier: verifier.suspend_person("kim", "why"),

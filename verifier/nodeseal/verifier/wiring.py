@@ -36,6 +36,7 @@ from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.people.callers import Callers
 from nodeseal.verifier.people.effects import Effects
 from nodeseal.verifier.people.execution import Executors
+from nodeseal.verifier.people.membership import Membership
 from nodeseal.verifier.people.proposals import Proposals
 from nodeseal.verifier.people.renewals import PersonCertificates
 from nodeseal.verifier.people.rulebook import Rulebook
@@ -101,7 +102,7 @@ async def running(
     vendors = vendors or load_vendors(config.enrolment.ek_roots)
     async with _ledger(config, clock) as ledger:
         fleet = Fleet(ledger, config.attestation)
-        executors = _executors(fleet, keys)
+        executors = _executors(config, fleet, keys)
         await fleet.load(await active_goldens(ledger.store))
         await ledger.sequence()  # refuses a database that is not the one whose tree was signed
         await fleet.sweep_retired()
@@ -169,9 +170,7 @@ async def serve(config: Config, keys: KeyStore, vendors: Vendors) -> None:
 @asynccontextmanager
 async def _serving(config: Config, fleet: Fleet, parts: _Parts) -> AsyncIterator[Addresses]:
     executors, keys = parts.executors, parts.keys
-    authority = CertificateAuthority.load(
-        read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key")
-    )
+    authority = _authority(config)
     lifetime = timedelta(hours=config.tls.node_hours)
     certificates = Certificates(fleet, authority, config.trust_domain, lifetime)
     gate = Gate(Callers(fleet, config.trust_domain, certificates))
@@ -213,7 +212,11 @@ def _services(  # noqa: PLR0913, PLR0917 - one for each thing that is wired
     )
 
 
-def _executors(fleet: Fleet, keys: KeyStore) -> Executors:
+def _authority(config: Config) -> CertificateAuthority:
+    return CertificateAuthority.load(read_file(config.tls.ca, "tls.ca"), read_private(config.tls.ca_key, "tls.ca_key"))
+
+
+def _executors(config: Config, fleet: Fleet, keys: KeyStore) -> Executors:
     return Executors(
         nodes=NodeAdmin(fleet),
         goldens=Goldens(fleet),
@@ -223,6 +226,7 @@ def _executors(fleet: Fleet, keys: KeyStore) -> Executors:
         suspensions=Suspensions(fleet),
         ssh_keys=SshKeys(fleet),
         rulebook=Rulebook(fleet),
+        membership=Membership(fleet, _authority(config), config.trust_domain),
     )
 
 
@@ -232,6 +236,7 @@ def _people_parts(fleet: Fleet, executors: Executors) -> PeopleParts:
         rulebook=executors.rulebook,
         ssh_keys=executors.ssh_keys,
         suspensions=executors.suspensions,
+        membership=executors.membership,
     )
 
 

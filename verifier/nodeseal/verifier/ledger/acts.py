@@ -817,10 +817,12 @@ class PersonAdded(_OfPerson):
         name: as in the certificate's SPIFFE ID.
         roles: what they may do.
         certificate_sha256: the certificate that speaks for them.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone.
     """
 
     kind: ClassVar[str] = "person.added"
     words: ClassVar[str] = "Person {name} was added with the roles {roles}."
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -831,10 +833,12 @@ class PersonRemoved(_OfPerson):
         name: as in the certificate's SPIFFE ID.
         roles: what they could do.
         certificate_sha256: the certificate that spoke for them.
+        approvals: the proposal that led to it, with its approvals; empty: one person decided alone, or on the host.
     """
 
     kind: ClassVar[str] = "person.removed"
     words: ClassVar[str] = "Person {name} was removed."
+    approvals: Approvals = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1195,8 +1199,10 @@ Widening: TypeAlias = (
     | KeyResumed
     | ModelRegistered
     | SlotsRewrapped
+    | PersonAdded
     | PersonKeyAdded
     | PersonKeyRemoved
+    | PersonRemoved
     | PersonResumed
     | RulesSet
 )

@@ -70,6 +70,8 @@ _PARTS: Final[Mapping[ChangeKind, tuple[_Part, ...]]] = {
     ChangeKind.KEY_REVOKE: (_KEY,),
     ChangeKind.MODEL_REGISTER: (_MODEL,),
     ChangeKind.MODEL_RESLOT: (_MODEL,),
+    ChangeKind.PERSON_INVITE: (_PERSON,),
+    ChangeKind.PERSON_REMOVE: (_PERSON,),
     ChangeKind.PERSON_KEY_ADD: (_PERSON, _PERSON_KEYS),
     ChangeKind.PERSON_KEY_REMOVE: (_PERSON, _PERSON_KEYS),
     ChangeKind.PERSON_RESUME: (_PERSON,),

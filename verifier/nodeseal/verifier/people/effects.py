@@ -145,6 +145,8 @@ _EFFECTS: Final[Mapping[ChangeKind, _Describe]] = {
     ChangeKind.KEY_REVOKE: _key,
     ChangeKind.MODEL_REGISTER: _register,
     ChangeKind.MODEL_RESLOT: _reslot,
+    ChangeKind.PERSON_INVITE: _person,
+    ChangeKind.PERSON_REMOVE: _person,
     ChangeKind.PERSON_KEY_ADD: _person,
     ChangeKind.PERSON_KEY_REMOVE: _person,
     ChangeKind.PERSON_RESUME: _person,

@@ -12,6 +12,7 @@ from nodeseal.ids import KeyId, NodeId, PersonId
 from nodeseal.sealed.slots import parse_suite
 from nodeseal.verifier.fleet.admin import NodeAdmin
 from nodeseal.verifier.fleet.mandate import Mandate
+from nodeseal.verifier.people.membership import Membership
 from nodeseal.verifier.people.rulebook import Rulebook
 from nodeseal.verifier.people.ssh_keys import SshKeys
 from nodeseal.verifier.people.suspensions import Suspensions
@@ -33,6 +34,7 @@ class Executors:
     suspensions: Suspensions
     ssh_keys: SshKeys
     rulebook: Rulebook
+    membership: Membership
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,15 @@ async def _reslot(executors: Executors, order: Order) -> None:
     await executors.rotation.rewrap(Rewrap(model_digest=slots.model_digest, slots=slots.slots, keys=keys, by=order.by))
 
 
+async def _invite(executors: Executors, order: Order) -> None:
+    name, roles = PersonId(order.change.text("person")), order.change.texts("roles")
+    await executors.membership.invite(name, roles, order.attachment, order.by)
+
+
+async def _remove(executors: Executors, order: Order) -> None:
+    await executors.membership.remove(PersonId(order.change.text("person")), order.by)
+
+
 async def _add_key(executors: Executors, order: Order) -> None:
     await executors.ssh_keys.add(PersonId(order.change.text("person")), order.change.text("key"), order.by)
 
@@ -142,6 +153,8 @@ _EXECUTIONS: Final[Mapping[ChangeKind, _Execute]] = {
     ChangeKind.KEY_REVOKE: _revoke,
     ChangeKind.MODEL_REGISTER: _register,
     ChangeKind.MODEL_RESLOT: _reslot,
+    ChangeKind.PERSON_INVITE: _invite,
+    ChangeKind.PERSON_REMOVE: _remove,
     ChangeKind.PERSON_KEY_ADD: _add_key,
     ChangeKind.PERSON_KEY_REMOVE: _remove_key,
     ChangeKind.PERSON_RESUME: _resume_person,

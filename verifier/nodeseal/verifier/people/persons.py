@@ -91,7 +91,7 @@ class People:
         """
         bundle, certificate = _bundle(authority, newcomer, self.at)
         added = PersonAdded(
-            name=newcomer.name, roles=_spelled(newcomer.roles), certificate_sha256=sha256(certificate).digest()
+            name=newcomer.name, roles=spelled(newcomer.roles), certificate_sha256=sha256(certificate).digest()
         )
         with _new_folder(folder, bundle):
             record_alone(self.engine, self.mac_key, newcomer.actor, self.at, lambda rows: _adding(rows, added))
@@ -144,7 +144,7 @@ class People:
             Unavailable: the database cannot be written.
         """
         when = None if even_last else self.at
-        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: _removing(rows, name, when))
+        record_alone(self.engine, self.mac_key, actor, self.at, lambda rows: removing(rows, name, when))
 
 
 def certificates_end(persons: Iterable[Person], ca_pem: bytes) -> tuple[tuple[Person, datetime], ...]:
@@ -187,18 +187,19 @@ def _renewing(connection: sa.Connection, replaced: PersonCertificateReplaced) ->
     return Decided(None, (replaced,))
 
 
-def _removing(connection: sa.Connection, name: PersonId, at: datetime | None) -> Decided[None]:
+def removing(connection: sa.Connection, name: PersonId, at: datetime | None) -> Decided[None]:
     """Remove a person; ``at``: the time at which another approver must have a valid certificate, None: nobody need."""
     person = require_person(connection, name)
     approvers = [each for each in list_persons(connection) if Role.APPROVER in each.roles]
     if at is not None and [each.name for each in approvers if _last_end(each) > at] == [name]:
-        remedy = "add another approver first, or say --last"
+        remedy = "add another approver first; on the verifier's host: nodeseal-verifier person remove NAME --last"
         raise OutOfOrder(f"{name} is the last approver: nobody could widen trust any more", remedy=remedy)
-    removed = PersonRemoved(name=name, roles=_spelled(person.roles), certificate_sha256=person.certificate_sha256)
+    removed = PersonRemoved(name=name, roles=spelled(person.roles), certificate_sha256=person.certificate_sha256)
     return Decided(None, (removed,))
 
 
-def _spelled(roles: Iterable[Role]) -> tuple[str, ...]:
+def spelled(roles: Iterable[Role]) -> tuple[str, ...]:
+    """Return roles as acts spell them."""
     return tuple(sorted(role.value for role in roles))
 
 

@@ -86,6 +86,8 @@ BOUNDS: Final[Mapping[str, CallBound]] = {
     "/nodeseal.v1.People/GetSelf": _PERSON,
     "/nodeseal.v1.People/RenewCertificate": _PERSON,
     "/nodeseal.v1.People/ListPeople": _PERSON,
+    "/nodeseal.v1.People/InvitePerson": _PERSON,
+    "/nodeseal.v1.People/RemovePerson": _PERSON,
     "/nodeseal.v1.People/AddPersonKey": _PERSON,
     "/nodeseal.v1.People/RemovePersonKey": _PERSON,
     "/nodeseal.v1.People/SuspendPerson": _PERSON,

@@ -18,6 +18,7 @@ from nodeseal.ids import PersonId, parse_person_id
 from nodeseal.v1 import people_pb2, people_pb2_grpc
 from nodeseal.verifier.fleet.admin import parse_reason
 from nodeseal.verifier.fleet.fleet import Fleet
+from nodeseal.verifier.people.membership import Membership
 from nodeseal.verifier.people.renewals import PersonCertificates
 from nodeseal.verifier.people.rulebook import Rulebook
 from nodeseal.verifier.people.ssh_keys import SshKeys
@@ -36,6 +37,7 @@ class PeopleParts:
     rulebook: Rulebook
     ssh_keys: SshKeys
     suspensions: Suspensions
+    membership: Membership
 
 
 _Context = aio.ServicerContext[Any, Any]
@@ -72,6 +74,20 @@ class PeopleService(people_pb2_grpc.PeopleServicer):
         people, keys = await self._parts.fleet.store.read(_people)
         facts = (person_to_proto(person, keys) for person in people)
         return people_pb2.ListPeopleResponse(people=facts, rules=self._parts.rulebook.words)
+
+    async def InvitePerson(
+        self, request: people_pb2.InvitePersonRequest, context: _Context
+    ) -> people_pb2.InvitePersonResponse:
+        name = parse_person_id(request.person)
+        membership, by = self._parts.membership, caller().authority
+        certificate = await membership.invite(name, request.roles, request.certificate_request, by)
+        return people_pb2.InvitePersonResponse(person=await self._facts(name), certificate=certificate)
+
+    async def RemovePerson(
+        self, request: people_pb2.RemovePersonRequest, context: _Context
+    ) -> people_pb2.RemovePersonResponse:
+        await self._parts.membership.remove(parse_person_id(request.person), caller().authority)
+        return people_pb2.RemovePersonResponse()
 
     async def AddPersonKey(self, request: people_pb2.AddPersonKeyRequest, context: _Context) -> people_pb2.PersonFacts:
         name = parse_person_id(request.person)

@@ -158,7 +158,13 @@ def _lacks(state: _Situation, entry: Entry, find: Callable[[Digest], bytes], pla
 
 def _stands_alone(act: acts.Act) -> bool:
     """Tell whether an act is of the kind that needs approvals, and came about otherwise: it lapsed, or root did it."""
-    return bool(getattr(act, "lapsed", False)) or (isinstance(act, acts.RulesSet) and act.recovery)
+    by_root = (isinstance(act, acts.RulesSet) and act.recovery) or _removed_alone(act)
+    return bool(getattr(act, "lapsed", False)) or by_root
+
+
+def _removed_alone(act: acts.Act) -> bool:
+    """Tell whether somebody was removed by a command on the host, which only takes away."""
+    return isinstance(act, acts.PersonRemoved) and not act.approvals
 
 
 def _raises_quorum(act: acts.Act, find: Callable[[Digest], bytes]) -> bool:
@@ -198,6 +204,8 @@ KIND_OF: Final[Mapping[type[Any], ChangeKind]] = {
     acts.KeyRevoked: ChangeKind.KEY_REVOKE,
     acts.ModelRegistered: ChangeKind.MODEL_REGISTER,
     acts.SlotsRewrapped: ChangeKind.MODEL_RESLOT,
+    acts.PersonAdded: ChangeKind.PERSON_INVITE,
+    acts.PersonRemoved: ChangeKind.PERSON_REMOVE,
     acts.PersonKeyAdded: ChangeKind.PERSON_KEY_ADD,
     acts.PersonKeyRemoved: ChangeKind.PERSON_KEY_REMOVE,
     acts.PersonResumed: ChangeKind.PERSON_RESUME,
@@ -221,6 +229,10 @@ def _same(kind: type[Any], **named: str) -> Callable[[Change, Any], bool]:
     return match
 
 
+def _same_person(change: Change, act: Any) -> bool:
+    return _same(acts.PersonAdded, person="name")(change, act) and change.texts("roles") == act.roles
+
+
 def _same_key(change: Change, act: Any) -> bool:
     own = _same(acts.PersonKeyAdded, person="name")
     return own(change, act) and parse_ssh_key(change.text("key")).blob == act.blob
@@ -237,6 +249,8 @@ _MATCHES: Final[Mapping[ChangeKind, Callable[[Change, Any], bool]]] = {
     ChangeKind.KEY_REVOKE: _same(acts.KeyRevoked, key="key_id"),
     ChangeKind.MODEL_REGISTER: _same(acts.ModelRegistered, model="digest"),
     ChangeKind.MODEL_RESLOT: _same(acts.SlotsRewrapped, model="digest"),
+    ChangeKind.PERSON_INVITE: _same_person,
+    ChangeKind.PERSON_REMOVE: _same(acts.PersonRemoved, person="name"),
     ChangeKind.PERSON_KEY_ADD: _same_key,
     ChangeKind.PERSON_KEY_REMOVE: _same(acts.PersonKeyRemoved, person="name", fingerprint="fingerprint"),
     ChangeKind.PERSON_RESUME: _same(acts.PersonResumed, person="name"),
