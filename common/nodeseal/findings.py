@@ -528,6 +528,43 @@ class FindingId(Enum):
         "the TPM lost power without a shutdown, so its clock may have been set back",
         "nothing to do: it ends when the clock passes its last saved value",
     )
+    # Egress limits
+    EGRESS_MISSING = (
+        "egress.claims-missing",
+        Severity.UNTRUSTED,
+        "a golden limits what may leave the node, but the node's agent has no egress limits",
+        "write the file: nodeseal golden egress GOLDEN; name it in agent.yaml (egress.file); docs/egress.md says how",
+    )
+    EGRESS_RULESET = (
+        "egress.ruleset",
+        Severity.UNTRUSTED,
+        "the nftables table in the node's kernel is not what the golden names, or somebody changed it meanwhile",
+        "find out who changed it; restart nodeseal-agent, which installs the table of its file anew",
+    )
+    EGRESS_DEVICE = (
+        "egress.device",
+        Severity.UNTRUSTED,
+        "a network device of the node may send and no uplink of the golden names it, or an uplink is not hooked",
+        "remove the device, or name it in egress.uplinks (or egress.counted) of the golden and of the node's file",
+    )
+    EGRESS_PROGRAM = (
+        "egress.program",
+        Severity.UNTRUSTED,
+        "a filter or program on a device of the node may pass bytes on beside the table: tc, XDP, tcx, nftables",
+        "remove it; networks that need such programs (Cilium's host routing) cannot have egress limits",
+    )
+    EGRESS_COUNTERS = (
+        "egress.counters-fell",
+        Severity.UNTRUSTED,
+        "what the node's table has counted fell within one boot: somebody reset or removed it",
+        "find out who did, and what left meanwhile (switch counters); the node is judged anew after a reboot",
+    )
+    EGRESS_UNEXPLAINED = (
+        "egress.unexplained-bytes",
+        Severity.UNTRUSTED,
+        "an uplink of the node sent more than its table let through, so bytes left beside the table",
+        "find out what sent them, and where they went (switch counters); the node is judged anew after a reboot",
+    )
     # Reference values
     GOLDEN_NONE = (
         "golden.none",

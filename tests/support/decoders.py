@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from nodeseal import documents
+from nodeseal.agent.egress.netlink import attribute, attributes, messages
 from nodeseal.cli.contents_deb import deb_files
 from nodeseal.cli.contents_rpm import rpm_files
 from nodeseal.crypto import floe
@@ -16,6 +18,7 @@ from nodeseal.crypto.ed25519 import Ed25519Signer, new_log_key
 from nodeseal.crypto.ima_signatures import read_ima_key
 from nodeseal.crypto.ssh_key import decode_ssh_key
 from nodeseal.crypto.ssh_signature import verify_ssh_signature
+from nodeseal.egress.listing import listed_lines
 from nodeseal.evidence.binding import Channel, Purpose
 from nodeseal.evidence.claims import Claims, decode_claims, encode_claims
 from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
@@ -59,8 +62,9 @@ from nodeseal.uefi.tagged_event import decode_tagged_event
 from nodeseal.verifier.keys.token_uri import parse_token_uri
 from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encode_call
 from nodeseal.x509.certificate import decode_certificate_file, split_certificates
-from support import goldens, ima, packages, sealed, ssh, uefi
+from support import egress, goldens, ima, packages, sealed, ssh, uefi
 from support.data import ROOT
+from support.egress_listing import LISTING
 from support.ima import decode_ima_log
 
 SELECTION = PcrSelection.of({HashAlg.SHA256: [0, 4, 7, 15]})
@@ -79,6 +83,13 @@ class Decoder:
     decode: Callable[[bytes], object]
     good: tuple[bytes, ...] = ()
     exact: bool = True
+
+
+_NETLINK = struct.pack("=IHHII", 28, 20, 0, 1, 0) + attribute(3, b"eth0\0")
+
+
+def _netlink(raw: bytes) -> object:
+    return [attributes(message.body) for _, _, message in messages(raw)]
 
 
 def _attest(attested: Quoted | Certified | Created) -> bytes:
@@ -265,7 +276,11 @@ DECODERS = {
         good=(EVIDENCE["pcr-values.json"],),
         exact=False,
     ),
-    "claims": Decoder(decode=decode_claims, good=(encode_claims(CLAIMS),)),
+    "claims": Decoder(
+        decode=decode_claims, good=(encode_claims(CLAIMS), encode_claims(replace(CLAIMS, egress=egress.claims_of())))
+    ),
+    "egress-listing": Decoder(decode=listed_lines, good=(LISTING.read_bytes(),), exact=False),
+    "netlink": Decoder(decode=_netlink, good=(_NETLINK,), exact=False),
     "ssh-key": Decoder(decode=decode_ssh_key, good=tuple(signer.blob for signer in SIGNERS)),
     "ssh-signature": Decoder(
         decode=lambda raw: verify_ssh_signature(raw, b"message", "n"),

@@ -13,6 +13,7 @@ from grpc import aio
 from nodeseal.crypto.hpke import Wrapped, finish_release, split_point, uncompressed_point
 from nodeseal.crypto.tls_identity import to_pem
 from nodeseal.crypto.tls_key import certificate_request, new_tls_key
+from nodeseal.egress.claims import EgressClaims
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import MAX_LOG_PIECE
@@ -47,6 +48,7 @@ class FakeNode:
         boot_log: its firmware's log; empty: no log.
         ima_log: ``binary_runtime_measurements``; None: no IMA.
         release_key: the release key of the last proof, with the PCRs of its policy.
+        egress: what it claims of egress limits.
         begins_epochs: whether it begins a lease epoch when none has begun, as agents do at their start.
     """
 
@@ -62,6 +64,7 @@ class FakeNode:
         self.leases: tuple[str, ...] = ()
         self.boot_log = b""
         self.ima_log: bytes | None = None
+        self.egress: EgressClaims | None = None
         self.begins_epochs = True
         self.boot_id = "3f0c7c9e-0000-4000-8000-000000000001"
 
@@ -107,7 +110,9 @@ class FakeNode:
     def claims(self) -> bytes:
         """Return the node's claims, encoded."""
         leases = tuple(LeaseId(lease) for lease in self.leases)
-        return encode_claims(Claims(boot_id=self.boot_id, kernel="6.1.0", agent_version="0.1.0", leases=leases))
+        return encode_claims(
+            Claims(boot_id=self.boot_id, kernel="6.1.0", agent_version="0.1.0", leases=leases, egress=self.egress)
+        )
 
     def qualifying(self, challenge: attestation_pb2.Challenge, purpose: Purpose, request: bytes = b"") -> bytes:
         """Return the qualifying data for a challenge; ``request`` is the one that a renewal is about."""

@@ -64,6 +64,12 @@ platform:
   manufacturers: ["IFX"]
   firmware: "7.2.3.1"
   ek_algorithms: ["rsa2048"]
+egress:
+  enclave: ["10.0.0.0/8", "fd00::/8"]
+  uplinks: ["bond0", "default-route", "eth1.100"]
+  counted: ["ib0"]
+  normal: {{rate: 2000000, burst: 131072, volume: 8000000000}}
+  tight: {{rate: 100000, burst: 131072, volume: 1000000000}}
 valid:
   from: "2026-01-01T00:00:00Z"
   until: "2026-12-31T23:59:59Z"

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from nodeseal.agent.config import AgentConfig
+from nodeseal.agent.egress.host import read_document
+from nodeseal.agent.egress.limits import EgressConfig
+from nodeseal.agent.egress.nft import Nft
 from nodeseal.agent.evidence.host import read_boot_id
 from nodeseal.agent.identity import StateDirectory
 from nodeseal.agent.tpm.password import is_credential, read_endorsement_password
@@ -22,6 +25,7 @@ from nodeseal.checks.certificates import read_certificates, validity_faults
 from nodeseal.checks.faults import Check, Fault, passed
 from nodeseal.checks.files import Named, file_faults, folder_faults, private_folder_faults, secret_faults
 from nodeseal.checks.reach import Server, reach_faults
+from nodeseal.errors import NodesealError
 
 _CA: Final = "verifier.ca_file"
 _DEVICE: Final = "device:"
@@ -50,6 +54,7 @@ def checks_of(config: AgentConfig, file: Path, now: datetime) -> tuple[Check, ..
         check("endorsement_auth_file", state, _password_faults, config.endorsement_auth_file),
         check("on_revocation", file, _command_faults, config.on_revocation),
         check("tcti", file, _device_faults, config.tcti),
+        check("egress.file", file, _egress_faults, config.egress),
         check("boot_log", host.boot_log, _log_faults, Named("boot_log", host.boot_log)),
         check("ima_log", host.ima_log, _log_faults, Named("ima_log", host.ima_log)),
     )
@@ -133,6 +138,17 @@ def _device_faults(tcti: str) -> Iterator[Fault]:
         yield named.fault("no such device", remedy, fatal=False)
     elif not os.access(named.path, os.R_OK | os.W_OK):
         yield named.fault("may not be opened", "let the agent's user be in the group tss", fatal=False)
+
+
+def _egress_faults(egress: EgressConfig | None) -> Iterator[Fault]:
+    """Check the egress file and nft. Both are warnings: whether the node may go without is for its golden to say."""
+    if egress is None:
+        return
+    try:
+        read_document(egress.file)
+        Nft()
+    except NodesealError as error:
+        yield Named("egress.file", egress.file).fault(f"no egress limits: {error}", error.remedy, fatal=False)
 
 
 def _log_faults(named: Named) -> Iterator[Fault]:

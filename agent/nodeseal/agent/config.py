@@ -8,9 +8,11 @@ from socket import gethostname
 from typing import Final
 
 from nodeseal.agent.calls.channels import VerifierConfig
+from nodeseal.agent.egress.limits import EgressConfig
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.local.callers import CallerRule
 from nodeseal.documents import Fields
+from nodeseal.egress.document import Level
 from nodeseal.logs import LogStyle, parse_log_style
 from nodeseal.settings import load_yaml
 
@@ -46,6 +48,7 @@ class AgentConfig:
         on_revocation: programs to run when leases end by force, each as argument list; no shell.
         revocation_timeout_seconds: how long each of them may run.
         host: where the kernel shows boot id, firmware and logs.
+        egress: the limits of what may leave; None: this node has none.
         hostname: what people call this node.
         log_style: style of log lines.
         retired: settings of older versions that the file still has; they are ignored.
@@ -61,6 +64,7 @@ class AgentConfig:
     on_revocation: tuple[tuple[str, ...], ...]
     revocation_timeout_seconds: int
     host: HostFiles
+    egress: EgressConfig | None = None
     hostname: str
     log_style: LogStyle
     retired: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ def load_config(path: Path) -> AgentConfig:
         on_revocation=_commands(fields),
         revocation_timeout_seconds=_optional_integer(fields, "revocation_timeout_seconds", 30, high=3600),
         host=_host(fields, folder),
+        egress=_egress(fields.fields("egress"), folder) if fields.has("egress") else None,
         hostname=fields.text("hostname", max_length=_MAX_HOSTNAME) if fields.has("hostname") else gethostname(),
         log_style=parse_log_style(fields, "log_format") if fields.has("log_format") else LogStyle.JSON,
         retired=fields.drop(_CAP_PCR),
@@ -115,6 +120,15 @@ def _host(fields: Fields, folder: Path) -> HostFiles:
         ima_log=path("ima_log", _IMA_LOG_OF_SHA256 if _IMA_LOG_OF_SHA256.exists() else _KERNEL.ima_log),
         firmware=path("firmware_directory", _KERNEL.firmware),
     )
+
+
+def _egress(fields: Fields, folder: Path) -> EgressConfig:
+    file, wrong = folder / fields.text("file"), fields.wrong("level", f"one of {', '.join(Level)}")
+    level = fields.text("level") if fields.has("level") else str(Level.NORMAL)
+    if level not in tuple(Level):
+        raise wrong
+    fields.done()
+    return EgressConfig(file=file, level=Level(level))
 
 
 def _address(fields: Fields, key: str) -> str:

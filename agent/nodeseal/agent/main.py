@@ -111,6 +111,42 @@ def check(
         raise typer.Exit(1)
 
 
+egress_app = typer.Typer(no_args_is_help=True, help="Egress limits of this node.", context_settings=HELP_NAMES)
+app.add_typer(egress_app, name="egress")
+
+
+@egress_app.callback()
+def _egress() -> None:
+    """Egress limits of this node."""
+
+
+@egress_app.command("plan")
+def egress_plan(
+    config: _ConfigOption = _DEFAULT_CONFIG,
+    *,
+    file: Annotated[Path | None, typer.Option("--file", help="An egress file, instead of the configuration's.")] = None,
+    tight: Annotated[bool, typer.Option("--tight", help="Show the limits of the level tight.")] = False,
+) -> None:
+    """Show the table that `run` would install, and which present connections it would limit. Change nothing.
+
+    Exit status 1 if a device of this machine contradicts the file. Needs root, to see whose the connections are.
+
+    Example: nodeseal-agent egress plan --file egress.yaml
+    """
+    from nodeseal.agent.config import load_config
+    from nodeseal.agent.egress.limits import EgressConfig
+    from nodeseal.agent.egress.plan import make_plan
+    from nodeseal.egress.document import Level
+
+    chosen = EgressConfig(file=file, level=Level.NORMAL) if file is not None else load_config(config).egress
+    if chosen is None:
+        raise MalformedInput(f"{config}: egress is missing", remedy="name a file: --file egress.yaml")
+    plan = make_plan(chosen.file, Level.TIGHT if tight else chosen.level)
+    print("\n".join(plan.lines))  # noqa: T201  # the command's result
+    if plan.problems:
+        raise typer.Exit(1)
+
+
 @app.command()
 def status(
     config: _ConfigOption = _DEFAULT_CONFIG,

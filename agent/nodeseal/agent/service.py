@@ -16,6 +16,7 @@ from nodeseal.agent.backoff import Backoff
 from nodeseal.agent.calls.channels import Link, node_channel
 from nodeseal.agent.config import AgentConfig
 from nodeseal.agent.diagnosis import Diagnosis, clock_fault
+from nodeseal.agent.egress.guard import EgressGuard
 from nodeseal.agent.enrol import each_identity, enrol
 from nodeseal.agent.evidence.attester import Attester
 from nodeseal.agent.identity import Identity, StateDirectory
@@ -66,7 +67,8 @@ class Agent:
         self._state: Final = StateDirectory(config.state_directory)
         self._state.claim()
         self._tpm: Final = TpmOwner(config.tcti, self._state.ak_unique(), config.tpm_timeout_seconds, password)
-        self._attester: Final = Attester(self._tpm, config.host, config.hostname)
+        self._egress: Final = EgressGuard(config.egress)
+        self._attester: Final = Attester(self._tpm, config.host, config.hostname, self._egress.claims)
         self._epoch: Final = LeaseEpoch(self._tpm, config.tpm_timeout_seconds)
         self._revoker: Final = Revoker(self._epoch, config.on_revocation, config.revocation_timeout_seconds)
         self._leases: Final = Leases(_clock, self._revoker.begin)
@@ -110,7 +112,8 @@ class Agent:
         socket = KeySocket(self._config.socket, service)
         self._epoch.begin()
         async with asyncio.TaskGroup() as group:
-            work = (self._epoch.keep(), self._belong(), socket.serve(), self._leases.watch(self._alive))
+            leases = self._leases.watch(self._alive)
+            work = (self._epoch.keep(), self._belong(), socket.serve(), leases, self._egress.keep())
             parts = [group.create_task(part) for part in work]
             await stop.wait()
             self._manager.stopping()
@@ -162,14 +165,18 @@ class Agent:
         _log.warning("not connected", error=str(error), **said, remedy=fault.remedy if fault else error.remedy)
 
     async def _connection(self) -> None:
-        """Hold one connection until it breaks, which raises, or its certificate was renewed or ran out."""
+        """Hold one connection until it breaks, which raises, or a new one is due.
+
+        It is due when the certificate was renewed or ran out, and when egress limits changed: a stream begins with a
+        round, and the verifier bounds how often streams begin.
+        """
         identity = await self._identity()
         channel = node_channel(self._config.verifier, identity)
         link = Link(channel=channel, identity=identity, address=self._config.verifier.address)
         stream = AttestationStream(link, self._attester, self._leases, self._status, _clock)
         self._releaser.link = link
         try:
-            await _first_to_end(stream.run(), self._renewal(link))
+            await _first_to_end(stream.run(), self._renewal(link), self._egress.changed())
         finally:
             self._releaser.link = None
             if stream.heard:

@@ -10,6 +10,7 @@ import typer
 from nodeseal.cli import output
 from nodeseal.cli.golden_capture import capture_golden
 from nodeseal.cli.golden_check import check_golden
+from nodeseal.cli.golden_egress import write_egress
 from nodeseal.cli.golden_explain import explain_node
 from nodeseal.cli.golden_outlook import show_outlook
 from nodeseal.cli.golden_predict import predict_golden
@@ -113,6 +114,7 @@ for _name, _command, _example in (
     ("predict", predict_golden, "rack-a.yaml --replace grubx64.efi --name rack-a.2 -o rack-a.2.yaml"),
     ("check", check_golden, "rack-a.2.yaml n-4xk2…"),
     ("explain", explain_node, "n-4xk2… --golden rack-a.yaml"),
+    ("egress", write_egress, "rack-a -o egress.yaml"),
     ("runtime", build_runtime, "--deb new.deb --merge rack-a.yaml -o rack-a-2.yaml"),
 ):
     app.command(_name, epilog=f"Example: nodeseal golden {_name} {_example}")(_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodeseal import documents
+from nodeseal.egress.claims import EgressClaims, egress_claims_plain, parse_egress_claims
 from nodeseal.errors import MalformedInput
 from nodeseal.ids import LeaseId, parse_lease_id
 
@@ -25,6 +26,7 @@ class Claims:
         leases: ids of the leases whose keys this node still holds.
         firmware_vendor: the firmware's maker in SMBIOS; empty: not known.
         firmware_version: the firmware's version in SMBIOS; empty: not known.
+        egress: its egress limits; None: it has none. The key is absent then, as in claims of agents that know none.
     """
 
     boot_id: str
@@ -33,20 +35,22 @@ class Claims:
     leases: tuple[LeaseId, ...] = ()
     firmware_vendor: str = ""
     firmware_version: str = ""
+    egress: EgressClaims | None = None
 
 
 def encode_claims(claims: Claims) -> bytes:
     """Return the canonical JSON (RFC 8785) of ``claims``."""
-    return documents.encode_json(
-        {
-            "agent_version": claims.agent_version,
-            "boot_id": claims.boot_id,
-            "firmware_vendor": claims.firmware_vendor,
-            "firmware_version": claims.firmware_version,
-            "kernel": claims.kernel,
-            "leases": list(claims.leases),
-        }
-    )
+    plain: dict[str, object] = {
+        "agent_version": claims.agent_version,
+        "boot_id": claims.boot_id,
+        "firmware_vendor": claims.firmware_vendor,
+        "firmware_version": claims.firmware_version,
+        "kernel": claims.kernel,
+        "leases": list(claims.leases),
+    }
+    if claims.egress is not None:
+        plain["egress"] = egress_claims_plain(claims.egress)
+    return documents.encode_json(plain)
 
 
 def decode_claims(raw: bytes) -> Claims:
@@ -65,6 +69,7 @@ def decode_claims(raw: bytes) -> Claims:
         leases=tuple(map(parse_lease_id, fields.texts("leases", max_items=MAX_CLAIMED_LEASES))),
         firmware_vendor=fields.text("firmware_vendor", max_length=128),
         firmware_version=fields.text("firmware_version", max_length=128),
+        egress=parse_egress_claims(fields.fields("egress")) if fields.has("egress") else None,
     )
     fields.done()
     return claims

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeseal.egress.document import egress_plain
 from nodeseal.golden.canonical import boot_plain, hexes, platform_plain, tagged, window_plain
 from nodeseal.golden.model import Golden
 from nodeseal.golden.rules import BootRules, RuntimeRules, Window
 from nodeseal.uefi.event_log_types import type_name
 
-_SECTIONS = ("pcrs", "boot", "runtime", "platform", "valid", "nodes", "reference")
+_SECTIONS = ("pcrs", "boot", "runtime", "platform", "egress", "valid", "nodes", "reference")
 _Rows = Iterator[tuple[str, str, tuple[str, ...]]]
 
 
@@ -53,6 +54,8 @@ def _rows(golden: Golden) -> _Rows:
         yield from _runtime(golden.runtime)
     if golden.platform is not None:
         yield from (("platform", key, _texts(value)) for key, value in platform_plain(golden.platform).items())
+    if golden.egress is not None:
+        yield from (("egress", key, _texts(value)) for key, value in egress_plain(golden.egress).items())
     yield from (("valid", key, _texts(value)) for key, value in window_plain(golden.valid).items())
     yield from (("nodes", label, (value,)) for label, value in sorted(golden.nodes.items()))
     yield from _reference(golden)

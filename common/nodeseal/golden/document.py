@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 
 from nodeseal.documents import Fields
+from nodeseal.egress.document import parse_egress
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.boot_section import parse_boot
 from nodeseal.golden.model import GOLDEN_FORMAT, Golden, PcrValues, document_of, shortfall
@@ -72,6 +73,7 @@ def _parse(fields: Fields, source: str) -> Golden:
         boot=boot,
         runtime=parse_runtime(take_fields(fields, "runtime")) if fields.has("runtime") else None,
         platform=parse_platform(take_fields(fields, "platform")) if fields.has("platform") else None,
+        egress=parse_egress(take_fields(fields, "egress")) if fields.has("egress") else None,
         valid=parse_valid(take_fields(fields, "valid")) if fields.has("valid") else ALWAYS,
         nodes=parse_nodes(take_fields(fields, "nodes")) if fields.has("nodes") else {},
         reference=take_reference(fields, pcrs) if fields.has("reference") else (),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nodeseal.egress.document import EgressDocument, Level
 from nodeseal.golden.model import NOT_PINNABLE, Golden
 from nodeseal.golden.rules import ALWAYS, BootRules, RuntimeRules
 from nodeseal.tpm.algorithms import HashAlg
@@ -61,6 +62,8 @@ def _covered(golden: Golden) -> Iterator[str]:
         yield f"every file that IMA measures: {len(runtime.files)} paths, {len(runtime.keys)} signing keys"
     if golden.platform is not None:
         yield "the TPM: maker, firmware or endorsement key"
+    if golden.egress is not None:
+        yield from _egress_rules(golden.egress)
     if golden.valid != ALWAYS:
         yield "the time: it counts in a window only"
     if golden.nodes:
@@ -86,6 +89,15 @@ def _boot_rules(rules: BootRules) -> Iterator[str]:
     yield from (f"boot log, {rules.bank.hashlib_name}: {what}" for what, rule in said.items() if rule)
 
 
+def _egress_rules(document: EgressDocument) -> Iterator[str]:
+    inside = ", ".join(map(str, document.enclave))
+    yield f"egress: bytes to {inside} are free; others leave by {', '.join(map(str, document.uplinks))} only"
+    for level in Level:
+        limits = document.limits(level)
+        numbers = f"{limits.rate} bytes a second, {limits.burst} at once, {limits.volume} in all until a reboot"
+        yield f"egress, {level}: {numbers}"
+
+
 def _open(golden: Golden) -> Iterator[str]:
     looked_at = frozenset[int]().union(*golden.static_pcrs().values())
     yield from _open_banks(golden)
@@ -100,11 +112,16 @@ def _open(golden: Golden) -> Iterator[str]:
         )
     if golden.boot is not None:
         yield from _open_boot(golden.boot, pinned)
+    yield from (f"egress {name}: it sends without a limit, and is only counted" for name in _counted(golden))
     if golden.runtime is None:
         yield "what runs after boot: there is no runtime section"
         yield "kexec: another kernel may run without another boot; only runtime rules can tell"
     else:
         yield from _open_runtime(golden.runtime)
+
+
+def _counted(golden: Golden) -> tuple[str, ...]:
+    return golden.egress.counted if golden.egress is not None else ()
 
 
 def _open_banks(golden: Golden) -> Iterator[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from nodeseal.documents import encode_json
+from nodeseal.egress.document import EgressDocument, egress_plain
 from nodeseal.errors import MalformedInput
 from nodeseal.golden.canonical import (
     Plain,
@@ -80,6 +81,7 @@ class Golden:
         boot: rules over the boot log, where exact values would be too narrow.
         runtime: rules over the IMA log; None: the golden does not look at what runs after boot.
         platform: rules over the TPM.
+        egress: limits of the bytes that leave a node; None: the golden demands none.
         valid: when the golden counts.
         nodes: labels of the nodes that the golden is for; empty: any node.
         reference: what a machine measured when the golden was made; only explains.
@@ -95,6 +97,7 @@ class Golden:
     boot: BootRules | None = field(default=None, compare=False)
     runtime: RuntimeRules | None = field(default=None, compare=False)
     platform: PlatformRules | None = field(default=None, compare=False)
+    egress: EgressDocument | None = field(default=None, compare=False)
     valid: Window = field(default=ALWAYS, compare=False)
     nodes: Mapping[str, str] = field(default_factory=dict, compare=False)
     reference: tuple[ReferenceEvent, ...] = field(default=(), compare=False)
@@ -171,6 +174,7 @@ def document_of(golden: Golden) -> Plain:
         "boot": boot_plain(golden.boot) if golden.boot else None,
         "runtime": runtime_plain(golden.runtime) if golden.runtime else None,
         "platform": platform_plain(golden.platform) if golden.platform else None,
+        "egress": egress_plain(golden.egress) if golden.egress else None,
         "valid": window_plain(golden.valid),
         "nodes": dict(sorted(golden.nodes.items())),
         "reference": reference_plain(golden.reference),

@@ -6,8 +6,10 @@ import pytest
 
 from nodeseal.agent import config as config_module
 from nodeseal.agent.config import load_config
+from nodeseal.agent.egress.limits import EgressConfig
 from nodeseal.agent.evidence.host import HostFiles
 from nodeseal.agent.local.callers import CallerRule
+from nodeseal.egress.document import Level
 from nodeseal.errors import MalformedInput
 from nodeseal.logs import LogStyle
 
@@ -78,6 +80,14 @@ def test_the_ima_log_of_the_strongest_bank_is_taken_where_the_kernel_has_one(
     assert load_config(written(tmp_path, GOOD)).host.ima_log.name == name
 
 
+def test_egress_limits_are_named_by_their_file_and_normal_unless_said_otherwise(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, GOOD)).egress is None
+    plain = load_config(written(tmp_path, GOOD + "egress: {file: egress.yaml}\n")).egress
+    assert plain == EgressConfig(file=tmp_path / "egress.yaml", level=Level.NORMAL)
+    tight = load_config(written(tmp_path, GOOD + "egress: {file: /etc/e.yaml, level: tight}\n")).egress
+    assert tight == EgressConfig(file=Path("/etc/e.yaml"), level=Level.TIGHT)
+
+
 def test_an_empty_list_of_callers_is_accepted_and_allows_nobody(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, GOOD.replace("callers:\n  - uid: 1000", "callers: []"))).callers == ()
 
@@ -98,6 +108,11 @@ def test_an_empty_list_of_callers_is_accepted_and_allows_nobody(tmp_path: Path) 
             "callers:", "on_revocation: [reboot]\ncallers:", "list of commands", id="a command that needs a shell"
         ),
         pytest.param("callers:", "log_format: xml\ncallers:", "json or console", id="an unknown log format"),
+        pytest.param(
+            "callers:", "egress: {file: e, level: low}\ncallers:", "level is not one of normal", id="no level"
+        ),
+        pytest.param("callers:", "egress: {level: tight}\ncallers:", "file is missing", id="limits without a file"),
+        pytest.param("callers:", "egress: {file: e, x: 1}\ncallers:", "unknown key: 'x'", id="unknown egress"),
         pytest.param("/run/nodeseal", "/run/" + "n" * 120, "socket is not", id="a socket path that is too long"),
     ],
 )

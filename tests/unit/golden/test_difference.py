@@ -95,7 +95,7 @@ def test_differences_stand_in_the_order_of_sections() -> None:
     before = parse_golden(FULL.encode(), "a")
     after = parse_golden(f'format: nodeseal/golden/1\nname: b\npcrs: {{sha256: {{"4": ["{A.hex()}"]}}}}'.encode(), "b")
     sections = [difference.section for difference in diff_goldens(before, after)]
-    order = ["pcrs", "boot", "runtime", "platform", "valid", "nodes", "reference"]
+    order = ["pcrs", "boot", "runtime", "platform", "egress", "valid", "nodes", "reference"]
     assert sections == sorted(sections, key=order.index)
     assert set(sections) == set(order)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from nodeseal.agent.evidence.host import HostFiles, read_boot_id, read_firmware
 from nodeseal.agent.evidence.logs import MeasuredLogs, NewLogs
 from nodeseal.agent.tpm.device import QuotedState
 from nodeseal.agent.tpm.owner import TpmOwner
+from nodeseal.egress.claims import EgressClaims
 from nodeseal.evidence.binding import Channel, Purpose, qualifying_data
 from nodeseal.evidence.claims import Claims, encode_claims
 from nodeseal.evidence.logs import KnownLogs
@@ -72,6 +74,13 @@ class Answer:
         )
 
 
+ClaimEgress = Callable[[], Awaitable[EgressClaims | None]]
+
+
+async def no_egress() -> None:
+    """Claim no egress limits."""
+
+
 class Attester:
     """Answers challenges with the TPM.
 
@@ -79,11 +88,13 @@ class Attester:
         tpm: the TPM.
         host: files of the kernel: id of this boot, firmware and logs.
         hostname: what people call this node.
+        egress: what to claim of egress limits.
     """
 
-    def __init__(self, tpm: TpmOwner, host: HostFiles, hostname: str) -> None:
+    def __init__(self, tpm: TpmOwner, host: HostFiles, hostname: str, egress: ClaimEgress = no_egress) -> None:
         self.hostname: Final = hostname
         self._tpm: Final = tpm
+        self._egress: Final = egress
         self._boot_id_file: Final = host.boot_id
         self._firmware: Final = read_firmware(host.firmware)
         self._logs: Final = MeasuredLogs(host.boot_log, host.ima_log)
@@ -121,7 +132,7 @@ class Attester:
             Unavailable: the TPM or the boot id cannot be read.
         """
         boot_id = self.boot_id()
-        claims = self._claims(boot_id, leases)
+        claims = self._claims(boot_id, leases, await self._egress())
         binding = qualifying_data(purpose, challenge.nonce, channel, claims)
         quoted = await self._tpm.call(lambda device: device.quote(challenge.selection, binding))
         measured = _values_of(IMA_PCR, challenge.selection, quoted)
@@ -129,7 +140,7 @@ class Attester:
         banks = await self.banks()
         return Answer(boot_id=boot_id, claims=claims, binding=binding, quoted=quoted, logs=logs, banks=banks)
 
-    def _claims(self, boot_id: str, leases: tuple[LeaseId, ...]) -> bytes:
+    def _claims(self, boot_id: str, leases: tuple[LeaseId, ...], egress: EgressClaims | None) -> bytes:
         return encode_claims(
             Claims(
                 boot_id=boot_id,
@@ -138,6 +149,7 @@ class Attester:
                 leases=leases,
                 firmware_vendor=self._firmware.vendor,
                 firmware_version=self._firmware.version,
+                egress=egress,
             )
         )
 

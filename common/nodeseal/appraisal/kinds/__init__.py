@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from nodeseal.appraisal.kinds import boot, ima, platform
+from nodeseal.appraisal.kinds import boot, egress, ima, platform
 from nodeseal.appraisal.kinds.kind import Kind
 
-KINDS: Final[tuple[Kind[Any], ...]] = (platform, boot, ima)
+KINDS: Final[tuple[Kind[Any], ...]] = (platform, boot, ima, egress)
 """The order in which kinds are proved and judged, and in which their findings are shown. IMA needs what boot proved."""

@@ -77,6 +77,7 @@ _OF_KINDS: Final[Mapping[str, tuple[str, Claim]]] = {
     "platform": ("hardware", Claim.CONTRAINDICATED),
     "uefi": ("configuration", Claim.CONTRAINDICATED),
     "ima": ("executables", Claim.CONTRAINDICATED),
+    "egress": ("configuration", Claim.CONTRAINDICATED),
 }
 _OF_FINDINGS: Final[Mapping[FindingId, tuple[str, Claim]]] = {
     FindingId.PCR_DIGEST: ("instance-identity", Claim.INVALID),
