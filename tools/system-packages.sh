@@ -18,6 +18,8 @@ need tpm2-tools command -v tpm2_checkquote
 need softhsm2 command -v softhsm2-util
 need openssl command -v openssl
 need openssh-client command -v ssh-keygen
+need nftables command -v nft
+need iproute2 command -v tc
 need golang-go command -v go
 need golang-golang-x-mod-dev test -d /usr/share/gocode/src/golang.org/x/mod/sumdb
 need gcc command -v gcc
