@@ -151,6 +151,8 @@ def _stale(question: Question) -> Iterator[str]:
 
 def _missing(question: Question, rules: Rules, counted: tuple[PersonId, ...]) -> Iterator[str]:
     if rules.solo:
+        if not question.people[question.proposal.proposer].approves and not counted:
+            yield "an approver: whoever proposed it may not decide it alone"
         return
     wrong = refusal_of_signature(question, question.proposal.proposer, question.signature, rules)
     if wrong:

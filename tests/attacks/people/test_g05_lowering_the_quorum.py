@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nodeseal.crypto.hpke import Suite
 from nodeseal.errors import OutOfOrder
 from nodeseal.golden.document import dump_golden
 from nodeseal.golden.model import Golden
@@ -112,6 +113,27 @@ def test_g05_rules_change_by_the_old_and_the_new_quorum_only(tmp_path: Path) -> 
             assert len(in_force.warnings) == 3
             assert (await ann.approve(lower)).outcome == "executed"
             assert "1 other person" in (await kim.calls.rules.GetRules(pb.GetRulesRequest())).words
+
+    with a_verifier(tmp_path) as verifier:
+        asyncio.run(case(verifier))
+
+
+def test_g05_under_solo_an_operator_does_not_get_around_the_roles_by_a_proposal(tmp_path: Path) -> None:
+    async def case(verifier: RunningVerifier) -> None:
+        async with somebody(verifier, "olga", Role.OPERATOR) as olga, several(verifier, names=("kim",)) as people:
+            change = {
+                "kind": "key.create",
+                "key": "llama",
+                "suite": Suite.MLKEM768_X25519.value,
+                "store": "file",
+                "silence_seconds": 0,
+            }
+            proposal = await olga.make(await olga.draft(change), b"", b"")
+            assert proposal.outcome == "open"
+            assert not (await olga.calls.keys.ListKeys(admin_pb2.ListKeysRequest())).keys
+            assert (await people["kim"].approve(proposal)).outcome == "executed"
+            alone = await people["kim"].make(await people["kim"].draft({**change, "key": "two"}), b"", b"")
+            assert alone.outcome == "executed"
 
     with a_verifier(tmp_path) as verifier:
         asyncio.run(case(verifier))

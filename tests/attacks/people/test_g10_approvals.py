@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
 from nodeseal.crypto.hpke import Suite
+from nodeseal.ids import digest_of
+from nodeseal.v1 import admin_pb2
+from support.admin import content_of
 from support.audits import log_key_of
 from support.terminal import Terminal
 from support.together import quorum_rules, several
-from support.verifier import RunningVerifier, a_verifier
+from support.verifier import RunningVerifier, a_verifier, refused
 
 CREATE = {
     "kind": "key.create",
@@ -49,6 +54,31 @@ def test_g10_approvals_are_decided_again_from_an_export_alone(tmp_path: Path) ->
         refused = auditor.type("audit", "verify", "export", "--key", "log.vkey", exit_code=1).stderr
         assert "log.export" in refused
         assert sha256(raw).hexdigest() not in refused
+
+
+def test_g10_an_edited_proposal_takes_no_effect(tmp_path: Path) -> None:
+    """What people signed counts, not what the database says of it."""
+
+    async def case() -> None:
+        async with several(verifier, quorum_rules()) as people:
+            kim, lee, _ = people.values()
+            content, other = content_of("llama", 1), content_of("mallory", 1)
+            change = {"kind": "model.register", "model": digest_of(content), "again": False}
+            first, second = await kim.propose(change, content), await kim.propose(change, content)
+            with closing(sqlite3.connect(verifier.folder / "verifier.sqlite")) as database, database:
+                database.execute("UPDATE proposals SET attachment = ? WHERE proposal = ?", (other, first.proposal))
+            edited = await lee.approve(first)
+            assert (edited.outcome, "attachment is not the one" in edited.why) == ("failed", True)
+            with closing(sqlite3.connect(verifier.folder / "verifier.sqlite")) as database, database:
+                forged = second.document.replace(b"a test", b"b test")
+                database.execute("UPDATE proposals SET document = ? WHERE proposal = ?", (forged, second.proposal))
+            refusal = await refused(lee.approve(second, lee.sign(forged)))
+            assert "was changed by hand" in refusal.details
+            assert not (await kim.calls.models.ListModels(admin_pb2.ListModelsRequest())).models
+
+    with a_verifier(tmp_path) as verifier:
+        verifier.tampered = True
+        asyncio.run(case())
 
 
 def _proposal(path: Path) -> bytes:

@@ -187,6 +187,15 @@ def test_g05_the_first_quorum_needs_those_who_will_be_asked() -> None:
     assert decide(replace(alone, following=None, signature=b"")).outcome is Outcome.APPROVED
 
 
+def test_g05_under_solo_an_operator_does_not_decide_alone() -> None:
+    operator = {**PEOPLE, KIM: member(KIM, SIGNERS[KIM], approves=False)}
+    alone = replace(question(SOLO), people=operator, approvals=())
+    assert (decide(alone).outcome, decide(alone).why[0].startswith("an approver")) == (Outcome.OPEN, True)
+    document = a_proposal(SOLO).encode()
+    assert decide(replace(alone, approvals=(approval(LEE, document),))).outcome is Outcome.APPROVED
+    assert decide(replace(alone, people=PEOPLE)).outcome is Outcome.APPROVED
+
+
 def test_g05_rules_that_skip_a_version_are_stale() -> None:
     assert decide(replace(question(), following=quorum_rules(version=4))).outcome is Outcome.STALE
 

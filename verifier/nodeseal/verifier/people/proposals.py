@@ -285,6 +285,7 @@ class Proposals:
             change=asked.proposal.change, attachment=record.attachment, reason=asked.proposal.reason, by=mandate
         )
         try:
+            require_attachment(asked.proposal.change, record.attachment)
             await execute(self._executors, order)
         except _TRANSIENT as error:
             _log.error("an approved proposal could not take effect yet", proposal=record.proposal, error=str(error))

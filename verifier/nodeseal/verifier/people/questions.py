@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from nodeseal.errors import MalformedInput
 from nodeseal.governance.changes import ChangeKind
-from nodeseal.governance.proposal import Proposal, decode_proposal
+from nodeseal.governance.proposal import Proposal, decode_proposal, proposal_id
 from nodeseal.governance.quorum import Approval, Question, QuorumAnswer, decide
 from nodeseal.governance.rules import Rules, decode_rules
 from nodeseal.governance.sanction import ApprovedProposal
@@ -58,7 +59,7 @@ def ask(
         now: the time.
         further: approvals that are not recorded yet; each replaces an older one of the same person.
     """
-    proposal = decode_proposal(record.document, f"proposal {record.proposal}")
+    proposal = proposal_of(record)
     again = {approval.person for approval in further}
     known = tuple(each for each in approvals_of(connection, record.proposal) if each.person not in again)
     question = Question(
@@ -85,5 +86,11 @@ def _following(connection: sa.Connection, proposal: Proposal, record: ProposalRe
 
 
 def proposal_of(record: ProposalRecord) -> Proposal:
-    """Return what a record's document says."""
+    """Return what a record's document says.
+
+    Raises:
+        MalformedInput: the document was changed in the database.
+    """
+    if proposal_id(record.document) != record.proposal:
+        raise MalformedInput(f"store: the document of proposal {record.proposal} was changed by hand")
     return decode_proposal(record.document, f"proposal {record.proposal}")
