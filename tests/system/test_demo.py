@@ -31,6 +31,8 @@ PROMISES = (
     "the finding names the program: /tmp/copy-weights",
     "the TPM already refuses to use the key",
     "the loader was told",
+    "one person alone is refused, and told which command proposes it",
+    "Lee's signature over the proposal let it take effect",
 )
 """In the order in which they are kept; the demo says each only after it has checked it."""
 

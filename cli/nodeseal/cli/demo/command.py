@@ -47,7 +47,7 @@ def demo(
 
 
 def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks: bool) -> None:
-    from nodeseal.cli.demo import machines, story  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
+    from nodeseal.cli.demo import machines, story, together  # noqa: PLC0415 - NumPy and software TPMs would slow every other command
 
     nodes = machines.build_machines(stage, narrator)
     ports = story.start_verifier(stage, narrator)
@@ -60,6 +60,7 @@ def _play(stage: Stage, narrator: Narrator, model: Path, *, keep: bool, attacks:
         story.end_by_force(stage, narrator, nodes.busy, ids[nodes.busy.name])
         story.run_unknown(stage, narrator, nodes.busy, ids[nodes.busy.name])
         story.tamper(stage, narrator, nodes.good, ids[nodes.good.name])
+        together.decide_together(stage, narrator)
     story.show_records(stage, narrator)
     story.tell_where(stage, narrator, nodes.good, running=keep)
     if keep:
