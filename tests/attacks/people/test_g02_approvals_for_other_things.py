@@ -121,3 +121,35 @@ def test_g02_a_suspended_person_neither_calls_nor_counts(tmp_path: Path) -> None
 
     with a_verifier(tmp_path) as verifier:
         asyncio.run(case())
+
+
+def test_g02_a_suspension_by_one_person_lapses_and_one_by_two_does_not(tmp_path: Path) -> None:
+    clocks = MovableClocks()
+
+    async def case() -> None:
+        async with in_process(verifier, clocks), several(verifier) as people:
+            kim, lee, _ = people.values()
+            for key in ("one", "two"):
+                await kim.calls.keys.CreateKey(admin_pb2.CreateKeyRequest(key_id=key))
+                await kim.calls.keys.SuspendKey(admin_pb2.SuspendKeyRequest(key_id=key, reason="leak?"))
+            await lee.calls.keys.SuspendKey(admin_pb2.SuspendKeyRequest(key_id="two", reason="yes"))
+            clocks.wall_ahead += timedelta(hours=71)
+            assert await suspended(kim) == {"one", "two"}
+            clocks.wall_ahead += timedelta(hours=1, minutes=1)
+            for _ in range(600):
+                if await suspended(kim) == {"two"}:
+                    break
+                await asyncio.sleep(0.05)
+            assert await suspended(kim) == {"two"}
+        kinds = [(record["action"], record["subject"]) for record in verifier.records()]
+        assert ("key.resumed", "key/one") in kinds
+        assert ("key.resumed", "key/two") not in kinds
+
+    with a_verifier(tmp_path, start=False) as verifier:
+        asyncio.run(case())
+
+
+async def suspended(somebody: Somebody) -> set[str]:
+    """Return the keys that are suspended."""
+    keys = (await somebody.calls.keys.ListKeys(admin_pb2.ListKeysRequest())).keys
+    return {key.key_id for key in keys if key.HasField("suspended")}

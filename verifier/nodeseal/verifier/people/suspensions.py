@@ -30,8 +30,8 @@ from nodeseal.verifier.ledger.acts import (
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.restrictions import require_key
 from nodeseal.verifier.people.renewals import require_person
-from nodeseal.verifier.store.persons import list_persons
-from nodeseal.verifier.store.policy import find_key, list_keys
+from nodeseal.verifier.store.persons import lapsed_persons
+from nodeseal.verifier.store.policy import find_key, lapsed_keys
 
 SUSPENSION: Final = timedelta(hours=72)
 """How long one person's suspension lasts, unless a second one confirms it."""
@@ -118,14 +118,9 @@ class Suspensions:
         now = self._fleet.clock.wall()
 
         def lapsed(connection: sa.Connection) -> tuple[Act, ...]:
-            keys = (key for key in list_keys(connection) if key.revoked is None)
             return (
-                *(KeyResumed(key_id=key.key_id, lapsed=True) for key in keys if _over(key.suspended_until, now)),
-                *(
-                    PersonResumed(name=person.name, lapsed=True)
-                    for person in list_persons(connection)
-                    if _over(person.suspended_until, now)
-                ),
+                *(KeyResumed(key_id=key_id, lapsed=True) for key_id in lapsed_keys(connection, now)),
+                *(PersonResumed(name=name, lapsed=True) for name in lapsed_persons(connection, now)),
             )
 
         try:
@@ -133,10 +128,6 @@ class Suspensions:
                 await self._fleet.ledger.commit(VERIFIER, lambda connection: Decided(None, lapsed(connection)))
         except NodesealError as error:
             _log.error("suspensions could not lapse yet", error=str(error))
-
-
-def _over(until: datetime | None, now: datetime) -> bool:
-    return until is not None and now >= until
 
 
 def _is_key_suspended(connection: sa.Connection, key_id: KeyId) -> bool:

@@ -103,6 +103,12 @@ def suspend_person(
     connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(values))
 
 
+def lapsed_persons(connection: sa.Connection, now: datetime) -> list[PersonId]:
+    """Return people whose suspension has lapsed."""
+    over = sa.and_(PERSONS.c.removed.is_(None), PERSONS.c.suspended_until <= now)
+    return [PersonId(row.name) for row in connection.execute(sa.select(PERSONS.c.name).where(over))]
+
+
 def confirm_person(connection: sa.Connection, name: PersonId) -> None:
     """Let the suspension of a person not lapse."""
     connection.execute(PERSONS.update().where(PERSONS.c.name == name).values(suspended_until=None))

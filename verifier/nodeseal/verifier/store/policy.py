@@ -239,6 +239,12 @@ def confirm_key(connection: sa.Connection, key_id: KeyId) -> None:
     connection.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(suspended_until=None))
 
 
+def lapsed_keys(connection: sa.Connection, now: datetime) -> list[KeyId]:
+    """Return keys in force whose suspension has lapsed, without their grants, which may be many."""
+    over = sa.and_(KEYS.c.revoked.is_(None), KEYS.c.suspended_until <= now)
+    return [KeyId(row.key_id) for row in connection.execute(sa.select(KEYS.c.key_id).where(over))]
+
+
 def find_grant(connection: sa.Connection, key_id: KeyId, node_id: NodeId) -> int:
     """Return how many leases of a key a node may hold at once; 0: it is not granted."""
     return connection.scalar(_FIND_GRANT, {"key": key_id, "node": node_id}) or 0
