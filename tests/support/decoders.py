@@ -25,6 +25,10 @@ from nodeseal.evidence.folder import EvidenceFolder, decode_evidence_folder
 from nodeseal.evidence.release_context import ReleaseContext, decode_release_context, encode_release_context
 from nodeseal.evidence.round import Evidence
 from nodeseal.golden.document import parse_golden
+from nodeseal.governance.proposal import decode_proposal
+from nodeseal.governance.reslot import decode_reslot, encode_reslot
+from nodeseal.governance.rules import SOLO, decode_rules, parse_rules
+from nodeseal.governance.sanction import ApprovedProposal, decode_approved
 from nodeseal.ids import KeyId, Nonce, digest_of, lease_id_of, node_id_of
 from nodeseal.ima.log import claimed_bank, encode_ima_entry, ima_entries
 from nodeseal.ima.signature import decode_ima_signature
@@ -62,7 +66,7 @@ from nodeseal.uefi.tagged_event import decode_tagged_event
 from nodeseal.verifier.keys.token_uri import parse_token_uri
 from nodeseal.wire.varlink import Call, Frames, decode_call, decode_reply, encode_call
 from nodeseal.x509.certificate import decode_certificate_file, split_certificates
-from support import egress, goldens, ima, packages, sealed, ssh, uefi
+from support import egress, goldens, ima, packages, sealed, ssh, together, uefi
 from support.data import ROOT
 from support.egress_listing import LISTING
 from support.ima import decode_ima_log
@@ -299,6 +303,20 @@ DECODERS = {
         decode=lambda raw: parse_vkey(raw.decode(errors="replace")),
         good=(checkpoint_key("a.example/log", LOG_SIGNER.public).text.encode(),),
     ),
+    "rules": Decoder(
+        decode=lambda raw: decode_rules(raw, "rules"), good=(together.quorum_rules().encode(), SOLO.encode())
+    ),
+    "rules-file": Decoder(
+        decode=lambda raw: parse_rules(raw, "rules.yaml"),
+        good=(b'format: "nodeseal/rules/1"\nversion: 1\nrule: "solo"\n',),
+        exact=False,
+    ),
+    "proposal": Decoder(decode=lambda raw: decode_proposal(raw, "proposal"), good=(together.PROPOSAL.encode(),)),
+    "approvals": Decoder(
+        decode=lambda raw: decode_approved(raw, "approvals"),
+        good=(ApprovedProposal(document=b"document", signature=b"", approvals=()).encode(),),
+    ),
+    "reslot": Decoder(decode=decode_reslot, good=(encode_reslot(SLOTS, (MODEL_KEY,)),)),
     "release-context": Decoder(decode=decode_release_context, good=(encode_release_context(CONTEXT),)),
     "content": Decoder(decode=parse_content, good=(sealed.CONTENT.encode(), _stored("nodeseal.model.json"))),
     "slots": Decoder(decode=parse_slots, good=(SLOTS.encode(), _stored("nodeseal.slots.json"))),

@@ -6,18 +6,32 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from nodeseal.documents import encode_json
-from nodeseal.governance.proposal import NAMESPACE
+from nodeseal.documents import Fields, encode_json
+from nodeseal.governance.changes import parse_change
+from nodeseal.governance.proposal import NAMESPACE, Proposal
 from nodeseal.governance.rules import Rules, parse_rules
-from nodeseal.ids import digest_of
+from nodeseal.ids import Digest, PersonId, digest_of
 from nodeseal.v1 import governance_pb2 as pb
 from nodeseal.v1 import people_pb2
 from nodeseal.verifier.states import Role
 from support.ssh import Signer, ed25519_signer
 from support.verifier import RunningVerifier, Stubs
 
+PROPOSAL = Proposal(
+    trust_domain="test.example",
+    origin="log",
+    change=parse_change(Fields({"kind": "key.revoke", "key": "llama"}, "change")),
+    base=Digest("a" * 64),
+    rules=Digest("b" * 64),
+    proposer=PersonId("kim"),
+    reason="leaked",
+    expires=datetime(2027, 1, 2, tzinfo=UTC),
+    nonce=bytes(16),
+)
+"""A proposal that is nobody's."""
 PEOPLE = ("kim", "lee", "ann")
 QUORUM = """\
 format: "nodeseal/rules/1"
