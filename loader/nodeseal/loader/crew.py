@@ -72,6 +72,7 @@ class Crew(Closing):
             wait(helpers)
         finally:
             run.end()
+            run.after_each = _nothing  # it knows the run: a circle that would keep what the work holds, plaintext too
         for helper in (*helpers, *(guest for guest in guests if not guest.cancel())):
             helper.result()
 
@@ -125,6 +126,10 @@ class Crew(Closing):
                 wipe(buffer)
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class _Run:
     """The remaining work of one call of :meth:`Crew.for_each`."""
 
@@ -135,7 +140,7 @@ class _Run:
         self._changed = Condition()
         self._helpers = 0
         self._stopped = False
-        self.after_each: Callable[[], None] = lambda: None
+        self.after_each: Callable[[], None] = _nothing
 
     def help(self, buffer: memoryview) -> None:
         """Work in a thread of the crew. A thread that comes late finds nothing left."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread, get_ident
@@ -186,6 +188,30 @@ def test_an_error_of_a_thread_that_joined_is_raised() -> None:
 
     with Crew(2) as crew, pytest.raises(RuntimeError):
         crew.for_each(range(6), 1, work, waits=lambda: True)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_what_the_work_holds_is_freed_at_its_end_and_not_when_circles_are_looked_for(count: int) -> None:
+    class Plaintext:
+        """Memory that the work fills."""
+
+    held = Plaintext()
+    freed = weakref.ref(held)
+
+    def work(_: int, __: memoryview, held: Plaintext = held) -> None:
+        assert isinstance(held, Plaintext)
+
+    gc.disable()
+    try:
+        with Crew(2) as crew:
+            crew.for_each(range(count), 1, work, waits=lambda: True)
+            del work, held
+            deadline = time.monotonic() + 30
+            while freed() is not None and time.monotonic() < deadline:
+                time.sleep(0.01)  # a thread may still be putting its call away
+            assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_nobody_joins_where_nothing_waits() -> None:
