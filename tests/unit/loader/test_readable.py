@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.errors import ProofFailed
+from nodeseal.errors import PolicyRefused, ProofFailed
 from nodeseal.loader import open_model
 from nodeseal.loader.readable import folder_in_memory, readable_folder
 from support.damage import flip
@@ -70,3 +70,16 @@ def test_a_weight_that_changed_after_the_model_was_opened_is_refused(tmp_path: P
         flip(sample.weights)
         with pytest.raises(ProofFailed, match=r"model\.safetensors"), folder_in_memory(model):
             pass
+
+
+def test_no_folder_is_made_after_the_lease_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = sealed_model(tmp_path / "model")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
+    with open_model(sample.directory, sample.keys) as model:
+        with folder_in_memory(model) as folder:
+            assert folder.parent == tmp_path
+        model._lease.end("revoked by ada")
+        with pytest.raises(PolicyRefused, match="revoked by ada"), folder_in_memory(model):
+            pass
+    assert sorted(tmp_path.iterdir()) == before
