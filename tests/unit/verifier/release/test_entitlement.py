@@ -126,3 +126,29 @@ def test_rotation_needs_no_grant_but_a_key_in_force(database: sa.Connection) -> 
     assert refused(decision) == [("release.slot", "")]
     assert decision.findings[0].id is FindingId.RELEASE_SLOT
     assert decision.findings[0].expected == "a slot of a key held here and in force"
+
+
+def test_the_first_of_two_usable_slots_is_opened(database: sa.Connection) -> None:
+    database.execute(GRANTS.insert().values(key_id="spare", node_id=NODE, max_leases=1))
+    assert decided(database).require().key.key_id == "llama"
+
+
+def test_more_leases_than_the_limit_allows_leave_room_for_none(database: sa.Connection) -> None:
+    assert ("release.lease-limit", "llama") in refused(decided(database, {"llama": 3}))
+
+
+def test_a_grant_of_one_lease_allows_the_first(database: sa.Connection) -> None:
+    database.execute(GRANTS.update().values(max_leases=1))
+    assert decided(database).require().key.key_id == "llama"
+
+
+def test_a_refusal_tells_a_revoked_key_from_a_missing_grant(database: sa.Connection) -> None:
+    database.execute(KEYS.update().where(KEYS.c.key_id == "llama").values(revoked=NOW))
+    seen = {finding.where: finding.seen for finding in decided(database).findings}
+    assert seen == {"llama": "the key was revoked", "spare": f"no grant for {NODE}"}
+
+
+@pytest.mark.parametrize("version", [KEYS.c.version + 1, KEYS.c.version - 1])
+def test_a_slot_of_another_version_of_the_key_is_none(database: sa.Connection, version: sa.ColumnElement[int]) -> None:
+    database.execute(KEYS.update().values(version=version))
+    assert ("release.slot", "") in refused(decided(database))

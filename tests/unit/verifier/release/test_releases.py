@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from nodeseal.appraisal.model import Appraisal, Baseline, KnownNode
 from nodeseal.appraisal.release import Certification
-from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, Unavailable
+from nodeseal.errors import NodesealError, PolicyRefused, ProofFailed, TooManyRequests, Unavailable
+from nodeseal.findings import Finding, FindingId
 from nodeseal.ids import LeaseId
 from nodeseal.tpm.pcr import PcrSelection
 from nodeseal.verifier.fleet.exchange import RoundOutcome, Verdict
@@ -167,3 +168,151 @@ def test_a_lease_that_a_restriction_overtook_ends_since_no_restriction_may_end_i
         asyncio.run(Releases(fleet, unused, unused, unused)._release(request, unused, unused, bytearray()))
     engine.dispose()
     assert [act.kind for act in acts] == ["lease.ended", "release.denied"]
+
+
+class RecordingLedger:
+    """Keeps the acts that it is given, or says that the share is used up."""
+
+    def __init__(self) -> None:
+        self.acts: list[Any] = []
+        self.proved: list[bool] = []
+        self.full = False
+
+    async def commit(self, _actor: str, decide: Any, *, proved: bool = True, **_: object) -> Any:
+        if self.full:
+            raise TooManyRequests("share used up")
+        self.acts += decide(None).acts
+        self.proved.append(proved)
+        return SimpleNamespace(recorded=())
+
+
+class Taken:
+    """A rate that nobody reaches."""
+
+    def take(self, *_: object) -> None:
+        """Count nothing."""
+
+
+def releases(ledger: RecordingLedger, goldens: tuple[object, ...] = (GOLDEN,)) -> Releases:
+    fleet: Any = SimpleNamespace(
+        ledger=ledger, clock=SimpleNamespace(steady=lambda: 0.0), policy=SimpleNamespace(goldens=goldens)
+    )
+    rounds: Any = SimpleNamespace(
+        ask=lambda *_, **__: SimpleNamespace(challenge=SimpleNamespace(selection=CHALLENGE.selection))
+    )
+    unused: Any = Taken()
+    return Releases(fleet, rounds, unused, unused)
+
+
+def a_node(*, trusted: bool = True, goldens: tuple[object, ...] = (GOLDEN,)) -> Any:
+    return SimpleNamespace(
+        record=SimpleNamespace(node_id=NODE),
+        actor="node",
+        leases={LeaseId("l-" + "a" * 26): None},
+        goldens=goldens,
+        baseline=None,
+        banks=(4,),
+        findings=(),
+        trusted=lambda _: trusted,
+        state_at=lambda _: NodeState.TRUSTED if trusted else NodeState.STALE,
+    )
+
+
+WANTED: Any = SimpleNamespace(model_digest=MODEL)
+
+
+@pytest.fixture
+def entitled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node may have the key, as far as grants go."""
+    monkeypatch.setattr(Releases, "_entitlement", lambda *_: asyncio.sleep(0, Entitlement(None, ())))
+
+
+@pytest.mark.usefixtures("entitled")
+def test_a_node_that_may_have_a_key_is_asked_and_what_it_says_of_banks_changes_nothing_else() -> None:
+    ledger, node = RecordingLedger(), a_node()
+    unused: Any = None
+    request = asyncio.run(releases(ledger).begin(node, unused, WANTED, (0x0B, 0x0C)))
+    assert (request.node, ledger.acts, node.banks) == (node, [], (4,))
+
+
+@pytest.mark.usefixtures("entitled")
+@pytest.mark.parametrize(
+    ("node", "goldens", "code"),
+    [
+        (a_node(trusted=False), (GOLDEN,), "release.node-state"),
+        (a_node(), (), "golden.none"),
+    ],
+)
+def test_a_request_is_refused_and_recorded_before_anything_is_asked(
+    node: Any, goldens: tuple[object, ...], code: str
+) -> None:
+    ledger = RecordingLedger()
+    unused: Any = None
+    with pytest.raises(PolicyRefused) as caught:
+        asyncio.run(releases(ledger, goldens).begin(node, unused, WANTED))
+    assert [finding.id.code for finding in caught.value.findings] == [code]
+    assert [(act.kind, act.codes) for act in ledger.acts] == [("release.denied", (code,))]
+    assert ledger.proved == [False]
+
+
+@pytest.mark.usefixtures("entitled")
+def test_a_node_whose_golden_was_retired_a_moment_ago_asks_again() -> None:
+    ledger = RecordingLedger()
+    unused: Any = None
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(releases(ledger).begin(a_node(goldens=()), unused, WANTED))
+    assert (caught.value.remedy, ledger.acts) == ("ask again", [])
+
+
+@pytest.mark.usefixtures("entitled")
+def test_denials_that_the_share_left_out_are_counted_once() -> None:
+    ledger, node = RecordingLedger(), a_node(trusted=False)
+    service = releases(ledger)
+    unused: Any = None
+
+    def refuse() -> None:
+        with pytest.raises(PolicyRefused):
+            asyncio.run(service.begin(node, unused, WANTED))
+
+    for full in (False, True, True, False, False):
+        ledger.full = full
+        refuse()
+    assert [act.unrecorded for act in ledger.acts] == [0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "proved"),
+    [
+        (ProofFailed(Finding(id=FindingId.QUOTE_NONCE, expected="a", seen="b")), False),
+        (PolicyRefused(Finding(id=FindingId.RELEASE_KEY, expected="a", seen="b")), True),
+    ],
+)
+def test_what_a_proof_lacks_is_recorded_and_said(
+    monkeypatch: pytest.MonkeyPatch, error: ProofFailed | PolicyRefused, *, proved: bool
+) -> None:
+    async def refuse(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(Releases, "_approve", refuse)
+    ledger = RecordingLedger()
+    request: Any = SimpleNamespace(node=a_node(), wanted=WANTED)
+    unused: Any = None
+    with pytest.raises((ProofFailed, PolicyRefused)) as caught:
+        asyncio.run(releases(ledger).finish(request, unused))
+    assert caught.value is error
+    assert [act.codes for act in ledger.acts] == [(error.findings[0].id.code,)]
+    assert ledger.proved == [proved]
+
+
+def test_leases_that_the_node_does_not_hold_are_given_back_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[object] = []
+
+    async def end(*given: object) -> None:
+        ended.append(given)
+
+    monkeypatch.setattr(Releases, "_end", end)
+    service, node = releases(RecordingLedger()), a_node()
+    asyncio.run(service.give_back(node, (LeaseId("l-" + "b" * 26),)))
+    assert not ended
+    asyncio.run(service.give_back(node, (*node.leases, LeaseId("l-" + "b" * 26))))
+    assert len(ended) == 1
