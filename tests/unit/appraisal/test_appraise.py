@@ -355,3 +355,12 @@ def test_an_untrusted_node_that_changes_nothing_stays_untrusted(good: Round) -> 
     appraisal = untrusted.appraise()
     later = untrusted.then(appraisal)
     assert ids(later.appraise(later.evidence(values=False))) == [FindingId.PCR_MISMATCH]
+
+
+@pytest.mark.parametrize("boot_id", ["00000000-0000-4000-8000-000000000000", "ffffffff-0000-4000-8000-000000000000"])
+def test_another_boot_is_another_boot_whichever_id_is_greater(good: Round, boot_id: str) -> None:
+    other = replace(CLAIMS, boot_id=boot_id)
+    rebooted = good.then(good.appraise(), claims=other, clock_info=RESET).appraise()
+    assert rebooted.continuity is Continuity.REBOOTED
+    assert rebooted.baseline.boot_id == boot_id
+    assert not rebooted.keeps_leases

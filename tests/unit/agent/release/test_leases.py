@@ -10,7 +10,7 @@ from nodeseal.agent.release import leases as leases_module
 from nodeseal.agent.release.leases import ForcedEnd, HeldLease, Leases
 from nodeseal.causes import EndCause
 from nodeseal.errors import Unavailable
-from nodeseal.ids import LeaseId
+from nodeseal.ids import Digest, LeaseId
 from support.leases import ONE, TWO, released
 
 
@@ -430,3 +430,14 @@ def test_a_key_that_is_made_after_trust_ran_out_ends_the_epoch_all_the_same() ->
 def test_nothing_secret_is_shown() -> None:
     assert "secret" not in repr(released())
     assert "context" not in repr(released().release_key)
+
+
+def test_a_lease_is_found_by_its_model_alone() -> None:
+    def scenario(bench: Bench) -> None:
+        leases = bench.holding(ONE)
+        held = leases.held()[0]
+        assert leases.find(Digest(str(held.model_digest))) is held
+        assert leases.find(Digest("00" * 32)) is None
+        assert leases.find(Digest("ff" * 32)) is None
+
+    play(scenario)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeseal.agent.release.epoch import LeaseEpoch
 from nodeseal.agent.release.leases import ForcedEnd
@@ -109,3 +110,14 @@ def test_a_command_that_cannot_start_or_fails_does_not_keep_others_from_running(
 
 def test_a_command_that_takes_too_long_is_killed() -> None:
     revoke(("sleep", "1000000"), timeout=0.1)  # which ends when the command has
+
+
+def test_the_log_says_which_program_did_not_start_failed_or_was_killed() -> None:
+    with capture_logs() as lines:
+        revoke(("/nonexistent/program", "a"), ("false", "b"), ("sleep", "1000000"), timeout=0.5)
+    said = {line["event"]: line["program"] for line in lines}
+    assert said == {
+        "stop action not started": "/nonexistent/program",
+        "stop action ended": "false",
+        "stop action killed": "sleep",
+    }

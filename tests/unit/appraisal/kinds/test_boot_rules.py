@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -358,3 +360,9 @@ def test_rules_in_another_bank_are_not_satisfied() -> None:
 def test_many_alternatives_are_cut_short() -> None:
     signers = tuple(Signer(sha256=bytes([n]) * 32, name=f"CA {n}") for n in range(5))
     assert judge_boot(claims_of(LOG), _only(signers=signers))[0].expected == "CA 0 or CA 1 or CA 2 or 2 more"
+
+
+def test_a_dbx_may_hold_more_than_the_floor() -> None:
+    found: Any = SimpleNamespace(proved=True, forbidden_images=lambda: frozenset([REVOKED_IMAGE, b"\1" * 32]))
+    claims = replace(claims_of(LOG), secure_boot=found)
+    assert _found(claims, _only(dbx=frozenset([REVOKED_IMAGE]))) == []

@@ -162,3 +162,16 @@ def test_a_finding_says_what_was_there_before_and_now() -> None:
     assert "reset 7, restart 3, clock 10000000 ms, safe YES" in finding.expected
     assert "reset 8, restart 3, clock 11000000 ms, safe YES" in finding.seen
     assert BOOT in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (BEFORE._replace(reset_count=8), "unchanged counters or a new boot"),
+        (BEFORE._replace(clock=1), "a clock that runs on"),
+    ],
+    ids=["a reset", "a rollback"],
+)
+def test_a_finding_says_what_honest_nodes_show(seen: ClockInfo, expected: str) -> None:
+    (finding,) = clock.prove(BASELINE, seen, BOOT).findings
+    assert finding.expected.startswith(f"{expected} after ")

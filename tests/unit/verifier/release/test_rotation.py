@@ -21,7 +21,7 @@ from nodeseal.verifier.keys.keystore import HeldKey
 from nodeseal.verifier.ledger.acts import Act, key_subject
 from nodeseal.verifier.ledger.decided import Decide
 from nodeseal.verifier.ledger.restrictions import Restriction
-from nodeseal.verifier.release.rotation import Rewrap, Rotation
+from nodeseal.verifier.release.rotation import _SLOTS_OF_AN_ACT, Rewrap, Rotation, _acts
 from nodeseal.verifier.store.schema import KEYS, METADATA, MODELS
 from support.mandates import KIM
 from support.sealed import DATA_KEY, model_key
@@ -120,4 +120,28 @@ def test_nothing_is_given_out_once_a_key_was_taken_away_although_the_record_of_t
     taken: Restriction = restriction
     bench.afterwards = lambda: bench.memory.withhold(key_subject(NEW.key_id), taken)
     with pytest.raises(OutOfOrder, match="was taken away"):
+        bench.rewrap()
+
+
+@pytest.mark.parametrize("count", [1, 32, 33, 100])
+def test_acts_name_every_slot_that_was_made_once_and_not_too_many_each(count: int) -> None:
+    opened, made = OLD.slot(MODEL, DATA_KEY), tuple(NEW.slot(MODEL, DATA_KEY) for _ in range(1)) * count
+    acts = list(_acts(MODEL, opened, made))
+    assert [name for act in acts for name in act.made] == ["new version 1"] * count
+    assert {act.opened for act in acts} == {"old version 1"}
+    assert all(0 < len(act.made) <= _SLOTS_OF_AN_ACT for act in acts)
+    assert len(acts) == -(-count // _SLOTS_OF_AN_ACT)
+
+
+@pytest.mark.parametrize("taken", [OLD, NEW], ids=["the old key", "the new key"])
+def test_a_rotation_uses_no_key_that_was_taken_away(bench: Bench, taken: ModelKey) -> None:
+    restriction: Any = SimpleNamespace()
+    bench.memory.withhold(key_subject(taken.key_id), restriction)
+    with pytest.raises(OutOfOrder, match="was taken away"):
+        bench.rewrap()
+
+
+def test_a_key_with_another_public_half_is_refused(bench: Bench) -> None:
+    bench.connection.execute(KEYS.update().where(KEYS.c.key_id == NEW.key_id).values(public=OLD.public.raw))
+    with pytest.raises(NotFound):
         bench.rewrap()
