@@ -19,7 +19,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 FUZZ_SECONDS ?= 60
-MUTANTS ?= 300
+MUTANTS ?=
 PARTS ?=
 KEY ?=
 
@@ -60,8 +60,8 @@ bench: $(STAMPS)/nodeseal $(STAMPS)/peers $(STAMPS)/loading-peers ## Measure, as
 fuzz: $(STAMPS)/nodeseal $(STAMPS)/fuzz ## Fuzz every decoder for FUZZ_SECONDS each
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
 
-mutants: $(STAMPS)/nodeseal $(STAMPS)/mutants ## Mutate codecs and appraisal, count survivors (MUTANTS=number or all)
-	$(BIN)/python tools/mutants.py --sample $(MUTANTS)
+mutants: $(STAMPS)/nodeseal $(STAMPS)/mutants ## Mutate what decides and show survivors; goes on where it was stopped (MUTANTS=paths picks some)
+	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 proto: $(STAMPS)/nodeseal ## Regenerate the protobuf modules
 	$(BIN)/python tools/generate_protobuf.py protos
