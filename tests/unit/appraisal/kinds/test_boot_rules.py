@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nodeseal.appraisal.kinds import boot_rules
 from nodeseal.appraisal.kinds.boot_rules import judge_boot
 from nodeseal.boot.claims import BootClaims
 from nodeseal.findings import Finding, FindingId
@@ -366,3 +367,72 @@ def test_a_dbx_may_hold_more_than_the_floor() -> None:
     found: Any = SimpleNamespace(proved=True, forbidden_images=lambda: frozenset([REVOKED_IMAGE, b"\1" * 32]))
     claims = replace(claims_of(LOG), secure_boot=found)
     assert _found(claims, _only(dbx=frozenset([REVOKED_IMAGE]))) == []
+
+
+# Findings name the PCR that must be looked at, and what is not proved meets no rule
+
+
+@pytest.mark.parametrize(
+    ("rules", "pcr", "finding"),
+    [
+        (_only(dma_protection=True), 7, FindingId.UEFI_DMA),
+        (_only(signers=RULES.signers), 7, FindingId.UEFI_SIGNER),
+        (_only(dbx=frozenset([REVOKED_IMAGE])), 7, FindingId.UEFI_DBX),
+        (_only(images=RULES.images), 4, FindingId.UEFI_IMAGE),
+        (_only(drivers=RULES.drivers), 2, FindingId.UEFI_DRIVER),
+        (_only(gpt=RULES.gpt), 5, FindingId.UEFI_PARTITIONS),
+        (_only(loader_conf=frozenset([b"\1" * 32])), 5, FindingId.UEFI_LOADER_CONF),
+        (_only(addons=RULES.images), 12, FindingId.UEFI_ADDON),
+        (_only(files=RULES.images), 9, FindingId.UEFI_FILE),
+    ],
+)
+def test_a_rule_on_a_pcr_that_is_not_proved_is_not_met(rules: BootRules, pcr: int, finding: FindingId) -> None:
+    found = _one(_unproved(LOG, pcr), rules)
+    assert (found.id, found.where) == (finding, f"sha256 PCR {pcr}")
+
+
+def _file(digest: bytes, pcr: int) -> Any:
+    event: Any = SimpleNamespace(pcr=pcr, number=1)
+    return SimpleNamespace(digest=digest, measurement=SimpleNamespace(event=event, index=1))
+
+
+@pytest.mark.parametrize(
+    ("rules", "measured", "met"),
+    [
+        (_only(loader_conf=frozenset([b"a" * 32])), {"loader_conf": b"a" * 32}, True),
+        (_only(gpt=frozenset([b"a" * 32])), {"loader_conf": b"a" * 32, "gpt": b"a" * 32}, True),
+        (
+            _only(loader_conf=frozenset([b"a" * 32]), gpt=frozenset([b"a" * 32])),
+            {"loader_conf": b"a" * 32, "gpt": b"a" * 32},
+            True,
+        ),
+        (_only(gpt=frozenset([b"a" * 32])), {"loader_conf": b"b" * 32, "gpt": b"a" * 32}, False),
+        (_only(loader_conf=frozenset([b"a" * 32])), {"loader_conf": b"b" * 32}, False),
+        (_only(command_lines=("x",)), {"addons": b"b" * 32, "command_lines": b""}, False),
+        (_only(addons=()), {"addons": b"b" * 32}, False),
+    ],
+)
+def test_settings_and_addons_that_no_rule_lists_are_found(
+    monkeypatch: pytest.MonkeyPatch, rules: BootRules, measured: dict[str, bytes], *, met: bool
+) -> None:
+    """Rules on partition tables look at settings, and rules on command lines at add-ons: names in a log are claims."""
+    monkeypatch.setattr(boot_rules, "_objection", lambda _claims, finding, *_: finding)
+    files = {name: (_file(digest, 5),) for name, digest in measured.items() if digest}
+    claims: Any = SimpleNamespace(
+        proved=frozenset(range(16)), **({"loader_conf": (), "addons": (), "gpt": (), "maybe_loader_conf": ()} | files)
+    )
+    found = [
+        *boot_rules._gpt(claims, rules),
+        *boot_rules._loader_conf(claims, rules),
+        *boot_rules._addons(claims, rules),
+    ]
+    assert (found == []) is met
+
+
+@pytest.mark.parametrize(("about_dma", "met"), [(True, False), (False, True)])
+def test_a_word_on_dma_protection_is_found_where_it_stands(*, about_dma: bool, met: bool) -> None:
+    word: Any = SimpleNamespace(is_about_dma=about_dma, text="DMA Protection Disabled", measurement=None)
+    state: Any = SimpleNamespace(proved=True, words=(word,), unread=(), objections=())
+    found = list(judge_boot(replace(claims_of(LOG), secure_boot=state), _only(dma_protection=True)))
+    assert (found == []) is met
+    assert [(each.id, each.where) for each in found] == ([] if met else [(FindingId.UEFI_DMA, "sha256 PCR 7")])
