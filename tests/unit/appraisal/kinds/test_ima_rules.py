@@ -198,6 +198,8 @@ REFUSED = {
     ),
     "a listed buffer under another name": (named("ima-buf", replace(BUFFER, path=b".evm")), BUFFERS, BUFFER_ID),
     "a buffer that is not what its digest says": (named("ima-buf", replace(BUFFER, buffer=b"b")), RULES, BUFFER_ID),
+    "a buffer whose digest is smaller": (named("ima-buf", replace(BUFFER, digest=bytes(32))), RULES, BUFFER_ID),
+    "a buffer whose digest is greater": (named("ima-buf", replace(BUFFER, digest=b"\xff" * 32)), RULES, BUFFER_ID),
     "a buffer with a weak digest": (
         named("ima-buf", replace(BUFFER, algorithm="sha1", digest=HashAlg.SHA1.digest(b"a key"))),
         RULES,
@@ -280,7 +282,8 @@ def test_r06_the_finding_about_a_stranger_shows_the_key_id_that_the_signature_cl
 def test_only_the_boot_aggregate_itself_may_have_its_digest() -> None:
     compiled = compile_runtime(golden_of(RULES))
     aggregates = frozenset({("sha256", AGGREGATE.digest)})
-    for path, allowed in ((b"boot_aggregate", True), (b"/boot_aggregate", False), (b"/usr/bin/sh", False)):
+    cases = ((b"boot_aggregate", True), (b"/boot_aggregate", False), (b"/usr/bin/sh", False), (b"zz", False))
+    for path, allowed in cases:
         entry = named("ima-ng", replace(AGGREGATE, path=path))
         assert (compiled.judge(entry, NOW, aggregates) is None) is allowed
 
