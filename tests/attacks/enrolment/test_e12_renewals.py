@@ -150,7 +150,7 @@ def test_e12_a_renewal_without_a_quote_for_other_banks_is_refused_and_costs_noth
     async def case() -> None:
         async with entitled(verifier, "renewal-banks") as scene:
             node, request = scene.node, certificate_request(new_tls_key(), "node")
-            for banks in ([HashAlg.SHA384], [HashAlg.SHA256]):  # whatever is said, the node's next word counts
+            for banks in ([HashAlg.SHA384], [HashAlg.SHA384]):  # what is said without a quote counts for that call
                 async with node.renewing(request) as renewal:
                     evidence = attestation_pb2.Evidence(claims=node.claims(), pcr_banks=banks)
                     refusal = await refused(renewal.prove(evidence))
