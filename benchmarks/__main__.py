@@ -66,6 +66,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         rounds,
         sealing,
         start,
+        tree,
     )
 
     return {
@@ -76,6 +77,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "enrol_overhead_ms": latency.enrol_overhead,
         "release_overhead_ms": latency.release_overhead,
         "acts_over_fsync": ledger.acts_over_fsync,
+        "audit_proof_us": tree.audit_proof_us,
         "kib_per_node": rounds.kib_per_node,
         "boot_log_in_verifies": boot_log.in_verifies,
         "ima_over_hashlib": ima.over_hashlib,

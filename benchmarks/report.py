@@ -23,6 +23,7 @@ REACH: Final[Mapping[str, str]] = {
     "ima_over_keylime": "≥ 4",
     "ima_cost_by_news": "report",
     "acts_over_fsync": "≥ 5",
+    "audit_proof_us": "≤ 1000",
     "cli_start_over_python": "≤ 10",
     "kib_per_node": "≤ 100",
     "cold_load_over_safetensors": "≥ 1.8",

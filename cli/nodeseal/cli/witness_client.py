@@ -62,6 +62,8 @@ def cosigned_by(
     if status == WitnessStatus.CONFLICT:
         size = _known(body, signed.checkpoint.size)
         status, body = _post(place.url, AddCheckpoint(old=size, path=consistency(size), note=signed.raw).encode())
+        if status == WitnessStatus.CONFLICT and body.strip() != str(size).encode():
+            raise Unavailable(f"witness {place.url}: somebody else had it cosign meanwhile", remedy="try again")
     if status in {WitnessStatus.CONFLICT, WitnessStatus.INCONSISTENT}:
         seen = f"{place.key.name} refuses it ({status}): it has cosigned another history"
         raise ProofFailed(Finding(id=FindingId.LOG_FORK, expected="one history of the log", seen=seen))

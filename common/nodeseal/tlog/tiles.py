@@ -7,13 +7,15 @@ last one of a level grows until it is full.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
 from nodeseal.errors import MalformedInput
-from nodeseal.tlog.tree import HASH_SIZE, hash_node
+from nodeseal.tlog.tree import HASH_SIZE
 
 TILE_HEIGHT: Final = 8
 TILE_WIDTH: Final = 1 << TILE_HEIGHT
+_TILE_SIZE: Final = TILE_WIDTH * HASH_SIZE
 
 
 class Tile(NamedTuple):
@@ -28,7 +30,9 @@ ReadTile: TypeAlias = Callable[[Tile], bytes]
 
 
 class TiledTree:
-    """Hashes of complete subtrees, from tiles; reads and hashes each tile once.
+    """Hashes of complete subtrees, from tiles; reads each tile once.
+
+    A proof needs disjoint parts of a tile, so what is hashed is not kept.
 
     Args:
         read: reads a stored tile.
@@ -36,8 +40,7 @@ class TiledTree:
 
     def __init__(self, read: ReadTile) -> None:
         self._read: Final = read
-        self._levels: dict[Tile, list[bytes]] = {}
-        self._inner: dict[tuple[Tile, int], list[bytes]] = {}
+        self._tiles: dict[Tile, bytes] = {}
 
     def subtree(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree of ``2**level`` leaves.
@@ -47,40 +50,27 @@ class TiledTree:
         """
         tile_level, height = divmod(level, TILE_HEIGHT)
         number, place = divmod(index << height, TILE_WIDTH)
-        hashes = self._above(Tile(tile_level, number), height)
-        place >>= height
-        if place >= len(hashes):
+        start, size = place * HASH_SIZE, HASH_SIZE << height
+        part = self._tile(Tile(tile_level, number))[start : start + size]
+        if len(part) < size:
             raise MalformedInput(f"log: tile {number} of level {tile_level} is too short")
-        return hashes[place]
+        return _whole(part)
 
-    def _above(self, tile: Tile, height: int) -> list[bytes]:
-        """Return the hashes of complete subtrees ``height`` levels above those of a tile."""
-        if height == 0:
-            return self._hashes(tile)
-        known = self._inner.get((tile, height))
+    def _tile(self, tile: Tile) -> bytes:
+        known = self._tiles.get(tile)
         if known is None:
-            below = self._above(tile, height - 1)
-            known = [hash_node(below[at], below[at + 1]) for at in range(0, len(below) - 1, 2)]
-            self._inner[tile, height] = known
-        return known
-
-    def _hashes(self, tile: Tile) -> list[bytes]:
-        known = self._levels.get(tile)
-        if known is None:
-            known = self._levels[tile] = split_tile(self._read(tile), tile)
+            known = self._read(tile)
+            _count(known, tile)
+            self._tiles[tile] = known
         return known
 
 
-def split_tile(content: bytes, tile: Tile) -> list[bytes]:
-    """Return the hashes of a stored tile.
-
-    Raises:
-        MalformedInput: it does not hold 1 to 256 whole hashes.
-    """
+def _count(content: bytes, tile: Tile) -> int:
+    """Return how many hashes a stored tile holds, which must be 1 to 256 whole ones."""
     count, rest = divmod(len(content), HASH_SIZE)
     if rest or not 1 <= count <= TILE_WIDTH:
         raise MalformedInput(f"log: tile {tile.number} of level {tile.level} has {len(content)} bytes")
-    return [content[at : at + HASH_SIZE] for at in range(0, len(content), HASH_SIZE)]
+    return count
 
 
 def extended(size: int, leaves: Sequence[bytes], read: ReadTile) -> dict[Tile, bytes]:
@@ -90,25 +80,26 @@ def extended(size: int, leaves: Sequence[bytes], read: ReadTile) -> dict[Tile, b
         MalformedInput: a stored tile is too short for that size.
     """
     changed: dict[Tile, bytes] = {}
-    level, hashes = 0, list(leaves)
-    while hashes:
+    level, added = 0, b"".join(leaves)
+    while added:
         number, width = divmod(size, TILE_WIDTH)
-        held = split_tile(read(Tile(level, number)), Tile(level, number))[:width] if width else []
-        if len(held) < width:
+        tile = Tile(level, number)
+        held = read(tile) if width else b""
+        if width and _count(held, tile) < width:
             raise MalformedInput(f"log: tile {number} of level {level} is too short")
-        held += hashes
-        full: list[bytes] = []
-        for at in range(0, len(held), TILE_WIDTH):
-            part = held[at : at + TILE_WIDTH]
-            changed[Tile(level, number + at // TILE_WIDTH)] = b"".join(part)
-            if len(part) == TILE_WIDTH:
+        held, full = held[: width * HASH_SIZE] + added, []
+        for at in range(0, len(held), _TILE_SIZE):
+            part = held[at : at + _TILE_SIZE]
+            changed[Tile(level, number + at // _TILE_SIZE)] = part
+            if len(part) == _TILE_SIZE:
                 full.append(_whole(part))
-        level, size, hashes = level + 1, number, full
+        level, size, added = level + 1, number, b"".join(full)
     return changed
 
 
-def _whole(hashes: list[bytes]) -> bytes:
-    """Return the hash over a full tile."""
-    while len(hashes) > 1:
-        hashes = [hash_node(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
-    return hashes[0]
+def _whole(hashes: bytes) -> bytes:
+    """Return the hash over a power of two of hashes that stand one behind the other (RFC 6962 §2.1)."""
+    while len(hashes) > HASH_SIZE:
+        pairs = range(0, len(hashes), 2 * HASH_SIZE)
+        hashes = b"".join([sha256(b"\1" + hashes[at : at + 2 * HASH_SIZE]).digest() for at in pairs])
+    return hashes

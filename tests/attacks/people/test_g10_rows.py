@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 
 from nodeseal.verifier.states import PEOPLE
 from support.admin import entitled
 from support.audits import Audit, log_key_of
 from support.terminal import Terminal
-from support.verifier import RunningVerifier, a_verifier
+from support.verifier import RunningVerifier, a_verifier, refused
 from support.who_could_open import openings, releases
 
 EDITS = {
@@ -83,6 +84,36 @@ def test_g03_an_added_grant_is_named_by_the_next_audit(audit: Audit) -> None:
     audit.said("export", str(audit.folder), exit_code=0)
     assert f"log.export (grants: grant/llama/{added})" in audit.verify(exit_code=1)
     change(audit.verifier, "DELETE FROM grants WHERE node_id = 'n-zzzzzzzzzzzzzzzzzzzzzzzzzz'")
+
+
+STOPPING = {
+    "grants": "UPDATE grants SET max_leases = 99",
+    "model_keys": "UPDATE model_keys SET silence_seconds = 86400",
+    "models": "UPDATE models SET version = version + 7",
+    "nodes": 'UPDATE nodes SET labels = \'{"rack":"z"}\'',
+}
+
+
+@pytest.mark.parametrize("table", STOPPING)
+def test_g03_no_key_is_released_by_an_edited_row_and_the_row_is_named(tmp_path: Path, table: str) -> None:
+    with a_verifier(tmp_path) as verifier:
+        asyncio.run(_released_until(verifier, table))
+        verifier.tampered = True
+        verifier.stop()
+        if table != "nodes":
+            with pytest.raises(AssertionError, match=f"the row of {table}"):
+                verifier.start()
+
+
+async def _released_until(verifier: RunningVerifier, table: str) -> None:
+    async with entitled(verifier) as case:
+        await case.node.give_back(await case.lease())
+        before = case.leases_begun()
+        change(verifier, STOPPING[table])
+        refusal = await refused(case.release())
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert f"the row of {table}: " in refusal.details
+        assert case.leases_begun() == before
 
 
 def test_g03_who_could_open_what_follows_from_an_export_alone_and_agrees_with_the_verifier(audit: Audit) -> None:

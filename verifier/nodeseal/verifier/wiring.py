@@ -104,7 +104,7 @@ async def running(
         fleet = Fleet(ledger, config.attestation)
         executors = _executors(config, fleet, keys)
         await fleet.load(await active_goldens(ledger.store))
-        await ledger.sequence()  # refuses a database that is not the one whose tree was signed
+        await _resume_tree(ledger)
         await fleet.sweep_retired()
         await fleet.sweep()  # what ended while nobody served has ended before anybody is served
         place = Place(config.trust_domain, await _origin(config, ledger))
@@ -138,6 +138,18 @@ async def _origin(config: Config, ledger: Ledger) -> str:
     """Return the name of the log, which proposals are bound to."""
     public = load_log_key(config.log_key).public
     return (await ledger.store.read(lambda connection: read_head(connection, public))).signed.checkpoint.origin
+
+
+async def _resume_tree(ledger: Ledger) -> None:
+    """Go on with the tree; a database that cannot be written now keeps nobody from taking trust away.
+
+    Raises:
+        MalformedInput: the database is not the one whose tree was signed.
+    """
+    try:
+        await ledger.sequence()
+    except Unavailable as error:
+        _log.error("acts could not be numbered yet", error=str(error))
 
 
 def _chores(fleet: Fleet, manager: ServiceManager) -> tuple[Coroutine[Any, Any, None], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from nodeseal.verifier.keys.credentials import read_credential
 from nodeseal.verifier.ledger.journal import Journal
 from nodeseal.verifier.ledger.ledger import RESERVED_BYTES
 from nodeseal.verifier.ledger.log import MAC_KEY_CREDENTIAL, check_log, check_tree, load_mac_key
+from nodeseal.verifier.ledger.tree.explained import Explained
 from nodeseal.verifier.ledger.tree.log_tree import (
     LOG_KEY_CREDENTIAL,
     load_log_key,
@@ -51,7 +53,10 @@ def database_faults(config: Config, owner: int, *, untouched: bool) -> Iterator[
         return
     with current_database(config.database, untouched=untouched) as engine:
         yield from _inside(engine, named)
-        shape = check_log(engine, load_mac_key(config.acts_key))
+        mac_key = load_mac_key(config.acts_key)
+        shape = check_log(engine, mac_key)
+        with closing(Explained(mac_key)) as explained:
+            run(engine, explained.require_policy)
         public = load_log_key(config.log_key).public
         check_tree(engine, shape, public)
         origin = run(engine, lambda connection: read_head(connection, public)).signed.checkpoint.origin

@@ -36,6 +36,7 @@ from nodeseal.verifier.ledger.leaf import MacKey
 from nodeseal.verifier.ledger.record import Authorship, Recorder
 from nodeseal.verifier.ledger.restrictions import Restriction, decide_restriction
 from nodeseal.verifier.ledger.shares import Shares
+from nodeseal.verifier.ledger.tree.explained import Explained
 from nodeseal.verifier.ledger.tree.sequencer import Sequencer, Tree
 from nodeseal.verifier.store.acts import has_act
 from nodeseal.verifier.store.database import Savepoint, Store
@@ -100,6 +101,7 @@ class Ledger:
         self.store: Final = store
         self._sequencer: Final = Sequencer(store, mac_key, tree)
         self.clock: Final = clock
+        self.explained: Final = Explained(mac_key)
         self.shares: Final = Shares()
         self._mac_key: Final = mac_key
         self._journal: Final = journal
@@ -215,6 +217,7 @@ class Ledger:
         except NodesealError as error:
             _log.error("acts could not be numbered", error=str(error))
         self._journal_thread.shutdown(wait=True)
+        self.explained.close()
 
     async def keep_recording(self) -> None:
         """Try again to record restrictions until cancelled.

@@ -300,6 +300,11 @@ def _proposal_settled(connection: sa.Connection, entry: Entry, act: acts.Proposa
         governance.put_result(connection, act.proposal, _document(connection, act.result))
 
 
+def projected_kinds() -> frozenset[str]:
+    """Return the kinds of acts that write rows."""
+    return frozenset(kind.kind for kind in (*_PROJECTORS, acts.GoldenActivated, acts.ModelRegistered))
+
+
 _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], None]]] = {
     acts.NodeEnrolled: _node_enrolled,
     acts.NodeJudged: _node_decided,

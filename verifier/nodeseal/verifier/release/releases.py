@@ -32,6 +32,7 @@ from nodeseal.verifier.ledger.acts import VERIFIER, LeaseIssued, ReleaseDenied
 from nodeseal.verifier.ledger.decided import Decided, Recorded
 from nodeseal.verifier.ledger.documents import findings_document
 from nodeseal.verifier.ledger.restrictions import lease_ends
+from nodeseal.verifier.ledger.tree.explained import release_places
 from nodeseal.verifier.limits import RateLimit
 from nodeseal.verifier.release.approval import (
     Approved,
@@ -45,7 +46,7 @@ from nodeseal.verifier.release.entitlement import Choice, Entitlement, Wanted, e
 from nodeseal.verifier.release.lease_start import LeaseStart, golden_digests
 from nodeseal.verifier.rounds.rounds import Rounds
 from nodeseal.verifier.store.leases import running_leases
-from nodeseal.verifier.store.policy import read_facts
+from nodeseal.verifier.store.policy import ReleaseFacts, read_facts
 
 _LEASE_RANDOM: Final = 32
 _NO_GOLDEN: Final = Finding(id=FindingId.GOLDEN_NONE, expected="at least one active golden", seen="none")
@@ -150,11 +151,13 @@ class Releases:
         await self._end(node, lease_ids, node.actor, "returned")
 
     async def _entitlement(self, node: Node, wanted: Wanted) -> Entitlement:
-        node_id = node.record.node_id
-        facts = await self._fleet.store.read(
-            lambda connection: read_facts(connection, wanted.model_digest, wanted.key_ids, node_id)
-        )
-        return entitle(facts, wanted, lease_rule(node_id))
+        node_id, explained = node.record.node_id, self._fleet.ledger.explained
+
+        def read(connection: sa.Connection) -> ReleaseFacts:
+            explained.require(connection, release_places(node_id, wanted.model_digest, wanted.key_ids))
+            return read_facts(connection, wanted.model_digest, wanted.key_ids, node_id)
+
+        return entitle(await self._fleet.store.read(read), wanted, lease_rule(node_id))
 
     async def _approve(self, request: Request, proof: ReleaseProof, began: float | None) -> Approved:
         outcome = await self._rounds.conclude(request.node, proof.evidence, request.asked, began)

@@ -25,6 +25,7 @@ from nodeseal.verifier.keys.keystore import HeldKey, KeyStore
 from nodeseal.verifier.ledger.acts import RewrapDenied, SlotsRewrapped, key_subject, model_subject
 from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import findings_document
+from nodeseal.verifier.ledger.tree.explained import rotation_places
 from nodeseal.verifier.release.entitlement import ROTATION, Choice, Wanted, entitle
 from nodeseal.verifier.store.policy import find_key, read_facts
 
@@ -82,7 +83,7 @@ class Rotation:
         acts = tuple(_acts(rewrap.model_digest, slot, made))
 
         def decide(connection: sa.Connection) -> Decided[None]:
-            _allowed(connection, rewrap)  # people may have changed their minds
+            self._allowed(connection, rewrap)  # people may have changed their minds
             return Decided(None, acts)
 
         self._refuse_withheld(rewrap)
@@ -93,9 +94,18 @@ class Rotation:
 
     async def _open(self, rewrap: Rewrap) -> tuple[Slot, bytearray]:
         await self._fleet.store.read(lambda connection: rewrap.by.allow(connection, b""))
-        slot, key = await self._fleet.store.read(lambda connection: _allowed(connection, rewrap))
+        slot, key = await self._fleet.store.read(lambda connection: self._allowed(connection, rewrap))
         held = HeldKey(key.model_key, key.place)
         return slot, await asyncio.to_thread(self._keys.open_slot, held, rewrap.model_digest, slot.sealed)
+
+    def _allowed(self, connection: sa.Connection, rewrap: Rewrap) -> Choice:
+        """Return the slot to open and its key."""
+        wanted = Wanted(model_digest=rewrap.model_digest, slots=rewrap.slots)
+        named = (*wanted.key_ids, *(key.key_id for key in rewrap.keys))
+        self._fleet.ledger.explained.require(connection, rotation_places(wanted.model_digest, named))
+        for key in rewrap.keys:
+            _require_current(connection, key)
+        return entitle(read_facts(connection, wanted.model_digest, wanted.key_ids), wanted, ROTATION).require()
 
     def _refuse_withheld(self, rewrap: Rewrap) -> None:
         """Refuse what a person has taken away a moment ago, whose record waits."""
@@ -104,14 +114,6 @@ class Rotation:
         if self._fleet.memory.withheld(subjects) is not None:
             remedy = "nodeseal audit list says by whom"
             raise OutOfOrder(f"model {rewrap.model_digest}, or one of its keys, was taken away", remedy=remedy)
-
-
-def _allowed(connection: sa.Connection, rewrap: Rewrap) -> Choice:
-    """Return the slot to open and its key."""
-    for key in rewrap.keys:
-        _require_current(connection, key)
-    wanted = Wanted(model_digest=rewrap.model_digest, slots=rewrap.slots)
-    return entitle(read_facts(connection, wanted.model_digest, wanted.key_ids), wanted, ROTATION).require()
 
 
 def _require_current(connection: sa.Connection, key: ModelKey) -> None:

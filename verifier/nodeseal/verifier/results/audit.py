@@ -28,7 +28,7 @@ from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.documents import named_documents
 from nodeseal.verifier.ledger.leaf import Entry, read_entry
 from nodeseal.verifier.ledger.projectors import project
-from nodeseal.verifier.ledger.tree.state import state_rows, subjects_of
+from nodeseal.verifier.ledger.tree.state import CREATING, state_rows, subjects_of
 from nodeseal.verifier.store.acts import put_document
 from nodeseal.verifier.store.schema import METADATA
 from nodeseal.verifier.trust.sanctions import Place, unsanctioned
@@ -53,21 +53,6 @@ WITHHOLDABLE: Final = frozenset(
     )
 )
 """Kinds of acts whose bodies an export may withhold: they take trust away, or only tell what was seen."""
-_CREATING: Final = frozenset(
-    act.kind
-    for act in (
-        acts.NodeEnrolled,
-        acts.LeaseIssued,
-        acts.GoldenActivated,
-        acts.KeyCreated,
-        acts.KeyGranted,
-        acts.ModelRegistered,
-        acts.PersonAdded,
-        acts.PersonKeyAdded,
-        acts.ProposalMade,
-        acts.RulesSet,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +247,7 @@ def _read(record: ExportedRecord, reading: _Reading) -> None:
         return
     entry = read_entry(record.envelope, record.body)
     reading.entries.append((record.sequence, entry))
-    if kind in _CREATING:
+    if kind in CREATING:
         reading.created.update(names)
     if isinstance(entry.act, acts.LogOpened):
         reading.closed = entry.act.closed_size

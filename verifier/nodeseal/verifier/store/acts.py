@@ -184,6 +184,25 @@ def _chosen(query: sa.Select[Any], wanted: Filter) -> sa.Select[Any]:
     return query
 
 
+def acts_about(connection: sa.Connection, subjects: Iterable[str], kinds: Iterable[str]) -> list[ActRow]:
+    """Return the acts of some kinds about some subjects, in the order in which they were written."""
+    named = sa.select(ACT_SUBJECTS.c.act_id).where(ACT_SUBJECTS.c.subject.in_(tuple(subjects)))
+    query = sa.select(ACTS).where(ACTS.c.id.in_(named), ACTS.c.kind.in_(tuple(kinds))).order_by(ACTS.c.id)
+    return read_records(connection, query, ActRow)
+
+
+def last_acts_about(connection: sa.Connection, subjects: Iterable[str], kinds: Iterable[str]) -> list[ActRow]:
+    """Return the first and the last act of each of some kinds about some subjects, in the order of the log."""
+    chosen = (
+        sa.select(sa.func.min(ACTS.c.id), sa.func.max(ACTS.c.id))
+        .join(ACT_SUBJECTS, ACT_SUBJECTS.c.act_id == ACTS.c.id)
+        .where(ACT_SUBJECTS.c.subject.in_(tuple(subjects)), ACTS.c.kind.in_(tuple(kinds)))
+        .group_by(ACTS.c.kind)
+    )
+    ids = {number for pair in connection.execute(chosen) for number in pair}
+    return read_records(connection, sa.select(ACTS).where(ACTS.c.id.in_(ids)).order_by(ACTS.c.id), ActRow)
+
+
 def every_act(connection: sa.Connection, page: int = 1000) -> Iterator[ActRow]:
     """Yield all acts, numbered or not, in the order in which they were written."""
     after = -inf  # an id that somebody wrote by hand may be anything

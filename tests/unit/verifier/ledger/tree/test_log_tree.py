@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeseal.crypto.ed25519 import Ed25519Signer, new_log_key
-from nodeseal.errors import MalformedInput, Unavailable
+from nodeseal.errors import MalformedInput, NotFound, Unavailable
 from nodeseal.tlog.checkpoint import Checkpoint, log_key, open_checkpoint
 from nodeseal.tlog.tree import consistency_path, root_of, verify_consistency
 from nodeseal.verifier.ledger.leaf import leaf_hash
@@ -22,7 +22,10 @@ from nodeseal.verifier.ledger.tree.log_tree import (
     read_checkpoint_file,
     tree_in,
 )
+from nodeseal.verifier.ledger.tree.proofs import prove_consistency, prove_record
+from nodeseal.verifier.ledger.tree.sequencer import number_all
 from nodeseal.verifier.store.acts import every_act
+from nodeseal.verifier.store.database import run
 from nodeseal.verifier.store.tree import newest_checkpoint
 from support.damage import flip, flipped
 from support.log_trees import KEY, SIGNER, LogBench, a_log
@@ -203,6 +206,29 @@ def test_a_tree_that_is_not_over_the_acts_is_refused_at_start(bench: LogBench) -
     shape = check_log(bench.engine, KEY)
     for changed in (shape._replace(size=3), shape._replace(root=flipped(shape.root)), shape._replace(first=1)):
         assert "is not the one over" in refusal(lambda of=changed: check_tree(bench.engine, of, SIGNER.public))  # type: ignore[misc]
+
+
+def test_acts_that_were_numbered_without_the_tree_are_not_skipped(bench: LogBench) -> None:
+    bench.grow(2)
+    bench.tell(2)
+    run(bench.engine.execution_options(writes=True), lambda rows: number_all(rows, KEY, None))
+    bench.tell()
+    assert "the tree ends at act 3, and act 6 comes next" in refusal(bench.number)
+
+
+def test_an_act_that_is_not_the_leaf_that_was_signed_is_not_proved(bench: LogBench) -> None:
+    signed = bench.grow(5)
+    assert bench.read(lambda rows: prove_record(rows, signed, 3)).place == 2
+    for changed in ("CAST(replace(envelope, 'node', 'nope') AS BLOB)", "CAST(envelope AS TEXT)"):
+        bench.change(f"UPDATE acts SET envelope = {changed} WHERE id = 3")  # noqa: S608 - from the line above
+        said = refusal(lambda: bench.read(lambda rows: prove_record(rows, signed, 3)))
+        assert "act 3 is not the leaf that was signed" in said
+    with pytest.raises(NotFound, match="there is no act 9"):
+        bench.read(lambda rows: prove_record(rows, signed, 9))
+    with pytest.raises(NotFound):
+        bench.read(lambda rows: prove_consistency(rows, signed, 9))
+    with pytest.raises(NotFound):
+        bench.read(lambda rows: prove_consistency(rows, signed, 1, 7))
 
 
 def test_the_key_is_made_once_and_a_credential_goes_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

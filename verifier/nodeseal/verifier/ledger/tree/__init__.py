@@ -1,1 +1,1 @@
-"""The tree over the log: the sequencer that numbers acts, signed checkpoints, proofs, and a new log after a restore."""
+"""The tree over the log: sequencer, signed checkpoints, proofs, a new log after a restore; rows against their acts."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from nodeseal.documents import encode_json
+from nodeseal.verifier.ledger import acts
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "goldens": "digest name document activated retired",
@@ -49,6 +50,76 @@ _SUBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, ...]]]] =
     "proposals": lambda row: (f"proposal/{row['proposal']}",),
     "rules": lambda row: (f"rules/{row['version']}", "rules"),
 }
+
+
+CREATING: Final = frozenset(
+    act.kind
+    for act in (
+        acts.NodeEnrolled,
+        acts.LeaseIssued,
+        acts.GoldenActivated,
+        acts.KeyCreated,
+        acts.KeyGranted,
+        acts.ModelRegistered,
+        acts.PersonAdded,
+        acts.PersonKeyAdded,
+        acts.ProposalMade,
+        acts.RulesSet,
+    )
+)
+"""Kinds of acts that make a row."""
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "goldens": ("digest",),
+    "grants": ("key_id", "node_id"),
+    "leases": ("lease_id",),
+    "model_keys": ("key_id",),
+    "models": ("digest",),
+    "nodes": ("node_id",),
+    "persons": ("name",),
+}
+
+
+class RowPlace(NamedTuple):
+    """Where a row stands.
+
+    Attributes:
+        table: its table.
+        names: values of the columns by which rows of the table are told apart.
+    """
+
+    table: str
+    names: tuple[str, ...]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects whose acts decide the row; the first is what it is about."""
+        return subjects_of(self.table, dict(zip(_KEYS[self.table], self.names, strict=True)))
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.subjects[0]}"
+
+
+def places_in(connection: sa.Connection, table: str) -> Iterator[RowPlace]:
+    """Yield the places of all rows of a table."""
+    for row in connection.execute(sa.text(f"SELECT {', '.join(_KEYS[table])} FROM {table}")):  # noqa: S608 - our names
+        yield RowPlace(table, tuple(row))
+
+
+def state_row(connection: sa.Connection, place: RowPlace, *, large: bool) -> bytes | None:
+    """Return the row of a place as a document; None: there is none.
+
+    Args:
+        connection: of the database.
+        place: the row.
+        large: whether large columns are part of it.
+    """
+    names = [name for name in _COLUMNS[place.table].split() if large or name not in _LARGE]
+    where = " AND ".join(f"{name} = :{name}" for name in _KEYS[place.table])
+    query = sa.text(f"SELECT {', '.join(names)} FROM {place.table} WHERE {where}")  # noqa: S608 - names of our own
+    row = connection.execute(query, dict(zip(_KEYS[place.table], place.names, strict=True))).one_or_none()
+    if row is None:
+        return None
+    return encode_json({name: _plain(name, value) for name, value in row._mapping.items()})  # noqa: SLF001 - public
 
 
 def state_rows(connection: sa.Connection) -> Iterator[bytes]:
