@@ -57,6 +57,7 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         appraisal,
         boot_log,
         cold,
+        egress,
         floods,
         ima,
         latency,
@@ -99,6 +100,8 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "first_tensor_ms": loading.first_tensor,
         "person_p99_ms_flood": floods.person_p99,
         "honest_p99_ms_flood": floods.honest_p99,
+        "egress_claims_us": egress.claims_us,
+        "egress_rate_error": egress.rate_error,
         "cli_start_over_python": start.cli_over_python,
         "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }

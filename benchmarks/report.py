@@ -25,6 +25,8 @@ REACH: Final[Mapping[str, str]] = {
     "acts_over_fsync": "≥ 5",
     "audit_proof_us": "≤ 1000",
     "cli_start_over_python": "≤ 10",
+    "egress_claims_us": "≤ 300",
+    "egress_rate_error": "0.95 to 1.02",
     "kib_per_node": "≤ 100",
     "cold_load_over_safetensors": "≥ 1.8",
     "cold_load_over_disk": "≥ 0.95",

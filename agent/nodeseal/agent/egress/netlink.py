@@ -123,8 +123,8 @@ class Netlink:
                 if message.type == _DONE or (message.type == _ERROR and _is_end(message)):
                     return
                 yield message
-            if not flags & _DUMP:
-                return
+                if not flags & _DUMP:
+                    return
 
 
 class _Interrupted(Exception):
