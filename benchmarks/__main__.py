@@ -53,19 +53,19 @@ def _measured(key: str, benchmark: Callable[[], Result]) -> Result:
 
 
 def _benchmarks() -> Mapping[str, Callable[[], Result]]:
+    return {**_of_the_service(), **_of_the_loader()}
+
+
+def _of_the_service() -> Mapping[str, Callable[[], Result]]:
     from benchmarks import (  # noqa: PLC0415 - gRPC reads its environment when it is loaded
         appraisal,
         boot_log,
-        cold,
         egress,
         floods,
         ima,
         latency,
         ledger,
-        loading,
-        loading_peers,
         rounds,
-        sealing,
         start,
         tree,
     )
@@ -84,6 +84,19 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "ima_over_hashlib": ima.over_hashlib,
         "ima_over_keylime": ima.over_keylime,
         "ima_cost_by_news": ima.cost_by_news,
+        "person_p99_ms_flood": floods.person_p99,
+        "honest_p99_ms_flood": floods.honest_p99,
+        "egress_claims_us": egress.claims_us,
+        "egress_rate_error": egress.rate_error,
+        "cli_start_over_python": start.cli_over_python,
+        "round_cost_10k_over_100": rounds.cost_of_many_over_few,
+    }
+
+
+def _of_the_loader() -> Mapping[str, Callable[[], Result]]:
+    from benchmarks import cold, loading, loading_peers, sealing  # noqa: PLC0415 - PyTorch takes a second
+
+    return {
         "cold_load_over_safetensors": cold.over_safetensors,
         "cold_load_over_disk": cold.over_disk,
         "cold_load_over_streamer": cold.over_streamer,
@@ -98,12 +111,6 @@ def _benchmarks() -> Mapping[str, Callable[[], Result]]:
         "load_peak_memory_over_model": loading.peak_memory_over_model,
         "seal_over_openssl_gcm": sealing.over_openssl_gcm,
         "first_tensor_ms": loading.first_tensor,
-        "person_p99_ms_flood": floods.person_p99,
-        "honest_p99_ms_flood": floods.honest_p99,
-        "egress_claims_us": egress.claims_us,
-        "egress_rate_error": egress.rate_error,
-        "cli_start_over_python": start.cli_over_python,
-        "round_cost_10k_over_100": rounds.cost_of_many_over_few,
     }
 
 
