@@ -96,7 +96,7 @@ class Hooks(NamedTuple):
 
 def hooks_of(document: EgressDocument, devices: Iterable[NetworkDevice]) -> Hooks:
     """Find the devices to hook, and what contradicts the document."""
-    found = _Finder(document, tuple(devices))
+    found = _HookFinder(document, tuple(devices))
     found.follow_uplinks()
     found.look_at_rest()
     return Hooks(dict(sorted(found.hooks.items())), tuple(found.problems))
@@ -117,7 +117,7 @@ def relevant(
             yield device
 
 
-class _Finder:
+class _HookFinder:
     def __init__(self, document: EgressDocument, devices: tuple[NetworkDevice, ...]) -> None:
         self._document: Final = document
         self._devices: Final = devices
@@ -196,8 +196,8 @@ class _Finder:
             self.problems.append(problem)
 
 
-_EXPAND: Final[Mapping[str, Callable[[_Finder, NetworkDevice], None]]] = {
-    BOND: _Finder.hook_slaves,
-    BRIDGE: _Finder.hook_ports,
-    VLAN: _Finder.hook_parent,
+_EXPAND: Final[Mapping[str, Callable[[_HookFinder, NetworkDevice], None]]] = {
+    BOND: _HookFinder.hook_slaves,
+    BRIDGE: _HookFinder.hook_ports,
+    VLAN: _HookFinder.hook_parent,
 }

@@ -34,7 +34,7 @@ class Remote(NamedTuple):
         return f"{self.protocol} {self.address} port {self.port}"
 
 
-class Plan(NamedTuple):
+class EgressPlan(NamedTuple):
     """A plan in words.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def make_plan(file: Path, level: Level, proc: Path = Path("/proc/net")) -> Plan:
+def make_plan(file: Path, level: Level, proc: Path = Path("/proc/net")) -> EgressPlan:
     """Return what would be installed from a file.
 
     Raises:
@@ -58,7 +58,7 @@ def make_plan(file: Path, level: Level, proc: Path = Path("/proc/net")) -> Plan:
         links, routed = read_links(routing), read_routed(routing)
     devices = [replace(each, traits=each.traits | routed.get(each.index, Trait(0))) for each in links.devices]
     hooks = hooks_of(document, devices)
-    return Plan(tuple(_words(document, level, hooks, proc)), hooks.problems)
+    return EgressPlan(tuple(_words(document, level, hooks, proc)), hooks.problems)
 
 
 def limited(document: EgressDocument, proc: Path) -> tuple[Remote, ...]:
