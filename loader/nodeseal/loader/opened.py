@@ -20,7 +20,7 @@ from nodeseal.loader.crew import Crew
 from nodeseal.loader.events import Events
 from nodeseal.loader.folders import Source
 from nodeseal.loader.guard import Guard
-from nodeseal.loader.reader import Plan, Progress, SegmentReader
+from nodeseal.loader.reader import Progress, SegmentReader, SegmentWork
 from nodeseal.loader.targets import Targets
 from nodeseal.sealed.content import SealedFile
 
@@ -201,11 +201,11 @@ def fill_together(files: Sequence[tuple[OpenFile, Targets]]) -> None:
         raise
 
 
-def _plan(file: OpenFile, targets: Targets) -> Plan:
+def _plan(file: OpenFile, targets: Targets) -> SegmentWork:
     return file.segments.plan(targets, file.session.events.meter(file.file.path, file.file.size, lambda _: None))
 
 
-def _decrypt(session: ReadSession, plans: Sequence[Plan]) -> None:
+def _decrypt(session: ReadSession, plans: Sequence[SegmentWork]) -> None:
     ends = list(accumulate(plan.count for plan in plans))
 
     def work(number: int, buffer: memoryview) -> None:

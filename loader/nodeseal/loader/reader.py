@@ -29,7 +29,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SegmentWork:
     """The work of decrypting a whole file.
 
     Attributes:
@@ -150,7 +150,7 @@ class SegmentReader:
         """Forget the keys of this file."""
         self._floe.close()
 
-    def plan(self, targets: Targets, progress: Progress = lambda _: None) -> Plan:
+    def plan(self, targets: Targets, progress: Progress = lambda _: None) -> SegmentWork:
         """Return the work of :meth:`fill` but for the tags, to be done together with that of other files."""
         segment_size, capacity, last = self._file.segment_size, self._layout.capacity, self._layout.count - 1
 
@@ -168,7 +168,7 @@ class SegmentReader:
                 targets.copy(start, plaintext)
             progress(size)
 
-        return Plan(self._layout.count, segment_size + capacity, decrypt, lambda: self._source.waits)
+        return SegmentWork(self._layout.count, segment_size + capacity, decrypt, lambda: self._source.waits)
 
     def _decrypt(self, positions: range, targets: Targets, progress: Progress) -> None:
         plan = self.plan(targets, progress)

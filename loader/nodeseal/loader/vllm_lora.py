@@ -32,8 +32,8 @@ def hook() -> None:
     """Let vLLM read adapters from sealed folders, now or when it imports the class that does it."""
     if MODULE in sys.modules:
         _wrap(sys.modules[MODULE])
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    elif not any(isinstance(finder, _AdapterFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AdapterFinder())
 
 
 def use_keys(keys: KeyProvider) -> None:
@@ -41,7 +41,7 @@ def use_keys(keys: KeyProvider) -> None:
     _chosen[:] = [keys]
 
 
-class _Finder(MetaPathFinder):
+class _AdapterFinder(MetaPathFinder):
     """Finds the module as Python does, and wraps its class after it was loaded."""
 
     def find_spec(

@@ -66,7 +66,7 @@ def test_a_sealed_adapter_is_read_from_memory(engine: str, sample: Sample, *, im
     assert manager._load_adapter(request) == {name: FILES[name] for name in vllm_lora._FILES}
     assert request.lora_path == str(sample.directory)
     assert manager._load_adapter(Request(str(sample.plain))) == FILES
-    assert not [finder for finder in sys.meta_path if isinstance(finder, vllm_lora._Finder)]
+    assert not [finder for finder in sys.meta_path if isinstance(finder, vllm_lora._AdapterFinder)]
 
 
 def test_a_changed_adapter_is_refused(engine: str, sample: Sample) -> None:
