@@ -160,7 +160,8 @@ def _opens_after_restart(site: Site, client: Client) -> None:
 
 
 def _running_by_node(site: Site) -> set[str]:
-    rows, running = lease_rows(site.verifier), records_of(site.verifier).running
+    running = records_of(site.verifier).running
+    rows = lease_rows(site.verifier)  # after the acts: a release may be recorded in between
     return {rows[lease] for lease in running}
 
 
