@@ -184,14 +184,14 @@ def test_a_retired_golden_releases_nothing(verifier: RunningVerifier) -> None:
 
 def test_the_leases_of_a_retired_model_end_and_its_node_stays_trusted(verifier: RunningVerifier) -> None:
     async def case(scene: Entitled) -> None:
-        released = await scene.release()
         request = admin_pb2.RetireModelRequest(digest=scene.model.digest, reason="flawed")
         async with scene.node.attesting() as stream:
             await stream.round()
+            released = await scene.release()
             await scene.admin.models.RetireModel(request)
             ended = await asyncio.wait_for(stream.revocation(), 5)
-            assert (await stream.round()).state == attestation_pb2.NODE_STATE_TRUSTED
         node = await scene.admin.nodes.GetNode(admin_pb2.GetNodeRequest(node_id=scene.node.node_id))
+        assert node.state == attestation_pb2.NODE_STATE_TRUSTED
         assert (list(ended.lease_ids), list(node.leases)) == ([released.lease_id], [])
         assert ended.cause == attestation_pb2.END_CAUSE_REVOCATION
         assert scene.verifier.actions(f"lease/{released.lease_id}") == ["lease.issued", "lease.ended"]
