@@ -27,12 +27,10 @@ def project(connection: sa.Connection, entry: Entry, contents: Contents) -> None
     projector = _PROJECTORS.get(type(entry.act))
     if projector is not None:
         projector(connection, entry, entry.act)
-    elif isinstance(entry.act, acts.GoldenActivated):
-        _golden_activated(connection, entry, entry.act, contents)
-    elif isinstance(entry.act, acts.ModelRegistered):
-        _model_registered(connection, entry, entry.act, contents)
-    elif isinstance(entry.act, acts.ProposalMade):
-        _proposal_made(connection, entry, entry.act, contents)
+        return
+    with_content = _WITH_CONTENT.get(type(entry.act))
+    if with_content is not None:
+        with_content(connection, entry, entry.act, contents)
 
 
 def _node_enrolled(connection: sa.Connection, entry: Entry, act: acts.NodeEnrolled) -> None:
@@ -302,7 +300,7 @@ def _proposal_settled(connection: sa.Connection, entry: Entry, act: acts.Proposa
 
 def projected_kinds() -> frozenset[str]:
     """Return the kinds of acts that write rows."""
-    return frozenset(kind.kind for kind in (*_PROJECTORS, acts.GoldenActivated, acts.ModelRegistered))
+    return frozenset(kind.kind for kind in (*_PROJECTORS, *_WITH_CONTENT))
 
 
 _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], None]]] = {
@@ -340,3 +338,9 @@ _PROJECTORS: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any], No
     acts.ProposalSettled: _proposal_settled,
 }
 """The projector of each kind that needs no content; acts that only tell something have none."""
+_WITH_CONTENT: Final[dict[type[acts.Act], Callable[[sa.Connection, Entry, Any, Contents], None]]] = {
+    acts.GoldenActivated: _golden_activated,
+    acts.ModelRegistered: _model_registered,
+    acts.ProposalMade: _proposal_made,
+}
+"""The projector of each kind that needs the content that its act names."""

@@ -16,6 +16,8 @@ from datetime import datetime
 from hmac import compare_digest
 from typing import Final
 
+import sqlalchemy as sa
+
 from nodeseal.crypto.tls_identity import PeerIdentity, PeerKind, peer_identity
 from nodeseal.errors import MalformedInput, PolicyRefused, ProofFailed, Unavailable
 from nodeseal.findings import Finding, FindingId
@@ -25,6 +27,7 @@ from nodeseal.verifier.enrolment.certificates import Certificates
 from nodeseal.verifier.fleet.fleet import Fleet
 from nodeseal.verifier.fleet.mandate import Mandate, alone, require_alone
 from nodeseal.verifier.fleet.node import Node
+from nodeseal.verifier.ledger.tree.state import RowPlace
 from nodeseal.verifier.people.renewals import first_use
 from nodeseal.verifier.people.roles import ALLOWED, ON_MEMORY, WIDENING
 from nodeseal.verifier.states import NodeState, Role
@@ -81,7 +84,8 @@ class Callers:
         Raises:
             ProofFailed: the certificate is expired, of another trust domain, unknown, or not theirs any more.
             PolicyRefused: the caller has none of the roles that may call it, or the rules want a proposal.
-            Unavailable: people cannot be looked up now, and the method does more than restrict.
+            Unavailable: people cannot be looked up now, or the caller's row is not what their acts made, and the
+                method does more than restrict.
         """
         caller = ANONYMOUS if certificate_pem is None else await self._identify(method, certificate_pem)
         allowed = ALLOWED.get(method, frozenset())
@@ -129,7 +133,7 @@ class Callers:
         store = self._fleet.store
         try:
             read = store.read_soon if method in ON_MEMORY else store.read
-            person = await read(lambda connection: find_person(connection, name))
+            person = await read(lambda connection: self._find(connection, method, name))
         except Unavailable:
             if method not in ON_MEMORY:
                 raise
@@ -141,6 +145,12 @@ class Callers:
         if not await self._speaks_for(person, identity.certificate_sha256):
             raise ProofFailed(_unknown(FindingId.PERSON_UNKNOWN, "the person's current certificate", identity))
         return Caller(roles=person.roles, actor=f"person/{name}", identity=identity)
+
+    def _find(self, connection: sa.Connection, method: str, name: PersonId) -> Person | None:
+        """Return a person by a row that their acts explain; whoever only takes trust away need not wait for that."""
+        if method not in ON_MEMORY:
+            self._fleet.ledger.explained.require(connection, (RowPlace("persons", (name,)),))
+        return find_person(connection, name)
 
     async def _speaks_for(self, person: Person, used: bytes) -> bool:
         """Tell whether a certificate counts; the first use of a renewed one ends the one before.

@@ -306,7 +306,9 @@ class Proposals:
 
         Raises:
             OutOfOrder: it is not, or not any more.
+            Unavailable: a row on which that rests is not what its acts made.
         """
+        self._fleet.ledger.explained.require_quorum(connection, record.proposal)
         current = _require_open(connection, record.proposal)
         asked = self._ask(connection, current)
         if asked.answer.outcome is not Outcome.APPROVED:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from nodeseal.errors import MalformedInput, NodesealError, Unavailable
 from nodeseal.ids import Digest, KeyId, NodeId, digest_of
-from nodeseal.verifier.ledger.acts import LeaseEnded, LeaseIssued, LogOpened
+from nodeseal.verifier.ledger.acts import RULES_SUBJECT, LeaseEnded, LeaseIssued, LogOpened, RulesSet
 from nodeseal.verifier.ledger.documents import named_documents
 from nodeseal.verifier.ledger.leaf import Entry, MacKey, read_entry
 from nodeseal.verifier.ledger.projectors import project, projected_kinds
@@ -32,12 +32,23 @@ from nodeseal.verifier.store.acts import (
     put_document,
     versions_of,
 )
-from nodeseal.verifier.store.schema import GOLDENS, METADATA, MODELS
+from nodeseal.verifier.store.schema import GOLDENS, METADATA, MODELS, PROPOSALS, RULES
 
-_POLICY: Final = ("goldens", "grants", "model_keys", "models", "persons")
+_PEOPLE: Final = ("rules", "persons", "person_keys")
+"""Tables of who decides, on which every quorum rests."""
+_POLICY: Final = ("goldens", "grants", "model_keys", "models", *_PEOPLE)
 """Tables of what people decided. Nodes are many; one is compared when a key is released to it."""
+_WITHOUT_OLDER: Final = frozenset({"rules", "person_keys", "proposals", "approvals"})
+"""Tables that no release before the log had: each of their rows has an act."""
 _KINDS: Final = projected_kinds() - {LeaseIssued.kind, LeaseEnded.kind}
-_CONTENTS: Final = {"goldens": GOLDENS.c.document, "models": MODELS.c.content}
+_OF_PROPOSAL: Final = (PROPOSALS.c.attachment, PROPOSALS.c.proposal)
+_CONTENTS: Final = {
+    "goldens": (GOLDENS.c.document, GOLDENS.c.digest),
+    "models": (MODELS.c.content, MODELS.c.digest),
+    "proposals": _OF_PROPOSAL,
+    "approvals": _OF_PROPOSAL,
+}
+"""The column with a row's content, and the one that names the row."""
 
 
 class _Compared(NamedTuple):
@@ -89,8 +100,30 @@ class Explained:
         Raises:
             Unavailable: a row is not; the message names it.
         """
+        self._require_newest_rules(connection)
         for table in _POLICY:
             self.require(connection, places_in(connection, table))
+
+    def require_quorum(self, connection: sa.Connection, proposal: Digest) -> None:
+        """Make sure that a proposal, its approvals, the rules and the people are what their acts made.
+
+        Raises:
+            Unavailable: a row is not; the message names it, and the proposal must have no effect.
+        """
+        self._require_newest_rules(connection)
+        for table in _PEOPLE:
+            self.require(connection, places_in(connection, table))
+        of_proposal = (place for place in places_in(connection, "approvals") if place.names[0] == proposal)
+        self.require(connection, (RowPlace("proposals", (proposal,)), *of_proposal))
+
+    def _require_newest_rules(self, connection: sa.Connection) -> None:
+        """Make sure that the rules of the last act about rules are there: without their row older ones would hold."""
+        rows = last_acts_about(connection, (RULES_SUBJECT,), (RulesSet.kind,))
+        act = self._entry(rows[-1]).act if rows else None
+        version = act.version if isinstance(act, RulesSet) else None
+        found = connection.scalar(sa.select(sa.func.max(RULES.c.version)))
+        if found != version:
+            raise _unexplained(RowPlace("rules", (found or 0,)), f"the last act about rules set version {version}")
 
     def _require(self, connection: sa.Connection, place: RowPlace) -> None:
         row = state_row(connection, place, large=False)
@@ -105,8 +138,9 @@ class Explained:
         subjects = place.subjects
         find = last_acts_about if place.table == "nodes" else acts_about
         entries = list(map(self._entry, find(connection, subjects, _KINDS)))
-        if not any(entry.act.kind in CREATING and subjects[0] in entry.versions for entry in entries):
-            if not _has_older_rows(connection):
+        own = subjects if place.table in _WITHOUT_OLDER else subjects[:1]
+        if not any(entry.act.kind in CREATING and not entry.versions.keys().isdisjoint(own) for entry in entries):
+            if place.table in _WITHOUT_OLDER or not _has_older_rows(connection):
                 raise _unexplained(place, "no act made it")
             return
         if self._made(connection, entries, place) != state_row(connection, place, large=True):
@@ -161,10 +195,10 @@ def rotation_places(model: Digest, key_ids: Iterable[KeyId]) -> Iterator[RowPlac
 
 def _contents(connection: sa.Connection, place: RowPlace) -> dict[Digest, bytes]:
     """Return the content that a row keeps, by its digest: an act names it."""
-    column = _CONTENTS.get(place.table)
-    if column is None:
+    if place.table not in _CONTENTS:
         return {}
-    content = connection.scalar(sa.select(column).where(column.table.c.digest == place.names[0]))
+    column, name = _CONTENTS[place.table]
+    content = connection.scalar(sa.select(column).where(name == place.names[0]))
     return {} if content is None else {digest_of(bytes(content)): bytes(content)}
 
 

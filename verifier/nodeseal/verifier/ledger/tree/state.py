@@ -45,7 +45,11 @@ _SUBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, ...]]]] =
     "models": lambda row: (f"model/{row['digest']}",),
     "nodes": lambda row: tuple(f"node/{row['node_id']}{part}" for part in ("", "/identity", "/certificate", "/labels")),
     "approvals": lambda row: (f"proposal/{row['proposal']}/{row['person']}", f"proposal/{row['proposal']}"),
-    "person_keys": lambda row: (f"person/{row['name']}/keys/{row['fingerprint']}", f"person/{row['name']}/keys"),
+    "person_keys": lambda row: (
+        f"person/{row['name']}/keys/{row['fingerprint']}",
+        f"person/{row['name']}/keys",
+        f"person/{row['name']}",
+    ),
     "persons": lambda row: (f"person/{row['name']}",),
     "proposals": lambda row: (f"proposal/{row['proposal']}",),
     "rules": lambda row: (f"rules/{row['version']}", "rules"),
@@ -69,13 +73,17 @@ CREATING: Final = frozenset(
 )
 """Kinds of acts that make a row."""
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "approvals": ("proposal", "person"),
     "goldens": ("digest",),
     "grants": ("key_id", "node_id"),
     "leases": ("lease_id",),
     "model_keys": ("key_id",),
     "models": ("digest",),
     "nodes": ("node_id",),
+    "person_keys": ("name", "fingerprint", "blob"),
     "persons": ("name",),
+    "proposals": ("proposal",),
+    "rules": ("version",),
 }
 
 
@@ -88,7 +96,7 @@ class RowPlace(NamedTuple):
     """
 
     table: str
-    names: tuple[str, ...]
+    names: tuple[str | int | bytes, ...]
 
     @property
     def subjects(self) -> tuple[str, ...]:
