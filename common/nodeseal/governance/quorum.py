@@ -7,11 +7,11 @@ made is loaded, and so can anybody with the documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from nodeseal.crypto.ssh_signature import verify_ssh_signature
 from nodeseal.errors import MalformedInput, ProofFailed
@@ -20,6 +20,8 @@ from nodeseal.governance.rules import Rules
 from nodeseal.ids import Digest, PersonId
 
 _AGE: Final = "older than approvals last"
+_Tally: TypeAlias = "tuple[tuple[PersonId, ...], tuple[tuple[PersonId, str], ...]]"
+"""Whose approvals count, and whose do not with the reason."""
 
 
 class Outcome(Enum):
@@ -103,14 +105,16 @@ class QuorumAnswer:
     Attributes:
         outcome: what may become of the proposal.
         why: what it lacks, or why it is over.
-        counted: whose approvals count.
-        refused: whose do not, and why.
+        counted: whose approvals count under any of the rules that must be met.
+        refused: whose do not under one of them, and why.
+        everywhere: whose approvals count under all of them; the others may approve again.
     """
 
     outcome: Outcome
     why: tuple[str, ...] = ()
     counted: tuple[PersonId, ...] = ()
     refused: tuple[tuple[PersonId, str], ...] = ()
+    everywhere: tuple[PersonId, ...] = ()
 
 
 def decide(question: Question) -> QuorumAnswer:
@@ -130,8 +134,17 @@ def decide(question: Question) -> QuorumAnswer:
             for line in _missing(question, rules, counted)
         )
     )
-    counted, refused = tallies[0] if not both[0].solo else tallies[-1]
-    return QuorumAnswer(Outcome.OPEN if missing else Outcome.APPROVED, missing, counted, refused)
+    outcome = Outcome.OPEN if missing else Outcome.APPROVED
+    asking = [tally for rules, tally in zip(both, tallies, strict=True) if not rules.solo] or tallies[-1:]
+    return _told(outcome, missing, asking)
+
+
+def _told(outcome: Outcome, missing: tuple[str, ...], tallies: Sequence[_Tally]) -> QuorumAnswer:
+    """Return the answer by the tallies of all rules that ask for approvals; each rule may count other ones."""
+    counted = tuple(dict.fromkeys(person for people, _ in tallies for person in people))
+    refused = {person: why for _, those in tallies for person, why in those}
+    everywhere = tuple(person for person in counted if all(person in people for people, _ in tallies))
+    return QuorumAnswer(outcome, missing, counted, tuple(refused.items()), everywhere)
 
 
 def _stale(question: Question) -> Iterator[str]:
@@ -160,7 +173,7 @@ def _missing(question: Question, rules: Rules, counted: tuple[PersonId, ...]) ->
     yield from rules.missing(counted)
 
 
-def _tally(question: Question, rules: Rules) -> tuple[tuple[PersonId, ...], tuple[tuple[PersonId, str], ...]]:
+def _tally(question: Question, rules: Rules) -> _Tally:
     """Return whose approvals count under some rules, and whose do not."""
     counted: list[PersonId] = []
     refused: list[tuple[PersonId, str]] = []

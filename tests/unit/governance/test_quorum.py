@@ -232,3 +232,21 @@ user_verification: false
 approvals_last_hours: 72
 needs_proposal: ["all"]
 """
+
+
+def test_approvals_that_only_one_of_two_rules_counts_are_carried_with_the_others() -> None:
+    """Whoever decides again has only the approvals that counted, and must come to the same."""
+    rules, following = quorum_rules(hours=1), quorum_rules(version=3, approvals=2)
+    document = a_proposal(rules).encode()
+    earlier = replace(approval(LEE, document), at=NOW - timedelta(hours=2))
+    asked = replace(question(rules, earlier, approval(ANN, document)), following=following)
+    answer = decide(asked)
+    assert (answer.outcome, set(answer.counted), answer.everywhere) == (Outcome.APPROVED, {LEE, ANN}, (ANN,))
+    carried = tuple(each for each in asked.approvals if each.person in answer.counted)
+    assert decide(replace(asked, approvals=carried)) == answer
+
+
+def test_whoever_counts_under_the_old_rules_only_may_approve_again_for_the_new_ones() -> None:
+    following = quorum_rules(version=3, verified=True)
+    answer = decide(replace(question(), following=following))
+    assert (answer.outcome, answer.counted, answer.everywhere) == (Outcome.OPEN, (LEE,), ())

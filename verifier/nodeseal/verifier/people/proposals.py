@@ -182,14 +182,14 @@ class Proposals:
 
     def _approving(self, connection: sa.Connection, named: Digest, signature: bytes, person: PersonId) -> Decided[None]:
         record = _require_open(connection, named)
-        if person in self._ask(connection, record).answer.counted:
+        if person in self._ask(connection, record).answer.everywhere:
             return Decided(None)
         approval = Approval(person=person, signature=signature, at=self._fleet.clock.wall())
         asked = self._ask(connection, record, approval)
         if asked.answer.outcome in {Outcome.STALE, Outcome.EXPIRED}:
             raise OutOfOrder("; ".join(asked.answer.why), remedy="it will be settled so; propose it anew")
         refused = dict(asked.answer.refused).get(person)
-        if refused is not None:
+        if refused is not None and person not in asked.answer.counted:
             raise PolicyRefused(approval_finding(person, refused))
         proof = verify_ssh_signature(signature, record.document, NAMESPACE)
         signed = document_of(signature)
