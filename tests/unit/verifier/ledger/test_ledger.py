@@ -97,6 +97,20 @@ def test_more_decisions_than_one_transaction_takes_are_all_recorded(play: Play) 
     play(case)
 
 
+def test_an_act_is_not_dated_after_its_decision(play: Play) -> None:
+    """Approvals are decided again at the time of the act, and must not have ended between decision and record."""
+
+    async def case(bench: Bench) -> None:
+        def decide(_: sa.Connection) -> Decided[None]:
+            bench.steady += 60
+            return Decided(None, (TELLING,))
+
+        (recorded,) = (await bench.ledger.commit("person/kim", decide)).recorded
+        assert recorded.entry.at == AT
+
+    play(case)
+
+
 def test_acts_are_folded_in_the_order_in_which_they_were_written(play: Play) -> None:
     async def case(bench: Bench) -> None:
         await asyncio.gather(*(bench.tell(exported(number)) for number in range(300)))

@@ -312,8 +312,9 @@ class Ledger:
 
     def _record_one(self, connection: sa.Connection, recorder: Recorder, proposal: _Proposal) -> _Outcome:
         savepoint = Savepoint(connection)
+        authorship = proposal.authorship(self.clock.wall())  # before it decides: what counts then counts at this time
         try:
-            committed = recorder.record(proposal.decide(connection), proposal.authorship(self.clock.wall()))
+            committed = recorder.record(proposal.decide(connection), authorship)
         except Exception as error:  # the failure of one decision is not the failure of the others
             if concerns_disk(error):
                 raise  # the store's own failure: nothing of the batch is on the disk
