@@ -11,6 +11,10 @@ import pytest
 
 from nodeseal.v1 import admin_pb2
 from nodeseal.v1 import governance_pb2 as pb
+from nodeseal.v1 import people_pb2
+from nodeseal.verifier.people import proposals
+from nodeseal.verifier.people.execution import Executors, Order, execute
+from support.in_process import in_process
 from support.together import Somebody, put_in_force, quorum_rules, several
 from support.verifier import RunningVerifier, a_verifier
 
@@ -90,4 +94,39 @@ def test_g09_a_race_has_one_outcome(tmp_path: Path, race: Callable[[RunningVerif
         await race(verifier)
 
     with a_verifier(tmp_path) as verifier:
+        asyncio.run(case())
+
+
+async def suspends_lee(ann: Somebody, _: str) -> None:
+    await ann.calls.people.SuspendPerson(people_pb2.SuspendPersonRequest(person="lee", reason="stolen"))
+
+
+async def rejects(ann: Somebody, proposal: str) -> None:
+    await ann.calls.proposals.RejectProposal(pb.SettleProposalRequest(proposal=proposal, reason="no"))
+
+
+@pytest.mark.parametrize(
+    ("between", "outcome", "why"), [(suspends_lee, "failed", "1 more of 1 approvals"), (rejects, "rejected", "ann: no")]
+)
+def test_g09_what_comes_between_approval_and_execution_counts_in_its_transaction(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    between: Callable[[Somebody, str], Awaitable[None]],
+    outcome: str,
+    why: str,
+) -> None:
+    async def case() -> None:
+        async with in_process(verifier), three(verifier) as (kim, lee, ann):
+            proposal = await kim.propose(policy(7))
+
+            async def raced(executors: Executors, order: Order) -> None:
+                await between(ann, proposal.proposal)
+                await execute(executors, order)
+
+            monkeypatch.setattr(proposals, "execute", raced)
+            approved = await lee.approve(proposal)
+            assert (approved.outcome, why in approved.why) == (outcome, True)
+            assert (await key_of(kim)).silence_seconds == 0
+
+    with a_verifier(tmp_path, start=False) as verifier:
         asyncio.run(case())
