@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeseal.v1 import admin_pb2
+from nodeseal.v1 import admin_pb2, people_pb2
 from nodeseal.v1 import governance_pb2 as pb
-from nodeseal.v1 import people_pb2
 from nodeseal.verifier.people import proposals
 from nodeseal.verifier.people.execution import Executors, Order, execute
 from support.in_process import in_process

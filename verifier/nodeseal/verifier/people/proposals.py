@@ -143,7 +143,7 @@ class Proposals:
         proposal = decode_proposal(submission.document, "proposal")
         if proposal.proposer != submission.person:
             raise OutOfOrder(f"the proposal is {proposal.proposer}'s, and you are {submission.person}")
-        require_attachment(proposal.change, submission.attachment)
+        await asyncio.to_thread(require_attachment, proposal.change, submission.attachment)
         named = proposal_id(submission.document)
         await self._fleet.ledger.commit(
             f"person/{submission.person}", lambda connection: self._making(connection, proposal, submission)
@@ -285,7 +285,7 @@ class Proposals:
             change=asked.proposal.change, attachment=record.attachment, reason=asked.proposal.reason, by=mandate
         )
         try:
-            require_attachment(asked.proposal.change, record.attachment)
+            await asyncio.to_thread(require_attachment, asked.proposal.change, record.attachment)
             await execute(self._executors, order)
         except _TRANSIENT as error:
             _log.error("an approved proposal could not take effect yet", proposal=record.proposal, error=str(error))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from nodeseal.errors import MalformedInput, PolicyRefused
 from nodeseal.findings import Finding, FindingId
-from nodeseal.governance.changes import Change
+from nodeseal.golden.document import parse_golden
+from nodeseal.governance.changes import Change, ChangeKind
 from nodeseal.governance.proposal import Proposal, proposal_id
 from nodeseal.governance.quorum import Outcome, refusal_of_signature
+from nodeseal.governance.reslot import decode_reslot, named
 from nodeseal.ids import Digest, PersonId, digest_of
 from nodeseal.verifier.ledger.acts import ProposalMade
 from nodeseal.verifier.ledger.decided import Decided
@@ -68,12 +71,34 @@ def require_signed(asked: ProposalQuestion) -> None:
 def require_attachment(change: Change, attachment: bytes) -> None:
     """Make sure that an attachment is the one that a change names.
 
+    People read the facts of the change and sign its digest, so the attachment must say what the facts say.
+
     Raises:
-        MalformedInput: it is another, or missing, or too much.
+        MalformedInput: it is another, or missing, or too much, or says something else than the change.
     """
-    named = change.attachment
-    if (digest_of(attachment) if attachment else "") != named:
+    if (digest_of(attachment) if attachment else "") != change.attachment:
         raise MalformedInput("the attachment is not the one that the proposal names")
+    said = _SAID[change.kind](attachment) if change.kind in _SAID else {}
+    for fact, value in said.items():
+        if change.facts[fact] != value:
+            raise MalformedInput(f"change: {fact} is {change.facts[fact]!a}, and the attachment says {value!a}")
+
+
+def _said_by_golden(attachment: bytes) -> Mapping[str, object]:
+    golden = parse_golden(attachment, "golden")
+    return {"golden": golden.digest, "name": golden.name}
+
+
+def _said_by_reslot(attachment: bytes) -> Mapping[str, object]:
+    slots, keys = decode_reslot(attachment)
+    return {"model": slots.model_digest, "keys": [named(key) for key in keys]}
+
+
+_SAID: Final[Mapping[ChangeKind, Callable[[bytes], Mapping[str, object]]]] = {
+    ChangeKind.GOLDEN_ACTIVATE: _said_by_golden,
+    ChangeKind.MODEL_RESLOT: _said_by_reslot,
+}
+"""What an attachment says of the facts of its change, where the facts are more than its digest."""
 
 
 def recorded(proposal: Proposal, submission: Submission) -> Decided[None]:
