@@ -25,10 +25,11 @@ from nodeseal.verifier.ledger.decided import Decided
 from nodeseal.verifier.ledger.documents import document_of
 from nodeseal.verifier.ledger.record import Authorship, record
 from nodeseal.verifier.people.rulebook import setting
+from nodeseal.verifier.results.audit import WITHHOLDABLE
 from nodeseal.verifier.store.database import made_engine
 from nodeseal.verifier.store.schema import METADATA
 from nodeseal.verifier.trust.sanctions import KIND_OF, Place, check_sanctions
-from support.acts import CERTIFICATE
+from support.acts import CERTIFICATE, EXAMPLES, NODE
 from support.ledgers import MAC_KEY
 from support.ssh import ed25519_signer
 from support.together import quorum_rules
@@ -134,6 +135,47 @@ def test_approvals_of_another_change_are_named(tmp_path: Path) -> None:
         refuse(connection, act, "its proposal says something else", approvals)
 
 
+def test_a_proposal_counts_for_one_act(tmp_path: Path) -> None:
+    with a_log(tmp_path) as connection:
+        approvals = approved(RULES)
+        act = replace(POLICY, approvals=document_of(approvals).digest)
+        put(connection, act, documents=(approvals,))
+        refuse(connection, act, "its proposal took effect before")
+
+
+def test_slots_of_one_decision_may_need_several_acts_and_are_those_of_the_proposal(tmp_path: Path) -> None:
+    facts = {"kind": "model.reslot", "model": "d" * 64, "keys": ["a version 1", "b version 1"], "document": "e" * 64}
+    with a_log(tmp_path) as connection:
+        approvals = approved(RULES, parse_change(Fields(facts, "change")))
+        carried = document_of(approvals).digest
+        made = [
+            acts.SlotsRewrapped(digest=Digest("d" * 64), opened="a version 1", made=(name,), approvals=carried)
+            for name in ("a version 1", "b version 1", "c version 1")
+        ]
+        put(connection, *made[:2], documents=(approvals,))
+        check_sanctions(connection, PLACE)
+        refuse(connection, made[2], "its proposal says something else")
+
+
+def test_labels_and_returns_of_models_are_those_of_the_proposal(tmp_path: Path) -> None:
+    register = parse_change(Fields({"kind": "model.register", "model": "d" * 64, "again": False}, "change"))
+    label = parse_change(Fields({"kind": "node.label", "node": NODE, "labels": {"rack": "b"}}, "change"))
+    none, wanted, other = b"{}", b'{"rack":"b"}', b'{"rack":"c"}'
+    digests = [document_of(each).digest for each in (none, wanted, other)]
+    with a_log(tmp_path) as connection:
+        first, second = approved(RULES, label), approved(RULES, register, nonce=bytes(15) + b"1")
+        labelled = acts.NodeLabelled(
+            node_id=NODE, labels=digests[1], previous=digests[0], approvals=document_of(first).digest
+        )
+        put(connection, labelled, documents=(first, none, wanted, other))
+        check_sanctions(connection, PLACE)
+        model = replace(EXAMPLES["model.registered"], digest=Digest("d" * 64), approvals=document_of(second).digest)
+        with connection.begin_nested() as undone:
+            refuse(connection, replace(labelled, labels=digests[2]), "its proposal says something else")
+            undone.rollback()
+        refuse(connection, replace(model, again=True), "its proposal says something else", second)
+
+
 @pytest.mark.parametrize(
     "restricting",
     [
@@ -172,3 +214,9 @@ def test_a_mandate_of_one_person_looks_at_the_rules_in_the_transaction(tmp_path:
 
 def test_every_widening_act_has_a_kind() -> None:
     assert set(KIND_OF) == set(acts.Widening.__args__)
+
+
+def test_no_export_withholds_what_decides_whether_an_approval_counted() -> None:
+    deciding = (acts.RulesSet, acts.PersonAdded, acts.PersonRemoved, acts.PersonSuspended, acts.PersonResumed)
+    keys = (acts.PersonKeyAdded, acts.PersonKeyRemoved)
+    assert WITHHOLDABLE.isdisjoint(act.kind for act in (*deciding, *keys))

@@ -49,10 +49,12 @@ WITHHOLDABLE: Final = frozenset(
         acts.GrantWithdrawn,
         acts.ModelRetired,
         acts.RewrapDenied,
-        acts.PersonRemoved,
     )
 )
-"""Kinds of acts whose bodies an export may withhold: they take trust away, or only tell what was seen."""
+"""Kinds of acts whose bodies an export may withhold: they take trust away, or only tell what was seen.
+
+Not the removal of a person, on which it rests whether a later approval counted.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from nodeseal.crypto.ssh_key import decode_ssh_key, parse_ssh_key
 from nodeseal.errors import MalformedInput
 from nodeseal.governance.changes import Change, ChangeKind
-from nodeseal.governance.proposal import decode_proposal
+from nodeseal.governance.proposal import decode_proposal, proposal_id
 from nodeseal.governance.quorum import Member, Outcome, Question, decide
 from nodeseal.governance.rules import SOLO, Rules, decode_rules
 from nodeseal.governance.sanction import ApprovedProposal, decode_approved
@@ -24,6 +25,7 @@ from nodeseal.verifier.ledger import acts
 from nodeseal.verifier.ledger.leaf import Entry, read_entry
 from nodeseal.verifier.states import Role
 from nodeseal.verifier.store.acts import every_act, find_document
+from nodeseal.verifier.store.nodes import decode_labels
 
 _REMEDY: Final = "restore the last backup that starts, and find out who can write to the database"
 _Find: TypeAlias = Callable[[Digest], bytes]
@@ -50,6 +52,7 @@ class _Situation:
     rules: Rules = SOLO
     roles: dict[PersonId, frozenset[str]] = field(default_factory=dict)
     suspended: set[PersonId] = field(default_factory=set)
+    spent: dict[Digest, datetime] = field(default_factory=dict)
     keys: dict[bytes, tuple[PersonId, bool]] = field(default_factory=dict)
 
     def members(self) -> dict[PersonId, Member]:
@@ -65,6 +68,12 @@ class _Situation:
             keys=frozenset(own),
             token_keys=frozenset(blob for blob, in_token in own.items() if in_token),
         )
+
+    def is_spent(self, proposal: Digest, entry: Entry) -> bool:
+        """Tell whether a proposal has led to an act before; only slots of one decision may need several acts."""
+        before = self.spent.get(proposal)
+        self.spent[proposal] = entry.at
+        return before is not None and not (before == entry.at and isinstance(entry.act, acts.SlotsRewrapped))
 
     def follow(self, act: acts.Act, find: Callable[[Digest], bytes]) -> None:
         match act:
@@ -173,8 +182,10 @@ def _raises_quorum(act: acts.Act, find: Callable[[Digest], bytes]) -> bool:
 
 def _refusal(state: _Situation, entry: Entry, approved: ApprovedProposal, find: _Find, place: Place) -> str:
     proposal = decode_proposal(approved.document, "proposal")
-    if not _MATCHES[proposal.change.kind](proposal.change, entry.act):
+    if not _MATCHES[proposal.change.kind](proposal.change, entry.act) or not _same_labels(proposal.change, entry, find):
         return "its proposal says something else"
+    if state.is_spent(proposal_id(approved.document), entry):
+        return "its proposal took effect before"
     act = entry.act
     question = Question(
         proposal=proposal,
@@ -233,6 +244,23 @@ def _same_person(change: Change, act: Any) -> bool:
     return _same(acts.PersonAdded, person="name")(change, act) and change.texts("roles") == act.roles
 
 
+def _same_model(change: Change, act: Any) -> bool:
+    return _same(acts.ModelRegistered, model="digest")(change, act) and bool(change.facts["again"]) >= act.again
+
+
+def _same_slots(change: Change, act: Any) -> bool:
+    return _same(acts.SlotsRewrapped, model="digest")(change, act) and set(act.made) <= set(change.texts("keys"))
+
+
+def _same_labels(change: Change, entry: Entry, find: _Find) -> bool:
+    """Tell whether new labels of a node are the old ones with what a change says of them; true of all other acts."""
+    act = entry.act
+    if not isinstance(act, acts.NodeLabelled):
+        return True
+    wanted = {**decode_labels(find(act.previous)), **change.labels()}
+    return decode_labels(find(act.labels)) == {name: value for name, value in wanted.items() if value}
+
+
 def _same_key(change: Change, act: Any) -> bool:
     own = _same(acts.PersonKeyAdded, person="name")
     return own(change, act) and parse_ssh_key(change.text("key")).blob == act.blob
@@ -247,8 +275,8 @@ _MATCHES: Final[Mapping[ChangeKind, Callable[[Change, Any], bool]]] = {
     ChangeKind.KEY_GRANT: _same(acts.KeyGranted, key="key_id", node="node_id", max_leases="max_leases"),
     ChangeKind.KEY_RESUME: _same(acts.KeyResumed, key="key_id"),
     ChangeKind.KEY_REVOKE: _same(acts.KeyRevoked, key="key_id"),
-    ChangeKind.MODEL_REGISTER: _same(acts.ModelRegistered, model="digest"),
-    ChangeKind.MODEL_RESLOT: _same(acts.SlotsRewrapped, model="digest"),
+    ChangeKind.MODEL_REGISTER: _same_model,
+    ChangeKind.MODEL_RESLOT: _same_slots,
     ChangeKind.PERSON_INVITE: _same_person,
     ChangeKind.PERSON_REMOVE: _same(acts.PersonRemoved, person="name"),
     ChangeKind.PERSON_KEY_ADD: _same_key,
