@@ -124,11 +124,15 @@ def _counts(claims: EgressClaims) -> Mapping[str, int]:
 
 
 def _sent(before: EgressClaims, claims: EgressClaims) -> Iterator[int]:
-    """Iterate over what each hooked device sent between two rounds; a device that is new has sent all of its count."""
+    """Iterate over what each hooked device sent between two rounds.
+
+    A device that is new has sent all of its count, and so has one whose count fell: it began again.
+    """
     was = {device.index: device.sent for device in before.devices}
     for device in claims.devices:
         if device.name in claims.hooks or device.name in before.hooks:
-            yield max(0, device.sent - was.get(device.index, 0))
+            counted = was.get(device.index, 0)
+            yield device.sent - counted if device.sent >= counted else device.sent
 
 
 def _unexplained(proof: EgressProof) -> Iterator[Finding]:

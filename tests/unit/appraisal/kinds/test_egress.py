@@ -65,6 +65,12 @@ def test_a_node_that_stops_claiming_limits_is_refused_at_once_and_not_forgiven()
     assert ids(claims_of(), None, back) == [FindingId.EGRESS_UNEXPLAINED]
 
 
+def test_what_a_device_sent_after_its_count_began_again_counts() -> None:
+    rounds = (claims_of(sent=900 * MIB), claims_of(sent=SLACK_BYTES), claims_of(sent=1))
+    assert ids(*rounds[:2]) == []
+    assert ids(*rounds) == [FindingId.EGRESS_UNEXPLAINED]
+
+
 def test_a_table_of_another_document_is_refused_by_its_digest() -> None:
     other = with_uplinks("up0")
     ((found_id, where, seen), *_) = found(claims_of(other))
