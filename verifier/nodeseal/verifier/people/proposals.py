@@ -70,6 +70,8 @@ from nodeseal.verifier.trust.sanctions import Place
 
 MAX_OPEN: Final = 1000
 """Proposals that may wait at once."""
+MAX_OPEN_OF_ONE: Final = 50
+"""Those of one person, so that nobody takes the places of all."""
 _SETTLE_SECONDS: Final = 2.0
 _MAX_WORDS: Final = 500
 _TRANSIENT: Final = (Unavailable, TooManyRequests)
@@ -154,8 +156,7 @@ class Proposals:
         named = proposal_id(submission.document)
         if find_proposal(connection, named) is not None:
             raise OutOfOrder(f"proposal {named} was made before")
-        if len(list_proposals(connection, only_open=True)) >= MAX_OPEN:
-            raise TooManyRequests(f"{MAX_OPEN} proposals are open", remedy="nodeseal proposal list")
+        _require_place(connection, proposal.proposer)
         asked = self._ask(connection, new_record(proposal, submission, self._fleet.clock.wall()))
         if asked.answer.outcome in {Outcome.STALE, Outcome.EXPIRED}:
             raise OutOfOrder("; ".join(asked.answer.why), remedy="propose it anew")
@@ -342,6 +343,15 @@ class Proposals:
             except NodesealError as error:
                 _log.error("proposals could not be settled yet", error=str(error))
             await asyncio.sleep(_SETTLE_SECONDS)
+
+
+def _require_place(connection: sa.Connection, proposer: PersonId) -> None:
+    waiting = list_proposals(connection, only_open=True)
+    if len(waiting) >= MAX_OPEN:
+        raise TooManyRequests(f"{MAX_OPEN} proposals are open", remedy="nodeseal proposal list")
+    if sum(proposal_of(record).proposer == proposer for record in waiting) >= MAX_OPEN_OF_ONE:
+        remedy = "nodeseal proposal withdraw"
+        raise TooManyRequests(f"{MAX_OPEN_OF_ONE} proposals of {proposer} are open", remedy=remedy)
 
 
 def _require(connection: sa.Connection, named: Digest) -> ProposalRecord:
