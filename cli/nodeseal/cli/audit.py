@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -17,6 +17,7 @@ from nodeseal.cli.naming import subject_of
 from nodeseal.cli.output import BLANK_LINE, CLIENT, Block, ClientOption, FactList, JsonOption
 from nodeseal.client.connection import connect
 from nodeseal.client.verifier import RecordQuery
+from nodeseal.inert import inert
 from nodeseal.v1 import admin_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{40,}")
@@ -102,7 +103,7 @@ def _plain_record(record: pb.AuditRecord) -> dict[str, object]:
 
 
 def _plain_whole(record: pb.AuditRecord) -> dict[str, object]:
-    documents = {document.digest: json.loads(document.content) for document in record.documents}
+    documents = {document.digest: _document(document) for document in record.documents}
     return {**_plain_record(record), "documents": documents}
 
 
@@ -126,13 +127,24 @@ def _act_parts(record: pb.AuditRecord) -> Iterator[Block]:
     for document in record.documents:
         yield BLANK_LINE
         yield Text(f"{', '.join(name for name, value in fields.items() if value == document.digest)}:")
-        yield _document_parts(json.loads(document.content))
+        yield _document_parts(_document(document))
 
 
-def _document_parts(content: list[dict[str, str]] | dict[str, str]) -> Iterator[Block]:
-    """Yield what findings or labels say."""
+def _document(document: pb.RecordDocument) -> Any:
+    """Return a document as plain values; signatures (``-----BEGIN SSH SIGNATURE-----``) are no JSON, and stay text."""
+    try:
+        return json.loads(document.content)
+    except ValueError:
+        return document.content.decode("ascii", "backslashreplace")
+
+
+def _document_parts(content: list[dict[str, str]] | dict[str, object] | str) -> Iterator[Block]:
+    """Yield what findings, labels, signatures, proposals or their approvals say."""
+    if isinstance(content, str):
+        yield from (Text(f"  {inert(line)}") for line in content.splitlines())
+        return
     if isinstance(content, dict):
-        yield FactList((f"  {label}", value) for label, value in content.items()) if content else Text("  none")
+        yield FactList((f"  {name}", _whole(value)) for name, value in content.items()) if content else Text("  none")
         return
     for finding in content:
         yield Text.assemble("  ", (finding["id"], "bold"), " ", finding["where"])
@@ -143,6 +155,8 @@ def _document_parts(content: list[dict[str, str]] | dict[str, str]) -> Iterator[
 def _whole(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_whole, value)) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_whole(part)}" for name, part in value.items()) or "-"
     return "-" if value in {"", None} else str(value)
 
 

@@ -167,6 +167,19 @@ def test_labels_are_shown_whole(typed: Type, records: list[admin_pb2.AuditRecord
     assert last == ["labels:", "rack", "a", "role", "gpu", "previous:", "none"]
 
 
+def test_a_proposal_and_its_signature_are_shown_whole(typed: Type, records: list[admin_pb2.AuditRecord]) -> None:
+    signature = "-----BEGIN SSH SIGNATURE-----\nU1NI\x1b[2J\n-----END SSH SIGNATURE-----\n"
+    records[0] = act(proposal="d" * 64, signature="e" * 64)
+    change = {"kind": "key.grant", "max_leases": 1, "to": {}}
+    records[0].documents.append(document({"change": change, "approvals": [{}]}))
+    records[0].documents.append(admin_pb2.RecordDocument(digest="e" * 64, content=signature.encode()))
+    shown = typed("show", "12").stdout
+    assert "kind key.grant, max_leases 1, to -" in shown
+    assert "  -----BEGIN SSH SIGNATURE-----\n  U1NI" in shown
+    assert "\x1b" not in shown
+    assert json.loads(typed("show", "12", "--json").stdout)["documents"]["e" * 64] == signature
+
+
 def test_an_act_is_whole_as_json(typed: Type, records: list[admin_pb2.AuditRecord]) -> None:
     records[0].documents.append(document({"rack": "a"}))
     shown = json.loads(typed("show", "12", "--json").stdout)
