@@ -105,6 +105,8 @@ def test_one_person_alone_is_refused_and_an_approval_from_elsewhere_lets_it_happ
     assert exported["sign"].startswith("ssh-keygen -Y sign -n proposal@nodeseal -f YOUR_KEY ")
     nowhere = Terminal(tmp_path / "no-client", tmp_path)
     assert "Create model key llama" in nowhere.type("proposal", "show", str(away)).stdout
+    unsigned = lee.terminal.type("proposal", "import", str(away), exit_code=1).stderr
+    assert exported["sign"] in unsigned
     document = (away / "proposal.json").read_bytes()
     (away / "proposal.json.sig").write_bytes(keygen_sign(lee.key, document, "proposal@nodeseal"))
     assert lee.terminal.json("proposal", "import", str(away))["outcome"] == "executed"

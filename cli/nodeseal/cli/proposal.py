@@ -171,15 +171,22 @@ def export_proposal(
     output.write_file(out / _EXPLANATION, "".join(f"{line}\n" for line in state.effects).encode())
     if attachment:
         output.write_file(out / _ATTACHMENT, attachment)
-    sign = f"ssh-keygen -Y sign -n {NAMESPACE} -f YOUR_KEY {out / DOCUMENT}"
-    facts = {"folder": str(out), "proposal": state.proposal, "sign": sign, "then": f"nodeseal proposal import {out}"}
+    sign, then = _sign_command(out), f"nodeseal proposal import {out}"
+    facts = {"folder": str(out), "proposal": state.proposal, "sign": sign, "then": then}
     output.show(facts, FactList(facts.items()), as_json=as_json)
+
+
+def _sign_command(folder: Path) -> str:
+    """Return the command that signs an exported proposal."""
+    return f"ssh-keygen -Y sign -n {NAMESPACE} -f YOUR_KEY {folder / DOCUMENT}"
 
 
 @app.command("import", epilog="Example: nodeseal proposal import ./to-sign")
 def import_proposal(folder: FolderArgument, client: ClientOption = CLIENT, *, as_json: JsonOption = False) -> None:
     """Approve by a signature that was made elsewhere: proposal.json.sig beside proposal.json."""
     document = read_small(folder / DOCUMENT, MAX_PROPOSAL)
+    if not (folder / SIGNATURE).exists():
+        raise MalformedInput(f"{folder / SIGNATURE}: there is no signature", remedy=_sign_command(folder))
     signature = read_small(folder / SIGNATURE, MAX_SIGNATURE)
     with connect(client) as verifier:
         found = _approved(verifier, proposal_id(document), signature)
