@@ -149,6 +149,14 @@ def test_files_that_lie_elsewhere_come_into_the_folder(backup: Path, tmp_path: P
     assert restore(tmp_path / "whole", tmp_path / "restored", NOW).keys[-1] == "llama"
 
 
+def test_the_check_that_a_backup_names_works_as_it_stands(running: RunningVerifier, tmp_path: Path) -> None:
+    config, keys = ("--config", str(running.folder / "verifier.yaml")), ("--keys-apart", str(tmp_path / "safe"))
+    said = CliRunner().invoke(app, ["backup", str(tmp_path / "backup"), *keys, *config]).output
+    words = said.rpartition("try it: nodeseal-verifier ")[2].split()
+    assert words == ["restore", str(tmp_path / "backup"), "--verify", *keys]
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+
 def test_the_command_says_loudly_what_comes_back(running: RunningVerifier, tmp_path: Path) -> None:
     config = ("--config", str(running.folder / "verifier.yaml"))
     made = CliRunner().invoke(app, ["backup", str(tmp_path / "backup"), *config])

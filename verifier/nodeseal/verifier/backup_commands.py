@@ -44,7 +44,8 @@ def backup(
         typer.echo(f"keys:   {keys_apart}; keep them in another place")
     for name in absent:
         typer.echo(f"not in it: {name}, which is no file here; if it is a credential, keep that safe by itself")
-    typer.echo(f"try it: nodeseal-verifier restore {folder} --verify")
+    apart = f" --keys-apart {keys_apart}" if keys_apart is not None else ""
+    typer.echo(f"try it: nodeseal-verifier restore {folder} --verify{apart}")
 
 
 def restore(
