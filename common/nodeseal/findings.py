@@ -189,7 +189,10 @@ class FindingId(Enum):
         "person.approval",
         Severity.UNTRUSTED,
         "the signature does not count as an approval, or not as one of this person",
-        "sign the proposal's document with your own registered SSH key: nodeseal proposal approve --help",
+        (
+            "sign with your own registered SSH key (--ssh-key FILE), and let others approve what you proposed; to "
+            "register a key: nodeseal person key-add, under a quorum nodeseal propose person key-add"
+        ),
     )
     PERSON_SUSPENDED = (
         "person.suspended",
@@ -202,7 +205,10 @@ class FindingId(Enum):
         "log.signature",
         Severity.UNTRUSTED,
         "a checkpoint of the log is not signed by the key that is expected",
-        "compare the key with what nodeseal-verifier log-key prints on the verifier's host; else it is forged",
+        (
+            "compare the key with what nodeseal-verifier log-key prints on the verifier's host; else it is forged; "
+            "where a witness's cosignature is missing: ask for it with --witness URL when you export"
+        ),
     )
     LOG_PROOF = (
         "log.proof",
