@@ -150,7 +150,7 @@ class _Connection:
 def _remedy(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "let this user into the folder of the socket; callers in agent.yaml must name the user, too"
-    return "start nodeseal-agent, or name its socket: `socket` in agent.yaml"
+    return "start nodeseal-agent, or name its socket, `socket` in agent.yaml, with --socket or AgentKeys(Path(…))"
 
 
 def _raise_error(reply: Reply) -> None:
