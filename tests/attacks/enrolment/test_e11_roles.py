@@ -207,8 +207,10 @@ async def _certificates(verifier: RunningVerifier) -> dict[str, tuple[bytes, byt
     found["removed person"] = _person(verifier, "kim", *Role)
     verifier.remove_person("kim")
     found["suspended person"] = _person(verifier, "lee", *Role)
-    async with in_process(verifier), verifier.person() as admin:
-        await admin.people.SuspendPerson(people_pb2.SuspendPersonRequest(person="lee", reason="laptop stolen"))
+    suspend = people_pb2.SuspendPersonRequest(person="lee", reason="laptop stolen")
+    async with in_process(verifier), verifier.person() as admin, verifier.person(Role.APPROVER.value) as second:
+        await admin.people.SuspendPerson(suspend)
+        await second.people.SuspendPerson(suspend)  # alone, it would lapse when a test moves the clock
     return found | _forged(verifier, NodeId(node.node_id))
 
 
