@@ -24,7 +24,7 @@ from nodeseal.tpm.algorithms import HashAlg
 from nodeseal.tpm.attest import ClockInfo
 from nodeseal.verifier.states import NodeState
 from nodeseal.verifier.store.acts import ActRow, add_acts
-from nodeseal.verifier.store.database import Store, made_engine, opened_engine, require_database, run
+from nodeseal.verifier.store.database import _ERRORS, Store, made_engine, opened_engine, require_database, run
 from nodeseal.verifier.store.migrate import SCHEMA, SCRIPTS, check_schema, migrate
 from nodeseal.verifier.store.nodes import (
     NodeFacts,
@@ -279,3 +279,14 @@ def test_a_database_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(Unavailable, match="File exists"), made_engine(path):
         pass
+
+
+def test_a_connection_is_used_although_another_thread_met_an_error_since_it_was_made(engine: sa.Engine) -> None:
+    """The pool makes at most two for a request, and then gives up with an error that is none of the database."""
+
+    def fail(*_: object) -> None:
+        _ERRORS[engine.pool].happened()
+
+    sa.event.listen(engine, "connect", fail)
+    fail()
+    assert run(engine, lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1

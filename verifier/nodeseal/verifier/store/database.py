@@ -33,6 +33,7 @@ _UNDO: Final = Prepared(sa.text("ROLLBACK TO SAVEPOINT decision"))
 _KEEP: Final = Prepared(sa.text("RELEASE SAVEPOINT decision"))
 _ERRORS: Final[WeakKeyDictionary[sa.Pool, _Errors]] = WeakKeyDictionary()
 """Errors of each pool of connections."""
+_UNUSED: Final = "unused"
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
 
 
@@ -167,12 +168,16 @@ class _Errors:
         self._last += 1
 
     def note(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        """Note how many errors a new connection comes after."""
+        """Note how many errors a new connection comes after, and that nobody has used it."""
         entry.info[self] = self._last
+        entry.info[_UNUSED] = True
 
     def refuse_old(self, _: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: sa.PoolProxiedConnection) -> None:
-        """Let the pool make another connection in place of one from before the last error."""
-        if entry.info[self] < self._last:
+        """Let the pool make another connection in place of one from before the last error.
+
+        One that was made for this request is used, whatever another thread has met meanwhile: the pool tries no third.
+        """
+        if not entry.info.pop(_UNUSED, False) and entry.info[self] < self._last:
             raise sa.exc.DisconnectionError
 
 
