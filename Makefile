@@ -14,8 +14,8 @@ INSTALL := $(PIP) install --quiet --require-hashes --no-build-isolation --only-b
 # Tests read and programs print UTF-8 in every locale.
 export PYTHONUTF8 := 1
 
-# Two more than cores: tests wait for the programs that they start for half of the time.
-JOBS ?= $(shell echo $$(($$(nproc) + 2)))
+# One more than cores: tests wait for the programs that they start for a third of the time.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 FUZZ_SECONDS ?= 60
