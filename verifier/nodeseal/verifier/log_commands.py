@@ -30,12 +30,12 @@ def log_key(config: ConfigOption) -> None:
     from nodeseal.tlog.checkpoint import log_key as key_of
     from nodeseal.verifier.config import load_config
     from nodeseal.verifier.ledger.tree.log_tree import load_log_key, read_head
-    from nodeseal.verifier.store.database import opened_engine, require_database, run
+    from nodeseal.verifier.store.database import run
+    from nodeseal.verifier.store.migrate import current_database
 
     settings = load_config(config)
-    require_database(settings.database)
     public = load_log_key(settings.log_key).public
-    with opened_engine(settings.database) as engine:
+    with current_database(settings.database) as engine:
         head = run(engine, lambda connection: read_head(connection, public))
     typer.echo(key_of(head.signed.checkpoint.origin, public).text)
 
